@@ -1,0 +1,61 @@
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv.
+# Another Python: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+INSTALL := install --quiet --disable-pip-version-check
+# In quotes wherever it is used: the project may lie in a folder with spaces.
+DAGSTER_HOME := $(CURDIR)/.dagster
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check constraints clean .venv
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) | sample .dagster/dagster.yaml ## Sync the sample bucket; no AWS account needed
+	@if [ -n "$$CTRAIL_CONFIG" ] || [ -e config.json ]; then \
+		echo 'The demo is for the sample bucket, but config.json or CTRAIL_CONFIG names your trails.'; \
+		echo 'Sync those: DAGSTER_HOME="$(DAGSTER_HOME)" $(BIN)/dagster job execute -m ctrail_pipeline.definitions -j sync'; \
+		exit 2; \
+	fi
+	DAGSTER_HOME="$(DAGSTER_HOME)" $(BIN)/dagster job execute -m ctrail_pipeline.definitions -j sync
+	@echo
+	@echo "Events:    $$(find events -name '*.jsonl' -exec cat {} + | wc -l) in $$(find events -name '*.jsonl' | wc -l) files under ./events, from $$(find sample -path '*/CloudTrail/*' -name '*.json.gz' | wc -l) log files in ./sample; what was unreadable is in ./quarantine"
+	@echo "Look:      head -qn 1 \$$(find events -name '*.jsonl' | head -n 1) | $(BIN)/python -m json.tool"
+	@echo "History:   DAGSTER_HOME=\"$(DAGSTER_HOME)\" $(BIN)/dagster dev   then open http://localhost:3000"
+
+test: $(INSTALLED) ## Run the tests
+	scripts/test
+
+check: $(INSTALLED) ## Check format, lint and types
+	scripts/check
+
+sample: | $(INSTALLED) ## Write the sample bucket, if it is not there
+	$(BIN)/python -m ctrail_pipeline.sample sample
+
+.venv: $(INSTALLED) ## Create or update the virtual environment
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip $(INSTALL) -c constraints.txt -e '.[ui,dev]'
+	@touch $@
+
+# Dagster reads its instance's settings from DAGSTER_HOME only.
+.dagster/dagster.yaml:
+	mkdir -p .dagster
+	ln -s ../dagster.yaml $@
+
+constraints: ## Renew constraints.txt with the newest releases
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip $(INSTALL) -e '.[ui,dev]'
+	build/constraints/bin/python -m pip freeze --exclude-editable > build/constraints.txt
+	{ echo '# Every package of a full install, pinned; renew with: make constraints'; \
+		LC_ALL=C sort -f build/constraints.txt; } > constraints.txt
+	rm -rf build
+
+clean: ## Remove what make made; events, ledger and config.json stay
+	rm -rf .venv .dagster sample build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
