@@ -1,0 +1,456 @@
+"""One batch, start to commit: route its records, drop what is known, stage, commit, publish.
+
+The order of these steps is the protocol of DESIGN §5; a process may die between any two of them.
+Nothing of a batch counts before its transaction is committed, and from then on all of it does.
+"""
+
+import base64
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from .dedup import (
+    IDENTITY_BYTES,
+    KnownIdentities,
+    NewSegment,
+    build_segment,
+    dedup_partition,
+    identity_of,
+)
+from .exceptions import LedgerError
+from .fetch import FetchedLogFile
+from .layout import day_folder, is_account, is_region
+from .ledger import BatchState, Ledger, LogFileState, Outcome, StaleBatch
+from .listing import LogFileRef, Stretch
+from .output import Kind, NewFile, OutputFolders, Published, StagedFile, Staging
+from .records import LogFileContent, Record, Rejected, split
+from .settings import Settings
+from .store import unpack_etag
+
+log = logging.getLogger(__name__)
+
+MOST_FOLDERS: Final = 500
+"""Output partitions that one batch touches at most, a single log file's apart."""
+MOST_HOURS_A_LOG_FILE: Final = 1_000
+"""Output partitions that one log file may touch; what goes beyond is quarantined, «scattered»."""
+_TRIES_SIDE_BY_SIDE: Final = 2
+"""How often a batch is done while others may commit too; the next try keeps them out."""
+_VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
+"""When a log file that failed or is damaged is tried again, by the number of tries so far."""
+
+Observer = Callable[[str], None]
+"""Told each step of the protocol: registered, staged, committed, linked (a file), published."""
+
+
+@dataclass(slots=True)
+class LogFileInBatch:
+    """A fetched log file, split."""
+
+    ref: LogFileRef
+    etag: bytes
+    size: int
+    content: LogFileContent | None
+    state: LogFileState
+    reason: str | None
+
+
+@dataclass(slots=True)
+class BatchContent:
+    """The log files of the batch in hand."""
+
+    log_files: list[LogFileInBatch] = field(default_factory=list)
+    bytes: int = 0
+    folders: set[tuple[str | None, str | None, str]] = field(default_factory=set)
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, fetched: FetchedLogFile) -> None:
+        """Take a fetched log file in, split into records."""
+        content = None
+        state, reason = fetched.state, fetched.reason
+        if fetched.content is not None:
+            content = split(fetched.content)
+            if content.damage is not None:
+                state, reason = LogFileState.DAMAGED, content.damage
+            self.bytes += content.size
+            self.folders.update((r.account, r.region, r.hour) for r in content.records)
+        self.log_files.append(
+            LogFileInBatch(fetched.ref, fetched.etag, fetched.size, content, state, reason)
+        )
+
+    def is_full(self, settings: Settings) -> bool:
+        """Whether it should be committed before anything more is taken in."""
+        return (
+            len(self.log_files) >= settings.batch_log_files
+            or self.bytes >= settings.batch_bytes
+            or len(self.folders) >= MOST_FOLDERS
+        )
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was begun."""
+        return time.monotonic() - self.since
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a batch brought."""
+
+    settled: Sequence[tuple[LogFileRef, Outcome | None]]
+    """Each log file with its outcome; None where another run settled it meanwhile."""
+    bytes_in: int
+    """Uncompressed bytes of its log files."""
+    files: int
+    """New files with events."""
+    bytes_out: int
+
+
+@dataclass(slots=True)
+class _Line:
+    line: bytes
+    position: int
+    kind: Kind
+    folder: str
+
+
+@dataclass(slots=True)
+class _Routed:
+    """The lines of a batch by dedup partition, each once."""
+
+    groups: dict[str, dict[bytes, _Line]] = field(default_factory=dict)
+    duplicates: dict[int, int] = field(default_factory=dict)
+    quarantined: dict[int, int] = field(default_factory=dict)
+
+
+class _Staged(NamedTuple):
+    """A batch that lies in its staging folders, and what its transaction will write."""
+
+    outcomes: list[Outcome]
+    files: list[StagedFile]
+    segments: list[NewSegment]
+    seen: dict[str, int]
+
+
+class Committer:
+    """Commits batches for one run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folders: OutputFolders,
+        settings: Settings,
+        run_id: str,
+        observe: Observer,
+    ) -> None:
+        self._ledger = ledger
+        self._folders = folders
+        self._settings = settings
+        self._run_id = run_id
+        self._observe = observe
+        self._known = KnownIdentities(ledger)
+        self._published: list[int] = []
+
+    def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
+        """Bring a batch to disk and into the ledger, or nothing of it.
+
+        `finished` stretches are called covered in the same transaction. Raises OutputError or
+        LedgerError; then the batch's log files are new to the next run.
+        """
+        log_files, taken = content.log_files, []
+        tries = 0
+        while True:
+            staging, batch = self._register()
+            try:
+                alone = tries == _TRIES_SIDE_BY_SIDE
+                staged, published = self._stage_and_commit(
+                    staging, batch, log_files, finished, alone=alone
+                )
+                self._publish(staging, batch, published)
+            except StaleBatch as stale:
+                log.debug("batch %d is done again: %s", batch, stale)
+                self._abandon(staging, batch)
+                taken += [log_files[at] for at in sorted(stale.taken)]
+                log_files = [one for at, one in enumerate(log_files) if at not in stale.taken]
+                # Each log file can be taken once, so only other reasons count as tries.
+                tries = min(tries + (not stale.taken), _TRIES_SIDE_BY_SIDE)
+            except BaseException:
+                self._abandon(staging, batch)
+                raise
+            else:
+                self._known.trim()
+                return _result(log_files, staged, taken)
+
+    def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
+        """Note what no batch carried any more: published batches, coverage, deep listings."""
+        deep = list(deep)
+        if not (self._published or finished or deep):
+            return
+        with self._ledger.transaction():
+            self._ledger.mark_published(self._published)
+            self._cover(finished)
+            for source_id in deep:
+                self._ledger.note_deep_listing(source_id, int(time.time()))
+        self._published = []
+
+    def _register(self) -> tuple[Staging, int]:
+        token = uuid.uuid4().hex
+        batch = self._ledger.register_batch(token, self._run_id, self._published)
+        self._published = []
+        self._observe("registered")
+        staging = Staging(self._folders, token)
+        try:
+            staging.open()
+        except BaseException:
+            self._abandon(staging, batch)
+            raise
+        return staging, batch
+
+    def _stage_and_commit(
+        self,
+        staging: Staging,
+        batch: int,
+        log_files: Sequence[LogFileInBatch],
+        finished: Sequence[Stretch],
+        *,
+        alone: bool,
+    ) -> tuple[_Staged, list[Published]]:
+        """Stage outside the transaction; or, with `alone`, inside, where nothing can be stale."""
+        staged = None if alone else self._stage(staging, log_files)
+        try:
+            with self._ledger.transaction():
+                if staged is None:
+                    staged = self._stage(staging, log_files)
+                published = self._ledger.commit_batch(
+                    batch,
+                    staged.outcomes,
+                    staged.files,
+                    staged.segments,
+                    staged.seen,
+                    self._known.removed,
+                )
+                self._cover(finished)
+        except LedgerError:
+            # Whether the COMMIT took effect is not known from its error: the ledger knows.
+            self._ledger.reopen()
+            if staged is None or self._ledger.batch_state(batch) is not BatchState.COMMITTED:
+                raise
+            published = self._ledger.published_files(batch)
+        self._observe("committed")
+        return staged, published
+
+    def _stage(self, staging: Staging, log_files: Sequence[LogFileInBatch]) -> _Staged:
+        routed = route(log_files)
+        self._known.refresh(routed.groups)
+        seen = self._known.versions(routed.groups)
+        drop_known(routed, self._known)
+        files = staging.write(output_files(routed, self._settings.events_per_file))
+        segments = [
+            build_segment(name, group.keys(), self._settings.bloom_false_positive)
+            for name, group in routed.groups.items()
+            if group
+        ]
+        self._observe("staged")
+        return _Staged(outcomes_of(log_files, routed), files, segments, seen)
+
+    def _publish(self, staging: Staging, batch: int, published: Sequence[Published]) -> None:
+        vanished = staging.publish(
+            published, self._ledger.rename_output_file, lambda _: self._observe("linked")
+        )
+        if vanished:
+            raise LedgerError(
+                f"batch {batch}: {len(vanished)} staged files vanished before they were published;"
+                " the next run does their log files again"
+            )
+        staging.remove()
+        self._published.append(batch)
+        self._observe("published")
+
+    def _cover(self, finished: Sequence[Stretch]) -> None:
+        by_source = sorted(finished, key=lambda stretch: stretch.source.id)
+        for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
+            self._ledger.cover(source_id, [s.covers for s in stretches if s.covers])
+
+    def _abandon(self, staging: Staging, batch: int) -> None:
+        """Give up a batch; if not even that can be noted, the next run's recovery does it."""
+        try:
+            aborted = self._ledger.abort_batch(batch)
+        except LedgerError as error:
+            log.warning("batch %d is left to the next run to clean up: %s", batch, error)
+            staging.close()
+            return
+        if aborted:
+            staging.remove()
+        else:
+            staging.close()
+
+
+def _result(
+    log_files: Sequence[LogFileInBatch], staged: _Staged, taken: Sequence[LogFileInBatch]
+) -> BatchResult:
+    return BatchResult(
+        [
+            *zip((one.ref for one in log_files), staged.outcomes, strict=True),
+            *((one.ref, None) for one in taken),
+        ],
+        sum(one.content.size for one in log_files if one.content),
+        sum(file.kind is Kind.EVENTS for file in staged.files),
+        sum(file.size for file in staged.files),
+    )
+
+
+def route(log_files: Sequence[LogFileInBatch]) -> _Routed:
+    """Sort the records of a batch into dedup partitions; copies inside the batch are dropped."""
+    routed = _Routed()
+    for position, one in enumerate(log_files):
+        if one.content is not None:
+            _route_log_file(routed, position, one, one.content)
+    return routed
+
+
+def drop_known(routed: _Routed, known: KnownIdentities) -> None:
+    """Drop the lines that the ledger has already."""
+    for name, group in routed.groups.items():
+        for identity in known.known_among(name, group.keys()):
+            dropped = group.pop(identity)
+            if dropped.kind is Kind.EVENTS:
+                routed.duplicates[dropped.position] = routed.duplicates.get(dropped.position, 0) + 1
+
+
+def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
+    """The files that hold a batch's lines, in the order of their log files."""
+    by_folder: dict[tuple[Kind, str], list[_Line]] = {}
+    for group in routed.groups.values():
+        for line in group.values():
+            by_folder.setdefault((line.kind, line.folder), []).append(line)
+    files = []
+    for (kind, folder), lines in by_folder.items():
+        lines.sort(key=lambda line: line.position)
+        for at in range(0, len(lines), lines_a_file):
+            some = lines[at : at + lines_a_file]
+            runs = [
+                (position, sum(1 for _ in run))
+                for position, run in groupby(some, key=lambda line: line.position)
+            ]
+            files.append(NewFile(kind, folder, [line.line for line in some], runs))
+    return files
+
+
+def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Outcome]:
+    """What the ledger will say of each log file."""
+    now = int(time.time())
+    outcomes = []
+    for position, one in enumerate(log_files):
+        ref = one.ref
+        attempts = 0 if one.state is LogFileState.COMMITTED else ref.attempts + 1
+        quarantined = routed.quarantined.get(position, 0)
+        records = 0
+        if one.content is not None:
+            unroutable = quarantined - len(one.content.rejected)
+            records = len(one.content.records) - unroutable
+        outcomes.append(
+            Outcome(
+                source_id=ref.source.id,
+                day=ref.day,
+                name=ref.name,
+                expected=ref.expected,
+                etag=one.etag,
+                size=one.size,
+                sha256=one.content.sha256 if one.content else None,
+                records=records,
+                duplicates=routed.duplicates.get(position, 0),
+                quarantined=quarantined,
+                state=one.state,
+                attempts=attempts,
+                next_visit=next_visit(one.state, attempts, now),
+                reason=one.reason,
+                position=position,
+            )
+        )
+    return outcomes
+
+
+def next_visit(state: LogFileState, attempts: int, now: int) -> int | None:
+    """When a log file is to be tried again (seconds since 1970); None: not until it changes."""
+    if state in (LogFileState.COMMITTED, LogFileState.GONE):
+        return None
+    if state is LogFileState.ARCHIVED:
+        return now + _VISIT_AFTER_SECONDS[-1]
+    return now + _VISIT_AFTER_SECONDS[min(attempts, len(_VISIT_AFTER_SECONDS)) - 1]
+
+
+def _route_log_file(
+    routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent
+) -> None:
+    place = one.ref.source.place
+    key_account = place.account if is_account(place.account) else None
+    key_region = place.region if is_region(place.region) else None
+    targets: dict[tuple[str | None, str | None, str], tuple[dict[bytes, _Line], str] | None] = {}
+    duplicates = 0
+    for record in content.records:
+        own = (record.account, record.region, record.hour)
+        try:
+            target = targets[own]
+        except KeyError:
+            account, region = record.account or key_account, record.region or key_region
+            target = None
+            if account and region and len(targets) < MOST_HOURS_A_LOG_FILE:
+                group = routed.groups.setdefault(dedup_partition(*own), {})
+                target = (group, f"{account}/{region}/{record.hour}")
+            if target is not None or len(targets) < MOST_HOURS_A_LOG_FILE:
+                targets[own] = target
+        if target is None:
+            _quarantine(routed, position, one, _unroutable(record, key_account, key_region))
+            continue
+        group, folder = target
+        identity = identity_of(record.line)
+        if identity in group:
+            duplicates += 1
+        else:
+            group[identity] = _Line(record.line, position, Kind.EVENTS, folder)
+    for rejected in content.rejected:
+        _quarantine(routed, position, one, rejected)
+    if duplicates:
+        routed.duplicates[position] = duplicates
+
+
+def _unroutable(record: Record, key_account: str | None, key_region: str | None) -> Rejected:
+    if not (record.account or key_account):
+        reason = "no usable account in the record or in the key"
+    elif not (record.region or key_region):
+        reason = "no usable region in the record or in the key"
+    else:
+        reason = f"scattered: the log file has records of more than {MOST_HOURS_A_LOG_FILE} hours"
+    return Rejected(record.index, "record", reason, record.line)
+
+
+def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: Rejected) -> None:
+    """Put what cannot become an event where it is kept with where it came from, and why."""
+    ref = one.ref
+    folder = day_folder(ref.day).rstrip("/") if ref.day else "undated"
+    bucket = ref.source.place.bucket
+    identity = sha256(
+        b"\0".join((bucket.encode(), ref.key.encode(), rejected.kind.encode(), rejected.data))
+    ).digest()[:IDENTITY_BYTES]
+    group = routed.groups.setdefault(f"quarantine/{folder}", {})
+    routed.quarantined[position] = routed.quarantined.get(position, 0) + 1
+    if identity in group:
+        return
+    entry = {
+        "bucket": bucket,
+        "key": ref.key,
+        "etag": unpack_etag(one.etag).strip('"') if one.etag else None,
+        "index": rejected.index,
+        "kind": rejected.kind,
+        "verified": rejected.kind != "unverified",
+        "reason": rejected.reason,
+    }
+    try:
+        entry["data"] = rejected.data.decode()
+    except UnicodeDecodeError:
+        entry["data_base64"] = base64.b64encode(rejected.data).decode()
+    group[identity] = _Line(json.dumps(entry).encode(), position, Kind.QUARANTINE, folder)

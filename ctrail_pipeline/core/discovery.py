@@ -1,0 +1,67 @@
+"""Which accounts and regions a trail delivers to, found by listing folders, not by guessing.
+
+Under one prefix may lie plain accounts and any number of organizations, side by side. A listing
+that fails is an error, never "no accounts".
+"""
+
+import logging
+from collections.abc import Iterator
+
+from .daemon_threads import DaemonThreads
+from .exceptions import StoreError
+from .layout import SourcePrefix, is_organization, is_plausible_folder, logs_root, region_root
+from .settings import Trail
+from .store import Bucket
+
+log = logging.getLogger(__name__)
+
+_LISTERS = 32
+
+
+def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
+    """Every account and region that has a folder of log files in this trail's bucket.
+
+    One LIST for the root, one for each organization and one for each account (and one more for each
+    further 1,000 names). Raises StoreError if any of them fails, or if there is nothing at all: a
+    mistyped prefix must not look like a trail without events.
+    """
+    root = logs_root(trail.prefix)
+    with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
+        owners = list(_owners(bucket, root, threads))
+        regions = threads.map(
+            lambda owner: _plausible(bucket, region_root(trail.prefix, *owner)), owners
+        )
+        found = [
+            SourcePrefix(trail.bucket, trail.prefix, organization, account, region)
+            for (organization, account), names in zip(owners, regions, strict=True)
+            for region in names
+        ]
+    if not found:
+        raise StoreError(
+            f"trail {trail.name!r}: there is no log file folder under {bucket.location}/{root}:"
+            " check the trail's `bucket` and `prefix` (the prefix is what stands before AWSLogs/)"
+        )
+    return found
+
+
+def _owners(bucket: Bucket, root: str, threads: DaemonThreads) -> Iterator[tuple[str, str]]:
+    """(organization or "", account) of every account folder."""
+    names = _plausible(bucket, root)
+    organizations = [name for name in names if is_organization(name)]
+    members = threads.map(lambda name: _plausible(bucket, f"{root}{name}/"), organizations)
+    yield from (("", name) for name in names if not is_organization(name))
+    for organization, accounts in zip(organizations, members, strict=True):
+        yield from ((organization, account) for account in accounts)
+
+
+def _plausible(bucket: Bucket, folder: str) -> list[str]:
+    names = bucket.list_folder(folder).folders
+    odd = [name for name in names if not is_plausible_folder(name)]
+    if odd:
+        log.warning(
+            "%d folders under %s/%s have names that are no account or region: left alone",
+            len(odd),
+            bucket.location,
+            folder,
+        )
+    return [name for name in names if is_plausible_folder(name)]

@@ -1,0 +1,630 @@
+"""The ledger: the one database that decides what has been done. The only module with SQL.
+
+SQLite in WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are
+explicit `BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Everything that a commit
+must be sure of (DESIGN §5) is checked here, inside its transaction. No file of the output is
+touched here, and nothing is decided about log files beyond what the tables must keep true.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .coverage import Range, merged
+from .dedup import NewSegment, Segment, split_identities
+from .exceptions import LedgerError
+from .layout import Minute, SourcePrefix
+from .output import Kind, Published, StagedFile
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x6374_7261
+"""«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
+BUSY_SECONDS: Final = 60.0
+"""How long a run waits for another one's transaction before it gives up."""
+
+
+class LogFileState(IntEnum):
+    """What became of a log file."""
+
+    COMMITTED = 1
+    DAMAGED = 2
+    FAILED = 3
+    ARCHIVED = 4
+    GONE = 5
+    LOST = 6
+    """It was committed, and its output vanished before it was published: to be done again."""
+
+
+class BatchState(IntEnum):
+    """How far a batch came."""
+
+    STAGING = 0
+    COMMITTED = 1
+    PUBLISHED = 2
+    ABORTED = 3
+
+
+class Known(NamedTuple):
+    """What the ledger knows of a log file: the state and version that a new result replaces."""
+
+    state: LogFileState
+    etag: bytes
+
+
+class Visit(NamedTuple):
+    """A log file that is due to be tried again."""
+
+    source: SourcePrefix
+    day: int
+    name: str
+    size: int
+    attempts: int
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch found out about one log file, as its row will say."""
+
+    source_id: int
+    day: int
+    name: str
+    expected: Known | None
+    """The row that this replaces, as it was seen before; None for no row."""
+    etag: bytes
+    size: int
+    sha256: bytes | None
+    records: int
+    duplicates: int
+    quarantined: int
+    state: LogFileState
+    attempts: int
+    next_visit: int | None
+    reason: str | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """An unfinished batch."""
+
+    id: int
+    token: str
+    state: BatchState
+    created_at: int
+
+
+class StaleBatch(Exception):
+    """The ledger moved on since the batch looked at it; nothing of it was committed."""
+
+    def __init__(self, why: str, taken: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.taken = frozenset(taken)
+        """Positions of log files that another run settled meanwhile."""
+
+
+class Ledger:
+    """One connection to the ledger. Not for use by two threads at once: open a second one."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger, making a new one where there is none.
+
+        Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
+        """
+        self.path = path
+        self._db = self._connect()
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._refused(error) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        self._db.close()
+
+    def reopen(self) -> None:
+        """A new connection, after an error that leaves the old one's state unknown."""
+        self._db.close()
+        self._db = self._connect()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A write transaction: all of it or nothing, and nobody else writes meanwhile.
+
+        Raises LedgerError if it cannot be begun or committed; whether a failed COMMIT took effect
+        is for `batch_state` on a reopened ledger to say.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._refused(error) from error
+            raise
+
+    # -- identity of the ledger -----------------------------------------------------------------
+
+    @property
+    def uuid(self) -> str:
+        """Names this ledger for ever; the output folder keeps it too."""
+        return self._meta("uuid")
+
+    @property
+    def generation(self) -> int:
+        """Grows with every run that writes: an older copy of the ledger is recognised by it."""
+        return int(self._meta("generation"))
+
+    def next_generation(self) -> int:
+        """Count a run that is about to write, or has written."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+            )
+            return self.generation
+
+    def is_unused(self) -> bool:
+        """Whether no batch was ever committed."""
+        row = self._row("SELECT EXISTS (SELECT 1 FROM batch WHERE committed_at IS NOT NULL)")
+        return not row[0]
+
+    # -- source partitions and coverage ---------------------------------------------------------
+
+    def register_sources(self, sources: Sequence[SourcePrefix]) -> dict[SourcePrefix, int]:
+        """The ids of source partitions; those not seen before get one."""
+        known = {source: id_ for id_, source in self._sources().items()}
+        missing = [source for source in sources if source not in known]
+        if missing:
+            with self.transaction():
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO source_partition"
+                    " (bucket, prefix, organization, account, region) VALUES (?, ?, ?, ?, ?)",
+                    [(s.bucket, s.prefix, s.organization, s.account, s.region) for s in missing],
+                )
+            known = {source: id_ for id_, source in self._sources().items()}
+        return {source: known[source] for source in sources}
+
+    def coverage(self) -> dict[int, list[Range]]:
+        """The covered ranges of every source partition, in order."""
+        result: dict[int, list[Range]] = {}
+        for id_, start, end in self._rows(
+            "SELECT source_partition, start_minute, end_minute FROM coverage ORDER BY 1, 2"
+        ):
+            result.setdefault(id_, []).append(Range(Minute(start), Minute(end)))
+        return result
+
+    def deep_listed_at(self) -> dict[int, int]:
+        """When each source partition was last listed deeply (seconds since 1970; 0: never)."""
+        return dict(self._rows("SELECT id, deep_listed_at FROM source_partition"))
+
+    def cover(self, source_id: int, ranges: Iterable[Range]) -> None:
+        """Call stretches of key time done. Inside a transaction."""
+        old = [
+            Range(Minute(start), Minute(end))
+            for start, end in self._rows(
+                "SELECT start_minute, end_minute FROM coverage WHERE source_partition = ?",
+                source_id,
+            )
+        ]
+        new = merged([*old, *ranges])
+        if new != old:
+            self._db.execute("DELETE FROM coverage WHERE source_partition = ?", (source_id,))
+            self._db.executemany(
+                "INSERT INTO coverage VALUES (?, ?, ?)",
+                [(source_id, item.start, item.end) for item in new],
+            )
+
+    def note_deep_listing(self, source_id: int, at: int) -> None:
+        """A deep listing of this source partition is complete. Inside a transaction."""
+        self._db.execute(
+            "UPDATE source_partition SET deep_listed_at = ? WHERE id = ?", (at, source_id)
+        )
+
+    # -- log files ------------------------------------------------------------------------------
+
+    def known_log_files(self, source_id: int, day: int, low: str, high: str) -> dict[str, Known]:
+        """Log files of one day with a name from `low` to `high`, both included."""
+        return {
+            name: Known(LogFileState(state), etag)
+            for name, state, etag in self._rows(
+                "SELECT name, state, etag FROM log_file"
+                " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ?",
+                source_id,
+                day,
+                low,
+                high,
+            )
+        }
+
+    def due_visits(self, now: int) -> list[Visit]:
+        """Log files whose next try is due, newest day first."""
+        sources = self._sources()
+        return [
+            Visit(sources[id_], day, name, size, attempts, Known(LogFileState(state), etag))
+            for id_, day, name, size, attempts, state, etag in self._rows(
+                "SELECT source_partition, day, name, size, attempts, state, etag FROM log_file"
+                " WHERE next_visit <= ? ORDER BY day DESC, source_partition, name",
+                now,
+            )
+        ]
+
+    def count_by_state(self) -> dict[LogFileState, int]:
+        """How many log files stand in each state other than committed."""
+        return {
+            LogFileState(state): count
+            for state, count in self._rows(
+                "SELECT state, count(*) FROM log_file WHERE state != 1 GROUP BY state"
+            )
+        }
+
+    # -- batches --------------------------------------------------------------------------------
+
+    def register_batch(self, token: str, run_id: str, published: Sequence[int]) -> int:
+        """A new batch, in state `staging`; earlier ones are marked published on the way."""
+        with self.transaction():
+            self.mark_published(published)
+            cursor = self._db.execute(
+                "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?)",
+                (token, BatchState.STAGING, run_id, int(time.time())),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def mark_published(self, batches: Sequence[int]) -> None:
+        """All files of these batches have their final names. Inside a transaction."""
+        self._db.executemany(
+            "UPDATE batch SET state = ? WHERE id = ? AND state = ?",
+            [(BatchState.PUBLISHED, batch, BatchState.COMMITTED) for batch in batches],
+        )
+
+    def batch_state(self, batch: int) -> BatchState:
+        """How far a batch came."""
+        return BatchState(self._row("SELECT state FROM batch WHERE id = ?", batch)[0])
+
+    def open_batches(self) -> list[BatchRow]:
+        """Batches that are neither published nor aborted, in order."""
+        return [
+            BatchRow(id_, token, BatchState(state), created_at)
+            for id_, token, state, created_at in self._rows(
+                "SELECT id, token, state, created_at FROM batch WHERE state IN (0, 1) ORDER BY id"
+            )
+        ]
+
+    def abort_batch(self, batch: int) -> bool:
+        """Give up a batch that is still staging; False if it is not (any more)."""
+        with self.transaction():
+            changed = self._db.execute(
+                "UPDATE batch SET state = ? WHERE id = ? AND state = ?",
+                (BatchState.ABORTED, batch, BatchState.STAGING),
+            )
+            return changed.rowcount == 1
+
+    def commit_batch(
+        self,
+        batch: int,
+        outcomes: Sequence[Outcome],
+        staged: Sequence[StagedFile],
+        segments: Sequence[NewSegment],
+        seen: dict[str, int],
+        removed: int,
+    ) -> list[Published]:
+        """Make a batch true. Inside a transaction, whose COMMIT decides.
+
+        `seen` and `removed` say which segments the batch's dedup knew of. Returns the final names.
+        Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or
+        if a segment that it did not know of holds one of its records.
+        """
+        if self.batch_state(batch) is not BatchState.STAGING:
+            raise StaleBatch("the batch is no longer staging")
+        self._check_log_files(outcomes)
+        self._check_segments(segments, seen, removed)
+        self._put_log_files(batch, outcomes)
+        self._put_segments(batch, segments)
+        published = [self._put_output_file(batch, file) for file in staged]
+        sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
+        self._db.execute(
+            "UPDATE batch SET state = ?, committed_at = ?, sources = ? WHERE id = ?",
+            (BatchState.COMMITTED, int(time.time()), json.dumps(sources), batch),
+        )
+        return published
+
+    def published_files(self, batch: int) -> list[Published]:
+        """The files of a committed batch, with the names they have or must get."""
+        return [
+            Published(part, Kind(kind), folder, number)
+            for part, kind, folder, number in self._rows(
+                "SELECT f.part, p.kind, p.folder, f.number FROM output_file f"
+                " JOIN output_partition p ON p.id = f.output_partition"
+                " WHERE f.batch = ? ORDER BY f.part",
+                batch,
+            )
+        ]
+
+    def rename_output_file(self, file: Published) -> Published:
+        """Another number for a file whose name is taken by one that is not ours."""
+        with self.transaction():
+            id_, number = self._next_number(file.kind, file.folder, 0)
+            self._db.execute(
+                "UPDATE output_file SET number = ? WHERE output_partition = ? AND number = ?",
+                (number, id_, file.number),
+            )
+        return file._replace(number=number)
+
+    def uncommit_batch(self, batch: int) -> None:
+        """Take back a batch whose output vanished before it was published.
+
+        Its log files are to be done again; its segments go, and with them every cached view.
+        """
+        with self.transaction():
+            self._db.execute(
+                "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
+                " WHERE batch = ? AND (source_partition, day) IN"
+                " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+                "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
+                (LogFileState.LOST, "its output vanished before it was published", batch, batch),
+            )
+            self._db.execute("DELETE FROM segment WHERE batch = ?", (batch,))
+            self._db.execute(
+                "UPDATE output_partition SET lines = lines -"
+                " (SELECT sum(lines) FROM output_file f"
+                " WHERE f.batch = ? AND f.output_partition = output_partition.id)"
+                " WHERE id IN (SELECT output_partition FROM output_file WHERE batch = ?)",
+                (batch, batch),
+            )
+            self._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
+            self._db.execute(
+                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'segments_removed'"
+            )
+            self._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
+
+    # -- dedup (dedup.SegmentReader) ------------------------------------------------------------
+
+    def segments(self, partition: str, after: int) -> list[Segment]:
+        """Segments of a dedup partition with an id above `after`, in order."""
+        return [
+            Segment(*row)
+            for row in self._rows(
+                "SELECT s.id, s.count,"
+                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END, s.filter"
+                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
+                " WHERE p.name = ? AND s.id > ? ORDER BY s.id",
+                partition,
+                after,
+            )
+        ]
+
+    def segment_identities(self, segment_id: int) -> bytes:
+        """The sorted identities of one segment; none if it was removed meanwhile."""
+        row = self._db.execute(
+            "SELECT identities FROM segment WHERE id = ?", (segment_id,)
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def segments_removed(self) -> int:
+        """How often segments were taken out of the ledger."""
+        return int(self._meta("segments_removed"))
+
+    # -- the inside -----------------------------------------------------------------------------
+
+    def _check_log_files(self, outcomes: Sequence[Outcome]) -> None:
+        taken = []
+        for outcome in outcomes:
+            row = self._db.execute(
+                "SELECT state, etag FROM log_file"
+                " WHERE source_partition = ? AND day = ? AND name = ?",
+                (outcome.source_id, outcome.day, outcome.name),
+            ).fetchone()
+            if row != outcome.expected:
+                taken.append(outcome.position)
+        if taken:
+            raise StaleBatch("another run settled log files of this batch", taken)
+
+    def _check_segments(
+        self, segments: Sequence[NewSegment], seen: dict[str, int], removed: int
+    ) -> None:
+        if removed != self.segments_removed():
+            raise StaleBatch("segments were removed")
+        for new in segments:
+            for newer in self.segments(new.partition, seen[new.partition]):
+                theirs = newer.identities or self.segment_identities(newer.id)
+                if not set(split_identities(theirs)).isdisjoint(split_identities(new.identities)):
+                    raise StaleBatch("another run wrote some of these events")
+
+    def _put_log_files(self, batch: int, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.expected is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO superseded_log_file"
+                    " SELECT source_partition, day, name, etag, size, sha256, records, duplicates,"
+                    " quarantined, state, reason, batch, position FROM log_file"
+                    " WHERE source_partition = ? AND day = ? AND name = ? AND state != ?"
+                    " AND records + quarantined > 0",
+                    (outcome.source_id, outcome.day, outcome.name, LogFileState.LOST),
+                )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO log_file"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    o.source_id,
+                    o.day,
+                    o.name,
+                    o.etag,
+                    o.size,
+                    "archived" if o.state is LogFileState.ARCHIVED else None,
+                    o.sha256,
+                    o.records,
+                    o.duplicates,
+                    o.quarantined,
+                    o.state,
+                    o.attempts,
+                    o.next_visit,
+                    o.reason,
+                    batch,
+                    o.position,
+                )
+                for o in outcomes
+            ],
+        )
+
+    def _put_segments(self, batch: int, segments: Sequence[NewSegment]) -> None:
+        for segment in segments:
+            self._db.execute(
+                "INSERT OR IGNORE INTO dedup_partition (name) VALUES (?)", (segment.partition,)
+            )
+            self._db.execute(
+                "INSERT INTO segment (dedup_partition, batch, count, identities, filter)"
+                " SELECT id, ?, ?, ?, ? FROM dedup_partition WHERE name = ?",
+                (batch, segment.size, segment.identities, segment.filter, segment.partition),
+            )
+
+    def _put_output_file(self, batch: int, file: StagedFile) -> Published:
+        id_, number = self._next_number(file.kind, file.folder, file.lines)
+        self._db.execute(
+            "INSERT INTO output_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (id_, number, batch, file.part, file.lines, file.size, file.sha256, file.lineage),
+        )
+        return Published(file.part, file.kind, file.folder, number)
+
+    def _next_number(self, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
+        id_, next_number = self._db.execute(
+            "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
+            " ON CONFLICT (kind, folder) DO UPDATE SET"
+            " next_number = next_number + 1, lines = lines + excluded.lines"
+            " RETURNING id, next_number",
+            (kind, folder, lines),
+        ).fetchone()
+        return id_, next_number - 1
+
+    def _sources(self) -> dict[int, SourcePrefix]:
+        return {
+            row[0]: SourcePrefix(*row[1:])
+            for row in self._rows(
+                "SELECT id, bucket, prefix, organization, account, region FROM source_partition"
+            )
+        }
+
+    def _meta(self, name: str) -> str:
+        return str(self._row("SELECT value FROM meta WHERE name = ?", name)[0])
+
+    def _rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def _row(self, sql: str, *values: object) -> tuple:  # type: ignore[type-arg]
+        rows = self._rows(sql, *values)
+        if not rows:
+            raise LedgerError(f"{self.path}: the ledger lacks a row that it must have: damaged")
+        return rows[0]
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            db = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path}: the ledger cannot be opened: {error.strerror}; check `state_db`"
+            ) from error
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+        return db
+
+    def _prepare(self) -> None:
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "user_version")
+        )
+        if application not in (0, APPLICATION_ID) or (
+            application == 0
+            and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        ):
+            raise LedgerError(
+                f"{self.path} is a database of another program: name another file in `state_db`"
+            )
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self.path} is a ledger of version {version}; this program knows up to"
+                f" {SCHEMA_VERSION}: update ctrail-pipeline"
+            )
+        self._check_size()
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        if application == 0:
+            self._create()
+
+    def _check_size(self) -> None:
+        """A ledger that was cut off is refused before anything is built on what is left of it."""
+        pages, page_size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+        )
+        size = self.path.stat().st_size
+        wal = self.path.with_name(self.path.name + "-wal")
+        if size and size < pages * page_size and not (wal.exists() and wal.stat().st_size):
+            raise LedgerError(
+                f"{self.path}: the ledger is cut off ({size} of {pages * page_size} bytes):"
+                " restore it from a backup that is as new as the output"
+            )
+
+    def _create(self) -> None:
+        """Make the tables; when two runs start at once, one of them does."""
+        schema = files(__package__).joinpath("schema.sql").read_text()
+        self._db.execute("BEGIN IMMEDIATE")
+        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            for statement in _statements(schema):
+                self._db.execute(statement)
+            self._db.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [("uuid", str(uuid.uuid4())), ("generation", "0"), ("segments_removed", "0")],
+            )
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
+
+    def _refused(self, error: sqlite3.Error) -> LedgerError:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            advice = f"another run has held it for {BUSY_SECONDS:.0f} s: try again when it is done"
+        elif "disk is full" in text:
+            advice = "the disk is full: free some space, then run again; nothing is lost"
+        elif "malformed" in text or "not a database" in text:
+            advice = "it is damaged or no ledger: restore it from a backup as new as the output"
+        elif "readonly" in text or "unable to open" in text:
+            advice = "it cannot be written: check the permissions of the file and its folder"
+        else:
+            advice = "see the error"
+        return LedgerError(f"{self.path}: the ledger failed ({text}): {advice}")
+
+
+def _statements(schema: str) -> Iterator[str]:
+    statement = ""
+    for line in schema.splitlines():
+        statement += line.partition("--")[0] + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,447 @@
+"""Which log files are new: walks the day folders of all source partitions, newest day first.
+
+A small folder is listed whole; one with more keys than a page is taken apart by year, month and
+day, so that the newest day of every partition comes before the older ones of any, and what is held
+in memory stays bounded. What the ledger has a row for is left out. Each log file carries the
+stretch of key time that it belongs to, which is covered when all its log files are settled.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, groupby
+from typing import Final
+
+from .coverage import (
+    EVERYTHING,
+    Lookback,
+    Range,
+    cursor,
+    intersection,
+    settled,
+    whole_days,
+    windows_to_list,
+)
+from .daemon_threads import DaemonThreads
+from .exceptions import StoreError
+from .layout import (
+    FOREVER,
+    MINUTES_PER_DAY,
+    KeyPlace,
+    Minute,
+    SourcePrefix,
+    day_folder,
+    day_number,
+    is_log_file,
+    key_of,
+    place_of,
+)
+from .ledger import Known, Ledger, LogFileState
+from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
+
+HELD_LOG_FILES: Final = 200_000
+"""About how many log files all partitions together may have listed and not yet handed out."""
+_FEWEST_HELD: Final = 20
+_LISTERS: Final = 32
+"""LIST requests in flight: one costs a round trip and little else."""
+_DAY_DEPTH: Final = 3
+_LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
+"""States in which a log file that a listing shows is new again."""
+_LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
+
+
+@dataclass(slots=True)
+class Source:
+    """A source partition as one run sees it."""
+
+    id: int
+    place: SourcePrefix
+    trail: str
+    bucket: Bucket
+    covered: Sequence[Range]
+    wanted: Range
+    deep: bool
+    """Whether this run lists back over the whole horizon."""
+    newest: Minute = EVERYTHING.start
+    """The end of the newest key seen, capped by its LastModified."""
+    failure: str | None = None
+    """Why its listing broke off."""
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """A stretch of key time that is covered once it is listed and all its log files are settled."""
+
+    source: Source
+    covers: Range | None = None
+    """None until it is completely listed."""
+    listed: int = 0
+    """New log files found in it; only the listing's thread changes this."""
+    settled: int = 0
+    """Those that are committed, or whose failure is recorded; only the committing thread."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ledger may call it covered."""
+        return self.covers is not None and self.listed == self.settled
+
+
+@dataclass(frozen=True, slots=True)
+class LogFileRef:
+    """A log file that is to be fetched."""
+
+    source: Source
+    day: int
+    name: str
+    size: int
+    etag: bytes | None
+    """The version to fetch; None for a revisit, which takes whatever is there now."""
+    archived: bool
+    expected: Known | None
+    attempts: int
+    stretch: Stretch | None
+
+    @property
+    def key(self) -> str:
+        """Its key in the bucket."""
+        return key_of(self.source.place, self.day, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A folder that is still to be listed, or log files that wait for their turn."""
+
+    source: Source
+    newest_day: int
+    folder: str = ""
+    depth: int = 0
+    """0 a region's folder, 1 a year, 2 a month, 3 a day; 4 a folder that is no part of a date."""
+    range: Range = EVERYTHING
+    after: str = ""
+    stretch: Stretch | None = None
+    waiting: Sequence[LogFileRef] | None = None
+    whole: bool = True
+    """Whether one page is worth a try before the folder is taken apart."""
+
+
+@dataclass(slots=True)
+class ListingCounts:
+    """What a listing has seen so far."""
+
+    log_files: int = 0
+    """Found new, and handed out or about to be."""
+    bytes: int = 0
+    other_objects: int = 0
+    """Objects in the folders of log files that are none by their name; not touched."""
+    requests: int = 0
+
+
+@dataclass
+class Listing:
+    """One run's walk over its source partitions."""
+
+    sources: Sequence[Source]
+    lookback: Lookback
+    revisits: Sequence[LogFileRef] = ()
+    hold: int = PAGE_SIZE
+    """New log files of one folder that are held at most until their day's turn comes."""
+    counts: ListingCounts = field(default_factory=ListingCounts)
+    _heap: list[tuple[int, int, _Node]] = field(default_factory=list)
+    _order: Iterator[int] = field(default_factory=count)
+    _finished: deque[Stretch] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Work out what has to be listed."""
+        share = HELD_LOG_FILES // max(1, len(self.sources))
+        self.hold = max(_FEWEST_HELD, min(self.hold, share))
+        self._revisited = {(ref.source.id, ref.day, ref.name) for ref in self.revisits}
+        by_day = sorted(self.revisits, key=lambda ref: -ref.day)
+        for day, refs in groupby(by_day, key=lambda ref: ref.day):
+            self._hold(list(refs), day)
+        for source in self.sources:
+            source.newest = cursor(source.covered) or Minute(0)
+            for first_day, end_day in _day_windows(source, self.lookback):
+                covers = Range(
+                    Minute(first_day * MINUTES_PER_DAY), Minute(end_day * MINUTES_PER_DAY)
+                )
+                folder = source.place.folder
+                after = folder + day_folder(first_day) if first_day > 0 else ""
+                self._push(_Node(source, end_day - 1, folder, 0, covers, after))
+
+    def log_files(self, ledger: Ledger) -> Iterator[list[LogFileRef]]:
+        """New log files, newest day first, those of one day and partition together.
+
+        A partition whose listing fails says so in its `failure`; the others go on.
+        """
+        with DaemonThreads(_LISTERS, "ctrail-list") as threads:
+            while self._heap:
+                unlisted: list[_Node] = []
+                while self._heap and len(unlisted) < _LISTERS:
+                    if self._heap[0][2].waiting is not None:
+                        break
+                    node = heapq.heappop(self._heap)[2]
+                    if node.source.failure is None:
+                        unlisted.append(node)
+                if unlisted:
+                    for node, answer in zip(unlisted, threads.map(_list, unlisted), strict=True):
+                        self._absorb(ledger, node, answer)
+                    continue
+                if self._heap:
+                    waiting = heapq.heappop(self._heap)[2].waiting
+                    if waiting:
+                        yield list(waiting)
+
+    def take_finished(self) -> list[Stretch]:
+        """Stretches that were listed and held nothing new, since the last call."""
+        finished = []
+        while self._finished:
+            finished.append(self._finished.popleft())
+        return finished
+
+    def _absorb(self, ledger: Ledger, node: _Node, answer: "Page | Folder | StoreError") -> None:
+        self.counts.requests += 1
+        if isinstance(answer, StoreError):
+            node.source.failure = node.source.failure or str(answer)
+        elif isinstance(answer, Folder):
+            self._take_apart(ledger, node, answer)
+        elif node.depth >= _DAY_DEPTH:
+            self._absorb_day_page(ledger, node, answer)
+        else:
+            self._absorb_whole(ledger, node, answer)
+
+    def _absorb_whole(self, ledger: Ledger, node: _Node, page: Page) -> None:
+        """A folder of many days that may have fitted into one page."""
+        inside = page.objects
+        if node.range.end < FOREVER:
+            end_key = node.source.place.folder + day_folder(_day(node.range.end))
+            inside = [listed for listed in inside if listed.key < end_key]
+        if not page.last and len(inside) == len(page.objects):
+            self._push_again(node)
+            return
+        groups = self._new_by_day(ledger, node.source, inside)
+        if sum(map(len, groups.values())) > self.hold:
+            self._push_again(node)
+            return
+        end = node.range.end
+        for day in sorted(filter(None, groups), reverse=True):
+            start = Minute(max(node.range.start, day * MINUTES_PER_DAY))
+            self._hold_stretch(node.source, groups[day], day, Range(start, end))
+            end = start
+        if node.range.start < end:
+            self._hold_stretch(node.source, [], 0, Range(node.range.start, end))
+        self._hold(groups.get(0, []), 0)
+
+    def _absorb_day_page(self, ledger: Ledger, node: _Node, page: Page) -> None:
+        """One page of a day's folder, or of one that is no part of a date."""
+        refs = [
+            ref
+            for group in self._new_by_day(ledger, node.source, page.objects).values()
+            for ref in group
+        ]
+        stretch = node.stretch
+        if node.depth == _DAY_DEPTH:
+            stretch = stretch or Stretch(node.source)
+            refs = [_in_stretch(ref, stretch) for ref in refs]
+        self._hold(refs, node.newest_day)
+        if not page.last:
+            after = page.objects[-1].key
+            self._push(
+                _Node(
+                    node.source,
+                    node.newest_day,
+                    node.folder,
+                    node.depth,
+                    node.range,
+                    after,
+                    stretch,
+                )
+            )
+        elif stretch is not None:
+            self._close(stretch, node.range)
+
+    def _take_apart(self, ledger: Ledger, node: _Node, folder: Folder) -> None:
+        """Go on with the sub-folders of one that is too large to be listed at once."""
+        dated = []
+        for name in folder.folders:
+            days = _days_of(node, name)
+            if days is None:
+                stray = f"{node.folder}{name}/"
+                self._push(_Node(node.source, 0, stray, _DAY_DEPTH + 1))
+            elif days[0] < _day(node.range.end) and days[1] * MINUTES_PER_DAY > node.range.start:
+                dated.append((days, f"{node.folder}{name}/"))
+        dated.sort()
+        starts = [Minute(days[0] * MINUTES_PER_DAY) for days, _ in dated]
+        ends = [*starts[1:], node.range.end]
+        if starts:
+            starts[0] = min(starts[0], node.range.start)
+        for (days, child), start, end in zip(dated, starts, ends, strict=True):
+            start = max(start, node.range.start)
+            self._push(
+                _Node(
+                    node.source,
+                    min(days[1], _day(node.range.end)) - 1,
+                    child,
+                    node.depth + 1,
+                    Range(start, end),
+                    node.after if node.after.startswith(child) else "",
+                    whole=len(dated) > 1 or node.depth == _DAY_DEPTH - 1,
+                )
+            )
+        if not dated:
+            self._hold_stretch(node.source, [], 0, node.range)
+        strays = self._new_by_day(ledger, node.source, folder.objects)
+        self._hold([ref for group in strays.values() for ref in group], 0)
+
+    def _new_by_day(
+        self, ledger: Ledger, source: Source, objects: Iterable[Listed]
+    ) -> dict[int, list[LogFileRef]]:
+        """The log files among `objects` that are wanted and not known, by day; day 0: no day."""
+        days: dict[int, list[tuple[KeyPlace, Listed]]] = {}
+        for listed in objects:
+            if not is_log_file(listed.key):
+                self.counts.other_objects += 1
+                continue
+            place = place_of(source.place, listed.key)
+            if place.minute is not None:
+                newest = Minute(min(place.minute, listed.modified) + 1)
+                source.newest = max(source.newest, newest)
+            if is_wanted(place, source.wanted):
+                days.setdefault(place.day, []).append((place, listed))
+        return {day: self._new_of_day(ledger, source, day, found) for day, found in days.items()}
+
+    def _new_of_day(
+        self, ledger: Ledger, source: Source, day: int, found: list[tuple[KeyPlace, Listed]]
+    ) -> list[LogFileRef]:
+        names = [place.name for place, _ in found]
+        known = ledger.known_log_files(source.id, day, min(names), max(names))
+        refs = []
+        for place, listed in found:
+            row = known.get(place.name)
+            if row is not None and row.etag == listed.etag and row.state not in _LISTED_AGAIN:
+                continue
+            if (source.id, day, place.name) in self._revisited:
+                continue
+            refs.append(
+                LogFileRef(
+                    source,
+                    day,
+                    place.name,
+                    listed.size,
+                    listed.etag,
+                    listed.archived,
+                    row,
+                    0,
+                    None,
+                )
+            )
+        return refs
+
+    def _hold_stretch(
+        self, source: Source, refs: list[LogFileRef], day: int, covers: Range
+    ) -> None:
+        stretch = Stretch(source)
+        self._hold([_in_stretch(ref, stretch) for ref in refs], day)
+        self._close(stretch, covers)
+
+    def _close(self, stretch: Stretch, listed: Range) -> None:
+        """The stretch is completely listed."""
+        source = stretch.source
+        stretch.covers = settled(listed, source.wanted, source.newest)
+        if stretch.is_done:
+            self._finished.append(stretch)
+
+    def _hold(self, refs: list[LogFileRef], day: int) -> None:
+        if refs:
+            self.counts.log_files += len(refs)
+            self.counts.bytes += sum(ref.size for ref in refs)
+            self._push(_Node(refs[0].source, day, waiting=refs))
+
+    def _push_again(self, node: _Node) -> None:
+        self._push(
+            _Node(
+                node.source,
+                node.newest_day,
+                node.folder,
+                node.depth,
+                node.range,
+                node.after,
+                whole=False,
+            )
+        )
+
+    def _push(self, node: _Node) -> None:
+        heapq.heappush(self._heap, (-node.newest_day, next(self._order), node))
+
+
+def _list(node: _Node) -> "Page | Folder | StoreError":
+    """The request that a node needs; an error is returned, so that it costs its partition only."""
+    try:
+        if node.whole or node.depth >= _DAY_DEPTH:
+            return node.source.bucket.list_page(node.folder, node.after)
+        return node.source.bucket.list_folder(node.folder)
+    except StoreError as error:
+        return error
+
+
+def _day_windows(source: Source, lookback: Lookback) -> list[tuple[int, int]]:
+    """The days to list, as few stretches as possible: no day folder is listed twice."""
+    days: list[tuple[int, int]] = []
+    for window in windows_to_list(source.wanted, source.covered, lookback, deep=source.deep)[::-1]:
+        first, end = whole_days(window)
+        if days and first <= days[-1][1]:
+            days[-1] = (days[-1][0], max(days[-1][1], end))
+        else:
+            days.append((first, end))
+    return days[::-1]
+
+
+def _days_of(node: _Node, name: str) -> tuple[int, int] | None:
+    """First day and the day after the last of a year, month or day folder; None if no date."""
+    parts = [*node.folder[len(node.source.place.folder) :].split("/")[: node.depth], name]
+    widths = (4, 2, 2)
+    if any(
+        len(part) != width or not (part.isascii() and part.isdigit())
+        for part, width in zip(parts, widths, strict=False)
+    ):
+        return None
+    year, month, day = (*map(int, parts), *(1,) * (_DAY_DEPTH - len(parts)))
+    first = day_number(year, month, day)
+    if first is None or first <= 0:
+        return None
+    if len(parts) == 1:
+        end = day_number(year + 1, 1, 1)
+    elif len(parts) == 2:
+        end = day_number(year + month // 12, month % 12 + 1, 1)
+    else:
+        end = first + 1
+    return first, end or _LAST_DAY
+
+
+def _day(minute: Minute) -> int:
+    return -(-minute // MINUTES_PER_DAY)
+
+
+def is_wanted(place: KeyPlace, wanted: Range) -> bool:
+    """Whether a log file's key time is in the window; without one, its day; else always."""
+    if place.minute is not None:
+        return wanted.start <= place.minute < wanted.end
+    if place.day:
+        start = place.day * MINUTES_PER_DAY
+        return bool(intersection(wanted, Range(Minute(start), Minute(start + MINUTES_PER_DAY))))
+    return True
+
+
+def _in_stretch(ref: LogFileRef, stretch: Stretch) -> LogFileRef:
+    stretch.listed += 1
+    return LogFileRef(
+        ref.source,
+        ref.day,
+        ref.name,
+        ref.size,
+        ref.etag,
+        ref.archived,
+        ref.expected,
+        ref.attempts,
+        stretch,
+    )

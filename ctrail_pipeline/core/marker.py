@@ -1,0 +1,113 @@
+"""The file `.ctrail` in the output folder: which ledger the folder belongs to, and how new it is.
+
+A ledger that is missing, older than the folder, or another's would write every event a second time;
+it is refused here, before any work, with what to do.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from .exceptions import LedgerError
+from .ledger import Ledger
+from .output import OutputFolders, disk_errors, fsync_folder
+
+MARKER: Final = ".ctrail"
+
+
+def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Ledger:
+    """Open the ledger that belongs to an output folder; both are made where they are new.
+
+    Raises LedgerError if the two do not belong together.
+    """
+    marker = _read(events_dir)
+    if marker is not None and not state_db.exists():
+        raise LedgerError(
+            f"{state_db} is missing, and {events_dir} holds events that it knew of: restore the"
+            " ledger from a backup, or name an empty folder in `events_dir` to start over"
+        )
+    if marker is None and _holds_files(events_dir) and not state_db.exists():
+        raise LedgerError(
+            f"{events_dir} holds files that were not written by this program, which never"
+            " overwrites any: name another folder in `events_dir`"
+        )
+    ledger = Ledger(state_db)
+    try:
+        _compare(ledger, marker, events_dir)
+        if marker is None:
+            with disk_errors(events_dir):
+                folders.make(events_dir)
+            write_marker(ledger, events_dir)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def write_marker(ledger: Ledger, events_dir: Path) -> None:
+    """Note the ledger's present generation in the output folder, atomically."""
+    content = json.dumps({"ledger": ledger.uuid, "generation": ledger.generation}) + "\n"
+    temporary = events_dir / f"{MARKER}.{os.getpid()}"
+    with disk_errors(events_dir):
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+        )
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(events_dir / MARKER)
+        fsync_folder(events_dir)
+
+
+def _read(events_dir: Path) -> tuple[str, int] | None:
+    path = events_dir / MARKER
+    try:
+        content = json.loads(path.read_text())
+        return str(content["ledger"]), int(content["generation"])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"{path} is damaged: it says which ledger the folder belongs to; if {events_dir} is"
+            " this ledger's folder, delete that one file and run again"
+        ) from error
+
+
+def _compare(ledger: Ledger, marker: tuple[str, int] | None, events_dir: Path) -> None:
+    if marker is None:
+        if not ledger.is_unused() and not _holds_files(events_dir):
+            raise LedgerError(
+                f"{ledger.path} knows of events in an output folder, and {events_dir} is empty:"
+                " name that folder in `events_dir`, or another file in `state_db` to start over"
+            )
+        if ledger.is_unused() and _holds_files(events_dir):
+            raise LedgerError(
+                f"{events_dir} holds files that were not written by this program, which never"
+                " overwrites any: name another folder in `events_dir`"
+            )
+        return
+    name, generation = marker
+    if name != ledger.uuid:
+        raise LedgerError(
+            f"{events_dir} belongs to another ledger than {ledger.path}: set `state_db` and"
+            " `events_dir` to two that belong together"
+        )
+    if generation > ledger.generation:
+        raise LedgerError(
+            f"{ledger.path} is older than {events_dir} (generation {ledger.generation}, the folder"
+            f" says {generation}): an older copy was restored; restore the newest one"
+        )
+
+
+def _holds_files(events_dir: Path) -> bool:
+    """Whether anything lies in the folder, staging and marker files apart."""
+    try:
+        return any(not path.name.startswith(".") for path in events_dir.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as error:
+        raise LedgerError(f"{events_dir} is no folder: name one in `events_dir`") from error

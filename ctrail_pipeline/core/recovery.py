@@ -1,0 +1,83 @@
+"""What an earlier run left unfinished when it died: publish what it committed, drop the rest.
+
+Done at the start of every run, while others may be at work: a batch whose owner lives is left
+alone. Whether an owner lives only saves work; that nothing counts twice is what the commit checks.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .ledger import BatchRow, BatchState, Ledger
+from .output import STAGING, Kind, OutputFolders, Published, Staging
+
+log = logging.getLogger(__name__)
+
+_FOLDERLESS_SECONDS: Final = 60
+"""After which a staging batch without a folder is dead: the folder is made right after the row."""
+
+
+def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
+    """Finish or drop every batch whose owner is gone, and remove staging folders nobody needs."""
+    tokens = _staging_folders(folders)  # before the rows: a folder is always younger than its row
+    open_batches = ledger.open_batches()
+    for batch in open_batches:
+        staging = Staging(folders, batch.token)
+        alive = staging.owner_lives()
+        if alive:
+            continue
+        if batch.state is BatchState.COMMITTED:
+            _publish(ledger, folders, staging, batch, observe)
+        elif alive is None and time.time() - batch.created_at < _FOLDERLESS_SECONDS:
+            continue
+        elif ledger.abort_batch(batch.id):
+            staging.remove()
+        observe("recovered")
+    for token in tokens - {batch.token for batch in open_batches}:
+        staging = Staging(folders, token)
+        if not staging.owner_lives():
+            staging.remove()
+
+
+def _publish(
+    ledger: Ledger,
+    folders: OutputFolders,
+    staging: Staging,
+    batch: BatchRow,
+    observe: Callable[[str], None],
+) -> None:
+    files = ledger.published_files(batch.id)
+    vanished = set(staging.publish(files, ledger.rename_output_file, lambda _: observe("linked")))
+    if vanished:
+        log.warning(
+            "%d files of an interrupted batch vanished before they were published: its %d other"
+            " files are taken back and its log files are done again",
+            len(vanished),
+            len(files) - len(vanished),
+        )
+        _take_back(ledger, folders, batch, vanished)
+    else:
+        with ledger.transaction():
+            ledger.mark_published([batch.id])
+        log.info("finished publishing an interrupted batch of %d files", len(files))
+    staging.remove()
+
+
+def _take_back(
+    ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[Published]
+) -> None:
+    """Remove the batch's files before its segments go, so that no event can be there twice."""
+    for file in ledger.published_files(batch.id):  # anew: publishing may have renamed some
+        if file not in vanished:
+            folders.path_of(file).unlink(missing_ok=True)
+    ledger.uncommit_batch(batch.id)
+
+
+def _staging_folders(folders: OutputFolders) -> set[str]:
+    tokens: set[str] = set()
+    for kind in Kind:
+        root = folders.roots[kind] / STAGING
+        if root.is_dir():
+            tokens.update(path.name for path in root.iterdir())
+    return tokens

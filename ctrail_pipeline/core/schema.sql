@@ -1,0 +1,118 @@
+-- The ledger, version 1. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- Opened by ledger.py only; a change of this file is a new version with a migration there.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One account and region of a trail. The trail's display name is no part of it.
+CREATE TABLE source_partition (
+    id             INTEGER PRIMARY KEY,
+    bucket         TEXT NOT NULL,
+    prefix         TEXT NOT NULL,
+    organization   TEXT NOT NULL,
+    account        TEXT NOT NULL,
+    region         TEXT NOT NULL,
+    deep_listed_at INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (bucket, prefix, organization, account, region)
+);
+
+-- Ranges of key time inside which every key that a listing returned has a row in log_file.
+CREATE TABLE coverage (
+    source_partition INTEGER NOT NULL,
+    start_minute     INTEGER NOT NULL,
+    end_minute       INTEGER NOT NULL,
+    PRIMARY KEY (source_partition, start_minute)
+) WITHOUT ROWID;
+
+-- One S3 object; `name` is relative to partition and day (layout.compact_name).
+CREATE TABLE log_file (
+    source_partition INTEGER NOT NULL,
+    day              INTEGER NOT NULL,
+    name             TEXT NOT NULL,
+    etag             BLOB NOT NULL,
+    size             INTEGER NOT NULL,
+    storage_class    TEXT,
+    sha256           BLOB,             -- of the uncompressed bytes
+    records          INTEGER NOT NULL, -- in the output or duplicates of it
+    duplicates       INTEGER NOT NULL,
+    quarantined      INTEGER NOT NULL,
+    state            INTEGER NOT NULL, -- ledger.LogFileState
+    attempts         INTEGER NOT NULL,
+    next_visit       INTEGER,
+    reason           TEXT,
+    batch            INTEGER NOT NULL,
+    position         INTEGER NOT NULL, -- in its batch: what output_file.lineage counts by
+    PRIMARY KEY (source_partition, day, name)
+) WITHOUT ROWID;
+CREATE INDEX log_file_to_visit ON log_file (next_visit) WHERE next_visit IS NOT NULL;
+CREATE INDEX log_file_unsettled ON log_file (state) WHERE state != 1;
+
+-- Earlier versions of log files that were processed again, while lines in the output come from them.
+CREATE TABLE superseded_log_file (
+    source_partition INTEGER NOT NULL,
+    day              INTEGER NOT NULL,
+    name             TEXT NOT NULL,
+    etag             BLOB NOT NULL,
+    size             INTEGER NOT NULL,
+    sha256           BLOB,
+    records          INTEGER NOT NULL,
+    duplicates       INTEGER NOT NULL,
+    quarantined      INTEGER NOT NULL,
+    state            INTEGER NOT NULL,
+    reason           TEXT,
+    batch            INTEGER NOT NULL,
+    position         INTEGER NOT NULL,
+    PRIMARY KEY (source_partition, day, name, batch)
+) WITHOUT ROWID;
+
+CREATE TABLE batch (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    token        TEXT NOT NULL UNIQUE, -- the name of its staging folders
+    state        INTEGER NOT NULL,     -- ledger.BatchState
+    run_id       TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    committed_at INTEGER,
+    sources      TEXT NOT NULL DEFAULT '[]' -- JSON [[source_partition, day], …]: where its log files are
+);
+CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
+
+-- A folder of output (or of quarantine) and the next free number of a file in it.
+CREATE TABLE output_partition (
+    id          INTEGER PRIMARY KEY,
+    kind        INTEGER NOT NULL,      -- output.Kind
+    folder      TEXT NOT NULL,         -- relative to events_dir or quarantine_dir
+    next_number INTEGER NOT NULL,
+    lines       INTEGER NOT NULL,
+    UNIQUE (kind, folder)
+);
+
+CREATE TABLE output_file (
+    output_partition INTEGER NOT NULL,
+    number           INTEGER NOT NULL,
+    batch            INTEGER NOT NULL,
+    part             INTEGER NOT NULL, -- the staged file's number in its batch
+    lines            INTEGER NOT NULL,
+    bytes            INTEGER NOT NULL,
+    sha256           BLOB NOT NULL,
+    lineage          BLOB NOT NULL,    -- runs of lines by log file: output.pack_lineage
+    PRIMARY KEY (output_partition, number)
+) WITHOUT ROWID;
+CREATE INDEX output_file_batch ON output_file (batch);
+
+CREATE TABLE dedup_partition (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+
+-- AUTOINCREMENT: an id is never used twice, so "newer than the one I saw" stays true.
+CREATE TABLE segment (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    dedup_partition INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,
+    count           INTEGER NOT NULL,
+    identities      BLOB NOT NULL,     -- sorted, 16 bytes each
+    filter          BLOB
+);
+CREATE INDEX segment_of_partition ON segment (dedup_partition, id);

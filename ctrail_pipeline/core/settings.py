@@ -1,0 +1,59 @@
+"""What the core needs to know of a configuration: values only, already validated.
+
+Reading and checking the configuration file is `ctrail_pipeline.config`'s work; the core takes
+these values from whoever calls it (a Dagster op, a test) and never reads a file or environment.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A configured source: where one trail delivers its log files."""
+
+    name: str
+    bucket: str
+    """A bucket name, or a `file://` URL of a folder that holds a bucket's tree."""
+    prefix: str = ""
+    """What stands before `AWSLogs/` in the keys, without slashes at its ends."""
+    region: str | None = None
+    """The bucket's region; None asks S3 (or uses the environment's where `endpoint_url` is set)."""
+    endpoint_url: str | None = None
+    """An S3 endpoint other than AWS's own."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a sync is told; the defaults are those of the configuration file."""
+
+    trails: tuple[Trail, ...]
+    events_dir: Path
+    quarantine_dir: Path
+    state_db: Path
+    events_per_file: int = 10_000
+    list_batch_size: int = 1_000
+    download_workers: int = 50
+    start: datetime | None = None
+    """Log files whose key time is at or after this (UTC); None: from the first on."""
+    end: datetime | None = None
+    """Log files whose key time is before this plus one hour (UTC); None: up to now."""
+    lookback_hours: int = 24
+    horizon_days: int = 35
+    max_log_file_bytes: int = 256 * 1024 * 1024
+    """Decompressed; a larger log file is damaged (a gzip bomb costs no more than this)."""
+    batch_log_files: int = 400
+    """Log files of one commit at most. Measured: see DESIGN, 400 is where throughput levels off."""
+    batch_bytes: int = 32 * 1024 * 1024
+    """Decompressed bytes of one commit at most (one larger log file makes a batch of its own)."""
+    bloom_false_positive: float = 0.001
+    state_save_interval: float = 300
+    """Seconds after which what is done is committed at the latest, with the cursor."""
+    jsonl_flush_interval: float = 30
+    """Seconds after which events in hand are committed, even if the batch is not full."""
+    progress_interval: float = 10
+    """Seconds between two progress reports."""
+    connect_timeout: float = 10
+    client_timeout: float = 60
+    """Seconds a request may take in all before it is tried again."""

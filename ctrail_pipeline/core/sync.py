@@ -1,0 +1,404 @@
+"""The engine: source partitions -> new log files -> batches -> ledger and output, with progress.
+
+`sync` is what the Dagster job, the assets and every other front end call; it knows nothing of them.
+It returns a summary whatever single log files or trails did, and raises only what stops all work:
+a ledger or a disk that fails, a configuration that cannot be right.
+"""
+
+import fnmatch
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import Event
+from typing import Final
+
+from .batch import BatchContent, Committer, Observer
+from .coverage import EVERYTHING, Lookback, Range
+from .discovery import discover
+from .exceptions import ConfigurationError, StoreError
+from .fetch import Feed
+from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of, place_of
+from .ledger import Ledger, LogFileState, Outcome
+from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
+from .marker import open_ledger, write_marker
+from .output import OutputFolders
+from .recovery import recover
+from .settings import Settings, Trail
+from .store import Bucket, open_bucket
+
+log = logging.getLogger(__name__)
+
+DEEP_EVERY_SECONDS: Final = 86_400
+_PROBLEMS_NAMED: Final = 1_000
+"""Problems that a summary names; beyond, it counts them."""
+_PROBLEMS_LOGGED: Final = 20
+"""Problems that are logged as they happen; the summary names the others too."""
+_PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of the configured trails a run is about; the default is all of it."""
+
+    trails: Sequence[str] | None = None
+    partitions: Sequence[str] | None = None
+    """`account/region` keys; `*` and `?` stand for any text and any character."""
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass
+class PartitionCounts:
+    """What a run did for one account and region of a trail."""
+
+    log_files: int = 0
+    events: int = 0
+    """New lines."""
+    duplicates: int = 0
+    quarantined: int = 0
+    failed: int = 0
+    """Log files that failed, are archived or gone."""
+    damaged: int = 0
+    bytes_in: int = 0
+    """Stored bytes of the log files."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A log file, a partition or a trail that could not be brought in, and why."""
+
+    trail: str
+    where: str
+    state: str
+    reason: str
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    started: float = field(default_factory=time.monotonic)
+    listed: int = 0
+    """New log files found so far."""
+    listing_done: bool = False
+    log_files: int = 0
+    """Settled: committed, or failed and recorded."""
+    events: int = 0
+    duplicates: int = 0
+    bytes: int = 0
+    """Uncompressed bytes of the settled log files."""
+    failed: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.started
+
+    def __str__(self) -> str:
+        """One line for people."""
+        left = self.listed - self.log_files
+        return (
+            f"{self.log_files} log files, {self.events} events, {self.duplicates} duplicates,"
+            f" {self.failed} failed, {self.bytes / 1e6 / max(self.seconds, 0.001):.1f} MB/s of"
+            f" JSON, {left}{'' if self.listing_done else '+'} log files left"
+        )
+
+
+@dataclass
+class Summary:
+    """What a run did, and what stands open after it."""
+
+    progress: Progress
+    partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
+    """By trail and `account/region`; those that had new log files."""
+    problems: list[Problem] = field(default_factory=list)
+    """What failed in this run; at most 1,000 are named."""
+    problem_count: int = 0
+    output_files: int = 0
+    bytes_out: int = 0
+    interrupted: bool = False
+    standing: dict[LogFileState, int] = field(default_factory=dict)
+    """Log files of any run that are not committed, by state."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was asked for was brought in."""
+        return not self.problem_count and not self.interrupted
+
+    def note(self, problem: Problem) -> None:
+        """Count a problem, and name it if not too many are named already."""
+        self.problem_count += 1
+        if len(self.problems) < _PROBLEMS_NAMED:
+            self.problems.append(problem)
+
+
+def sync(
+    settings: Settings,
+    selection: Selection | None = None,
+    *,
+    run_id: str = "",
+    stop: Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    observe: Observer = lambda _step: None,
+) -> Summary:
+    """Bring in everything that is new, newest first; exactly once, whatever happened before.
+
+    `stop` set: the batch in hand is dropped or finished, what is committed stays, and the summary
+    says `interrupted`. `observe` is told each step of the commit protocol. Raises LedgerError,
+    OutputError or ConfigurationError; what was committed before stays.
+    """
+    selection = selection or Selection()
+    settings = _narrowed(settings, selection)
+    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    try:
+        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
+        try:
+            recover(ledger, folders, observe)
+            run = _Run(settings, selection, ledger, folders, run_id, stop or Event(), observe)
+            return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
+        finally:
+            ledger.close()
+    finally:
+        folders.close()
+
+
+class _Run:
+    """One call of `sync`, once the ledger is open and clean."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        selection: Selection,
+        ledger: Ledger,
+        folders: OutputFolders,
+        run_id: str,
+        stop: Event,
+        observe: Observer,
+    ) -> None:
+        self._settings = settings
+        self._selection = selection
+        self._ledger = ledger
+        self._stop = stop
+        self._committer = Committer(ledger, folders, settings, run_id, observe)
+        self._summary = Summary(Progress())
+        self._finished: list[Stretch] = []
+        self._wrote = False
+
+    def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
+        sources = self._sources()
+        listing = Listing(
+            sources,
+            Lookback(self._settings.lookback_hours, self._settings.horizon_days),
+            self._revisits(sources),
+            self._settings.list_batch_size,
+        )
+        feed = Feed(self._listed(listing), self._settings)
+        try:
+            self._process(listing, feed, on_progress)
+        finally:
+            feed.close()
+        for source in sources:
+            if source.failure:
+                self._note(source.trail, source.place.partition_key, "not listed", source.failure)
+        complete = not self._stop.is_set()
+        deep = [source.id for source in sources if source.deep and not source.failure]
+        self._committer.finish(self._take_finished(listing), deep if complete else [])
+        if self._wrote:
+            self._next_generation()
+        self._summary.interrupted = not complete
+        self._summary.standing = self._ledger.count_by_state()
+        return self._summary
+
+    def _sources(self) -> list[Source]:
+        """The selected source partitions of every trail that can be read."""
+        found: list[tuple[Trail, Bucket, SourcePrefix]] = []
+        for trail in self._settings.trails:
+            try:
+                bucket = open_bucket(trail, self._settings)
+                places = discover(trail, bucket)
+            except StoreError as error:
+                self._note(trail.name, trail.bucket, "not listed", str(error))
+                continue
+            selected = [place for place in places if self._is_selected(place)]
+            log.info(
+                "trail %s: %d accounts and regions in %s, %d selected",
+                trail.name,
+                len(places),
+                bucket.location,
+                len(selected),
+            )
+            found += [(trail, bucket, place) for place in selected]
+        for pattern in self._selection.partitions or ():
+            if not any(fnmatch.fnmatchcase(p.partition_key, pattern) for _, _, p in found):
+                self._note("", pattern, "not found", "no selected trail delivers such a partition")
+        ids = self._ledger.register_sources([place for _, _, place in found])
+        coverage, deep_listed = self._ledger.coverage(), self._ledger.deep_listed_at()
+        wanted = _wanted(self._settings)
+        now = time.time()
+        return [
+            Source(
+                id=ids[place],
+                place=place,
+                trail=trail.name,
+                bucket=bucket,
+                covered=coverage.get(ids[place], []),
+                wanted=wanted,
+                deep=abs(now - deep_listed[ids[place]]) >= DEEP_EVERY_SECONDS,
+            )
+            for trail, bucket, place in found
+        ]
+
+    def _is_selected(self, place: SourcePrefix) -> bool:
+        patterns = self._selection.partitions
+        return patterns is None or any(
+            fnmatch.fnmatchcase(place.partition_key, pattern) for pattern in patterns
+        )
+
+    def _revisits(self, sources: Sequence[Source]) -> list[LogFileRef]:
+        """Log files that failed earlier and are due, of the selected partitions and times."""
+        by_place = {source.place: source for source in sources}
+        refs = []
+        for visit in self._ledger.due_visits(int(time.time())):
+            source = by_place.get(visit.source)
+            if source is None:
+                continue
+            ref = LogFileRef(
+                source,
+                visit.day,
+                visit.name,
+                visit.size,
+                etag=None,
+                archived=False,
+                expected=visit.known,
+                attempts=visit.attempts,
+                stretch=None,
+            )
+            if is_wanted(place_of(source.place, ref.key), source.wanted):
+                refs.append(ref)
+        return refs
+
+    def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:
+        """The listing with a ledger connection of its own: it runs in another thread."""
+        reader = Ledger(self._settings.state_db)
+        try:
+            yield from listing.log_files(reader)
+        finally:
+            reader.close()
+
+    def _process(
+        self, listing: Listing, feed: Feed, on_progress: Callable[[Progress], None]
+    ) -> None:
+        """Gather fetched log files into batches and commit them, until there are no more."""
+        batch = BatchContent()
+        flush_seconds = min(self._settings.jsonl_flush_interval, self._settings.state_save_interval)
+        reported = time.monotonic()
+        for fetched in feed.results():
+            if self._stop.is_set():
+                return
+            if fetched is not None:
+                batch.add(fetched)
+            if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
+                self._commit(batch, listing)
+                batch = BatchContent()
+            if time.monotonic() - reported >= self._settings.progress_interval:
+                reported = time.monotonic()
+                on_progress(self._progress(listing, feed))
+        if batch.log_files:
+            self._commit(batch, listing)
+        on_progress(self._progress(listing, feed))
+
+    def _commit(self, batch: BatchContent, listing: Listing) -> None:
+        if not self._wrote:
+            self._wrote = True
+            self._next_generation()
+        result = self._committer.commit(batch, self._take_finished(listing))
+        self._summary.progress.bytes += result.bytes_in
+        self._summary.output_files += result.files
+        self._summary.bytes_out += result.bytes_out
+        for ref, outcome in result.settled:
+            self._summary.progress.log_files += 1
+            if outcome is not None:
+                self._count(ref, outcome)
+            if ref.stretch is not None:
+                ref.stretch.settled += 1
+                if ref.stretch.is_done:
+                    self._finished.append(ref.stretch)
+
+    def _count(self, ref: LogFileRef, outcome: Outcome) -> None:
+        progress = self._summary.progress
+        key = (ref.source.trail, ref.source.place.partition_key)
+        counts = self._summary.partitions.setdefault(key, PartitionCounts())
+        new = outcome.records - outcome.duplicates
+        counts.log_files += 1
+        counts.events += new
+        counts.duplicates += outcome.duplicates
+        counts.quarantined += outcome.quarantined
+        counts.bytes_in += outcome.size
+        progress.events += new
+        progress.duplicates += outcome.duplicates
+        if outcome.state is LogFileState.COMMITTED:
+            return
+        progress.failed += 1
+        if outcome.state is LogFileState.DAMAGED:
+            counts.damaged += 1
+        else:
+            counts.failed += 1
+        where = f"{ref.source.bucket.location}/{ref.key}"
+        self._note(ref.source.trail, where, outcome.state.name.lower(), outcome.reason or "")
+
+    def _take_finished(self, listing: Listing) -> list[Stretch]:
+        finished, self._finished = self._finished, []
+        return finished + listing.take_finished()
+
+    def _next_generation(self) -> None:
+        self._ledger.next_generation()
+        write_marker(self._ledger, self._settings.events_dir)
+
+    def _note(self, trail: str, where: str, state: str, reason: str) -> None:
+        self._summary.note(Problem(trail, where, state, reason))
+        level = (
+            logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
+        )
+        log.log(level, "%s: %s: %s", where, state, reason)
+
+    def _progress(self, listing: Listing, feed: Feed) -> Progress:
+        progress = self._summary.progress
+        progress.listed = listing.counts.log_files
+        progress.listing_done = feed.listing_done
+        return progress
+
+
+def _narrowed(settings: Settings, selection: Selection) -> Settings:
+    """The settings with the trails and the window of a selection. Raises ConfigurationError."""
+    trails = settings.trails
+    if selection.trails is not None:
+        by_name = {trail.name: trail for trail in trails}
+        unknown = [name for name in selection.trails if name not in by_name]
+        if unknown:
+            raise ConfigurationError(
+                f"trails: there is no trail {unknown[0]!r}; configured are {', '.join(by_name)}"
+            )
+        trails = tuple(by_name[name] for name in dict.fromkeys(selection.trails))
+    for pattern in selection.partitions or ():
+        if _PARTITION_PATTERN.fullmatch(pattern) is None:
+            raise ConfigurationError(
+                f"partitions: {pattern!r} is no `account/region`, such as 123456789012/eu-west-1"
+                " or 123456789012/*"
+            )
+    start, end = selection.start or settings.start, selection.end or settings.end
+    if start is not None and end is not None and start >= end:
+        raise ConfigurationError(f"start ({start}) must be before end ({end})")
+    return replace(settings, trails=trails, start=start, end=end)
+
+
+def _wanted(settings: Settings) -> Range:
+    """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
+    start, end = EVERYTHING
+    if settings.start is not None:
+        start = minute_of(settings.start)
+    if settings.end is not None:
+        end = Minute(minute_of(settings.end) + MINUTES_PER_HOUR)
+    return Range(start, end)
