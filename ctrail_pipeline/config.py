@@ -56,6 +56,16 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
     return Config(_settings(top, _parse(top, _text(top, source)), source.parent), source)
 
 
+def parse_time(key: str, text: str) -> datetime:
+    """A date or time of a run's config, as the configuration file has it: UTC without a zone.
+
+    Raises:
+        ConfigurationError: It cannot be read; the message names `key`.
+    """
+    moment: datetime = _fit(_Place("run config").key(key), text, _moment)
+    return moment
+
+
 def _sample_settings(folder: Path) -> Settings:
     def bucket(name: str) -> str:
         return (folder / "sample" / name).as_uri()
