@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -259,7 +260,9 @@ class Committer:
 
     def _publish(self, staging: Staging, batch: int, published: Sequence[Published]) -> None:
         vanished = staging.publish(
-            published, self._ledger.rename_output_file, lambda _: self._observe("linked")
+            published,
+            partial(self._ledger.rename_output_file, batch),
+            lambda _: self._observe("linked"),
         )
         if vanished:
             raise LedgerError(

@@ -126,7 +126,11 @@ class Ledger:
         self.path = path
         self._db = self._connect()
         try:
-            self._prepare()
+            self._check_origin()
+            self._check_size()
+            self._use_wal()
+            if self._pragma("application_id") == 0:
+                self._create()
         except sqlite3.Error as error:
             self._db.close()
             raise self._refused(error) from error
@@ -142,6 +146,7 @@ class Ledger:
         """A new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
         self._db = self._connect()
+        self._use_wal()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -360,9 +365,15 @@ class Ledger:
             )
         ]
 
-    def rename_output_file(self, file: Published) -> Published:
-        """Another number for a file whose name is taken by one that is not ours."""
+    def rename_output_file(self, batch: int, file: Published) -> Published:
+        """Another number for a file of a batch whose name is taken by one that is not ours.
+
+        If somebody else who publishes this batch gave it another number already, that one.
+        """
         with self.transaction():
+            present = next(f for f in self.published_files(batch) if f.part == file.part)
+            if present.number != file.number:
+                return present
             id_, number = self._next_number(file.kind, file.folder, 0)
             self._db.execute(
                 "UPDATE output_file SET number = ? WHERE output_partition = ? AND number = ?",
@@ -555,11 +566,12 @@ class Ledger:
             raise self._refused(error) from error
         return db
 
-    def _prepare(self) -> None:
-        application, version = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("application_id", "user_version")
-        )
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _check_origin(self) -> None:
+        """Refuse what is no ledger of ours, or one of a newer version."""
+        application, version = self._pragma("application_id"), self._pragma("user_version")
         if application not in (0, APPLICATION_ID) or (
             application == 0
             and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -572,17 +584,26 @@ class Ledger:
                 f"{self.path} is a ledger of version {version}; this program knows up to"
                 f" {SCHEMA_VERSION}: update ctrail-pipeline"
             )
-        self._check_size()
-        self._db.execute("PRAGMA journal_mode = WAL")
+
+    def _use_wal(self) -> None:
+        """WAL and FULL: readers never wait, and what COMMIT confirmed survives a power cut.
+
+        Turning WAL on in a new file takes a lock that SQLite does not wait for by itself.
+        """
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         self._db.execute("PRAGMA synchronous = FULL")
-        if application == 0:
-            self._create()
 
     def _check_size(self) -> None:
         """A ledger that was cut off is refused before anything is built on what is left of it."""
-        pages, page_size = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
-        )
+        pages, page_size = self._pragma("page_count"), self._pragma("page_size")
         size = self.path.stat().st_size
         wal = self.path.with_name(self.path.name + "-wal")
         if size and size < pages * page_size and not (wal.exists() and wal.stat().st_size):

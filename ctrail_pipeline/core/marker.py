@@ -34,6 +34,8 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
         )
     ledger = Ledger(state_db)
     try:
+        # Another run may have begun this folder since the first look.
+        marker = marker or _read(events_dir)
         _compare(ledger, marker, events_dir)
         if marker is None:
             with disk_errors(events_dir):

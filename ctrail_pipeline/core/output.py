@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
@@ -20,6 +21,9 @@ from typing import Final, NamedTuple
 from .exceptions import OutputError
 
 STAGING: Final = ".staging"
+_UNLOCKED: Final = "."
+"""Begins the name of a staging folder for the instant in which it is not locked yet."""
+_UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
 _WRITERS: Final = 8
@@ -137,12 +141,19 @@ class Staging:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Make the staging folder and lock it."""
+        """Make the staging folder and lock it.
+
+        It gets its name when it is locked already, so that no other run's recovery, finding it
+        unlocked, takes its owner for dead.
+        """
         folder = self._folders.staging_of(Kind.EVENTS, self._token)
+        unlocked = folder.with_name(f"{_UNLOCKED}{folder.name}")
         with disk_errors(folder):
-            self._folders.make(folder)
-            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            self._folders.make(folder.parent)
+            unlocked.mkdir(mode=0o700)
+            self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(folder)
 
     def write(self, files: Sequence[NewFile]) -> list[StagedFile]:
         """Write files into the staging folders, durable when this returns.
@@ -300,6 +311,13 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_unlocked(staging_root: Path) -> None:
+    """Remove staging folders whose owner died in the instant before they were locked."""
+    for folder in staging_root.glob(f"{_UNLOCKED}*"):
+        if time.time() - folder.lstat().st_mtime > _UNLOCKED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class disk_errors:  # noqa: N801 - reads as the statement that it is

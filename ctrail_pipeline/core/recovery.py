@@ -7,10 +7,11 @@ alone. Whether an owner lives only saves work; that nothing counts twice is what
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from .ledger import BatchRow, BatchState, Ledger
-from .output import STAGING, Kind, OutputFolders, Published, Staging
+from .output import STAGING, Kind, OutputFolders, Published, Staging, remove_unlocked
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
         staging = Staging(folders, token)
         if not staging.owner_lives():
             staging.remove()
+    for kind in Kind:
+        remove_unlocked(folders.roots[kind] / STAGING)
 
 
 def _publish(
@@ -48,7 +51,13 @@ def _publish(
     observe: Callable[[str], None],
 ) -> None:
     files = ledger.published_files(batch.id)
-    vanished = set(staging.publish(files, ledger.rename_output_file, lambda _: observe("linked")))
+    vanished = set(
+        staging.publish(
+            files,
+            partial(ledger.rename_output_file, batch.id),
+            lambda _: observe("linked"),
+        )
+    )
     if vanished:
         log.warning(
             "%d files of an interrupted batch vanished before they were published: its %d other"
@@ -79,5 +88,5 @@ def _staging_folders(folders: OutputFolders) -> set[str]:
     for kind in Kind:
         root = folders.roots[kind] / STAGING
         if root.is_dir():
-            tokens.update(path.name for path in root.iterdir())
+            tokens.update(path.name for path in root.iterdir() if not path.name.startswith("."))
     return tokens

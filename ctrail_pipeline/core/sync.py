@@ -115,8 +115,10 @@ class Summary:
     partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
     """By trail and `account/region`; those that had new log files."""
     problems: list[Problem] = field(default_factory=list)
-    """What failed in this run; at most 1,000 are named."""
+    """What could not be brought in by this run; at most 1,000 are named."""
     problem_count: int = 0
+    failures: int = 0
+    """Problems that make the run a failed one: all but archived log files."""
     output_files: int = 0
     bytes_out: int = 0
     interrupted: bool = False
@@ -126,11 +128,12 @@ class Summary:
     @property
     def ok(self) -> bool:
         """Whether everything that was asked for was brought in."""
-        return not self.problem_count and not self.interrupted
+        return not self.failures and not self.interrupted
 
     def note(self, problem: Problem) -> None:
         """Count a problem, and name it if not too many are named already."""
         self.problem_count += 1
+        self.failures += problem.state != LogFileState.ARCHIVED.name.lower()
         if len(self.problems) < _PROBLEMS_NAMED:
             self.problems.append(problem)
 
