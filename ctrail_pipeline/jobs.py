@@ -21,6 +21,7 @@ from dagster import (
     JobDefinition,
     MetadataValue,
     OpExecutionContext,
+    Output,
     in_process_executor,
     job,
     op,
@@ -78,7 +79,9 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         name="sync",
         description="Finds new log files and brings their events to disk, each exactly once.",
     )
-    def sync_op(context: OpExecutionContext, config: SyncConfig, cursor: CursorResource) -> None:
+    def sync_op(
+        context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
+    ) -> Iterator[AssetMaterialization | Output[None]]:
         with _core_logs_in(context.log), stop_on_signals() as stop:
             try:
                 _check_sample(configuration)
@@ -90,14 +93,14 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
                 )
             except CtrailError as error:
                 raise Failure(str(error), allow_retries=False) from None
-        for event in materializations(summary, keys):
-            context.log_event(event)
-        context.add_output_metadata(totals(summary))
+        # Yielded, not logged through the context: those are lost when the op fails.
+        yield from materializations(summary, keys)
         context.log.info("%s", describe(summary))
         if summary.interrupted:
             raise DagsterExecutionInterruptedError
         if not summary.ok:
-            raise Failure(failure_message(summary), allow_retries=False)
+            raise Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
+        yield Output(None, metadata=totals(summary))
 
     @job(
         name="sync",
@@ -116,9 +119,9 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
 def materializations(
     summary: Summary, keys: Mapping[str, AssetKey]
 ) -> Iterator[AssetMaterialization]:
-    """One for each account/region of a trail that got data."""
+    """One for each account/region of a trail that got data (if only what another trail has too)."""
     for (trail, partition), counts in sorted(summary.partitions.items()):
-        if counts.events:
+        if counts.log_files > counts.failed:
             yield AssetMaterialization(keys[trail], partition=partition, metadata=_numbers(counts))
 
 

@@ -1,0 +1,411 @@
+"""What must be on disk for given buckets, found out independently, and a check of what is.
+
+Standard library only, and nothing of `ctrail_pipeline`: what the pipeline gets wrong must not be
+wrong here too. Slow and plain on purpose; everything is held in memory, so it is for samples.
+"""
+
+import base64
+import binascii
+import json
+import re
+import stat
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+_LOG_FILE = re.compile(
+    r"AWSLogs/(?:o-[a-z0-9]+/)?(?P<account>[^/]+)/CloudTrail/(?P<region>[^/]+)/.+\.json(\.gz)?",
+    re.DOTALL,
+)
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_EVENT_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
+_OUTPUT_FILE = re.compile(
+    r"(?P<folder>[0-9]{12}/[a-z0-9-]{1,40}/[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2})"
+    r"/events_[0-9]{5,}\.jsonl"
+)
+_STRING_OR_LINE_END = re.compile(rb'"(?:[^"\\]|\\.)*"|[\r\n]', re.DOTALL)
+_BLANK = re.compile(r"[ \t\r\n]*")
+# Numbers are never looked at, and int() refuses those of more than 4,300 digits.
+_DECODER = json.JSONDecoder(strict=False, parse_int=float)
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Where a line belongs."""
+
+    folders: frozenset[str]
+    """`account/region/YYYY/MM/DD/HH`; several if only the keys of its log files tell."""
+    log_file: str
+    """The first log file that holds it."""
+
+
+@dataclass
+class Expectation:
+    """All that buckets hold."""
+
+    lines: dict[bytes, Expected] = field(default_factory=dict)
+    """What must be in the output, once."""
+    optional: dict[bytes, Expected] = field(default_factory=dict)
+    """What may be: complete records of log files whose JSON is damaged further on."""
+    quarantined: dict[bytes, str] = field(default_factory=dict)
+    """Records that must be in quarantine, with their log file."""
+    damaged_log_files: list[str] = field(default_factory=list)
+    log_files: int = 0
+    records: int = 0
+    """Of sound log files, copies included."""
+
+
+@dataclass
+class Report:
+    """What is wrong on disk, each kind with its examples."""
+
+    lines: int = 0
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    altered_or_foreign: list[str] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
+    half_written: list[str] = field(default_factory=list)
+    wrong_permissions: list[str] = field(default_factory=list)
+    not_quarantined: list[str] = field(default_factory=list)
+    too_many_lines: list[str] = field(default_factory=list)
+    damaged_log_files: list[str] = field(default_factory=list)
+    """Not a violation: none of their records has to be in the output."""
+
+    @property
+    def violations(self) -> dict[str, list[str]]:
+        """The kinds of violation that occurred."""
+        kinds = {
+            "missing": self.missing,
+            "doubled": self.doubled,
+            "altered_or_foreign": self.altered_or_foreign,
+            "misplaced": self.misplaced,
+            "half_written": self.half_written,
+            "wrong_permissions": self.wrong_permissions,
+            "not_quarantined": self.not_quarantined,
+            "too_many_lines": self.too_many_lines,
+        }
+        return {kind: found for kind, found in kinds.items() if found}
+
+    def assert_clean(self) -> None:
+        """Raise AssertionError, with counts and first examples, if anything is wrong."""
+        found = [
+            f"{len(examples)} {kind}: " + "; ".join(examples[:_EXAMPLES])
+            for kind, examples in self.violations.items()
+        ]
+        if found:
+            raise AssertionError("\n".join(found))
+
+
+def expected_lines(buckets: Iterable[tuple[Path, str]]) -> dict[bytes, Expected]:
+    """The lines that must be in the output for these buckets (folder, prefix)."""
+    return read_buckets(buckets).lines
+
+
+def read_buckets(buckets: Iterable[tuple[Path, str]]) -> Expectation:
+    """Read every log file of these buckets (folder, prefix)."""
+    expectation = Expectation()
+    for folder, prefix in buckets:
+        base = folder / prefix if prefix else folder
+        for path in sorted(base.glob("AWSLogs/**/*")):
+            key = _LOG_FILE.fullmatch(path.relative_to(base).as_posix())
+            if key and path.is_file():
+                _read_log_file(path, key["account"], key["region"], expectation)
+    # A record of a damaged log file that a sound one holds too is an ordinary record.
+    for line in expectation.lines.keys() & expectation.optional.keys():
+        optional = expectation.optional.pop(line)
+        sound = expectation.lines[line]
+        expectation.lines[line] = Expected(sound.folders | optional.folders, sound.log_file)
+    return expectation
+
+
+def check_output(
+    events_dir: Path,
+    quarantine_dir: Path,
+    buckets: Iterable[tuple[Path, str]] | Expectation,
+    *,
+    events_per_file: int | None = None,
+) -> Report:
+    """Compare what is on disk with what must be.
+
+    Reading the buckets is the slow part: pass what `read_buckets` returned to do it once.
+    """
+    expectation = buckets if isinstance(buckets, Expectation) else read_buckets(buckets)
+    report = Report(damaged_log_files=list(expectation.damaged_log_files))
+    seen: dict[bytes, str] = {}
+    for path, name in _output_files(events_dir, report):
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            report.half_written.append(f"{name} does not end with a line end")
+        lines = data.removesuffix(b"\n").split(b"\n")
+        if events_per_file is not None and len(lines) > events_per_file:
+            report.too_many_lines.append(f"{name} has {len(lines)}")
+        report.lines += len(lines)
+        for number, line in enumerate(lines, 1):
+            _check_line(line, f"{name}:{number}", expectation, seen, report)
+    for line, expected in expectation.lines.items():
+        if line not in seen:
+            report.missing.append(f"{_shown(line)} of {expected.log_file}")
+    _check_quarantine(quarantine_dir, expectation, report)
+    for folder in (events_dir, quarantine_dir):
+        _check_permissions(folder, report)
+    return report
+
+
+def snapshot(events_dir: Path) -> set[bytes]:
+    """All lines below `events_dir`.
+
+    Raises:
+        AssertionError: a line is there twice.
+    """
+    lines: set[bytes] = set()
+    for path in sorted(events_dir.glob("**/*.jsonl")):
+        for line in path.read_bytes().removesuffix(b"\n").split(b"\n"):
+            assert line not in lines, f"doubled in {path}: {_shown(line)}"
+            lines.add(line)
+    return lines
+
+
+# --- buckets --------------------------------------------------------------------------------------
+
+
+class _Damaged(Exception):
+    """A log file that cannot be read to its end."""
+
+
+def _read_log_file(path: Path, account: str, region: str, expectation: Expectation) -> None:
+    expectation.log_files += 1
+    records: list[tuple[bytes, Any]] = []
+    target = expectation.lines
+    try:
+        for record in _records(_uncompressed(path.read_bytes())):
+            records.append(record)
+    except _Damaged:
+        expectation.damaged_log_files.append(str(path))
+        target = expectation.optional
+    else:
+        expectation.records += len(records)
+    for raw, value in records:
+        line = _without_line_ends(raw)
+        place = _folder(value, account, region) if line is not None else None
+        if line is not None and place is not None:
+            known = target.get(line, Expected(frozenset(), str(path)))
+            target[line] = Expected(known.folders | {place}, known.log_file)
+        elif target is expectation.lines:
+            expectation.quarantined[raw] = str(path)
+
+
+def _uncompressed(data: bytes) -> bytes:
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    members = []
+    while data:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            members.append(member.decompress(data))
+        except zlib.error as error:
+            raise _Damaged from error
+        if not member.eof:
+            raise _Damaged
+        data = member.unused_data
+    return b"".join(members)
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes, Any]]:
+    """Each element of `Records`: its bytes and its value (strings as Latin-1 reads them)."""
+    text = data.decode("latin-1")  # a character a byte, so that offsets are those of the bytes
+    at = _expect(text, 0, "{")
+    found = False
+    first_key = True
+    while text[at : at + 1] != "}":
+        if not first_key:
+            at = _expect(text, at, ",")
+        first_key = False
+        key, at = _value(text, at)
+        at = _expect(text, at, ":")
+        if key != "Records":
+            _, at = _value(text, at)
+            at = _after_blank(text, at)
+            continue
+        if found:
+            raise _Damaged
+        found = True
+        at = _expect(text, at, "[")
+        first_element = True
+        while text[at : at + 1] != "]":
+            if not first_element:
+                at = _expect(text, at, ",")
+            first_element = False
+            start = at
+            value, at = _value(text, at)
+            yield data[start:at], value
+            at = _after_blank(text, at)
+        at = _expect(text, at, "]")
+    at = _expect(text, at, "}")
+    if at != len(text) or not found:
+        raise _Damaged
+
+
+def _after_blank(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    at = _after_blank(text, at)
+    if text[at : at + 1] != character:
+        raise _Damaged
+    return _after_blank(text, at + 1)
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    try:
+        return _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError) as error:
+        raise _Damaged from error
+
+
+def _without_line_ends(raw: bytes) -> bytes | None:
+    """CR and LF between tokens as spaces; None if one is inside a string."""
+
+    def replacement(match: re.Match[bytes]) -> bytes:
+        return match[0] if match[0].startswith(b'"') else b" "
+
+    line = _STRING_OR_LINE_END.sub(replacement, raw)
+    return None if b"\n" in line or b"\r" in line else line
+
+
+def _folder(record: Any, key_account: str, key_region: str) -> str | None:
+    """Where a record belongs; None if it has no place."""
+    if not isinstance(record, dict):
+        return None
+    identity = record.get("userIdentity")
+    accounts = (
+        record.get("recipientAccountId"),
+        identity.get("accountId") if isinstance(identity, dict) else None,
+        key_account,
+    )
+    account = next((one for one in accounts if _matches(_ACCOUNT, one)), None)
+    regions = (record.get("awsRegion"), key_region)
+    region = next((one for one in regions if _matches(_REGION, one)), None)
+    hour = _hour(record.get("eventTime"))
+    return f"{account}/{region}/{hour}" if account and region and hour else None
+
+
+def _matches(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _hour(event_time: Any) -> str | None:
+    if not _matches(_EVENT_TIME, event_time):
+        return None
+    try:
+        at = datetime.strptime(event_time[:19] + "Z", "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return None
+    return f"{at.year:04}/{at.month:02}/{at.day:02}/{at.hour:02}"
+
+
+# --- disk -----------------------------------------------------------------------------------------
+
+
+def _output_files(events_dir: Path, report: Report) -> Iterator[tuple[Path, str]]:
+    for path in sorted(events_dir.glob("**/*")):
+        name = path.relative_to(events_dir).as_posix()
+        if name in {".ctrail", ".staging"}:
+            continue
+        if name.startswith(".staging/"):
+            report.half_written.append(f"{name} is left over")
+        elif path.is_file() and _OUTPUT_FILE.fullmatch(name):
+            yield path, name
+        elif not path.is_dir() or path.is_symlink():
+            report.half_written.append(f"{name} is no output file")
+
+
+def _check_line(
+    line: bytes, where: str, expectation: Expectation, seen: dict[bytes, str], report: Report
+) -> None:
+    expected = expectation.lines.get(line) or expectation.optional.get(line)
+    if expected is None:
+        report.altered_or_foreign.append(f"{where}: {_shown(line)}")
+        return
+    if line in seen:
+        report.doubled.append(f"{where} and {seen[line]}: {_shown(line)}")
+        return
+    seen[line] = where
+    folder = where.rpartition("/")[0]
+    if folder not in expected.folders:
+        report.misplaced.append(f"{where} belongs in {' or '.join(sorted(expected.folders))}")
+
+
+def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Report) -> None:
+    """Every record that must be there is, whole: as it is, as a JSON string, or as base64.
+
+    The form is the pipeline's business; CR and LF may have become spaces.
+    """
+    held: list[bytes] = []
+    for path in sorted(quarantine_dir.glob("**/*")):
+        name = path.relative_to(quarantine_dir).as_posix()
+        if name.startswith(".staging/") or path.suffix == ".part":
+            report.half_written.append(f"quarantine: {name} is left over")
+        elif path.is_file() and path.suffix == ".jsonl":
+            data = path.read_bytes()
+            if not data.endswith(b"\n"):
+                report.half_written.append(f"quarantine: {name} does not end with a line end")
+            held.append(data)
+            if expectation.quarantined:
+                held.extend(_strings_in(data))
+    for record, log_file in expectation.quarantined.items():
+        as_line = record.replace(b"\r", b" ").replace(b"\n", b" ")
+        if not any(record in one or as_line in one for one in held):
+            report.not_quarantined.append(f"{_shown(record)} of {log_file}")
+
+
+def _strings_in(data: bytes) -> Iterator[bytes]:
+    """What JSON strings of quarantine lines may stand for."""
+    for line in data.split(b"\n"):
+        try:
+            values = [json.loads(line)]
+        except ValueError:
+            continue
+        while values:
+            value = values.pop()
+            if isinstance(value, dict):
+                values.extend(value.values())
+            elif isinstance(value, list):
+                values.extend(value)
+            elif isinstance(value, str):
+                yield from _bytes_of(value)
+
+
+def _bytes_of(value: str) -> Iterator[bytes]:
+    for encoding, errors in (
+        ("utf-8", "surrogateescape"),
+        ("utf-8", "surrogatepass"),
+        ("latin-1", "strict"),
+    ):
+        try:
+            yield value.encode(encoding, errors)
+        except UnicodeEncodeError:
+            continue
+    try:
+        yield base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return
+
+
+def _check_permissions(folder: Path, report: Report) -> None:
+    if not folder.exists():
+        return
+    for path in (folder, *sorted(folder.glob("**/*"))):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if mode != (0o700 if path.is_dir() else 0o600):
+            report.wrong_permissions.append(f"{path} is {mode:04o}")
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:80]) + ("…" if len(line) > 80 else "")

@@ -1,0 +1,79 @@
+"""The README against the code: what it shows loads, runs, and is complete."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctrail_pipeline import config
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.jobs import SyncConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def table() -> dict[str, tuple[str, str]]:
+    """Key -> (default, meaning) of the configuration table."""
+    rows = {}
+    for keys, default, meaning in re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|$", README, re.M):
+        names = re.findall(r"`([a-z_]+)`", keys)
+        defaults = default.split(", ") if ", " in default else [default] * len(names)
+        rows.update(
+            {name: (value, meaning) for name, value in zip(names, defaults, strict=True)}
+        )
+    return rows
+
+
+def test_the_table_names_every_key_and_no_other() -> None:
+    assert set(table()) == set(config.KEYS)
+
+
+def test_the_table_tells_which_keys_have_no_effect_and_why() -> None:
+    silent = {key for key, (_, meaning) in table().items() if meaning.startswith("no effect")}
+    assert silent == set(config.NO_EFFECT)
+    for key in silent:
+        assert config.NO_EFFECT[key][1] in table()[key][1].replace("`", "")
+
+
+def test_the_table_has_the_defaults_of_the_code() -> None:
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    fields["dial_timeout"] = fields["connect_timeout"]
+    for key, (default, _) in table().items():
+        field = fields.get(key)
+        if field is None or field.default in (dataclasses.MISSING, None):
+            continue
+        assert float(default) == field.default, key
+
+
+def test_the_example_configuration_loads(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(blocks("json")[0])
+    loaded = config.load_config({}, tmp_path)
+    assert [trail.name for trail in loaded.settings.trails] == [
+        trail["name"] for trail in json.loads(blocks("json")[0])["trails"]
+    ]
+
+
+def test_the_example_run_config_is_one_of_the_job() -> None:
+    for block in blocks("yaml"):
+        values = yaml.safe_load(block)["ops"]["sync"]["config"]
+        selection = SyncConfig(**values).selection()
+        assert selection.start is not None
+        assert selection.trails == ["organization"]
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_targets_that_it_names_are_there(target: str) -> None:
+    assert f"make {target}" in blocks("sh")[0]
+    done = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,184 @@
+"""The job `sync` as Dagster runs it: in process with a real instance, and from a shell."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
+
+from ctrail_pipeline.config import Config, load_config
+from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.sample import write_sample
+
+from .oracle import check_output, snapshot
+
+ROOT = Path(__file__).parents[1]
+SAMPLE_BUCKETS = (("example-org-trail", ""), ("example-payments-trail", "audit/payments"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a small sample in it, as `make demo` has one."""
+    write_sample(tmp_path / "sample", log_files=120)
+    return tmp_path
+
+
+def buckets(folder: Path) -> list[tuple[Path, str]]:
+    return [(folder / "sample" / name, prefix) for name, prefix in SAMPLE_BUCKETS]
+
+
+def execute(config: Config, **run_config: Any) -> ExecuteInProcessResult:
+    job = build_definitions(config).get_job_def("sync")
+    with DagsterInstance.ephemeral() as instance:
+        return job.execute_in_process(
+            run_config={"ops": {"sync": {"config": run_config}}},
+            instance=instance,
+            raise_on_error=False,
+        )
+
+
+def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`dagster job execute` as a user types it, in a folder of theirs."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    environment = {k: v for k, v in os.environ.items() if k != "CTRAIL_CONFIG"}
+    return subprocess.run(
+        [sys.executable, "-m", "dagster", "job", "execute", "-m", "ctrail_pipeline.definitions"]
+        + ["-j", "sync", *arguments],
+        cwd=folder,
+        env=environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def failure_text(result: ExecuteInProcessResult) -> str:
+    event = result.get_run_failure_event()
+    failed = next(e for e in result.all_events if e.is_step_failure)
+    assert event is not None
+    assert failed.step_failure_data.error is not None
+    return failed.step_failure_data.error.message
+
+
+def test_every_event_of_the_sample_once_and_a_second_run_adds_nothing(folder: Path) -> None:
+    config = load_config({}, folder)
+    first = execute(config)
+    assert first.success
+    check_output(folder / "events", folder / "quarantine", buckets(folder)).assert_clean()
+    lines = snapshot(folder / "events")
+
+    second = execute(config)
+    assert second.success
+    assert snapshot(folder / "events") == lines
+    assert not second.get_asset_materialization_events()
+
+
+def test_a_materialization_with_counts_for_each_partition_that_got_data(folder: Path) -> None:
+    result = execute(load_config({}, folder))
+    events = 0
+    seen = set()
+    for event in result.get_asset_materialization_events():
+        materialization = event.step_materialization_data.materialization
+        assert materialization.partition is not None
+        seen.add((materialization.asset_key, materialization.partition))
+        events += int(str(materialization.metadata["events"].value))
+    assert events == len(snapshot(folder / "events"))
+    assert {key for key, _ in seen} == {
+        AssetKey(["cloudtrail", "organization"]),
+        AssetKey(["cloudtrail", "payments"]),
+    }
+    assert all(partition.count("/") == 1 for _, partition in seen)
+
+
+def test_run_config_selects_and_a_later_run_brings_the_rest(folder: Path) -> None:
+    config = load_config({}, folder)
+    assert execute(config, trails=["payments"], partitions=["*/eu-*"], start="2026-01-14").success
+    part = snapshot(folder / "events")
+    assert execute(config).success
+    check_output(folder / "events", folder / "quarantine", buckets(folder)).assert_clean()
+    assert part < snapshot(folder / "events")
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"trails": ["nope"]}, "there is no trail 'nope'; configured are organization, payments"),
+        ({"partitions": ["nonsense"]}, "'nonsense' is no `account/region`"),
+        ({"start": "yesterday"}, 'start: "yesterday": it must be an ISO date'),
+        ({"start": "2026-02-01", "end": "2026-01-01"}, "must be before end"),
+    ],
+)
+def test_a_selection_that_cannot_be_right_fails_before_any_work(
+    folder: Path, selection: dict[str, Any], message: str
+) -> None:
+    result = execute(load_config({}, folder), **selection)
+    assert not result.success
+    assert message in failure_text(result)
+    assert not (folder / "events").exists()
+    assert not (folder / "state.db").exists()
+
+
+def test_a_damaged_log_file_fails_the_run_after_everything_else_is_done(folder: Path) -> None:
+    damaged = sorted((folder / "sample" / "example-org-trail").rglob("*_us-east-1_*.json.gz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    result = execute(load_config({}, folder))
+    assert not result.success
+    text = failure_text(result)
+    assert damaged.name in text
+    assert "damaged" in text
+    report = check_output(folder / "events", folder / "quarantine", buckets(folder))
+    assert len(report.damaged_log_files) == 1
+    report.assert_clean()
+    assert result.get_asset_materialization_events()
+
+
+def test_a_trail_that_cannot_be_read_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "sample" / "example-payments-trail").rename(folder / "elsewhere")
+    (folder / "sample" / "example-payments-trail").mkdir()
+    result = execute(load_config({}, folder))
+    assert not result.success
+    assert "check the trail's `bucket` and `prefix`" in failure_text(result)
+    check_output(folder / "events", folder / "quarantine", buckets(folder)[:1]).assert_clean()
+
+
+def test_two_trails_of_one_asset_key_are_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    trails = [{"name": name, "bucket": f"logs-{at}"} for at, name in enumerate(("a.b", "a_b"))]
+    path.write_text(json.dumps({"trails": trails}))
+    with pytest.raises(ConfigurationError, match="'a.b' and 'a_b' would both be the asset"):
+        build_definitions(load_config({}, folder))
+
+
+def test_from_a_shell_twice(folder: Path) -> None:
+    first = shell(folder)
+    assert first.returncode == 0, first.stderr
+    assert "new events" in first.stderr
+    lines = snapshot(folder / "events")
+    second = shell(folder)
+    assert second.returncode == 0, second.stderr
+    assert "0 new log files, 0 new events" in second.stderr
+    assert snapshot(folder / "events") == lines
+    check_output(folder / "events", folder / "quarantine", buckets(folder)).assert_clean()
+
+
+def test_from_a_shell_without_sample_or_configuration_a_sentence(tmp_path: Path) -> None:
+    done = shell(tmp_path)
+    assert done.returncode != 0
+    assert "there is no config.json and no sample bucket" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
+
+
+def test_from_a_shell_a_mistake_in_the_configuration_touches_nothing(folder: Path) -> None:
+    (folder / "config.json").write_text('{"trails": [{"name": "a", "bucket": "b", "prefx": ""}]}')
+    done = shell(folder)
+    assert done.returncode != 0
+    assert "trails[0].prefx: there is no such key; did you mean prefix?" in done.stderr
+    assert {path.name for path in folder.iterdir()} == {"home", "sample", "config.json"}
