@@ -1,28 +1,33 @@
-"""The bytes of one log file -> its records: raw bytes plus the fields that route them.
+"""The text of one log file -> its records: raw bytes plus the fields that route them.
 
-Two steps, because they run in different places: `decompress` in the fetching threads (gunzip and
-SHA-256 release the GIL), `split` in the main thread (JSON holds it). Neither ever raises for what
-is in the bytes: every byte of every record ends up in `records` or, with a reason, in `rejected`,
-and a damaged file says so in `damage`. A reason holds offsets, lengths and kinds, never text of
-an event. Memory and time are bounded by `limit`, whatever the bytes are.
+Two steps, because they run in different places: `decompress` in the fetching threads, `split` in
+the main thread (JSON holds the GIL). Neither ever raises for what is in the bytes: every byte of
+every record ends up in `records` or, with a reason, in `rejected`, and a damaged file says so in
+`damage`. A reason holds offsets, lengths and kinds, never text of an event. Time and memory are
+linear in the text, whatever it is.
+
+Nearly every file takes the fast path: msgspec cuts it, and the pieces add up to the whole file.
+What they do not prove goes to `json_scan`; there too it is said why top-level keys beside `Records`
+are neither records nor damage. A record that msgspec refuses goes to `lenient_json`.
 
 Not here: where a record goes on disk, whether it is a duplicate, what becomes of what is rejected.
 
 Measured, records of 1.5 KB, MB of JSON per CPU-second for `split` alone: 400 in log files of 8
-records, 440 of 600 (two passes of msgspec and nothing else: 640), 250 indented; the slow exact
-path 40. `decompress` 450, of which SHA-256 is a third.
+records, 440 of 600 (two passes of msgspec and nothing else: 640), 250 indented; by way of
+`json_scan` 40.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
-from isal import isal_zlib
+
+from .decompress import Decompressed, decompress
+from .json_scan import Scan, most_elements
+from .lenient_json import decode_object
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -58,16 +63,6 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-class Decompressed(msgspec.Struct, frozen=True, gc=False):
-    """The uncompressed bytes of a log file; see `decompress`."""
-
-    data: bytes
-    """All bytes; where `damage` is set, those that could be read before it."""
-    damage: str | None
-    sha256: bytes
-    """Of `data`."""
-
-
 class LogFileContent(msgspec.Struct, frozen=True):
     """Everything that one log file holds."""
 
@@ -93,112 +88,6 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
     return split(decompress(body, limit))
 
 
-# --- decompress ------------------------------------------------------------------------------
-
-# The stubs of isal 1.9 call the class an instance.
-_IsalError: Final = cast("type[Exception]", isal_zlib.error)
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_GZIP_WINDOW_BITS: Final = 31
-_FIRST_PIECE: Final = 4096
-
-
-def decompress(body: bytes, limit: int) -> Decompressed:
-    """The bytes of a log file, gunzipped if its first two bytes say gzip, and their SHA-256.
-
-    More than `limit` bytes are damage, of which nothing is kept.
-    """
-    if body.startswith(_GZIP_MAGIC):
-        data, damage = gunzip(body, limit)
-    elif len(body) > limit:
-        data, damage = b"", _over(limit)
-    else:
-        data, damage = body, None
-    if not data and damage is None:
-        damage = "empty"
-    return Decompressed(data, damage, hashlib.sha256(data).digest())
-
-
-def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
-    """Every gzip member of `body`; and what is damaged, with what could be read until there.
-
-    Not a one-shot call: those of zlib and isal return the first member and are silent about the
-    rest.
-    """
-    view = memoryview(body)
-    parts: list[bytes] = []
-    room = limit
-    offset = 0
-    damage = None
-    while damage is None and offset < len(body):
-        if not body.startswith(_GZIP_MAGIC, offset):
-            damage = f"{len(body) - offset} trailing bytes after the gzip data"
-            break
-        # The first member is nearly always the only one: all bytes at once.
-        piece = len(body) if offset == 0 else _FIRST_PIECE
-        output, length, damage = _gunzip_member(view[offset:], room, piece)
-        offset += length
-        parts.extend(output)
-        room -= sum(map(len, output))
-        if room < 0:
-            return b"", _over(limit)
-    return parts[0] if len(parts) == 1 else b"".join(parts), damage
-
-
-def _gunzip_member(view: memoryview, room: int, piece: int) -> tuple[list[bytes], int, str | None]:
-    """One gzip member: its output (stops once it exceeds `room`), its length, what is damaged.
-
-    Fed in growing pieces, since the inflater copies whatever follows its member: 100,000 tiny
-    members fed whole would copy 100,000 times the rest of the file. So they take 0.3 s.
-    """
-    inflater = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
-    output: list[bytes] = []
-    read = 0
-    try:
-        while not inflater.eof:
-            if read == len(view):
-                return output, read, "gzip data is cut short"
-            chunk = view[read : read + piece]
-            read += len(chunk)
-            piece *= 2
-            inflated = inflater.decompress(chunk, room + 1)
-            if inflated:
-                output.append(inflated)
-                room -= len(inflated)
-                if room < 0:
-                    return output, read, None
-    except _IsalError as error:
-        readable = _salvage(view, room + sum(map(len, output)))
-        return [readable], read, f"gzip data is damaged ({error})"
-    return output, read - len(inflater.unused_data), None
-
-
-def _salvage(view: memoryview, room: int) -> bytes:
-    """What can be read of a member before its damage: an exception loses its call's output.
-
-    First in coarse pieces up to the one that raises, then again up to there and on byte by byte.
-    """
-    output = bytearray()
-    good = 0
-    for step in (_FIRST_PIECE, 1):
-        inflater = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
-        try:
-            if good:
-                inflater.decompress(view[:good])
-            while good < len(view) and len(output) <= room and not inflater.eof:
-                output += inflater.decompress(view[good : good + step], room + 1 - len(output))
-                good += step
-        except _IsalError:
-            continue
-    return bytes(output)
-
-
-def _over(limit: int) -> str:
-    return f"over the size limit of {limit} bytes decompressed"
-
-
-# --- split -----------------------------------------------------------------------------------
-
-
 def split(log_file: Decompressed) -> LogFileContent:
     """The records of a log file.
 
@@ -213,12 +102,11 @@ def split(log_file: Decompressed) -> LogFileContent:
     if damage is not None:
         rejected = _unverified(data, damage)
     else:
-        raws = _elements(data)
+        elements = _elements(data)
         leftovers: list[Rejected] = []
-        if raws is None:
-            scan = _Scan(data)
-            raws, damage, leftovers = scan.elements, scan.damage, scan.leftovers
-        newlines_replaced = _sort(raws, b"\n" in data or b"\r" in data, records, rejected)
+        if elements is None:
+            elements, damage, leftovers = _scan(data)
+        newlines_replaced = _sort(elements, b"\n" in data or b"\r" in data, records, rejected)
         rejected += leftovers
     return LogFileContent(records, rejected, damage, log_file.sha256, len(data), newlines_replaced)
 
@@ -226,12 +114,21 @@ def split(log_file: Decompressed) -> LogFileContent:
 def _unverified(data: bytes, damage: str) -> list[Rejected]:
     if not data:
         return [Rejected(None, "unreadable", damage, b"")]
-    scan = _Scan(data)
+    scan = Scan(data)
     if not scan.elements:
         return [Rejected(None, "unverified", damage, data)]
     pieces = [Rejected(i, "unverified", damage, raw) for i, raw in enumerate(scan.elements)]
     texts = [Rejected(None, "unverified", damage, left.data) for left in scan.leftovers]
     return pieces + texts
+
+
+def _scan(data: bytes) -> tuple[list[bytes], str | None, list[Rejected]]:
+    """The elements the slow exact way, what is damaged, and the text that is no element."""
+    scan = Scan(data)
+    if scan.damage is not None and not scan.elements:
+        return [], scan.damage, [Rejected(None, "unreadable", scan.damage, data)]
+    leftovers = [Rejected(None, "remainder", left.reason, left.data) for left in scan.leftovers]
+    return scan.elements, scan.damage, leftovers
 
 
 # --- the fast path: where msgspec's answer is provably the whole of the file ------------------
@@ -255,14 +152,6 @@ _LARGE: Final = 4 * 1024 * 1024
 _BYTES_PER_COMMA: Final = 20
 
 
-def _most_elements(data: bytes) -> int:
-    """More elements than any log file has: what is beyond is not told apart (G6).
-
-    A real record has 1,500 bytes; one that holds no more than eventTime has 36.
-    """
-    return 100_000 + len(data) // 256
-
-
 def _elements(data: bytes) -> list[bytes] | None:
     """Each element of `Records`; None unless there is proof that the file holds nothing else.
 
@@ -276,7 +165,7 @@ def _elements(data: bytes) -> list[bytes] | None:
         raws = _decode_envelope(data).Records
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    if not raws or len(raws) > _most_elements(data):
+    if not raws or len(raws) > most_elements(data):
         return None
     length = sum(map(len, raws)) + len(raws) - 1
     if len(data) == len(_CANONICAL_HEAD) + length + len(_CANONICAL_TAIL) and data.startswith(
@@ -333,13 +222,7 @@ _decode_routing = msgspec.json.Decoder(_Routing).decode
 _decode_loose_routing = msgspec.json.Decoder(_LooseRouting).decode
 _decode_loose_identity = msgspec.json.Decoder(_LooseIdentity).decode
 _decode_text = msgspec.json.Decoder(str).decode
-# Integers as floats: Python refuses those of more than 4,300 digits.
-_lenient = json.JSONDecoder(strict=False, parse_int=float)
 
-# AWS documents 256 KB for an event, 1 MB with enrichment; Python's JSON builds every value.
-_MOST_LENIENT_BYTES: Final = 4 * 1024 * 1024
-
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _ACCOUNT_LENGTH: Final = 12
 _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
@@ -421,24 +304,10 @@ def _text(value: msgspec.Raw) -> str | None:
 
 
 def _lenient_fields(raw: bytes) -> _Routing | str:
-    """The same by Python's decoder, which takes NaN, lone surrogates and control characters.
-
-    Over a latin-1 view, which every byte string has and which leaves ASCII, and so every value
-    that can route a record, as it is.
-    """
-    if len(raw) > _MOST_LENIENT_BYTES:
-        return "not valid JSON, and too long to be read leniently"
-    try:
-        fields = _lenient.decode(raw.decode("latin-1"))
-    except RecursionError:
-        return "nested too deeply"
-    except ValueError as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        return f"not valid JSON at byte {position} of the record"
-    if (b"\n" in raw or b"\r" in raw) and any(
-        b"\n" in string[0] or b"\r" in string[0] for string in _STRING.finditer(raw)
-    ):
-        return "line break inside a string"
+    """The same of an object that msgspec refuses."""
+    fields = decode_object(raw)
+    if isinstance(fields, str):
+        return fields
     identity = fields.get("userIdentity")
     return _Routing(
         _string(fields.get("eventTime")),
@@ -478,209 +347,3 @@ def _hour(text: str) -> str | None:
     except ValueError:
         return None
     return f"{year}/{month}/{day}/{hour}"
-
-
-# --- the slow exact path ---------------------------------------------------------------------
-
-_BOM: Final = b"\xef\xbb\xbf"
-_SPACE: Final = re.compile(rb"[ \t\n\r]*")
-_SPACE_OR_BOM: Final = re.compile(rb"(?:[ \t\n\r]++|\xef\xbb\xbf)*+")
-_SCALAR: Final = re.compile(rb'[^ \t\n\r,:{}\[\]"]+')
-# Up to the next run of brackets that is not inside a string. Possessive: backtracking would keep
-# a state for every escape and every string (1.1 GB for a string of 10 million escapes).
-_TO_BRACKETS: Final = re.compile(
-    rb'[^{}\[\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}\[\]"]*+)*+([{\[]++|[}\]]++|)', re.DOTALL
-)
-_OPENING: Final = b"{["
-_CLOSING: Final = bytes.maketrans(b"{[", b"}]")
-_RECORDS_KEY: Final = b'"Records"'
-_LONGEST_RECORDS_KEY: Final = len('"' + 7 * "\\u0052" + '"')
-
-
-class _Broken(Exception):
-    """The text stops being JSON here."""
-
-    def __init__(self, position: int, why: str) -> None:
-        super().__init__(f"JSON is damaged at byte {position}: {why}")
-
-
-class _Scan:
-    """The elements of every top-level `Records`, told apart by structure alone.
-
-    For texts that are not one plain `{"Records": [...]}`: it looks at brackets and strings only,
-    without recursion, so it takes whatever an element holds (that is judged later, one by one)
-    and any depth. Several documents in a row, as `cat` makes them, are read as one; so is a byte
-    order mark before any of them.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self.elements: list[bytes] = []
-        self.leftovers: list[Rejected] = []
-        self.damage: str | None = None
-        self._data = data
-        self._position = 0
-        self._told_apart = 0
-        """Everything before this is in `elements` or `leftovers`, or is no record's text."""
-        self._pieces_left = _most_elements(data)
-        self._arrays = 0
-        self._read()
-
-    def _read(self) -> None:
-        try:
-            self._skip(_SPACE_OR_BOM)
-            while self._position < len(self._data):
-                self._document()
-                self._skip(_SPACE_OR_BOM)
-        except _Broken as broken:
-            self._damaged(str(broken))
-            self._leave(self._told_apart, len(self._data), str(broken))
-        if not self._arrays:
-            self._damaged("no Records array")
-        if self.damage is not None and not self.elements:
-            self.leftovers = [Rejected(None, "unreadable", self.damage, self._data)]
-
-    def _document(self) -> None:
-        """One top-level object; what is not in a `Records` array of it is no record's text."""
-        start = self._position
-        records_keys = 0
-        arrays_before = self._arrays
-        leftovers_before = len(self.leftovers)
-        self._expect(b"{", "an object")
-        closed = self._found(b"}")
-        while not closed:
-            is_records = self._key()
-            records_keys += is_records
-            if is_records and self._data.startswith(b"[", self._position):
-                if records_keys > 1:
-                    self._damaged(f"second Records key before byte {self._position}")
-                self._array()
-            else:
-                self._other_value(is_records, records_keys)
-            closed = self._found(b"}")
-            if not closed:
-                self._expect(b",", "',' or '}'")
-        self._count_piece()
-        if self._arrays == arrays_before:
-            del self.leftovers[leftovers_before:]
-            self._damaged(f"no Records array in the document at byte {start}")
-            self._leave(start, self._position, "no Records array")
-        self._told_apart = self._position
-
-    def _key(self) -> bool:
-        """Read a key and its colon; whether the key is `Records`, however it is escaped."""
-        match = _STRING.match(self._data, self._position)
-        if match is None:
-            raise self._broken("a key")
-        self._position = match.end()
-        self._skip(_SPACE)
-        self._expect(b":", "':'")
-        key = match[0]
-        if b"\\" not in key or len(key) > _LONGEST_RECORDS_KEY:
-            return key == _RECORDS_KEY
-        try:
-            return bool(_lenient.decode(key.decode("latin-1")) == "Records")
-        except ValueError:
-            return False
-
-    def _array(self) -> None:
-        """Read a `Records` array."""
-        self._arrays += 1
-        self._expect(b"[", "'['")
-        closed = self._found(b"]")
-        while not closed:
-            start = self._position
-            self._value()
-            self._count_piece()
-            self.elements.append(self._data[start : self._position])
-            self._told_apart = self._position
-            self._skip(_SPACE)
-            closed = self._found(b"]")
-            if not closed:
-                self._expect(b",", "',' or ']'")
-
-    def _other_value(self, is_records: bool, records_keys: int) -> None:
-        """Read a value that is not a `Records` array; keep it if it may hide records."""
-        start = self._position
-        self._value()
-        self._count_piece()
-        if records_keys > 1 and is_records:
-            self._damaged(f"second Records key before byte {start}")
-        if is_records:
-            self._leave(start, self._position, "Records is not an array")
-        elif not _is_json(self._data[start : self._position]):
-            self._damaged(f"JSON is damaged in the value at byte {start}")
-            self._leave(start, self._position, "not valid JSON")
-        self._skip(_SPACE)
-
-    def _value(self) -> None:
-        """Step over one complete value; of brackets and strings only the structure is looked at."""
-        first = self._data[self._position : self._position + 1]
-        if first in (b"{", b"["):
-            self._position = self._end_of_brackets()
-            return
-        match = (_STRING if first == b'"' else _SCALAR).match(self._data, self._position)
-        # A number at the very end of the text may have lost its last digits.
-        if match is None or (first != b'"' and match.end() == len(self._data)):
-            raise self._broken("a complete value")
-        self._position = match.end()
-
-    def _end_of_brackets(self) -> int:
-        """Where the object or array ends that starts here."""
-        expected = bytearray()
-        for match in _TO_BRACKETS.finditer(self._data, self._position):
-            brackets = match[1]
-            if not brackets:
-                break
-            if brackets[0] in _OPENING:
-                expected += brackets.translate(_CLOSING)
-                continue
-            closing = brackets[: len(expected)]
-            if not expected.endswith(closing[::-1]):
-                raise self._broken("brackets that match")
-            del expected[-len(closing) :]
-            if not expected:
-                return match.start(1) + len(closing)
-        raise self._broken("a complete value")
-
-    def _found(self, byte: bytes) -> bool:
-        """Step over whitespace, and over `byte` if it follows."""
-        self._skip(_SPACE)
-        found = self._data.startswith(byte, self._position)
-        if found:
-            self._position += 1
-        return found
-
-    def _expect(self, byte: bytes, expected: str) -> None:
-        if not self._data.startswith(byte, self._position):
-            raise self._broken(expected)
-        self._position += 1
-        self._skip(_SPACE)
-
-    def _skip(self, space: re.Pattern[bytes]) -> None:
-        match = space.match(self._data, self._position)
-        if match is not None:
-            self._position = match.end()
-
-    def _count_piece(self) -> None:
-        self._pieces_left -= 1
-        if self._pieces_left < 0:
-            raise _Broken(self._position, "more records than a log file can have")
-
-    def _broken(self, expected: str) -> _Broken:
-        return _Broken(self._position, f"expected {expected}")
-
-    def _damaged(self, damage: str) -> None:
-        self.damage = self.damage or damage
-
-    def _leave(self, start: int, end: int, reason: str) -> None:
-        text = self._data[start:end]
-        if not text.isspace() and text:
-            self.leftovers.append(Rejected(None, "remainder", reason, text))
-
-
-def _is_json(value: bytes) -> bool:
-    try:
-        msgspec.json.decode(value, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return not isinstance(_lenient_fields(b'{"value":' + value + b"}"), str)
-    return True

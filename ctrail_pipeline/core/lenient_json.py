@@ -1,0 +1,43 @@
+"""JSON objects that msgspec refuses and that are events all the same, read by Python's decoder.
+
+NaN, lone surrogates, control characters in strings, bytes that are not UTF-8: whoever wrote such a
+record, it is kept byte for byte, so it only has to be read well enough to be routed. Slow, and used
+for the odd object only.
+
+Not here: which fields matter (`records`), and telling objects apart in a text (`json_scan`).
+"""
+
+import json
+import re
+from typing import Final, cast
+
+STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+"""A string with its quotes, whatever stands between them."""
+
+# AWS documents 256 KB for an event, 1 MB with enrichment; Python's JSON builds every value.
+_MOST_BYTES: Final = 4 * 1024 * 1024
+
+# Integers as floats: Python refuses those of more than 4,300 digits.
+_decoder = json.JSONDecoder(strict=False, parse_int=float)
+
+
+def decode_object(raw: bytes) -> dict[str, object] | str:
+    """The fields of `raw`, which starts with a `{`; or why it cannot be read.
+
+    Over a latin-1 view, which every byte string has and which leaves ASCII, and so every value
+    that can route a record, as it is.
+    """
+    if len(raw) > _MOST_BYTES:
+        return "not valid JSON, and too long to be read leniently"
+    try:
+        fields = _decoder.decode(raw.decode("latin-1"))
+    except RecursionError:
+        return "nested too deeply"
+    except ValueError as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        return f"not valid JSON at byte {position} of the record"
+    if (b"\n" in raw or b"\r" in raw) and any(
+        b"\n" in string[0] or b"\r" in string[0] for string in STRING.finditer(raw)
+    ):
+        return "line break inside a string"
+    return cast("dict[str, object]", fields)
