@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +28,7 @@ from ctrail_pipeline_tests.log_file_texts import (
     wrap,
 )
 
-LOG_FILES = Path(os.environ.get("CTRAIL_REAL_LOG_FILES", "no such folder"))
-"""A folder of real log files, gzipped or not, under folders named `CloudTrail`."""
-
+from .real_logs import REAL_LOGS, needs_real_logs
 
 # --- routing ---------------------------------------------------------------------------------
 
@@ -374,10 +371,10 @@ def test_fields_of_any_type_route_as_the_oracle_says(
 
 
 def real_log_files() -> Iterator[Path]:
-    return (path for path in sorted(LOG_FILES.rglob("*")) if "/CloudTrail/" in path.as_posix())
+    return (path for path in sorted(REAL_LOGS.rglob("*")) if "/CloudTrail/" in path.as_posix())
 
 
-@pytest.mark.skipif(not LOG_FILES.is_dir(), reason="CTRAIL_REAL_LOG_FILES names no folder")
+@needs_real_logs
 def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
     records = 0
     for path in real_log_files():
