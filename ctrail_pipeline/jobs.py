@@ -5,7 +5,7 @@ four ops would pickle every event three times. Not here: what a sync does, and w
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -30,14 +30,15 @@ from pydantic import Field
 
 from .config import Config as Configuration
 from .config import parse_time
+from .core.estimate import TrailEstimate, describe, estimate
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
-from .core.sync import PartitionCounts, Problem, Selection, Summary, sync
+from .core.selection import Problem, Selection
+from .core.settings import Settings
+from .core.sync import PartitionCounts, Summary, sync
+from .reports import failure_message, problem_line, summary_line
 from .resources import CursorResource
 from .trails import asset_keys
-
-_NAMED_PROBLEMS = 50
-"""Problems that a failed run's message names; the run's log has up to 1,000."""
 
 
 class SyncConfig(Config):
@@ -58,6 +59,11 @@ class SyncConfig(Config):
     end: str | None = Field(
         default=None,
         description="Log files before this time (plus an hour, as a key's time is delivery's).",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Only list: what there is, and what bringing it in would cost. No log file is"
+        " read, nothing is written.",
     )
 
     def selection(self) -> Selection:
@@ -82,20 +88,16 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
     def sync_op(
         context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
     ) -> Iterator[AssetMaterialization | Output[None]]:
-        with _core_logs_in(context.log), stop_on_signals() as stop:
-            try:
-                _check_sample(configuration)
-                summary = sync(
-                    replace(settings, state_db=cursor.path),
-                    config.selection(),
-                    run_id=context.run_id,
-                    stop=stop,
-                )
-            except CtrailError as error:
-                raise Failure(str(error), allow_retries=False) from None
+        here = replace(settings, state_db=cursor.path)
+        if config.dry_run:
+            yield _dry_run(context, configuration, here, config)
+            return
+        with _failures_said(), _core_logs_in(context.log), stop_on_signals() as stop:
+            _check_sample(configuration)
+            summary = sync(here, config.selection(), run_id=context.run_id, stop=stop)
         # Yielded, not logged through the context: those are lost when the op fails.
         yield from materializations(summary, keys)
-        context.log.info("%s", describe(summary))
+        context.log.info("%s", summary_line(summary))
         if summary.interrupted:
             raise DagsterExecutionInterruptedError
         if not summary.ok:
@@ -114,6 +116,29 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         sync_op()
 
     return sync_job
+
+
+def _dry_run(
+    context: OpExecutionContext,
+    configuration: Configuration,
+    settings: Settings,
+    config: SyncConfig,
+) -> Output[None]:
+    """Say what a sync would come to. Raises Failure if a trail could not be listed."""
+    problems: list[Problem] = []
+    with _failures_said(), _core_logs_in(context.log):
+        _check_sample(configuration)
+        estimates = estimate(settings, config.selection(), problems.append)
+    for one in estimates:
+        context.log.info("%s", describe(one))
+    if problems:
+        lines = "\n".join(map(problem_line, problems))
+        raise Failure(
+            f"Not everything could be listed:\n{lines}",
+            metadata=_expected(estimates),
+            allow_retries=False,
+        )
+    return Output(None, metadata=_expected(estimates))
 
 
 def materializations(
@@ -139,34 +164,16 @@ def totals(summary: Summary) -> dict[str, MetadataValue]:
     }
 
 
-def describe(summary: Summary) -> str:
-    """One sentence on what the run did, and one on what stands open from this and earlier runs."""
-    progress = summary.progress
-    text = (
-        f"{progress.log_files} new log files, {progress.events} new events in"
-        f" {summary.output_files} files, {progress.duplicates} duplicates"
-    )
-    if summary.interrupted:
-        text += "; interrupted: what is committed stays, the next run goes on from there"
-    if summary.standing:
-        states = ", ".join(
-            f"{count} {state.name.lower()}" for state, count in sorted(summary.standing.items())
-        )
-        text += f"; log files that stand open: {states}"
-    return text
-
-
-def failure_message(summary: Summary) -> str:
-    """What failed, where, and what to do: the description of a failed run."""
-    lines = [
-        f"{summary.problem_count} problems; everything else was brought in. The next run tries"
-        " again what failed."
-    ]
-    lines += [_line(problem) for problem in summary.problems[:_NAMED_PROBLEMS]]
-    more = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
-    if more:
-        lines.append(f"and {more} more, see the log")
-    return "\n".join(lines)
+def _expected(estimates: Sequence[TrailEstimate]) -> dict[str, MetadataValue]:
+    """What a sync of all these trails would come to, as numbers."""
+    return {
+        "log_files": MetadataValue.int(sum(one.log_files for one in estimates)),
+        "bytes": MetadataValue.int(sum(one.bytes for one in estimates)),
+        "requests": MetadataValue.int(sum(one.requests for one in estimates)),
+        "dollars": MetadataValue.float(sum(one.dollars for one in estimates)),
+        "disk_bytes": MetadataValue.int(sum(one.disk_bytes for one in estimates)),
+        "seconds": MetadataValue.float(sum(one.seconds for one in estimates)),
+    }
 
 
 def _check_sample(configuration: Configuration) -> None:
@@ -179,11 +186,6 @@ def _check_sample(configuration: Configuration) -> None:
                 f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
                 " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
             )
-
-
-def _line(problem: Problem) -> str:
-    trail = f"trail {problem.trail}: " if problem.trail else ""
-    return f"- {trail}{problem.where}: {problem.state}: {problem.reason}"
 
 
 def _numbers(counts: PartitionCounts) -> dict[str, MetadataValue]:
@@ -200,6 +202,15 @@ def _numbers(counts: PartitionCounts) -> dict[str, MetadataValue]:
 
 def _time(key: str, text: str | None) -> datetime | None:
     return None if text is None else parse_time(key, text)
+
+
+@contextmanager
+def _failures_said() -> Iterator[None]:
+    """An error of ours fails the run with its sentence, without a traceback."""
+    try:
+        yield
+    except CtrailError as error:
+        raise Failure(str(error), allow_retries=False) from None
 
 
 @contextmanager

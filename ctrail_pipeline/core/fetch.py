@@ -14,6 +14,7 @@ from threading import Event, Thread
 from typing import Final
 
 from .daemon_threads import DaemonThreads
+from .decompress import Decompressed, decompress
 from .exceptions import (
     AccessDenied,
     ObjectArchived,
@@ -23,7 +24,6 @@ from .exceptions import (
 )
 from .ledger import LogFileState
 from .listing import LogFileRef
-from .records import Decompressed, decompress
 from .settings import Settings
 from .store import Fetched
 
@@ -52,18 +52,23 @@ class FetchedLogFile:
 def fetch_log_file(ref: LogFileRef, limit: int) -> FetchedLogFile:
     """GET and gunzip one log file; never raises for what may be wrong with it.
 
-    A damaged body is fetched a second time at once: damage in transit keeps the etag.
+    A damaged or short body is fetched a second time at once: damage in transit keeps the etag.
+    A short one may look sound, where the cut falls between two gzip members.
     """
     if ref.archived:
         return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
     try:
         fetched = _get(ref)
         content = decompress(fetched.body, limit)
-        if content.damage is not None:
+        if content.damage is not None or _is_short(ref, fetched):
             again = _get(ref)
             if again.body != fetched.body:
                 content = decompress(again.body, limit)
             fetched = again._replace(retries=fetched.retries + again.retries + 1)
+        if _is_short(ref, fetched):
+            where = f"{ref.source.bucket.location}/{ref.key}"
+            reason = f"{where} was cut short twice: {len(fetched.body)} of {ref.size} bytes arrived"
+            return _failed(ref, LogFileState.FAILED, reason)
     except ObjectGone as error:
         return _failed(ref, LogFileState.GONE, str(error))
     except ObjectArchived as error:
@@ -202,6 +207,11 @@ def _get(ref: LogFileRef) -> Fetched:
         except ObjectChanged:
             pass
     return bucket.get(ref.key, None)
+
+
+def _is_short(ref: LogFileRef, fetched: Fetched) -> bool:
+    """Whether fewer bytes came than the listing showed of this very version."""
+    return fetched.etag == ref.etag and len(fetched.body) < ref.size
 
 
 def _failed(ref: LogFileRef, state: LogFileState, reason: str) -> FetchedLogFile:

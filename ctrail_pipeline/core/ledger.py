@@ -196,9 +196,13 @@ class Ledger:
 
     # -- source partitions and coverage ---------------------------------------------------------
 
+    def source_ids(self) -> dict[SourcePrefix, int]:
+        """The ids of all source partitions that were ever seen."""
+        return {source: id_ for id_, source in self._sources().items()}
+
     def register_sources(self, sources: Sequence[SourcePrefix]) -> dict[SourcePrefix, int]:
         """The ids of source partitions; those not seen before get one."""
-        known = {source: id_ for id_, source in self._sources().items()}
+        known = self.source_ids()
         missing = [source for source in sources if source not in known]
         if missing:
             with self.transaction():
@@ -207,7 +211,7 @@ class Ledger:
                     " (bucket, prefix, organization, account, region) VALUES (?, ?, ?, ?, ?)",
                     [(s.bucket, s.prefix, s.organization, s.account, s.region) for s in missing],
                 )
-            known = {source: id_ for id_, source in self._sources().items()}
+            known = self.source_ids()
         return {source: known[source] for source in sources}
 
     def coverage(self) -> dict[int, list[Range]]:
@@ -552,7 +556,9 @@ class Ledger:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in reversed(self.path.parents):  # `parents=True` would not make them private
+                if not folder.is_dir():
+                    folder.mkdir(mode=0o700, exist_ok=True)
             # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             db = sqlite3.connect(
@@ -571,11 +577,10 @@ class Ledger:
 
     def _check_origin(self) -> None:
         """Refuse what is no ledger of ours, or one of a newer version."""
+        # Tables first: another run that makes the ledger just now makes both in one transaction.
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application, version = self._pragma("application_id"), self._pragma("user_version")
-        if application not in (0, APPLICATION_ID) or (
-            application == 0
-            and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        ):
+        if application not in (0, APPLICATION_ID) or (application == 0 and tables):
             raise LedgerError(
                 f"{self.path} is a database of another program: name another file in `state_db`"
             )
@@ -633,6 +638,8 @@ class Ledger:
             advice = f"another run has held it for {BUSY_SECONDS:.0f} s: try again when it is done"
         elif "disk is full" in text:
             advice = "the disk is full: free some space, then run again; nothing is lost"
+        elif "disk I/O" in text:  # some writes that lack space end so, too
+            advice = "the disk is full or fails: check it, then run again; nothing is lost"
         elif "malformed" in text or "not a database" in text:
             advice = "it is damaged or no ledger: restore it from a backup as new as the output"
         elif "readonly" in text or "unable to open" in text:

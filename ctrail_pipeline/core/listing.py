@@ -9,9 +9,9 @@ stretch of key time that it belongs to, which is covered when all its log files 
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, groupby
-from typing import Final
+from typing import Final, Protocol
 
 from .coverage import (
     EVERYTHING,
@@ -37,7 +37,7 @@ from .layout import (
     key_of,
     place_of,
 )
-from .ledger import Known, Ledger, LogFileState
+from .ledger import Known, LogFileState
 from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 
 HELD_LOG_FILES: Final = 200_000
@@ -49,6 +49,14 @@ _DAY_DEPTH: Final = 3
 _LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
 """States in which a log file that a listing shows is new again."""
 _LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
+
+
+class KnownLogFiles(Protocol):
+    """What listing asks of the ledger."""
+
+    def known_log_files(self, source_id: int, day: int, low: str, high: str) -> dict[str, Known]:
+        """Log files of one day with a name from `low` to `high`, both included."""
+        ...
 
 
 @dataclass(slots=True)
@@ -67,6 +75,13 @@ class Source:
     """The end of the newest key seen, capped by its LastModified."""
     failure: str | None = None
     """Why its listing broke off."""
+    requests: int = 0
+    """LIST requests made for it."""
+    is_enough: bool = False
+    """Set from outside: the rest of it is not to be listed (a dry run has seen enough)."""
+    days_listed: set[int] = field(default_factory=set)
+    days_left_out: dict[int, float] = field(default_factory=dict)
+    """The days not listed as it was enough, and which share of each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +149,6 @@ class ListingCounts:
     bytes: int = 0
     other_objects: int = 0
     """Objects in the folders of log files that are none by their name; not touched."""
-    requests: int = 0
 
 
 @dataclass
@@ -155,6 +169,7 @@ class Listing:
         """Work out what has to be listed."""
         share = HELD_LOG_FILES // max(1, len(self.sources))
         self.hold = max(_FEWEST_HELD, min(self.hold, share))
+        self._undated: set[tuple[int, str]] = set()
         self._revisited = {(ref.source.id, ref.day, ref.name) for ref in self.revisits}
         by_day = sorted(self.revisits, key=lambda ref: -ref.day)
         for day, refs in groupby(by_day, key=lambda ref: ref.day):
@@ -169,7 +184,7 @@ class Listing:
                 after = folder + day_folder(first_day) if first_day > 0 else ""
                 self._push(_Node(source, end_day - 1, folder, 0, covers, after))
 
-    def log_files(self, ledger: Ledger) -> Iterator[list[LogFileRef]]:
+    def log_files(self, ledger: KnownLogFiles) -> Iterator[list[LogFileRef]]:
         """New log files, newest day first, those of one day and partition together.
 
         A partition whose listing fails says so in its `failure`; the others go on.
@@ -180,8 +195,8 @@ class Listing:
                 while self._heap and len(unlisted) < _LISTERS:
                     if self._heap[0][2].waiting is not None:
                         break
-                    node = heapq.heappop(self._heap)[2]
-                    if node.source.failure is None:
+                    node = _to_be_listed(heapq.heappop(self._heap)[2])
+                    if node is not None:
                         unlisted.append(node)
                 if unlisted:
                     for node, answer in zip(unlisted, threads.map(_list, unlisted), strict=True):
@@ -199,8 +214,10 @@ class Listing:
             finished.append(self._finished.popleft())
         return finished
 
-    def _absorb(self, ledger: Ledger, node: _Node, answer: "Page | Folder | StoreError") -> None:
-        self.counts.requests += 1
+    def _absorb(
+        self, ledger: KnownLogFiles, node: _Node, answer: "Page | Folder | StoreError"
+    ) -> None:
+        node.source.requests += 1
         if isinstance(answer, StoreError):
             node.source.failure = node.source.failure or str(answer)
         elif isinstance(answer, Folder):
@@ -210,7 +227,7 @@ class Listing:
         else:
             self._absorb_whole(ledger, node, answer)
 
-    def _absorb_whole(self, ledger: Ledger, node: _Node, page: Page) -> None:
+    def _absorb_whole(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
         """A folder of many days that may have fitted into one page."""
         inside = page.objects
         if node.range.end < FOREVER:
@@ -232,7 +249,7 @@ class Listing:
             self._hold_stretch(node.source, [], 0, Range(node.range.start, end))
         self._hold(groups.get(0, []), 0)
 
-    def _absorb_day_page(self, ledger: Ledger, node: _Node, page: Page) -> None:
+    def _absorb_day_page(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
         """One page of a day's folder, or of one that is no part of a date."""
         refs = [
             ref
@@ -260,7 +277,7 @@ class Listing:
         elif stretch is not None:
             self._close(stretch, node.range)
 
-    def _take_apart(self, ledger: Ledger, node: _Node, folder: Folder) -> None:
+    def _take_apart(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
         """Go on with the sub-folders of one that is too large to be listed at once."""
         dated = []
         for name in folder.folders:
@@ -272,7 +289,7 @@ class Listing:
                 dated.append((days, f"{node.folder}{name}/"))
         dated.sort()
         starts = [Minute(days[0] * MINUTES_PER_DAY) for days, _ in dated]
-        ends = [*starts[1:], node.range.end]
+        ends = [*starts[1:], node.range.end] if starts else []
         if starts:
             starts[0] = min(starts[0], node.range.start)
         for (days, child), start, end in zip(dated, starts, ends, strict=True):
@@ -294,7 +311,7 @@ class Listing:
         self._hold([ref for group in strays.values() for ref in group], 0)
 
     def _new_by_day(
-        self, ledger: Ledger, source: Source, objects: Iterable[Listed]
+        self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
     ) -> dict[int, list[LogFileRef]]:
         """The log files among `objects` that are wanted and not known, by day; day 0: no day."""
         days: dict[int, list[tuple[KeyPlace, Listed]]] = {}
@@ -311,7 +328,7 @@ class Listing:
         return {day: self._new_of_day(ledger, source, day, found) for day, found in days.items()}
 
     def _new_of_day(
-        self, ledger: Ledger, source: Source, day: int, found: list[tuple[KeyPlace, Listed]]
+        self, ledger: KnownLogFiles, source: Source, day: int, found: list[tuple[KeyPlace, Listed]]
     ) -> list[LogFileRef]:
         names = [place.name for place, _ in found]
         known = ledger.known_log_files(source.id, day, min(names), max(names))
@@ -352,10 +369,18 @@ class Listing:
             self._finished.append(stretch)
 
     def _hold(self, refs: list[LogFileRef], day: int) -> None:
+        # Two windows of a partition both see what lies in no day folder: it is handed out once.
+        refs = [ref for ref in refs if ref.day or self._is_first(ref)]
         if refs:
             self.counts.log_files += len(refs)
             self.counts.bytes += sum(ref.size for ref in refs)
+            refs[0].source.days_listed.add(day)
             self._push(_Node(refs[0].source, day, waiting=refs))
+
+    def _is_first(self, undated: LogFileRef) -> bool:
+        held = len(self._undated)
+        self._undated.add((undated.source.id, undated.name))
+        return len(self._undated) > held
 
     def _push_again(self, node: _Node) -> None:
         self._push(
@@ -416,6 +441,28 @@ def _days_of(node: _Node, name: str) -> tuple[int, int] | None:
     else:
         end = first + 1
     return first, end or _LAST_DAY
+
+
+def _to_be_listed(node: _Node) -> _Node | None:
+    """The node, if it is to be listed still; which days there are is asked in any case."""
+    source = node.source
+    if source.failure is not None:
+        return None
+    if not source.is_enough:
+        return node
+    if node.depth < _DAY_DEPTH:
+        return replace(node, whole=False)
+    if node.depth == _DAY_DEPTH:
+        source.days_left_out[node.newest_day] = _share_left(node)
+    return None
+
+
+def _share_left(node: _Node) -> float:
+    """The share of a day's folder that is not listed: by the time in the last key that was."""
+    if not node.after:
+        return 1
+    minute = place_of(node.source.place, node.after).minute
+    return 0 if minute is None else 1 - minute % MINUTES_PER_DAY / MINUTES_PER_DAY
 
 
 def _day(minute: Minute) -> int:

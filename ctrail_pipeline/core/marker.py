@@ -6,6 +6,9 @@ it is refused here, before any work, with what to do.
 
 import json
 import os
+import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +17,11 @@ from .ledger import Ledger
 from .output import OutputFolders, disk_errors, fsync_folder
 
 MARKER: Final = ".ctrail"
+_UNFINISHED_SECONDS: Final = 60
+_FOREIGN: Final = (
+    "{} holds files that were not written by this program, which never overwrites any: name another"
+    " folder in `events_dir`"
+)
 
 
 def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Ledger:
@@ -22,25 +30,28 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
     Raises LedgerError if the two do not belong together.
     """
     marker = _read(events_dir)
-    if marker is not None and not state_db.exists():
+    if marker is not None and not (state_db.exists() and state_db.stat().st_size):
         raise LedgerError(
-            f"{state_db} is missing, and {events_dir} holds events that it knew of: restore the"
-            " ledger from a backup, or name an empty folder in `events_dir` to start over"
+            f"{state_db} is {'empty' if state_db.exists() else 'missing'}, and {events_dir} holds"
+            " events that it knew of: restore the ledger from a backup, or name an empty folder in"
+            " `events_dir` to start over"
         )
     if marker is None and _holds_files(events_dir) and not state_db.exists():
-        raise LedgerError(
-            f"{events_dir} holds files that were not written by this program, which never"
-            " overwrites any: name another folder in `events_dir`"
-        )
+        raise LedgerError(_FOREIGN.format(events_dir))
     ledger = Ledger(state_db)
     try:
-        # Another run may have begun this folder since the first look.
-        marker = marker or _read(events_dir)
-        _compare(ledger, marker, events_dir)
-        if marker is None:
+        # In this order, as another run may begin this folder meanwhile: what it writes first, the
+        # marker, is looked for last.
+        holds_files, unused = _holds_files(events_dir), ledger.is_unused()
+        marker = _read(events_dir)
+        if marker is not None:
+            _compare(ledger, *marker, events_dir)
+        else:
+            _check_beginning(ledger, events_dir, holds_files=holds_files, unused=unused)
             with disk_errors(events_dir):
                 folders.make(events_dir)
             write_marker(ledger, events_dir)
+        _remove_unfinished(events_dir)
     except BaseException:
         ledger.close()
         raise
@@ -50,17 +61,23 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
 def write_marker(ledger: Ledger, events_dir: Path) -> None:
     """Note the ledger's present generation in the output folder, atomically."""
     content = json.dumps({"ledger": ledger.uuid, "generation": ledger.generation}) + "\n"
-    temporary = events_dir / f"{MARKER}.{os.getpid()}"
+    temporary = events_dir / f"{MARKER}.{uuid.uuid4().hex}"
     with disk_errors(events_dir):
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
-        )
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(events_dir / MARKER)
         fsync_folder(events_dir)
+
+
+def _remove_unfinished(events_dir: Path) -> None:
+    """Remove what is left of markers whose writer died in the instant before they were named."""
+    for path in events_dir.glob(f"{MARKER}.*"):
+        with disk_errors(path), suppress(FileNotFoundError):  # it may have been named since
+            if time.time() - path.lstat().st_mtime > _UNFINISHED_SECONDS:
+                path.unlink()
 
 
 def _read(events_dir: Path) -> tuple[str, int] | None:
@@ -70,6 +87,8 @@ def _read(events_dir: Path) -> tuple[str, int] | None:
         return str(content["ledger"]), int(content["generation"])
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise LedgerError(f"{events_dir} is no folder: name one in `events_dir`") from error
     except OSError as error:
         raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -79,20 +98,18 @@ def _read(events_dir: Path) -> tuple[str, int] | None:
         ) from error
 
 
-def _compare(ledger: Ledger, marker: tuple[str, int] | None, events_dir: Path) -> None:
-    if marker is None:
-        if not ledger.is_unused() and not _holds_files(events_dir):
-            raise LedgerError(
-                f"{ledger.path} knows of events in an output folder, and {events_dir} is empty:"
-                " name that folder in `events_dir`, or another file in `state_db` to start over"
-            )
-        if ledger.is_unused() and _holds_files(events_dir):
-            raise LedgerError(
-                f"{events_dir} holds files that were not written by this program, which never"
-                " overwrites any: name another folder in `events_dir`"
-            )
-        return
-    name, generation = marker
+def _check_beginning(ledger: Ledger, events_dir: Path, *, holds_files: bool, unused: bool) -> None:
+    """Where there is no marker, ledger and folder are both new; or both are not."""
+    if not unused and not holds_files:
+        raise LedgerError(
+            f"{ledger.path} knows of events in an output folder, and {events_dir} is empty:"
+            " name that folder in `events_dir`, or another file in `state_db` to start over"
+        )
+    if unused and holds_files:
+        raise LedgerError(_FOREIGN.format(events_dir))
+
+
+def _compare(ledger: Ledger, name: str, generation: int, events_dir: Path) -> None:
     if name != ledger.uuid:
         raise LedgerError(
             f"{events_dir} belongs to another ledger than {ledger.path}: set `state_db` and"
@@ -111,5 +128,3 @@ def _holds_files(events_dir: Path) -> bool:
         return any(not path.name.startswith(".") for path in events_dir.iterdir())
     except FileNotFoundError:
         return False
-    except NotADirectoryError as error:
-        raise LedgerError(f"{events_dir} is no folder: name one in `events_dir`") from error

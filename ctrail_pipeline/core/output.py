@@ -213,7 +213,10 @@ class Staging:
             self._lock = None
 
     def owner_lives(self) -> bool | None:
-        """Whether another process holds the batch; None if its folder is not there."""
+        """Whether another process holds the batch; None if its folder is not there.
+
+        Where none does, we hold it from now on: no two recover one batch at once.
+        """
         folder = self._folders.staging_of(Kind.EVENTS, self._token)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -222,9 +225,9 @@ class Staging:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return True
-        finally:
             os.close(descriptor)
+            return True
+        self._lock = descriptor
         return False
 
     def _part(self, kind: Kind, part: int) -> Path:
@@ -276,7 +279,8 @@ class Staging:
             except FileExistsError:
                 if _same_file(part, final):
                     return file
-                file = rename(file)
+                if part.exists():  # else another recovery has published it since: look again
+                    file = rename(file)
 
 
 def pack_lineage(runs: Iterable[tuple[int, int]]) -> bytes:

@@ -25,16 +25,19 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
     open_batches = ledger.open_batches()
     for batch in open_batches:
         staging = Staging(folders, batch.token)
-        alive = staging.owner_lives()
-        if alive:
-            continue
-        if batch.state is BatchState.COMMITTED:
-            _publish(ledger, folders, staging, batch, observe)
-        elif alive is None and time.time() - batch.created_at < _FOLDERLESS_SECONDS:
-            continue
-        elif ledger.abort_batch(batch.id):
-            staging.remove()
-        observe("recovered")
+        try:
+            alive = staging.owner_lives()
+            if alive:
+                continue
+            if batch.state is BatchState.COMMITTED:
+                _publish(ledger, folders, staging, batch, observe)
+            elif alive is None and time.time() - batch.created_at < _FOLDERLESS_SECONDS:
+                continue
+            elif ledger.abort_batch(batch.id):
+                staging.remove()
+            observe("recovered")
+        finally:
+            staging.close()
     for token in tokens - {batch.token for batch in open_batches}:
         staging = Staging(folders, token)
         if not staging.owner_lives():

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -39,13 +40,42 @@ log = logging.getLogger(__name__)
 PAGE_SIZE: Final = 1000
 """Keys of one LIST answer: what S3 gives at most."""
 
-ATTEMPTS: Final = 4
-"""How often one request is tried here, beyond the retries inside obstore."""
+ATTEMPTS: Final = 7
+"""How often one request is tried; the pauses sum to 12.6 s at most. Half of all requests failing
+(S3 throttles a prefix so) leaves 1 in 128 to a later run."""
+TIMEOUTS: Final = 3
+"""Client timeouts after which no further try begins: a server that hangs costs no more."""
+FIRST_PAUSE_SECONDS: Final = 0.2
+"""At most, before the second try; each later pause is twice as long, times a random half to one."""
 
-_FIRST_PAUSE_SECONDS: Final = 0.2
 _WALKS_KEPT: Final = 1000
 _MD5_ETAG: Final = re.compile(r"[0-9a-f]{32}")
 _ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_OBSTORE_CAUSE: Final = re.compile(r"HttpError \{\s*kind: (\w+)|source: (InvalidListResponse) \{")
+_CAUSES: Final = {
+    "Connect": "no connection to the server",
+    "Timeout": "it timed out",
+    "Interrupted": "the connection broke",
+    "InvalidListResponse": "the listing was cut short",
+}
+_NO_CREDENTIALS: Final = re.compile(r"External AWS credential provider: (\w+)")
+_CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
+_CREDENTIAL_ERRORS: Final = frozenset(
+    {
+        "CredentialRetrievalError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+_NOT_TRUSTED: Final = re.compile(
+    r"error: InvalidCertificate\(\s*(\w+)|certificate verify failed: ([^(]+?) \("
+)
+_OTHER_REGION: Final = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
 _ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -97,11 +127,15 @@ class Bucket(Protocol):
         ...
 
     def list_page(self, folder: str, after: str) -> Page:
-        """List what lies below `folder` in key order behind the key `after` ("": from the start)."""
+        """List what lies below `folder` in key order behind the key `after` ("": all)."""
         ...
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole; with `etag`, raise ObjectChanged if it is another version."""
+        ...
+
+    def probe(self, key: str) -> None:
+        """Read the first byte of an object, as far as may be; raises what `get` would."""
         ...
 
 
@@ -115,12 +149,16 @@ def open_bucket(trail: Trail, settings: Settings) -> Bucket:
 def pack_etag(text: str) -> bytes:
     """An etag in few bytes: 16 for a plain MD5, else a quote and the text."""
     text = text.removeprefix("W/").strip('"')
-    return bytes.fromhex(text) if _MD5_ETAG.fullmatch(text) else b'"' + text.encode()
+    if _MD5_ETAG.fullmatch(text):
+        return bytes.fromhex(text)
+    packed = b'"' + text.encode()
+    return packed if len(packed) != 16 else b'"' + packed  # 16 bytes are an MD5
 
 
 def unpack_etag(packed: bytes) -> str:
     """The etag as HTTP has it, in quotes."""
-    text = packed[1:].decode() if packed[:1] == b'"' and len(packed) != 16 else packed.hex()
+    is_md5 = len(packed) == 16 or packed[:1] != b'"'
+    text = packed.hex() if is_md5 else packed.decode().lstrip('"')
     return f'"{text}"'
 
 
@@ -142,11 +180,12 @@ class LocalBucket:
             if name.endswith("/"):
                 found.folders.append(name[:-1])
             else:
-                found.objects.append(_listed_file(folder + name, entry.stat()))
+                with suppress(FileNotFoundError):  # as in `_walk`
+                    found.objects.append(_listed_file(folder + name, entry.stat()))
         return found
 
     def list_page(self, folder: str, after: str) -> Page:
-        """List what lies below `folder` in key order behind the key `after` ("": from the start)."""
+        """List what lies below `folder` in key order behind the key `after` ("": all)."""
         walk = self._walks.pop((folder, after), None) or self._walk(folder, after)
         objects = list(islice(walk, PAGE_SIZE))
         last = len(objects) < PAGE_SIZE
@@ -172,10 +211,19 @@ class LocalBucket:
         except FileNotFoundError as error:
             raise ObjectGone(f"{where} is no longer there") from error
         except PermissionError as error:
-            raise AccessDenied(f"{where} cannot be read: give this user read permission") from error
+            raise _not_readable(where) from error
         except OSError as error:
             raise StoreUnavailable(f"{where} cannot be read: {error.strerror}") from error
         return Fetched(body, found, 0)
+
+    def probe(self, key: str) -> None:
+        """See whether a file can be opened."""
+        try:
+            (self.root / key).open("rb").close()
+        except PermissionError as error:
+            raise _not_readable(f"{self.location}/{key}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.location}/{key} cannot be read") from error
 
     def _walk(self, folder: str, after: str) -> Iterator[Listed]:
         for name, entry in self._entries(folder):
@@ -204,7 +252,10 @@ class LocalBucket:
                             "a file name below %s is not UTF-8: not a key, left alone", folder
                         )
                         continue
-                    found.append((entry.name + "/" if entry.is_dir() else entry.name, entry))
+                    try:
+                        found.append((entry.name + "/" if entry.is_dir() else entry.name, entry))
+                    except OSError as error:  # a link that leads to itself
+                        log.warning("a file below %s is left alone: %s", folder, error.strerror)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:
@@ -212,6 +263,10 @@ class LocalBucket:
                 f"{self.location}/{folder} cannot be listed: give this user read permission"
             ) from error
         return sorted(found, key=lambda item: item[0].encode())
+
+
+def _not_readable(where: str) -> AccessDenied:
+    return AccessDenied(f"{where} cannot be read: give this user read permission")
 
 
 def _file_etag(stat: os.stat_result) -> bytes:
@@ -245,7 +300,7 @@ class S3Bucket:
         def request() -> Folder:
             try:
                 found = obstore.list_with_delimiter(self._store, folder)
-            except InvalidPathError:
+            except (InvalidPathError, ValueError):
                 return self._list_folder_by_boto3(folder)
             names = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
             return Folder(names, [_listed_object(meta) for meta in found["objects"]])
@@ -261,10 +316,12 @@ class S3Bucket:
         from obstore.exceptions import InvalidPathError
 
         def request() -> Page:
-            stream = obstore.list(self._store, folder, offset=after or None, chunk_size=PAGE_SIZE)
             try:
+                stream = obstore.list(
+                    self._store, folder, offset=after or None, chunk_size=PAGE_SIZE
+                )
                 objects = [_listed_object(meta) for meta in next(iter(stream), ())]
-            except InvalidPathError:
+            except (InvalidPathError, ValueError):
                 return self._list_page_by_boto3(folder, after)
             return Page(objects, len(objects) < PAGE_SIZE)
 
@@ -286,8 +343,8 @@ class S3Bucket:
                 result = obstore.get(self._store, key, options=options)
                 meta = result.meta
                 body = bytes(result.bytes())
-            except InvalidPathError:
-                return self._get_by_boto3(key, etag)
+            except (InvalidPathError, ValueError):  # a path as an argument is a ValueError
+                return self._get_by_boto3(key, etag)._replace(retries=retries)
             if len(body) != meta["size"]:
                 raise StoreUnavailable(
                     f"{where} was cut short: {len(body)} of {meta['size']} bytes arrived"
@@ -295,6 +352,22 @@ class S3Bucket:
             return Fetched(body, pack_etag(meta["e_tag"] or ""), retries)
 
         return self._retried(request, where, self._get_permission)
+
+    def probe(self, key: str) -> None:
+        """Read one byte of an object: what KMS denies shows too, unlike in a HEAD's answer.
+
+        Tried once: only a denial is of interest, and that is no passing fault.
+        """
+        import obstore
+        from obstore.exceptions import InvalidPathError
+
+        try:
+            try:
+                obstore.get_range(self._store, key, start=0, end=1)
+            except (InvalidPathError, ValueError):
+                self._boto3().get_object(Bucket=self._trail.bucket, Key=key, Range="bytes=0-0")
+        except Exception as error:
+            raise _translate(error, f"{self.location}/{key}", self._get_permission) from error
 
     @property
     def _list_permission(self) -> str:
@@ -305,17 +378,23 @@ class S3Bucket:
         return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
 
     def _retried(self, request: Callable[[], T], where: str, permission: str) -> T:
-        """Run a request; try again what may pass, with growing pauses and jitter."""
-        attempt = 1
-        while True:
+        """Run a request; try again what may pass, with growing pauses and jitter.
+
+        All retries are made here and none inside obstore: two levels multiply (a key that is
+        throttled for good cost 20 requests), and those inside are in nobody's count.
+        """
+        last_start = time.monotonic() + TIMEOUTS * self._settings.client_timeout
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * uniform(0.5, 1))  # noqa: S311
             try:
                 return request()
             except Exception as error:
                 failure = _translate(error, where, permission)
-                if attempt == ATTEMPTS or not isinstance(failure, StoreUnavailable):
+                is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
+                if is_last or not isinstance(failure, StoreUnavailable):
                     raise failure from error
-            time.sleep(_FIRST_PAUSE_SECONDS * 4 ** (attempt - 1) * uniform(0.5, 1))  # noqa: S311
-            attempt += 1
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _list_folder_by_boto3(self, folder: str) -> Folder:
         found = Folder([], [])
@@ -350,6 +429,7 @@ class S3Bucket:
                 config=Config(
                     connect_timeout=self._settings.connect_timeout,
                     read_timeout=self._settings.client_timeout,
+                    retries={"total_max_attempts": 1},  # see `_retried`
                 ),
             )
         return self._boto3_client
@@ -358,41 +438,51 @@ class S3Bucket:
 def _open_s3(trail: Trail, settings: Settings) -> "S3Store":
     """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for both."""
     import boto3
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import S3Store
 
-    session = boto3.session.Session()
     try:
+        session = boto3.session.Session()
         credentials = Boto3CredentialProvider(session)
+    except BotoCoreError as error:  # its text may hold what a credential process printed
+        raise AccessDenied(
+            f"trail {trail.name!r}: the AWS credentials cannot be used ({type(error).__name__});"
+            " check AWS_PROFILE and the AWS configuration files"
+        ) from error
     except ValueError as error:
         raise AccessDenied(
             f"trail {trail.name!r}: no AWS credentials were found; set AWS_PROFILE, run "
             "`aws sso login`, or give this machine a role"
         ) from error
     region = trail.region or _bucket_region(trail, session)
+    endpoint = trail.endpoint_url or endpoint_of_environment()
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout),
         "timeout": timedelta(seconds=settings.client_timeout),
-        "allow_http": (trail.endpoint_url or "").startswith("http://"),
+        "allow_http": (endpoint or "").startswith("http://"),
     }
     authorities = os.environ.get("AWS_CA_BUNDLE")
     if authorities:
         client_options["root_certificate"] = _read_authorities(authorities)
     location: dict[str, Any] = {"region": region, "virtual_hosted_style_request": False}
-    if trail.endpoint_url:
-        location["endpoint"] = trail.endpoint_url
+    if endpoint:
+        location["endpoint"] = endpoint
     elif "." not in trail.bucket:  # a dotted name matches no certificate as a host name
         location["virtual_hosted_style_request"] = True
     return S3Store(
         trail.bucket,
         credential_provider=credentials,
         client_options=client_options,  # type: ignore[arg-type]
-        retry_config={
-            "max_retries": 4,
-            "retry_timeout": timedelta(seconds=max(settings.client_timeout, 60)),
-        },
+        retry_config={"max_retries": 0},  # see S3Bucket._retried
         **location,
     )
+
+
+def endpoint_of_environment() -> str | None:
+    """An S3 endpoint that is set for every trail without one of its own, as boto3 takes it."""
+    found = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return found.rstrip("/") if found else None
 
 
 def _bucket_region(trail: Trail, session: Any) -> str:
@@ -402,6 +492,7 @@ def _bucket_region(trail: Trail, session: Any) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = session.client("s3", region_name=session.region_name or "us-east-1")
+    permission = f"s3:ListBucket on arn:aws:s3:::{trail.bucket}"
     try:
         reply = client.head_bucket(Bucket=trail.bucket)
     except ClientError as error:
@@ -409,21 +500,24 @@ def _bucket_region(trail: Trail, session: Any) -> str:
         region = headers.get("x-amz-bucket-region")
         if region:
             return str(region)
-        raise _translate(
-            error, f"s3://{trail.bucket}", f"s3:ListBucket on arn:aws:s3:::{trail.bucket}"
-        ) from error
+        if error.response.get("Error", {}).get("Code") == "404":
+            raise _no_such_bucket(f"s3://{trail.bucket}") from error
+        raise _translate(error, f"s3://{trail.bucket}", permission) from error
     except BotoCoreError as error:
-        raise StoreUnavailable(f"s3://{trail.bucket} cannot be reached: {error}") from error
+        raise _translate(error, f"s3://{trail.bucket}", permission) from error
     return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "us-east-1"))
 
 
 def _read_authorities(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        authorities = Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(
             f"AWS_CA_BUNDLE={path} cannot be read: {error.strerror}"
         ) from error
+    if b"-----BEGIN CERTIFICATE-----" not in authorities:
+        raise ConfigurationError(f"AWS_CA_BUNDLE={path} holds no certificate in PEM form")
+    return authorities
 
 
 def _listed_object(meta: Any) -> Listed:
@@ -450,8 +544,8 @@ def _translate(error: Exception, where: str, permission: str) -> StoreError:
     if code == "InvalidObjectState":
         return ObjectArchived(f"{where} is archived: restore it from Glacier, then sync again")
     if code == "NoSuchBucket":
-        return StoreError(f"{where}: there is no such bucket: check the trail's `bucket`")
-    if kind in {"NotFoundError", "FileNotFoundError"} or code in {"NoSuchKey", "404"}:
+        return _no_such_bucket(where)
+    if code in {"NoSuchKey", "404"}:
         return ObjectGone(f"{where} is no longer there")
     if kind == "PreconditionError" or code in {"PreconditionFailed", "412"}:
         return ObjectChanged(f"{where} was written again since it was listed")
@@ -459,13 +553,61 @@ def _translate(error: Exception, where: str, permission: str) -> StoreError:
         return AccessDenied(
             f"{where}: access denied by KMS: kms:Decrypt on the trail's key is missing"
         )
-    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
-        return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
+    wrong = _wrong_setup(kind, code, text, where)
+    if wrong is not None:
+        return wrong
     if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in {"AccessDenied", "403"}:
         return AccessDenied(f"{where}: access denied: {permission} is missing")
-    if code in {"PermanentRedirect", "AuthorizationHeaderMalformed"}:
-        return StoreError(f"{where}: the bucket is in another region: set the trail's `region`")
-    return StoreUnavailable(f"{where} cannot be read: {code or kind}, after several tries")
+    return _unavailable(kind, code, text, where)
+
+
+def _wrong_setup(kind: str, code: str, text: str, where: str) -> StoreError | None:
+    """What this machine or the configuration has wrong, and no further try mends."""
+    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
+        return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
+    provider = _NO_CREDENTIALS.search(text)
+    if provider or kind in _CREDENTIAL_ERRORS:
+        call = _CALL_FAILED.search(text)
+        cause = f"{call[2]}: {call[1]}" if call else provider[1] if provider else kind
+        return AccessDenied(
+            f"{where}: AWS credentials could not be obtained ({cause}); run `aws sso login`, or"
+            " check AWS_PROFILE and its role"
+        )
+    if code in _OTHER_REGION or "inner: BareRedirect" in text:
+        return StoreError(
+            f"{where}: the bucket is in another region: correct the trail's `region`, or leave it"
+            " out"
+        )
+    certificate = _NOT_TRUSTED.search(text)
+    if certificate:
+        return StoreError(
+            f"{where}: the server's certificate is not trusted"
+            f" ({certificate[1] or certificate[2]}): if a private authority signed it, set"
+            " AWS_CA_BUNDLE to a file with that authority's certificate"
+        )
+    if code == "RequestTimeTooSkewed":
+        return StoreError(f"{where}: the clock of this machine is wrong: S3 refuses its requests")
+    return None
+
+
+def _no_such_bucket(where: str) -> StoreError:
+    return StoreError(f"{where}: there is no such bucket: check the trail's `bucket`")
+
+
+def _unavailable(kind: str, code: str, text: str, where: str) -> StoreUnavailable:
+    if not code and kind in {"NotFoundError", "FileNotFoundError"}:  # S3 says what is not there
+        return StoreUnavailable(
+            f"{where}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
+        )
+    return StoreUnavailable(
+        f"{where} cannot be read: {code or _cause(text) or kind}, after several tries"
+    )
+
+
+def _cause(text: str) -> str:
+    """What went wrong below HTTP, in words of ours: obstore's hold URLs and a dump of its error."""
+    match = _OBSTORE_CAUSE.search(text)
+    return _CAUSES.get(match[1] or match[2], "") if match else ""
 
 
 def _error_code(error: Exception, text: str) -> str:

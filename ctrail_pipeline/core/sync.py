@@ -5,49 +5,36 @@ It returns a summary whatever single log files or trails did, and raises only wh
 a ledger or a disk that fails, a configuration that cannot be right.
 """
 
-import fnmatch
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from concurrent.futures import wait
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Final
 
+from .access import identity_of_credentials
 from .batch import BatchContent, Committer, Observer
-from .coverage import EVERYTHING, Lookback, Range
-from .discovery import discover
-from .exceptions import ConfigurationError, StoreError
+from .coverage import Lookback
+from .daemon_threads import DaemonThreads
 from .fetch import Feed
-from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of, place_of
+from .layout import place_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
 from .marker import open_ledger, write_marker
 from .output import OutputFolders
 from .recovery import recover
-from .settings import Settings, Trail
-from .store import Bucket, open_bucket
+from .selection import Problem, Selection, find_sources
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-DEEP_EVERY_SECONDS: Final = 86_400
 _PROBLEMS_NAMED: Final = 1_000
 """Problems that a summary names; beyond, it counts them."""
+_TICK_SECONDS: Final = 0.2
+"""How long to wait for a server before looking whether the run is to stop."""
 _PROBLEMS_LOGGED: Final = 20
 """Problems that are logged as they happen; the summary names the others too."""
-_PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which part of the configured trails a run is about; the default is all of it."""
-
-    trails: Sequence[str] | None = None
-    partitions: Sequence[str] | None = None
-    """`account/region` keys; `*` and `?` stand for any text and any character."""
-    start: datetime | None = None
-    end: datetime | None = None
 
 
 @dataclass
@@ -64,16 +51,6 @@ class PartitionCounts:
     damaged: int = 0
     bytes_in: int = 0
     """Stored bytes of the log files."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A log file, a partition or a trail that could not be brought in, and why."""
-
-    trail: str
-    where: str
-    state: str
-    reason: str
 
 
 @dataclass
@@ -154,7 +131,7 @@ def sync(
     OutputError or ConfigurationError; what was committed before stays.
     """
     selection = selection or Selection()
-    settings = _narrowed(settings, selection)
+    settings = selection.narrow(settings)
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
     try:
         ledger = open_ledger(settings.state_db, settings.events_dir, folders)
@@ -191,6 +168,9 @@ class _Run:
         self._wrote = False
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
+        who = identity_of_credentials(self._settings.trails)
+        if who:
+            log.info("reading as %s", who)
         sources = self._sources()
         listing = Listing(
             sources,
@@ -205,7 +185,9 @@ class _Run:
             feed.close()
         for source in sources:
             if source.failure:
-                self._note(source.trail, source.place.partition_key, "not listed", source.failure)
+                self._note(
+                    Problem(source.trail, source.place.partition_key, "not listed", source.failure)
+                )
         complete = not self._stop.is_set()
         deep = [source.id for source in sources if source.deep and not source.failure]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
@@ -216,49 +198,19 @@ class _Run:
         return self._summary
 
     def _sources(self) -> list[Source]:
-        """The selected source partitions of every trail that can be read."""
-        found: list[tuple[Trail, Bucket, SourcePrefix]] = []
-        for trail in self._settings.trails:
-            try:
-                bucket = open_bucket(trail, self._settings)
-                places = discover(trail, bucket)
-            except StoreError as error:
-                self._note(trail.name, trail.bucket, "not listed", str(error))
-                continue
-            selected = [place for place in places if self._is_selected(place)]
-            log.info(
-                "trail %s: %d accounts and regions in %s, %d selected",
-                trail.name,
-                len(places),
-                bucket.location,
-                len(selected),
+        """What is to be listed; nothing if the run is stopped while a server keeps us waiting."""
+        with DaemonThreads(1, "ctrail-sources") as thread:
+            finding = thread.submit(
+                find_sources, self._settings, self._selection, self._ledger, self._note
             )
-            found += [(trail, bucket, place) for place in selected]
-        for pattern in self._selection.partitions or ():
-            if not any(fnmatch.fnmatchcase(p.partition_key, pattern) for _, _, p in found):
-                self._note("", pattern, "not found", "no selected trail delivers such a partition")
-        ids = self._ledger.register_sources([place for _, _, place in found])
-        coverage, deep_listed = self._ledger.coverage(), self._ledger.deep_listed_at()
-        wanted = _wanted(self._settings)
-        now = time.time()
-        return [
-            Source(
-                id=ids[place],
-                place=place,
-                trail=trail.name,
-                bucket=bucket,
-                covered=coverage.get(ids[place], []),
-                wanted=wanted,
-                deep=abs(now - deep_listed[ids[place]]) >= DEEP_EVERY_SECONDS,
-            )
-            for trail, bucket, place in found
-        ]
-
-    def _is_selected(self, place: SourcePrefix) -> bool:
-        patterns = self._selection.partitions
-        return patterns is None or any(
-            fnmatch.fnmatchcase(place.partition_key, pattern) for pattern in patterns
-        )
+            while not wait([finding], timeout=_TICK_SECONDS).done:
+                if self._stop.is_set():
+                    return []
+        sources = finding.result()
+        ids = self._ledger.register_sources([source.place for source in sources])
+        for source in sources:
+            source.id = ids[source.place]
+        return sources
 
     def _revisits(self, sources: Sequence[Source]) -> list[LogFileRef]:
         """Log files that failed earlier and are due, of the selected partitions and times."""
@@ -350,7 +302,9 @@ class _Run:
         else:
             counts.failed += 1
         where = f"{ref.source.bucket.location}/{ref.key}"
-        self._note(ref.source.trail, where, outcome.state.name.lower(), outcome.reason or "")
+        self._note(
+            Problem(ref.source.trail, where, outcome.state.name.lower(), outcome.reason or "")
+        )
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []
@@ -360,48 +314,15 @@ class _Run:
         self._ledger.next_generation()
         write_marker(self._ledger, self._settings.events_dir)
 
-    def _note(self, trail: str, where: str, state: str, reason: str) -> None:
-        self._summary.note(Problem(trail, where, state, reason))
+    def _note(self, problem: Problem) -> None:
+        self._summary.note(problem)
         level = (
             logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
         )
-        log.log(level, "%s: %s: %s", where, state, reason)
+        log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
 
     def _progress(self, listing: Listing, feed: Feed) -> Progress:
         progress = self._summary.progress
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
         return progress
-
-
-def _narrowed(settings: Settings, selection: Selection) -> Settings:
-    """The settings with the trails and the window of a selection. Raises ConfigurationError."""
-    trails = settings.trails
-    if selection.trails is not None:
-        by_name = {trail.name: trail for trail in trails}
-        unknown = [name for name in selection.trails if name not in by_name]
-        if unknown:
-            raise ConfigurationError(
-                f"trails: there is no trail {unknown[0]!r}; configured are {', '.join(by_name)}"
-            )
-        trails = tuple(by_name[name] for name in dict.fromkeys(selection.trails))
-    for pattern in selection.partitions or ():
-        if _PARTITION_PATTERN.fullmatch(pattern) is None:
-            raise ConfigurationError(
-                f"partitions: {pattern!r} is no `account/region`, such as 123456789012/eu-west-1"
-                " or 123456789012/*"
-            )
-    start, end = selection.start or settings.start, selection.end or settings.end
-    if start is not None and end is not None and start >= end:
-        raise ConfigurationError(f"start ({start}) must be before end ({end})")
-    return replace(settings, trails=trails, start=start, end=end)
-
-
-def _wanted(settings: Settings) -> Range:
-    """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
-    start, end = EVERYTHING
-    if settings.start is not None:
-        start = minute_of(settings.start)
-    if settings.end is not None:
-        end = Minute(minute_of(settings.end) + MINUTES_PER_HOUR)
-    return Range(start, end)

@@ -1,0 +1,110 @@
+"""`ctrail`: the same core without Dagster, for a shell, cron, or a person in a hurry.
+
+Exit codes: 0 everything that was asked for was brought in; 1 something failed, and is named; 2 the
+configuration or the call cannot be right. Not here: what a sync does (`core`).
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+from . import __version__
+from .config import load_config, parse_time
+from .core.estimate import describe, estimate
+from .core.exceptions import ConfigurationError, CtrailError
+from .core.interrupts import stop_on_signals
+from .core.selection import Problem, Selection
+from .core.settings import Settings
+from .core.sync import sync
+from .reports import failure_message, problem_line, summary_line
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    _log_to_stderr(options.quiet, options.verbose)
+    try:
+        settings = load_config().settings
+        selection = Selection(
+            trails=options.trail,
+            partitions=options.partition,
+            start=None if options.start is None else parse_time("--start", options.start),
+            end=None if options.end is None else parse_time("--end", options.end),
+        )
+        if options.dry_run:
+            return _dry_run(settings, selection)
+        return _sync(settings, selection)
+    except ConfigurationError as error:
+        print(f"ctrail: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except CtrailError as error:
+        print(f"ctrail: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _sync(settings: Settings, selection: Selection) -> int:
+    with stop_on_signals() as stop:
+        summary = sync(settings, selection, run_id="ctrail", stop=stop)
+    print(summary_line(summary))
+    if summary.failures:
+        print(failure_message(summary), file=sys.stderr)
+    return EXIT_OK if summary.ok else EXIT_FAILED
+
+
+def _dry_run(settings: Settings, selection: Selection) -> int:
+    problems: list[Problem] = []
+    for one in estimate(settings, selection, problems.append):
+        print(describe(one))
+    for problem in problems:
+        print(problem_line(problem), file=sys.stderr)
+    return EXIT_FAILED if problems else EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctrail",
+        description="Brings AWS CloudTrail log files out of S3: every event once, byte for byte.",
+        epilog="Trails are read from config.json, or the file that CTRAIL_CONFIG names.",
+    )
+    parser.add_argument("--version", action="version", version=f"ctrail {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "sync",
+        help="bring in everything that is new",
+        description="Brings in everything that is new, newest first. Safe to stop at any moment and"
+        " to run as often as you like: what is there already is not fetched again.",
+    )
+    command.add_argument("--trail", action="append", metavar="NAME", help="only this trail")
+    command.add_argument(
+        "--partition",
+        action="append",
+        metavar="ACCOUNT/REGION",
+        help="only these; * and ? are wildcards, such as '123456789012/*'",
+    )
+    command.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
+    command.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+    command.add_argument(
+        "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
+    )
+    loudness = command.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    return parser
+
+
+def _log_to_stderr(quiet: bool, verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("ctrail_pipeline")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

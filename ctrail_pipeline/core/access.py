@@ -1,0 +1,100 @@
+"""Before the work: who reads a trail, and whether it may. One sentence a trail, one GET if it may.
+
+Without this, a missing permission would show as a failure of every single log file. Listing is
+tried by discovery; here one log file is read. One that is denied by itself does not speak for the
+others, nor do old ones under a key that is gone for today's, so a few of each are tried before a
+trail counts as unreadable.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from .exceptions import AccessDenied, StoreError
+from .layout import SourcePrefix, is_log_file
+from .settings import Trail
+from .store import Bucket, endpoint_of_environment
+
+log = logging.getLogger(__name__)
+
+_PLACES_TRIED: Final = 3
+_DATE_FOLDERS: Final = 3
+
+
+def check_access(bucket: Bucket, places: Sequence[SourcePrefix]) -> None:
+    """Read one log file of a trail (the first byte of it, that is).
+
+    Raises AccessDenied, naming the permission, if a few log files are all denied. Anything else
+    that may be wrong with a log file is not this function's to report.
+    """
+    denied = None
+    for key in _some_keys(bucket, places):
+        try:
+            bucket.probe(key)
+        except AccessDenied as error:
+            denied = error
+        except StoreError:
+            return
+        else:
+            return
+    if denied is not None:
+        raise denied
+
+
+def identity_of_credentials(trails: Sequence[Trail]) -> str | None:
+    """The ARN that AWS knows the credentials by; None where nobody can be asked.
+
+    Asks STS (GetCallerIdentity needs no permission), unless all trails lie on endpoints of their
+    own or in folders, and STS has no endpoint set for it.
+    """
+    if not any(_is_at_aws(trail) for trail in trails):
+        return None
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
+    try:
+        session = boto3.session.Session()
+        client = session.client(
+            "sts", region_name=session.region_name or "us-east-1", config=config
+        )
+        return str(client.get_caller_identity()["Arn"])
+    except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        log.debug("STS does not say whose the credentials are: %s", type(error).__name__)
+        return None
+
+
+def _is_at_aws(trail: Trail) -> bool:
+    if trail.bucket.startswith("file://"):
+        return False
+    sts_is_set = "AWS_ENDPOINT_URL" in os.environ or "AWS_ENDPOINT_URL_STS" in os.environ
+    return sts_is_set or not (trail.endpoint_url or endpoint_of_environment())
+
+
+def _some_keys(bucket: Bucket, places: Sequence[SourcePrefix]) -> Iterator[str]:
+    """New and old log files of some source partitions, as different ones as there are."""
+    step = max(1, len(places) // _PLACES_TRIED)
+    for place in places[::step][:_PLACES_TRIED]:
+        keys: list[str] = []
+        for find_folder in (_newest_folder, lambda _bucket, folder: folder):
+            try:
+                page = bucket.list_page(find_folder(bucket, place.folder), "")
+            except StoreError:
+                continue  # listing it is the run's work, and reported there
+            found = [listed.key for listed in page.objects if is_log_file(listed.key)]
+            new = [key for key in (*found[-1:], *found[:1]) if key not in keys]
+            keys += new
+            yield from new
+
+
+def _newest_folder(bucket: Bucket, folder: str) -> str:
+    """The folder of the newest day."""
+    for _ in range(_DATE_FOLDERS):
+        dated = [name for name in bucket.list_folder(folder).folders if name.isdigit()]
+        if not dated:
+            break
+        folder += max(dated) + "/"
+    return folder

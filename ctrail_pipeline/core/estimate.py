@@ -1,0 +1,155 @@
+"""A dry run: what a sync would do and cost, from listings alone. No GET, and nothing is written.
+
+Partitions with more than 100,000 new log files are listed that far and the rest is reckoned by
+their days. Prices are S3's list prices; times and sizes are measurements of this project, so all of
+it is "about".
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from .coverage import Lookback
+from .ledger import Known, Ledger
+from .listing import Listing, Source
+from .selection import Problem, Selection, find_sources
+from .settings import Settings
+
+LISTED_A_PARTITION: Final = 100_000
+DOLLARS_A_LIST: Final = 0.005 / 1000
+"""AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
+DOLLARS_A_GET: Final = 0.0004 / 1000
+"""The same page: GET and all other requests. Transfer out of the region comes on top."""
+_KEYS_A_LIST: Final = 1000
+_JSON_BYTES_A_STORED_BYTE: Final = 7
+"""Real log files compress 5.6 to 8.6 times (FACTS: a six-day set of one organization)."""
+_SECONDS_A_LOG_FILE: Final = 0.0005
+_SECONDS_A_JSON_BYTE: Final = 1 / 100e6
+"""Measured on one core of a small machine, everything on loopback."""
+_LEDGER_BYTES_A_LOG_FILE: Final = 500
+"""Measured on the sample: log file row, lineage, and 16 bytes and a little for each event."""
+
+
+@dataclass
+class TrailEstimate:
+    """What a sync of one trail would come to."""
+
+    trail: str
+    partitions: int = 0
+    log_files: int = 0
+    """That are new, by listing."""
+    bytes: int = 0
+    """Stored, as LIST shows them."""
+    list_requests: int = 0
+    """Of log files (finding the accounts and regions comes on top), that this dry run made; a sync
+    makes as many, and one for each further 1,000 log files."""
+    is_sampled: bool = False
+    """Whether the numbers are reckoned from a part of a partition's log files."""
+
+    @property
+    def requests(self) -> int:
+        """LIST and GET requests of the sync."""
+        return self._lists + self.log_files
+
+    @property
+    def dollars(self) -> float:
+        """Price of the requests."""
+        return self._lists * DOLLARS_A_LIST + self.log_files * DOLLARS_A_GET
+
+    @property
+    def disk_bytes(self) -> int:
+        """Output and ledger; less by whatever is a duplicate."""
+        return self.bytes * _JSON_BYTES_A_STORED_BYTE + self.log_files * _LEDGER_BYTES_A_LOG_FILE
+
+    @property
+    def _lists(self) -> int:
+        return max(self.list_requests, self.log_files // _KEYS_A_LIST)
+
+    @property
+    def seconds(self) -> float:
+        """How long the sync would take where the network does not hold it up."""
+        json = self.bytes * _JSON_BYTES_A_STORED_BYTE
+        return self.log_files * _SECONDS_A_LOG_FILE + json * _SECONDS_A_JSON_BYTE
+
+
+def estimate(
+    settings: Settings, selection: Selection, note: Callable[[Problem], None]
+) -> list[TrailEstimate]:
+    """What a sync of the selection would find and cost, by trail with a source partition in it.
+
+    Trails and partitions that cannot be read are noted. Raises ConfigurationError or LedgerError.
+    """
+    settings = selection.narrow(settings)
+    with _ledger_if_any(settings) as ledger:
+        sources = find_sources(settings, selection, ledger, note, may_get=False)
+        lookback = Lookback(settings.lookback_hours, settings.horizon_days)
+        listing = Listing(sources, lookback, hold=settings.list_batch_size)
+        log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
+        for refs in listing.log_files(ledger or _NothingKnown()):
+            source = refs[0].source
+            log_files[id(source)] += len(refs)
+            size[id(source)] += sum(ref.size for ref in refs)
+            source.is_enough = log_files[id(source)] >= LISTED_A_PARTITION
+    estimates = {trail.name: TrailEstimate(trail.name) for trail in settings.trails}
+    for source in sources:
+        if source.failure:
+            note(Problem(source.trail, source.place.partition_key, "not listed", source.failure))
+        whole = _times_listed(source)
+        one = estimates[source.trail]
+        one.partitions += 1
+        one.list_requests += source.requests
+        one.log_files += round(log_files[id(source)] * whole)
+        one.bytes += round(size[id(source)] * whole)
+        one.is_sampled |= whole > 1
+    return [one for one in estimates.values() if one.partitions]
+
+
+def describe(one: TrailEstimate) -> str:
+    """One line for people."""
+    about = "about " if one.is_sampled else ""
+    return (
+        f"trail {one.trail}: {about}{one.log_files:,} new log files, {_size(one.bytes)} stored, in"
+        f" {one.partitions} accounts and regions; {one.requests:,} requests"
+        f" (about ${one.dollars:.2f}), {_size(one.disk_bytes)} of disk or less,"
+        f" {_duration(one.seconds)} or more"
+    )
+
+
+def _times_listed(source: Source) -> float:
+    """How many times what was listed of a partition there is, by days."""
+    left_out = source.days_left_out
+    partly = sum(left_out.get(day, 0) for day in source.days_listed)
+    return 1 + sum(left_out.values()) / max(1 / 24, len(source.days_listed) - partly)
+
+
+class _NothingKnown:
+    """Stands for a ledger where there is none yet."""
+
+    def known_log_files(self, _source: int, _day: int, _low: str, _high: str) -> dict[str, Known]:
+        return {}
+
+
+@contextmanager
+def _ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
+    if not settings.state_db.exists():
+        yield None
+        return
+    with closing(Ledger(settings.state_db)) as ledger:
+        yield ledger
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 7200:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,147 @@
+"""Which part of the configured trails a run is about, and the source partitions that it comes to.
+
+Not here: what is done with them (`sync`), or what to expect of them (`estimate`).
+"""
+
+import fnmatch
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from .access import check_access
+from .coverage import EVERYTHING, Range
+from .discovery import discover
+from .exceptions import ConfigurationError, StoreError
+from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
+from .ledger import Ledger
+from .listing import Source
+from .settings import Settings, Trail
+from .store import Bucket, open_bucket
+
+log = logging.getLogger(__name__)
+
+DEEP_EVERY_SECONDS: Final = 86_400
+_PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of the configured trails a run is about; the default is all of it."""
+
+    trails: Sequence[str] | None = None
+    partitions: Sequence[str] | None = None
+    """`account/region` keys; `*` and `?` stand for any text and any character."""
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def narrow(self, settings: Settings) -> Settings:
+        """The settings with the trails and the window of this selection.
+
+        Raises ConfigurationError for what cannot be right.
+        """
+        trails = settings.trails
+        if self.trails is not None:
+            by_name = {trail.name: trail for trail in trails}
+            unknown = [name for name in self.trails if name not in by_name]
+            if unknown:
+                raise ConfigurationError(
+                    f"trails: there is no trail {unknown[0]!r}; configured are {', '.join(by_name)}"
+                )
+            trails = tuple(by_name[name] for name in dict.fromkeys(self.trails))
+        for pattern in self.partitions or ():
+            if _PARTITION_PATTERN.fullmatch(pattern) is None:
+                raise ConfigurationError(
+                    f"partitions: {pattern!r} is no `account/region`, such as"
+                    " 123456789012/eu-west-1 or 123456789012/*"
+                )
+        start, end = self.start or settings.start, self.end or settings.end
+        if start is not None and end is not None and start >= end:
+            raise ConfigurationError(f"start ({start}) must be before end ({end})")
+        return replace(settings, trails=trails, start=start, end=end)
+
+    def holds(self, place: SourcePrefix) -> bool:
+        """Whether a source partition is selected."""
+        return self.partitions is None or any(
+            fnmatch.fnmatchcase(place.partition_key, pattern) for pattern in self.partitions
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A log file, a partition or a trail that could not be brought in, and why."""
+
+    trail: str
+    where: str
+    state: str
+    reason: str
+
+
+def find_sources(
+    settings: Settings,
+    selection: Selection,
+    ledger: Ledger | None,
+    note: Callable[[Problem], None],
+    *,
+    may_get: bool = True,
+) -> list[Source]:
+    """The selected source partitions of every trail that can be read.
+
+    A trail that cannot be is noted, and does not stop the others. They have the ids and the
+    coverage that the ledger knows them by; without a ledger, or where it does not know them, id 0.
+    Without `may_get` it is not tried whether log files can be read.
+    """
+    found: list[tuple[Trail, Bucket, SourcePrefix]] = []
+    for trail in settings.trails:
+        state = "not listed"
+        try:
+            bucket = open_bucket(trail, settings)
+            places = discover(trail, bucket)
+            selected = [place for place in places if selection.holds(place)]
+            state = "not readable"
+            if may_get:
+                check_access(bucket, selected)
+        except StoreError as error:
+            note(Problem(trail.name, trail.bucket, state, str(error)))
+            continue
+        log.info(
+            "trail %s: %d accounts and regions in %s, %d selected",
+            trail.name,
+            len(places),
+            bucket.location,
+            len(selected),
+        )
+        found += [(trail, bucket, place) for place in selected]
+    for pattern in selection.partitions or ():
+        if not any(fnmatch.fnmatchcase(place.partition_key, pattern) for _, _, place in found):
+            note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
+    ids = ledger.source_ids() if ledger else {}
+    coverage = ledger.coverage() if ledger else {}
+    deep_listed = ledger.deep_listed_at() if ledger else {}
+    wanted = _wanted(settings)
+    now = time.time()
+    return [
+        Source(
+            id=ids.get(place, 0),
+            place=place,
+            trail=trail.name,
+            bucket=bucket,
+            covered=coverage.get(ids.get(place, 0), []),
+            wanted=wanted,
+            deep=abs(now - deep_listed.get(ids.get(place, 0), 0)) >= DEEP_EVERY_SECONDS,
+        )
+        for trail, bucket, place in found
+    ]
+
+
+def _wanted(settings: Settings) -> Range:
+    """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
+    start, end = EVERYTHING
+    if settings.start is not None:
+        start = minute_of(settings.start)
+    if settings.end is not None:
+        end = Minute(minute_of(settings.end) + MINUTES_PER_HOUR)
+    return Range(start, end)

@@ -1,0 +1,43 @@
+"""What a run did, in words: the same sentences in Dagster's run page and on a terminal."""
+
+from .core.selection import Problem
+from .core.sync import Summary
+
+_NAMED_PROBLEMS = 50
+"""Problems that a failed run's message names; the run's log has up to 1,000."""
+
+
+def summary_line(summary: Summary) -> str:
+    """One sentence on what the run did, and one on what stands open from this and earlier runs."""
+    progress = summary.progress
+    text = (
+        f"{progress.log_files} new log files, {progress.events} new events in"
+        f" {summary.output_files} files, {progress.duplicates} duplicates"
+    )
+    if summary.interrupted:
+        text += "; interrupted: what is committed stays, the next run goes on from there"
+    if summary.standing:
+        states = ", ".join(
+            f"{count} {state.name.lower()}" for state, count in sorted(summary.standing.items())
+        )
+        text += f"; log files that stand open: {states}"
+    return text
+
+
+def failure_message(summary: Summary) -> str:
+    """What failed, where, and what to do: the description of a failed run."""
+    lines = [
+        f"{summary.problem_count} problems; everything else was brought in. The next run tries"
+        " again what failed."
+    ]
+    lines += [problem_line(problem) for problem in summary.problems[:_NAMED_PROBLEMS]]
+    more = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
+    if more:
+        lines.append(f"and {more} more, see the log")
+    return "\n".join(lines)
+
+
+def problem_line(problem: Problem) -> str:
+    """One line of such a message."""
+    trail = f"trail {problem.trail}: " if problem.trail else ""
+    return f"- {trail}{problem.where}: {problem.state}: {problem.reason}"
