@@ -1,0 +1,195 @@
+"""Whether a record is new: the answers are exact, whatever the Bloom filters say."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rbloom import Bloom
+from xxhash import xxh3_64_intdigest
+
+from ctrail_pipeline.core import dedup
+from ctrail_pipeline.core.dedup import (
+    FILTERED_FROM,
+    IDENTITY_BYTES,
+    KnownIdentities,
+    NewSegment,
+    Segment,
+    build_segment,
+    dedup_partition,
+    identity_of,
+    split_identities,
+)
+
+HOUR = "111122223333/us-east-1/2024/01/02/03"
+OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"
+
+
+def identities(first: int, end: int) -> list[bytes]:
+    return [identity_of(b"%d" % number) for number in range(first, end)]
+
+
+class MemorySegments:
+    """The ledger's segments, in memory; counts what is read."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int, NewSegment]] = []
+        self.removals = 0
+        self.next_id = 1
+        self.blobs_read = 0
+
+    def add(self, segment: NewSegment) -> int:
+        self.rows.append((segment.partition, self.next_id, segment))
+        self.next_id += 1
+        return self.next_id - 1
+
+    def remove(self, segment_id: int) -> None:
+        self.rows = [row for row in self.rows if row[1] != segment_id]
+        self.removals += 1
+
+    def segments(self, partition: str, after: int) -> list[Segment]:
+        return [
+            Segment(id_, new.size, b"" if new.filter else new.identities, new.filter)
+            for name, id_, new in self.rows
+            if name == partition and id_ > after
+        ]
+
+    def segment_identities(self, segment_id: int) -> bytes:
+        self.blobs_read += 1
+        return next((new.identities for _, id_, new in self.rows if id_ == segment_id), b"")
+
+    def segments_removed(self) -> int:
+        return self.removals
+
+
+@pytest.mark.parametrize("size", [0, 1, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FROM + 1])
+def test_a_segment_holds_each_identity_sorted_and_a_filter_if_there_are_many(size: int) -> None:
+    items = identities(0, size)
+    segment = build_segment(HOUR, items, 0.001)
+    assert split_identities(segment.identities) == sorted(items)
+    assert (segment.partition, segment.size) == (HOUR, size)
+    assert (segment.filter is not None) == (size >= FILTERED_FROM)
+
+
+SIZES = st.sampled_from([0, 1, 7, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FROM + 200])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([HOUR, OTHER_HOUR]), SIZES, st.integers(0, 9000)), max_size=4
+    ),
+    st.lists(st.integers(0, 20_000), max_size=200),
+    st.sampled_from([0.5, 0.01]),
+)
+@settings(max_examples=25, deadline=None)
+def test_answers_are_those_of_a_plain_set(
+    added: Sequence[tuple[str, int, int]], asked: Sequence[int], false_positive: float
+) -> None:
+    reader = MemorySegments()
+    known = KnownIdentities(reader)
+    plain: dict[str, set[bytes]] = {HOUR: set(), OTHER_HOUR: set()}
+    question = {identity_of(b"%d" % number) for number in asked}
+    question.update(identities(9_000, 9_010))
+    for partition, size, first in added:
+        items = identities(first, first + size)
+        reader.add(build_segment(partition, items, false_positive))
+        plain[partition].update(items)
+        known.refresh(plain)
+        for name, held in plain.items():
+            assert known.known_among(name, question) == held & question
+
+
+@pytest.mark.parametrize("byte", [b"\xff", b"\x00"])
+def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
+    """All ones says «maybe» to everything: the sorted identities decide."""
+    held, new = identities(0, FILTERED_FROM), identities(FILTERED_FROM, FILTERED_FROM + 500)
+    segment = build_segment(HOUR, held, 0.001)
+    assert segment.filter is not None
+    bloom = Bloom.load_bytes(segment.filter, xxh3_64_intdigest)
+    head = len(segment.filter) - bloom.size_in_bits // 8
+    forged = segment.filter[:head] + byte * (bloom.size_in_bits // 8)
+    reader = MemorySegments()
+    reader.add(segment._replace(filter=forged))
+    known = KnownIdentities(reader)
+    known.refresh([HOUR])
+    answer = known.known_among(HOUR, [*held[:300], *new])
+    assert not answer & set(new)
+    if byte == b"\xff":
+        assert answer == set(held[:300])
+
+
+def test_a_certain_no_reads_no_identities() -> None:
+    reader = MemorySegments()
+    reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), 1e-9))
+    known = KnownIdentities(reader)
+    known.refresh([HOUR])
+    assert known.known_among(HOUR, identities(10_000, 10_500)) == set()
+    assert reader.blobs_read == 0
+    assert known.known_among(HOUR, identities(5, 6)) == set(identities(5, 6))
+    assert reader.blobs_read == 1
+
+
+def test_refresh_picks_up_what_others_added() -> None:
+    reader = MemorySegments()
+    known = KnownIdentities(reader)
+    known.refresh([HOUR])
+    assert known.versions([HOUR]) == {HOUR: 0}
+    first = reader.add(build_segment(HOUR, identities(0, 10), 0.01))
+    assert known.known_among(HOUR, identities(0, 5)) == set()
+    known.refresh([HOUR])
+    assert known.known_among(HOUR, identities(0, 5)) == set(identities(0, 5))
+    second = reader.add(build_segment(HOUR, identities(10, 20), 0.01))
+    assert known.versions([HOUR]) == {HOUR: first}
+    known.refresh([HOUR])
+    assert known.versions([HOUR]) == {HOUR: second}
+    assert known.known_among(HOUR, identities(0, 30)) == set(identities(0, 20))
+
+
+def test_what_was_removed_is_forgotten_at_the_next_refresh() -> None:
+    reader = MemorySegments()
+    small = reader.add(build_segment(HOUR, identities(0, 10), 0.01))
+    large = reader.add(build_segment(HOUR, identities(100, 100 + FILTERED_FROM), 0.01))
+    known = KnownIdentities(reader)
+    known.refresh([HOUR])
+    reader.remove(large)
+    # Before a refresh, a filter's maybe finds no identities: an event is rather kept.
+    assert known.known_among(HOUR, identities(100, 110)) == set()
+    assert known.removed != reader.segments_removed()
+    known.refresh([HOUR])
+    assert known.removed == reader.segments_removed()
+    assert known.versions([HOUR]) == {HOUR: small}
+    reader.remove(small)
+    known.refresh([HOUR])
+    assert known.known_among(HOUR, identities(0, 10)) == set()
+
+
+def test_trimming_forgets_the_least_asked_and_keeps_answers_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedup, "_CACHED_BYTES", 30_000)
+    reader = MemorySegments()
+    hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(24)]
+    for number, hour in enumerate(hours):
+        reader.add(build_segment(hour, identities(number * 100, number * 100 + 100), 0.01))
+    known = KnownIdentities(reader)
+    for _ in range(3):
+        known.refresh(hours)
+        for number, hour in enumerate(hours):
+            mine = identities(number * 100, number * 100 + 100)
+            assert known.known_among(hour, identities(0, 2400)) == set(mine)
+        known.trim()
+        with pytest.raises(KeyError):
+            known.versions(hours[:1])
+        assert known.versions(hours[-1:]) == {hours[-1]: 24}
+
+
+def test_an_identity_is_of_the_lines_bytes() -> None:
+    assert identity_of(b"{}") == sha256(b"{}").digest()[:IDENTITY_BYTES]
+    assert identity_of(b'{"a":1}') != identity_of(b'{"a": 1}')
+
+
+def test_a_dedup_partition_comes_from_the_records_own_fields() -> None:
+    assert dedup_partition("111122223333", "us-east-1", "2024/01/02/03") == HOUR
+    assert dedup_partition(None, "us-east-1", "2024/01/02/03") == "-/us-east-1/2024/01/02/03"
+    assert dedup_partition(None, None, "2024/01/02/03") == "-/-/2024/01/02/03"

@@ -1,0 +1,279 @@
+"""What a run that died left behind: published if it was committed, dropped if it was not."""
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core import recovery
+from ctrail_pipeline.core.dedup import build_segment, identity_of
+from ctrail_pipeline.core.layout import SourcePrefix
+from ctrail_pipeline.core.ledger import BatchState, Ledger, LogFileState, Outcome
+from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging
+from ctrail_pipeline.core.recovery import recover
+
+PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
+HOUR = "111122223333/us-east-1/2024/01/02/03"
+OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"
+LINE, OTHER_LINE, DAMAGED = b'{"a":1}', b'{"b":2}', b'{"reason":"x"}'
+FILES = [
+    NewFile(Kind.EVENTS, HOUR, [LINE], [(0, 1)]),
+    NewFile(Kind.EVENTS, OTHER_HOUR, [OTHER_LINE], [(0, 1)]),
+    NewFile(Kind.QUARANTINE, "2024/01/02", [DAMAGED], [(0, 1)]),
+]
+EVENTS_THERE = {
+    f"{HOUR}/events_00001.jsonl": LINE + b"\n",
+    f"{OTHER_HOUR}/events_00001.jsonl": OTHER_LINE + b"\n",
+}
+QUARANTINE_THERE = {"2024/01/02/quarantine_00001.jsonl": DAMAGED + b"\n"}
+
+
+class Run:
+    """A run as far as it came before it died."""
+
+    def __init__(self, root: Path) -> None:
+        self.ledger = Ledger(root / "ledger.db")
+        self.folders = OutputFolders(root / "events", root / "quarantine")
+        self.token = uuid.uuid4().hex
+        self.staging = Staging(self.folders, self.token)
+        self.batch = 0
+
+    def register(self) -> None:
+        self.batch = self.ledger.register_batch(self.token, "run", [])
+        self.staging.open()
+
+    def commit(self) -> list[Published]:
+        self.register()
+        staged = self.staging.write(FILES)
+        source_id = self.ledger.register_sources([PLACE])[PLACE]
+        outcome = Outcome(
+            source_id=source_id,
+            day=19_724,
+            name="/a.json.gz",
+            expected=None,
+            etag=b"\1" * 16,
+            size=100,
+            sha256=b"\0" * 32,
+            records=2,
+            duplicates=0,
+            quarantined=1,
+            state=LogFileState.COMMITTED,
+            attempts=0,
+            next_visit=None,
+            reason=None,
+            position=0,
+        )
+        segments = [
+            build_segment(HOUR, [identity_of(LINE)], 0.001),
+            build_segment(OTHER_HOUR, [identity_of(OTHER_LINE)], 0.001),
+        ]
+        seen = {HOUR: 0, OTHER_HOUR: 0}
+        with self.ledger.transaction():
+            return self.ledger.commit_batch(
+                self.batch, [outcome], staged, segments, seen, self.ledger.segments_removed()
+            )
+
+    def rename(self, file: Published) -> Published:
+        return self.ledger.rename_output_file(self.batch, file)
+
+    def die(self) -> None:
+        """What the end of a process does: its lock goes, its files stay."""
+        self.staging.close()
+
+    def state(self) -> BatchState:
+        return self.ledger.batch_state(self.batch)
+
+    def close(self) -> None:
+        self.staging.close()
+        self.ledger.close()
+        self.folders.close()
+
+    def there(self, kind: Kind) -> dict[str, bytes]:
+        root = self.folders.roots[kind]
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file() and ".staging" not in path.parts
+        }
+
+    def staging_folders(self) -> list[str]:
+        return [
+            path.name
+            for root in self.folders.roots.values()
+            for path in (root / ".staging").glob("*")
+        ]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = Run(tmp_path)
+    yield run
+    run.close()
+
+
+def recovered(run: Run) -> list[str]:
+    """Recover as the next run does; returns the steps that it took."""
+    steps: list[str] = []
+    ledger = Ledger(run.ledger.path)
+    folders = OutputFolders(run.folders.roots[Kind.EVENTS], run.folders.roots[Kind.QUARANTINE])
+    try:
+        recover(ledger, folders, steps.append)
+    finally:
+        ledger.close()
+        folders.close()
+    return steps
+
+
+def test_nothing_to_recover(run: Run) -> None:
+    assert recovered(run) == []
+
+
+def test_what_was_only_staged_is_dropped(run: Run) -> None:
+    run.register()
+    run.staging.write(FILES)
+    run.die()
+    assert recovered(run) == ["recovered"]
+    assert run.state() is BatchState.ABORTED
+    assert run.staging_folders() == []
+    assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
+    assert recovered(run) == []
+
+
+def test_a_batch_whose_owner_lives_is_left_alone(run: Run) -> None:
+    published = run.commit()
+    assert recovered(run) == []
+    assert run.state() is BatchState.COMMITTED
+    assert len(run.staging_folders()) == 2
+    assert run.staging.publish(published, run.rename, lambda _: None) == []
+    assert run.there(Kind.EVENTS) == EVENTS_THERE
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from ctrail_pipeline.core.output import OutputFolders, Staging
+staging = Staging(OutputFolders(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])
+staging.open()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
+    run.batch = run.ledger.register_batch(run.token, "run", [])
+    roots = [str(root) for root in run.folders.roots.values()]
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, *roots, run.token],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        assert recovered(run) == []
+        assert run.state() is BatchState.STAGING
+        assert run.staging_folders() == [run.token]
+    finally:
+        owner.kill()
+        owner.communicate()
+    assert recovered(run) == ["recovered"]
+    assert run.state() is BatchState.ABORTED
+    assert run.staging_folders() == []
+
+
+@pytest.mark.parametrize("linked", [0, 1, 3])
+def test_what_was_committed_is_published(run: Run, linked: int) -> None:
+    published = run.commit()
+    run.staging.publish(published[:linked], run.rename, lambda _: None)
+    run.die()
+    assert recovered(run) == ["linked"] * 3 + ["recovered"]
+    assert run.state() is BatchState.PUBLISHED
+    assert run.there(Kind.EVENTS) == EVENTS_THERE
+    assert run.there(Kind.QUARANTINE) == QUARANTINE_THERE
+    assert run.staging_folders() == []
+    assert recovered(run) == []
+
+
+def test_what_was_published_and_not_yet_marked_is_only_marked(run: Run) -> None:
+    published = run.commit()
+    run.staging.publish(published, run.rename, lambda _: None)
+    run.staging.remove()
+    recovered(run)
+    assert run.state() is BatchState.PUBLISHED
+    assert run.there(Kind.EVENTS) == EVENTS_THERE
+
+
+def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> None:
+    published = run.commit()
+    run.die()
+    foreign = run.folders.path_of(published[0])
+    foreign.write_bytes(b"theirs")
+    recovered(run)
+    assert run.there(Kind.EVENTS) == {
+        f"{HOUR}/events_00001.jsonl": b"theirs",
+        f"{HOUR}/events_00002.jsonl": LINE + b"\n",
+        f"{OTHER_HOUR}/events_00001.jsonl": OTHER_LINE + b"\n",
+    }
+    recovered(run)
+    assert len(run.there(Kind.EVENTS)) == 3
+
+
+def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
+    published = run.commit()
+    run.staging.publish(published[1:], run.rename, lambda _: None)
+    (run.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
+    run.die()
+    recovered(run)
+    assert run.state() is BatchState.ABORTED
+    assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
+    assert run.staging_folders() == []
+    assert run.ledger.segments(HOUR, 0) == run.ledger.segments(OTHER_HOUR, 0) == []
+    [visit] = run.ledger.due_visits(int(time.time()))
+    assert (visit.source, visit.name) == (PLACE, "/a.json.gz")
+    assert visit.known.state is LogFileState.LOST
+
+
+def test_taking_back_leaves_a_foreign_file_alone(run: Run) -> None:
+    published = run.commit()
+    foreign = run.folders.path_of(published[1])
+    foreign.write_bytes(b"theirs")
+    (run.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
+    run.die()
+    recovered(run)
+    assert run.state() is BatchState.ABORTED
+    assert run.there(Kind.EVENTS) == {f"{OTHER_HOUR}/events_00001.jsonl": b"theirs"}
+
+
+def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registered, and killed before the folder was made; or just about to make it."""
+    run.batch = run.ledger.register_batch(run.token, "run", [])
+    recovered(run)
+    assert run.state() is BatchState.STAGING
+    monkeypatch.setattr(recovery, "_FOLDERLESS_SECONDS", -1)
+    recovered(run)
+    assert run.state() is BatchState.ABORTED
+
+
+def test_staging_folders_that_no_batch_needs_are_removed(run: Run) -> None:
+    for root in run.folders.roots.values():
+        leftover = root / ".staging" / uuid.uuid4().hex
+        leftover.mkdir(parents=True)
+        (leftover / "00000.part").write_bytes(b"x")
+    recovered(run)
+    assert run.staging_folders() == []
+
+
+def test_a_file_that_somebody_put_among_the_staging_folders_stops_nothing(run: Run) -> None:
+    """A desktop's file manager leaves such files in any folder that it shows."""
+    run.commit()
+    run.die()
+    (run.folders.roots[Kind.EVENTS] / ".staging" / ".DS_Store").write_bytes(b"x")
+    recovered(run)
+    assert run.state() is BatchState.PUBLISHED
+    assert run.there(Kind.EVENTS) == EVENTS_THERE
