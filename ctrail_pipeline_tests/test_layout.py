@@ -32,7 +32,7 @@ ORGANIZATION = SourcePrefix("logs", "team/audit", "o-abc123def4", "111122223333"
 CONTROL_TOWER = SourcePrefix("logs", "o-abc123def4", "o-abc123def4", "111122223333", "eu-west-1")
 SOURCES = st.sampled_from([PLAIN, ORGANIZATION, CONTROL_TOWER])
 
-LAST_DAY = FOREVER // MINUTES_PER_DAY
+LAST_DAY = FOREVER // MINUTES_PER_DAY - 1
 DAYS = st.integers(min_value=1, max_value=LAST_DAY)
 SUFFIXES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", min_size=16)
 CLOCK = st.tuples(st.integers(0, 23), st.integers(0, 59))

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +27,7 @@ from .dedup import (
 )
 from .exceptions import LedgerError
 from .fetch import FetchedLogFile
-from .layout import day_folder, is_account, is_region
+from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import BatchState, Ledger, LogFileState, Outcome, StaleBatch
 from .listing import LogFileRef, Stretch
 from .output import Kind, NewFile, OutputFolders, Published, StagedFile, Staging
@@ -42,6 +43,7 @@ MOST_HOURS_A_LOG_FILE: Final = 1_000
 """Output partitions that one log file may touch; what goes beyond is quarantined, «scattered»."""
 _TRIES_SIDE_BY_SIDE: Final = 2
 """How often a batch is done while others may commit too; the next try keeps them out."""
+_HOUR_LENGTH: Final = len("2026/01/31/23")
 _VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
 """When a log file that failed or is damaged is tried again, by the number of tries so far."""
 
@@ -109,6 +111,8 @@ class BatchResult:
     files: int
     """New files with events."""
     bytes_out: int
+    events_by_hour: Counter[str]
+    events_by_name: Counter[str]
 
 
 @dataclass(slots=True)
@@ -117,6 +121,8 @@ class _Line:
     position: int
     kind: Kind
     folder: str
+    name: str = ""
+    """The event's name, for counting."""
 
 
 @dataclass(slots=True)
@@ -126,6 +132,26 @@ class _Routed:
     groups: dict[str, dict[bytes, _Line]] = field(default_factory=dict)
     duplicates: dict[int, int] = field(default_factory=dict)
     quarantined: dict[int, int] = field(default_factory=dict)
+    times: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """First and last eventTime of each log file."""
+
+    def events_by_hour(self) -> Counter[str]:
+        """New events by the hour of their eventTime, `YYYY/MM/DD/HH`."""
+        return Counter(
+            line.folder[-_HOUR_LENGTH:]
+            for group in self.groups.values()
+            for line in group.values()
+            if line.kind is Kind.EVENTS
+        )
+
+    def events_by_name(self) -> Counter[str]:
+        """New events by eventName."""
+        return Counter(
+            line.name
+            for group in self.groups.values()
+            for line in group.values()
+            if line.kind is Kind.EVENTS
+        )
 
 
 class _Staged(NamedTuple):
@@ -135,6 +161,8 @@ class _Staged(NamedTuple):
     files: list[StagedFile]
     segments: list[NewSegment]
     seen: dict[str, int]
+    events_by_hour: Counter[str]
+    events_by_name: Counter[str]
 
 
 class Committer:
@@ -256,7 +284,14 @@ class Committer:
             if group
         ]
         self._observe("staged")
-        return _Staged(outcomes_of(log_files, routed), files, segments, seen)
+        return _Staged(
+            outcomes_of(log_files, routed),
+            files,
+            segments,
+            seen,
+            routed.events_by_hour(),
+            routed.events_by_name(),
+        )
 
     def _publish(self, staging: Staging, batch: int, published: Sequence[Published]) -> None:
         vanished = staging.publish(
@@ -276,7 +311,7 @@ class Committer:
     def _cover(self, finished: Sequence[Stretch]) -> None:
         by_source = sorted(finished, key=lambda stretch: stretch.source.id)
         for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
-            self._ledger.cover(source_id, [s.covers for s in stretches if s.covers])
+            self._ledger.cover(source_id, [stretch.covers for stretch in stretches])
 
     def _abandon(self, staging: Staging, batch: int) -> None:
         """Give up a batch; if not even that can be noted, the next run's recovery does it."""
@@ -303,6 +338,8 @@ def _result(
         sum(one.content.size for one in log_files if one.content),
         sum(file.kind is Kind.EVENTS for file in staged.files),
         sum(file.size for file in staged.files),
+        staged.events_by_hour,
+        staged.events_by_name,
     )
 
 
@@ -372,6 +409,7 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Ou
                 next_visit=next_visit(one.state, attempts, now),
                 reason=one.reason,
                 position=position,
+                times=routed.times.get(position),
             )
         )
     return outcomes
@@ -386,45 +424,57 @@ def next_visit(state: LogFileState, attempts: int, now: int) -> int | None:
     return now + _VISIT_AFTER_SECONDS[min(attempts, len(_VISIT_AFTER_SECONDS)) - 1]
 
 
+_Own = tuple[str | None, str | None, str]
+"""A record's own account, region and hour."""
+_Target = tuple[dict[bytes, _Line], str] | None
+"""The dedup group and the folder that records go to; None: they go to quarantine."""
+
+
 def _route_log_file(
     routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent
 ) -> None:
-    place = one.ref.source.place
-    key_account = place.account if is_account(place.account) else None
-    key_region = place.region if is_region(place.region) else None
-    targets: dict[tuple[str | None, str | None, str], tuple[dict[bytes, _Line], str] | None] = {}
+    targets: dict[_Own, _Target] = {}
     duplicates = 0
     for record in content.records:
         own = (record.account, record.region, record.hour)
-        try:
+        if own in targets:
             target = targets[own]
-        except KeyError:
-            account, region = record.account or key_account, record.region or key_region
+        elif len(targets) < MOST_HOURS_A_LOG_FILE:
+            target = targets[own] = _target(routed, one.ref.source.place, own)
+        else:
             target = None
-            if account and region and len(targets) < MOST_HOURS_A_LOG_FILE:
-                group = routed.groups.setdefault(dedup_partition(*own), {})
-                target = (group, f"{account}/{region}/{record.hour}")
-            if target is not None or len(targets) < MOST_HOURS_A_LOG_FILE:
-                targets[own] = target
         if target is None:
-            _quarantine(routed, position, one, _unroutable(record, key_account, key_region))
+            _quarantine(routed, position, one, _unroutable(record, one.ref.source.place))
             continue
         group, folder = target
         identity = identity_of(record.line)
         if identity in group:
             duplicates += 1
         else:
-            group[identity] = _Line(record.line, position, Kind.EVENTS, folder)
+            group[identity] = _Line(record.line, position, Kind.EVENTS, folder, record.name)
     for rejected in content.rejected:
         _quarantine(routed, position, one, rejected)
     if duplicates:
         routed.duplicates[position] = duplicates
+    if content.records:
+        times = [record.time for record in content.records]
+        routed.times[position] = min(times), max(times)
 
 
-def _unroutable(record: Record, key_account: str | None, key_region: str | None) -> Rejected:
-    if not (record.account or key_account):
+def _target(routed: _Routed, place: SourcePrefix, own: _Own) -> _Target:
+    """Where records go: by their own account and region, else by the key's."""
+    account, region, hour = own
+    account = account or (place.account if is_account(place.account) else None)
+    region = region or (place.region if is_region(place.region) else None)
+    if account is None or region is None:
+        return None
+    return routed.groups.setdefault(dedup_partition(*own), {}), f"{account}/{region}/{hour}"
+
+
+def _unroutable(record: Record, place: SourcePrefix) -> Rejected:
+    if not (record.account or is_account(place.account)):
         reason = "no usable account in the record or in the key"
-    elif not (record.region or key_region):
+    elif not (record.region or is_region(place.region)):
         reason = "no usable region in the record or in the key"
     else:
         reason = f"scattered: the log file has records of more than {MOST_HOURS_A_LOG_FILE} hours"

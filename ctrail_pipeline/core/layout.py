@@ -25,8 +25,8 @@ LOG_FILE_KIND: Final = "CloudTrail"
 CloudTrail-NetworkActivity and CloudTrail-Aggregated."""
 
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
-FOREVER: Final = Minute((date.max.toordinal() - _EPOCH_ORDINAL) * MINUTES_PER_DAY)
-"""9999-12-31, later than any key's time: the end of a window without one."""
+FOREVER: Final = Minute((date.max.toordinal() + 1 - _EPOCH_ORDINAL) * MINUTES_PER_DAY)
+"""The end of 9999-12-31, behind any key's time: the end of a window without one."""
 _ORGANIZATION: Final = re.compile(r"o-[a-z0-9]{1,62}")
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")

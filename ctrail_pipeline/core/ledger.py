@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -94,6 +95,19 @@ class Outcome:
     next_visit: int | None
     reason: str | None
     position: int
+    times: tuple[str, str] | None = None
+    """First and last eventTime of its records."""
+
+
+class SourceTotals(NamedTuple):
+    """What the ledger holds of one source partition, over all runs."""
+
+    log_files: int
+    events: int
+    first_event: str | None
+    last_event: str | None
+    reported_at: int
+    """When Dagster was last told of new events (seconds since 1970; 0: never)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +241,24 @@ class Ledger:
         """When each source partition was last listed deeply (seconds since 1970; 0: never)."""
         return dict(self._rows("SELECT id, deep_listed_at FROM source_partition"))
 
+    def totals(self) -> dict[int, SourceTotals]:
+        """Totals of every source partition, by id."""
+        return {
+            id_: SourceTotals(*values)
+            for id_, *values in self._rows(
+                "SELECT id, log_files, events, first_event, last_event, reported_at"
+                " FROM source_partition"
+            )
+        }
+
+    def note_reported(self, source_ids: Iterable[int], at: int) -> None:
+        """Dagster was told of new events of these source partitions."""
+        with self.transaction():
+            self._db.executemany(
+                "UPDATE source_partition SET reported_at = ? WHERE id = ?",
+                [(at, source_id) for source_id in source_ids],
+            )
+
     def cover(self, source_id: int, ranges: Iterable[Range]) -> None:
         """Call stretches of key time done. Inside a transaction."""
         old = [
@@ -347,6 +379,7 @@ class Ledger:
             raise StaleBatch("the batch is no longer staging")
         self._check_log_files(outcomes)
         self._check_segments(segments, seen, removed)
+        self._count_by_source(outcomes)
         self._put_log_files(batch, outcomes)
         self._put_segments(batch, segments)
         published = [self._put_output_file(batch, file) for file in staged]
@@ -391,6 +424,18 @@ class Ledger:
         Its log files are to be done again; its segments go, and with them every cached view.
         """
         with self.transaction():
+            for source_id, log_files, events in self._rows(
+                "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
+                " WHERE batch = ? AND state != ? GROUP BY 1",
+                LogFileState.COMMITTED,
+                batch,
+                LogFileState.LOST,
+            ):
+                self._db.execute(
+                    "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
+                    " WHERE id = ?",
+                    (log_files, events, source_id),
+                )
             self._db.execute(
                 "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
                 " WHERE batch = ? AND (source_partition, day) IN"
@@ -465,6 +510,28 @@ class Ledger:
                 if not set(split_identities(theirs)).isdisjoint(split_identities(new.identities)):
                     raise StaleBatch("another run wrote some of these events")
 
+    def _count_by_source(self, outcomes: Sequence[Outcome]) -> None:
+        """Add a batch to the totals of its source partitions."""
+        by_source = sorted(outcomes, key=lambda outcome: outcome.source_id)
+        for source_id, group in groupby(by_source, key=lambda outcome: outcome.source_id):
+            some = list(group)
+            times = [outcome.times for outcome in some if outcome.times]
+            committed = LogFileState.COMMITTED
+            self._db.execute(
+                "UPDATE source_partition SET log_files = log_files + ?, events = events + ?,"
+                " first_event = coalesce(min(coalesce(first_event, ?), ?), first_event),"
+                " last_event = coalesce(max(coalesce(last_event, ?), ?), last_event)"
+                " WHERE id = ?",
+                (
+                    sum(o.state is committed for o in some)
+                    - sum(o.expected is not None and o.expected.state is committed for o in some),
+                    sum(outcome.records - outcome.duplicates for outcome in some),
+                    *(min((first for first, _ in times), default=None),) * 2,
+                    *(max((last for _, last in times), default=None),) * 2,
+                    source_id,
+                ),
+            )
+
     def _put_log_files(self, batch: int, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.expected is not None:
@@ -473,7 +540,7 @@ class Ledger:
                     " SELECT source_partition, day, name, etag, size, sha256, records, duplicates,"
                     " quarantined, state, reason, batch, position FROM log_file"
                     " WHERE source_partition = ? AND day = ? AND name = ? AND state != ?"
-                    " AND records + quarantined > 0",
+                    " AND records - duplicates + quarantined > 0",
                     (outcome.source_id, outcome.day, outcome.name, LogFileState.LOST),
                 )
         self._db.executemany(

@@ -46,9 +46,11 @@ _FEWEST_HELD: Final = 20
 _LISTERS: Final = 32
 """LIST requests in flight: one costs a round trip and little else."""
 _DAY_DEPTH: Final = 3
+_STRAYS: Final = -1
 _LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
 """States in which a log file that a listing shows is new again."""
 _LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
+_NOTHING: Final = Range(Minute(0), Minute(0))
 
 
 class KnownLogFiles(Protocol):
@@ -89,7 +91,7 @@ class Stretch:
     """A stretch of key time that is covered once it is listed and all its log files are settled."""
 
     source: Source
-    covers: Range | None = None
+    listed_range: Range | None = None
     """None until it is completely listed."""
     listed: int = 0
     """New log files found in it; only the listing's thread changes this."""
@@ -99,7 +101,12 @@ class Stretch:
     @property
     def is_done(self) -> bool:
         """Whether the ledger may call it covered."""
-        return self.covers is not None and self.listed == self.settled
+        return self.listed_range is not None and self.listed == self.settled
+
+    @property
+    def covers(self) -> Range:
+        """What may be called covered now that it is done: up to the newest key known by now."""
+        return settled(self.listed_range or _NOTHING, self.source.wanted, self.source.newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,8 @@ class _Node:
     newest_day: int
     folder: str = ""
     depth: int = 0
-    """0 a region's folder, 1 a year, 2 a month, 3 a day; 4 a folder that is no part of a date."""
+    """0 a region's folder, 1 a year, 2 a month, 3 a day; 4 a folder that is no part of a date;
+    -1 what lies in a region's folder beside the year folders."""
     range: Range = EVERYTHING
     after: str = ""
     stretch: Stretch | None = None
@@ -183,6 +191,9 @@ class Listing:
                 folder = source.place.folder
                 after = folder + day_folder(first_day) if first_day > 0 else ""
                 self._push(_Node(source, end_day - 1, folder, 0, covers, after))
+            if source.deep and source.covered:
+                # What lies beside the year folders may sort before any window: looked for by name.
+                self._push(_Node(source, 0, source.place.folder, _STRAYS))
 
     def log_files(self, ledger: KnownLogFiles) -> Iterator[list[LogFileRef]]:
         """New log files, newest day first, those of one day and partition together.
@@ -220,6 +231,8 @@ class Listing:
         node.source.requests += 1
         if isinstance(answer, StoreError):
             node.source.failure = node.source.failure or str(answer)
+        elif isinstance(answer, Folder) and node.depth == _STRAYS:
+            self._take_strays(ledger, node, answer)
         elif isinstance(answer, Folder):
             self._take_apart(ledger, node, answer)
         elif node.depth >= _DAY_DEPTH:
@@ -307,8 +320,20 @@ class Listing:
             )
         if not dated:
             self._hold_stretch(node.source, [], 0, node.range)
-        strays = self._new_by_day(ledger, node.source, folder.objects)
-        self._hold([ref for group in strays.values() for ref in group], 0)
+        self._hold_undated(ledger, node.source, folder.objects)
+
+    def _take_strays(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
+        """Log files beside the year folders, and in other folders there."""
+        for name in folder.folders:
+            if _days_of(replace(node, depth=0), name) is None:
+                self._push(_Node(node.source, 0, f"{node.folder}{name}/", _DAY_DEPTH + 1))
+        self._hold_undated(ledger, node.source, folder.objects)
+
+    def _hold_undated(
+        self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
+    ) -> None:
+        groups = self._new_by_day(ledger, source, objects)
+        self._hold([ref for group in groups.values() for ref in group], 0)
 
     def _new_by_day(
         self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
@@ -363,8 +388,7 @@ class Listing:
 
     def _close(self, stretch: Stretch, listed: Range) -> None:
         """The stretch is completely listed."""
-        source = stretch.source
-        stretch.covers = settled(listed, source.wanted, source.newest)
+        stretch.listed_range = listed
         if stretch.is_done:
             self._finished.append(stretch)
 
@@ -402,7 +426,7 @@ class Listing:
 def _list(node: _Node) -> "Page | Folder | StoreError":
     """The request that a node needs; an error is returned, so that it costs its partition only."""
     try:
-        if node.whole or node.depth >= _DAY_DEPTH:
+        if node.depth != _STRAYS and (node.whole or node.depth >= _DAY_DEPTH):
             return node.source.bucket.list_page(node.folder, node.after)
         return node.source.bucket.list_folder(node.folder)
     except StoreError as error:

@@ -47,6 +47,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The hour of eventTime, as `YYYY/MM/DD/HH`."""
     index: int
     """Position in the log file's `Records`."""
+    time: str
+    """eventTime, as it stands in the record."""
+    name: str
+    """eventName, for counting; `?` where it is absent or unlike any name of AWS's."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +87,7 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
 
     >>> read_log_file(b'{"Records":[{"eventTime":"2023-07-10T11:42:58Z"}]}', 1000).records
     [Record(line=b'{"eventTime":"2023-07-10T11:42:58Z"}', account=None, region=None,
-    hour='2023/07/10/11', index=0)]
+    hour='2023/07/10/11', index=0, time='2023-07-10T11:42:58Z', name='?')]
     """
     return split(decompress(body, limit))
 
@@ -200,6 +204,7 @@ class _Identity(msgspec.Struct, gc=False, rename="camel"):
 
 class _Routing(msgspec.Struct, gc=False, rename="camel"):
     event_time: str | None = None
+    event_name: str | None = None
     aws_region: str | None = None
     recipient_account_id: str | None = None
     user_identity: _Identity | None = None
@@ -213,6 +218,7 @@ class _LooseRouting(msgspec.Struct, gc=False, rename="camel"):
     """The same fields of any type: nothing is built, whatever they hold."""
 
     event_time: msgspec.Raw = msgspec.Raw(b"null")
+    event_name: msgspec.Raw = msgspec.Raw(b"null")
     aws_region: msgspec.Raw = msgspec.Raw(b"null")
     recipient_account_id: msgspec.Raw = msgspec.Raw(b"null")
     user_identity: msgspec.Raw = msgspec.Raw(b"null")
@@ -227,6 +233,8 @@ _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _ACCOUNT_LENGTH: Final = 12
 _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 _REGION_LENGTH: Final = 40
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_NAME_LENGTH: Final = 128
 _HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])")
 _HOUR_LENGTH: Final = 13
 _MINUTE: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
@@ -270,7 +278,8 @@ def _sort(raws: list[bytes], breaks: bool, records: list[Record], rejected: list
             line = raw.replace(b"\n", b" ").replace(b"\r", b" ")
         if account is None and fields.user_identity is not None:
             account = _account(fields.user_identity.account_id)
-        records.append(Record(line, account, region, hour, index))
+        name = _event_name((fields.event_name or "")[: _NAME_LENGTH + 1])
+        records.append(Record(line, account, region, hour, index, time, name))
     return replaced
 
 
@@ -290,6 +299,7 @@ def _odd_fields(raw: bytes) -> _Routing | str:
         identity = None
     return _Routing(
         _text(loose.event_time),
+        _text(loose.event_name),
         _text(loose.aws_region),
         _text(loose.recipient_account_id),
         identity,
@@ -311,6 +321,7 @@ def _lenient_fields(raw: bytes) -> _Routing | str:
     identity = fields.get("userIdentity")
     return _Routing(
         _string(fields.get("eventTime")),
+        _string(fields.get("eventName")),
         _string(fields.get("awsRegion")),
         _string(fields.get("recipientAccountId")),
         _Identity(_string(identity.get("accountId"))) if isinstance(identity, dict) else None,
@@ -331,6 +342,11 @@ def _route(account: str, region: str, hour: str) -> tuple[str | None, str | None
     hostile a file.
     """
     return _account(account), region if _REGION.fullmatch(region) else None, _hour(hour)
+
+
+@lru_cache(4096)
+def _event_name(text: str) -> str:
+    return text if _NAME.fullmatch(text) else "?"
 
 
 def _account(text: str | None) -> str | None:

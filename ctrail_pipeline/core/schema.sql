@@ -15,6 +15,11 @@ CREATE TABLE source_partition (
     account        TEXT NOT NULL,
     region         TEXT NOT NULL,
     deep_listed_at INTEGER NOT NULL DEFAULT 0,
+    log_files      INTEGER NOT NULL DEFAULT 0, -- committed
+    events         INTEGER NOT NULL DEFAULT 0, -- lines in the output that came from it
+    first_event    TEXT,                       -- eventTime of the oldest record seen
+    last_event     TEXT,
+    reported_at    INTEGER NOT NULL DEFAULT 0, -- when Dagster was last told of new events
     UNIQUE (bucket, prefix, organization, account, region)
 );
 

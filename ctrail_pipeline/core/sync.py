@@ -7,6 +7,7 @@ a ledger or a disk that fails, a configuration that cannot be right.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _PROBLEMS_NAMED: Final = 1_000
 """Problems that a summary names; beyond, it counts them."""
 _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
+_MOST_COUNTED: Final = 10_000
+"""Hours or names that a summary counts one by one: memory must not depend on the data."""
 _PROBLEMS_LOGGED: Final = 20
 """Problems that are logged as they happen; the summary names the others too."""
 
@@ -51,6 +54,16 @@ class PartitionCounts:
     damaged: int = 0
     bytes_in: int = 0
     """Stored bytes of the log files."""
+    first_event: str | None = None
+    """eventTime of the oldest record in these log files, new or not."""
+    last_event: str | None = None
+    source_ids: set[int] = field(default_factory=set)
+    """The ledger's ids of the source partitions that these are the counts of."""
+
+    def note_times(self, first: str, last: str) -> None:
+        """Widen the span of event times."""
+        self.first_event = min(self.first_event or first, first)
+        self.last_event = max(self.last_event or last, last)
 
 
 @dataclass
@@ -98,6 +111,10 @@ class Summary:
     """Problems that make the run a failed one: all but archived log files."""
     output_files: int = 0
     bytes_out: int = 0
+    events_by_hour: Counter[str] = field(default_factory=Counter)
+    """New events by the hour of their eventTime; hours beyond 10,000 are not told apart."""
+    events_by_name: Counter[str] = field(default_factory=Counter)
+    """New events by eventName; likewise."""
     interrupted: bool = False
     standing: dict[LogFileState, int] = field(default_factory=dict)
     """Log files of any run that are not committed, by state."""
@@ -273,6 +290,8 @@ class _Run:
         self._summary.progress.bytes += result.bytes_in
         self._summary.output_files += result.files
         self._summary.bytes_out += result.bytes_out
+        _add_bounded(self._summary.events_by_hour, result.events_by_hour)
+        _add_bounded(self._summary.events_by_name, result.events_by_name)
         for ref, outcome in result.settled:
             self._summary.progress.log_files += 1
             if outcome is not None:
@@ -292,6 +311,9 @@ class _Run:
         counts.duplicates += outcome.duplicates
         counts.quarantined += outcome.quarantined
         counts.bytes_in += outcome.size
+        counts.source_ids.add(outcome.source_id)
+        if outcome.times is not None:
+            counts.note_times(*outcome.times)
         progress.events += new
         progress.duplicates += outcome.duplicates
         if outcome.state is LogFileState.COMMITTED:
@@ -326,3 +348,8 @@ class _Run:
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
         return progress
+
+
+def _add_bounded(total: Counter[str], more: Counter[str]) -> None:
+    for key, number in more.items():
+        total[key if key in total or len(total) < _MOST_COUNTED else "other"] += number
