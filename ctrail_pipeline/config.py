@@ -26,12 +26,33 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class DagsterSettings:
+    """What only the Dagster layer is told."""
+
+    sensor: str = "stopped"
+    """Whether the sensor follows the buckets from the start: "running" or "stopped"."""
+    sensor_interval: int = 300
+    """Seconds between two looks of the sensor (CloudTrail delivers about every five minutes)."""
+    materialization_interval: float = 3_600
+    """Seconds in which the job reports a partition at most once; runs carry their totals."""
+    keep_runs_days: int = 30
+    """Days after which Dagster's record of a finished run is deleted."""
+    no_events_hours: int = 24
+    """Hours without a new event after which a trail counts as silent."""
+    owners: tuple[str, ...] = ()
+    """Owners of the assets: e-mail addresses or `team:name`."""
+    failure_webhook: str | None = None
+    """A URL that a failed run is posted to."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A configuration, and where it was read."""
 
     settings: Settings
     source: Path | None
     """The configuration file; None: there is none, these are the sample trails."""
+    dagster: DagsterSettings = DagsterSettings()
 
 
 def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Config:
@@ -51,9 +72,11 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
     source = folder / (named or "config.json")
     if not named and not os.path.lexists(source):
         logger.info("No CTRAIL_CONFIG and no %s: using the sample trails", source)
-        return Config(_sample_settings(folder), None)
+        return Config(_sample_settings(folder), None, DagsterSettings(sensor="running"))
     top = _Place(str(source))
-    return Config(_settings(top, _parse(top, _text(top, source)), source.parent), source)
+    given = _checked(top, _parse(top, _text(top, source)), KEYS, required=("trails",))
+    dagster = DagsterSettings(**{key: given[key] for key in _DAGSTER_KEYS if key in given})
+    return Config(_settings(top, given, source.parent), source, dagster)
 
 
 def parse_time(key: str, text: str) -> datetime:
@@ -148,6 +171,7 @@ _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = "\ufffd"
 # What S3 allows today is 3-63 of a-z 0-9 . and -; older buckets have capitals, _ and more letters.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+_OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 _ACCESS_POINT = re.compile(
     r"arn:aws[a-z-]*:s3(-outposts|-object-lambda)?:[a-z0-9-]*:\d{12}"
     r":(outpost[:/][a-zA-Z0-9-]+[:/])?accesspoint[:/][a-zA-Z0-9.-]+"
@@ -167,6 +191,26 @@ def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _YEAR_SECONDS:
         return value
     raise _Unfit("a number of seconds above 0")
+
+
+def _seconds_or_none(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return value
+    raise _Unfit("a number of seconds, 0 or above")
+
+
+def _sensor(value: object) -> str:
+    if isinstance(value, str) and value in ("running", "stopped"):
+        return value
+    raise _Unfit('"running" or "stopped"')
+
+
+def _owners(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and all(
+        isinstance(item, str) and _OWNER.fullmatch(item) for item in value
+    ):
+        return tuple(value)
+    raise _Unfit('a list of e-mail addresses or team names, such as ["team:security"]')
 
 
 def _probability(value: object) -> float:
@@ -282,6 +326,15 @@ _KEYS: dict[str, _Check] = {
     "dial_timeout": _seconds,
     "client_timeout": _seconds,
 }
+_DAGSTER_KEYS: dict[str, _Check] = {
+    "sensor": _sensor,
+    "sensor_interval": _integer(10, 86_400),
+    "materialization_interval": _seconds_or_none,
+    "keep_runs_days": _integer(1, 36_500),
+    "no_events_hours": _integer(1, 24 * 365),
+    "owners": _owners,
+    "failure_webhook": _endpoint,
+}
 _FIELDS = {"dial_timeout": "connect_timeout"}
 """Keys whose field in Settings has another name."""
 
@@ -306,14 +359,13 @@ NO_EFFECT: dict[str, tuple[_Check, str]] = {
 }
 """gocloudtrail's keys that do nothing here, each with the reason."""
 
-KEYS = _KEYS | {key: check for key, (check, _) in NO_EFFECT.items()}
+KEYS = _KEYS | _DAGSTER_KEYS | {key: check for key, (check, _) in NO_EFFECT.items()}
 
 
 # --- Checking -------------------------------------------------------------------------------------
 
 
-def _settings(top: _Place, value: Any, folder: Path) -> Settings:
-    given = _checked(top, value, KEYS, required=("trails",))
+def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
     _say_what_has_no_effect(top, given)
     start, end = given.get("start"), given.get("end")
     if start and end and start >= end:

@@ -1,27 +1,27 @@
-"""The job `sync`: everything that is new, of all trails or of those its run config selects.
+"""Jobs over all trails: `sync` what is new, `discover` partitions, `prune_runs` from the history.
 
-One op that calls `core.sync`: downloading, decompressing, dedup and writing are steps inside it, as
-four ops would pickle every event three times. Not here: what a sync does, and where (`core`).
+`sync` is one op that calls `core.sync`: downloading, decompressing, dedup and writing are steps
+inside it, as four ops would pickle every event three times. Not here: the assets of single trails
+(`trails`) and what a sync does (`core`).
 """
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from dagster import (
-    AssetKey,
     AssetMaterialization,
     Config,
-    DagsterExecutionInterruptedError,
+    DagsterRunStatus,
     Failure,
     JobDefinition,
     MetadataValue,
     OpExecutionContext,
     Output,
+    RunsFilter,
+    ScheduleDefinition,
     in_process_executor,
     job,
     op,
@@ -30,15 +30,19 @@ from pydantic import Field
 
 from .config import Config as Configuration
 from .config import parse_time
-from .core.estimate import TrailEstimate, describe, estimate
-from .core.exceptions import ConfigurationError, CtrailError
-from .core.interrupts import stop_on_signals
-from .core.selection import Problem, Selection
-from .core.settings import Settings
-from .core.sync import PartitionCounts, Summary, sync
-from .reports import failure_message, problem_line, summary_line
+from .core.estimate import describe, estimate
+from .core.ledger import Ledger
+from .core.selection import Problem, Selection, find_places
+from .core.sync import Summary
+from .metadata import of_estimates
+from .reports import problem_line
 from .resources import CursorResource
-from .trails import asset_keys
+from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
+from .trails import RETRIES, asset_keys, materializations, register_partitions
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+"""Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""
+_RUNS_A_BATCH = 100
 
 
 class SyncConfig(Config):
@@ -49,7 +53,8 @@ class SyncConfig(Config):
     )
     partitions: list[str] | None = Field(
         default=None,
-        description="account/region keys, with * and ? as wildcards; default: all of them.",
+        description="account/region keys, any set of them, with * and ? as wildcards; default: all"
+        " of them.",
     )
     start: str | None = Field(
         default=None,
@@ -78,39 +83,36 @@ class SyncConfig(Config):
 
 def build_sync_job(configuration: Configuration) -> JobDefinition:
     """The job over the trails of a configuration."""
-    settings = configuration.settings
-    keys = asset_keys(settings.trails)
+    keys = asset_keys(configuration.settings.trails)
 
     @op(
         name="sync",
         description="Finds new log files and brings their events to disk, each exactly once.",
+        retry_policy=RETRIES,
     )
     def sync_op(
         context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
     ) -> Iterator[AssetMaterialization | Output[None]]:
-        here = replace(settings, state_db=cursor.path)
         if config.dry_run:
-            yield _dry_run(context, configuration, here, config)
+            yield _dry_run(context, configuration, cursor, config)
             return
-        with _failures_said(), _core_logs_in(context.log), stop_on_signals() as stop:
-            _check_sample(configuration)
-            summary = sync(here, config.selection(), run_id=context.run_id, stop=stop)
+        with failures_said():
+            selection = config.selection()
+        summary = run_sync(context, configuration, cursor, selection)
+        for trail, key in keys.items():
+            partitions = [partition for name, partition in summary.partitions if name == trail]
+            register_partitions(context.instance, key, partitions)
         # Yielded, not logged through the context: those are lost when the op fails.
-        yield from materializations(summary, keys)
-        context.log.info("%s", summary_line(summary))
-        if summary.interrupted:
-            raise DagsterExecutionInterruptedError
-        if not summary.ok:
-            raise Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
-        yield Output(None, metadata=totals(summary))
+        is_due = _due(summary, configuration.dagster.materialization_interval)
+        yield from materializations(summary, keys, configuration, is_due=is_due)
+        _note_reported(cursor, summary, is_due)
+        yield Output(None, metadata=finish(summary))
 
     @job(
         name="sync",
         description="Brings in everything that is new, of all trails or of those selected.",
         executor_def=in_process_executor,
-        # Without it, `dagster job execute` prints Dagster's own steps too (a default: a run config
-        # may say otherwise).
-        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+        config=QUIET,
     )
     def sync_job() -> None:
         sync_op()
@@ -118,115 +120,150 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
     return sync_job
 
 
+def build_discover_job(configuration: Configuration) -> JobDefinition:
+    """The job that lets Dagster know every account and region that the trails deliver."""
+    keys = asset_keys(configuration.settings.trails)
+
+    @op(
+        name="discover",
+        description="Lists the folders of each trail and registers accounts and regions as"
+        " partitions. Reads no log file.",
+    )
+    def discover_op(context: OpExecutionContext, cursor: CursorResource) -> Output[None]:
+        problems: list[Problem] = []
+        with failures_said(), core_logs_in(context.log):
+            check_sample(configuration)
+            settings = settings_of(configuration, cursor)
+            places = find_places(settings, Selection(), problems.append, may_get=False)
+        new = {
+            trail: register_partitions(
+                context.instance,
+                key,
+                [place.source.partition_key for place in places if place.trail.name == trail],
+            )
+            for trail, key in keys.items()
+        }
+        context.log.info("%d accounts and regions, %d of them new", len(places), sum(new.values()))
+        if problems:
+            raise Failure("\n".join(map(problem_line, problems)), allow_retries=False)
+        return Output(None, metadata={"partitions": len(places), "new": sum(new.values())})
+
+    @job(
+        name="discover",
+        description="Registers the accounts and regions of every trail as partitions.",
+        executor_def=in_process_executor,
+        config=QUIET,
+    )
+    def discover_job() -> None:
+        discover_op()
+
+    return discover_job
+
+
+def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
+    """The job that keeps Dagster's own database from growing for ever."""
+    days = configuration.dagster.keep_runs_days
+
+    @op(
+        name="prune_runs",
+        description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Events"
+        " and the ledger are not touched.",
+    )
+    def prune_runs_op(context: OpExecutionContext) -> Output[None]:
+        before = datetime.now(UTC) - timedelta(days=days)
+        old = RunsFilter(
+            statuses=[
+                DagsterRunStatus.SUCCESS,
+                DagsterRunStatus.FAILURE,
+                DagsterRunStatus.CANCELED,
+            ],
+            updated_before=before,
+        )
+        deleted = 0
+        while runs := context.instance.get_runs(filters=old, limit=_RUNS_A_BATCH):
+            for run in runs:
+                context.instance.delete_run(run.run_id)
+            deleted += len(runs)
+        size = _size_of(Path(context.instance.root_directory))
+        context.log.info("%d runs deleted; the instance takes %d bytes", deleted, size)
+        return Output(
+            None,
+            metadata={
+                "runs_deleted": MetadataValue.int(deleted),
+                "instance_bytes": MetadataValue.int(size),
+            },
+        )
+
+    @job(
+        name="prune_runs",
+        description=f"Deletes Dagster's record of runs older than {days} days.",
+        executor_def=in_process_executor,
+        config=QUIET,
+    )
+    def prune_runs_job() -> None:
+        prune_runs_op()
+
+    return prune_runs_job
+
+
+def prune_daily(prune_runs: JobDefinition) -> ScheduleDefinition:
+    """`prune_runs` every night."""
+    return ScheduleDefinition(job=prune_runs, cron_schedule="17 3 * * *")
+
+
 def _dry_run(
     context: OpExecutionContext,
     configuration: Configuration,
-    settings: Settings,
+    cursor: CursorResource,
     config: SyncConfig,
 ) -> Output[None]:
     """Say what a sync would come to. Raises Failure if a trail could not be listed."""
     problems: list[Problem] = []
-    with _failures_said(), _core_logs_in(context.log):
-        _check_sample(configuration)
-        estimates = estimate(settings, config.selection(), problems.append)
+    with failures_said(), core_logs_in(context.log):
+        check_sample(configuration)
+        estimates = estimate(
+            settings_of(configuration, cursor), config.selection(), problems.append
+        )
     for one in estimates:
         context.log.info("%s", describe(one))
     if problems:
         lines = "\n".join(map(problem_line, problems))
         raise Failure(
             f"Not everything could be listed:\n{lines}",
-            metadata=_expected(estimates),
+            metadata=of_estimates(estimates),
             allow_retries=False,
         )
-    return Output(None, metadata=_expected(estimates))
+    return Output(None, metadata=of_estimates(estimates))
 
 
-def materializations(
-    summary: Summary, keys: Mapping[str, AssetKey]
-) -> Iterator[AssetMaterialization]:
-    """One for each account/region of a trail that got data (if only what another trail has too)."""
-    for (trail, partition), counts in sorted(summary.partitions.items()):
-        if counts.log_files > counts.failed:
-            yield AssetMaterialization(keys[trail], partition=partition, metadata=_numbers(counts))
+def _due(summary: Summary, interval: float) -> dict[tuple[str, str], bool]:
+    """Which partitions are to be reported: each at most once in `interval` seconds.
 
-
-def totals(summary: Summary) -> dict[str, MetadataValue]:
-    """What the whole run did, as numbers."""
-    progress = summary.progress
+    A materialization costs Dagster's database about a kilobyte and 12 to 39 ms.
+    """
+    now = time.time()
     return {
-        "log_files": MetadataValue.int(progress.log_files),
-        "events": MetadataValue.int(progress.events),
-        "duplicates": MetadataValue.int(progress.duplicates),
-        "problems": MetadataValue.int(summary.problem_count),
-        "output_files": MetadataValue.int(summary.output_files),
-        "bytes_out": MetadataValue.int(summary.bytes_out),
-        "seconds": MetadataValue.float(progress.seconds),
+        key: abs(now - counts.reported_at) >= interval for key, counts in summary.partitions.items()
     }
 
 
-def _expected(estimates: Sequence[TrailEstimate]) -> dict[str, MetadataValue]:
-    """What a sync of all these trails would come to, as numbers."""
-    return {
-        "log_files": MetadataValue.int(sum(one.log_files for one in estimates)),
-        "bytes": MetadataValue.int(sum(one.bytes for one in estimates)),
-        "requests": MetadataValue.int(sum(one.requests for one in estimates)),
-        "dollars": MetadataValue.float(sum(one.dollars for one in estimates)),
-        "disk_bytes": MetadataValue.int(sum(one.disk_bytes for one in estimates)),
-        "seconds": MetadataValue.float(sum(one.seconds for one in estimates)),
-    }
-
-
-def _check_sample(configuration: Configuration) -> None:
-    """Without a configuration the sample trails are used: say so, and how to get them."""
-    if configuration.source is not None:
-        return
-    for trail in configuration.settings.trails:
-        if not Path(unquote(urlsplit(trail.bucket).path)).is_dir():
-            raise ConfigurationError(
-                f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
-                " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
-            )
-
-
-def _numbers(counts: PartitionCounts) -> dict[str, MetadataValue]:
-    return {
-        "log_files": MetadataValue.int(counts.log_files),
-        "events": MetadataValue.int(counts.events),
-        "duplicates": MetadataValue.int(counts.duplicates),
-        "quarantined": MetadataValue.int(counts.quarantined),
-        "failed": MetadataValue.int(counts.failed),
-        "damaged": MetadataValue.int(counts.damaged),
-        "bytes_in": MetadataValue.int(counts.bytes_in),
-    }
+def _note_reported(
+    cursor: CursorResource, summary: Summary, is_due: dict[tuple[str, str], bool]
+) -> None:
+    reported = [
+        source_id
+        for key, counts in summary.partitions.items()
+        if is_due[key] and counts.log_files > counts.failed
+        for source_id in counts.source_ids
+    ]
+    if reported:
+        with closing(Ledger(cursor.path)) as ledger:
+            ledger.note_reported(reported, int(time.time()))
 
 
 def _time(key: str, text: str | None) -> datetime | None:
     return None if text is None else parse_time(key, text)
 
 
-@contextmanager
-def _failures_said() -> Iterator[None]:
-    """An error of ours fails the run with its sentence, without a traceback."""
-    try:
-        yield
-    except CtrailError as error:
-        raise Failure(str(error), allow_retries=False) from None
-
-
-@contextmanager
-def _core_logs_in(run_log: logging.Logger) -> Iterator[None]:
-    """Show what the core logs in the run's log."""
-
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            run_log.log(record.levelno, record.getMessage())
-
-    logger = logging.getLogger("ctrail_pipeline.core")
-    handler, level = Forward(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

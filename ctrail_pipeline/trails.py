@@ -1,17 +1,49 @@
-"""Trails as Dagster sees them: the asset key of each.
+"""Trails as assets: one per configured trail, its accounts and regions as its partitions.
 
-Not here: where a trail's log files lie (`config`) and how they are brought in (`core`).
+Each has a partition set of its own, since each trail delivers other accounts. Materializing any
+choice of partitions is one run that calls the same `core.sync` as the job. Not here: the job over
+all trails (`jobs`), new partitions found by themselves (`sensors`), what a sync does (`core`).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
-from dagster import AssetKey
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    AssetsDefinition,
+    AssetSelection,
+    AssetSpec,
+    BackfillPolicy,
+    DagsterInstance,
+    DynamicPartitionsDefinition,
+    Failure,
+    FreshnessPolicy,
+    MaterializeResult,
+    MetadataValue,
+    RetryPolicy,
+    define_asset_job,
+    in_process_executor,
+    multi_asset,
+)
 
+from . import metadata
+from .config import Config
 from .core.exceptions import ConfigurationError
+from .core.layout import is_plausible_folder
+from .core.selection import Selection
 from .core.settings import Trail
+from .core.sync import Summary
+from .resources import CursorResource
+from .runs import finish, run_sync
 
 ASSET_PREFIX = "cloudtrail"
+PARTITION_TAG = "dagster/partition"
+RETRIES = RetryPolicy(max_retries=2, delay=30)
+"""For what may pass by itself; a failure that will not says so and is not retried."""
 
 
 def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
@@ -31,3 +63,150 @@ def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
             )
         keys[trail.name] = key
     return keys
+
+
+def partitions_of(key: AssetKey) -> DynamicPartitionsDefinition:
+    """The partition set of a trail's asset."""
+    return DynamicPartitionsDefinition(name="_".join(key.path))
+
+
+def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]) -> int:
+    """Let Dagster know accounts and regions of a trail; returns how many are new.
+
+    Only names that may be a partition key are registered: what else a bucket holds is reported by
+    discovery.
+    """
+    name = partitions_of(key).name or ""
+    known = set(instance.get_dynamic_partitions(name))
+    new = sorted(set(filter(is_partition_key, partitions)) - known)
+    if new:
+        instance.add_dynamic_partitions(name, new)
+    return len(new)
+
+
+def is_partition_key(text: str) -> bool:
+    """Whether a text is an `account/region` as a bucket may hold it."""
+    account, slash, region = text.partition("/")
+    return bool(slash) and is_plausible_folder(account) and is_plausible_folder(region)
+
+
+def build_trail_assets(configuration: Config) -> list[AssetsDefinition]:
+    """One asset for each configured trail."""
+    keys = asset_keys(configuration.settings.trails)
+    return [
+        _trail_asset(configuration, trail, keys[trail.name])
+        for trail in configuration.settings.trails
+    ]
+
+
+def build_trail_jobs(configuration: Config) -> list[Any]:
+    """For each trail a job that materializes one partition: `dagster job execute … --tags`."""
+    return [
+        define_asset_job(
+            name="_".join(("trail", key.path[-1])),
+            selection=AssetSelection.assets(key),
+            description=f"Syncs one account/region of the trail {name}, named by the tag"
+            f" {PARTITION_TAG}. For any set of them: the job sync and its run config.",
+            executor_def=in_process_executor,
+        )
+        for name, key in asset_keys(configuration.settings.trails).items()
+    ]
+
+
+def materializations(
+    summary: Summary,
+    keys: Mapping[str, AssetKey],
+    configuration: Config,
+    *,
+    is_due: "Mapping[tuple[str, str], bool] | None" = None,
+) -> Iterator[AssetMaterialization]:
+    """One for each account/region of a trail that got data (if only what another trail has too)."""
+    for (trail, partition), counts in sorted(summary.partitions.items()):
+        got_data = counts.log_files > counts.failed
+        if got_data and (is_due is None or is_due[trail, partition]):
+            yield AssetMaterialization(
+                keys[trail],
+                partition=partition,
+                metadata=metadata.of_partition(
+                    counts, configuration.settings.events_dir, partition
+                ),
+            )
+
+
+def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDefinition:
+    where = trail.bucket if "://" in trail.bucket else f"s3://{trail.bucket}"
+    prefix = f"{trail.prefix}/" if trail.prefix else ""
+
+    spec = AssetSpec(
+        key,
+        partitions_def=partitions_of(key),
+        description=f"Events of the trail **{trail.name}**, from `{where}/{prefix}AWSLogs/`: each"
+        " exactly once, byte for byte, as JSON Lines. Partitions are accounts and regions; an"
+        " arbitrary set of them (not a range) is brought in by the job `sync` and its run config.",
+        kinds={"s3", "json"},
+        owners=list(configuration.dagster.owners),
+        group_name=ASSET_PREFIX,
+        metadata={
+            "bucket": where,
+            "prefix": trail.prefix,
+            "events": MetadataValue.path(str(configuration.settings.events_dir)),
+        },
+        freshness_policy=FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=configuration.dagster.no_events_hours)
+        ),
+    )
+
+    @multi_asset(
+        name="_".join(key.path),
+        specs=[spec],
+        backfill_policy=BackfillPolicy.single_run(),
+        retry_policy=RETRIES,
+    )
+    def trail_asset(
+        context: AssetExecutionContext, cursor: CursorResource
+    ) -> Iterator[AssetMaterialization | MaterializeResult[None]]:
+        partitions = _partitions_asked_for(context, key)
+        summary = run_sync(
+            context.op_execution_context,
+            configuration,
+            cursor,
+            Selection(trails=[trail.name], partitions=partitions),
+        )
+        if not summary.ok:
+            # Dagster materializes all partitions of a run or none: what went well is said here.
+            yield from materializations(
+                _without_failures(summary), {trail.name: key}, configuration
+            )
+        totals = finish(summary)
+        for partition in partitions:
+            counts = summary.partitions.get((trail.name, partition))
+            if counts is not None:
+                context.add_asset_metadata(
+                    metadata.of_partition(counts, configuration.settings.events_dir, partition),
+                    partition_key=partition,
+                )
+        yield MaterializeResult(asset_key=key, metadata=totals)
+
+    return trail_asset
+
+
+def _partitions_asked_for(context: AssetExecutionContext, key: AssetKey) -> Sequence[str]:
+    """The run's partitions; one named by a tag is registered before Dagster looks for it."""
+    tagged = context.run.tags.get(PARTITION_TAG)
+    if tagged is not None:
+        if not is_partition_key(tagged):
+            raise Failure(
+                f"{tagged!r} is no account/region, such as 123456789012/eu-west-1",
+                allow_retries=False,
+            )
+        register_partitions(context.instance, key, [tagged])
+    return list(context.partition_keys)
+
+
+def _without_failures(summary: Summary) -> Summary:
+    well = {
+        key: counts
+        for key, counts in summary.partitions.items()
+        if not counts.failed and not counts.damaged
+    }
+    return Summary(summary.progress, partitions=well)

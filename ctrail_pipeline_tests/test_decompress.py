@@ -27,7 +27,9 @@ def test_gzip_or_not_is_told_by_the_first_two_bytes() -> None:
         assert decompress(body, LIMIT) == sound(DATA)
 
 
-@pytest.mark.parametrize("body", [b"", gzip.compress(b""), gzip.compress(b"") * 2])
+@pytest.mark.parametrize(
+    "body", [b"", gzip.compress(b"", mtime=0), gzip.compress(b"", mtime=0) * 2]
+)
 def test_an_object_without_a_byte_of_text_is_damaged(body: bytes) -> None:
     assert decompress(body, LIMIT) == Decompressed(b"", "empty", hashlib.sha256(b"").digest())
 

@@ -18,6 +18,7 @@ from ctrail_pipeline.core.dedup import (
     Segment,
     build_segment,
     dedup_partition,
+    event_key_of,
     identity_of,
     split_identities,
 )
@@ -50,7 +51,9 @@ class MemorySegments:
 
     def segments(self, partition: str, after: int) -> list[Segment]:
         return [
-            Segment(id_, new.size, b"" if new.filter else new.identities, new.filter)
+            Segment(id_, new.size, b"", new.filter, b"")
+            if new.filter
+            else Segment(id_, new.size, new.identities, None, new.event_keys)
             for name, id_, new in self.rows
             if name == partition and id_ > after
         ]
@@ -59,6 +62,9 @@ class MemorySegments:
         self.blobs_read += 1
         return next((new.identities for _, id_, new in self.rows if id_ == segment_id), b"")
 
+    def segment_event_keys(self, segment_id: int) -> bytes:
+        return next((new.event_keys for _, id_, new in self.rows if id_ == segment_id), b"")
+
     def segments_removed(self) -> int:
         return self.removals
 
@@ -66,7 +72,7 @@ class MemorySegments:
 @pytest.mark.parametrize("size", [0, 1, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FROM + 1])
 def test_a_segment_holds_each_identity_sorted_and_a_filter_if_there_are_many(size: int) -> None:
     items = identities(0, size)
-    segment = build_segment(HOUR, items, 0.001)
+    segment = build_segment(HOUR, items, (), 0.001)
     assert split_identities(segment.identities) == sorted(items)
     assert (segment.partition, segment.size) == (HOUR, size)
     assert (segment.filter is not None) == (size >= FILTERED_FROM)
@@ -93,7 +99,7 @@ def test_answers_are_those_of_a_plain_set(
     question.update(identities(9_000, 9_010))
     for partition, size, first in added:
         items = identities(first, first + size)
-        reader.add(build_segment(partition, items, false_positive))
+        reader.add(build_segment(partition, items, (), false_positive))
         plain[partition].update(items)
         known.refresh(plain)
         for name, held in plain.items():
@@ -104,7 +110,7 @@ def test_answers_are_those_of_a_plain_set(
 def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
     """All ones says «maybe» to everything: the sorted identities decide."""
     held, new = identities(0, FILTERED_FROM), identities(FILTERED_FROM, FILTERED_FROM + 500)
-    segment = build_segment(HOUR, held, 0.001)
+    segment = build_segment(HOUR, held, (), 0.001)
     assert segment.filter is not None
     bloom = Bloom.load_bytes(segment.filter, xxh3_64_intdigest)
     head = len(segment.filter) - bloom.size_in_bits // 8
@@ -121,7 +127,7 @@ def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
 
 def test_a_certain_no_reads_no_identities() -> None:
     reader = MemorySegments()
-    reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), 1e-9))
+    reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), (), 1e-9))
     known = KnownIdentities(reader)
     known.refresh([HOUR])
     assert known.known_among(HOUR, identities(10_000, 10_500)) == set()
@@ -135,11 +141,11 @@ def test_refresh_picks_up_what_others_added() -> None:
     known = KnownIdentities(reader)
     known.refresh([HOUR])
     assert known.versions([HOUR]) == {HOUR: 0}
-    first = reader.add(build_segment(HOUR, identities(0, 10), 0.01))
+    first = reader.add(build_segment(HOUR, identities(0, 10), (), 0.01))
     assert known.known_among(HOUR, identities(0, 5)) == set()
     known.refresh([HOUR])
     assert known.known_among(HOUR, identities(0, 5)) == set(identities(0, 5))
-    second = reader.add(build_segment(HOUR, identities(10, 20), 0.01))
+    second = reader.add(build_segment(HOUR, identities(10, 20), (), 0.01))
     assert known.versions([HOUR]) == {HOUR: first}
     known.refresh([HOUR])
     assert known.versions([HOUR]) == {HOUR: second}
@@ -148,8 +154,8 @@ def test_refresh_picks_up_what_others_added() -> None:
 
 def test_what_was_removed_is_forgotten_at_the_next_refresh() -> None:
     reader = MemorySegments()
-    small = reader.add(build_segment(HOUR, identities(0, 10), 0.01))
-    large = reader.add(build_segment(HOUR, identities(100, 100 + FILTERED_FROM), 0.01))
+    small = reader.add(build_segment(HOUR, identities(0, 10), (), 0.01))
+    large = reader.add(build_segment(HOUR, identities(100, 100 + FILTERED_FROM), (), 0.01))
     known = KnownIdentities(reader)
     known.refresh([HOUR])
     reader.remove(large)
@@ -171,7 +177,7 @@ def test_trimming_forgets_the_least_asked_and_keeps_answers_right(
     reader = MemorySegments()
     hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(24)]
     for number, hour in enumerate(hours):
-        reader.add(build_segment(hour, identities(number * 100, number * 100 + 100), 0.01))
+        reader.add(build_segment(hour, identities(number * 100, number * 100 + 100), (), 0.01))
     known = KnownIdentities(reader)
     for _ in range(3):
         known.refresh(hours)
@@ -193,3 +199,14 @@ def test_a_dedup_partition_comes_from_the_records_own_fields() -> None:
     assert dedup_partition("111122223333", "us-east-1", "2024/01/02/03") == HOUR
     assert dedup_partition(None, "us-east-1", "2024/01/02/03") == "-/us-east-1/2024/01/02/03"
     assert dedup_partition(None, None, "2024/01/02/03") == "-/-/2024/01/02/03"
+
+
+@pytest.mark.parametrize("size", [1, FILTERED_FROM])
+def test_event_ids_of_other_records_are_known_whatever_the_size_of_a_segment(size: int) -> None:
+    reader = MemorySegments()
+    held = [event_key_of(f"event-{number}") for number in range(size)]
+    reader.add(build_segment(HOUR, identities(0, size), held, 0.001))
+    known = KnownIdentities(reader)
+    known.refresh([HOUR])
+    other = event_key_of("event-other")
+    assert known.event_keys_among(HOUR, [held[-1], other]) == {held[-1]}

@@ -20,6 +20,7 @@ from ctrail_pipeline.core.dedup import (
     KnownIdentities,
     NewSegment,
     build_segment,
+    event_key_of,
     identity_of,
 )
 from ctrail_pipeline.core.exceptions import LedgerError
@@ -74,6 +75,7 @@ def outcome(ledger: Ledger, name: str = "/a.json.gz", position: int = 0) -> Outc
         records=2,
         duplicates=0,
         quarantined=0,
+        conflicts=0,
         state=LogFileState.COMMITTED,
         attempts=0,
         next_visit=None,
@@ -83,7 +85,12 @@ def outcome(ledger: Ledger, name: str = "/a.json.gz", position: int = 0) -> Outc
 
 
 def segment(*numbers: int, partition: str = HOUR) -> NewSegment:
-    return build_segment(partition, [identity_of(b"%d" % number) for number in numbers], 0.001)
+    return build_segment(
+        partition,
+        [identity_of(b"%d" % number) for number in numbers],
+        [event_key_of(str(number)) for number in numbers],
+        0.001,
+    )
 
 
 def staged(part: int = 0, folder: str = HOUR, kind: Kind = Kind.EVENTS) -> StagedFile:
@@ -439,9 +446,10 @@ def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
     small, large = segment(1, 2, 3), segment(*range(10, 10 + FILTERED_FROM))
     commit(ledger, segments=[small, large])
     first, second = ledger.segments(HOUR, 0)
-    assert first[1:] == (3, small.identities, None)
-    assert second[1:] == (FILTERED_FROM, b"", large.filter)
+    assert first[1:] == (3, small.identities, None, small.event_keys)
+    assert second[1:] == (FILTERED_FROM, b"", large.filter, b"")
     assert ledger.segment_identities(second.id) == large.identities
+    assert ledger.segment_event_keys(second.id) == large.event_keys
     assert ledger.segments(HOUR, first.id) == [second]
     assert ledger.segments("elsewhere", 0) == []
 

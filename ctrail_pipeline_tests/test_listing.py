@@ -118,6 +118,7 @@ def outcome_of(
         records=0,
         duplicates=0,
         quarantined=0,
+        conflicts=0,
         state=state,
         attempts=0,
         next_visit=None,

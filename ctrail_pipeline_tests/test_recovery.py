@@ -61,6 +61,7 @@ class Run:
             records=2,
             duplicates=0,
             quarantined=1,
+            conflicts=0,
             state=LogFileState.COMMITTED,
             attempts=0,
             next_visit=None,
@@ -68,8 +69,8 @@ class Run:
             position=0,
         )
         segments = [
-            build_segment(HOUR, [identity_of(LINE)], 0.001),
-            build_segment(OTHER_HOUR, [identity_of(OTHER_LINE)], 0.001),
+            build_segment(HOUR, [identity_of(LINE)], (), 0.001),
+            build_segment(OTHER_HOUR, [identity_of(OTHER_LINE)], (), 0.001),
         ]
         seen = {HOUR: 0, OTHER_HOUR: 0}
         with self.ledger.transaction():

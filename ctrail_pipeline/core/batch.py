@@ -23,6 +23,7 @@ from .dedup import (
     NewSegment,
     build_segment,
     dedup_partition,
+    event_key_of,
     identity_of,
 )
 from .exceptions import LedgerError
@@ -61,6 +62,7 @@ class LogFileInBatch:
     content: LogFileContent | None
     state: LogFileState
     reason: str | None
+    may_pass: bool
 
 
 @dataclass(slots=True)
@@ -83,7 +85,9 @@ class BatchContent:
             self.bytes += content.size
             self.folders.update((r.account, r.region, r.hour) for r in content.records)
         self.log_files.append(
-            LogFileInBatch(fetched.ref, fetched.etag, fetched.size, content, state, reason)
+            LogFileInBatch(
+                fetched.ref, fetched.etag, fetched.size, content, state, reason, fetched.may_pass
+            )
         )
 
     def is_full(self, settings: Settings) -> bool:
@@ -123,6 +127,8 @@ class _Line:
     folder: str
     name: str = ""
     """The event's name, for counting."""
+    event_key: bytes = b""
+    """Stands for its eventID; empty without one."""
 
 
 @dataclass(slots=True)
@@ -132,6 +138,9 @@ class _Routed:
     groups: dict[str, dict[bytes, _Line]] = field(default_factory=dict)
     duplicates: dict[int, int] = field(default_factory=dict)
     quarantined: dict[int, int] = field(default_factory=dict)
+    conflicts: dict[int, int] = field(default_factory=dict)
+    bytes_out: dict[int, int] = field(default_factory=dict)
+    """Bytes of the new lines of each log file."""
     times: dict[int, tuple[str, str]] = field(default_factory=dict)
     """First and last eventTime of each log file."""
 
@@ -277,9 +286,15 @@ class Committer:
         self._known.refresh(routed.groups)
         seen = self._known.versions(routed.groups)
         drop_known(routed, self._known)
+        count_new(routed, self._known)
         files = staging.write(output_files(routed, self._settings.events_per_file))
         segments = [
-            build_segment(name, group.keys(), self._settings.bloom_false_positive)
+            build_segment(
+                name,
+                group.keys(),
+                (line.event_key for line in group.values() if line.event_key),
+                self._settings.bloom_false_positive,
+            )
             for name, group in routed.groups.items()
             if group
         ]
@@ -361,6 +376,25 @@ def drop_known(routed: _Routed, known: KnownIdentities) -> None:
                 routed.duplicates[dropped.position] = routed.duplicates.get(dropped.position, 0) + 1
 
 
+def count_new(routed: _Routed, known: KnownIdentities) -> None:
+    """Count, by log file, what its new lines come to.
+
+    Their bytes; and conflicts: an eventID that another record has too, somebody's forgery or AWS's
+    mistake.
+    """
+    for name, group in routed.groups.items():
+        seen: set[bytes] = set()
+        keys = {line.event_key for line in group.values() if line.event_key}
+        taken = known.event_keys_among(name, keys) if keys else set()
+        for line in group.values():
+            if line.event_key and (line.event_key in taken or line.event_key in seen):
+                routed.conflicts[line.position] = routed.conflicts.get(line.position, 0) + 1
+            seen.add(line.event_key)
+            if line.kind is Kind.EVENTS:
+                size = routed.bytes_out.get(line.position, 0)
+                routed.bytes_out[line.position] = size + len(line.line) + 1
+
+
 def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
     """The files that hold a batch's lines, in the order of their log files."""
     by_folder: dict[tuple[Kind, str], list[_Line]] = {}
@@ -404,12 +438,15 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Ou
                 records=records,
                 duplicates=routed.duplicates.get(position, 0),
                 quarantined=quarantined,
+                conflicts=routed.conflicts.get(position, 0),
                 state=one.state,
                 attempts=attempts,
                 next_visit=next_visit(one.state, attempts, now),
                 reason=one.reason,
                 position=position,
                 times=routed.times.get(position),
+                bytes_out=routed.bytes_out.get(position, 0),
+                may_pass=one.may_pass,
             )
         )
     return outcomes
@@ -451,7 +488,10 @@ def _route_log_file(
         if identity in group:
             duplicates += 1
         else:
-            group[identity] = _Line(record.line, position, Kind.EVENTS, folder, record.name)
+            event_key = event_key_of(record.event_id) if record.event_id else b""
+            group[identity] = _Line(
+                record.line, position, Kind.EVENTS, folder, record.name, event_key
+            )
     for rejected in content.rejected:
         _quarantine(routed, position, one, rejected)
     if duplicates:

@@ -13,7 +13,7 @@ from typing import Final
 from .coverage import Lookback
 from .ledger import Known, Ledger
 from .listing import Listing, Source
-from .selection import Problem, Selection, find_sources
+from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
 
 LISTED_A_PARTITION: Final = 100_000
@@ -82,7 +82,8 @@ def estimate(
     """
     settings = selection.narrow(settings)
     with _ledger_if_any(settings) as ledger:
-        sources = find_sources(settings, selection, ledger, note, may_get=False)
+        places = find_places(settings, selection, note, may_get=False)
+        sources = sources_of(places, settings, ledger)
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
@@ -94,7 +95,7 @@ def estimate(
     estimates = {trail.name: TrailEstimate(trail.name) for trail in settings.trails}
     for source in sources:
         if source.failure:
-            note(Problem(source.trail, source.place.partition_key, "not listed", source.failure))
+            note(not_listed(source))
         whole = _times_listed(source)
         one = estimates[source.trail]
         one.partitions += 1

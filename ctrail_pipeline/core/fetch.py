@@ -8,7 +8,7 @@ number and in (estimated) uncompressed bytes.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final
@@ -16,11 +16,11 @@ from typing import Final
 from .daemon_threads import DaemonThreads
 from .decompress import Decompressed, decompress
 from .exceptions import (
-    AccessDenied,
     ObjectArchived,
     ObjectChanged,
     ObjectGone,
     StoreError,
+    StoreUnavailable,
 )
 from .ledger import LogFileState
 from .listing import LogFileRef
@@ -47,6 +47,8 @@ class FetchedLogFile:
     content: Decompressed | None
     state: LogFileState = LogFileState.COMMITTED
     reason: str | None = None
+    may_pass: bool = False
+    """Whether a failure may pass by itself (throttling, a network): worth another try soon."""
 
 
 def fetch_log_file(ref: LogFileRef, limit: int) -> FetchedLogFile:
@@ -73,8 +75,9 @@ def fetch_log_file(ref: LogFileRef, limit: int) -> FetchedLogFile:
         return _failed(ref, LogFileState.GONE, str(error))
     except ObjectArchived as error:
         return _failed(ref, LogFileState.ARCHIVED, str(error))
-    except (AccessDenied, StoreError) as error:
-        return _failed(ref, LogFileState.FAILED, str(error))
+    except StoreError as error:
+        failed = _failed(ref, LogFileState.FAILED, str(error))
+        return replace(failed, may_pass=isinstance(error, StoreUnavailable))
     return FetchedLogFile(ref, fetched.etag, len(fetched.body), fetched.retries, content)
 
 

@@ -90,6 +90,8 @@ class Outcome:
     records: int
     duplicates: int
     quarantined: int
+    conflicts: int
+    """New records that share their eventID with another record, but not their bytes."""
     state: LogFileState
     attempts: int
     next_visit: int | None
@@ -97,6 +99,10 @@ class Outcome:
     position: int
     times: tuple[str, str] | None = None
     """First and last eventTime of its records."""
+    bytes_out: int = 0
+    """Bytes of its new lines."""
+    may_pass: bool = False
+    """Whether its failure may pass by itself."""
 
 
 class SourceTotals(NamedTuple):
@@ -465,7 +471,8 @@ class Ledger:
             Segment(*row)
             for row in self._rows(
                 "SELECT s.id, s.count,"
-                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END, s.filter"
+                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END, s.filter,"
+                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END"
                 " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
                 " WHERE p.name = ? AND s.id > ? ORDER BY s.id",
                 partition,
@@ -475,10 +482,13 @@ class Ledger:
 
     def segment_identities(self, segment_id: int) -> bytes:
         """The sorted identities of one segment; none if it was removed meanwhile."""
-        row = self._db.execute(
-            "SELECT identities FROM segment WHERE id = ?", (segment_id,)
-        ).fetchone()
-        return b"" if row is None else bytes(row[0])
+        rows = self._rows("SELECT identities FROM segment WHERE id = ?", segment_id)
+        return bytes(rows[0][0]) if rows else b""
+
+    def segment_event_keys(self, segment_id: int) -> bytes:
+        """The sorted hashes of eventIDs of one segment; none if it was removed meanwhile."""
+        rows = self._rows("SELECT event_keys FROM segment WHERE id = ?", segment_id)
+        return bytes(rows[0][0]) if rows else b""
 
     def segments_removed(self) -> int:
         """How often segments were taken out of the ledger."""
@@ -545,7 +555,7 @@ class Ledger:
                 )
         self._db.executemany(
             "INSERT OR REPLACE INTO log_file"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     o.source_id,
@@ -558,6 +568,7 @@ class Ledger:
                     o.records,
                     o.duplicates,
                     o.quarantined,
+                    o.conflicts,
                     o.state,
                     o.attempts,
                     o.next_visit,
@@ -575,9 +586,17 @@ class Ledger:
                 "INSERT OR IGNORE INTO dedup_partition (name) VALUES (?)", (segment.partition,)
             )
             self._db.execute(
-                "INSERT INTO segment (dedup_partition, batch, count, identities, filter)"
-                " SELECT id, ?, ?, ?, ? FROM dedup_partition WHERE name = ?",
-                (batch, segment.size, segment.identities, segment.filter, segment.partition),
+                "INSERT INTO segment"
+                " (dedup_partition, batch, count, identities, filter, event_keys)"
+                " SELECT id, ?, ?, ?, ?, ? FROM dedup_partition WHERE name = ?",
+                (
+                    batch,
+                    segment.size,
+                    segment.identities,
+                    segment.filter,
+                    segment.event_keys,
+                    segment.partition,
+                ),
             )
 
     def _put_output_file(self, batch: int, file: StagedFile) -> Published:

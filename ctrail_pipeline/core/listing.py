@@ -75,7 +75,7 @@ class Source:
     """Whether this run lists back over the whole horizon."""
     newest: Minute = EVERYTHING.start
     """The end of the newest key seen, capped by its LastModified."""
-    failure: str | None = None
+    failure: StoreError | None = None
     """Why its listing broke off."""
     requests: int = 0
     """LIST requests made for it."""
@@ -230,7 +230,7 @@ class Listing:
     ) -> None:
         node.source.requests += 1
         if isinstance(answer, StoreError):
-            node.source.failure = node.source.failure or str(answer)
+            node.source.failure = node.source.failure or answer
         elif isinstance(answer, Folder) and node.depth == _STRAYS:
             self._take_strays(ledger, node, answer)
         elif isinstance(answer, Folder):

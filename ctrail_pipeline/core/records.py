@@ -51,6 +51,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """eventTime, as it stands in the record."""
     name: str
     """eventName, for counting; `?` where it is absent or unlike any name of AWS's."""
+    event_id: str
+    """eventID, cut to 64 characters; empty where it is absent."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -87,7 +89,7 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
 
     >>> read_log_file(b'{"Records":[{"eventTime":"2023-07-10T11:42:58Z"}]}', 1000).records
     [Record(line=b'{"eventTime":"2023-07-10T11:42:58Z"}', account=None, region=None,
-    hour='2023/07/10/11', index=0, time='2023-07-10T11:42:58Z', name='?')]
+    hour='2023/07/10/11', index=0, time='2023-07-10T11:42:58Z', name='?', event_id='')]
     """
     return split(decompress(body, limit))
 
@@ -205,6 +207,7 @@ class _Identity(msgspec.Struct, gc=False, rename="camel"):
 class _Routing(msgspec.Struct, gc=False, rename="camel"):
     event_time: str | None = None
     event_name: str | None = None
+    event_id: str | None = msgspec.field(default=None, name="eventID")
     aws_region: str | None = None
     recipient_account_id: str | None = None
     user_identity: _Identity | None = None
@@ -219,6 +222,7 @@ class _LooseRouting(msgspec.Struct, gc=False, rename="camel"):
 
     event_time: msgspec.Raw = msgspec.Raw(b"null")
     event_name: msgspec.Raw = msgspec.Raw(b"null")
+    event_id: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="eventID")
     aws_region: msgspec.Raw = msgspec.Raw(b"null")
     recipient_account_id: msgspec.Raw = msgspec.Raw(b"null")
     user_identity: msgspec.Raw = msgspec.Raw(b"null")
@@ -235,6 +239,7 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 _REGION_LENGTH: Final = 40
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _NAME_LENGTH: Final = 128
+_EVENT_ID_LENGTH: Final = 64
 _HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])")
 _HOUR_LENGTH: Final = 13
 _MINUTE: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
@@ -279,7 +284,8 @@ def _sort(raws: list[bytes], breaks: bool, records: list[Record], rejected: list
         if account is None and fields.user_identity is not None:
             account = _account(fields.user_identity.account_id)
         name = _event_name((fields.event_name or "")[: _NAME_LENGTH + 1])
-        records.append(Record(line, account, region, hour, index, time, name))
+        event_id = (fields.event_id or "")[:_EVENT_ID_LENGTH]
+        records.append(Record(line, account, region, hour, index, time, name, event_id))
     return replaced
 
 
@@ -300,6 +306,7 @@ def _odd_fields(raw: bytes) -> _Routing | str:
     return _Routing(
         _text(loose.event_time),
         _text(loose.event_name),
+        _text(loose.event_id),
         _text(loose.aws_region),
         _text(loose.recipient_account_id),
         identity,
@@ -322,6 +329,7 @@ def _lenient_fields(raw: bytes) -> _Routing | str:
     return _Routing(
         _string(fields.get("eventTime")),
         _string(fields.get("eventName")),
+        _string(fields.get("eventID")),
         _string(fields.get("awsRegion")),
         _string(fields.get("recipientAccountId")),
         _Identity(_string(identity.get("accountId"))) if isinstance(identity, dict) else None,

@@ -43,6 +43,7 @@ CREATE TABLE log_file (
     records          INTEGER NOT NULL, -- in the output or duplicates of it
     duplicates       INTEGER NOT NULL,
     quarantined      INTEGER NOT NULL,
+    conflicts        INTEGER NOT NULL, -- new records with the eventID of a different record
     state            INTEGER NOT NULL, -- ledger.LogFileState
     attempts         INTEGER NOT NULL,
     next_visit       INTEGER,
@@ -53,6 +54,7 @@ CREATE TABLE log_file (
 ) WITHOUT ROWID;
 CREATE INDEX log_file_to_visit ON log_file (next_visit) WHERE next_visit IS NOT NULL;
 CREATE INDEX log_file_unsettled ON log_file (state) WHERE state != 1;
+CREATE INDEX log_file_remarkable ON log_file (batch) WHERE quarantined + conflicts > 0;
 
 -- Earlier versions of log files that were processed again, while lines in the output come from them.
 CREATE TABLE superseded_log_file (
@@ -118,6 +120,7 @@ CREATE TABLE segment (
     batch           INTEGER NOT NULL,
     count           INTEGER NOT NULL,
     identities      BLOB NOT NULL,     -- sorted, 16 bytes each
-    filter          BLOB
+    filter          BLOB,
+    event_keys      BLOB NOT NULL      -- sorted, 6 bytes each: dedup.event_key_of
 );
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);

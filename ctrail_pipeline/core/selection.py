@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from .access import check_access
 from .coverage import EVERYTHING, Range
 from .discovery import discover
-from .exceptions import ConfigurationError, StoreError
+from .exceptions import ConfigurationError, StoreError, StoreUnavailable
 from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
 from .ledger import Ledger
 from .listing import Source
@@ -78,46 +78,63 @@ class Problem:
     where: str
     state: str
     reason: str
+    may_pass: bool = False
+    """Whether it may pass by itself (throttling, a network): worth another try soon."""
 
 
-def find_sources(
+class Place(NamedTuple):
+    """A source partition in its bucket, as a trail's discovery finds it."""
+
+    trail: Trail
+    bucket: Bucket
+    source: SourcePrefix
+
+
+def find_places(
     settings: Settings,
     selection: Selection,
-    ledger: Ledger | None,
     note: Callable[[Problem], None],
     *,
     may_get: bool = True,
-) -> list[Source]:
+) -> list[Place]:
     """The selected source partitions of every trail that can be read.
 
-    A trail that cannot be is noted, and does not stop the others. They have the ids and the
-    coverage that the ledger knows them by; without a ledger, or where it does not know them, id 0.
-    Without `may_get` it is not tried whether log files can be read.
+    A trail that cannot be is noted, and does not stop the others. Without `may_get` it is not tried
+    whether log files can be read.
     """
-    found: list[tuple[Trail, Bucket, SourcePrefix]] = []
+    found: list[Place] = []
     for trail in settings.trails:
         state = "not listed"
         try:
             bucket = open_bucket(trail, settings)
-            places = discover(trail, bucket)
-            selected = [place for place in places if selection.holds(place)]
+            sources = discover(trail, bucket)
+            selected = [source for source in sources if selection.holds(source)]
             state = "not readable"
             if may_get:
                 check_access(bucket, selected)
         except StoreError as error:
-            note(Problem(trail.name, trail.bucket, state, str(error)))
+            may_pass = isinstance(error, StoreUnavailable)
+            note(Problem(trail.name, trail.bucket, state, str(error), may_pass))
             continue
         log.info(
             "trail %s: %d accounts and regions in %s, %d selected",
             trail.name,
-            len(places),
+            len(sources),
             bucket.location,
             len(selected),
         )
-        found += [(trail, bucket, place) for place in selected]
+        found += [Place(trail, bucket, source) for source in selected]
     for pattern in selection.partitions or ():
-        if not any(fnmatch.fnmatchcase(place.partition_key, pattern) for _, _, place in found):
+        if not any(fnmatch.fnmatchcase(place.source.partition_key, pattern) for place in found):
             note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
+    return found
+
+
+def sources_of(places: Sequence[Place], settings: Settings, ledger: Ledger | None) -> list[Source]:
+    """Places with the ids and the coverage that the ledger knows them by.
+
+    Without a ledger, or where it does not know them, they have id 0 and no coverage.
+    """
     ids = ledger.source_ids() if ledger else {}
     coverage = ledger.coverage() if ledger else {}
     deep_listed = ledger.deep_listed_at() if ledger else {}
@@ -125,16 +142,23 @@ def find_sources(
     now = time.time()
     return [
         Source(
-            id=ids.get(place, 0),
-            place=place,
-            trail=trail.name,
-            bucket=bucket,
-            covered=coverage.get(ids.get(place, 0), []),
+            id=ids.get(place.source, 0),
+            place=place.source,
+            trail=place.trail.name,
+            bucket=place.bucket,
+            covered=coverage.get(ids.get(place.source, 0), []),
             wanted=wanted,
-            deep=abs(now - deep_listed.get(ids.get(place, 0), 0)) >= DEEP_EVERY_SECONDS,
+            deep=abs(now - deep_listed.get(ids.get(place.source, 0), 0)) >= DEEP_EVERY_SECONDS,
         )
-        for trail, bucket, place in found
+        for place in places
     ]
+
+
+def not_listed(source: Source) -> Problem:
+    """The problem of a source partition whose listing broke off."""
+    may_pass = isinstance(source.failure, StoreUnavailable)
+    where = source.place.partition_key
+    return Problem(source.trail, where, "not listed", str(source.failure), may_pass)
 
 
 def _wanted(settings: Settings) -> Range:

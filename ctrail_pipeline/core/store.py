@@ -563,6 +563,8 @@ def _translate(error: Exception, where: str, permission: str) -> StoreError:
 
 def _wrong_setup(kind: str, code: str, text: str, where: str) -> StoreError | None:
     """What this machine or the configuration has wrong, and no further try mends."""
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(f"{where}: this machine's clock is wrong by more than 15 minutes")
     if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
         return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
     provider = _NO_CREDENTIALS.search(text)
@@ -585,8 +587,6 @@ def _wrong_setup(kind: str, code: str, text: str, where: str) -> StoreError | No
             f" ({certificate[1] or certificate[2]}): if a private authority signed it, set"
             " AWS_CA_BUNDLE to a file with that authority's certificate"
         )
-    if code == "RequestTimeTooSkewed":
-        return StoreError(f"{where}: the clock of this machine is wrong: S3 refuses its requests")
     return None
 
 

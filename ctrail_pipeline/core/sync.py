@@ -25,7 +25,7 @@ from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
 from .marker import open_ledger, write_marker
 from .output import OutputFolders
 from .recovery import recover
-from .selection import Problem, Selection, find_sources
+from .selection import Place, Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,12 +48,22 @@ class PartitionCounts:
     events: int = 0
     """New lines."""
     duplicates: int = 0
+    conflicts: int = 0
+    """New events that share their eventID with another event, but not their bytes."""
     quarantined: int = 0
     failed: int = 0
     """Log files that failed, are archived or gone."""
     damaged: int = 0
     bytes_in: int = 0
     """Stored bytes of the log files."""
+    bytes_out: int = 0
+    """Of the new lines."""
+    total_events: int = 0
+    """New lines of all runs together, as of the end of this one."""
+    newest_event: str | None = None
+    """The latest eventTime of all runs."""
+    reported_at: int = 0
+    """When Dagster was last told of new events (seconds since 1970; 0: never)."""
     first_event: str | None = None
     """eventTime of the oldest record in these log files, new or not."""
     last_event: str | None = None
@@ -109,6 +119,8 @@ class Summary:
     problem_count: int = 0
     failures: int = 0
     """Problems that make the run a failed one: all but archived log files."""
+    lasting_failures: int = 0
+    """Those that will not pass by themselves."""
     output_files: int = 0
     bytes_out: int = 0
     events_by_hour: Counter[str] = field(default_factory=Counter)
@@ -124,10 +136,17 @@ class Summary:
         """Whether everything that was asked for was brought in."""
         return not self.failures and not self.interrupted
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether all that failed may pass by itself."""
+        return not self.lasting_failures
+
     def note(self, problem: Problem) -> None:
         """Count a problem, and name it if not too many are named already."""
         self.problem_count += 1
-        self.failures += problem.state != LogFileState.ARCHIVED.name.lower()
+        fails = problem.state != LogFileState.ARCHIVED.name.lower()
+        self.failures += fails
+        self.lasting_failures += fails and not problem.may_pass
         if len(self.problems) < _PROBLEMS_NAMED:
             self.problems.append(problem)
 
@@ -202,9 +221,7 @@ class _Run:
             feed.close()
         for source in sources:
             if source.failure:
-                self._note(
-                    Problem(source.trail, source.place.partition_key, "not listed", source.failure)
-                )
+                self._note(not_listed(source))
         complete = not self._stop.is_set()
         deep = [source.id for source in sources if source.deep and not source.failure]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
@@ -212,22 +229,22 @@ class _Run:
             self._next_generation()
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
+        self._add_totals()
         return self._summary
 
     def _sources(self) -> list[Source]:
-        """What is to be listed; nothing if the run is stopped while a server keeps us waiting."""
-        with DaemonThreads(1, "ctrail-sources") as thread:
-            finding = thread.submit(
-                find_sources, self._settings, self._selection, self._ledger, self._note
-            )
+        places = self._places()
+        self._ledger.register_sources([place.source for place in places])
+        return sources_of(places, self._settings, self._ledger)
+
+    def _places(self) -> list[Place]:
+        """What there is; nothing if the run is stopped while a server keeps us waiting."""
+        with DaemonThreads(1, "ctrail-places") as thread:
+            finding = thread.submit(find_places, self._settings, self._selection, self._note)
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
                     return []
-        sources = finding.result()
-        ids = self._ledger.register_sources([source.place for source in sources])
-        for source in sources:
-            source.id = ids[source.place]
-        return sources
+        return finding.result()
 
     def _revisits(self, sources: Sequence[Source]) -> list[LogFileRef]:
         """Log files that failed earlier and are due, of the selected partitions and times."""
@@ -310,6 +327,8 @@ class _Run:
         counts.events += new
         counts.duplicates += outcome.duplicates
         counts.quarantined += outcome.quarantined
+        counts.conflicts += outcome.conflicts
+        counts.bytes_out += outcome.bytes_out
         counts.bytes_in += outcome.size
         counts.source_ids.add(outcome.source_id)
         if outcome.times is not None:
@@ -324,9 +343,16 @@ class _Run:
         else:
             counts.failed += 1
         where = f"{ref.source.bucket.location}/{ref.key}"
-        self._note(
-            Problem(ref.source.trail, where, outcome.state.name.lower(), outcome.reason or "")
-        )
+        state, reason = outcome.state.name.lower(), outcome.reason or ""
+        self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
+
+    def _add_totals(self) -> None:
+        totals = self._ledger.totals()
+        for counts in self._summary.partitions.values():
+            of_sources = [totals[source_id] for source_id in counts.source_ids]
+            counts.total_events = sum(one.events for one in of_sources)
+            counts.newest_event = max((one.last_event or "" for one in of_sources), default="")
+            counts.reported_at = max((one.reported_at for one in of_sources), default=0)
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []

@@ -1,0 +1,103 @@
+"""One sync inside a Dagster run, whoever started it: the job, an asset, the UI, a sensor.
+
+What of a run is Dagster's: its log, its failure, its interruption. Not here: what is synced
+(`jobs`, `trails`), how the result is shown (`metadata`), and what a sync does (`core`).
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, OpExecutionContext
+
+from .config import Config
+from .core.exceptions import ConfigurationError, CtrailError
+from .core.interrupts import stop_on_signals
+from .core.selection import Selection
+from .core.settings import Settings
+from .core.sync import Summary, sync
+from .metadata import totals
+from .reports import failure_message, summary_line
+from .resources import CursorResource
+
+
+def settings_of(configuration: Config, cursor: CursorResource) -> Settings:
+    """The configured settings, with the cursor where the resource says it is."""
+    return replace(configuration.settings, state_db=cursor.path)
+
+
+def run_sync(
+    context: OpExecutionContext,
+    configuration: Config,
+    cursor: CursorResource,
+    selection: Selection,
+) -> Summary:
+    """Sync a selection, with the core's log lines in the run's log.
+
+    Raises Failure with one sentence if there was nothing that could be done; single failures are in
+    the summary, for `finish` to raise when everything else is said.
+    """
+    with failures_said(), core_logs_in(context.log), stop_on_signals() as stop:
+        check_sample(configuration)
+        summary = sync(
+            settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop
+        )
+    context.log.info("%s", summary_line(summary))
+    return summary
+
+
+def finish(summary: Summary) -> dict[str, MetadataValue]:
+    """The run's totals; raises if it was interrupted or something failed.
+
+    What may pass by itself (throttling, a network) lets Dagster try again, what will not does not.
+    """
+    if summary.interrupted:
+        raise DagsterExecutionInterruptedError
+    if not summary.ok:
+        raise Failure(
+            failure_message(summary), metadata=totals(summary), allow_retries=summary.may_pass
+        )
+    return totals(summary)
+
+
+def check_sample(configuration: Config) -> None:
+    """Without a configuration the sample trails are used: say so, and how to get them."""
+    if configuration.source is not None:
+        return
+    for trail in configuration.settings.trails:
+        if not Path(unquote(urlsplit(trail.bucket).path)).is_dir():
+            raise ConfigurationError(
+                f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
+                " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
+            )
+
+
+@contextmanager
+def failures_said() -> Iterator[None]:
+    """An error of ours fails the run with its sentence, without a traceback."""
+    try:
+        yield
+    except CtrailError as error:
+        raise Failure(str(error), allow_retries=False) from None
+
+
+@contextmanager
+def core_logs_in(run_log: logging.Logger) -> Iterator[None]:
+    """Show what the core logs in the run's log."""
+
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            run_log.log(record.levelno, record.getMessage())
+
+    logger = logging.getLogger("ctrail_pipeline.core")
+    handler, level = Forward(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
