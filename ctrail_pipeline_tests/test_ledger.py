@@ -98,7 +98,7 @@ def staged(part: int = 0, folder: str = HOUR, kind: Kind = Kind.EVENTS) -> Stage
 
 
 def register(ledger: Ledger, published: Sequence[int] = ()) -> int:
-    return ledger.register_batch(uuid.uuid4().hex, "run", published)
+    return ledger.register_batch(uuid.uuid4().hex, "run", published)[0]
 
 
 def commit(
@@ -179,7 +179,7 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
         "import os, sys; os.umask(0)\n"
         "from pathlib import Path\n"
         "from ctrail_pipeline.core.ledger import Ledger\n"
-        "ledger = Ledger(Path(sys.argv[1])); ledger.next_generation()\n"
+        "ledger = Ledger(Path(sys.argv[1])); ledger.register_batch('token', '', [])\n"
         "for path in sorted(Path(sys.argv[2]).rglob('*')):\n"
         "    print(path.name, oct(path.stat().st_mode & 0o777))\n"
     )
@@ -202,7 +202,7 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
 def test_a_ledger_is_the_same_when_it_is_opened_again(path: Path, ledger: Ledger) -> None:
     name = ledger.uuid
     assert (ledger.generation, ledger.is_unused()) == (0, True)
-    assert ledger.next_generation() == 1
+    assert ledger.register_batch("token", "", [])[1] == 1
     ledger.close()
     again = Ledger(path)
     assert (again.uuid, again.generation) == (name, 1)
@@ -277,7 +277,7 @@ def test_the_application_id_is_ours(path: Path, ledger: Ledger) -> None:
 
 def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> None:
     with ledger.transaction():
-        waiting = Thread(target=other.next_generation)
+        waiting = Thread(target=other.register_batch, args=("token", "", []))
         waiting.start()
         time.sleep(0.2)
         assert waiting.is_alive()
@@ -292,8 +292,8 @@ def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     monkeypatch.setattr(ledger_module, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
-        other.next_generation()
-    assert other.next_generation() == 1
+        other.register_batch("token", "", [])
+    assert other.register_batch("token", "", [])[1] == 1
     other.close()
 
 
@@ -303,7 +303,7 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
         ledger.cover(id_, [Range(Minute(0), Minute(10))])
         raise KeyError
     assert ledger.coverage() == {}
-    ledger.next_generation()
+    ledger.register_batch("token", "", [])
 
 
 # -- sources and coverage ---------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Run:
         self.batch = 0
 
     def register(self) -> None:
-        self.batch = self.ledger.register_batch(self.token, "run", [])
+        self.batch, _ = self.ledger.register_batch(self.token, "run", [])
         self.staging.open()
 
     def commit(self) -> list[Published]:
@@ -165,7 +165,7 @@ sys.stdin.readline()
 
 
 def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
-    run.batch = run.ledger.register_batch(run.token, "run", [])
+    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
     roots = [str(root) for root in run.folders.roots.values()]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *roots, run.token],
@@ -253,7 +253,7 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Registered, and killed before the folder was made; or just about to make it."""
-    run.batch = run.ledger.register_batch(run.token, "run", [])
+    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
     recovered(run)
     assert run.state() is BatchState.STAGING
     monkeypatch.setattr(recovery, "_FOLDERLESS_SECONDS", -1)

@@ -31,6 +31,7 @@ from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import BatchState, Ledger, LogFileState, Outcome, StaleBatch
 from .listing import LogFileRef, Stretch
+from .marker import write_marker
 from .output import Kind, NewFile, OutputFolders, Published, StagedFile, Staging
 from .records import LogFileContent, Record, Rejected, split
 from .settings import Settings
@@ -237,11 +238,14 @@ class Committer:
 
     def _register(self) -> tuple[Staging, int]:
         token = uuid.uuid4().hex
-        batch = self._ledger.register_batch(token, self._run_id, self._published)
+        batch, generation = self._ledger.register_batch(token, self._run_id, self._published)
         self._published = []
         self._observe("registered")
         staging = Staging(self._folders, token)
         try:
+            # Before anything of the batch can be published: a copy of the ledger from before it is
+            # then older than the folder says.
+            write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
             staging.open()
         except BaseException:
             self._abandon(staging, batch)

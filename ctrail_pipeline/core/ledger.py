@@ -198,16 +198,8 @@ class Ledger:
 
     @property
     def generation(self) -> int:
-        """Grows with every run that writes: an older copy of the ledger is recognised by it."""
+        """Grows with every batch: an older copy of the ledger is recognised by it."""
         return int(self._meta("generation"))
-
-    def next_generation(self) -> int:
-        """Count a run that is about to write, or has written."""
-        with self.transaction():
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-            )
-            return self.generation
 
     def is_unused(self) -> bool:
         """Whether no batch was ever committed."""
@@ -327,15 +319,21 @@ class Ledger:
 
     # -- batches --------------------------------------------------------------------------------
 
-    def register_batch(self, token: str, run_id: str, published: Sequence[int]) -> int:
-        """A new batch, in state `staging`; earlier ones are marked published on the way."""
+    def register_batch(self, token: str, run_id: str, published: Sequence[int]) -> tuple[int, int]:
+        """A new batch, in state `staging`, and the ledger's generation by it.
+
+        Earlier batches are marked published on the way.
+        """
         with self.transaction():
             self.mark_published(published)
+            self._db.execute(
+                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+            )
             cursor = self._db.execute(
                 "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?)",
                 (token, BatchState.STAGING, run_id, int(time.time())),
             )
-            return int(cursor.lastrowid or 0)
+            return int(cursor.lastrowid or 0), self.generation
 
     def mark_published(self, batches: Sequence[int]) -> None:
         """All files of these batches have their final names. Inside a transaction."""

@@ -50,7 +50,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
             _check_beginning(ledger, events_dir, holds_files=holds_files, unused=unused)
             with disk_errors(events_dir):
                 folders.make(events_dir)
-            write_marker(ledger, events_dir)
+            write_marker(ledger.uuid, ledger.generation, events_dir)
         _remove_unfinished(events_dir)
     except BaseException:
         ledger.close()
@@ -58,9 +58,15 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
     return ledger
 
 
-def write_marker(ledger: Ledger, events_dir: Path) -> None:
-    """Note the ledger's present generation in the output folder, atomically."""
-    content = json.dumps({"ledger": ledger.uuid, "generation": ledger.generation}) + "\n"
+def write_marker(name: str, generation: int, events_dir: Path) -> None:
+    """Note a ledger's uuid and generation in the output folder, atomically.
+
+    A newer generation that another run noted meanwhile stays.
+    """
+    present = _read(events_dir)
+    if present is not None and present[1] > generation:
+        return
+    content = json.dumps({"ledger": name, "generation": generation}) + "\n"
     temporary = events_dir / f"{MARKER}.{uuid.uuid4().hex}"
     with disk_errors(events_dir):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

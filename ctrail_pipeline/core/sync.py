@@ -22,7 +22,7 @@ from .fetch import Feed
 from .layout import place_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
-from .marker import open_ledger, write_marker
+from .marker import open_ledger
 from .output import OutputFolders
 from .recovery import recover
 from .selection import Place, Problem, Selection, find_places, not_listed, sources_of
@@ -201,7 +201,6 @@ class _Run:
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         self._summary = Summary(Progress())
         self._finished: list[Stretch] = []
-        self._wrote = False
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         who = identity_of_credentials(self._settings.trails)
@@ -225,8 +224,6 @@ class _Run:
         complete = not self._stop.is_set()
         deep = [source.id for source in sources if source.deep and not source.failure]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
-        if self._wrote:
-            self._next_generation()
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
         self._add_totals()
@@ -300,9 +297,6 @@ class _Run:
         on_progress(self._progress(listing, feed))
 
     def _commit(self, batch: BatchContent, listing: Listing) -> None:
-        if not self._wrote:
-            self._wrote = True
-            self._next_generation()
         result = self._committer.commit(batch, self._take_finished(listing))
         self._summary.progress.bytes += result.bytes_in
         self._summary.output_files += result.files
@@ -357,10 +351,6 @@ class _Run:
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []
         return finished + listing.take_finished()
-
-    def _next_generation(self) -> None:
-        self._ledger.next_generation()
-        write_marker(self._ledger, self._settings.events_dir)
 
     def _note(self, problem: Problem) -> None:
         self._summary.note(problem)
