@@ -29,10 +29,6 @@ logger = logging.getLogger(__name__)
 class DagsterSettings:
     """What only the Dagster layer is told."""
 
-    sensor: str = "stopped"
-    """Whether the sensor follows the buckets from the start: "running" or "stopped"."""
-    sensor_interval: int = 300
-    """Seconds between two looks of the sensor (CloudTrail delivers about every five minutes)."""
     materialization_interval: float = 3_600
     """Seconds in which the job reports a partition at most once; runs carry their totals."""
     keep_runs_days: int = 30
@@ -41,8 +37,6 @@ class DagsterSettings:
     """Hours without a new event after which a trail counts as silent."""
     owners: tuple[str, ...] = ()
     """Owners of the assets: e-mail addresses or `team:name`."""
-    failure_webhook: str | None = None
-    """A URL that a failed run is posted to."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
     source = folder / (named or "config.json")
     if not named and not os.path.lexists(source):
         logger.info("No CTRAIL_CONFIG and no %s: using the sample trails", source)
-        return Config(_sample_settings(folder), None, DagsterSettings(sensor="running"))
+        return Config(_sample_settings(folder), None)
     top = _Place(str(source))
     given = _checked(top, _parse(top, _text(top, source)), KEYS, required=("trails",))
     dagster = DagsterSettings(**{key: given[key] for key in _DAGSTER_KEYS if key in given})
@@ -199,12 +193,6 @@ def _seconds_or_none(value: object) -> float:
     raise _Unfit("a number of seconds, 0 or above")
 
 
-def _sensor(value: object) -> str:
-    if isinstance(value, str) and value in ("running", "stopped"):
-        return value
-    raise _Unfit('"running" or "stopped"')
-
-
 def _owners(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and all(
         isinstance(item, str) and _OWNER.fullmatch(item) for item in value
@@ -327,13 +315,10 @@ _KEYS: dict[str, _Check] = {
     "client_timeout": _seconds,
 }
 _DAGSTER_KEYS: dict[str, _Check] = {
-    "sensor": _sensor,
-    "sensor_interval": _integer(10, 86_400),
     "materialization_interval": _seconds_or_none,
     "keep_runs_days": _integer(1, 36_500),
     "no_events_hours": _integer(1, 24 * 365),
     "owners": _owners,
-    "failure_webhook": _endpoint,
 }
 _FIELDS = {"dial_timeout": "connect_timeout"}
 """Keys whose field in Settings has another name."""

@@ -2,7 +2,7 @@
 
 Each has a partition set of its own, since each trail delivers other accounts. Materializing any
 choice of partitions is one run that calls the same `core.sync` as the job. Not here: the job over
-all trails (`jobs`), new partitions found by themselves (`sensors`), what a sync does (`core`).
+all trails (`jobs`), and what a sync does (`core`).
 """
 
 import re

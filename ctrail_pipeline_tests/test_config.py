@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.config import KEYS, Config, DagsterSettings, load_config
+from ctrail_pipeline.config import KEYS, Config, load_config
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -88,7 +88,6 @@ def test_without_a_file_the_sample_trails_are_used_and_a_log_line_says_so(
             state_db=tmp_path / "state.db",
         ),
         source=None,
-        dagster=DagsterSettings(sensor="running"),
     )
     assert "sample trails" in caplog.text
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,6 +322,39 @@ def test_an_older_copy_of_the_ledger(begun: Settings, expectation: Expectation) 
     begun.state_db.write_bytes(newest)
     assert sync(begun).progress.log_files == 0
     assert_exact(begun, expectation)
+
+
+def test_a_copy_of_the_ledger_from_within_the_run_that_wrote_last(
+    settings: Settings, expectation: Expectation, tmp_path: Path
+) -> None:
+    """Taken between two batches of a run that then dies: no other run has counted itself since."""
+    settings = replace(settings, batch_log_files=20)
+    copy = tmp_path / "copy.db"
+    published = 0
+
+    class Died(Exception):
+        pass
+
+    def observe(step: str) -> None:
+        nonlocal published
+        published += step == "published"
+        if step == "published" and published == 2:
+            with (
+                closing(sqlite3.connect(settings.state_db)) as ledger,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                ledger.backup(target)
+        if published == 4:
+            raise Died
+
+    with pytest.raises(Died):
+        sync(settings, observe=observe)
+    newest = settings.state_db.read_bytes()
+    settings.state_db.write_bytes(copy.read_bytes())
+    refusal(settings, LedgerError, "older", "restore the newest")
+    settings.state_db.write_bytes(newest)
+    assert sync(settings).ok
+    assert_exact(settings, expectation)
 
 
 def test_the_ledger_of_another_output_folder(

@@ -24,7 +24,9 @@ def blocks(language: str) -> list[str]:
 def table() -> dict[str, tuple[str, str]]:
     """Key -> (default, meaning) of the configuration table."""
     rows = {}
-    for keys, default, meaning in re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|$", README, re.M):
+    for keys, default, meaning in re.findall(
+        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", README, re.MULTILINE
+    ):
         names = re.findall(r"`([a-z_]+)`", keys)
         defaults = default.split(", ") if ", " in default else [default] * len(names)
         rows.update({name: (value, meaning) for name, value in zip(names, defaults, strict=True)})

@@ -49,8 +49,10 @@ def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     environment = {k: v for k, v in os.environ.items() if k != "CTRAIL_CONFIG"}
     return subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", "ctrail_pipeline.definitions"]
-        + ["-j", "sync", *arguments],
+        [
+            *(sys.executable, "-m", "dagster", "job", "execute"),
+            *("-m", "ctrail_pipeline.definitions", "-j", "sync", *arguments),
+        ],
         cwd=folder,
         env=environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
         capture_output=True,
@@ -127,7 +129,7 @@ def test_a_selection_that_cannot_be_right_fails_before_any_work(
 
 
 def test_a_damaged_log_file_fails_the_run_after_everything_else_is_done(folder: Path) -> None:
-    damaged = sorted((folder / "sample" / "example-org-trail").rglob("*_us-east-1_*.json.gz"))[0]
+    damaged = min((folder / "sample" / "example-org-trail").rglob("*_us-east-1_*.json.gz"))
     damaged.write_bytes(damaged.read_bytes()[:-20])
     result = execute(load_config({}, folder))
     assert not result.success
@@ -153,7 +155,7 @@ def test_two_trails_of_one_asset_key_are_refused(folder: Path) -> None:
     path = folder / "config.json"
     trails = [{"name": name, "bucket": f"logs-{at}"} for at, name in enumerate(("a.b", "a_b"))]
     path.write_text(json.dumps({"trails": trails}))
-    with pytest.raises(ConfigurationError, match="'a.b' and 'a_b' would both be the asset"):
+    with pytest.raises(ConfigurationError, match=r"'a\.b' and 'a_b' would both be the asset"):
         build_definitions(load_config({}, folder))
 
 
