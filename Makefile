@@ -7,12 +7,14 @@ INSTALLED := .venv/.installed
 INSTALL := install --quiet --disable-pip-version-check
 # In quotes wherever it is used: the project may lie in a folder with spaces.
 DAGSTER_HOME := $(CURDIR)/.dagster
+# Where `make dev` serves the UI, on the loopback interface: it has no login.
+PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check constraints clean .venv
+.PHONY: help demo dev test test-ui check constraints clean .venv
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) | sample .dagster/dagster.yaml ## Sync the sample bucket; no AWS account needed
 	@if [ -n "$$CTRAIL_CONFIG" ] || [ -e config.json ]; then \
@@ -24,10 +26,34 @@ demo: $(INSTALLED) | sample .dagster/dagster.yaml ## Sync the sample bucket; no 
 	@echo
 	@echo "Events:    $$(find events -name '*.jsonl' -exec cat {} + | wc -l) in $$(find events -name '*.jsonl' | wc -l) files under ./events, from $$(find sample -path '*/CloudTrail/*' -name '*.json.gz' | wc -l) log files in ./sample; what was unreadable is in ./quarantine"
 	@echo "Look:      head -qn 1 \$$(find events -name '*.jsonl' | head -n 1) | $(BIN)/python -m json.tool"
-	@echo "History:   DAGSTER_HOME=\"$(DAGSTER_HOME)\" $(BIN)/dagster dev   then open http://localhost:3000"
+	@echo "History:   make dev   then open http://127.0.0.1:$(PORT)"
+
+# Whoever starts make in the background makes it ignore SIGINT, which all below it inherit; Dagster
+# then hears SIGTERM no more either. So it starts with the default handlers, in place of the shell.
+with_default_signals := import os, signal, sys; \
+	[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)]; \
+	os.execv(sys.argv[1], sys.argv[1:])
+
+dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, for your trails or the sample
+	@if [ -z "$$CTRAIL_CONFIG" ] && [ ! -e config.json ]; then $(MAKE) --no-print-directory sample; fi
+	@echo 'Looking for accounts and regions:'
+	@DAGSTER_HOME="$(DAGSTER_HOME)" $(BIN)/dagster job execute -m ctrail_pipeline.definitions -j discover \
+		|| echo 'Not all could be found; the UI starts with those that were.'
+	@echo
+	@echo 'Open http://127.0.0.1:$(PORT) when it says "Serving"; stop it with Ctrl-C. Of $(DAGSTER_HOME),'
+	@echo 'ignore the warning about dagster.yaml: it is linked there.'
+	@DAGSTER_HOME="$(DAGSTER_HOME)" exec $(BIN)/python -c '$(with_default_signals)' \
+		$(BIN)/dagster dev --host 127.0.0.1 --port '$(PORT)'
 
 test: $(INSTALLED) ## Run the tests
 	scripts/test
+
+test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHOTS=docs takes the pictures
+	@for program in chromium chromedriver; do \
+		command -v $$program > /dev/null && continue; \
+		echo "No $$program; on Debian: apt-get install chromium chromium-driver"; exit 2; \
+	done
+	scripts/test ctrail_pipeline_tests/ui
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check

@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +44,30 @@ def execute(config: Config, **run_config: Any) -> ExecuteInProcessResult:
         )
 
 
-def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """`dagster job execute` as a user types it, in a folder of theirs."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     environment = {k: v for k, v in os.environ.items() if k != "CTRAIL_CONFIG"}
-    return subprocess.run(
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "dagster", "job", "execute"),
             *("-m", "ctrail_pipeline.definitions", "-j", "sync", *arguments),
         ],
         cwd=folder,
         env=environment | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
     )
+
+
+def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The same, to its end."""
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def failure_text(result: ExecuteInProcessResult) -> str:
@@ -184,3 +192,40 @@ def test_from_a_shell_a_mistake_in_the_configuration_touches_nothing(folder: Pat
     assert done.returncode != 0
     assert "trails[0].prefx: there is no such key; did you mean prefix?" in done.stderr
     assert {path.name for path in folder.iterdir()} == {"home", "sample", "config.json"}
+
+
+def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+) -> None:
+    write_sample(tmp_path / "sample", log_files=600)
+    configuration = {
+        "trails": [
+            {"name": name, "bucket": (tmp_path / "sample" / name).as_uri(), "prefix": prefix}
+            for name, prefix in SAMPLE_BUCKETS
+        ],
+        "batch_log_files": 10,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(configuration))
+    moments = random.Random(1)
+    killed_at_work = 0
+    for _ in range(int(os.environ.get("CTRAIL_JOB_KILLS", "3"))):
+        process = start(tmp_path)
+        deadline = time.monotonic() + 60
+        # Dagster's own start takes a second or more: the kill is to fall into the work.
+        lines = file_count(tmp_path)
+        while process.poll() is None and file_count(tmp_path) == lines:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        killed_at_work += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed_at_work
+    done = shell(tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_output(tmp_path / "events", tmp_path / "quarantine", buckets(tmp_path)).assert_clean()
+
+
+def file_count(folder: Path) -> int:
+    """Output files so far: what grows while a run is at work."""
+    return sum(1 for _ in (folder / "events").rglob("*.jsonl"))
