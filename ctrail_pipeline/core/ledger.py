@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from .coverage import Range, merged
 from .dedup import NewSegment, Segment, split_identities
 from .exceptions import LedgerError
+from .file_system import network_file_system
 from .layout import Minute, SourcePrefix
 from .output import Kind, Published, StagedFile
 
@@ -144,6 +145,12 @@ class Ledger:
         Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
         """
         self.path = path
+        kind = network_file_system(path)
+        if kind is not None:
+            raise LedgerError(
+                f"{path} lies on a network file system ({kind}), where SQLite cannot keep a ledger"
+                " safe: name a file on a local disk in `state_db`"
+            )
         self._db = self._connect()
         try:
             self._check_origin()
