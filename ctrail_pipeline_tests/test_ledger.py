@@ -297,6 +297,37 @@ def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     other.close()
 
 
+def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
+    path: Path, ledger: Ledger
+) -> None:
+    """Closing any descriptor of the file drops this process's locks on it.
+
+    Then whoever ends next takes itself for the last, and removes the write-ahead log that this run
+    goes on writing to: two runs that overlapped wrote events twice.
+    """
+    reader = Ledger(path)  # as every run opens one for its listing
+    ledger.register_batch("first", "", [])
+    log = path.with_name(path.name + "-wal").stat().st_ino
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ctrail_pipeline.core.ledger import Ledger\n"
+        "ledger = Ledger(Path(sys.argv[1]))\n"
+        "print(*[batch.token for batch in ledger.open_batches()])\n"
+        "ledger.close()\n"
+    )
+
+    def tokens_seen_by_another_process() -> str:
+        command = [sys.executable, "-c", script, str(path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert tokens_seen_by_another_process() == "first"
+    assert path.with_name(path.name + "-wal").stat().st_ino == log
+    ledger.register_batch("second", "", [])
+    assert tokens_seen_by_another_process() == "first second"
+    reader.close()
+
+
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
     id_ = ledger.register_sources([PLACE])[PLACE]
     with pytest.raises(KeyError), ledger.transaction():  # noqa: PT012

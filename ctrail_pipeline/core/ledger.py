@@ -6,6 +6,7 @@ must be sure of (DESIGN §5) is checked here, inside its transaction. No file of
 touched here, and nothing is decided about log files beyond what the tables must keep true.
 """
 
+import errno
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.resources import files
@@ -26,7 +27,7 @@ from .dedup import NewSegment, Segment, split_identities
 from .exceptions import LedgerError
 from .file_system import network_file_system
 from .layout import Minute, SourcePrefix
-from .output import Kind, Published, StagedFile
+from .output import Kind, Published, StagedFile, fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -650,8 +651,17 @@ class Ledger:
             for folder in reversed(self.path.parents):  # `parents=True` would not make them private
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700, exist_ok=True)
+                    fsync_folder(folder.parent)
             # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            # A file that is there must not be opened and closed by us: POSIX drops all locks that
+            # this process holds on a file when it closes any descriptor of it (SQLite's page "How
+            # To Corrupt An SQLite Database File", 2.2), and another process, taking itself for the
+            # last, would remove the log that a living run writes to.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                fsync_folder(self.path.parent)
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
             db = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
