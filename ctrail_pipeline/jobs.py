@@ -38,7 +38,7 @@ from .metadata import of_estimates
 from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
-from .trails import RETRIES, asset_keys, materializations, register_partitions
+from .trails import asset_keys, materializations, register_partitions
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 """Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""
@@ -86,9 +86,8 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
     keys = asset_keys(configuration.settings.trails)
 
     @op(
-        name="sync",
+        name="sync_log_files",
         description="Finds new log files and brings their events to disk, each exactly once.",
-        retry_policy=RETRIES,
     )
     def sync_op(
         context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
@@ -106,7 +105,7 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         is_due = _due(summary, configuration.dagster.materialization_interval)
         yield from materializations(summary, keys, configuration, is_due=is_due)
         _note_reported(cursor, summary, is_due)
-        yield Output(None, metadata=finish(summary))
+        yield Output(None, metadata=finish(context, summary))
 
     @job(
         name="sync",
@@ -115,7 +114,7 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         config=QUIET,
     )
     def sync_job() -> None:
-        sync_op()
+        sync_op.alias("sync")()
 
     return sync_job
 
@@ -125,7 +124,7 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
     keys = asset_keys(configuration.settings.trails)
 
     @op(
-        name="discover",
+        name="register_partitions",
         description="Lists the folders of each trail and registers accounts and regions as"
         " partitions. Reads no log file.",
     )
@@ -165,7 +164,7 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
     days = configuration.dagster.keep_runs_days
 
     @op(
-        name="prune_runs",
+        name="delete_runs",
         description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Events"
         " and the ledger are not touched.",
     )

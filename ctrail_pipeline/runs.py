@@ -11,7 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, OpExecutionContext
+from dagster import (
+    DagsterExecutionInterruptedError,
+    Failure,
+    MetadataValue,
+    OpExecutionContext,
+    RetryRequested,
+)
 
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
@@ -22,6 +28,9 @@ from .core.sync import Summary, sync
 from .metadata import totals
 from .reports import failure_message, summary_line
 from .resources import CursorResource
+
+RETRIES = 2
+RETRY_SECONDS = 30
 
 
 def settings_of(configuration: Config, cursor: CursorResource) -> Settings:
@@ -49,17 +58,19 @@ def run_sync(
     return summary
 
 
-def finish(summary: Summary) -> dict[str, MetadataValue]:
+def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataValue]:
     """The run's totals; raises if it was interrupted or something failed.
 
-    What may pass by itself (throttling, a network) lets Dagster try again, what will not does not.
+    What may pass by itself (throttling, a network) is tried again, what will not is not. No retry
+    policy on the op: with one, Dagster starts an interrupted run again instead of ending it.
     """
     if summary.interrupted:
         raise DagsterExecutionInterruptedError
     if not summary.ok:
-        raise Failure(
-            failure_message(summary), metadata=totals(summary), allow_retries=summary.may_pass
-        )
+        failure = Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
+        if summary.may_pass and context.retry_number < RETRIES:
+            raise RetryRequested(RETRIES, RETRY_SECONDS) from failure
+        raise failure
     return totals(summary)
 
 

@@ -24,7 +24,6 @@ from dagster import (
     FreshnessPolicy,
     MaterializeResult,
     MetadataValue,
-    RetryPolicy,
     define_asset_job,
     in_process_executor,
     multi_asset,
@@ -42,8 +41,6 @@ from .runs import finish, run_sync
 
 ASSET_PREFIX = "cloudtrail"
 PARTITION_TAG = "dagster/partition"
-RETRIES = RetryPolicy(max_retries=2, delay=30)
-"""For what may pass by itself; a failure that will not says so and is not retried."""
 
 
 def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
@@ -160,7 +157,6 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
         name="_".join(key.path),
         specs=[spec],
         backfill_policy=BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
     )
     def trail_asset(
         context: AssetExecutionContext, cursor: CursorResource
@@ -177,7 +173,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
             yield from materializations(
                 _without_failures(summary), {trail.name: key}, configuration
             )
-        totals = finish(summary)
+        totals = finish(context.op_execution_context, summary)
         for partition in partitions:
             counts = summary.partitions.get((trail.name, partition))
             if counts is not None:

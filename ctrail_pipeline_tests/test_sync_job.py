@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -197,25 +198,12 @@ def test_from_a_shell_a_mistake_in_the_configuration_touches_nothing(folder: Pat
 def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    write_sample(tmp_path / "sample", log_files=600)
-    configuration = {
-        "trails": [
-            {"name": name, "bucket": (tmp_path / "sample" / name).as_uri(), "prefix": prefix}
-            for name, prefix in SAMPLE_BUCKETS
-        ],
-        "batch_log_files": 10,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(configuration))
+    configure_small_batches(tmp_path)
     moments = random.Random(1)
     killed_at_work = 0
     for _ in range(int(os.environ.get("CTRAIL_JOB_KILLS", "3"))):
         process = start(tmp_path)
-        deadline = time.monotonic() + 60
-        # Dagster's own start takes a second or more: the kill is to fall into the work.
-        lines = file_count(tmp_path)
-        while process.poll() is None and file_count(tmp_path) == lines:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until_at_work(process, tmp_path)
         time.sleep(moments.uniform(0, 0.2))
         killed_at_work += process.poll() is None
         process.kill()
@@ -229,3 +217,43 @@ def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubl
 def file_count(folder: Path) -> int:
     """Output files so far: what grows while a run is at work."""
     return sum(1 for _ in (folder / "events").rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_ends_within_ten_seconds_and_the_next_run_resumes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    configure_small_batches(tmp_path)
+    process = start(tmp_path)
+    wait_until_at_work(process, tmp_path)
+    asked = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert time.monotonic() - asked < 10
+    assert process.returncode != 0
+    assert len(snapshot(tmp_path / "events")) > 0
+    done = shell(tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_output(tmp_path / "events", tmp_path / "quarantine", buckets(tmp_path)).assert_clean()
+
+
+def configure_small_batches(folder: Path) -> None:
+    """A sample that takes many commits."""
+    write_sample(folder / "sample", log_files=600)
+    configuration = {
+        "trails": [
+            {"name": name, "bucket": (folder / "sample" / name).as_uri(), "prefix": prefix}
+            for name, prefix in SAMPLE_BUCKETS
+        ],
+        "batch_log_files": 10,
+    }
+    (folder / "config.json").write_text(json.dumps(configuration))
+
+
+def wait_until_at_work(process: "subprocess.Popen[str]", folder: Path) -> None:
+    """Dagster's own start takes a second or more: return when the sync has written something."""
+    deadline = time.monotonic() + 60
+    before = file_count(folder)
+    while process.poll() is None and file_count(folder) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

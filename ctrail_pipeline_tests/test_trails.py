@@ -37,6 +37,12 @@ def partitions(instance: DagsterInstance, name: str = "cloudtrail_organization")
     return set(instance.get_dynamic_partitions(name))
 
 
+def test_the_whole_repository_loads_as_the_web_ui_loads_it(folder: Path) -> None:
+    repository = build_definitions(load_config({}, folder)).get_repository_def()
+    names = {job.name for job in repository.get_all_jobs()}
+    assert {"sync", "discover", "prune_runs", "trail_organization", "trail_payments"} < names
+
+
 def test_discover_registers_every_account_and_region_of_each_trail(folder: Path) -> None:
     with DagsterInstance.ephemeral() as instance:
         assert run(folder, "discover", instance).success

@@ -2,8 +2,9 @@
 
 Key order is not delivery order: a log file may turn up whose key sorts before ones that were
 processed long ago. So no "last key" is kept, but ranges: inside a covered range every key that a
-listing returned has a row in the ledger. Nothing outside a range is ever assumed done. No clock of
-this machine enters: the newest moment known is a key's time, capped by its object's LastModified.
+listing returned has a row in the ledger. Nothing outside a range is ever assumed done. The
+newest moment known is a key's time, capped by its object's LastModified, and, since buckets exist
+whose clock is wrong, by this machine's clock and a day: that only ever makes less of it covered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -74,16 +75,23 @@ def cursor(covered: Sequence[Range]) -> Minute | None:
 
 
 def windows_to_list(
-    wanted: Range, covered: Sequence[Range], lookback: Lookback, *, deep: bool
+    wanted: Range,
+    covered: Sequence[Range],
+    lookback: Lookback,
+    *,
+    deep: bool,
+    now: Minute = FOREVER,
 ) -> list[Range]:
     """The stretches of key time that a run has to list, newest first.
 
     What is wanted and not covered; and behind the cursor, where late log files turn up, the last
-    `hours`, or in a deep listing the last `horizon_days`.
+    `hours`, or in a deep listing the last `horizon_days`. A cursor beyond `now` was moved there by
+    a LastModified from the future: late log files are then looked for behind `now`.
     """
     windows = uncovered(wanted, covered)
     newest = cursor(covered)
     if newest is not None:
+        newest = min(newest, now)
         back = (
             lookback.horizon_days * MINUTES_PER_DAY if deep else lookback.hours * MINUTES_PER_HOUR
         )

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
+_LONGEST_PAUSE_SECONDS: Final = 86_400
 BUSY_SECONDS: Final = 60.0
 """How long a run waits for another one's transaction before it gives up."""
 
@@ -305,14 +306,19 @@ class Ledger:
         }
 
     def due_visits(self, now: int) -> list[Visit]:
-        """Log files whose next try is due, newest day first."""
+        """Log files whose next try is due, newest day first.
+
+        No pause is longer than a day: a try set for later was set by a clock that was wrong.
+        """
         sources = self._sources()
         return [
             Visit(sources[id_], day, name, size, attempts, Known(LogFileState(state), etag))
             for id_, day, name, size, attempts, state, etag in self._rows(
                 "SELECT source_partition, day, name, size, attempts, state, etag FROM log_file"
-                " WHERE next_visit <= ? ORDER BY day DESC, source_partition, name",
+                " WHERE next_visit <= ? OR next_visit > ?"
+                " ORDER BY day DESC, source_partition, name",
                 now,
+                now + 2 * _LONGEST_PAUSE_SECONDS,
             )
         ]
 
@@ -433,9 +439,22 @@ class Ledger:
     def uncommit_batch(self, batch: int) -> None:
         """Take back a batch whose output vanished before it was published.
 
-        Its log files are to be done again; its segments go, and with them every cached view.
+        Its log files are to be done again, and those of later batches that dropped something as a
+        duplicate: what they dropped may have been this batch's. Its segments go, and with them
+        every cached view.
         """
         with self.transaction():
+            self._redo_what_dropped(batch)
+            for source_id, events in self._rows(
+                "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
+                " WHERE batch = ? GROUP BY 1",
+                batch,
+            ):
+                self._db.execute(
+                    "UPDATE source_partition SET events = events - ? WHERE id = ?",
+                    (events, source_id),
+                )
+            self._db.execute("DELETE FROM superseded_log_file WHERE batch = ?", (batch,))
             for source_id, log_files, events in self._rows(
                 "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
                 " WHERE batch = ? AND state != ? GROUP BY 1",
@@ -501,6 +520,36 @@ class Ledger:
         return int(self._meta("segments_removed"))
 
     # -- the inside -----------------------------------------------------------------------------
+
+    def _redo_what_dropped(self, batch: int) -> None:
+        """Have log files of later batches done again if they held duplicates or quarantined text.
+
+        The lines that are theirs stay, and so does where these came from: the redo drops them as
+        duplicates, and brings back what was dropped for the batch that goes.
+        """
+        values = (batch, LogFileState.LOST)
+        self._db.execute(
+            "INSERT OR REPLACE INTO superseded_log_file"
+            " SELECT source_partition, day, name, etag, size, sha256, records, duplicates,"
+            " quarantined, state, reason, batch, position FROM log_file"
+            " WHERE batch > ? AND duplicates + quarantined > 0 AND state != ?"
+            " AND records - duplicates + quarantined > 0",
+            values,
+        )
+        for source_id, log_files in self._rows(
+            "SELECT source_partition, sum(state = 1) FROM log_file"
+            " WHERE batch > ? AND duplicates + quarantined > 0 AND state != ? GROUP BY 1",
+            *values,
+        ):
+            self._db.execute(
+                "UPDATE source_partition SET log_files = log_files - ? WHERE id = ?",
+                (log_files, source_id),
+            )
+        self._db.execute(
+            "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
+            " WHERE batch > ? AND duplicates + quarantined > 0 AND state != ?",
+            (LogFileState.LOST, "it may have dropped what a vanished batch held", *values),
+        )
 
     def _check_log_files(self, outcomes: Sequence[Outcome]) -> None:
         taken = []

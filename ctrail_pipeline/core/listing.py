@@ -166,6 +166,8 @@ class Listing:
     sources: Sequence[Source]
     lookback: Lookback
     revisits: Sequence[LogFileRef] = ()
+    now: Minute = FOREVER
+    """By this machine's clock; nothing later by more than a day moves what is covered."""
     hold: int = PAGE_SIZE
     """New log files of one folder that are held at most until their day's turn comes."""
     counts: ListingCounts = field(default_factory=ListingCounts)
@@ -177,14 +179,15 @@ class Listing:
         """Work out what has to be listed."""
         share = HELD_LOG_FILES // max(1, len(self.sources))
         self.hold = max(_FEWEST_HELD, min(self.hold, share))
+        self._latest = Minute(self.now + MINUTES_PER_DAY)
         self._undated: set[tuple[int, str]] = set()
         self._revisited = {(ref.source.id, ref.day, ref.name) for ref in self.revisits}
         by_day = sorted(self.revisits, key=lambda ref: -ref.day)
         for day, refs in groupby(by_day, key=lambda ref: ref.day):
             self._hold(list(refs), day)
         for source in self.sources:
-            source.newest = cursor(source.covered) or Minute(0)
-            for first_day, end_day in _day_windows(source, self.lookback):
+            source.newest = min(cursor(source.covered) or Minute(0), self._latest)
+            for first_day, end_day in _day_windows(source, self.lookback, self.now):
                 covers = Range(
                     Minute(first_day * MINUTES_PER_DAY), Minute(end_day * MINUTES_PER_DAY)
                 )
@@ -346,7 +349,7 @@ class Listing:
                 continue
             place = place_of(source.place, listed.key)
             if place.minute is not None:
-                newest = Minute(min(place.minute, listed.modified) + 1)
+                newest = Minute(min(place.minute, listed.modified, self._latest) + 1)
                 source.newest = max(source.newest, newest)
             if is_wanted(place, source.wanted):
                 days.setdefault(place.day, []).append((place, listed))
@@ -433,10 +436,12 @@ def _list(node: _Node) -> "Page | Folder | StoreError":
         return error
 
 
-def _day_windows(source: Source, lookback: Lookback) -> list[tuple[int, int]]:
+def _day_windows(source: Source, lookback: Lookback, now: Minute) -> list[tuple[int, int]]:
     """The days to list, as few stretches as possible: no day folder is listed twice."""
     days: list[tuple[int, int]] = []
-    for window in windows_to_list(source.wanted, source.covered, lookback, deep=source.deep)[::-1]:
+    for window in windows_to_list(
+        source.wanted, source.covered, lookback, deep=source.deep, now=now
+    )[::-1]:
         first, end = whole_days(window)
         if days and first <= days[-1][1]:
             days[-1] = (days[-1][0], max(days[-1][1], end))

@@ -11,7 +11,15 @@ from functools import partial
 from typing import Final
 
 from .ledger import BatchRow, BatchState, Ledger
-from .output import STAGING, Kind, OutputFolders, Published, Staging, remove_unlocked
+from .output import (
+    STAGING,
+    Kind,
+    OutputFolders,
+    Published,
+    Staging,
+    fsync_folder,
+    remove_unlocked,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +88,16 @@ def _take_back(
     ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[Published]
 ) -> None:
     """Remove the batch's files before its segments go, so that no event can be there twice."""
+    touched = set()
     for file in ledger.published_files(batch.id):  # anew: publishing may have renamed some
-        if file not in vanished:
-            folders.path_of(file).unlink(missing_ok=True)
+        path = folders.path_of(file)
+        if file not in vanished and path.exists():
+            path.unlink()
+            touched.add(path.parent)
+    for (
+        folder
+    ) in touched:  # durable before the ledger forgets them, or a power cut brings them back
+        fsync_folder(folder)
     ledger.uncommit_batch(batch.id)
 
 

@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
@@ -19,7 +20,7 @@ from .batch import BatchContent, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
 from .fetch import Feed
-from .layout import place_of
+from .layout import minute_of, place_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
 from .marker import open_ledger
@@ -211,6 +212,7 @@ class _Run:
             sources,
             Lookback(self._settings.lookback_hours, self._settings.horizon_days),
             self._revisits(sources),
+            minute_of(datetime.now(UTC)),
             self._settings.list_batch_size,
         )
         feed = Feed(self._listed(listing), self._settings)
@@ -222,7 +224,9 @@ class _Run:
             if source.failure:
                 self._note(not_listed(source))
         complete = not self._stop.is_set()
-        deep = [source.id for source in sources if source.deep and not source.failure]
+        # A run that was asked for a part of the time has not looked back over the whole horizon.
+        has_window = self._selection.start is not None or self._selection.end is not None
+        deep = [s.id for s in sources if s.deep and not s.failure and not has_window]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
@@ -353,6 +357,10 @@ class _Run:
         return finished + listing.take_finished()
 
     def _note(self, problem: Problem) -> None:
+        # A key may hold line feeds and worse: whoever writes to the bucket must not write our log.
+        problem = replace(
+            problem, where=_printable(problem.where), reason=_printable(problem.reason)
+        )
         self._summary.note(problem)
         level = (
             logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
@@ -364,6 +372,10 @@ class _Run:
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
         return progress
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _add_bounded(total: Counter[str], more: Counter[str]) -> None:
