@@ -25,7 +25,8 @@ from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
-from ctrail_pipeline_tests.oracle import Expectation, check_output
+from ctrail_pipeline.sample import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
+from ctrail_pipeline_tests.oracle import Expectation, check_output, read_buckets
 
 PROJECT = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 120.0
@@ -130,6 +131,39 @@ def settings_in(folder: Path, trails: Sequence[Trail], **changes: Any) -> Settin
 def local_trail(bucket: Path, prefix: str = "", name: str = "") -> Trail:
     """A trail whose bucket is a local folder."""
     return Trail(name or f"{bucket.name}-{prefix.replace('/', '-')}", bucket.as_uri(), prefix)
+
+
+def sample_settings(sample: Path, folder: Path) -> Settings:
+    """Settings over the two trails of a sample, with everything below one folder."""
+    trails = [
+        local_trail(sample / ORGANIZATION_BUCKET, name="org"),
+        local_trail(sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
+    ]
+    return settings_in(folder, trails)
+
+
+def sample_expectation(sample: Path) -> Expectation:
+    """What the output of a sample must be."""
+    return read_buckets(
+        [(sample / ORGANIZATION_BUCKET, ""), (sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
+    )
+
+
+def served_sample_settings(
+    endpoint_url: str | None, folder: Path, region: str | None = "us-east-1", **changes: Any
+) -> Settings:
+    """Settings over the two trails of a sample in S3, impatient enough for tests."""
+    trails = (
+        Trail("organization", ORGANIZATION_BUCKET, "", region, endpoint_url),
+        Trail("payments", PAYMENTS_BUCKET, PAYMENTS_PREFIX, region, endpoint_url),
+    )
+    return Settings(
+        trails,
+        folder / "events",
+        folder / "quarantine",
+        folder / "state.db",
+        **{"download_workers": 8, "connect_timeout": 2, "client_timeout": 5, **changes},
+    )
 
 
 def put_object(bucket: Path, key: str, body: bytes, modified: datetime) -> None:

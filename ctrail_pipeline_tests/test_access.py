@@ -5,7 +5,6 @@ Against the fault server, a server that refuses every request in one way, and mo
 
 import logging
 import os
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,7 +15,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ctrail_pipeline.core.access import identity_of_credentials
 from ctrail_pipeline.core.ledger import LogFileState
@@ -27,9 +25,10 @@ from ctrail_pipeline.reports import failure_message, summary_line
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
-    PAYMENTS_PREFIX,
     write_sample,
 )
+from ctrail_pipeline_tests.moto_server import moto_server
+from ctrail_pipeline_tests.sync_process import served_sample_settings
 
 from .fault_server import Faults, FaultServer
 from .oracle import check_output
@@ -117,29 +116,11 @@ def make_world(tmp_path: Path, sample: Sample) -> Iterator[Callable[..., World]]
 
     def make(faults: Faults | None = None, *, root: Path | None = None) -> World:
         servers.append(FaultServer(root or sample.root, faults).__enter__())
-        return World(servers[-1], settings_at(servers[-1].endpoint_url, tmp_path))
+        return World(servers[-1], served_sample_settings(servers[-1].endpoint_url, tmp_path))
 
     yield make
     for server in servers:
         server.__exit__(None, None, None)
-
-
-def settings_at(
-    endpoint_url: str | None, folder: Path, region: str | None = "us-east-1"
-) -> Settings:
-    trails = (
-        Trail("organization", ORGANIZATION_BUCKET, "", region, endpoint_url),
-        Trail("payments", PAYMENTS_BUCKET, PAYMENTS_PREFIX, region, endpoint_url),
-    )
-    return Settings(
-        trails,
-        folder / "events",
-        folder / "quarantine",
-        folder / "state.db",
-        download_workers=8,
-        connect_timeout=2,
-        client_timeout=5,
-    )
 
 
 # --- may I list, get, decrypt ---------------------------------------------------------------------
@@ -364,7 +345,7 @@ def test_a_wrong_setup_is_said_after_one_request_a_trail(
     tmp_path: Path, status: int, code: str, reason: str
 ) -> None:
     with refusing_server(status, code) as (url, requests):
-        said = reasons(settings_at(url, tmp_path))
+        said = reasons(served_sample_settings(url, tmp_path))
     assert len(requests) == 2, "what no further try mends is not tried again"
     for bucket, one in zip((ORGANIZATION_BUCKET, PAYMENTS_BUCKET), said, strict=True):
         assert one.startswith(f"s3://{bucket}/")
@@ -377,13 +358,8 @@ def test_a_wrong_setup_is_said_after_one_request_a_trail(
 
 @pytest.fixture(scope="module")
 def sts() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 def test_the_log_says_who_reads(
@@ -433,7 +409,7 @@ def test_an_endpoint_set_in_the_environment_is_every_trails(
 ) -> None:
     world = make_world()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.server.endpoint_url)
-    summary = sync(settings_at(None, tmp_path, region=None))
+    summary = sync(served_sample_settings(None, tmp_path, region=None))
     assert summary.problems == []
     world.assert_whole()
     assert world.server.counts.requests["head_bucket"] == 2
@@ -445,7 +421,7 @@ def test_a_bucket_that_is_not_there_is_said_though_its_region_is_unknown(
     (tmp_path / "nothing").mkdir()
     world = make_world(root=tmp_path / "nothing")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.server.endpoint_url)
-    assert reasons(settings_at(None, tmp_path, region=None)) == [
+    assert reasons(served_sample_settings(None, tmp_path, region=None)) == [
         f"s3://{bucket}: there is no such bucket: check the trail's `bucket`"
         for bucket in (ORGANIZATION_BUCKET, PAYMENTS_BUCKET)
     ]
@@ -476,7 +452,7 @@ def test_no_credential_is_ever_logged_or_reported(
         for status, code in ((403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch")):
             with refusing_server(status, code) as (url, _):
                 monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-                said += reasons(settings_at(url, tmp_path / code))
+                said += reasons(served_sample_settings(url, tmp_path / code))
     text = "\n".join([*said, caplog.text, *map(str, (record.args for record in caplog.records))])
     assert "is missing" in text
     for secret in (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, "Credential=", "Signature="):

@@ -24,19 +24,16 @@ from ctrail_pipeline.core.output import OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
-    ORGANIZATION_BUCKET,
-    PAYMENTS_BUCKET,
-    PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
+from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     Ended,
     assert_exact,
     let_a_minute_pass,
-    local_trail,
     run_sync,
-    settings_in,
+    sample_expectation,
+    sample_settings,
     start_sync,
 )
 
@@ -55,22 +52,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expectation(sample: Path) -> Expectation:
-    return read_buckets(
-        [(sample / ORGANIZATION_BUCKET, ""), (sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
-    )
-
-
-def in_folder(sample: Path, folder: Path) -> Settings:
-    trails = [
-        local_trail(sample / ORGANIZATION_BUCKET, name="org"),
-        local_trail(sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
-    ]
-    return settings_in(folder, trails)
+    return sample_expectation(sample)
 
 
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    return in_folder(sample, tmp_path)
+    return sample_settings(sample, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +65,7 @@ def undisturbed(
     sample: Path, expectation: Expectation, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[set[bytes], Counter[str]]:
     """The lines of a sync that nothing happened to, and how often each step occurred in it."""
-    settings = in_folder(sample, tmp_path_factory.mktemp("undisturbed"))
+    settings = sample_settings(sample, tmp_path_factory.mktemp("undisturbed"))
     steps: list[str] = []
     assert sync(settings, observe=steps.append).ok
     assert_exact(settings, expectation)
@@ -285,7 +272,7 @@ def test_killed_at_random_instants(
     found: Counter[str] = Counter()
     while kills < KILLS:
         rounds += 1
-        settings = in_folder(sample, tmp_path / str(rounds))
+        settings = sample_settings(sample, tmp_path / str(rounds))
         returncode = -signal.SIGKILL
         while kills < KILLS and returncode == -signal.SIGKILL:
             before = len(list(settings.events_dir.glob("**/*.jsonl")))

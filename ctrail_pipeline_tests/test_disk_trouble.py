@@ -17,13 +17,14 @@ from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
-    ORGANIZATION_BUCKET,
-    PAYMENTS_BUCKET,
-    PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
-from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in
+from ctrail_pipeline_tests.oracle import Expectation, snapshot
+from ctrail_pipeline_tests.sync_process import (
+    assert_exact,
+    sample_expectation,
+    sample_settings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +36,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expectation(sample: Path) -> Expectation:
-    return read_buckets(
-        [(sample / ORGANIZATION_BUCKET, ""), (sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
-    )
-
-
-def in_folder(sample: Path, folder: Path) -> Settings:
-    trails = [
-        local_trail(sample / ORGANIZATION_BUCKET, name="org"),
-        local_trail(sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
-    ]
-    return settings_in(folder, trails)
+    return sample_expectation(sample)
 
 
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    return in_folder(sample, tmp_path / "work")
+    return sample_settings(sample, tmp_path / "work")
 
 
 PART = Selection(partitions=["2*/*"])
@@ -360,7 +351,7 @@ def test_a_copy_of_the_ledger_from_within_the_run_that_wrote_last(
 def test_the_ledger_of_another_output_folder(
     sample: Path, begun: Settings, expectation: Expectation, tmp_path: Path
 ) -> None:
-    other = in_folder(sample, tmp_path / "other")
+    other = sample_settings(sample, tmp_path / "other")
     assert sync(other).ok
     crossed = replace(begun, state_db=other.state_db)
     refusal(crossed, LedgerError, "another ledger", "`state_db`", "`events_dir`")

@@ -27,6 +27,7 @@ from ctrail_pipeline.sample import (
     PAYMENTS_PREFIX,
     write_sample,
 )
+from ctrail_pipeline_tests.sync_process import served_sample_settings
 
 from .fault_server import FaultServer
 
@@ -49,23 +50,6 @@ def server(sample: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServe
         for name, value in server.env().items():
             monkeypatch.setenv(name, value)
         yield server
-
-
-def settings_at(server: FaultServer, folder: Path) -> Settings:
-    where = "us-east-1", server.endpoint_url
-    trails = (
-        Trail("organization", ORGANIZATION_BUCKET, "", *where),
-        Trail("payments", PAYMENTS_BUCKET, PAYMENTS_PREFIX, *where),
-    )
-    return Settings(
-        trails,
-        folder / "events",
-        folder / "quarantine",
-        folder / "state.db",
-        download_workers=8,
-        connect_timeout=2,
-        client_timeout=5,
-    )
 
 
 def dry_run(
@@ -93,7 +77,7 @@ def size(paths: Sequence[Path]) -> int:
 def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_written(
     server: FaultServer, sample: Path, tmp_path: Path
 ) -> None:
-    estimates, problems = dry_run(settings_at(server, tmp_path))
+    estimates, problems = dry_run(served_sample_settings(server.endpoint_url, tmp_path))
     assert problems == []
     organization, payments = (
         log_files(sample / bucket) for bucket in (ORGANIZATION_BUCKET, PAYMENTS_BUCKET)
@@ -118,7 +102,7 @@ def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_wr
 def test_with_a_ledger_only_what_is_new_counts(
     server: FaultServer, sample: Path, tmp_path: Path
 ) -> None:
-    settings = settings_at(server, tmp_path)
+    settings = served_sample_settings(server.endpoint_url, tmp_path)
     newest = log_files(sample / ORGANIZATION_BUCKET)[::3]
     bucket = sample / ORGANIZATION_BUCKET
     server.faults.hidden = {path.relative_to(bucket).as_posix() for path in newest}
@@ -160,7 +144,7 @@ def test_the_selection_bounds_what_is_counted(
         for path in log_files(sample / ORGANIZATION_BUCKET)
         if "/eu-" in str(path) and "/2026/01/14/" in str(path)
     ]
-    estimates, problems = dry_run(settings_at(server, tmp_path), selection)
+    estimates, problems = dry_run(served_sample_settings(server.endpoint_url, tmp_path), selection)
     assert problems == []
     assert numbers(estimates) == [("organization", len(wanted), size(wanted))]
 
@@ -169,7 +153,7 @@ def test_a_trail_that_cannot_be_listed_is_noted_and_the_other_is_estimated(
     server: FaultServer, sample: Path, tmp_path: Path
 ) -> None:
     server.faults.denied = {"AWSLogs/"}
-    estimates, problems = dry_run(settings_at(server, tmp_path))
+    estimates, problems = dry_run(served_sample_settings(server.endpoint_url, tmp_path))
     payments = log_files(sample / PAYMENTS_BUCKET)
     assert numbers(estimates) == [("payments", len(payments), size(payments))]
     assert problems == [
@@ -188,7 +172,7 @@ def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated
 ) -> None:
     denied = f"{PAYMENTS_PREFIX}/AWSLogs/444455556666/CloudTrail/eu-west-1/"
     server.faults.denied = {denied}
-    estimates, problems = dry_run(settings_at(server, tmp_path))
+    estimates, problems = dry_run(served_sample_settings(server.endpoint_url, tmp_path))
     rest = [path for path in log_files(sample / PAYMENTS_BUCKET) if "/eu-west-1/" not in str(path)]
     assert numbers(estimates)[1] == ("payments", len(rest), size(rest))
     assert [(problem.where, problem.state) for problem in problems] == [
@@ -247,7 +231,9 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     trail = Trail("trail", (tmp_path / "logs").as_uri())
     if by_s3:
         trail = Trail("trail", "logs", "", "us-east-1", server.endpoint_url)
-    settings = replace(settings_at(server, tmp_path), trails=(trail,), list_batch_size=20)
+    settings = replace(
+        served_sample_settings(server.endpoint_url, tmp_path), trails=(trail,), list_batch_size=20
+    )
     [found], problems = dry_run(settings)
     assert problems == []
     assert found.is_sampled

@@ -29,7 +29,6 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
-from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.store import Bucket, open_bucket
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
@@ -38,6 +37,7 @@ from ctrail_pipeline.sample import (
     PAYMENTS_PREFIX,
     write_sample,
 )
+from ctrail_pipeline_tests.sync_process import served_sample_settings
 
 from .fault_server import FaultServer
 from .oracle import check_output
@@ -252,24 +252,8 @@ def proxy() -> Iterator[Proxy]:
         yield proxy
 
 
-def settings_at(url: str | None, folder: Path, region: str | None = "us-east-1") -> Settings:
-    trails = (
-        Trail("organization", ORGANIZATION_BUCKET, "", region, url),
-        Trail("payments", PAYMENTS_BUCKET, PAYMENTS_PREFIX, region, url),
-    )
-    return Settings(
-        trails,
-        folder / "events",
-        folder / "quarantine",
-        folder / "state.db",
-        download_workers=4,
-        connect_timeout=5,
-        client_timeout=10,
-    )
-
-
 def bucket_at(url: str | None, region: str | None = "us-east-1") -> Bucket:
-    settings = settings_at(url, Path("nowhere"), region)
+    settings = served_sample_settings(url, Path("nowhere"), region)
     return open_bucket(settings.trails[0], settings)
 
 
@@ -289,7 +273,7 @@ def ask_by_boto3(bucket: Bucket) -> None:
 def test_without_the_authority_the_sync_says_to_set_it_and_does_not_try_again(
     tls: TlsFront, server: FaultServer, tmp_path: Path
 ) -> None:
-    summary = sync(settings_at(tls.url, tmp_path))
+    summary = sync(served_sample_settings(tls.url, tmp_path))
     assert [(problem.where, problem.state, problem.reason) for problem in summary.problems] == [
         (
             bucket,
@@ -320,7 +304,7 @@ def test_with_the_authority_everything_is_brought_in(
     tls: TlsFront, root: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
-    settings = settings_at(tls.url, tmp_path)
+    settings = served_sample_settings(tls.url, tmp_path)
     assert sync(settings).problems == []
     buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
     check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
@@ -354,7 +338,7 @@ def test_an_authority_file_that_is_none_is_a_mistake_of_the_configuration(
         path.write_text(content)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
     with pytest.raises(ConfigurationError, match=f"^AWS_CA_BUNDLE={path} {reason}$"):
-        sync(settings_at("https://127.0.0.1:1", tmp_path))
+        sync(served_sample_settings("https://127.0.0.1:1", tmp_path))
 
 
 # --- proxies --------------------------------------------------------------------------------------
@@ -412,7 +396,7 @@ def test_a_whole_sync_goes_through_the_proxy(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)  # so that HeadBucket is asked, too
-    settings = settings_at(None, tmp_path, region=None)
+    settings = served_sample_settings(None, tmp_path, region=None)
     assert sync(settings).problems == []
     buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
     check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()

@@ -13,7 +13,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.real_logs import REAL_LOGS, needs_real_logs
-from ctrail_pipeline_tests.s3_server import S3Server, find_rclone
+from ctrail_pipeline_tests.s3_server import S3Server
 from ctrail_pipeline_tests.sync_process import assert_exact, settings_in
 
 PREFIXES = {"trailscraper": "some-prefix"}
@@ -53,8 +53,6 @@ def test_every_event_of_real_log_files(
     prefix = PREFIXES.get(bucket, "")
     local = settings_in(tmp_path / "local", [Trail("real", (REAL_LOGS / bucket).as_uri(), prefix)])
     numbers = synced(local, bucket)
-    if find_rclone() is None:
-        pytest.skip("no rclone: only read as a local folder")
     with S3Server(REAL_LOGS) as server:
         for name in list(os.environ):
             if name.startswith("AWS_"):

@@ -11,7 +11,6 @@ import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from ctrail_pipeline.core import store
 from ctrail_pipeline.core.exceptions import (
@@ -31,6 +30,7 @@ from ctrail_pipeline.core.store import (
     pack_etag,
     unpack_etag,
 )
+from ctrail_pipeline_tests.moto_server import moto_server
 
 
 def settings_of(*trails: Trail) -> Settings:
@@ -250,13 +250,8 @@ UNUSUAL = [
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -429,3 +424,23 @@ def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monkey
         bucket = open_bucket(trail, settings_of(trail))
         with pytest.raises(StoreUnavailable, match="s3://logs/x cannot be read"):
             bucket.get("x", None)
+
+
+def test_a_mistake_of_ours_is_no_failing_bucket(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be tried seven times, and then recorded as a log file that failed."""
+    calls = []
+
+    def broken(*_arguments: object, **_options: object) -> None:
+        calls.append(1)
+        raise TypeError("a mistake")
+
+    bucket = s3(endpoint)
+    monkeypatch.setattr("obstore.get", broken)
+    monkeypatch.setattr("obstore.get_range", broken)
+    with pytest.raises(TypeError, match="a mistake"):
+        bucket.get("any.json.gz", None)
+    with pytest.raises(TypeError, match="a mistake"):
+        bucket.probe("any.json.gz")
+    assert len(calls) == 2

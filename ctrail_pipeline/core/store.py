@@ -366,7 +366,7 @@ class S3Bucket:
                 obstore.get_range(self._store, key, start=0, end=1)
             except (InvalidPathError, ValueError):
                 self._boto3().get_object(Bucket=self._trail.bucket, Key=key, Range="bytes=0-0")
-        except Exception as error:
+        except client_errors() as error:
             raise _translate(error, f"{self.location}/{key}", self._get_permission) from error
 
     @property
@@ -389,7 +389,7 @@ class S3Bucket:
                 time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * uniform(0.5, 1))  # noqa: S311
             try:
                 return request()
-            except Exception as error:
+            except client_errors() as error:
                 failure = _translate(error, where, permission)
                 is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
                 if is_last or not isinstance(failure, StoreUnavailable):
@@ -533,6 +533,18 @@ def _listed_by_boto3(item: Any) -> Listed:
         minute_of(item["LastModified"]),
         item.get("StorageClass", "") in _ARCHIVED_CLASSES,
     )
+
+
+def client_errors() -> tuple[type[Exception], ...]:
+    """What obstore, boto3 and the network below them raise; they share no base.
+
+    Nothing else is caught: a mistake of ours is no failing bucket, to be tried again and recorded.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from obstore.exceptions import BaseError
+
+    return (StoreError, OSError, BaseError, BotoCoreError, ClientError, ResponseParserError)
 
 
 def _translate(error: Exception, where: str, permission: str) -> StoreError:
