@@ -256,8 +256,8 @@ PRIVATE = "private-text-of-a-damaged-log-file"
 def test_nothing_of_any_event_is_printed_even_when_asked_for_more(folder: Path) -> None:
     names = log_files(folder)[:4]
     secret = json.dumps({"eventTime": "2026-01-14T10:00:00Z", "userAgent": PRIVATE})
-    names[0].write_bytes(gzip.compress(f'{{"Records":[{secret},{{"{PRIVATE}":'.encode()))
-    names[1].write_bytes(gzip.compress(f'{{"Records":["{PRIVATE}",{secret}]}}'.encode()))
+    names[0].write_bytes(gzip.compress(f'{{"Records":[{secret},{{"{PRIVATE}":'.encode(), mtime=0))
+    names[1].write_bytes(gzip.compress(f'{{"Records":["{PRIVATE}",{secret}]}}'.encode(), mtime=0))
     names[2].write_bytes(names[2].read_bytes()[:-40])
     names[3].write_bytes(PRIVATE.encode())
     done = ctrail(folder, "sync", "-v")

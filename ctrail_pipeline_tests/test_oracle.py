@@ -22,7 +22,7 @@ def put(bucket: Path, name: str, body: bytes, key: str = KEY) -> None:
 
 
 def log_file(*records: bytes) -> bytes:
-    return gzip.compress(b'{"Records":[' + b",".join(records) + b"]}")
+    return gzip.compress(b'{"Records":[' + b",".join(records) + b"]}", mtime=0)
 
 
 def places(bucket: Path, prefix: str = "") -> dict[bytes, set[str]]:
@@ -209,7 +209,11 @@ def test_organizations_and_prefixes(tmp_path: Path) -> None:
 
 def test_all_gzip_members_are_read(tmp_path: Path) -> None:
     whole = b'{"Records":[' + A + b"]}"
-    put(tmp_path, "1.json.gz", gzip.compress(whole[:20]) + gzip.compress(whole[20:]))
+    put(
+        tmp_path,
+        "1.json.gz",
+        gzip.compress(whole[:20], mtime=0) + gzip.compress(whole[20:], mtime=0),
+    )
     assert set(places(tmp_path)) == {A}
 
 
@@ -244,8 +248,8 @@ def damage_tail(body: bytes) -> bytes:
         damage_tail(log_file(b"{}")),
         b"",
         b"not JSON",
-        gzip.compress(b'{"Records":[]}{}'),
-        gzip.compress(b'{"Records":[],"Records":[]}'),
+        gzip.compress(b'{"Records":[]}{}', mtime=0),
+        gzip.compress(b'{"Records":[],"Records":[]}', mtime=0),
     ],
 )
 def test_damaged_log_files_are_listed_and_give_nothing(disk: Disk, body: bytes) -> None:
@@ -257,7 +261,7 @@ def test_damaged_log_files_are_listed_and_give_nothing(disk: Disk, body: bytes) 
 
 def test_complete_records_before_damaged_json_may_be_in_the_output(disk: Disk) -> None:
     extra = A.replace(b"1.688E9", b"2")
-    put(disk.bucket, "3.json.gz", gzip.compress(b'{"Records":[' + extra + b"," + A[:20]))
+    put(disk.bucket, "3.json.gz", gzip.compress(b'{"Records":[' + extra + b"," + A[:20], mtime=0))
     disk.report().assert_clean()
     disk.write(f"{PLACE}/events_00002.jsonl", extra + b"\n")
     disk.report().assert_clean()
