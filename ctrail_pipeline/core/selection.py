@@ -8,15 +8,16 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from .access import check_access
+from .access import check_access, check_keys
 from .coverage import EVERYTHING, Range
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
-from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
+from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, key_of, minute_of
 from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail
@@ -25,6 +26,7 @@ from .store import Bucket, open_bucket
 log = logging.getLogger(__name__)
 
 DEEP_EVERY_SECONDS: Final = 86_400
+_LOG_FILES_TRIED: Final = 6
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
 
 
@@ -37,6 +39,8 @@ class Selection:
     """`account/region` keys; `*` and `?` stand for any text and any character."""
     start: datetime | None = None
     end: datetime | None = None
+    listed: bool = False
+    """Nothing is listed: only what a look has found, or what is to be tried again, is done."""
 
     def narrow(self, settings: Settings) -> Settings:
         """The settings with the trails and the window of this selection.
@@ -127,6 +131,47 @@ def find_places(
     for pattern in selection.partitions or ():
         if not any(fnmatch.fnmatchcase(place.source.partition_key, pattern) for place in found):
             note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
+    return found
+
+
+def known_places(ledger: Ledger, trail: Trail, bucket: Bucket) -> list[Place]:
+    """The source partitions of a trail that were ever found; nothing is asked of S3."""
+    return [
+        Place(trail, bucket, source)
+        for source in ledger.source_ids()
+        if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+    ]
+
+
+def waiting_places(
+    settings: Settings, selection: Selection, note: Callable[[Problem], None]
+) -> list[Place]:
+    """The selected source partitions of which log files are due, of trails that can be read."""
+    with closing(Ledger(settings.state_db)) as ledger:
+        return _waiting_places(settings, selection, ledger, note)
+
+
+def _waiting_places(
+    settings: Settings, selection: Selection, ledger: Ledger, note: Callable[[Problem], None]
+) -> list[Place]:
+    ids, waiting = ledger.source_ids(), ledger.waiting(int(time.time()))
+    found: list[Place] = []
+    for trail in settings.trails:
+        try:
+            bucket = open_bucket(trail, settings)
+            due = [
+                place
+                for place in known_places(ledger, trail, bucket)
+                if ids[place.source] in waiting and selection.holds(place.source)
+            ]
+            by_id = {ids[place.source]: place.source for place in due}
+            some = ledger.some_found(list(by_id), _LOG_FILES_TRIED)
+            check_keys(bucket, (key_of(by_id[id_], day, name) for id_, day, name in some))
+        except StoreError as error:
+            may_pass = isinstance(error, StoreUnavailable)
+            note(Problem(trail.name, trail.bucket, "not readable", str(error), may_pass))
+            continue
+        found += due
     return found
 
 
