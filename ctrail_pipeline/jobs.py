@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     Config,
     DagsterRunStatus,
@@ -28,6 +29,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from .checks import evaluations
 from .config import Config as Configuration
 from .config import parse_time
 from .core.estimate import describe, estimate
@@ -35,10 +37,11 @@ from .core.ledger import Ledger
 from .core.selection import Problem, Selection, find_places
 from .core.sync import Summary
 from .metadata import of_estimates
+from .partitions import asset_keys, register_partitions
 from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
-from .trails import asset_keys, materializations, register_partitions
+from .trails import materializations
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 """Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""
@@ -71,6 +74,12 @@ class SyncConfig(Config):
         " read, nothing is written.",
     )
 
+    listed: bool = Field(
+        default=False,
+        description="List nothing: only fetch what the sensor has found, and what is due for"
+        " another try.",
+    )
+
     def selection(self) -> Selection:
         """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
         return Selection(
@@ -78,6 +87,7 @@ class SyncConfig(Config):
             partitions=self.partitions,
             start=_time("start", self.start),
             end=_time("end", self.end),
+            listed=self.listed,
         )
 
 
@@ -91,7 +101,7 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
     )
     def sync_op(
         context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
-    ) -> Iterator[AssetMaterialization | Output[None]]:
+    ) -> Iterator[AssetMaterialization | AssetCheckEvaluation | Output[None]]:
         if config.dry_run:
             yield _dry_run(context, configuration, cursor, config)
             return
@@ -105,6 +115,9 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         is_due = _due(summary, configuration.dagster.materialization_interval)
         yield from materializations(summary, keys, configuration, is_due=is_due)
         _note_reported(cursor, summary, is_due)
+        yield from evaluations(
+            configuration, cursor, context.instance, summary, is_listed=config.listed
+        )
         yield Output(None, metadata=finish(context, summary))
 
     @job(

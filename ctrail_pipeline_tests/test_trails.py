@@ -7,8 +7,9 @@ from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 
 from ctrail_pipeline.config import load_config
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.partitions import is_partition_key
 from ctrail_pipeline.sample import write_sample
-from ctrail_pipeline.trails import PARTITION_TAG, is_partition_key
+from ctrail_pipeline.trails import PARTITION_TAG
 
 from .oracle import check_output, snapshot
 

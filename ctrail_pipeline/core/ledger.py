@@ -111,6 +111,19 @@ class Waiting(NamedTuple):
     """When the first of those that a look found was found (seconds since 1970)."""
 
 
+class Health(NamedTuple):
+    """What is wrong with the log files of a trail."""
+
+    open: dict[LogFileState, int]
+    """Log files that are neither committed nor just found, by state."""
+    quarantined: int
+    """Records and rests of log files that are in quarantine."""
+    conflicts: int
+    """Events that share their eventID with another event, but not their bytes."""
+    new_quarantined: int
+    new_conflicts: int
+
+
 @dataclass(frozen=True, slots=True)
 class FoundLogFile:
     """A log file that a look at the bucket saw and the ledger did not have, or not so."""
@@ -427,6 +440,28 @@ class Ledger:
             json.dumps(list(source_ids)),
             limit,
         )
+
+    def health(self, source_ids: Iterable[int], since: int) -> Health:
+        """What is wrong with the log files of some source partitions; `since` says what is new."""
+        ids = json.dumps(list(source_ids))
+        open_rows = self._rows(
+            "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
+            " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
+            LogFileState.COMMITTED,
+            LogFileState.FOUND,
+            ids,
+        )
+        remarkable = self._row(
+            "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
+            " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
+            " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
+            " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
+            " WHERE quarantined + conflicts > 0"
+            " AND source_partition IN (SELECT value FROM json_each(?))",
+            since,
+            ids,
+        )
+        return Health({LogFileState(state): count for state, count in open_rows}, *remarkable)
 
     def count_by_state(self) -> dict[LogFileState, int]:
         """How many log files stand open: neither committed nor just found."""

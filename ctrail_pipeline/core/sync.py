@@ -121,6 +121,8 @@ class Summary:
     """What a run did, and what stands open after it."""
 
     progress: Progress
+    trails: tuple[str, ...] = ()
+    """The trails that it was about."""
     partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
     """By trail and `account/region`; those that had new log files."""
     problems: list[Problem] = field(default_factory=list)
@@ -208,7 +210,7 @@ class _Run:
         self._ledger = ledger
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
-        self._summary = Summary(Progress())
+        self._summary = Summary(Progress(), tuple(trail.name for trail in settings.trails))
         self._finished: list[Stretch] = []
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:

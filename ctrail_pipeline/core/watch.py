@@ -105,6 +105,12 @@ class Look:
     problems: list[Problem] = field(default_factory=list)
     """Trails and partitions that could not be listed."""
 
+    @property
+    def oldest_found(self) -> int | None:
+        """When the first of the log files that were found and wait was found (since 1970)."""
+        times = [one.oldest_found for one in self.waiting.values() if one.oldest_found is not None]
+        return min(times, default=None)
+
 
 def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
     """Look for new log files for about so many seconds, and note them in the ledger.
