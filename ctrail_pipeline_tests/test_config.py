@@ -471,8 +471,9 @@ def test_what_the_sensor_cannot_do_is_refused_by_key(tmp_path: Path, key: str, v
     assert f": {key}: " in refusal(tmp_path, ONE_TRAIL | {key: value})
 
 
-@pytest.mark.parametrize("value", ["hooks.example.com/secret", "ftp://x/secret", 7, ["secret"]])
+@pytest.mark.parametrize("value", ["hooks.example.com/T0B0", "ftp://x/T0B0", 70, ["T0B0"]])
 def test_a_wrong_webhook_is_named_and_not_shown(tmp_path: Path, value: Any) -> None:
     message = refusal(tmp_path, ONE_TRAIL | {"failure_webhook": value})
     assert ": failure_webhook: it must be a URL" in message
-    assert "secret" not in message
+    assert "T0B0" not in message
+    assert "70" not in message.removeprefix(str(tmp_path))
