@@ -349,7 +349,7 @@ _DAGSTER_KEYS: dict[str, _Check] = {
     "no_events_hours": _integer(1, 24 * 365),
     "owners": _owners,
     "sensor": _one_of("running", "stopped"),
-    "sensor_interval": _integer(30, 24 * 3600),
+    "sensor_interval": _integer(10, 24 * 3600),
     "failure_webhook": _webhook,
 }
 _FIELDS = {"dial_timeout": "connect_timeout"}

@@ -25,6 +25,7 @@ from .core.interrupts import stop_on_signals
 from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync
+from .living_runs import living_run
 from .metadata import totals
 from .reports import failure_message, summary_line
 from .resources import CursorResource
@@ -49,7 +50,12 @@ def run_sync(
     Raises Failure with one sentence if there was nothing that could be done; single failures are in
     the summary, for `finish` to raise when everything else is said.
     """
-    with failures_said(), core_logs_in(context.log), stop_on_signals() as stop:
+    with (
+        failures_said(),
+        living_run(context.instance, context.run_id),
+        core_logs_in(context.log),
+        stop_on_signals() as stop,
+    ):
         check_sample(configuration)
         summary = sync(
             settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop

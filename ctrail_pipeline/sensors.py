@@ -30,6 +30,7 @@ from .checks import of_listing, of_sensor, worth_noting
 from .config import Config
 from .core.watch import Look, LookCursor, look
 from .jobs import QUIET
+from .living_runs import end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .reports import problem_line
 from .resources import CursorResource
@@ -84,6 +85,8 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
     )
     def new_log_files(context: SensorEvaluationContext, cursor: CursorResource) -> SensorResult:
         check_sample(configuration)
+        for run_id in end_dead_runs(context.instance):
+            context.log.warning("run %s: its process is gone, so it is marked as ended", run_id)
         last = LookCursor.parse(context.cursor)
         seen = look(settings_of(configuration, cursor), last, LOOK_SECONDS)
         for problem in seen.problems:

@@ -1,6 +1,8 @@
 """The sensor: what it asks for, when it waits, and who is told when something is wrong."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +34,7 @@ from ctrail_pipeline.core.ledger import Waiting
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.watch import Look, LookCursor
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.living_runs import end_dead_runs, living_run
 from ctrail_pipeline.resources import CursorResource
 from ctrail_pipeline.sensors import (
     BACKLOG,
@@ -376,3 +379,41 @@ def test_the_configuration_says_whether_the_sensor_runs_from_the_start(config: C
         sensor = sensor_named(told, "new_log_files")
         assert sensor.default_status.name == value.upper()
         assert sensor.minimum_interval_seconds == 77
+
+
+@pytest.mark.parametrize(
+    ("status", "ends_as"),
+    [
+        (DagsterRunStatus.STARTED, DagsterRunStatus.FAILURE),
+        (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED),
+        (DagsterRunStatus.SUCCESS, DagsterRunStatus.SUCCESS),
+    ],
+)
+def test_a_run_whose_process_was_killed_is_ended(
+    config: Config, instance: DagsterInstance, status: DagsterRunStatus, ends_as: DagsterRunStatus
+) -> None:
+    job = build_definitions(config).resolve_job_def("sync")
+    run = instance.create_run_for_job(job, status=status)
+    program = (
+        "import sys, time\nfrom types import SimpleNamespace\n"
+        "from ctrail_pipeline.living_runs import living_run\n"
+        "with living_run(SimpleNamespace(root_directory=sys.argv[1]), sys.argv[2]):\n"
+        "    print('lives', flush=True)\n    time.sleep(60)\n"
+    )
+    arguments = [sys.executable, "-c", program, instance.root_directory, run.run_id]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "lives\n"
+        assert end_dead_runs(instance) == []
+        process.kill()
+    assert end_dead_runs(instance) == ([] if status is ends_as else [run.run_id])
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status is ends_as
+    assert end_dead_runs(instance) == []
+
+
+def test_a_run_that_ends_by_itself_leaves_nothing(instance: DagsterInstance) -> None:
+    with pytest.raises(ZeroDivisionError), living_run(instance, "some-run"):
+        raise ZeroDivisionError
+    assert list((Path(instance.root_directory) / "ctrail-runs").iterdir()) == []

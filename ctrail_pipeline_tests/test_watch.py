@@ -285,8 +285,8 @@ def test_an_idle_partition_is_looked_at_in_one_of_twelve_rounds() -> None:
 
 def test_discovery_is_rarer_the_more_it_costs() -> None:
     assert is_due_for_discovery(None, 1, 0)
-    assert not is_due_for_discovery(1_000, 1, 1_299)
-    assert is_due_for_discovery(1_000, 1, 1_300)
+    assert not is_due_for_discovery(1_000, 1, 1_011)
+    assert is_due_for_discovery(1_000, 1, 1_012)
     assert not is_due_for_discovery(1_000, 100, 2_199)
     assert is_due_for_discovery(1_000, 100, 2_200)
     assert is_due_for_discovery(1_000, 5_000, 4_600)

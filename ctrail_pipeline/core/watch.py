@@ -39,10 +39,10 @@ FOUND_A_PARTITION: Final = 1_000
 IDLE_AFTER_MINUTES: Final = MINUTES_PER_DAY
 IDLE_ROUNDS: Final = 12
 """An idle partition (no log file for a day) is looked at in one of so many rounds."""
-DISCOVERY_SECONDS: Final = (300, 3_600)
-"""Accounts and regions are looked for that often at least and at most,"""
 DISCOVERY_SECONDS_AN_ACCOUNT: Final = 12
-"""and between these, one LIST in so many seconds: about a dollar a month for a trail."""
+"""Accounts and regions are looked for with one LIST in so many seconds (a dollar a month),"""
+DISCOVERY_SECONDS: Final = 3_600
+"""and once an hour, however many there are."""
 _TRAILS: Final = 16
 """Trails whose accounts and regions are looked for side by side."""
 _DISCOVERY_GRACE_SECONDS: Final = 15.0
@@ -142,8 +142,7 @@ def is_due_for_discovery(last: float | None, accounts: int, now: float) -> bool:
 
     Each account costs a LIST, so the more there are, the rarer; at least once an hour.
     """
-    least, most = DISCOVERY_SECONDS
-    pause = min(most, max(least, accounts * DISCOVERY_SECONDS_AN_ACCOUNT))
+    pause = min(DISCOVERY_SECONDS, accounts * DISCOVERY_SECONDS_AN_ACCOUNT)
     return last is None or abs(now - last) >= pause
 
 
