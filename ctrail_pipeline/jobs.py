@@ -19,7 +19,9 @@ from dagster import (
     Failure,
     JobDefinition,
     MetadataValue,
+    Nothing,
     OpExecutionContext,
+    Out,
     Output,
     RunsFilter,
     ScheduleDefinition,
@@ -97,6 +99,7 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="sync_log_files",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description="Finds new log files and brings their events to disk, each exactly once.",
     )
     def sync_op(
@@ -138,6 +141,7 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="register_partitions",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description="Lists the folders of each trail and registers accounts and regions as"
         " partitions. Reads no log file.",
     )
@@ -178,6 +182,7 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="delete_runs",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Events"
         " and the ledger are not touched.",
     )
@@ -195,6 +200,8 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
         while runs := context.instance.get_runs(filters=old, limit=_RUNS_A_BATCH):
             for run in runs:
                 context.instance.delete_run(run.run_id)
+                # What it printed: three files a step, which Dagster would keep for ever.
+                context.instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             deleted += len(runs)
         size = _size_of(Path(context.instance.root_directory))
         context.log.info("%d runs deleted; the instance takes %d bytes", deleted, size)
