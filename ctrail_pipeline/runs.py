@@ -6,7 +6,7 @@ What of a run is Dagster's: its log, its failure, its interruption. Not here: wh
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,6 +22,7 @@ from dagster import (
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
+from .core.ledger import Ledger
 from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync
@@ -57,6 +58,7 @@ def run_sync(
         stop_on_signals() as stop,
     ):
         check_sample(configuration)
+        _say_what_is_resumed(context, cursor)
         summary = sync(
             settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop
         )
@@ -90,6 +92,16 @@ def check_sample(configuration: Config) -> None:
                 f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
                 " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
             )
+
+
+def _say_what_is_resumed(context: OpExecutionContext, cursor: CursorResource) -> None:
+    """A run that is executed again goes on where the other one ended: say how far that came."""
+    parent = context.run.parent_run_id
+    if parent is None or not cursor.path.exists():
+        return
+    with closing(Ledger(cursor.path)) as ledger:
+        done = ledger.log_files_of_run(parent)
+    context.log.info("resumed run %s, %d log files already committed", parent, done)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from dagster import (
     build_sensor_context,
     define_asset_job,
 )
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 
 from ctrail_pipeline.checks import build_checks
 from ctrail_pipeline.config import Config, DagsterSettings
@@ -417,3 +419,17 @@ def test_a_run_that_ends_by_itself_leaves_nothing(instance: DagsterInstance) -> 
     with pytest.raises(ZeroDivisionError), living_run(instance, "some-run"):
         raise ZeroDivisionError
     assert list((Path(instance.root_directory) / "ctrail-runs").iterdir()) == []
+
+
+def test_a_run_that_is_executed_again_says_how_far_the_first_came(
+    config: Config, bucket: Path, instance: DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        put(bucket, "111122223333", "eu-west-1", NOW - timedelta(minutes=number), "A")
+    sync_job = build_definitions(config).resolve_job_def("sync")
+    first = sync_job.execute_in_process(instance=instance)
+    again = instance.create_run_for_job(
+        sync_job, parent_run_id=first.run_id, root_run_id=first.run_id
+    )
+    assert execute_run(InMemoryJob(sync_job), again, instance).success
+    assert f"resumed run {first.run_id}, 3 log files already committed" in capfd.readouterr().err

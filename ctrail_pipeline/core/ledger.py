@@ -503,6 +503,18 @@ class Ledger:
         """How far a batch came."""
         return BatchState(self._row("SELECT state FROM batch WHERE id = ?", batch)[0])
 
+    def log_files_of_run(self, run_id: str) -> int:
+        """How many log files the batches of a run settled."""
+        return int(
+            self._row(
+                "SELECT coalesce(sum(log_files), 0) FROM batch"
+                " WHERE run_id = ? AND state IN (?, ?)",
+                run_id,
+                BatchState.COMMITTED,
+                BatchState.PUBLISHED,
+            )[0]
+        )
+
     def open_batches(self) -> list[BatchRow]:
         """Batches that are neither published nor aborted, in order."""
         return [
@@ -546,8 +558,8 @@ class Ledger:
         published = [self._put_output_file(batch, file) for file in staged]
         sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
         self._db.execute(
-            "UPDATE batch SET state = ?, committed_at = ?, sources = ? WHERE id = ?",
-            (BatchState.COMMITTED, int(time.time()), json.dumps(sources), batch),
+            "UPDATE batch SET state = ?, committed_at = ?, log_files = ?, sources = ? WHERE id = ?",
+            (BatchState.COMMITTED, int(time.time()), len(outcomes), json.dumps(sources), batch),
         )
         return published
 

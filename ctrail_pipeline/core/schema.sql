@@ -81,6 +81,7 @@ CREATE TABLE batch (
     run_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
+    log_files    INTEGER NOT NULL DEFAULT 0, -- that it settled
     sources      TEXT NOT NULL DEFAULT '[]' -- JSON [[source_partition, day], …]: where its log files are
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
