@@ -95,25 +95,34 @@ class OutputFolders:
         """The staging folder of a batch under one root."""
         return self.roots[kind] / STAGING / token
 
-    def make(self, folder: Path) -> None:
-        """Make a folder with its parents, private, and durable before anything is put into it."""
-        if folder in self._known:
-            return
-        missing = []
-        at = folder
-        while not at.is_dir():
-            missing.append(at)
-            at = at.parent
-        for path in reversed(missing):
-            try:
-                path.mkdir(mode=0o700)
-            except FileExistsError:
-                if not path.is_dir():
-                    raise OutputError(f"{path} is in the way: a folder must be there") from None
-            fsync_folder(path.parent)
+    def make(self, *folders: Path) -> None:
+        """Make folders with their parents, private, and durable before anything is put into them.
+
+        All of them first, then each folder that got a new one is synced once, several at once:
+        1,700 new hours took 8,600 fsyncs one by one, 35 of 43 s.
+        """
+        changed: dict[Path, None] = {}
+        new = [folder for folder in dict.fromkeys(folders) if folder not in self._known]
+        for folder in new:
+            missing = []
+            at = folder
+            while at not in changed and not at.is_dir():
+                missing.append(at)
+                at = at.parent
+            for path in reversed(missing):
+                try:
+                    path.mkdir(mode=0o700)
+                except FileExistsError:
+                    if not path.is_dir():
+                        raise OutputError(f"{path} is in the way: a folder must be there") from None
+                changed[path.parent] = None
+        if len(changed) == 1:
+            fsync_folder(*changed)
+        elif changed:
+            self.in_threads(fsync_folder, changed)
         if len(self._known) > 50_000:
             self._known.clear()
-        self._known.add(folder)
+        self._known.update(new)
 
     def forget(self, folder: Path) -> None:
         """The folder is gone, or may be."""
@@ -162,12 +171,10 @@ class Staging:
         OutputError; then the batch must be discarded, not written again over the same files.
         """
         with disk_errors(self._folders.roots[Kind.EVENTS]):
-            parents = set()
-            for file in files:
-                self._folders.make(self._folders.roots[file.kind] / file.folder)
-                parents.add(self._folders.staging_of(file.kind, self._token))
-            for parent in parents:
-                self._folders.make(parent)
+            parents = {self._folders.staging_of(file.kind, self._token) for file in files}
+            self._folders.make(
+                *(self._folders.roots[file.kind] / file.folder for file in files), *parents
+            )
             staged = self._folders.in_threads(self._write_one, enumerate(files))
             for parent in parents:
                 fsync_folder(parent)
