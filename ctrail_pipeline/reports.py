@@ -27,8 +27,8 @@ def summary_line(summary: Summary) -> str:
 def failure_message(summary: Summary) -> str:
     """What failed, where, and what to do: the description of a failed run."""
     lines = [
-        f"{summary.problem_count} problem{'' if summary.problem_count == 1 else 's'}; everything"
-        " else was brought in. The next run tries again what failed."
+        f"{summary.problem_count} problem{'' if summary.problem_count == 1 else 's'}. What else"
+        " there was is brought in; the next run tries again what failed."
     ]
     lines += [problem_line(problem) for problem in summary.problems[:_NAMED_PROBLEMS]]
     more = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)

@@ -103,7 +103,7 @@ def test_a_damaged_log_file_ends_it_with_1_and_is_named(folder: Path) -> None:
     done = ctrail(folder, "sync")
     assert done.returncode == 1
     assert SUMMARY.match(done.stdout)
-    assert "everything else was brought in." in done.stderr
+    assert "What else there was is brought in" in done.stderr
     assert f"- trail organization: {damaged.as_uri()}: damaged: " in done.stderr
     assert_whole(folder)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.marker import open_ledger
 from ctrail_pipeline.core.output import (
     Kind,
     NewFile,
@@ -50,7 +51,7 @@ def staging(folders: OutputFolders) -> Iterator[Staging]:
 
 def numbered(staged: list[StagedFile]) -> list[Published]:
     return [
-        Published(file.part, file.kind, file.folder, number)
+        Published(file.part, file.kind, file.folder, number, file.size)
         for number, file in enumerate(staged, start=1)
     ]
 
@@ -335,3 +336,35 @@ def test_a_full_disk_is_said_and_leaves_nothing_under_a_final_name(small_disk: P
     folders.close()
     assert files_below(small_disk) == {}
     assert list((small_disk / "events" / ".staging").iterdir()) == []
+
+
+def test_a_file_of_another_size_at_the_final_name_is_not_taken_for_ours(
+    staging: Staging, folders: OutputFolders
+) -> None:
+    [published] = numbered(staging.write([EVENTS]))
+    (folders.staging_of(Kind.EVENTS, "token") / "00000.part").unlink()
+    folders.path_of(published).write_bytes(b"theirs")
+    assert publish(staging, [published]) == [published]
+    assert folders.path_of(published).read_bytes() == b"theirs"
+
+
+def test_a_link_planted_for_the_staging_folder_is_refused(
+    folders: OutputFolders, tmp_path: Path
+) -> None:
+    quarantine = folders.roots[Kind.QUARANTINE]
+    quarantine.mkdir(exist_ok=True)
+    (quarantine / ".staging").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="is a link"):
+        Staging(folders, "other").open()
+
+
+def test_a_folder_that_is_open_to_others_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = OutputFolders(tmp_path / "open", tmp_path / "quarantine")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    for _ in range(2):
+        open_ledger(tmp_path / "ledger.db", tmp_path / "open", folders).close()
+    folders.close()
+    assert "is open to other users (mode 755)" in caplog.text

@@ -566,9 +566,9 @@ class Ledger:
     def published_files(self, batch: int) -> list[Published]:
         """The files of a committed batch, with the names they have or must get."""
         return [
-            Published(part, Kind(kind), folder, number)
-            for part, kind, folder, number in self._rows(
-                "SELECT f.part, p.kind, p.folder, f.number FROM output_file f"
+            Published(part, Kind(kind), folder, number, size)
+            for part, kind, folder, number, size in self._rows(
+                "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
                 " JOIN output_partition p ON p.id = f.output_partition"
                 " WHERE f.batch = ? ORDER BY f.part",
                 batch,
@@ -815,7 +815,7 @@ class Ledger:
             "INSERT INTO output_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (id_, number, batch, file.part, file.lines, file.size, file.sha256, file.lineage),
         )
-        return Published(file.part, file.kind, file.folder, number)
+        return Published(file.part, file.kind, file.folder, number, file.size)
 
     def _next_number(self, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
         id_, next_number = self._db.execute(

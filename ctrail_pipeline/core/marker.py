@@ -5,6 +5,7 @@ it is refused here, before any work, with what to do.
 """
 
 import json
+import logging
 import os
 import time
 import uuid
@@ -15,6 +16,8 @@ from typing import Final
 from .exceptions import LedgerError
 from .ledger import Ledger
 from .output import OutputFolders, disk_errors, fsync_folder
+
+log = logging.getLogger(__name__)
 
 MARKER: Final = ".ctrail"
 _UNFINISHED_SECONDS: Final = 60
@@ -52,6 +55,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
                 folders.make(events_dir)
             write_marker(ledger.uuid, ledger.generation, events_dir)
         _remove_unfinished(events_dir)
+        _warn_if_open(folders)
     except BaseException:
         ledger.close()
         raise
@@ -84,6 +88,14 @@ def _remove_unfinished(events_dir: Path) -> None:
         with disk_errors(path), suppress(FileNotFoundError):  # it may have been named since
             if time.time() - path.lstat().st_mtime > _UNFINISHED_SECONDS:
                 path.unlink()
+
+
+def _warn_if_open(folders: OutputFolders) -> None:
+    """Folders that we make are private; one that was there keeps the mode that somebody gave it."""
+    for root in folders.roots.values():
+        mode = root.stat().st_mode & 0o777 if root.is_dir() else 0
+        if mode & 0o077:
+            log.warning("%s is open to other users (mode %o): chmod 700 it", root, mode)
 
 
 def _read(events_dir: Path) -> tuple[str, int] | None:

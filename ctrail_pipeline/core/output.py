@@ -72,6 +72,8 @@ class Published(NamedTuple):
     kind: Kind
     folder: str
     number: int
+    size: int
+    """Bytes."""
 
     @property
     def name(self) -> str:
@@ -155,6 +157,11 @@ class Staging:
         It gets its name when it is locked already, so that no other run's recovery, finding it
         unlocked, takes its owner for dead.
         """
+        for root in self._folders.roots.values():
+            if (root / STAGING).is_symlink():
+                raise OutputError(
+                    f"{root / STAGING} is a link, which this program never makes: remove it"
+                )
         folder = self._folders.staging_of(Kind.EVENTS, self._token)
         unlocked = folder.with_name(f"{_UNLOCKED}{folder.name}")
         with disk_errors(folder):
@@ -280,7 +287,7 @@ class Staging:
                 return file
             except FileNotFoundError:
                 if not part.exists():
-                    return file if final.exists() else None
+                    return file if _has_size(final, file.size) else None
                 self._folders.forget(final.parent)
                 self._folders.make(final.parent)  # somebody removed the folder meanwhile
             except FileExistsError:
@@ -360,6 +367,14 @@ def _write_all(descriptor: int, block: bytes) -> None:
     written = os.write(descriptor, block)
     while written < len(block):
         written += os.write(descriptor, memoryview(block)[written:])
+
+
+def _has_size(path: Path, size: int) -> bool:
+    """Whether a file is there, and is ours as far as its size tells."""
+    try:
+        return path.lstat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _same_file(first: Path, second: Path) -> bool:
