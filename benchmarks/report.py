@@ -61,7 +61,7 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
         [
             target.what,
             f"{'≥' if target.at_least else '≤'} {target.limit:g}",
-            "–" if target.measured is None else f"{target.measured:.2f}",
+            "–" if target.measured is None else _figure(target.measured),
             f"{target.verdict}{f' ({target.note})' if target.note else ''}",
         ]
         for section in sections
@@ -96,6 +96,10 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
 
 
 _LOAD = " ".join(f"{load:.1f}" for load in os.getloadavg())
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def megabytes(size: float) -> str:

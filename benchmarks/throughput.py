@@ -335,7 +335,15 @@ def _targets(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
                 at_least=True,
             ),
         ]
+    found.append(_memory(kind, runs))
     two = _speed_up(runs, _TWO, _LOCAL).median if _TWO in runs else None
     note = "" if two else "there is no setting `process_workers` yet"
     name = f"{kind}: two worker processes, wall time of one / of two"
     return [*found, Target(name, 1.8, two, at_least=True, note=note)]
+
+
+def _memory(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> Target:
+    """The bound is for two worker processes; one process has to keep it too."""
+    name = _TWO_S3 if _TWO_S3 in runs else _S3
+    peak = max(usage.peak_bytes for usage in runs[name])
+    return Target(f"{kind}: MB of memory of all processes, {name}", 400, peak / 1e6)
