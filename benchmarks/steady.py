@@ -153,8 +153,10 @@ def _by_table(ledger: Path, events: int, log_files: int) -> Table:
     with closing(sqlite3.connect(ledger)) as db:
         try:
             sizes = db.execute(
-                "SELECT m.tbl_name, sum(d.pgsize) FROM dbstat d JOIN sqlite_master m"
-                " ON m.name = d.name WHERE d.aggregate = 1 GROUP BY 1 ORDER BY 2 DESC"
+                # Pages: dbstat's sum of bytes overflows at two gigabytes.
+                "SELECT m.tbl_name, sum(d.pageno) * (SELECT page_size FROM pragma_page_size)"
+                " FROM dbstat d JOIN sqlite_master m ON m.name = d.name"
+                " WHERE d.aggregate = 1 GROUP BY 1 ORDER BY 2 DESC"
             ).fetchall()
         except sqlite3.OperationalError:  # built without it
             sizes = []
