@@ -4,14 +4,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.installed-bench
 INSTALL := install --quiet --disable-pip-version-check
 # In quotes wherever it is used: the project may lie in a folder with spaces.
 DAGSTER_HOME := $(CURDIR)/.dagster
 # Where `make dev` serves the UI, on the loopback interface: it has no login.
 PORT ?= 3000
+# Share of the log files that `make bench` measures; less than 1 only shows that it works.
+SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check constraints clean .venv
+.PHONY: help demo dev test check bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,11 +48,14 @@ dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, fo
 	@DAGSTER_HOME="$(DAGSTER_HOME)" exec $(BIN)/python -c '$(with_default_signals)' \
 		$(BIN)/dagster dev --host 127.0.0.1 --port '$(PORT)'
 
-test: $(INSTALLED) ## Run the tests
+test: $(INSTALLED) $(BENCH_INSTALLED) ## Run the tests
 	scripts/test
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check
+
+bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 15 to 30 minutes: benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks --scale '$(SCALE)'
 
 sample: | $(INSTALLED) ## Write the sample bucket, if it is not there
 	$(BIN)/python -m ctrail_pipeline.sample sample
@@ -62,6 +68,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip $(INSTALL) -c constraints.txt -e '.[ui,dev]'
 	@touch $@
 
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip $(INSTALL) -c constraints.txt -e '.[ui,dev,bench]'
+	@touch $@
+
 # Dagster reads its instance's settings from DAGSTER_HOME only.
 .dagster/dagster.yaml:
 	mkdir -p .dagster
@@ -70,7 +80,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 constraints: ## Renew constraints.txt with the newest releases
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip $(INSTALL) -e '.[ui,dev]'
+	build/constraints/bin/python -m pip $(INSTALL) -e '.[ui,dev,bench]'
 	build/constraints/bin/python -m pip freeze --exclude-editable > build/constraints.txt
 	{ echo '# Every package of a full install, pinned; renew with: make constraints'; \
 		LC_ALL=C sort -f build/constraints.txt; } > constraints.txt

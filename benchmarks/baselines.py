@@ -1,0 +1,93 @@
+"""What a sync is compared with: `python -m benchmarks.baselines JSON`, a fresh process each.
+
+`loop`: what one writes in an afternoon, boto3 and gzip and json, one log file after another, a set
+of eventIDs in memory against duplicates, a file for each account, region and hour. Not crash-safe,
+not byte for byte. `floor`: the least that any program can do with the same bytes, from local
+files: gunzip (libdeflate), one copy, write; nothing is parsed, found twice, or made durable.
+"""
+
+import gzip
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+_FLOOR_BUFFER_BYTES: Final = 64 * 1024 * 1024
+
+
+def loop(job: dict[str, Any]) -> dict[str, Any]:
+    """The plain loop over at most `log_files` of each bucket."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=job["endpoint_url"])
+    seen: set[str] = set()
+    done = bytes_in = 0
+    began = time.process_time()
+    for bucket, most in job["log_files"].items():
+        left = most
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for item in page.get("Contents", ()):
+                if "/CloudTrail/" not in item["Key"]:
+                    continue
+                if not left:
+                    break
+                body = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+                text = gzip.decompress(body)
+                _write_records(Path(job["folder"]), json.loads(text)["Records"], seen)
+                left -= 1
+                done += 1
+                bytes_in += len(text)
+            if not left:
+                break
+    return {"log_files": done, "bytes": bytes_in, "work_cpu": time.process_time() - began}
+
+
+def _write_records(folder: Path, records: list[dict[str, Any]], seen: set[str]) -> None:
+    lines: dict[str, list[str]] = {}
+    for record in records:
+        if record["eventID"] in seen:
+            continue
+        seen.add(record["eventID"])
+        account, region, at = (
+            record.get("recipientAccountId", "-"),
+            record.get("awsRegion", "-"),
+            record["eventTime"],
+        )
+        place = f"{account}/{region}/{at[:10].replace('-', '/')}/{at[11:13]}"
+        lines.setdefault(place, []).append(json.dumps(record))
+    for place, some in lines.items():
+        path = folder / place / "events.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write("\n".join(some) + "\n")
+
+
+def floor(job: dict[str, Any]) -> dict[str, Any]:
+    """Gunzip, copy and write every log file of the folder."""
+    import deflate
+
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True)
+    keys = [line.split(" ", 1) for line in Path(job["keys"]).read_text().splitlines()]
+    root = Path(job["source"])
+    buffer = memoryview(bytearray(b"-" * _FLOOR_BUFFER_BYTES))  # its memory is touched
+    bytes_in = filled = files = 0
+    began = time.process_time()
+    for bucket, key in keys:
+        body = (root / bucket / key).read_bytes()
+        text = deflate.gzip_decompress(body, int.from_bytes(body[-4:], "little"))
+        if filled + len(text) > len(buffer):
+            (folder / f"{files}.jsonl").write_bytes(buffer[:filled])
+            files += 1
+            filled = 0
+        buffer[filled : filled + len(text)] = text
+        filled += len(text)
+        bytes_in += len(text)
+    (folder / f"{files}.jsonl").write_bytes(buffer[:filled])
+    return {"log_files": len(keys), "bytes": bytes_in, "work_cpu": time.process_time() - began}
+
+
+if __name__ == "__main__":
+    _job = json.loads(sys.argv[1])
+    print(json.dumps({"loop": loop, "floor": floor}[_job["what"]](_job)))

@@ -1,0 +1,84 @@
+"""What every measurement needs: sizes, folders, and how a sync is run in a process of its own."""
+
+import dataclasses
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Usage, run_python
+from benchmarks.server import MeasuredServer
+from ctrail_pipeline.core.settings import Settings, Trail
+
+
+@dataclass
+class Bench:
+    """One run of the benchmark."""
+
+    work: Path
+    """Everything is written below this folder."""
+    scale: float
+    """1: as reported. Less: to see that it works."""
+    rounds: int
+    history_events: int
+    began: float = field(default_factory=time.monotonic)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def scaled(self, number: int, least: int = 1) -> int:
+        """A number of things at this scale."""
+        return max(least, round(number * self.scale))
+
+    def say(self, text: str) -> None:
+        """Tell whoever waits."""
+        print(f"{time.monotonic() - self.began:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    def fresh(self, name: str) -> Path:
+        """The path of a folder that is not there yet.
+
+        Never one that was: after `rm -rf`, making files costs twice as much for a while.
+        """
+        folder = self.work / "runs" / f"{next(self._numbers):04d}-{name}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def clear(self) -> None:
+        """Remove what the runs of a section wrote."""
+        shutil.rmtree(self.work / "runs", ignore_errors=True)
+
+    def sync(
+        self,
+        trails: Sequence[Trail],
+        folder: Path,
+        *,
+        server: MeasuredServer | None = None,
+        changes: Mapping[str, Any] | None = None,
+        profile: bool = False,
+        events: int | None = None,
+    ) -> Usage:
+        """Sync in a fresh process; with `events`, so many new ones must have come."""
+        job = {
+            "trails": [dataclasses.asdict(trail) for trail in trails],
+            "folder": str(folder),
+            "changes": dict(changes or {}),
+            "profile": profile,
+        }
+        environment = server.env() if server else {}
+        usage = run_python("sync_driver", job, environment=environment, server=server)
+        if events is not None and usage.report["events"] != events:
+            message = f"{usage.report['events']} new events instead of {events}: not a sync"
+            raise RuntimeError(message)
+        return usage
+
+
+def has_worker_processes() -> bool:
+    """Whether the core knows worker processes yet."""
+    return any(one.name == "process_workers" for one in dataclasses.fields(Settings))
+
+
+def workers(number: int) -> dict[str, Any]:
+    """The setting for so many worker processes; nothing where the core has no such setting."""
+    return {"process_workers": number} if has_worker_processes() else {}

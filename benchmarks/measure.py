@@ -1,0 +1,205 @@
+"""One command, measured: CPU of its process tree, wall time, peak memory; and series of them.
+
+CPU time is the figure to trust: the clock of a shared machine drifts, and wall time holds whatever
+else ran. Only ratios within one run of the benchmark mean anything; that is what `interleaved` is
+for. Not here: what the commands do, and what is made of the figures.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+PROJECT: Final = Path(__file__).parents[1]
+_SAMPLE_SECONDS: Final = 0.02
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one command took."""
+
+    wall: float
+    cpu: float
+    """User and system time of the process and of all its children, in seconds."""
+    peak_bytes: int
+    """Resident memory of the process tree at its highest, pages that processes share counted in
+    each (an upper bound)."""
+    server_cpu: float = 0.0
+    server_peak_bytes: int = 0
+    report: dict[str, Any] = field(default_factory=dict)
+    """The last line that it printed, if that was JSON."""
+
+
+class Server(Protocol):
+    """A server whose share of the machine is told apart from its client's."""
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        ...
+
+
+def run_python(
+    module: str,
+    job: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    server: Server | None = None,
+) -> Usage:
+    """Run a module of this package in a fresh interpreter; `job` is its argument, as JSON."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", json.dumps(job)]
+    return run(command, environment=environment, server=server)
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    server: Server | None = None,
+) -> Usage:
+    """Run a command to its end and measure it.
+
+    Raises RuntimeError, with what it wrote, if it fails: a figure of a failed run is none.
+    """
+    os.sync()  # else the disk still writes what the run before left, at this one's expense
+    server_cpu = 0.0
+    if server is not None:
+        _forget_peak(server.pid)
+        server_cpu = process_cpu(server.pid)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+        with _PeakMemory(process.pid) as memory:
+            _, status, used = os.wait4(process.pid, 0)
+        wall = time.monotonic() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        lines = output.read().decode(errors="replace").strip().splitlines()
+        if process.returncode != 0:
+            errors.seek(0)
+            wrote = errors.read().decode(errors="replace")[-4000:]
+            message = f"{' '.join(command)[:300]} ended with {process.returncode}:\n{wrote}"
+            raise RuntimeError(message)
+    return Usage(
+        wall,
+        used.ru_utime + used.ru_stime,
+        memory.peak_bytes,
+        process_cpu(server.pid) - server_cpu if server else 0.0,
+        _peak_of(server.pid) if server else 0,
+        json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {},
+    )
+
+
+def interleaved(
+    variants: Mapping[str, Callable[[], Usage]], rounds: int, *, say: Callable[[str], None]
+) -> dict[str, list[Usage]]:
+    """Each variant once a round, so that drift meets all alike; the first round is thrown away.
+
+    (The first touches memory and caches first. With one round in all, a smoke run, it is kept.)
+    """
+    results: dict[str, list[Usage]] = {name: [] for name in variants}
+    for number in range(rounds + (rounds > 1)):
+        for name, variant in variants.items():
+            usage = variant()
+            say(f"round {number}, {name}: {usage.cpu:.2f} CPU-s, {usage.wall:.2f} s")
+            if number or rounds == 1:
+                results[name].append(usage)
+    return results
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The same figure from several runs."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """From any iterable."""
+        return cls(tuple(values))
+
+    @property
+    def median(self) -> float:
+        """What is reported as the figure."""
+        return statistics.median(self.values)
+
+    def text(self, digits: int = 2) -> str:
+        """Median, with the least and the greatest."""
+        if len(self.values) == 1:
+            return f"{self.median:.{digits}f}"
+        low, high = min(self.values), max(self.values)
+        return f"{self.median:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
+
+
+def process_cpu(pid: int) -> float:
+    """CPU seconds of a living process so far, in steps of the kernel's tick (10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+class _PeakMemory:
+    """Samples the resident memory of a process tree while the `with` block runs."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.peak_bytes = 0
+
+    def __enter__(self) -> "_PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(_SAMPLE_SECONDS):
+            try:
+                self.peak_bytes = max(self.peak_bytes, _resident_of_tree(self._pid))
+            except OSError:
+                return  # it has ended
+
+
+def _resident_of_tree(pid: int) -> int:
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            try:
+                resident += _resident_of_tree(int(child))
+            except OSError:
+                continue
+    return resident
+
+
+def _forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _peak_of(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

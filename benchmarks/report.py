@@ -1,0 +1,121 @@
+"""Sections with tables and targets -> Markdown."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """What issue 5 asks for, and what was measured."""
+
+    what: str
+    limit: float
+    measured: float | None
+    """None: it cannot be measured here, for the reason in `note`."""
+    at_least: bool = False
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`met`, `not met` or `not measured`."""
+        if self.measured is None:
+            return "not measured"
+        is_met = self.measured >= self.limit if self.at_least else self.measured <= self.limit
+        return "met" if is_met else "**not met**"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """As Markdown has it, figures to the right."""
+        lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclass
+class Section:
+    """One measurement."""
+
+    title: str
+    parts: list[str | Table] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Its heading, texts and tables."""
+        parts = [part.markdown() if isinstance(part, Table) else part for part in self.parts]
+        return "\n\n".join([f"## {self.title}", *parts])
+
+
+def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: float) -> str:
+    """The whole of RESULTS.md."""
+    targets = [
+        [
+            target.what,
+            f"{'≥' if target.at_least else '≤'} {target.limit:g}",
+            "–" if target.measured is None else _figure(target.measured),
+            f"{target.verdict}{f' ({target.note})' if target.note else ''}",
+        ]
+        for section in sections
+        for target in section.targets
+    ]
+    head = "\n\n".join(
+        (
+            "# Benchmark results",
+            "Written by `make bench`; do not edit. Figures are CPU seconds, user and system time of"
+            " whole process trees, unless they say otherwise: median (least..greatest) of"
+            f" {rounds} interleaved rounds{' after one that is thrown away' * (rounds > 1)}."
+            " Only ratios within this file mean anything: machine and clock are what they were.",
+            Table(
+                ("", ""),
+                (
+                    (
+                        "date",
+                        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, took {seconds / 60:.0f} min",
+                    ),
+                    ("scale", f"{scale:g}"),
+                    ("machine", f"{_cpu_model()}, {os.cpu_count()} CPUs, {_memory()}"),
+                    ("load before", _LOAD),
+                    ("system", f"{platform.system()} {platform.release()}"),
+                    ("Python", platform.python_version()),
+                ),
+            ).markdown(),
+            "## Targets of issue 5",
+            Table(("target", "limit", "measured", "verdict"), targets).markdown(),
+        )
+    )
+    return "\n\n".join([head, *(section.markdown() for section in sections)]) + "\n"
+
+
+_LOAD = " ".join(f"{load:.1f}" for load in os.getloadavg())
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def megabytes(size: float) -> str:
+    """A size for people."""
+    return f"{size / 1e6:.0f} MB"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory() -> str:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal"):
+            return f"{int(line.split()[1]) / 1e6:.0f} GB"
+    return "?"

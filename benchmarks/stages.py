@@ -1,0 +1,167 @@
+"""Where the CPU time of a sync goes: the named functions of the core, timed as they run.
+
+Each is wrapped from outside and charged with the CPU time of its own thread, less what wrapped
+functions inside it took; a few calls a log file, none a record, so that timing costs little (the
+report compares with a run without). Threads that are not Python's (obstore's runtime, which does
+the network's work for GET and LIST) are read from the kernel. What is left of the process's time
+is `other`.
+
+The table names functions of the core by module: one that is no longer there is reported as missing,
+and a test fails.
+"""
+
+import importlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+STAGES: Final = (
+    "start-up",
+    "list",
+    "get",
+    "gunzip",
+    "hash of log file",
+    "split",
+    "route",
+    "dedup",
+    "write",
+    "fsync",
+    "commit",
+    "publish",
+    "bookkeeping",
+    "other",
+)
+_CORE: Final = "ctrail_pipeline.core"
+_FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
+    ("start-up", "store", "_open_s3"),
+    ("start-up", "sync", "identity_of_credentials"),
+    ("list", "sync", "find_places"),
+    ("list", "store", "S3Bucket.list_page"),
+    ("list", "store", "S3Bucket.list_folder"),
+    ("list", "store", "LocalBucket.list_page"),
+    ("list", "store", "LocalBucket.list_folder"),
+    ("get", "store", "S3Bucket.get"),
+    ("get", "store", "LocalBucket.get"),
+    ("hash of log file", "fetch", "decompress"),
+    ("gunzip", "decompress", "gunzip"),
+    ("split", "batch", "split"),
+    ("route", "batch", "route"),
+    ("dedup", "dedup", "KnownIdentities.refresh"),
+    ("dedup", "dedup", "KnownIdentities.trim"),
+    ("dedup", "batch", "drop_known"),
+    ("dedup", "batch", "count_new"),
+    ("dedup", "batch", "build_segment"),
+    ("write", "batch", "output_files"),
+    ("write", "output", "Staging.open"),
+    ("write", "output", "Staging.write"),
+    ("write", "output", "Staging._write_one"),
+    ("commit", "batch", "Committer._register"),
+    ("commit", "batch", "Committer._stage_and_commit"),
+    ("commit", "batch", "Committer.finish"),
+    ("commit", "sync", "open_ledger"),
+    ("commit", "sync", "recover"),
+    ("publish", "output", "Staging.publish"),
+    ("publish", "output", "Staging.remove"),
+    ("fsync", "output", "os.fsync"),
+    ("bookkeeping", "fetch", "_fetch_all"),
+    ("bookkeeping", "fetch", "Feed._start_tasks"),
+    ("bookkeeping", "fetch", "Feed._take_listed"),
+    ("bookkeeping", "batch", "BatchContent.add"),
+    ("bookkeeping", "batch", "outcomes_of"),
+    ("bookkeeping", "sync", "_Run._commit"),
+)
+_GENERATORS: Final = (("list", "sync", "_Run._listed"),)
+_RUNTIME_THREADS: Final = "tokio"
+
+
+class Profile:
+    """Wraps the functions when made; `result` after the work."""
+
+    def __init__(self) -> None:
+        self._threads: list[dict[str, float]] = []
+        self._local = threading.local()
+        self.missing: list[str] = []
+        for stage, module, name in _FUNCTIONS:
+            self._wrap(stage, module, name, self._timed)
+        for stage, module, name in _GENERATORS:
+            self._wrap(stage, module, name, self._timed_steps)
+        self._began = time.process_time()
+
+    def result(self) -> dict[str, Any]:
+        """CPU seconds by stage, of the whole process since the wrapping."""
+        total = time.process_time() - self._began
+        seconds: dict[str, float] = defaultdict(float)
+        for counter in self._threads:
+            for stage, spent in counter.items():
+                seconds[stage] += spent
+        seconds["get"] += _cpu_of_threads(_RUNTIME_THREADS)
+        seconds["other"] = total - sum(seconds.values())
+        return {
+            "seconds": {stage: seconds[stage] for stage in STAGES},
+            "total": total,
+            "missing": self.missing,
+        }
+
+    def _wrap(self, stage: str, module: str, name: str, how: Callable[..., Any]) -> None:
+        owner: Any = importlib.import_module(f"{_CORE}.{module}")
+        *parents, last = name.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent, None)
+        function = getattr(owner, last, None)
+        if function is None:
+            self.missing.append(f"{module}.{name}")
+        else:
+            setattr(owner, last, how(stage, function))
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        now = time.thread_time
+        local = self._local
+
+        @wraps(function)
+        def timed(*values: Any, **named: Any) -> Any:
+            try:
+                counter = local.counter
+            except AttributeError:
+                counter = self._new_thread()
+            outer, local.inside = local.inside, 0.0
+            began = now()
+            try:
+                return function(*values, **named)
+            finally:
+                took = now() - began
+                counter[stage] += took - local.inside
+                local.inside = outer + took
+
+        return timed
+
+    def _timed_steps(self, stage: str, generator: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(generator)
+        def timed(*values: Any, **named: Any) -> Iterator[Any]:
+            steps = iter(generator(*values, **named))
+            step = self._timed(stage, lambda: next(steps, self))
+            while (item := step()) is not self:
+                yield item
+
+        return timed
+
+    def _new_thread(self) -> dict[str, float]:
+        counter: dict[str, float] = defaultdict(float)
+        self._local.counter = counter
+        self._local.inside = 0.0
+        self._threads.append(counter)
+        return counter
+
+
+def _cpu_of_threads(name: str) -> float:
+    """CPU seconds of the living threads whose name begins so."""
+    seconds = 0.0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            if (task / "comm").read_text().startswith(name):
+                seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return seconds

@@ -1,0 +1,51 @@
+"""A fresh process that syncs once and says what that took: `python -m benchmarks.sync_driver JSON`.
+
+The job names trails, a folder for output and ledger, and settings that differ from the defaults;
+with `profile`, the stages are timed.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.sync import sync
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """Sync; returns what to print."""
+    folder = Path(job["folder"])
+    settings = Settings(
+        tuple(Trail(**trail) for trail in job["trails"]),
+        events_dir=folder / "events",
+        quarantine_dir=folder / "quarantine",
+        state_db=folder / "state.db",
+        **job.get("changes", {}),
+    )
+    profile = None
+    if job.get("profile"):
+        from benchmarks.stages import Profile
+
+        profile = Profile()
+    imports = time.process_time()
+    started = time.monotonic()
+    summary = sync(settings, on_progress=lambda _: None)
+    seconds = time.monotonic() - started
+    if not summary.ok:
+        raise SystemExit(f"the sync failed: {summary.problems[:5]}")
+    return {
+        "imports_cpu": imports,
+        "seconds": seconds,
+        "log_files": summary.progress.log_files,
+        "events": summary.progress.events,
+        "duplicates": summary.progress.duplicates,
+        "bytes": summary.progress.bytes,
+        "output_files": summary.output_files,
+        "profile": profile.result() if profile else None,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,65 @@
+"""CPU of one small GET, plain and over TLS; obstore beside libcurl."""
+
+from collections.abc import Callable
+from typing import Final
+
+from benchmarks import shapes
+from benchmarks.bench import Bench
+from benchmarks.measure import Spread, Usage, interleaved, run_python
+from benchmarks.report import Section, Table
+from benchmarks.server import MeasuredServer, make_authority
+
+_LOG_FILES: Final = 20_000
+"""As in `throughput`, whose bucket is used."""
+_GETS: Final = 5_000
+_THREADS: Final = 16
+
+
+def measure(bench: Bench) -> Section:
+    """Read the same keys four ways."""
+    shape = shapes.small(bench.work / "small", bench.scaled(_LOG_FILES, 50))
+    keys = bench.work / "small.keys"
+    keys.write_text("".join(f"{bucket} {key}\n" for bucket, key in shape.log_file_keys()))
+    authority = make_authority(bench.work / "authority")
+    with MeasuredServer(shape.folder) as plain, MeasuredServer(shape.folder, authority) as secure:
+
+        def gets(client: str, server: MeasuredServer) -> Callable[[], Usage]:
+            job = {
+                "client": client,
+                "endpoint_url": server.endpoint_url,
+                "keys": str(keys),
+                "most": bench.scaled(_GETS, 20),
+                "threads": _THREADS,
+            }
+            return lambda: run_python("gets", job, environment=server.env(), server=server)
+
+        variants = {
+            "obstore, plain": gets("obstore", plain),
+            "obstore, TLS": gets("obstore", secure),
+            "pycurl, plain": gets("pycurl", plain),
+            "pycurl, TLS": gets("pycurl", secure),
+        }
+        runs = interleaved(variants, bench.rounds, say=bench.say)
+    bench.clear()
+    section = Section("GET, plain and over TLS")
+    section.parts += [
+        f"{runs['obstore, TLS'][0].report['gets']:,} small log files in {_THREADS} threads,"
+        " connections kept, the first GETs of each process not counted. pycurl is libcurl with its"
+        " own SigV4, without retries, error mapping or credential refresh: reported, not adopted.",
+        Table(
+            ("", "CPU-µs a GET", "server CPU-µs"),
+            [
+                [
+                    name,
+                    _per_get(usages, lambda usage: float(usage.report["work_cpu"])),
+                    _per_get(usages, lambda usage: usage.server_cpu),
+                ]
+                for name, usages in runs.items()
+            ],
+        ),
+    ]
+    return section
+
+
+def _per_get(usages: list[Usage], figure: Callable[[Usage], float]) -> str:
+    return Spread.of(figure(usage) / usage.report["gets"] * 1e6 for usage in usages).text(0)
