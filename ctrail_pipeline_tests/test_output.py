@@ -352,7 +352,7 @@ def test_a_link_planted_for_the_staging_folder_is_refused(
     folders: OutputFolders, tmp_path: Path
 ) -> None:
     quarantine = folders.roots[Kind.QUARANTINE]
-    quarantine.mkdir(exist_ok=True)
+    quarantine.mkdir(parents=True, exist_ok=True)
     (quarantine / ".staging").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="is a link"):
         Staging(folders, "other").open()
