@@ -223,13 +223,13 @@ def worth_noting(
     )
     for one in found:
         record = records.get(one.asset_check_key)
-        event = record.event.dagster_event if record is not None and record.event else None
-        last = event.asset_check_evaluation_data if event is not None else None
-        said = last is not None and (last.passed, last.severity, last.description) == (
-            one.passed,
-            one.severity,
-            one.description,
-        )
+        # Of a run that is at work, or was ended before its checks, it is a plan and says nothing.
+        last = record.evaluation if record is not None else None
+        said = isinstance(last, AssetCheckEvaluation) and (
+            last.passed,
+            last.severity,
+            last.description,
+        ) == (one.passed, one.severity, one.description)
         if record is None or not said or time.time() - record.create_timestamp >= interval:
             yield one
 

@@ -14,6 +14,8 @@ from dagster import (
     AssetCheckEvaluation,
     AssetKey,
     AssetSelection,
+    DagsterEvent,
+    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     Definitions,
@@ -25,6 +27,10 @@ from dagster import (
     build_sensor_context,
     define_asset_job,
 )
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.utils import make_new_run_id
 
 from ctrail_pipeline.checks import build_checks
 from ctrail_pipeline.config import Config, DagsterSettings
@@ -268,6 +274,27 @@ def test_a_run_notes_the_checks_of_its_trails_when_they_change(
     broken = put(bucket, "111122223333", "eu-west-1", NOW, "C")
     (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
     assert run() == {"no_failed_log_files": False, "nothing_new_in_quarantine": False}
+
+
+def test_a_run_notes_the_checks_that_another_run_has_planned_only(
+    config: Config, bucket: Path, instance: DagsterInstance
+) -> None:
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    definitions = build_definitions(config)
+    sync_job = definitions.resolve_job_def("sync")
+    assert len(sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()) == 5
+    [checks_of_main] = build_checks(config)
+    for key in checks_of_main.check_keys:  # as a materialization does that is at work
+        planned = DagsterEvent(
+            DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+            job_name="trail_main",
+            event_specific_data=AssetCheckEvaluationPlanned(
+                asset_key=key.asset_key, check_name=key.name
+            ),
+        )
+        instance.report_dagster_event(planned, run_id=make_new_run_id())
+    assert tick(config, instance, None).asset_events
+    assert len(sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()) == 4
 
 
 def test_the_checks_of_a_trail_run_by_themselves(
