@@ -293,8 +293,34 @@ def test_a_run_notes_the_checks_that_another_run_has_planned_only(
             ),
         )
         instance.report_dagster_event(planned, run_id=make_new_run_id())
-    assert tick(config, instance, None).asset_events
-    assert len(sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()) == 4
+    assert checks(tick(config, instance)) == {"can_be_listed": True}
+    noted = sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()
+    assert {one.check_name for one in noted} >= {key.name for key in checks_of_main.check_keys} - {
+        "can_be_listed"
+    }
+
+
+def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_ones(
+    config: Config, bucket: Path, instance: DagsterInstance
+) -> None:
+    config = replace(config, dagster=replace(config.dagster, materialization_interval=0))
+    broken = put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
+    names = {"can_be_listed", "no_failed_log_files", "nothing_new_in_quarantine"}
+    names |= {"no_conflicting_events", "sensor_is_running"}
+    sync_job = build_definitions(config).resolve_job_def("sync")
+    for suffix in "BC":
+        put(bucket, "111122223333", "eu-west-1", NOW, suffix)
+        result = tick(config, instance)
+        done = sync_job.execute_in_process(
+            instance=instance, run_config=result.run_requests[0].run_config, raise_on_error=False
+        )
+        assert len(done.asset_materializations_for_node("sync")) == 1
+        assert {one.check_name for one in done.get_asset_check_evaluations()} == names
+    # The checks that the run noted are of the last materialization: nothing is to be said again.
+    hourly = replace(config, dagster=DagsterSettings())
+    assert not tick(hourly, instance).asset_events
+    assert not tick(hourly, instance, name="sensor_alarm").asset_events
 
 
 def test_the_checks_of_a_trail_run_by_themselves(
