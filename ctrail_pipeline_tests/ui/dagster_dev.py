@@ -1,6 +1,7 @@
-"""A `dagster dev` of its own: webserver and daemon over a sample in a folder, and what it knows.
+"""A `dagster dev` of its own: webserver and daemon over a sample bucket, and what Dagster knows.
 
-What is asked goes through GraphQL, as the UI does it. Not here: the UI itself (`browser`).
+The sample is behind a small S3 server, so that a test can let a request hang. What is asked goes
+through GraphQL, as the UI does it. Not here: the UI itself (`browser`).
 """
 
 import json
@@ -15,11 +16,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from ctrail_pipeline import sample
-from ctrail_pipeline.config import KEYS
+from ctrail_pipeline_tests.fault_server import FaultServer
 
 ROOT = Path(__file__).parents[2]
 DAGSTER = [sys.executable, "-m", "dagster"]
@@ -29,12 +31,19 @@ SECONDS_TO_STOP = 60
 
 
 class DagsterDev:
-    """A running `dagster dev`, and the folder it works in."""
+    """A running `dagster dev`, the folder it works in, and the S3 server it reads."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, s3: FaultServer) -> None:
         self.folder = folder
         self.url = url
+        self.s3 = s3
         self.events = folder / "events"
+        self.quarantine = folder / "quarantine"
+        self.buckets = [
+            (folder / "sample" / sample.ORGANIZATION_BUCKET, ""),
+            (folder / "sample" / sample.PAYMENTS_BUCKET, sample.PAYMENTS_PREFIX),
+        ]
+        """Folder and prefix of each trail, as the oracle wants them."""
 
     def query(self, graphql: str, **variables: Any) -> Any:
         """The data of an answer. Raises AssertionError if it has errors."""
@@ -58,26 +67,6 @@ class DagsterDev:
         message: str | None = entries[0]["locationOrLoadError"].get("message")
         return message
 
-    def sensors(self) -> list[str]:
-        """The names of the sensors."""
-        repository = self.query(
-            "query ($at: RepositorySelector!) {repositoryOrError(repositorySelector: $at)"
-            " {... on Repository {sensors {name}}}}",
-            at=LOCATION,
-        )["repositoryOrError"]
-        return [sensor["name"] for sensor in repository["sensors"]]
-
-    def launch(self, job: str) -> str:
-        """Start a job; returns the run's id."""
-        result = self.query(
-            "mutation ($run: ExecutionParams!) {launchRun(executionParams: $run)"
-            " {__typename ... on LaunchRunSuccess {run {runId}}}}",
-            run={"selector": LOCATION | {"jobName": job}, "runConfigData": {}, "mode": "default"},
-        )["launchRun"]
-        assert result["__typename"] == "LaunchRunSuccess", result
-        run_id: str = result["run"]["runId"]
-        return run_id
-
     def status_of(self, run_id: str) -> str:
         """A run's status, such as SUCCESS."""
         run = self.query(
@@ -85,6 +74,25 @@ class DagsterDev:
         )
         status: str = run["runOrError"]["status"]
         return status
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether nothing more comes of a run."""
+        return self.status_of(run_id) in {"SUCCESS", "FAILURE", "CANCELED"}
+
+    def newest_run(self) -> str:
+        """The id of the run that was asked for last."""
+        runs = self.query("{runsOrError(limit: 1) {... on Runs {results {runId}}}}")["runsOrError"]
+        run_id: str = runs["results"][0]["runId"]
+        return run_id
+
+    def is_idle(self) -> bool:
+        """Whether no run waits or is at work."""
+        runs = self.query(
+            "query ($statuses: [RunStatus!]) {runsOrError(filter: {statuses: $statuses})"
+            " {... on Runs {results {runId}}}}",
+            statuses=["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"],
+        )["runsOrError"]
+        return not runs["results"]
 
     def materialized(self, asset: list[str]) -> set[str]:
         """The partitions of an asset that were materialized."""
@@ -125,20 +133,33 @@ class DagsterDev:
 def dagster_dev(folder: Path) -> Iterator[DagsterDev]:
     """Write a sample into a folder, find its partitions, start `dagster dev`; stop it at the end.
 
+    The sample's last day is yesterday. The sensor does not run from the start: a test turns it on.
+
     Raises:
         AssertionError: it did not start; the message has the end of its log.
     """
-    sample.write_sample(folder / "sample", log_files=400)
-    # With a configuration the sensor does not run from the start: a test turns it on.
-    (folder / "config.json").write_text(json.dumps(_configuration(folder), indent=2))
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    sample.write_sample(folder / "sample", log_files=400, last_day=yesterday)
+    with FaultServer(folder / "sample") as s3:
+        (folder / "config.json").write_text(json.dumps(_configuration(s3), indent=2))
+        with _started(folder, s3) as dev:
+            yield dev
+
+
+@contextmanager
+def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
     home = folder / "home"
     home.mkdir()
     shutil.copy(ROOT / "dagster.yaml", home)
-    environment = os.environ | {
-        "DAGSTER_HOME": str(home),
-        "CTRAIL_CONFIG": str(folder / "config.json"),
-        "PYTHONWARNINGS": "ignore",
-    }
+    environment = (
+        os.environ
+        | s3.env()
+        | {
+            "DAGSTER_HOME": str(home),
+            "CTRAIL_CONFIG": str(folder / "config.json"),
+            "PYTHONWARNINGS": "ignore",
+        }
+    )
     discovered = subprocess.run(
         [*DAGSTER, "job", "execute", "-m", "ctrail_pipeline.definitions", "-j", "discover"],
         cwd=folder,
@@ -163,7 +184,7 @@ def dagster_dev(folder: Path) -> Iterator[DagsterDev]:
             start_new_session=True,
         )
     try:
-        dev = DagsterDev(folder, f"http://127.0.0.1:{port}")
+        dev = DagsterDev(folder, f"http://127.0.0.1:{port}", s3)
         wait_for(lambda: _answers(dev, process, log_file), "dagster dev to start", SECONDS_TO_START)
         yield dev
     finally:
@@ -182,21 +203,27 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    def bucket(name: str) -> str:
-        return (folder / "sample" / name).as_uri()
-
+def _configuration(s3: FaultServer) -> dict[str, Any]:
     return {
         "trails": [
-            {"name": "organization", "bucket": bucket(sample.ORGANIZATION_BUCKET)},
+            {
+                "name": "organization",
+                "bucket": sample.ORGANIZATION_BUCKET,
+                "endpoint_url": s3.endpoint_url,
+            },
             {
                 "name": "payments",
-                "bucket": bucket(sample.PAYMENTS_BUCKET),
+                "bucket": sample.PAYMENTS_BUCKET,
                 "prefix": sample.PAYMENTS_PREFIX,
+                "endpoint_url": s3.endpoint_url,
             },
         ],
         "owners": ["team:security"],
-    } | ({"sensor_interval": 10} if "sensor_interval" in KEYS else {})
+        # Each run reports its partitions, not only the first of an hour.
+        "materialization_interval": 0,
+        "sensor": "stopped",
+        "sensor_interval": 30,
+    }
 
 
 def _answers(dev: DagsterDev, process: "subprocess.Popen[bytes]", log_file: Path) -> bool:
