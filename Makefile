@@ -14,7 +14,7 @@ PORT ?= 3000
 SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench constraints clean .venv
+.PHONY: help demo dev test test-ui check bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,13 @@ dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, fo
 
 test: $(INSTALLED) $(BENCH_INSTALLED) ## Run the tests
 	scripts/test
+
+test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHOTS=docs takes pictures
+	@for program in chromium chromedriver; do \
+		command -v $$program > /dev/null && continue; \
+		echo "No $$program; on Debian: apt-get install chromium chromium-driver"; exit 2; \
+	done
+	scripts/test ctrail_pipeline_tests/ui
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check

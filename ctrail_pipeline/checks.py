@@ -6,22 +6,25 @@ Not here: when the sensor looks (`sensors`), and what fails a run (`runs`).
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
+    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
     DagsterInstance,
+    EventLogEntry,
     MetadataValue,
     multi_asset_check,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from .config import Config
 from .core.ledger import Health, Ledger, LogFileState
@@ -131,7 +134,7 @@ def evaluations(
 ) -> Iterator[AssetCheckEvaluation]:
     """The checks of the trails that a run touched, those that are worth a note.
 
-    A run that listed nothing (`is_listed`) has nothing to say of listing.
+    A run that listed nothing (`is_listed`) has nothing new to say of listing: it repeats the last.
     """
     keys = asset_keys(configuration.settings.trails)
     trouble = sensor_trouble(instance, configuration.dagster)
@@ -143,6 +146,8 @@ def evaluations(
         problems = [problem for problem in summary.problems if problem.trail == name]
         if problems or not is_listed:
             found.append(of_listing(key, problems))
+        else:
+            found += _last_listing(instance, key)
         yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
 
 
@@ -217,21 +222,71 @@ def worth_noting(
     """Those that say something else than the last of their kind, or the last is `interval` old.
 
     An evaluation costs Dagster's database about a kilobyte, and a sync may run every few minutes.
+    One from before the asset's last materialization is no longer shown: it is noted again, too.
     """
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         [one.asset_check_key for one in found]
     )
+    materialized = _last_materializations(instance, {one.asset_key for one in found})
     for one in found:
         record = records.get(one.asset_check_key)
-        event = record.event.dagster_event if record is not None and record.event else None
-        last = event.asset_check_evaluation_data if event is not None else None
+        last = _evaluation_of(record)
         said = last is not None and (last.passed, last.severity, last.description) == (
             one.passed,
             one.severity,
             one.description,
         )
-        if record is None or not said or time.time() - record.create_timestamp >= interval:
+        if (
+            record is None
+            or not said
+            or time.time() - record.create_timestamp >= interval
+            or _is_hidden(record, materialized.get(one.asset_key))
+        ):
             yield one
+
+
+def _last_listing(instance: DagsterInstance, key: AssetKey) -> list[AssetCheckEvaluation]:
+    """What was noted last of a trail's listing, if anything was."""
+    check = AssetCheckKey(key, LISTED)
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
+    last = _evaluation_of(records.get(check))
+    if last is None:
+        return []
+    return [
+        _evaluation(
+            key,
+            LISTED,
+            passed=last.passed,
+            severity=last.severity,
+            description=last.description or "",
+            metadata=last.metadata,
+        )
+    ]
+
+
+def _evaluation_of(record: AssetCheckExecutionRecord | None) -> AssetCheckEvaluation | None:
+    """The last evaluation; None if what is there is a plan, of a run at work or ended before it."""
+    found = record.evaluation if record is not None else None
+    return found if isinstance(found, AssetCheckEvaluation) else None
+
+
+def _last_materializations(
+    instance: DagsterInstance, keys: Iterable[AssetKey]
+) -> dict[AssetKey, EventLogEntry]:
+    return {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization
+        for record in instance.get_asset_records(list(keys))
+        if record.asset_entry.last_materialization is not None
+    }
+
+
+def _is_hidden(record: AssetCheckExecutionRecord, materialized: EventLogEntry | None) -> bool:
+    """Whether Dagster shows "not evaluated", since the asset was materialized later."""
+    return (
+        materialized is not None
+        and materialized.run_id != record.run_id
+        and materialized.timestamp >= record.create_timestamp
+    )
 
 
 def _evaluation(

@@ -80,8 +80,8 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
         job=sync_job,
         minimum_interval_seconds=configuration.dagster.sensor_interval,
         default_status=DefaultSensorStatus[configuration.dagster.sensor.upper()],
-        description="Finds new log files, accounts and regions, and starts `sync` for them: recent"
-        " ones first, older ones (a new trail's past) as a run of their own.",
+        description="Finds new log files, accounts and regions, and starts the job sync for them:"
+        " recent ones first, older ones (a new trail's past) as a run of their own.",
     )
     def new_log_files(context: SensorEvaluationContext, cursor: CursorResource) -> SensorResult:
         check_sample(configuration)

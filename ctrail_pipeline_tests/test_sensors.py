@@ -16,6 +16,8 @@ from dagster import (
     AssetCheckEvaluation,
     AssetKey,
     AssetSelection,
+    DagsterEvent,
+    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     Definitions,
@@ -27,8 +29,12 @@ from dagster import (
     build_sensor_context,
     define_asset_job,
 )
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from dagster._core.utils import make_new_run_id
 
 from ctrail_pipeline.checks import build_checks
 from ctrail_pipeline.config import Config, DagsterSettings
@@ -273,6 +279,53 @@ def test_a_run_notes_the_checks_of_its_trails_when_they_change(
     broken = put(bucket, "111122223333", "eu-west-1", NOW, "C")
     (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
     assert run() == {"no_failed_log_files": False, "nothing_new_in_quarantine": False}
+
+
+def test_a_run_notes_the_checks_that_another_run_has_planned_only(
+    config: Config, bucket: Path, instance: DagsterInstance
+) -> None:
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    definitions = build_definitions(config)
+    sync_job = definitions.resolve_job_def("sync")
+    assert len(sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()) == 5
+    [checks_of_main] = build_checks(config)
+    for key in checks_of_main.check_keys:  # as a materialization does that is at work
+        planned = DagsterEvent(
+            DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+            job_name="trail_main",
+            event_specific_data=AssetCheckEvaluationPlanned(
+                asset_key=key.asset_key, check_name=key.name
+            ),
+        )
+        instance.report_dagster_event(planned, run_id=make_new_run_id())
+    assert checks(tick(config, instance)) == {"can_be_listed": True}
+    noted = sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()
+    assert {one.check_name for one in noted} >= {key.name for key in checks_of_main.check_keys} - {
+        "can_be_listed"
+    }
+
+
+def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_ones(
+    config: Config, bucket: Path, instance: DagsterInstance
+) -> None:
+    config = replace(config, dagster=replace(config.dagster, materialization_interval=0))
+    broken = put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
+    names = {"can_be_listed", "no_failed_log_files", "nothing_new_in_quarantine"}
+    names |= {"no_conflicting_events", "sensor_is_running"}
+    sync_job = build_definitions(config).resolve_job_def("sync")
+    for suffix in "BC":
+        put(bucket, "111122223333", "eu-west-1", NOW, suffix)
+        [recent, *_] = tick(config, instance).run_requests or ()
+        done = sync_job.execute_in_process(
+            instance=instance, run_config=recent.run_config, raise_on_error=False
+        )
+        assert len(done.asset_materializations_for_node("sync")) == 1
+        assert {one.check_name for one in done.get_asset_check_evaluations()} == names
+    # The checks that the run noted are of the last materialization: nothing is to be said again.
+    hourly = replace(config, dagster=DagsterSettings())
+    assert not tick(hourly, instance).asset_events
+    assert not tick(hourly, instance, name="sensor_alarm").asset_events
 
 
 def test_the_checks_of_a_trail_run_by_themselves(
