@@ -15,10 +15,12 @@ from ctrail_pipeline.core.dedup import (
     IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,
+    Partition,
     Segment,
     build_segment,
     dedup_partition,
     event_key_of,
+    held_among,
     identity_of,
     split_identities,
 )
@@ -49,14 +51,15 @@ class MemorySegments:
         self.rows = [row for row in self.rows if row[1] != segment_id]
         self.removals += 1
 
-    def segments(self, partition: str, after: int) -> list[Segment]:
-        return [
+    def segments(self, partition: str, after: int, most: int = 64) -> list[Segment]:
+        found = [
             Segment(id_, new.size, b"", new.filter, b"")
             if new.filter
             else Segment(id_, new.size, new.identities, None, new.event_keys)
             for name, id_, new in self.rows
             if name == partition and id_ > after
         ]
+        return found[:most]
 
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
@@ -67,6 +70,12 @@ class MemorySegments:
 
     def segments_removed(self) -> int:
         return self.removals
+
+
+def hour_of(reader: MemorySegments) -> Partition:
+    known = KnownIdentities(reader)
+    known.begin()
+    return known.partition(HOUR)
 
 
 @pytest.mark.parametrize("size", [0, 1, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FROM + 1])
@@ -101,9 +110,9 @@ def test_answers_are_those_of_a_plain_set(
         items = identities(first, first + size)
         reader.add(build_segment(partition, items, (), false_positive))
         plain[partition].update(items)
-        known.refresh(plain)
+        known.begin()
         for name, held in plain.items():
-            assert known.known_among(name, question) == held & question
+            assert known.partition(name).known_among(question) == held & question
 
 
 @pytest.mark.parametrize("byte", [b"\xff", b"\x00"])
@@ -117,9 +126,7 @@ def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
     forged = segment.filter[:head] + byte * (bloom.size_in_bits // 8)
     reader = MemorySegments()
     reader.add(segment._replace(filter=forged))
-    known = KnownIdentities(reader)
-    known.refresh([HOUR])
-    answer = known.known_among(HOUR, [*held[:300], *new])
+    answer = hour_of(reader).known_among([*held[:300], *new])
     assert not answer & set(new)
     if byte == b"\xff":
         assert answer == set(held[:300])
@@ -128,66 +135,92 @@ def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
 def test_a_certain_no_reads_no_identities() -> None:
     reader = MemorySegments()
     reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), (), 1e-9))
-    known = KnownIdentities(reader)
-    known.refresh([HOUR])
-    assert known.known_among(HOUR, identities(10_000, 10_500)) == set()
+    hour = hour_of(reader)
+    assert hour.known_among(identities(10_000, 10_500)) == set()
     assert reader.blobs_read == 0
-    assert known.known_among(HOUR, identities(5, 6)) == set(identities(5, 6))
+    assert hour.known_among(identities(5, 6)) == set(identities(5, 6))
     assert reader.blobs_read == 1
 
 
-def test_refresh_picks_up_what_others_added() -> None:
+def test_each_question_is_of_the_ledger_as_it_is_then() -> None:
     reader = MemorySegments()
     known = KnownIdentities(reader)
-    known.refresh([HOUR])
-    assert known.versions([HOUR]) == {HOUR: 0}
+    known.begin()
+    assert known.partition(HOUR).version == 0
     first = reader.add(build_segment(HOUR, identities(0, 10), (), 0.01))
-    assert known.known_among(HOUR, identities(0, 5)) == set()
-    known.refresh([HOUR])
-    assert known.known_among(HOUR, identities(0, 5)) == set(identities(0, 5))
+    hour = known.partition(HOUR)
+    assert hour.version == first
     second = reader.add(build_segment(HOUR, identities(10, 20), (), 0.01))
-    assert known.versions([HOUR]) == {HOUR: first}
-    known.refresh([HOUR])
-    assert known.versions([HOUR]) == {HOUR: second}
-    assert known.known_among(HOUR, identities(0, 30)) == set(identities(0, 20))
+    assert hour.known_among(identities(0, 30)) == set(identities(0, 10))
+    assert hour.version == first
+    hour = known.partition(HOUR)
+    assert hour.version == second
+    assert hour.known_among(identities(0, 30)) == set(identities(0, 20))
 
 
-def test_what_was_removed_is_forgotten_at_the_next_refresh() -> None:
+def test_what_was_removed_is_forgotten_when_the_next_batch_begins() -> None:
     reader = MemorySegments()
     small = reader.add(build_segment(HOUR, identities(0, 10), (), 0.01))
     large = reader.add(build_segment(HOUR, identities(100, 100 + FILTERED_FROM), (), 0.01))
     known = KnownIdentities(reader)
-    known.refresh([HOUR])
+    known.begin()
+    hour = known.partition(HOUR)
     reader.remove(large)
-    # Before a refresh, a filter's maybe finds no identities: an event is rather kept.
-    assert known.known_among(HOUR, identities(100, 110)) == set()
+    # Before the next batch, a filter's maybe finds no identities: an event is rather kept.
+    assert hour.known_among(identities(100, 110)) == set()
     assert known.removed != reader.segments_removed()
-    known.refresh([HOUR])
+    known.begin()
     assert known.removed == reader.segments_removed()
-    assert known.versions([HOUR]) == {HOUR: small}
+    assert known.partition(HOUR).version == small
     reader.remove(small)
-    known.refresh([HOUR])
-    assert known.known_among(HOUR, identities(0, 10)) == set()
+    known.begin()
+    assert known.partition(HOUR).known_among(identities(0, 10)) == set()
 
 
-def test_trimming_forgets_the_least_asked_and_keeps_answers_right(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("bound", [0, 3_000, 30_000])
+@pytest.mark.parametrize("size", [100, FILTERED_FROM])
+def test_what_is_forgotten_or_never_kept_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, bound: int, size: int
 ) -> None:
-    monkeypatch.setattr(dedup, "_CACHED_BYTES", 30_000)
+    monkeypatch.setattr(dedup, "CACHED_BYTES", bound)
+    monkeypatch.setattr(dedup, "SEGMENTS_A_READ", 2)  # of 5 that there are
     reader = MemorySegments()
-    hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(24)]
-    for number, hour in enumerate(hours):
-        reader.add(build_segment(hour, identities(number * 100, number * 100 + 100), (), 0.01))
+    hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(6)]
+    for part in range(5):
+        for hour in hours:
+            first = (hours.index(hour) * 5 + part) * size
+            keys = [event_key_of(str(number)) for number in range(first, first + size)]
+            reader.add(build_segment(hour, identities(first, first + size), keys, 0.01))
     known = KnownIdentities(reader)
-    for _ in range(3):
-        known.refresh(hours)
+    question = identities(0, 6 * 5 * size)[::7]
+    keys = [event_key_of(str(number)) for number in range(6 * 5 * size)][::7]
+    for _ in range(2):
+        known.begin()
         for number, hour in enumerate(hours):
-            mine = identities(number * 100, number * 100 + 100)
-            assert known.known_among(hour, identities(0, 2400)) == set(mine)
-        known.trim()
-        with pytest.raises(KeyError):
-            known.versions(hours[:1])
-        assert known.versions(hours[-1:]) == {hours[-1]: 24}
+            partition = known.partition(hour)
+            mine = range(number * 5 * size, (number + 1) * 5 * size)
+            assert partition.known_among(question) == {
+                identity for at, identity in enumerate(question) if at * 7 in mine
+            }
+            assert partition.event_keys_among(keys) == {
+                key for at, key in enumerate(keys) if at * 7 in mine
+            }
+            assert partition.version == reader.rows[number + 4 * len(hours)][1]
+
+
+@given(
+    st.sets(st.binary(min_size=6, max_size=6), max_size=60),
+    st.sets(st.binary(min_size=6, max_size=6), max_size=60),
+    st.integers(0, 3_000),
+)
+@settings(max_examples=100, deadline=None)
+def test_what_a_blob_holds_however_it_is_looked_for(
+    held: set[bytes], others: set[bytes], more: int
+) -> None:
+    blob = sorted(held | {number.to_bytes(6) for number in range(more)})
+    question = held | others
+    for asked in (question, [*question][:1], sorted(question)):
+        assert held_among(asked, b"".join(blob), 6) == set(asked) & set(blob)
 
 
 def test_an_identity_is_of_the_lines_bytes() -> None:
@@ -206,7 +239,5 @@ def test_event_ids_of_other_records_are_known_whatever_the_size_of_a_segment(siz
     reader = MemorySegments()
     held = [event_key_of(f"event-{number}") for number in range(size)]
     reader.add(build_segment(HOUR, identities(0, size), held, 0.001))
-    known = KnownIdentities(reader)
-    known.refresh([HOUR])
     other = event_key_of("event-other")
-    assert known.event_keys_among(HOUR, [held[-1], other]) == {held[-1]}
+    assert hour_of(reader).event_keys_among([held[-1], other]) == {held[-1]}

@@ -115,9 +115,8 @@ def commit(
     batch = register(ledger) if batch is None else batch
     if seen is None:
         known = KnownIdentities(ledger)
-        names = [new.partition for new in segments]
-        known.refresh(names)
-        seen = known.versions(names)
+        known.begin()
+        seen = {new.partition: known.partition(new.partition).version for new in segments}
     removed = ledger.segments_removed() if removed is None else removed
     with ledger.transaction():
         return batch, ledger.commit_batch(batch, outcomes, files, segments, seen, removed)
@@ -471,7 +470,7 @@ def test_a_newer_segment_with_a_common_identity_makes_a_batch_stale(
     ledger: Ledger, other: Ledger, size: int
 ) -> None:
     commit(other, segments=[segment(*range(size))])
-    with pytest.raises(StaleBatch, match="another run wrote some of these events") as stale:
+    with pytest.raises(StaleBatch, match="another batch wrote some of these events") as stale:
         commit(ledger, [outcome(ledger)], segments=[segment(2, 9999)], seen={HOUR: 0})
     assert not stale.value.taken
     assert known(ledger) is None

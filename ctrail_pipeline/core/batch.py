@@ -21,6 +21,7 @@ from .dedup import (
     IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,
+    Partition,
     build_segment,
     dedup_partition,
     event_key_of,
@@ -90,6 +91,11 @@ class BatchContent:
                 fetched.ref, fetched.etag, fetched.size, content, state, reason, fetched.may_pass
             )
         )
+
+    def has_room(self, fetched: FetchedLogFile, settings: Settings) -> bool:
+        """Whether a log file fits in; a large one is a batch of its own."""
+        size = len(fetched.content.data) if fetched.content else 0
+        return not self.log_files or self.bytes + size <= settings.batch_bytes
 
     def is_full(self, settings: Settings) -> bool:
         """Whether it should be committed before anything more is taken in."""
@@ -221,7 +227,6 @@ class Committer:
                 self._abandon(staging, batch)
                 raise
             else:
-                self._known.trim()
                 return _result(log_files, staged, taken)
 
     def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
@@ -287,10 +292,7 @@ class Committer:
 
     def _stage(self, staging: Staging, log_files: Sequence[LogFileInBatch]) -> _Staged:
         routed = route(log_files)
-        self._known.refresh(routed.groups)
-        seen = self._known.versions(routed.groups)
-        drop_known(routed, self._known)
-        count_new(routed, self._known)
+        seen = drop_known(routed, self._known)
         files = staging.write(output_files(routed, self._settings.events_per_file))
         segments = [
             build_segment(
@@ -371,32 +373,41 @@ def route(log_files: Sequence[LogFileInBatch]) -> _Routed:
     return routed
 
 
-def drop_known(routed: _Routed, known: KnownIdentities) -> None:
-    """Drop the lines that the ledger has already."""
+def drop_known(routed: _Routed, known: KnownIdentities) -> dict[str, int]:
+    """Drop the lines that the ledger has already, and count what the new ones come to.
+
+    Returns up to which segment each dedup partition was looked at, for the commit to check.
+    """
+    known.begin()
+    seen = {}
     for name, group in routed.groups.items():
-        for identity in known.known_among(name, group.keys()):
+        partition = known.partition(name)
+        seen[name] = partition.version
+        for identity in partition.known_among(group.keys()):
             dropped = group.pop(identity)
             if dropped.kind is Kind.EVENTS:
                 routed.duplicates[dropped.position] = routed.duplicates.get(dropped.position, 0) + 1
+        _count_new(routed, group, partition)
+    return seen
 
 
-def count_new(routed: _Routed, known: KnownIdentities) -> None:
+def _count_new(routed: _Routed, group: dict[bytes, _Line], partition: Partition) -> None:
     """Count, by log file, what its new lines come to.
 
     Their bytes; and conflicts: an eventID that another record has too, somebody's forgery or AWS's
     mistake.
     """
-    for name, group in routed.groups.items():
-        seen: set[bytes] = set()
-        keys = {line.event_key for line in group.values() if line.event_key}
-        taken = known.event_keys_among(name, keys) if keys else set()
-        for line in group.values():
-            if line.event_key and (line.event_key in taken or line.event_key in seen):
-                routed.conflicts[line.position] = routed.conflicts.get(line.position, 0) + 1
-            seen.add(line.event_key)
-            if line.kind is Kind.EVENTS:
-                size = routed.bytes_out.get(line.position, 0)
-                routed.bytes_out[line.position] = size + len(line.line) + 1
+    seen: set[bytes] = set()
+    taken = partition.event_keys_among(
+        {line.event_key for line in group.values() if line.event_key}
+    )
+    for line in group.values():
+        if line.event_key and (line.event_key in taken or line.event_key in seen):
+            routed.conflicts[line.position] = routed.conflicts.get(line.position, 0) + 1
+        seen.add(line.event_key)
+        if line.kind is Kind.EVENTS:
+            size = routed.bytes_out.get(line.position, 0)
+            routed.bytes_out[line.position] = size + len(line.line) + 1
 
 
 def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
@@ -522,7 +533,7 @@ def _unroutable(record: Record, place: SourcePrefix) -> Rejected:
         reason = "no usable region in the record or in the key"
     else:
         reason = f"scattered: the log file has records of more than {MOST_HOURS_A_LOG_FILE} hours"
-    return Rejected(record.index, "record", reason, record.line)
+    return Rejected(record.index, "record", reason, bytes(record.line))
 
 
 def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: Rejected) -> None:

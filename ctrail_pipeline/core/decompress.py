@@ -139,5 +139,10 @@ def _salvage(view: memoryview, room: int) -> bytes:
     return bytes(output)
 
 
+def is_over(content: Decompressed, limit: int) -> bool:
+    """Whether this is what `decompress` says of more than `limit` bytes."""
+    return content.damage == _over(limit)
+
+
 def _over(limit: int) -> str:
     return f"over the size limit of {limit} bytes decompressed"

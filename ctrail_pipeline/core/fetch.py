@@ -2,19 +2,18 @@
 
 Every failure becomes a result, so that it costs its log file only; a request that may pass was
 already tried again in `store`. Bounded: what is on its way or waits to be taken is limited in
-number and in (estimated) uncompressed bytes.
+number and in bytes, whatever the log files hold.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from queue import Empty, Full, Queue, SimpleQueue
+from threading import Condition, Event, Thread
 from typing import Final
 
 from .daemon_threads import DaemonThreads
-from .decompress import Decompressed, decompress
+from .decompress import Decompressed, decompress, is_over
 from .exceptions import (
     ObjectArchived,
     ObjectChanged,
@@ -28,10 +27,13 @@ from .settings import Settings
 from .store import Fetched
 
 _KEYS_A_TASK: Final = 8
-"""Keys that one thread fetches for one future; a future costs about 40 µs."""
-_EXPANSION: Final = 10
+"""Keys that one thread fetches in a row; to hand over results one by one costs about 40 µs each."""
+_EXPANSION: Final = 12
 """Estimate of uncompressed bytes by stored ones (gzip ratios of real log files: 5.6–8.6)."""
-_BYTES_AHEAD: Final = 96 * 1024 * 1024
+_LEAST_EXPECTED: Final = 16 * 1024
+"""Uncompressed bytes that are expected of the smallest log file."""
+BYTES_AHEAD: Final = 64 * 1024 * 1024
+"""Bytes that are held at most by log files on their way, the next one to be taken apart."""
 _TICK_SECONDS: Final = 0.2
 """How long to wait for a result before the caller gets a chance to look at the time."""
 
@@ -51,21 +53,104 @@ class FetchedLogFile:
     """Whether a failure may pass by itself (throttling, a network): worth another try soon."""
 
 
-def fetch_log_file(ref: LogFileRef, limit: int) -> FetchedLogFile:
+class _Closed(Exception):
+    """The run ends; what is fetched is of no use any more."""
+
+
+class Room:
+    """The bytes that log files on their way may hold, and which of them must wait.
+
+    What is next to be taken never waits: others wait for it, and it for nobody.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._next = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def try_take(self, turn: int, size: int) -> bool:
+        """Take room for the log file whose turn it is as the `turn`-th; False if there is none."""
+        with self._changed:
+            return self._try_take(turn, size)
+
+    def take(self, turn: int, size: int) -> None:
+        """Take room, once there is some or it is this log file's turn.
+
+        Raises _Closed if nobody wants it any more.
+        """
+        with self._changed:
+            while not self._try_take(turn, size):
+                if self._closed:
+                    raise _Closed
+                self._changed.wait()
+
+    def give_back(self, size: int) -> None:
+        """Give room back."""
+        with self._changed:
+            self._held -= size
+            self._changed.notify_all()
+
+    def taken(self, turn: int, size: int) -> None:
+        """A log file was taken and let go of: the next one's turn."""
+        with self._changed:
+            self._held -= size
+            self._next = turn + 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Those who wait are to give up."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _try_take(self, turn: int, size: int) -> bool:
+        if turn > self._next and self._held + size > self._limit:
+            return False
+        self._held += size
+        return True
+
+
+class _Share:
+    """One log file's part of the room."""
+
+    def __init__(self, room: Room, turn: int, hand_over: Callable[[], None]) -> None:
+        self._room = room
+        self._turn = turn
+        self._hand_over = hand_over
+        self.held = 0
+
+    def grow_to(self, size: int) -> None:
+        """Hold `size` bytes before they are there, waiting for room if need be."""
+        more = size - self.held
+        if more > 0 and not self._room.try_take(self._turn, more):
+            # Those that were fetched before may be what everybody waits for.
+            self._hand_over()
+            self._room.take(self._turn, more)
+        elif more < 0:
+            self._room.give_back(-more)
+        self.held = size
+
+
+def fetch_log_file(ref: LogFileRef, limit: int, share: _Share | None = None) -> FetchedLogFile:
     """GET and gunzip one log file; never raises for what may be wrong with it.
 
     A damaged or short body is fetched a second time at once: damage in transit keeps the etag.
     A short one may look sound, where the cut falls between two gzip members.
     """
+    share = share or _Share(Room(0), 0, lambda: None)
     if ref.archived:
         return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
     try:
+        share.grow_to(ref.size + _expected(ref.size))
         fetched = _get(ref)
-        content = decompress(fetched.body, limit)
+        content = _decompress(fetched.body, limit, share)
         if content.damage is not None or _is_short(ref, fetched):
             again = _get(ref)
             if again.body != fetched.body:
-                content = decompress(again.body, limit)
+                del content  # before there are two of them
+                content = _decompress(again.body, limit, share)
             fetched = again._replace(retries=fetched.retries + again.retries + 1)
         if _is_short(ref, fetched):
             where = f"{ref.source.bucket.location}/{ref.key}"
@@ -81,21 +166,83 @@ def fetch_log_file(ref: LogFileRef, limit: int) -> FetchedLogFile:
     return FetchedLogFile(ref, fetched.etag, len(fetched.body), fetched.retries, content)
 
 
+def _decompress(body: bytes, limit: int, share: _Share) -> Decompressed:
+    """Inflate as far as is to be expected; a bomb's size is taken into account before it is there.
+
+    What expands to more than expected is inflated anew, which costs it up to a half more time.
+    """
+    expected = _expected(len(body))
+    if expected < limit:
+        if len(body) + expected > share.held:
+            share.grow_to(len(body) + expected)
+        content = decompress(body, expected)
+        if not is_over(content, expected):
+            return content
+    share.grow_to(len(body) + limit)
+    return decompress(body, limit)
+
+
+def _expected(stored: int) -> int:
+    return max(_LEAST_EXPECTED, _EXPANSION * stored)
+
+
+class _Task:
+    """Log files that one thread fetches in a row, and what it has handed over of them."""
+
+    def __init__(self, turn: int, refs: list[LogFileRef]) -> None:
+        self.turn = turn
+        """Which log file of the run its first one is."""
+        self.refs = refs
+        self.left = len(refs)
+        self.results: SimpleQueue[list[tuple[FetchedLogFile, int]] | BaseException] = SimpleQueue()
+        """Fetched log files, each with the bytes it holds; or what went wrong with us."""
+
+    def run(self, limit: int, room: Room, closed: Callable[[], bool]) -> None:
+        """Fetch them, in a thread."""
+        fetched: list[tuple[FetchedLogFile, int]] = []
+
+        def hand_over() -> None:
+            nonlocal fetched
+            if fetched:
+                self.results.put(fetched)
+                fetched = []
+
+        try:
+            for turn, ref in enumerate(self.refs, self.turn):
+                if closed():
+                    break
+                share = _Share(room, turn, hand_over)
+                one = fetch_log_file(ref, limit, share)
+                share.grow_to(len(one.content.data) if one.content else 0)
+                fetched.append((one, share.held))
+            hand_over()
+        except _Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that processes
+            self.results.put(error)
+
+
 class Feed:
     """Log files from a listing, fetched ahead of whoever takes them.
 
     The listing runs in a thread of its own; iterate over `results` in the thread that processes.
     """
 
-    def __init__(self, listing: Iterator[list[LogFileRef]], settings: Settings) -> None:
+    def __init__(
+        self,
+        listing: Iterator[list[LogFileRef]],
+        settings: Settings,
+        bytes_ahead: int = BYTES_AHEAD,
+    ) -> None:
         self._settings = settings
         self._listed: Queue[list[LogFileRef] | BaseException | None] = Queue(maxsize=8)
         self._closed = Event()
         self._listing_done = False
         self._ready: deque[LogFileRef] = deque()
-        self._tasks: deque[tuple[Future[list[FetchedLogFile]], int, int]] = deque()
-        self._ahead = 0
-        self._bytes_ahead = 0
+        self._tasks: deque[_Task] = deque()
+        self._begun = 0
+        self._taken = 0
+        self._room = Room(bytes_ahead)
         self._threads = DaemonThreads(settings.download_workers, "ctrail-fetch")
         Thread(target=self._list, args=(listing,), name="ctrail-listing", daemon=True).start()
 
@@ -107,31 +254,42 @@ class Feed:
     def results(self) -> Iterator[FetchedLogFile | None]:
         """Fetched log files in listing order; None now and then, when nothing came for a while.
 
-        Raises what the listing raised.
+        Let go of each before you ask for the next. Raises what the listing raised.
         """
         while True:
             self._take_listed(wait=not self._tasks and not self._ready)
             self._start_tasks()
             if self._tasks:
-                task, log_files, size = self._tasks[0]
-                try:
-                    fetched = task.result(timeout=_TICK_SECONDS)
-                except TimeoutError:
-                    yield None
-                    continue
-                self._tasks.popleft()
-                self._ahead -= log_files
-                self._bytes_ahead -= size
-                del task
-                yield from fetched
+                yield from self._results_of(self._tasks[0])
+                if not self._tasks[0].left:
+                    self._tasks.popleft()
             elif self._listing_done:
                 return
             else:
                 yield None
 
+    def _results_of(self, task: _Task) -> Iterator[FetchedLogFile | None]:
+        """What a task hands over next; None if nothing comes for a while."""
+        try:
+            fetched = task.results.get(timeout=_TICK_SECONDS)
+        except Empty:
+            yield None
+            return
+        if isinstance(fetched, BaseException):
+            raise fetched
+        fetched.reverse()
+        while fetched:
+            one, size = fetched.pop()
+            yield one
+            del one
+            self._room.taken(self._taken, size)
+            self._taken += 1
+            task.left -= 1
+
     def close(self) -> None:
         """Stop listing and fetching, without waiting for requests on their way."""
         self._closed.set()
+        self._room.close()
         self._threads.close()
 
     def _list(self, listing: Iterator[list[LogFileRef]]) -> None:
@@ -173,32 +331,13 @@ class Feed:
     def _start_tasks(self) -> None:
         limit = self._settings.max_log_file_bytes
         keys = max(1, min(_KEYS_A_TASK, len(self._ready) // self._settings.download_workers))
-        while self._ready and self._ahead < self._most_ahead:
-            refs: list[LogFileRef] = []
-            size = 0
-            while self._ready and len(refs) < keys:
-                expected = min(limit, self._ready[0].size * _EXPANSION)
-                if (refs or self._tasks) and self._bytes_ahead + size + expected > _BYTES_AHEAD:
-                    break
-                size += expected
-                refs.append(self._ready.popleft())
-            if not refs:
-                return
-            task = self._threads.submit(_fetch_all, refs, limit, self._closed.is_set)
-            self._tasks.append((task, len(refs), size))
-            self._ahead += len(refs)
-            self._bytes_ahead += size
-
-
-def _fetch_all(
-    refs: list[LogFileRef], limit: int, closed: Callable[[], bool]
-) -> list[FetchedLogFile]:
-    fetched = []
-    for ref in refs:
-        if closed():
-            break
-        fetched.append(fetch_log_file(ref, limit))
-    return fetched
+        while self._ready and self._begun - self._taken < self._most_ahead:
+            task = _Task(
+                self._begun, [self._ready.popleft() for _ in range(min(keys, len(self._ready)))]
+            )
+            self._threads.submit(task.run, limit, self._room, self._closed.is_set)
+            self._tasks.append(task)
+            self._begun += len(task.refs)
 
 
 def _get(ref: LogFileRef) -> Fetched:

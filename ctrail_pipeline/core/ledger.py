@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .coverage import Range, merged
-from .dedup import NewSegment, Segment, split_identities
+from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
 from .exceptions import LedgerError
 from .file_system import network_file_system
 from .layout import Minute, SourcePrefix
@@ -645,8 +645,8 @@ class Ledger:
 
     # -- dedup (dedup.SegmentReader) ------------------------------------------------------------
 
-    def segments(self, partition: str, after: int) -> list[Segment]:
-        """Segments of a dedup partition with an id above `after`, in order."""
+    def segments(self, partition: str, after: int, most: int = SEGMENTS_A_READ) -> list[Segment]:
+        """The first `most` segments of a dedup partition with an id above `after`, in order."""
         return [
             Segment(*row)
             for row in self._rows(
@@ -654,9 +654,10 @@ class Ledger:
                 " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END, s.filter,"
                 " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END"
                 " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
-                " WHERE p.name = ? AND s.id > ? ORDER BY s.id",
+                " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
                 partition,
                 after,
+                most,
             )
         ]
 
@@ -725,10 +726,13 @@ class Ledger:
         if removed != self.segments_removed():
             raise StaleBatch("segments were removed")
         for new in segments:
-            for newer in self.segments(new.partition, seen[new.partition]):
-                theirs = newer.identities or self.segment_identities(newer.id)
-                if not set(split_identities(theirs)).isdisjoint(split_identities(new.identities)):
-                    raise StaleBatch("another run wrote some of these events")
+            after = seen[new.partition]
+            while newer := self.segments(new.partition, after):
+                ours = set(split_identities(new.identities))
+                for one in newer:
+                    if held_among(ours, one.identities or self.segment_identities(one.id)):
+                        raise StaleBatch("another batch wrote some of these events")
+                after = newer[-1].id
 
     def _count_by_source(self, outcomes: Sequence[Outcome]) -> None:
         """Add a batch to the totals of its source partitions."""

@@ -278,7 +278,11 @@ class _Run:
             if self._stop.is_set():
                 return
             if fetched is not None:
+                if not batch.has_room(fetched, self._settings):
+                    self._commit(batch, listing)
+                    batch = BatchContent()
                 batch.add(fetched)
+                del fetched
             if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
                 self._commit(batch, listing)
                 batch = BatchContent()

@@ -1,0 +1,128 @@
+"""Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
+
+import gzip
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.sync_process import PROJECT, local_trail, put_object, settings_in
+
+NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
+ACCOUNT = "111122223333"
+REGION = "eu-west-1"
+MB = 1024 * 1024
+
+MEASURED_SYNC = r"""
+import re, sys
+from ctrail_pipeline_tests.sync_process import local_trail, settings_in
+from ctrail_pipeline.core.sync import sync
+from pathlib import Path
+folder, changes = Path(sys.argv[1]), eval(sys.argv[2])
+settings = settings_in(folder, [local_trail(folder / "bucket")], **changes)
+def peak():
+    # Not ru_maxrss: a new program starts with that of the one that started it.
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+summary = sync(settings)
+print(summary.progress.log_files, summary.progress.events, (peak() - before) // 1024)
+"""
+
+
+def put_log_file(bucket: Path, number: int, text: bytes) -> None:
+    at = NOON + timedelta(minutes=number)
+    key = (
+        f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{at:%Y/%m/%d}/"
+        f"{ACCOUNT}_CloudTrail_{REGION}_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
+    )
+    put_object(bucket, key, gzip.compress(text, 1), at)
+
+
+def event(time: datetime, number: int, padding: str = "") -> str:
+    return json.dumps(
+        {
+            "eventTime": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "eventID": str(number),
+            "awsRegion": REGION,
+            "recipientAccountId": ACCOUNT,
+            "requestParameters": padding,
+        }
+    )
+
+
+def synced(folder: Path, **changes: int) -> tuple[int, int, int]:
+    """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MALLOC_ARENA_MAX": "4"},
+    )
+    log_files, events, peak = map(int, done.stdout.split())
+    return log_files, events, peak
+
+
+def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:
+    """14 of 32 MB, 32 KB stored each: expected to be small, all of them would be held at once."""
+    for number in range(14):
+        text = '{"Records":[' + event(NOON, number, "a" * (32 * MB)) + "]}"
+        put_log_file(tmp_path / "bucket", number, text.encode())
+    log_files, events, peak = synced(tmp_path, download_workers=14)
+    assert (log_files, events) == (14, 14)
+    assert peak < 250
+
+
+def test_a_log_file_that_names_many_busy_hours(tmp_path: Path) -> None:
+    """60 hours, each of which the ledger holds 20 segments of 1,000 events of."""
+    bucket = tmp_path / "bucket"
+    hours = [NOON - timedelta(hours=back) for back in range(60)]
+    settings = settings_in(tmp_path, [local_trail(bucket)])
+    fill_ledger(settings, [f"{ACCOUNT}/{REGION}/{hour:%Y/%m/%d/%H}" for hour in hours])
+    records = ",".join(event(hour, number) for number, hour in enumerate(hours))
+    put_log_file(bucket, 0, b'{"Records":[' + records.encode() + b"]}")
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 60)
+    assert peak < 80
+
+
+def fill_ledger(settings: Settings, partitions: list[str]) -> None:
+    """Segments without a filter, of events that nobody has."""
+
+    def rows() -> Iterator[tuple[int, bytes, bytes]]:
+        for id_ in range(1, len(partitions) + 1):
+            for _ in range(20):
+                identities = sorted(os.urandom(16) for _ in range(1000))
+                keys = sorted(os.urandom(6) for _ in range(1000))
+                yield id_, b"".join(identities), b"".join(keys)
+
+    Ledger(settings.state_db).close()
+    with sqlite3.connect(settings.state_db) as ledger:
+        ledger.executemany(
+            "INSERT INTO dedup_partition (name) VALUES (?)", [(name,) for name in partitions]
+        )
+        ledger.executemany(
+            "INSERT INTO segment (dedup_partition, batch, count, identities, event_keys)"
+            " VALUES (?, 0, 1000, ?, ?)",
+            rows(),
+        )
+    ledger.close()
+
+
+def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
+    """Not its text and copies of all its lines beside it."""
+    padding = os.urandom(700).hex()
+    records = (event(NOON + timedelta(seconds=at % 3600), at, padding) for at in range(70_000))
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    assert len(text) > 100 * MB
+    put_log_file(tmp_path / "bucket", 0, text)
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 70_000)
+    assert peak < len(text) / MB * 1.9
