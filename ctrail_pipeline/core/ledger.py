@@ -671,6 +671,51 @@ class Ledger:
         rows = self._rows("SELECT event_keys FROM segment WHERE id = ?", segment_id)
         return bytes(rows[0][0]) if rows else b""
 
+    def newest_segment(self) -> int:
+        """The id of the newest segment; 0 if there is none."""
+        return int(self._row("SELECT coalesce(max(id), 0) FROM segment")[0])
+
+    def partitions_with_segments(self, after: int) -> list[str]:
+        """Dedup partitions that have a segment with an id above `after`."""
+        return [
+            name
+            for (name,) in self._rows(
+                "SELECT name FROM dedup_partition WHERE id IN"
+                " (SELECT dedup_partition FROM segment WHERE id > ?)",
+                after,
+            )
+        ]
+
+    def mergeable_segments(self, partition: str) -> list[tuple[int, int]]:
+        """Id and number of identities of a partition's segments that no batch may take back."""
+        return self._rows(
+            "SELECT s.id, s.count FROM segment s"
+            " JOIN dedup_partition p ON p.id = s.dedup_partition"
+            " LEFT JOIN batch b ON b.id = s.batch"
+            " WHERE p.name = ? AND (s.batch = 0 OR b.state = ?)",
+            partition,
+            BatchState.PUBLISHED,
+        )
+
+    def replace_segments(self, ids: Sequence[int], merged: NewSegment) -> bool:
+        """One segment in place of several of its partition. Inside a transaction.
+
+        False, and nothing happens, if another run has merged some of them meanwhile.
+        """
+        marks = json.dumps(list(ids))
+        present, identities = self._row(
+            "SELECT count(*), coalesce(sum(count), 0) FROM segment"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            marks,
+        )
+        if (present, identities) != (len(ids), merged.size):
+            return False
+        self._db.execute(
+            "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))", (marks,)
+        )
+        self._put_segments(0, [merged])
+        return True
+
     def segments_removed(self) -> int:
         """How often segments were taken out of the ledger."""
         return int(self._meta("segments_removed"))

@@ -118,7 +118,7 @@ CREATE TABLE dedup_partition (
 CREATE TABLE segment (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     dedup_partition INTEGER NOT NULL,
-    batch           INTEGER NOT NULL,
+    batch           INTEGER NOT NULL,  -- 0: merged from those of several
     count           INTEGER NOT NULL,
     identities      BLOB NOT NULL,     -- sorted, 16 bytes each
     filter          BLOB,

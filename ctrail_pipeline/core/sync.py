@@ -26,6 +26,7 @@ from .listing import Listing, LogFileRef, Source, Stretch
 from .marker import open_ledger
 from .output import OutputFolders
 from .recovery import recover
+from .segment_merging import SegmentMerger
 from .selection import (
     Place,
     Problem,
@@ -210,6 +211,7 @@ class _Run:
         self._ledger = ledger
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
+        self._merger = SegmentMerger(ledger, settings.bloom_false_positive)
         self._summary = Summary(Progress(), tuple(trail.name for trail in settings.trails))
         self._finished: list[Stretch] = []
 
@@ -239,6 +241,7 @@ class _Run:
         looked_back = not has_window and not self._selection.listed
         deep = [s.id for s in sources if s.deep and not s.failure and looked_back]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
+        self._merger.merge()
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
         self._add_totals()
@@ -295,6 +298,7 @@ class _Run:
 
     def _commit(self, batch: BatchContent, listing: Listing) -> None:
         result = self._committer.commit(batch, self._take_finished(listing))
+        self._merger.after_batch()
         self._summary.progress.bytes += result.bytes_in
         self._summary.output_files += result.files
         self._summary.bytes_out += result.bytes_out

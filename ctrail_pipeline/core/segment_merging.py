@@ -1,0 +1,86 @@
+"""Few segments instead of many: eight of a size become one, as a log-structured store does it.
+
+A question to a dedup partition asks every segment of it, and every batch adds one: an hour that
+came in over a day of small runs would have hundreds. Nothing is lost or added by a merge, so it may
+happen beside any run: whoever still asks a segment that is gone meets its identities again at the
+commit, in the merged one, which is newer. Only published batches take part: one that may yet be
+taken back has its identities apart.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .dedup import EVENT_KEY_BYTES, build_segment, split_identities
+from .ledger import Ledger
+
+MERGED_TOGETHER: Final = 8
+LARGEST: Final = 1 << 19
+"""Identities of a merged segment at most: 8 MB of them, and 50 MB while it is made."""
+_SEGMENTS_LEFT: Final = 16
+"""About how many of a partition are left: what their filters say "maybe" to for nothing adds up."""
+_BATCHES_BETWEEN: Final = 64
+
+
+def segments_to_merge(sizes: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Which segments (id, identities) of a partition become one: eight of about a size, in order.
+
+    Fewer where eight would be too large; one that is half as large as can be is left alone.
+    """
+    kinds: dict[int, list[tuple[int, int]]] = {}
+    for id_, size in sorted(sizes):
+        if size <= LARGEST // 2:
+            kinds.setdefault((size.bit_length() + 2) // 3, []).append((id_, size))
+    merges = []
+    for kind in kinds.values():
+        while len(kind) >= MERGED_TOGETHER:
+            some, kind = kind[:MERGED_TOGETHER], kind[MERGED_TOGETHER:]
+            while sum(size for _, size in some) > LARGEST:
+                some.pop()
+            merges.append([id_ for id_, _ in some])
+    return merges
+
+
+class SegmentMerger:
+    """Merges the segments of the dedup partitions that one run adds to."""
+
+    def __init__(self, ledger: Ledger, false_positive: float) -> None:
+        self._ledger = ledger
+        self._false_positive = false_positive / _SEGMENTS_LEFT
+        self._since = ledger.newest_segment()
+        self._batches = 0
+
+    def after_batch(self) -> None:
+        """Merge now and then in a long run: its hours fill up while it lasts."""
+        self._batches += 1
+        if self._batches % _BATCHES_BETWEEN == 0:
+            self.merge()
+
+    def merge(self, seconds: float = 30.0) -> int:
+        """Merge what is to be merged for about so many seconds; how many segments went."""
+        deadline = time.monotonic() + seconds
+        until, went = self._ledger.newest_segment(), 0
+        for partition in self._ledger.partitions_with_segments(self._since):
+            # A merged one may be the eighth of its own size.
+            while merged := sum(
+                len(ids) - 1
+                for ids in segments_to_merge(self._ledger.mergeable_segments(partition))
+                if self._merge(partition, ids)
+            ):
+                went += merged
+            if time.monotonic() > deadline:
+                return went
+        self._since = until
+        return went
+
+    def _merge(self, partition: str, ids: Sequence[int]) -> bool:
+        identities: list[bytes] = []
+        event_keys: set[bytes] = set()
+        for id_ in ids:
+            identities += split_identities(self._ledger.segment_identities(id_))
+            event_keys.update(
+                split_identities(self._ledger.segment_event_keys(id_), EVENT_KEY_BYTES)
+            )
+        merged = build_segment(partition, identities, event_keys, self._false_positive)
+        with self._ledger.transaction():
+            return self._ledger.replace_segments(ids, merged)
