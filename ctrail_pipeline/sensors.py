@@ -6,9 +6,10 @@ which may take days. Of each kind there is one run at a time. Not here: how a bu
 (`core.watch`), and what is checked (`checks`).
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dagster import (
     AssetCheckEvaluation,
@@ -62,6 +63,27 @@ class LastRun(NamedTuple):
     succeeded: bool
     started: float
     ended: float
+
+
+class AlarmCursor(NamedTuple):
+    """When the alarm looked last, and whether it had told of trouble."""
+
+    at: float = 0.0
+    """Long ago: the daemon has just started, and so the last look of any sensor is long ago."""
+    told: bool = False
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """What `dump` wrote; anything else is a fresh start."""
+        try:
+            at, told = json.loads(text or "")
+            return cls(float(at), bool(told))
+        except (ValueError, TypeError):
+            return cls()
+
+    def dump(self) -> str:
+        """The cursor as text."""
+        return json.dumps(self)
 
 
 def build_sensors(configuration: Config, sync_job: JobDefinition) -> list[SensorDefinition]:
@@ -203,16 +225,22 @@ def build_sensor_alarm(configuration: Config) -> SensorDefinition:
         " so in the check of every trail, and to `failure_webhook`.",
     )
     def sensor_alarm(context: SensorEvaluationContext) -> SensorResult:
+        now = time.time()
+        before = AlarmCursor.parse(context.cursor)
+        if not before.at <= now <= before.at + 2 * _ALARM_SECONDS:
+            return SensorResult(
+                skip_reason="the daemon has just started: the other sensor has its turn first",
+                cursor=AlarmCursor(now, before.told).dump(),
+            )
         trouble = sensor_trouble(context.instance, configuration.dagster)
         keys = asset_keys(configuration.settings.trails).values()
         found = [of_sensor(key, trouble) for key in keys]
-        said = context.cursor or ""
-        if webhook is not None and (trouble is not None) != bool(said):
+        if webhook is not None and (trouble is not None) != before.told:
             post(webhook, f"ctrail_pipeline: {SENSOR_NAME}: {trouble or 'is at work again'}")
         interval = configuration.dagster.materialization_interval
         return SensorResult(
             skip_reason=trouble or f"{SENSOR_NAME} is at work",
-            cursor=trouble or "",
+            cursor=AlarmCursor(now, trouble is not None).dump(),
             asset_events=list(worth_noting(context.instance, found, interval)),
         )
 

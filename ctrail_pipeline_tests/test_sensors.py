@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -48,6 +49,7 @@ from ctrail_pipeline.sensors import (
     BACKLOG,
     RECENT,
     WORK_TAG,
+    AlarmCursor,
     LastRun,
     last_run,
     reason_to_wait,
@@ -325,7 +327,8 @@ def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_o
     # The checks that the run noted are of the last materialization: nothing is to be said again.
     hourly = replace(config, dagster=DagsterSettings())
     assert not tick(hourly, instance).asset_events
-    assert not tick(hourly, instance, name="sensor_alarm").asset_events
+    alarm = tick(hourly, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
+    assert not alarm.asset_events
 
 
 def test_the_checks_of_a_trail_run_by_themselves(
@@ -413,7 +416,7 @@ def test_an_alarm_is_told_once_when_it_comes_and_once_when_it_goes(
     monkeypatch.setattr("ctrail_pipeline.sensors.sensor_trouble", lambda *_: state[0])
     with Hook() as hook:
         told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
-        first = tick(told, instance, None, "sensor_alarm")
+        first = tick(told, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
         assert checks(first) == {"sensor_is_running": True}
         state[0] = "its last look was long ago"
         second = tick(told, instance, first.cursor, "sensor_alarm")
@@ -426,6 +429,24 @@ def test_an_alarm_is_told_once_when_it_comes_and_once_when_it_goes(
     assert len(hook.texts) == 2
     assert "long ago" in hook.texts[0]
     assert "is at work again" in hook.texts[1]
+
+
+@pytest.mark.parametrize("cursor", [None, "not ours", "[1, true]", "[1, false]"])
+def test_no_alarm_is_told_when_the_daemon_has_just_started(
+    config: Config,
+    instance: DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    cursor: str | None,
+) -> None:
+    monkeypatch.setattr("ctrail_pipeline.sensors.sensor_trouble", lambda *_: "it never looked")
+    with Hook() as hook:
+        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        first = tick(told, instance, cursor, "sensor_alarm")
+        assert checks(first) == {}
+        assert hook.texts == []
+        second = tick(told, instance, first.cursor, "sensor_alarm")
+        assert checks(second) == {"sensor_is_running": False}
+        assert len(hook.texts) == (0 if cursor == "[1, true]" else 1)
 
 
 def test_the_configuration_says_whether_the_sensor_runs_from_the_start(config: Config) -> None:
