@@ -277,6 +277,27 @@ def _endpoint(value: object) -> str | None:
     raise _Unfit('a URL such as "https://s3.example.com:9000"')
 
 
+def _one_line(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip() and not _UNUSABLE.search(value)):
+        return value
+    raise _Unfit("a text of one line")
+
+
+def _matching(pattern: str, wanted: str) -> _Check:
+    def check(value: object) -> str | None:
+        if value is None or (isinstance(value, str) and re.fullmatch(pattern, value)):
+            return value
+        raise _Unfit(wanted)
+
+    return check
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _Unfit("true or false")
+
+
 def _list(value: object) -> list[Any]:
     if isinstance(value, list) and value:
         return value
@@ -285,12 +306,23 @@ def _list(value: object) -> list[Any]:
 
 # --- Keys -----------------------------------------------------------------------------------------
 
-_TRAIL_KEYS: dict[str, _Check] = {
+TRAIL_KEYS: dict[str, _Check] = {
     "name": _name,
     "bucket": _bucket,
     "prefix": _prefix,
     "region": _region,
     "endpoint_url": _endpoint,
+    "profile": _one_line,
+    "role_arn": _matching(
+        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}",
+        'a role such as "arn:aws:iam::111122223333:role/ctrail-reader"',
+    ),
+    "external_id": _matching(r"[\w+=,.@:/-]{2,1224}", "an external id of 2 to 1224 characters"),
+    "session_name": _matching(
+        r"[\w+=,.@-]{2,64}", "2 to 64 letters, digits and characters of +=,.@-_"
+    ),
+    "requester_pays": _flag,
+    "kms_key_id": _one_line,
 }
 _KEYS: dict[str, _Check] = {
     "trails": _list,
@@ -362,7 +394,7 @@ def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
 
 def _trails(place: _Place, items: list[Any]) -> tuple[Trail, ...]:
     trails = tuple(
-        Trail(**_checked(place.item(index), item, _TRAIL_KEYS, required=("name", "bucket")))
+        Trail(**_checked(place.item(index), item, TRAIL_KEYS, required=("name", "bucket")))
         for index, item in enumerate(items)
     )
     names: dict[str, int] = {}

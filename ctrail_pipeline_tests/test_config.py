@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.config import KEYS, Config, load_config
+from ctrail_pipeline.config import KEYS, TRAIL_KEYS, Config, load_config
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -240,6 +240,24 @@ def test_bucket_names_are_kept_as_they_are(tmp_path: Path, bucket: str) -> None:
     assert load_trail(tmp_path, bucket=bucket).bucket == bucket
 
 
+def test_a_trail_says_how_it_is_read(tmp_path: Path) -> None:
+    access: dict[str, Any] = {
+        "profile": "audit",
+        "role_arn": "arn:aws-us-gov:iam::111122223333:role/team/ctrail-reader",
+        "external_id": "a:b/c-1",
+        "session_name": "ctrail@night",
+        "requester_pays": True,
+        "kms_key_id": "arn:aws:kms:eu-west-1:111122223333:key/0e1f",
+    }
+    assert load_trail(tmp_path, **access) == Trail("main", "my-bucket", **access)
+    nothing = dict.fromkeys(set(access) - {"requester_pays"})
+    assert load_trail(tmp_path, **nothing) == Trail("main", "my-bucket")
+
+
+def test_every_field_of_a_trail_can_be_configured() -> None:
+    assert {field.name for field in fields(Trail)} == set(TRAIL_KEYS)
+
+
 def test_one_bucket_may_have_trails_of_several_prefixes(tmp_path: Path) -> None:
     trails = [
         {"name": "a", "bucket": "my-bucket", "prefix": "a"},
@@ -336,6 +354,14 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
         ("endpoint_url", "http://", "a URL"),
         ("endpoint_url", "http://host:port", "a URL"),
         ("endpoint_url", "ftp://host", "a URL"),
+        ("profile", "", "a text of one line"),
+        ("role_arn", "ctrail-reader", "a role such as"),
+        ("role_arn", "arn:aws:sts::111122223333:assumed-role/a/b", "a role such as"),
+        ("external_id", "a b", "an external id"),
+        ("session_name", "a/b", "2 to 64 letters"),
+        ("requester_pays", "yes", "true or false"),
+        ("requester_pays", 1, "true or false"),
+        ("kms_key_id", 1, "a text of one line"),
     ],
 )
 def test_a_trail_that_cannot_be_is_refused(

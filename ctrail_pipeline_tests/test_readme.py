@@ -21,11 +21,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
+def section(heading: str) -> str:
+    """What stands below a heading, up to the next one."""
+    [text] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#)", README, re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
 def table() -> dict[str, tuple[str, str]]:
     """Key -> (default, meaning) of the configuration table."""
     rows = {}
     for keys, default, meaning in re.findall(
-        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", README, re.MULTILINE
+        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", section("Configuration"), re.MULTILINE
     ):
         names = re.findall(r"`([a-z_]+)`", keys)
         defaults = default.split(", ") if ", " in default else [default] * len(names)
@@ -35,6 +41,22 @@ def table() -> dict[str, tuple[str, str]]:
 
 def test_the_table_names_every_key_and_no_other() -> None:
     assert set(table()) == set(config.KEYS)
+
+
+def test_the_table_of_a_trail_names_every_key_of_one_and_no_other() -> None:
+    rows = re.findall(r"^\| (`.*?) \| .*? \|$", section("A trail"), re.MULTILINE)
+    assert set(re.findall(r"`([a-z_]+)`", " ".join(rows))) == set(config.TRAIL_KEYS)
+
+
+def test_the_policies_allow_what_is_needed_and_no_more() -> None:
+    allowed = [
+        statement["Action"]
+        for block in blocks("json")
+        if "Statement" in block
+        for statement in json.loads(block)["Statement"]
+    ]
+    assert allowed == ["s3:ListBucket", "s3:GetObject", "kms:Decrypt", "sts:AssumeRole"]
+    assert '"*"' not in README
 
 
 def test_the_table_tells_which_keys_have_no_effect_and_why() -> None:

@@ -22,6 +22,18 @@ class Trail:
     """The bucket's region; None asks S3 (or uses the environment's where `endpoint_url` is set)."""
     endpoint_url: str | None = None
     """An S3 endpoint other than AWS's own."""
+    profile: str | None = None
+    """A profile of the AWS configuration files; None: what boto3's default chain finds."""
+    role_arn: str | None = None
+    """A role to assume for this trail, with whatever credentials there are."""
+    external_id: str | None = None
+    """What the role's trust policy may ask for."""
+    session_name: str | None = None
+    """The name of the role's session; None: "ctrail"."""
+    requester_pays: bool = False
+    """Whether to agree to pay for requests, which some buckets ask of other accounts."""
+    kms_key_id: str | None = None
+    """The key that log files are encrypted with, as far as it is known: named when it is denied."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
-from .access import identity_of_credentials
+from .access import who_reads
 from .batch import BatchContent, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
+from .exceptions import CredentialsError
 from .fetch import Feed
 from .layout import minute_of, place_of
 from .ledger import Ledger, LogFileState, Outcome
@@ -27,7 +28,7 @@ from .marker import open_ledger
 from .output import OutputFolders
 from .recovery import recover
 from .selection import Place, Problem, Selection, find_places, not_listed, sources_of
-from .settings import Settings
+from .settings import Settings, Trail
 
 log = logging.getLogger(__name__)
 
@@ -202,11 +203,14 @@ class _Run:
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         self._summary = Summary(Progress())
         self._finished: list[Stretch] = []
+        self._unread: dict[str, Problem] = {}
+        """By trail: that its credentials failed in mid-run."""
+        self._unread_count: Counter[str] = Counter()
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
-        who = identity_of_credentials(self._settings.trails)
-        if who:
-            log.info("reading as %s", who)
+        for trails, who in who_reads(self._settings.trails):
+            of = "" if len(trails) == len(self._settings.trails) else _names(trails)
+            log.info("reading%s as %s", of, who)
         sources = self._sources()
         listing = Listing(
             sources,
@@ -221,8 +225,11 @@ class _Run:
         finally:
             feed.close()
         for source in sources:
-            if source.failure:
+            if isinstance(source.failure, CredentialsError):
+                self._note_unread(source, str(source.failure))
+            elif source.failure:
                 self._note(not_listed(source))
+        self._say_unread()
         complete = not self._stop.is_set()
         # A run that was asked for a part of the time has not looked back over the whole horizon.
         has_window = self._selection.start is not None or self._selection.end is not None
@@ -288,7 +295,10 @@ class _Run:
         for fetched in feed.results():
             if self._stop.is_set():
                 return
-            if fetched is not None:
+            if fetched is not None and fetched.is_unread:
+                self._note_unread(fetched.ref.source, fetched.reason or "")
+                self._unread_count[fetched.ref.source.trail] += 1
+            elif fetched is not None:
                 batch.add(fetched)
             if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
                 self._commit(batch, listing)
@@ -344,6 +354,19 @@ class _Run:
         state, reason = outcome.state.name.lower(), outcome.reason or ""
         self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
 
+    def _note_unread(self, source: Source, reason: str) -> None:
+        """The trail's credentials failed: that is one problem, however many log files it costs.
+
+        They stay new (or due), and the stretch of key time that they are in stays uncovered.
+        """
+        problem = Problem(source.trail, source.bucket.location, "not readable", reason, True)
+        self._unread.setdefault(source.trail, problem)
+
+    def _say_unread(self) -> None:
+        for trail, problem in self._unread.items():
+            left = f"; {self._unread_count[trail]} listed log files are left to the next run"
+            self._note(replace(problem, reason=problem.reason + left))
+
     def _add_totals(self) -> None:
         totals = self._ledger.totals()
         for counts in self._summary.partitions.values():
@@ -372,6 +395,10 @@ class _Run:
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
         return progress
+
+
+def _names(trails: Sequence[Trail]) -> str:
+    return f" {', '.join(trail.name for trail in trails)}"
 
 
 def _printable(text: str) -> str:
