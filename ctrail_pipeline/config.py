@@ -3,7 +3,7 @@
 What comes out can be used as it is. What cannot be right is a ConfigurationError before anything
 is touched, naming file, key, value, and what would be right. The keys, and their defaults (which
 stand in `Settings`), are those of a gocloudtrail `config.json`, plus ours: such a file works as it
-is, and one log line says which of its keys have no effect here. Values of keys that are not known
+is, and one warning says which of its keys have no effect here. Values of keys that are not known
 are never shown: somebody may have put a secret there.
 """
 
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.gocloudtrail import own_state_db
 
 logger = logging.getLogger(__name__)
 
@@ -430,7 +431,7 @@ def _paths(top: _Place, given: Mapping[str, Any], folder: Path) -> dict[str, Any
     return {
         "events_dir": events_dir,
         "quarantine_dir": quarantine_dir,
-        "state_db": path("state_db", "state.db"),
+        "state_db": own_state_db(path("state_db", "state.db"), events_dir),
     }
 
 
@@ -474,4 +475,4 @@ def _say_what_has_no_effect(top: _Place, given: Mapping[str, Any]) -> None:
             keys_by_reason.setdefault(NO_EFFECT[key][1], []).append(key)
     if keys_by_reason:
         parts = (f"{', '.join(keys)} ({reason})" for reason, keys in keys_by_reason.items())
-        logger.info("%s: without effect here: %s", top.file, "; ".join(parts))
+        logger.warning("%s: without effect here: %s", top.file, "; ".join(parts))
