@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from . import __version__
-from .config import load_config, parse_time
+from .config import load_config, parse_time, window_start
 from .core.estimate import describe, estimate
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
@@ -32,8 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         selection = Selection(
             trails=options.trail,
             partitions=options.partition,
-            start=None if options.start is None else parse_time("--start", options.start),
+            start=window_start(options.start, options.since),
             end=None if options.end is None else parse_time("--end", options.end),
+            exclude_trails=options.exclude_trail,
+            accounts=options.account,
+            exclude_accounts=options.exclude_account,
+            regions=options.region,
+            exclude_regions=options.exclude_region,
         )
         if options.dry_run:
             return _dry_run(settings, selection)
@@ -78,15 +83,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Brings in everything that is new, newest first. Safe to stop at any moment and"
         " to run as often as you like: what is there already is not fetched again.",
     )
-    command.add_argument("--trail", action="append", metavar="NAME", help="only this trail")
-    command.add_argument(
-        "--partition",
-        action="append",
-        metavar="ACCOUNT/REGION",
-        help="only these; * and ? are wildcards, such as '123456789012/*'",
+    chosen = command.add_argument_group(
+        "what to bring in",
+        "By default everything. Each may be given several times; * and ? are wildcards. A later"
+        " sync of more fetches what is missing, and nothing twice.",
     )
-    command.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
-    command.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+    _add_list(chosen, "--trail", "NAME", "only these trails", default=None)
+    _add_list(chosen, "--exclude-trail", "NAME", "not these")
+    _add_list(chosen, "--account", "ACCOUNT", "only these accounts")
+    _add_list(chosen, "--exclude-account", "ACCOUNT", "not these")
+    _add_list(chosen, "--region", "REGION", "only these regions, such as 'eu-*'")
+    _add_list(chosen, "--exclude-region", "REGION", "not these")
+    _add_list(chosen, "--partition", "ACCOUNT/REGION", "only these pairs", default=None)
+    chosen.add_argument("--since", metavar="6h", help="log files of the last 90m, 6h, 2d or 1w")
+    chosen.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
+    chosen.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
     command.add_argument(
         "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
     )
@@ -94,6 +105,29 @@ def _parser() -> argparse.ArgumentParser:
     loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
     loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
     return parser
+
+
+def _add_list(
+    group: "argparse._ActionsContainer",
+    option: str,
+    metavar: str,
+    text: str,
+    default: tuple[str, ...] | None = (),
+) -> None:
+    group.add_argument(option, action=_Append, metavar=metavar, help=text, default=default)
+
+
+class _Append(argparse.Action):
+    """`append`, which cannot have a tuple as its default."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])
 
 
 def _log_to_stderr(quiet: bool, verbose: bool) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -82,6 +82,24 @@ def parse_time(key: str, text: str) -> datetime:
     """
     moment: datetime = _fit(_Place("run config").key(key), text, _moment)
     return moment
+
+
+def parse_duration(key: str, text: str) -> timedelta:
+    """A length of time such as `6h`, of a run's config or the command line.
+
+    Raises:
+        ConfigurationError: It cannot be read; the message names `key`.
+    """
+    return timedelta(seconds=_fit(_Place("run config").key(key), text, _duration))
+
+
+def window_start(start: str | None, since: str | None) -> datetime | None:
+    """Where a run's window begins: at `start`, or `since` so long ago."""
+    if start is not None and since is not None:
+        raise ConfigurationError("start and since: give one of the two")
+    if since is not None:
+        return datetime.now(UTC) - parse_duration("since", since)
+    return None if start is None else parse_time("start", start)
 
 
 def _sample_settings(folder: Path) -> Settings:
@@ -237,6 +255,31 @@ def _moment(value: object) -> datetime | None:
     raise _Unfit('an ISO date or time, such as "2024-05-31" or "2024-05-31T18:00:00+02:00"')
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def _duration(value: object) -> float | None:
+    """Seconds of `90m`, `6h`, `2d`, `1w`."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value)
+        if match and 0 < int(match[1]) * _UNITS[match[2]] <= 100 * _YEAR_SECONDS:
+            return float(int(match[1]) * _UNITS[match[2]])
+    raise _Unfit("a length of time such as 90m, 6h, 2d or 1w")
+
+
+def _patterns(wanted: str) -> _Check:
+    def check(value: object) -> tuple[str, ...]:
+        if isinstance(value, list) and all(
+            isinstance(item, str) and re.fullmatch(r"[A-Za-z0-9*?-]+", item) for item in value
+        ):
+            return tuple(value)
+        raise _Unfit(f"a list of {wanted}, with * and ? as wildcards")
+
+    return check
+
+
 def _bucket(value: object) -> str:
     """A bucket name as it is, a `file://` URL in one form: two spellings are one bucket."""
     text = value if isinstance(value, str) and not _UNUSABLE.search(value) else ""
@@ -307,6 +350,14 @@ def _list(value: object) -> list[Any]:
 
 # --- Keys -----------------------------------------------------------------------------------------
 
+_ACCOUNTS = _patterns('accounts such as ["111122223333", "4*"]')
+_REGIONS = _patterns('regions such as ["eu-*", "us-east-1"]')
+_PLACE_KEYS: dict[str, _Check] = {
+    "accounts": _ACCOUNTS,
+    "exclude_accounts": _ACCOUNTS,
+    "regions": _REGIONS,
+    "exclude_regions": _REGIONS,
+}
 TRAIL_KEYS: dict[str, _Check] = {
     "name": _name,
     "bucket": _bucket,
@@ -324,6 +375,7 @@ TRAIL_KEYS: dict[str, _Check] = {
     ),
     "requester_pays": _flag,
     "kms_key_id": _one_line,
+    **_PLACE_KEYS,
 }
 _KEYS: dict[str, _Check] = {
     "trails": _list,
@@ -335,6 +387,8 @@ _KEYS: dict[str, _Check] = {
     "download_workers": _integer(1, 10_000),
     "start": _moment,
     "end": _moment,
+    "since": _duration,
+    **_PLACE_KEYS,
     "lookback_hours": _integer(0, 24 * 36_500),
     "horizon_days": _integer(1, 36_500),
     "max_log_file_bytes": _integer(1, 2**40),
@@ -353,7 +407,7 @@ _DAGSTER_KEYS: dict[str, _Check] = {
     "no_events_hours": _integer(1, 24 * 365),
     "owners": _owners,
 }
-_FIELDS = {"dial_timeout": "connect_timeout"}
+_FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
 """Keys whose field in Settings has another name."""
 
 _COUNT = _integer(0, 2**63 - 1)
@@ -388,6 +442,8 @@ def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
     start, end = given.get("start"), given.get("end")
     if start and end and start >= end:
         top.key("start").wrong(f"{start.isoformat()} must be before end, {end.isoformat()}")
+    if start and given.get("since"):
+        top.key("since").wrong("start is given too; keep one of the two")
     fields = {_FIELDS.get(key, key): item for key, item in given.items() if key in _KEYS}
     fields["trails"] = _trails(top.key("trails"), given["trails"])
     return Settings(**fields | _paths(top, given, folder))

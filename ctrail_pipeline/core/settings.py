@@ -4,6 +4,7 @@ Reading and checking the configuration file is `ctrail_pipeline.config`'s work; 
 these values from whoever calls it (a Dagster op, a test) and never reads a file or environment.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,11 @@ class Trail:
     """Whether to agree to pay for requests, which some buckets ask of other accounts."""
     kms_key_id: str | None = None
     """The key that log files are encrypted with, as far as it is known: named when it is denied."""
+    accounts: Sequence[str] = ()
+    """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
+    exclude_accounts: Sequence[str] = ()
+    regions: Sequence[str] = ()
+    exclude_regions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,13 @@ class Settings:
     """Log files whose key time is at or after this (UTC); None: from the first on."""
     end: datetime | None = None
     """Log files whose key time is before this plus one hour (UTC); None: up to now."""
+    since_seconds: float | None = None
+    """Instead of `start`: so far back from the moment at which a run begins."""
+    accounts: Sequence[str] = ()
+    """As of a trail, for all trails: what both choose is brought in."""
+    exclude_accounts: Sequence[str] = ()
+    regions: Sequence[str] = ()
+    exclude_regions: Sequence[str] = ()
     lookback_hours: int = 24
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024
