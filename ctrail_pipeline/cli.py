@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .config import load_config, parse_time, window_start
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.quiet, options.verbose)
     try:
+        if options.command == "generate-config":
+            return _generate_config(options)
         settings = load_config().settings
         selection = Selection(
             trails=options.trail,
@@ -60,6 +63,18 @@ def _sync(settings: Settings, selection: Selection) -> int:
     return EXIT_OK if summary.ok else EXIT_FAILED
 
 
+def _generate_config(options: argparse.Namespace) -> int:
+    from .generate_config import generate_config
+
+    trails, unasked = generate_config(
+        options.path, force=options.force, profile=options.profile, regions=options.region
+    )
+    for trail in trails:
+        print(trail)
+    print(f"{options.path}: written. What it would bring in and cost: ctrail sync --dry-run")
+    return EXIT_FAILED if unasked else EXIT_OK
+
+
 def _dry_run(settings: Settings, selection: Selection) -> int:
     problems: list[Problem] = []
     for one in estimate(settings, selection, problems.append):
@@ -76,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Trails are read from config.json, or the file that CTRAIL_CONFIG names.",
     )
     parser.add_argument("--version", action="version", version=f"ctrail {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "sync",
         help="bring in everything that is new",
@@ -101,10 +116,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
     )
+    _add_loudness(command)
+    command = commands.add_parser(
+        "generate-config",
+        help="write config.json from the trails of your account",
+        description="Asks CloudTrail, in every region, which trails there are, and writes a"
+        " configuration file. Needs cloudtrail:DescribeTrails.",
+    )
+    command.add_argument(
+        "path", nargs="?", type=Path, default=Path("config.json"), help="default: config.json"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file that is there")
+    command.add_argument("--profile", metavar="NAME", help="a profile of ~/.aws/config")
+    _add_list(command, "--region", "REGION", "ask only there; may be given several times")
+    _add_loudness(command)
+    return parser
+
+
+def _add_loudness(command: argparse.ArgumentParser) -> None:
     loudness = command.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
     loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
-    return parser
 
 
 def _add_list(

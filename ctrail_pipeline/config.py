@@ -342,6 +342,10 @@ def _flag(value: object) -> bool:
     raise _Unfit("true or false")
 
 
+def _flag_or_none(value: object) -> bool | None:
+    return None if value is None else _flag(value)
+
+
 def _list(value: object) -> list[Any]:
     if isinstance(value, list) and value:
         return value
@@ -375,6 +379,9 @@ TRAIL_KEYS: dict[str, _Check] = {
     ),
     "requester_pays": _flag,
     "kms_key_id": _one_line,
+    "home_region": _region,
+    "log_file_validation": _flag_or_none,
+    "is_organization": _flag_or_none,
     **_PLACE_KEYS,
 }
 _KEYS: dict[str, _Check] = {

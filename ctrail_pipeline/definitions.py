@@ -3,6 +3,7 @@
 from dagster import Definitions, in_process_executor
 
 from .config import Config, load_config
+from .generate_config_job import build_generate_config_job
 from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prune_daily
 from .resources import CursorResource
 from .trails import build_trail_assets, build_trail_jobs
@@ -16,6 +17,7 @@ def build_definitions(config: Config) -> Definitions:
         jobs=[
             build_sync_job(config),
             build_discover_job(config),
+            build_generate_config_job(),
             prune_runs,
             *build_trail_jobs(config),
         ],

@@ -248,6 +248,9 @@ def test_a_trail_says_how_it_is_read(tmp_path: Path) -> None:
         "session_name": "ctrail@night",
         "requester_pays": True,
         "kms_key_id": "arn:aws:kms:eu-west-1:111122223333:key/0e1f",
+        "home_region": "eu-west-1",
+        "log_file_validation": True,
+        "is_organization": False,
     }
     assert load_trail(tmp_path, **access) == Trail("main", "my-bucket", **access)
     nothing = dict.fromkeys(set(access) - {"requester_pays"})

@@ -35,6 +35,11 @@ class Trail:
     """Whether to agree to pay for requests, which some buckets ask of other accounts."""
     kms_key_id: str | None = None
     """The key that log files are encrypted with, as far as it is known: named when it is denied."""
+    home_region: str | None = None
+    """Where the trail is managed. This and the next two are kept as CloudTrail describes them."""
+    log_file_validation: bool | None = None
+    """Whether digests are written; None: not known."""
+    is_organization: bool | None = None
     accounts: Sequence[str] = ()
     """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
     exclude_accounts: Sequence[str] = ()
