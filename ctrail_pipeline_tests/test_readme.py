@@ -106,3 +106,11 @@ def test_make_targets_that_it_names_are_there(target: str) -> None:
         ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_are_there_and_load_nothing_from_elsewhere() -> None:
+    pictures = re.findall(r"!\[.+\]\((.+?)\)", README)
+    assert pictures
+    for picture in pictures:
+        content = (ROOT / picture).read_text()
+        assert not re.search(r"url\((?!#|\"#|'#)|@font-face|<image|<script|href=", content)

@@ -58,6 +58,16 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
     return ledger
 
 
+def check_belongs(ledger: Ledger, events_dir: Path) -> None:
+    """Look whether a ledger is that of an output folder, without changing either.
+
+    Raises LedgerError if the folder is another's, or newer.
+    """
+    marker = _read(events_dir)
+    if marker is not None:
+        _compare(ledger, *marker, events_dir)
+
+
 def write_marker(name: str, generation: int, events_dir: Path) -> None:
     """Note a ledger's uuid and generation in the output folder, atomically.
 

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
@@ -26,6 +27,7 @@ _UNLOCKED: Final = "."
 _UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
+_TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
 
@@ -99,6 +101,18 @@ class OutputFolders:
         """Make a folder with its parents, private, and durable before anything is put into it."""
         if folder in self._known:
             return
+        for attempt in range(_TRIES_TO_MAKE):
+            try:
+                self._make_missing(folder)
+                break
+            except FileNotFoundError:  # another run prunes: it removed a parent that was empty
+                if attempt == _TRIES_TO_MAKE - 1:
+                    raise
+        if len(self._known) > 50_000:
+            self._known.clear()
+        self._known.add(folder)
+
+    def _make_missing(self, folder: Path) -> None:
         missing = []
         at = folder
         while not at.is_dir():
@@ -111,9 +125,26 @@ class OutputFolders:
                 if not path.is_dir():
                     raise OutputError(f"{path} is in the way: a folder must be there") from None
             fsync_folder(path.parent)
-        if len(self._known) > 50_000:
-            self._known.clear()
-        self._known.add(folder)
+
+    def remove(self, files: Sequence[Published]) -> None:
+        """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
+        with disk_errors(self.roots[Kind.EVENTS]):
+            touched: dict[Path, Path] = {}
+            for file in files:
+                path = self.path_of(file)
+                path.unlink(missing_ok=True)
+                touched[path.parent] = self.roots[file.kind]
+            for folder, root in touched.items():
+                with suppress(FileNotFoundError):
+                    fsync_folder(folder)
+                at = folder
+                while at != root:
+                    try:
+                        at.rmdir()
+                    except OSError:  # not empty, or another run was faster
+                        break
+                    self.forget(at)
+                    at = at.parent
 
     def forget(self, folder: Path) -> None:
         """The folder is gone, or may be."""

@@ -1,4 +1,4 @@
--- The ledger, version 1. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 2. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Opened by ledger.py only; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -104,9 +104,11 @@ CREATE TABLE output_file (
     bytes            INTEGER NOT NULL,
     sha256           BLOB NOT NULL,
     lineage          BLOB NOT NULL,    -- runs of lines by log file: output.pack_lineage
+    pruned           INTEGER NOT NULL DEFAULT 0, -- ledger.Pruned
     PRIMARY KEY (output_partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX output_file_batch ON output_file (batch);
+CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1;
 
 CREATE TABLE dedup_partition (
     id   INTEGER PRIMARY KEY,

@@ -79,6 +79,17 @@ class PartitionCounts:
 
 
 @dataclass
+class TrailProgress:
+    """How far a run is with one trail."""
+
+    listed: int = 0
+    log_files: int = 0
+    """Settled."""
+    events: int = 0
+    problems: int = 0
+
+
+@dataclass
 class Progress:
     """How far a run is."""
 
@@ -93,6 +104,8 @@ class Progress:
     bytes: int = 0
     """Uncompressed bytes of the settled log files."""
     failed: int = 0
+    trails: dict[str, TrailProgress] = field(default_factory=dict)
+    """By name; those that the run is about."""
 
     @property
     def seconds(self) -> float:
@@ -201,7 +214,8 @@ class _Run:
         self._ledger = ledger
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
-        self._summary = Summary(Progress())
+        trails = {trail.name: TrailProgress() for trail in settings.trails}
+        self._summary = Summary(Progress(trails=trails))
         self._finished: list[Stretch] = []
         self._unread: dict[str, Problem] = {}
         """By trail: that its credentials failed in mid-run."""
@@ -319,6 +333,7 @@ class _Run:
         _add_bounded(self._summary.events_by_name, result.events_by_name)
         for ref, outcome in result.settled:
             self._summary.progress.log_files += 1
+            self._summary.progress.trails[ref.source.trail].log_files += 1
             if outcome is not None:
                 self._count(ref, outcome)
             if ref.stretch is not None:
@@ -342,6 +357,7 @@ class _Run:
         if outcome.times is not None:
             counts.note_times(*outcome.times)
         progress.events += new
+        progress.trails[ref.source.trail].events += new
         progress.duplicates += outcome.duplicates
         if outcome.state is LogFileState.COMMITTED:
             return
@@ -385,6 +401,8 @@ class _Run:
             problem, where=_printable(problem.where), reason=_printable(problem.reason)
         )
         self._summary.note(problem)
+        if problem.trail in self._summary.progress.trails:
+            self._summary.progress.trails[problem.trail].problems += 1
         level = (
             logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
         )
@@ -394,6 +412,11 @@ class _Run:
         progress = self._summary.progress
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
+        listed = Counter(dict.fromkeys(progress.trails, 0))
+        for source in listing.sources:
+            listed[source.trail] += source.found
+        for name, count in listed.items():
+            progress.trails[name].listed = count
         return progress
 
 
