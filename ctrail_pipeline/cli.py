@@ -30,6 +30,7 @@ every event once, byte for byte.
   ctrail sync --since 6h      the last hours first
   ctrail sync                 then everything; run it as often as you like
   ctrail status               how far each trail is, and what stands open
+  ctrail query "SELECT eventName, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 20"
 
 No AWS account at hand?  ctrail sample && ctrail sync
 """
@@ -158,6 +159,15 @@ def _prune(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _query(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .query import run_query
+
+    sql = options.sql if options.sql is not None else sys.stdin.read()
+    run_query(load_config().settings.events_dir, sql, options.form)
+    return EXIT_OK
+
+
 def _sample(options: argparse.Namespace) -> int:
     from .sample import main as write_sample
 
@@ -225,6 +235,20 @@ def _parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     form.add_argument("--prometheus", action="store_true", help="as Prometheus metrics")
+    query = command(
+        "query",
+        _query,
+        "SQL over the events, through DuckDB (an extra)",
+        "Runs SQL over the events on disk. Needs the extra: pip install 'ctrail-pipeline[query]'",
+        _QUERY_EPILOG,
+    )
+    query.add_argument("sql", nargs="?", metavar="SQL", help="else read from the standard input")
+    form = query.add_mutually_exclusive_group()
+    for name in ("csv", "json"):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=name, help=f"as {name.upper()}"
+        )
+    query.set_defaults(form="table")
     prune = command(
         "prune",
         _prune,

@@ -293,7 +293,9 @@ def test_what_cannot_be_right_ends_watching(folder: Path) -> None:
 # --- teaching, and starting -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", "sync", "status", "sample", "prune", "generate-config"])
+@pytest.mark.parametrize(
+    "command", ["", "sync", "status", "query", "sample", "prune", "generate-config"]
+)
 def test_help_is_there_for_everything_and_fits_a_terminal(folder: Path, command: str) -> None:
     done = ctrail(folder, *command.split(), "--help", env={"COLUMNS": "100"})
     assert done.returncode == 0
@@ -301,7 +303,7 @@ def test_help_is_there_for_everything_and_fits_a_terminal(folder: Path, command:
     assert len(done.stdout.splitlines()) > 5
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
     if not command:
-        for name in ("sync", "status", "sample", "prune", "generate-config"):
+        for name in ("sync", "status", "query", "sample", "prune", "generate-config"):
             assert re.search(rf"^    {name}(?: +\w|$)", done.stdout, re.MULTILINE)
         assert "ctrail sync --since 6h" in done.stdout
 

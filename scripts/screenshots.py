@@ -29,7 +29,7 @@ from ctrail_pipeline.sample import (
 from ctrail_pipeline_tests.fault_server import Faults, FaultServer
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH = 118
+WIDTH = 124
 _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])")
 _SVG_WITHOUT_FONTS = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
