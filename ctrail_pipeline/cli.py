@@ -178,12 +178,13 @@ def _sample(options: argparse.Namespace) -> int:
 def _generate_config(options: argparse.Namespace) -> int:
     from .generate_config import generate_config
 
+    path = options.path or Path(os.environ.get("CTRAIL_CONFIG") or "config.json")
     trails, unasked = generate_config(
-        options.path, force=options.force, profile=options.profile, regions=options.region
+        path, force=options.force, profile=options.profile, regions=options.region
     )
     for trail in trails:
         print(trail)
-    print(f"{options.path}: written. What it would bring in and cost: ctrail sync --dry-run")
+    print(f"{path}: written. What it would bring in and cost: ctrail sync --dry-run")
     return EXIT_FAILED if unasked else EXIT_OK
 
 
@@ -324,7 +325,7 @@ def _add_sample(command: _Parser) -> None:
 
 def _add_generate_config(command: _Parser) -> None:
     command.add_argument(
-        "path", nargs="?", type=Path, default=Path("config.json"), help="default: config.json"
+        "path", nargs="?", type=Path, help="default: what CTRAIL_CONFIG names, else config.json"
     )
     command.add_argument("--force", action="store_true", help="replace a file that is there")
     command.add_argument("--profile", metavar="NAME", help="a profile of ~/.aws/config")

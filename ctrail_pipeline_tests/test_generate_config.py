@@ -116,6 +116,14 @@ def test_all_regions_are_asked_unless_some_are_named(
     assert [trail.name for trail in trails] == ["organization"], "its shadow is seen from there"
 
 
+def test_the_file_that_ctrail_config_names_is_written(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    named = environment | {"CTRAIL_CONFIG": "mine.json"}
+    assert ctrail(tmp_path, "generate-config", *ASKED, env=named).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
+
+
 def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

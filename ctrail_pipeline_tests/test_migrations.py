@@ -1,5 +1,7 @@
 """Ledgers of every version that was released are brought up to date, once a copy is kept."""
 
+import errno
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -8,6 +10,7 @@ from threading import Thread
 
 import pytest
 
+from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
 from ctrail_pipeline.core.output import Kind
 
@@ -92,6 +95,24 @@ def test_two_runs_may_find_an_old_ledger_at_once(tmp_path: Path) -> None:
     assert failed == []
     with closing(Ledger(path)) as ledger:
         assert ledger.files_to_remove(1) == []
+
+
+def test_a_ledger_stays_as_it_is_where_no_copy_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ledger_of(1, tmp_path / "state.db")
+    before = contents(path)
+
+    def no_space(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(LedgerError, match="no copy of it could be made beside it"):
+        Ledger(path)
+    assert contents(path) == before
+    monkeypatch.undo()
+    Ledger(path).close()
+    assert (tmp_path / "state.db.version-1").exists()
 
 
 def test_a_copy_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:

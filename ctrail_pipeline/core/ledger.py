@@ -906,7 +906,13 @@ class Ledger:
         """Bring an older ledger to this version, once a copy of it is kept."""
         with self.transaction():  # when two runs start at once, one of them does it
             while (version := self._pragma("user_version")) < SCHEMA_VERSION:
-                self._keep_copy(version)
+                try:
+                    self._keep_copy(version)
+                except OSError as error:
+                    raise LedgerError(
+                        f"{self.path}: the ledger is of version {version}, and no copy of it could"
+                        f" be made beside it ({error.strerror}): make room, then run again"
+                    ) from error
                 for statement in _MIGRATIONS[version]:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {version + 1}")
