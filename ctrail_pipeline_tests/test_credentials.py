@@ -4,6 +4,7 @@ The S3 server refuses the keys that it is told to, as S3 refuses expired ones. O
 read by obstore, a key such as `a//b.json.gz` by boto3: both must use the same credentials.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -200,7 +201,7 @@ def test_web_identity_is_used_by_both_clients(
 
 @contextmanager
 def metadata_server() -> Iterator[tuple[str, str]]:
-    """An address that gives an instance's credentials, and a container's: their URLs."""
+    """An address that gives credentials of an instance and of single sign-on; a container's."""
     expires = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
     secret = {"SecretAccessKey": "x", "Token": "t", "Expiration": expires, "Code": "Success"}
     answers = {
@@ -210,11 +211,21 @@ def metadata_server() -> Iterator[tuple[str, str]]:
             secret | {"AccessKeyId": "ASIAINSTANCE", "Type": "AWS-HMAC"}
         ),
         "/container": json.dumps(secret | {"AccessKeyId": "ASIACONTAINER"}),
+        "/federation/credentials": json.dumps(
+            {
+                "roleCredentials": {
+                    "accessKeyId": "ASIASIGNEDON",
+                    "secretAccessKey": "x",
+                    "sessionToken": "t",
+                    "expiration": int((time.time() + 6 * 3600) * 1000),
+                }
+            }
+        ),
     }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = answers.get(self.path, "")
+            body = answers.get(self.path.partition("?")[0], "")
             self.send_response(200 if body else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -255,6 +266,30 @@ def test_roles_of_an_instance_and_of_a_container_are_used_by_both_clients(
         assert_both_clients_use(world, "ASIAINSTANCE")
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", container)
         assert_both_clients_use(world, "ASIACONTAINER")
+
+
+def test_single_sign_on_is_used_by_both_clients(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has run `aws sso login`, which leaves a token in a file."""
+    without_keys(monkeypatch)
+    start = "https://example.awsapps.com/start"
+    (tmp_path / "config").write_text(
+        f"[profile work]\nsso_start_url = {start}\nsso_region = eu-west-1\n"
+        "sso_account_id = 111122223333\nsso_role_name = reader\n"
+    )
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    expires = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    token = {"startUrl": start, "accessToken": "token", "expiresAt": expires}
+    name = hashlib.sha1(start.encode(), usedforsecurity=False).hexdigest()
+    (cache / f"{name}.json").write_text(json.dumps(token))
+    # ~/.aws/sso/cache, as botocore found it when it was imported.
+    monkeypatch.setattr("botocore.credentials.SSOProvider._SSO_TOKEN_CACHE_DIR", str(cache))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with metadata_server() as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", url)
+        assert_both_clients_use(world, "ASIASIGNEDON", profile="work")
 
 
 @pytest.mark.parametrize("pays", [False, True])
