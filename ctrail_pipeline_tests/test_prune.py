@@ -145,7 +145,7 @@ def test_a_batch_that_is_committed_and_not_published_is_not_touched(settings: Se
     """It was killed before it linked its files: recovery publishes them, then they are pruned."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode < 0
     with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
-        assert ledger.decide_pruning("2099/01/01/00", 1000) == []
+        assert ledger.decide_pruning("2099/01/01/00", 1000) == ([], 0)
     prune(settings, BEFORE)
     assert sync(settings).ok
     prune(settings, BEFORE)

@@ -407,14 +407,23 @@ class Ledger:
         row = self._row(f"SELECT count(*), sum(f.lines), sum(f.bytes), 0 {_PRUNABLE}", before)
         return OutputSize("", *(value or 0 for value in row))
 
-    def decide_pruning(self, before: str, most: int) -> list[Published]:
+    def decide_pruning(
+        self, before: str, most: int, from_partition: int = 0
+    ) -> tuple[list[Published], int]:
         """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
+
+        At most so many, from an output partition on; and the one that they reach up to, so that
+        the next call need not look at what this one did.
 
         Published ones only: what a living run, or a recovery, is about to link stays. Inside a
         transaction. The ledger's generation grows: a copy from before it is older than the folder.
         """
         rows = self._rows(
-            f"SELECT p.id, f.number, p.folder, f.lines, f.part {_PRUNABLE} LIMIT ?", before, most
+            f"SELECT p.id, f.number, p.folder, f.lines, f.part {_PRUNABLE} AND p.id >= ?"
+            " ORDER BY p.id, f.number LIMIT ?",
+            before,
+            from_partition,
+            most,
         )
         if rows:
             self._db.execute(
@@ -428,7 +437,10 @@ class Ledger:
             self._db.execute(
                 "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
             )
-        return [Published(part, Kind.EVENTS, folder, number) for _, number, folder, _, part in rows]
+        files = [
+            Published(part, Kind.EVENTS, folder, number) for _, number, folder, _, part in rows
+        ]
+        return files, rows[-1][0] if rows else from_partition
 
     def files_to_remove(self, most: int) -> list[Published]:
         """Files whose removal was decided, and is not known to be done."""

@@ -43,9 +43,10 @@ def prune(
                 return ledger.prunable(hour)
             recover(ledger, folders, observe)
             found = ledger.prunable(hour)
+            reached = 0
             while True:
                 with ledger.transaction():
-                    decided = ledger.decide_pruning(hour, _DECIDED_AT_ONCE)
+                    decided, reached = ledger.decide_pruning(hour, _DECIDED_AT_ONCE, reached)
                 if not decided:
                     return found
                 observe("decided")
