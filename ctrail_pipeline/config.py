@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +38,12 @@ class DagsterSettings:
     """Hours without a new event after which a trail counts as silent."""
     owners: tuple[str, ...] = ()
     """Owners of the assets: e-mail addresses or `team:name`."""
+    sensor: str = "running"
+    """Whether the sensor `new_log_files` runs from the start, or is `stopped` until it is told."""
+    sensor_interval: int = 300
+    """Seconds between two looks of the sensor at least."""
+    failure_webhook: str | None = field(default=None, repr=False)
+    """URL that is told of failed runs and of a sensor that is not at work; it may hold a secret."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,10 @@ class _Unfit(Exception):
     """The value is not what it must be; the message says what that is."""
 
 
+class _UnfitSecret(_Unfit):
+    """The same of a value that must not be shown."""
+
+
 _Check = Callable[[Any], Any]
 
 _YEAR_SECONDS = 365 * 24 * 3600
@@ -196,6 +206,15 @@ def _integer(low: int, high: int) -> _Check:
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
             return value
         raise _Unfit(f"a whole number from {low} to {high}")
+
+    return check
+
+
+def _one_of(*values: str) -> _Check:
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in values:
+            return value
+        raise _Unfit(" or ".join(f'"{one}"' for one in values))
 
     return check
 
@@ -346,6 +365,16 @@ def _flag_or_none(value: object) -> bool | None:
     return None if value is None else _flag(value)
 
 
+def _webhook(value: object) -> str | None:
+    """A URL of which path and query are somebody's secret: left as it is, and never shown."""
+    try:
+        if value is None or _endpoint(value):
+            return value if isinstance(value, str) else None
+    except _Unfit:
+        pass
+    raise _UnfitSecret('a URL such as "https://hooks.example.com/services/..."')
+
+
 def _list(value: object) -> list[Any]:
     if isinstance(value, list) and value:
         return value
@@ -413,6 +442,9 @@ _DAGSTER_KEYS: dict[str, _Check] = {
     "keep_runs_days": _integer(1, 36_500),
     "no_events_hours": _integer(1, 24 * 365),
     "owners": _owners,
+    "sensor": _one_of("running", "stopped"),
+    "sensor_interval": _integer(10, 24 * 3600),
+    "failure_webhook": _webhook,
 }
 _FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
 """Keys whose field in Settings has another name."""
@@ -520,6 +552,8 @@ def _checked(
 def _fit(place: _Place, value: Any, check: _Check) -> Any:
     try:
         return check(value)
+    except _UnfitSecret as wanted:
+        place.wrong(f"it must be {wanted} (what is there is not shown here: it may be a secret)")
     except _Unfit as wanted:
         place.wrong(f"{'missing' if value is None else _shown(value)}: it must be {wanted}")
 

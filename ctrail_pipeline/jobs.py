@@ -12,13 +12,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     Config,
     DagsterRunStatus,
     Failure,
     JobDefinition,
     MetadataValue,
+    Nothing,
     OpExecutionContext,
+    Out,
     Output,
     RunsFilter,
     ScheduleDefinition,
@@ -28,6 +31,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from .checks import evaluations
 from .config import Config as Configuration
 from .config import parse_time, window_start
 from .core.estimate import describe, estimate
@@ -35,10 +39,11 @@ from .core.ledger import Ledger
 from .core.selection import Problem, Selection, find_places
 from .core.sync import Summary
 from .metadata import of_estimates
+from .partitions import asset_keys, register_partitions
 from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
-from .trails import asset_keys, materializations, register_partitions
+from .trails import materializations
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 """Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""
@@ -85,6 +90,12 @@ class SyncConfig(Config):
         " read, nothing is written.",
     )
 
+    listed: bool = Field(
+        default=False,
+        description="List nothing: only fetch what the sensor has found, and what is due for"
+        " another try.",
+    )
+
     def selection(self) -> Selection:
         """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
         return Selection(
@@ -97,6 +108,7 @@ class SyncConfig(Config):
             exclude_accounts=self.exclude_accounts,
             regions=self.regions,
             exclude_regions=self.exclude_regions,
+            listed=self.listed,
         )
 
 
@@ -106,11 +118,12 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="sync_log_files",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description="Finds new log files and brings their events to disk, each exactly once.",
     )
     def sync_op(
         context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
-    ) -> Iterator[AssetMaterialization | Output[None]]:
+    ) -> Iterator[AssetMaterialization | AssetCheckEvaluation | Output[None]]:
         if config.dry_run:
             yield _dry_run(context, configuration, cursor, config)
             return
@@ -124,6 +137,9 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         is_due = _due(summary, configuration.dagster.materialization_interval)
         yield from materializations(summary, keys, configuration, is_due=is_due)
         _note_reported(cursor, summary, is_due)
+        yield from evaluations(
+            configuration, cursor, context.instance, summary, is_listed=config.listed
+        )
         yield Output(None, metadata=finish(context, summary))
 
     @job(
@@ -144,6 +160,7 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="register_partitions",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description="Lists the folders of each trail and registers accounts and regions as"
         " partitions. Reads no log file.",
     )
@@ -184,6 +201,7 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
 
     @op(
         name="delete_runs",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
         description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Events"
         " and the ledger are not touched.",
     )
@@ -201,6 +219,8 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
         while runs := context.instance.get_runs(filters=old, limit=_RUNS_A_BATCH):
             for run in runs:
                 context.instance.delete_run(run.run_id)
+                # What it printed: three files a step, which Dagster would keep for ever.
+                context.instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             deleted += len(runs)
         size = _size_of(Path(context.instance.root_directory))
         context.log.info("%d runs deleted; the instance takes %d bytes", deleted, size)

@@ -6,7 +6,7 @@ What of a run is Dagster's: its log, its failure, its interruption. Not here: wh
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,9 +22,11 @@ from dagster import (
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
+from .core.ledger import Ledger
 from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync
+from .living_runs import living_run
 from .metadata import totals
 from .reports import failure_message, summary_line
 from .resources import CursorResource
@@ -49,8 +51,14 @@ def run_sync(
     Raises Failure with one sentence if there was nothing that could be done; single failures are in
     the summary, for `finish` to raise when everything else is said.
     """
-    with failures_said(), core_logs_in(context.log), stop_on_signals() as stop:
+    with (
+        failures_said(),
+        living_run(context.instance, context.run_id),
+        core_logs_in(context.log),
+        stop_on_signals() as stop,
+    ):
         check_sample(configuration)
+        _say_what_is_resumed(context, cursor)
         summary = sync(
             settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop
         )
@@ -84,6 +92,16 @@ def check_sample(configuration: Config) -> None:
                 f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
                 " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
             )
+
+
+def _say_what_is_resumed(context: OpExecutionContext, cursor: CursorResource) -> None:
+    """A run that is executed again goes on where the other one ended: say how far that came."""
+    parent = context.run.parent_run_id
+    if parent is None or not cursor.path.exists():
+        return
+    with closing(Ledger(cursor.path)) as ledger:
+        done = ledger.log_files_of_run(parent)
+    context.log.info("resumed run %s, %d log files already committed", parent, done)
 
 
 @contextmanager

@@ -43,6 +43,8 @@ class PartitionStatus:
     failed: int
     """Log files that failed or whose output was lost: to be done again."""
     damaged: int
+    waiting: int
+    """Log files that a look at the bucket found, and no run has fetched yet."""
     archived: int
     gone: int
     quarantined: int
@@ -117,6 +119,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
             totals[id_].last_event,
             states.get(LogFileState.FAILED, 0) + states.get(LogFileState.LOST, 0),
             states.get(LogFileState.DAMAGED, 0),
+            states.get(LogFileState.FOUND, 0),
             states.get(LogFileState.ARCHIVED, 0),
             states.get(LogFileState.GONE, 0),
             quarantined.get(id_, 0),
@@ -190,7 +193,7 @@ def as_prometheus(status: Status) -> str:
         [
             ((*place, ("state", state)), getattr(one, state))
             for place, one in zip(places, status.partitions, strict=True)
-            for state in ("failed", "damaged", "archived", "gone")
+            for state in ("failed", "damaged", "waiting", "archived", "gone")
         ],
     )
     of_partitions(
@@ -266,9 +269,12 @@ def _counts(partitions: Sequence[PartitionStatus]) -> list[str]:
 def notes(status: Status) -> list[str]:
     """What else is to be said, a line each."""
     lines = [f"{name}: not synced yet" for name in status.never_synced]
+    waiting = sum(one.waiting for one in status.partitions)
     archived = sum(one.archived for one in status.partitions)
     gone = sum(one.gone for one in status.partitions)
     pruned = sum(one.pruned_files for one in status.output)
+    if waiting:
+        lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
     if archived:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if gone:

@@ -5,12 +5,12 @@ choice of partitions is one run that calls the same `core.sync` as the job. Not 
 all trails (`jobs`), and what a sync does (`core`).
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
@@ -18,8 +18,6 @@ from dagster import (
     AssetSelection,
     AssetSpec,
     BackfillPolicy,
-    DagsterInstance,
-    DynamicPartitionsDefinition,
     Failure,
     FreshnessPolicy,
     MaterializeResult,
@@ -30,61 +28,22 @@ from dagster import (
 )
 
 from . import metadata
+from .checks import evaluations
 from .config import Config
-from .core.exceptions import ConfigurationError
-from .core.layout import is_plausible_folder
 from .core.selection import Selection
 from .core.settings import Trail
 from .core.sync import Summary
+from .partitions import (
+    ASSET_PREFIX,
+    asset_keys,
+    is_partition_key,
+    partitions_of,
+    register_partitions,
+)
 from .resources import CursorResource
 from .runs import finish, run_sync
 
-ASSET_PREFIX = "cloudtrail"
 PARTITION_TAG = "dagster/partition"
-
-
-def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
-    """The asset key of each trail by its name: `cloudtrail/<trail>`.
-
-    Dagster allows letters, digits and underscores only; other characters become underscores. Raises
-    ConfigurationError if two trails would then share a key.
-    """
-    keys: dict[str, AssetKey] = {}
-    for trail in trails:
-        key = AssetKey([ASSET_PREFIX, re.sub(r"[^A-Za-z0-9_]", "_", trail.name)])
-        twin = next((name for name, other in keys.items() if other == key), None)
-        if twin is not None:
-            raise ConfigurationError(
-                f"trails: {twin!r} and {trail.name!r} would both be the asset"
-                f" {key.to_user_string()}: rename one of them"
-            )
-        keys[trail.name] = key
-    return keys
-
-
-def partitions_of(key: AssetKey) -> DynamicPartitionsDefinition:
-    """The partition set of a trail's asset."""
-    return DynamicPartitionsDefinition(name="_".join(key.path))
-
-
-def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]) -> int:
-    """Let Dagster know accounts and regions of a trail; returns how many are new.
-
-    Only names that may be a partition key are registered: what else a bucket holds is reported by
-    discovery.
-    """
-    name = partitions_of(key).name or ""
-    known = set(instance.get_dynamic_partitions(name))
-    new = sorted(set(filter(is_partition_key, partitions)) - known)
-    if new:
-        instance.add_dynamic_partitions(name, new)
-    return len(new)
-
-
-def is_partition_key(text: str) -> bool:
-    """Whether a text is an `account/region` as a bucket may hold it."""
-    account, slash, region = text.partition("/")
-    return bool(slash) and is_plausible_folder(account) and is_plausible_folder(region)
 
 
 def build_trail_assets(configuration: Config) -> list[AssetsDefinition]:
@@ -160,7 +119,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
     )
     def trail_asset(
         context: AssetExecutionContext, cursor: CursorResource
-    ) -> Iterator[AssetMaterialization | MaterializeResult[None]]:
+    ) -> Iterator[AssetMaterialization | AssetCheckEvaluation | MaterializeResult[None]]:
         partitions = _partitions_asked_for(context, key)
         summary = run_sync(
             context.op_execution_context,
@@ -172,6 +131,10 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
             # Dagster materializes all partitions of a run or none: what went well is said here.
             yield from materializations(
                 _without_failures(summary), {trail.name: key}, configuration
+            )
+            # Its checks are a step of their own, which a failure of this one skips.
+            yield from evaluations(
+                configuration, cursor, context.instance, summary, is_listed=False
             )
         totals = finish(context.op_execution_context, summary)
         for partition in partitions:
@@ -205,4 +168,4 @@ def _without_failures(summary: Summary) -> Summary:
         for key, counts in summary.partitions.items()
         if not counts.failed and not counts.damaged
     }
-    return Summary(summary.progress, partitions=well)
+    return Summary(summary.progress, summary.trails, partitions=well)

@@ -494,3 +494,30 @@ def test_any_valid_configuration_loads_as_it_was_written(
         assert trail.prefix == written.get("prefix", "")
         assert trail.region == written.get("region")
         assert trail.endpoint_url == written.get("endpoint_url")
+
+
+# --- For Dagster --------------------------------------------------------------------------------
+
+
+def test_what_is_said_of_the_sensor_is_taken(tmp_path: Path) -> None:
+    hook = "https://hooks.example.com/services/T0/B0/secret/"
+    given_ = {"sensor": "stopped", "sensor_interval": 60, "failure_webhook": hook}
+    dagster = load(tmp_path, ONE_TRAIL | given_).dagster
+    assert (dagster.sensor, dagster.sensor_interval) == ("stopped", 60)
+    assert dagster.failure_webhook == hook
+    assert "secret" not in repr(dagster)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sensor", "on"), ("sensor", True), ("sensor_interval", 5)]
+)
+def test_what_the_sensor_cannot_do_is_refused_by_key(tmp_path: Path, key: str, value: Any) -> None:
+    assert f": {key}: " in refusal(tmp_path, ONE_TRAIL | {key: value})
+
+
+@pytest.mark.parametrize("value", ["hooks.example.com/T0B0", "ftp://x/T0B0", 70, ["T0B0"]])
+def test_a_wrong_webhook_is_named_and_not_shown(tmp_path: Path, value: Any) -> None:
+    message = refusal(tmp_path, ONE_TRAIL | {"failure_webhook": value})
+    assert ": failure_webhook: it must be a URL" in message
+    assert "T0B0" not in message
+    assert "70" not in message.removeprefix(str(tmp_path))

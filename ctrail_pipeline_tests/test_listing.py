@@ -23,7 +23,7 @@ from ctrail_pipeline.core.layout import (
     is_log_file,
     place_of,
 )
-from ctrail_pipeline.core.ledger import Known, Ledger, LogFileState, Outcome
+from ctrail_pipeline.core.ledger import FoundLogFile, Known, Ledger, LogFileState, Outcome
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source, Stretch, is_wanted
 from ctrail_pipeline.core.store import Fetched, Folder, Listed, Page
 
@@ -420,21 +420,56 @@ def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
         assert run(ledger, bucket) == ([one] if again else [])
 
 
-def test_a_revisit_is_handed_out_once_even_if_the_listing_shows_it_changed() -> None:
+def look_found(ledger: Ledger, place: SourcePrefix, one: str, now: int = 0) -> None:
+    """Have a log file be due, as a look at the bucket does."""
+    where = place_of(place, one)
+    id_ = ledger.register_sources(PLACES)[place]
+    found = FoundLogFile(id_, where.day, where.name, b"\1" * 16, 7, archived=False)
+    with ledger.transaction():
+        ledger.put_found([found], now)
+
+
+def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -> None:
     place = PLACES[0]
     one, other = key(place, FIRST), key(place, FIRST + DAY)
     bucket = filled(MemoryBucket(), [one, other])
     with new_ledger() as ledger:
         run(ledger, bucket)
         bucket.put(one, FIRST + 20, etag=b"\1" * 16)
+        look_found(ledger, place, one)
         sources = sources_of(ledger, bucket, deep=True)
-        where = place_of(place, one)
-        visit = LogFileRef(
-            sources[0], where.day, where.name, 1, None, archived=False, expected=None, attempts=1,
-            stretch=None,
-        )  # fmt: skip
-        groups = list(Listing(sources, LOOKBACK, [visit]).log_files(ledger))
-    assert groups == [[visit]]
+        [[ref]] = Listing(sources, LOOKBACK).log_files(ledger)
+    assert (ref.key, ref.etag) == (one, None)
+    assert ref.expected is not None
+    assert ref.expected.state is LogFileState.COMMITTED
+
+
+def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None:
+    keys = [key(place, FIRST + number * DAY) for place in PLACES for number in range(3)]
+    bucket = MemoryBucket()
+    bucket.refuses = lambda _folder, _after: True
+    with new_ledger() as ledger:
+        for one in keys:
+            look_found(ledger, next(p for p in PLACES if one.startswith(p.folder)), one)
+        sources = sources_of(ledger, bucket)[:2]
+        groups = list(Listing(sources, LOOKBACK, walks=False).log_files(ledger))
+        found = [ref for refs in groups for ref in refs]
+        assert [ref.key for ref in found] == [keys[n] for n in (2, 5, 1, 4, 0, 3)]
+        assert {ref.etag for ref in found} == {b"\1" * 16}
+        commit(ledger, found)
+        assert list(Listing(sources, LOOKBACK, walks=False).log_files(ledger)) == []
+        assert not any(source.failure for source in sources)
+
+
+def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
+    one = key(PLACES[0], FIRST)
+    bucket = filled(MemoryBucket(), [one])
+    with new_ledger() as ledger:
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(ledger)
+        look_found(ledger, PLACES[0], one)
+        commit(ledger, refs)
+        assert ledger.waiting(0) == {}
+        assert run(ledger, bucket) == []
 
 
 @pytest.mark.parametrize("page_size", [3, 1000])

@@ -16,6 +16,7 @@ from ctrail_pipeline.core.ledger import BatchState, Ledger, LogFileState, Outcom
 from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging
 from ctrail_pipeline.core.recovery import recover
 
+DAY = 19_724
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"
@@ -52,7 +53,7 @@ class Run:
         source_id = self.ledger.register_sources([PLACE])[PLACE]
         outcome = Outcome(
             source_id=source_id,
-            day=19_724,
+            day=DAY,
             name="/a.json.gz",
             expected=None,
             etag=b"\1" * 16,
@@ -233,8 +234,8 @@ def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
     assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
     assert run.staging_folders() == []
     assert run.ledger.segments(HOUR, 0) == run.ledger.segments(OTHER_HOUR, 0) == []
-    [visit] = run.ledger.due_visits(int(time.time()))
-    assert (visit.source, visit.name) == (PLACE, "/a.json.gz")
+    [visit] = run.ledger.due_visits(int(time.time()), DAY, (0, ""), 10)
+    assert (visit.source_id, visit.name) == (run.ledger.source_ids()[PLACE], "/a.json.gz")
     assert visit.known.state is LogFileState.LOST
 
 

@@ -20,6 +20,7 @@ from ctrail_pipeline.core.layout import SourcePrefix
 from ctrail_pipeline.core.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.watch import IDLE_ROUNDS, LookCursor, look
 from ctrail_pipeline.jobs import SyncConfig
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
@@ -28,7 +29,7 @@ from ctrail_pipeline.sample import (
     write_sample,
 )
 
-from .oracle import check_output
+from .oracle import check_output, snapshot
 from .sync_process import settings_in
 from .test_cli import ctrail
 
@@ -260,3 +261,34 @@ def test_the_configuration_and_a_run_s_config_name_the_same(tmp_path: Path) -> N
             assert list(getattr(holder, field)) == patterns
     assert selection.exclude_trails == ["x"]
     assert selection.start is not None
+
+
+# --- what a look at the buckets found before it was left out --------------------------------------
+
+
+def test_what_is_left_out_is_neither_looked_at_nor_fetched_though_it_was_found(
+    sample: Path, settings: Settings
+) -> None:
+    assert sync(settings, Selection(end=datetime(2026, 1, 15, 6, tzinfo=UTC))).ok
+    before = snapshot(settings.events_dir / "222233334444")
+    found = look(settings, LookCursor(), 30)
+    for _ in range(IDLE_ROUNDS):  # partitions in which nothing happens lately take turns
+        found = look(settings, found.cursor, 30)
+    assert any(partition.startswith("2") for _, partition in found.waiting)
+    narrow = replace(settings, exclude_accounts=("2*",))
+    seen = look(narrow, found.cursor, 30)
+    partitions = {partition for names in seen.partitions.values() for partition in names}
+    assert partitions
+    assert not any(partition.startswith("2") for partition in partitions)
+    assert not any(partition.startswith("2") for _, partition in seen.waiting)
+    others = sync(narrow, Selection(listed=True))
+    assert others.ok
+    assert others.progress.log_files > 0
+    assert snapshot(settings.events_dir / "222233334444") == before
+    assert sync(settings).ok
+    assert snapshot(settings.events_dir / "222233334444") > before
+    check_output(
+        settings.events_dir,
+        settings.quarantine_dir,
+        [(sample / name, prefix) for name, prefix in BUCKETS],
+    ).assert_clean()

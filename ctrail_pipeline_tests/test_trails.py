@@ -1,5 +1,6 @@
 """Trails as assets: partitions, what is materialized, and what is said of it."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 
 from ctrail_pipeline.config import load_config
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.partitions import is_partition_key
 from ctrail_pipeline.sample import write_sample
-from ctrail_pipeline.trails import PARTITION_TAG, is_partition_key
+from ctrail_pipeline.trails import PARTITION_TAG
 
 from .oracle import check_output, snapshot
 
@@ -107,8 +109,23 @@ def test_a_partition_is_reported_by_the_job_at_most_once_an_hour(folder: Path) -
         assert not again.get_asset_materialization_events()
 
 
-def test_old_runs_are_pruned_and_recent_ones_kept(folder: Path) -> None:
-    with DagsterInstance.ephemeral() as instance:
-        assert run(folder, "discover", instance).success
-        assert run(folder, "prune_runs", instance).success
-        assert {one.job_name for one in instance.get_runs()} == {"discover", "prune_runs"}
+def test_old_runs_are_pruned_with_what_they_printed_and_recent_ones_kept(folder: Path) -> None:
+    (folder / "home").mkdir()
+    with DagsterInstance.local_temp(str(folder / "home")) as instance:
+        old, recent = run(folder, "sync", instance), run(folder, "discover", instance)
+        assert old.success
+        assert recent.success
+        printed = folder / "home" / "storage"
+        assert {path.name for path in printed.iterdir()} == {old.run_id, recent.run_id}
+        assert not list(printed.rglob("result"))
+        with sqlite3.connect(folder / "home" / "history" / "runs.db") as runs:
+            runs.execute(
+                "UPDATE runs SET update_timestamp = datetime(update_timestamp, '-31 days')"
+                " WHERE run_id = ?",
+                (old.run_id,),
+            )
+        runs.close()
+        pruned = run(folder, "prune_runs", instance)
+        assert pruned.success
+        assert {one.run_id for one in instance.get_runs()} == {recent.run_id, pruned.run_id}
+        assert {path.name for path in printed.iterdir()} == {recent.run_id, pruned.run_id}

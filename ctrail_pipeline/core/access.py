@@ -8,7 +8,7 @@ trail counts as unreadable.
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from .credentials import open_session
@@ -29,8 +29,13 @@ def check_access(bucket: Bucket, places: Sequence[SourcePrefix]) -> None:
     Raises AccessDenied, naming the permission, if a few log files are all denied. Anything else
     that may be wrong with a log file is not this function's to report.
     """
+    check_keys(bucket, _some_keys(bucket, places))
+
+
+def check_keys(bucket: Bucket, keys: Iterable[str]) -> None:
+    """Read some log files until one can be read; raises AccessDenied if all of them are denied."""
     denied = None
-    for key in _some_keys(bucket, places):
+    for key in keys:
         try:
             bucket.probe(key)
         except AccessDenied as error:

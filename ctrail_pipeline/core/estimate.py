@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .coverage import Lookback
-from .ledger import Known, Ledger
+from .ledger import KnownLogFile, Ledger, Visit
 from .listing import Listing, Source
 from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
@@ -38,7 +38,7 @@ class TrailEstimate:
     trail: str
     partitions: int = 0
     log_files: int = 0
-    """That are new, by listing."""
+    """That are new, by listing, or due to be tried again."""
     bytes: int = 0
     """Stored, as LIST shows them."""
     list_requests: int = 0
@@ -127,8 +127,16 @@ def _times_listed(source: Source) -> float:
 class _NothingKnown:
     """Stands for a ledger where there is none yet."""
 
-    def known_log_files(self, _source: int, _day: int, _low: str, _high: str) -> dict[str, Known]:
+    def known_log_files(
+        self, _source: int, _day: int, _low: str, _high: str
+    ) -> dict[str, KnownLogFile]:
         return {}
+
+    def newest_due_day(self, _now: int, _before: int) -> None:
+        return None
+
+    def due_visits(self, _now: int, _day: int, _after: tuple[int, str], _limit: int) -> list[Visit]:
+        return []
 
 
 @contextmanager

@@ -36,6 +36,9 @@ _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1",
+        "ALTER TABLE batch ADD COLUMN log_files INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX log_file_to_visit",
+        "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
     ),
 }
 """What makes the next version of each."""
@@ -63,6 +66,8 @@ class LogFileState(IntEnum):
     GONE = 5
     LOST = 6
     """It was committed, and its output vanished before it was published: to be done again."""
+    FOUND = 7
+    """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
 
 
 class BatchState(IntEnum):
@@ -101,15 +106,71 @@ class Known(NamedTuple):
     etag: bytes
 
 
-class Visit(NamedTuple):
-    """A log file that is due to be tried again."""
+class KnownLogFile(NamedTuple):
+    """A log file's row, as far as a listing needs it."""
 
-    source: SourcePrefix
+    state: LogFileState
+    etag: bytes
+    next_visit: int | None
+
+    @property
+    def known(self) -> Known:
+        """What a new result must find unchanged."""
+        return Known(self.state, self.etag)
+
+    def is_due(self, now: int) -> bool:
+        """Whether it is to be visited now.
+
+        No pause is longer than a day: a visit set for later was set by a clock that was wrong.
+        """
+        return self.next_visit is not None and not (
+            now < self.next_visit <= now + 2 * _LONGEST_PAUSE_SECONDS
+        )
+
+
+class Visit(NamedTuple):
+    """A log file that is due: found by a look, or to be tried again."""
+
+    source_id: int
     day: int
     name: str
     size: int
     attempts: int
     known: Known
+    archived: bool
+
+
+class Waiting(NamedTuple):
+    """Log files of one source partition that are due."""
+
+    log_files: int
+    oldest_found: int | None
+    """When the first of those that a look found was found (seconds since 1970)."""
+
+
+class Health(NamedTuple):
+    """What is wrong with the log files of a trail."""
+
+    open: dict[LogFileState, int]
+    """Log files that are neither committed nor just found, by state."""
+    quarantined: int
+    """Records and rests of log files that are in quarantine."""
+    conflicts: int
+    """Events that share their eventID with another event, but not their bytes."""
+    new_quarantined: int
+    new_conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLogFile:
+    """A log file that a look at the bucket saw and the ledger did not have, or not so."""
+
+    source_id: int
+    day: int
+    name: str
+    etag: bytes
+    size: int
+    archived: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +388,14 @@ class Ledger:
 
     # -- log files ------------------------------------------------------------------------------
 
-    def known_log_files(self, source_id: int, day: int, low: str, high: str) -> dict[str, Known]:
+    def known_log_files(
+        self, source_id: int, day: int, low: str, high: str
+    ) -> dict[str, KnownLogFile]:
         """Log files of one day with a name from `low` to `high`, both included."""
         return {
-            name: Known(LogFileState(state), etag)
-            for name, state, etag in self._rows(
-                "SELECT name, state, etag FROM log_file"
+            name: KnownLogFile(LogFileState(state), etag, next_visit)
+            for name, state, etag, next_visit in self._rows(
+                "SELECT name, state, etag, next_visit FROM log_file"
                 " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ?",
                 source_id,
                 day,
@@ -341,29 +404,112 @@ class Ledger:
             )
         }
 
-    def due_visits(self, now: int) -> list[Visit]:
-        """Log files whose next try is due, newest day first.
+    def newest_due_day(self, now: int, before: int) -> int | None:
+        """The newest day before another one of which a log file is due."""
+        row = self._row(
+            "SELECT max(day) FROM log_file"
+            " WHERE next_visit IS NOT NULL AND (next_visit <= ? OR next_visit > ?) AND day < ?",
+            *_due(now),
+            before,
+        )
+        return None if row[0] is None else int(row[0])
 
-        No pause is longer than a day: a try set for later was set by a clock that was wrong.
-        """
-        sources = self._sources()
+    def due_visits(self, now: int, day: int, after: tuple[int, str], limit: int) -> list[Visit]:
+        """Log files of a day that are due, by source partition and name, behind `after`."""
         return [
-            Visit(sources[id_], day, name, size, attempts, Known(LogFileState(state), etag))
-            for id_, day, name, size, attempts, state, etag in self._rows(
-                "SELECT source_partition, day, name, size, attempts, state, etag FROM log_file"
-                " WHERE next_visit <= ? OR next_visit > ?"
-                " ORDER BY day DESC, source_partition, name",
-                now,
-                now + 2 * _LONGEST_PAUSE_SECONDS,
+            Visit(id_, day, name, size, attempts, Known(LogFileState(state), etag), bool(archived))
+            for id_, name, size, attempts, state, etag, archived in self._rows(
+                "SELECT source_partition, name, size, attempts, state, etag,"
+                " storage_class IS NOT NULL FROM log_file"
+                " WHERE next_visit IS NOT NULL AND (next_visit <= ? OR next_visit > ?)"
+                " AND day = ? AND (source_partition, name) > (?, ?)"
+                " ORDER BY source_partition, name LIMIT ?",
+                *_due(now),
+                day,
+                *after,
+                limit,
             )
         ]
 
+    def waiting(self, now: int) -> dict[int, Waiting]:
+        """The source partitions of which log files are due."""
+        return {
+            id_: Waiting(log_files, oldest_found)
+            for id_, log_files, oldest_found in self._rows(
+                "SELECT source_partition, count(*), min(iif(state = ?, next_visit, NULL))"
+                " FROM log_file"
+                " WHERE next_visit IS NOT NULL AND (next_visit <= ? OR next_visit > ?)"
+                " GROUP BY source_partition",
+                LogFileState.FOUND,
+                *_due(now),
+            )
+        }
+
+    def put_found(self, found: Sequence[FoundLogFile], now: int) -> None:
+        """Have log files that a look found visited by the next run. Inside a transaction.
+
+        Of one that has a row (another version, or its output vanished) only the visit is noted.
+        """
+        self._db.executemany(
+            "INSERT INTO log_file (source_partition, day, name, etag, size, storage_class,"
+            " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
+            " position) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, ?, 0, 0)"
+            " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit",
+            [
+                (
+                    one.source_id,
+                    one.day,
+                    one.name,
+                    one.etag,
+                    one.size,
+                    "archived" if one.archived else None,
+                    LogFileState.FOUND,
+                    now,
+                )
+                for one in found
+            ],
+        )
+
+    def some_found(self, source_ids: Sequence[int], limit: int) -> list[tuple[int, int, str]]:
+        """A few log files (source partition, day, name) that a look found, and nobody fetched."""
+        return self._rows(
+            "SELECT source_partition, day, name FROM log_file WHERE state = ?"
+            " AND source_partition IN (SELECT value FROM json_each(?)) LIMIT ?",
+            LogFileState.FOUND,
+            json.dumps(list(source_ids)),
+            limit,
+        )
+
+    def health(self, source_ids: Iterable[int], since: int) -> Health:
+        """What is wrong with the log files of some source partitions; `since` says what is new."""
+        ids = json.dumps(list(source_ids))
+        open_rows = self._rows(
+            "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
+            " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
+            LogFileState.COMMITTED,
+            LogFileState.FOUND,
+            ids,
+        )
+        remarkable = self._row(
+            "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
+            " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
+            " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
+            " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
+            " WHERE quarantined + conflicts > 0"
+            " AND source_partition IN (SELECT value FROM json_each(?))",
+            since,
+            ids,
+        )
+        return Health({LogFileState(state): count for state, count in open_rows}, *remarkable)
+
     def count_by_state(self) -> dict[LogFileState, int]:
-        """How many log files stand in each state other than committed."""
+        """How many log files stand open: neither committed nor just found."""
         return {
             LogFileState(state): count
             for state, count in self._rows(
-                "SELECT state, count(*) FROM log_file WHERE state != 1 GROUP BY state"
+                "SELECT state, count(*) FROM log_file WHERE state != 1 AND state != ?"
+                " GROUP BY state",
+                LogFileState.FOUND,
             )
         }
 
@@ -490,6 +636,18 @@ class Ledger:
         """How far a batch came."""
         return BatchState(self._row("SELECT state FROM batch WHERE id = ?", batch)[0])
 
+    def log_files_of_run(self, run_id: str) -> int:
+        """How many log files the batches of a run settled."""
+        return int(
+            self._row(
+                "SELECT coalesce(sum(log_files), 0) FROM batch"
+                " WHERE run_id = ? AND state IN (?, ?)",
+                run_id,
+                BatchState.COMMITTED,
+                BatchState.PUBLISHED,
+            )[0]
+        )
+
     def open_batches(self) -> list[BatchRow]:
         """Batches that are neither published nor aborted, in order."""
         return [
@@ -533,8 +691,8 @@ class Ledger:
         published = [self._put_output_file(batch, file) for file in staged]
         sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
         self._db.execute(
-            "UPDATE batch SET state = ?, committed_at = ?, sources = ? WHERE id = ?",
-            (BatchState.COMMITTED, int(time.time()), json.dumps(sources), batch),
+            "UPDATE batch SET state = ?, committed_at = ?, log_files = ?, sources = ? WHERE id = ?",
+            (BatchState.COMMITTED, int(time.time()), len(outcomes), json.dumps(sources), batch),
         )
         return published
 
@@ -689,7 +847,7 @@ class Ledger:
                 " WHERE source_partition = ? AND day = ? AND name = ?",
                 (outcome.source_id, outcome.day, outcome.name),
             ).fetchone()
-            if row != outcome.expected:
+            if _as_settled(row) != _as_settled(outcome.expected):
                 taken.append(outcome.position)
         if taken:
             raise StaleBatch("another run settled log files of this batch", taken)
@@ -961,6 +1119,16 @@ class Ledger:
         else:
             advice = "see the error"
         return LedgerError(f"{self.path}: the ledger failed ({text}): {advice}")
+
+
+def _due(now: int) -> tuple[int, int]:
+    """The bounds in SQL of what `KnownLogFile.is_due` is about."""
+    return now, now + 2 * _LONGEST_PAUSE_SECONDS
+
+
+def _as_settled(row: "tuple[int, bytes] | None") -> "tuple[int, bytes] | None":
+    """A row that only says that a log file was found says no more than no row."""
+    return None if row is None or row[0] == LogFileState.FOUND else row
 
 
 def _statements(schema: str) -> Iterator[str]:

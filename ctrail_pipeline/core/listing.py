@@ -7,6 +7,7 @@ stretch of key time that it belongs to, which is covered when all its log files 
 """
 
 import heapq
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from .layout import (
     key_of,
     place_of,
 )
-from .ledger import Known, LogFileState
+from .ledger import Known, KnownLogFile, LogFileState, Visit
 from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 
 HELD_LOG_FILES: Final = 200_000
@@ -56,8 +57,18 @@ _NOTHING: Final = Range(Minute(0), Minute(0))
 class KnownLogFiles(Protocol):
     """What listing asks of the ledger."""
 
-    def known_log_files(self, source_id: int, day: int, low: str, high: str) -> dict[str, Known]:
+    def known_log_files(
+        self, source_id: int, day: int, low: str, high: str
+    ) -> dict[str, KnownLogFile]:
         """Log files of one day with a name from `low` to `high`, both included."""
+        ...
+
+    def newest_due_day(self, now: int, before: int) -> int | None:
+        """The newest day before another one of which a log file is due."""
+        ...
+
+    def due_visits(self, now: int, day: int, after: tuple[int, str], limit: int) -> list[Visit]:
+        """Log files of a day that are due, by source partition and name, behind `after`."""
         ...
 
 
@@ -120,7 +131,7 @@ class LogFileRef:
     name: str
     size: int
     etag: bytes | None
-    """The version to fetch; None for a revisit, which takes whatever is there now."""
+    """The version to fetch; None for another try, which takes whatever is there now."""
     archived: bool
     expected: Known | None
     attempts: int
@@ -167,7 +178,12 @@ class Listing:
 
     sources: Sequence[Source]
     lookback: Lookback
-    revisits: Sequence[LogFileRef] = ()
+    walks: bool = True
+    """Whether to list folders; else only what the ledger has as due is handed out."""
+    visits: bool = True
+    """Whether to hand out what the ledger has as due; else it is left out in silence."""
+    due_at: int = field(default_factory=lambda: int(time.time()))
+    """Log files whose next visit is not later (seconds since 1970) are due."""
     now: Minute = FOREVER
     """By this machine's clock; nothing later by more than a day moves what is covered."""
     hold: int = PAGE_SIZE
@@ -183,11 +199,7 @@ class Listing:
         self.hold = max(_FEWEST_HELD, min(self.hold, share))
         self._latest = Minute(self.now + MINUTES_PER_DAY)
         self._undated: set[tuple[int, str]] = set()
-        self._revisited = {(ref.source.id, ref.day, ref.name) for ref in self.revisits}
-        by_day = sorted(self.revisits, key=lambda ref: -ref.day)
-        for day, refs in groupby(by_day, key=lambda ref: ref.day):
-            self._hold(list(refs), day)
-        for source in self.sources:
+        for source in self.sources if self.walks else ():
             source.newest = min(cursor(source.covered) or Minute(0), self._latest)
             for first_day, end_day in _day_windows(source, self.lookback, self.now):
                 covers = Range(
@@ -205,8 +217,13 @@ class Listing:
 
         A partition whose listing fails says so in its `failure`; the others go on.
         """
+        due_day = ledger.newest_due_day(self.due_at, FOREVER) if self.visits else None
         with DaemonThreads(_LISTERS, "ctrail-list") as threads:
-            while self._heap:
+            while self._heap or due_day is not None:
+                if due_day is not None and not (self._heap and -self._heap[0][0] > due_day):
+                    yield from self._due_log_files(ledger, due_day)
+                    due_day = ledger.newest_due_day(self.due_at, due_day)
+                    continue
                 unlisted: list[_Node] = []
                 while self._heap and len(unlisted) < _LISTERS:
                     if self._heap[0][2].waiting is not None:
@@ -229,6 +246,20 @@ class Listing:
         while self._finished:
             finished.append(self._finished.popleft())
         return finished
+
+    def _due_log_files(self, ledger: KnownLogFiles, day: int) -> Iterator[list[LogFileRef]]:
+        """What is due of one day, of the partitions and times that are wanted, page by page."""
+        sources = {source.id: source for source in self.sources}
+        after = (0, "")
+        while visits := ledger.due_visits(self.due_at, day, after, PAGE_SIZE):
+            after = visits[-1].source_id, visits[-1].name
+            for source_id, group in groupby(visits, key=lambda visit: visit.source_id):
+                source = sources.get(source_id)
+                refs = [] if source is None else [_to_visit(source, visit) for visit in group]
+                refs = [ref for ref in refs if is_wanted(_place(ref), ref.source.wanted)]
+                if refs:
+                    self._count(refs)
+                    yield refs
 
     def _absorb(
         self, ledger: KnownLogFiles, node: _Node, answer: "Page | Folder | StoreError"
@@ -365,9 +396,10 @@ class Listing:
         refs = []
         for place, listed in found:
             row = known.get(place.name)
-            if row is not None and row.etag == listed.etag and row.state not in _LISTED_AGAIN:
-                continue
-            if (source.id, day, place.name) in self._revisited:
+            if row is not None and (
+                row.is_due(self.due_at)
+                or (row.etag == listed.etag and row.state not in _LISTED_AGAIN)
+            ):
                 continue
             refs.append(
                 LogFileRef(
@@ -377,7 +409,7 @@ class Listing:
                     listed.size,
                     listed.etag,
                     listed.archived,
-                    row,
+                    row.known if row else None,
                     0,
                     None,
                 )
@@ -401,12 +433,15 @@ class Listing:
         # Two windows of a partition both see what lies in no day folder: it is handed out once.
         refs = [ref for ref in refs if ref.day or self._is_first(ref)]
         if refs:
-            self.counts.log_files += len(refs)
-            self.counts.bytes += sum(ref.size for ref in refs)
-            for ref in refs:
-                ref.source.found += 1
+            self._count(refs)
             refs[0].source.days_listed.add(day)
             self._push(_Node(refs[0].source, day, waiting=refs))
+
+    def _count(self, refs: Sequence[LogFileRef]) -> None:
+        self.counts.log_files += len(refs)
+        self.counts.bytes += sum(ref.size for ref in refs)
+        for ref in refs:
+            ref.source.found += 1
 
     def _is_first(self, undated: LogFileRef) -> bool:
         held = len(self._undated)
@@ -510,6 +545,26 @@ def is_wanted(place: KeyPlace, wanted: Range) -> bool:
         start = place.day * MINUTES_PER_DAY
         return bool(intersection(wanted, Range(Minute(start), Minute(start + MINUTES_PER_DAY))))
     return True
+
+
+def _to_visit(source: Source, visit: Visit) -> LogFileRef:
+    """A log file that is due: the version that was found, or whatever is there by now."""
+    is_found = visit.known.state is LogFileState.FOUND
+    return LogFileRef(
+        source,
+        visit.day,
+        visit.name,
+        visit.size,
+        visit.known.etag if is_found else None,
+        visit.archived and is_found,
+        visit.known,
+        visit.attempts,
+        None,
+    )
+
+
+def _place(ref: LogFileRef) -> KeyPlace:
+    return place_of(ref.source.place, ref.key)
 
 
 def _in_stretch(ref: LogFileRef, stretch: Stretch) -> LogFileRef:

@@ -46,13 +46,13 @@ CREATE TABLE log_file (
     conflicts        INTEGER NOT NULL, -- new records with the eventID of a different record
     state            INTEGER NOT NULL, -- ledger.LogFileState
     attempts         INTEGER NOT NULL,
-    next_visit       INTEGER,
+    next_visit       INTEGER,          -- due from then on; of a found one: when it was found
     reason           TEXT,
     batch            INTEGER NOT NULL,
     position         INTEGER NOT NULL, -- in its batch: what output_file.lineage counts by
     PRIMARY KEY (source_partition, day, name)
 ) WITHOUT ROWID;
-CREATE INDEX log_file_to_visit ON log_file (next_visit) WHERE next_visit IS NOT NULL;
+CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL;
 CREATE INDEX log_file_unsettled ON log_file (state) WHERE state != 1;
 CREATE INDEX log_file_remarkable ON log_file (batch) WHERE quarantined + conflicts > 0;
 
@@ -81,7 +81,8 @@ CREATE TABLE batch (
     run_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
-    sources      TEXT NOT NULL DEFAULT '[]' -- JSON [[source_partition, day], …]: where its log files are
+    sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_partition, day], …]: where its log files are
+    log_files    INTEGER NOT NULL DEFAULT 0  -- that it settled
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
 

@@ -8,15 +8,16 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from .access import check_access
+from .access import check_access, check_keys
 from .coverage import EVERYTHING, Range
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
-from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
+from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, key_of, minute_of
 from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail
@@ -25,6 +26,7 @@ from .store import Bucket, open_bucket
 log = logging.getLogger(__name__)
 
 DEEP_EVERY_SECONDS: Final = 86_400
+_LOG_FILES_TRIED: Final = 6
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+")
 _PLACE_FIELDS: Final = ("accounts", "exclude_accounts", "regions", "exclude_regions")
@@ -40,6 +42,8 @@ class Selection:
     """`account/region` keys."""
     start: datetime | None = None
     end: datetime | None = None
+    listed: bool = False
+    """Nothing is listed: only what a look has found, or what is to be tried again, is done."""
     exclude_trails: Sequence[str] = ()
     accounts: Sequence[str] = ()
     """Empty: all of them. So are the next three."""
@@ -54,9 +58,7 @@ class Selection:
         """
         trails = self._chosen_trails(settings.trails)
         self._check_patterns()
-        start, end = self.start or settings.start, self.end or settings.end
-        if self.start is None and settings.since_seconds is not None:
-            start = datetime.now(UTC) - timedelta(seconds=settings.since_seconds)
+        start, end = self.start or _start_of(settings), self.end or settings.end
         if start is not None and end is not None and start >= end:
             raise ConfigurationError(f"start ({start}) must be before end ({end})")
         return replace(settings, trails=trails, start=start, end=end)
@@ -226,6 +228,48 @@ def find_places(
     return found
 
 
+def known_places(settings: Settings, ledger: Ledger, trail: Trail, bucket: Bucket) -> list[Place]:
+    """The source partitions of a trail that were ever found and are wanted; S3 is not asked."""
+    return [
+        Place(trail, bucket, source)
+        for source in ledger.source_ids()
+        if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+        and is_configured(settings, trail, source)
+    ]
+
+
+def waiting_places(
+    settings: Settings, selection: Selection, note: Callable[[Problem], None]
+) -> list[Place]:
+    """The selected source partitions of which log files are due, of trails that can be read."""
+    with closing(Ledger(settings.state_db)) as ledger:
+        return _waiting_places(settings, selection, ledger, note)
+
+
+def _waiting_places(
+    settings: Settings, selection: Selection, ledger: Ledger, note: Callable[[Problem], None]
+) -> list[Place]:
+    ids, waiting = ledger.source_ids(), ledger.waiting(int(time.time()))
+    found: list[Place] = []
+    for trail in settings.trails:
+        try:
+            bucket = open_bucket(trail, settings)
+            due = [
+                place
+                for place in known_places(settings, ledger, trail, bucket)
+                if ids[place.source] in waiting and selection.holds(place.source)
+            ]
+            by_id = {ids[place.source]: place.source for place in due}
+            some = ledger.some_found(list(by_id), _LOG_FILES_TRIED)
+            check_keys(bucket, (key_of(by_id[id_], day, name) for id_, day, name in some))
+        except StoreError as error:
+            may_pass = isinstance(error, StoreUnavailable)
+            note(Problem(trail.name, trail.bucket, "not readable", str(error), may_pass))
+            continue
+        found += due
+    return found
+
+
 def sources_of(places: Sequence[Place], settings: Settings, ledger: Ledger | None) -> list[Source]:
     """Places with the ids and the coverage that the ledger knows them by.
 
@@ -260,8 +304,15 @@ def not_listed(source: Source) -> Problem:
 def _wanted(settings: Settings) -> Range:
     """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
     start, end = EVERYTHING
-    if settings.start is not None:
-        start = minute_of(settings.start)
+    begins = _start_of(settings)
+    if begins is not None:
+        start = minute_of(begins)
     if settings.end is not None:
         end = Minute(minute_of(settings.end) + MINUTES_PER_HOUR)
     return Range(start, end)
+
+
+def _start_of(settings: Settings) -> datetime | None:
+    if settings.start is not None or settings.since_seconds is None:
+        return settings.start
+    return datetime.now(UTC) - timedelta(seconds=settings.since_seconds)

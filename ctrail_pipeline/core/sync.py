@@ -21,13 +21,21 @@ from .coverage import Lookback
 from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
 from .fetch import Feed
-from .layout import minute_of, place_of
+from .layout import minute_of
 from .ledger import Ledger, LogFileState, Outcome
-from .listing import Listing, LogFileRef, Source, Stretch, is_wanted
+from .listing import Listing, LogFileRef, Source, Stretch
 from .marker import open_ledger
 from .output import OutputFolders
 from .recovery import recover
-from .selection import Place, Problem, Selection, find_places, not_listed, sources_of
+from .selection import (
+    Place,
+    Problem,
+    Selection,
+    find_places,
+    not_listed,
+    sources_of,
+    waiting_places,
+)
 from .settings import Settings, Trail
 
 log = logging.getLogger(__name__)
@@ -127,6 +135,8 @@ class Summary:
     """What a run did, and what stands open after it."""
 
     progress: Progress
+    trails: tuple[str, ...] = ()
+    """The trails that it was about."""
     partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
     """By trail and `account/region`; those that had new log files."""
     problems: list[Problem] = field(default_factory=list)
@@ -215,7 +225,7 @@ class _Run:
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         trails = {trail.name: TrailProgress() for trail in settings.trails}
-        self._summary = Summary(Progress(trails=trails))
+        self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
         self._unread: dict[str, Problem] = {}
         """By trail: that its credentials failed in mid-run."""
@@ -229,9 +239,9 @@ class _Run:
         listing = Listing(
             sources,
             Lookback(self._settings.lookback_hours, self._settings.horizon_days),
-            self._revisits(sources),
-            minute_of(datetime.now(UTC)),
-            self._settings.list_batch_size,
+            walks=not self._selection.listed,
+            now=minute_of(datetime.now(UTC)),
+            hold=self._settings.list_batch_size,
         )
         feed = Feed(self._listed(listing), self._settings)
         try:
@@ -247,7 +257,8 @@ class _Run:
         complete = not self._stop.is_set()
         # A run that was asked for a part of the time has not looked back over the whole horizon.
         has_window = self._selection.start is not None or self._selection.end is not None
-        deep = [s.id for s in sources if s.deep and not s.failure and not has_window]
+        looked_back = not has_window and not self._selection.listed
+        deep = [s.id for s in sources if s.deep and not s.failure and looked_back]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
@@ -262,34 +273,12 @@ class _Run:
     def _places(self) -> list[Place]:
         """What there is; nothing if the run is stopped while a server keeps us waiting."""
         with DaemonThreads(1, "ctrail-places") as thread:
-            finding = thread.submit(find_places, self._settings, self._selection, self._note)
+            find = waiting_places if self._selection.listed else find_places
+            finding = thread.submit(find, self._settings, self._selection, self._note)
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
                     return []
         return finding.result()
-
-    def _revisits(self, sources: Sequence[Source]) -> list[LogFileRef]:
-        """Log files that failed earlier and are due, of the selected partitions and times."""
-        by_place = {source.place: source for source in sources}
-        refs = []
-        for visit in self._ledger.due_visits(int(time.time())):
-            source = by_place.get(visit.source)
-            if source is None:
-                continue
-            ref = LogFileRef(
-                source,
-                visit.day,
-                visit.name,
-                visit.size,
-                etag=None,
-                archived=False,
-                expected=visit.known,
-                attempts=visit.attempts,
-                stretch=None,
-            )
-            if is_wanted(place_of(source.place, ref.key), source.wanted):
-                refs.append(ref)
-        return refs
 
     def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:
         """The listing with a ledger connection of its own: it runs in another thread."""

@@ -1,0 +1,379 @@
+"""A look at the buckets: which log files are new, inside a time budget, for the next run to fetch.
+
+What a look finds becomes rows of the ledger that are due at once, and the stretch of key time that
+it listed becomes covered, in one transaction; so a run need not list again, and no look, no cursor
+and nobody's memory decides what is fetched. A look is about what is recent: it lists behind each
+partition's cursor only, and a partition with older key time that was never listed is named as
+backlog, for a run that lists by itself. Not here: when to look, and what is started then
+(`ctrail_pipeline.sensors`).
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import wait
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final, Self
+from zlib import crc32
+
+from .coverage import Lookback, Range, cursor, intersection, uncovered
+from .daemon_threads import DaemonThreads
+from .discovery import discover
+from .exceptions import StoreError, StoreUnavailable
+from .layout import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
+from .ledger import FoundLogFile, Ledger, Waiting
+from .listing import Listing, LogFileRef, Source, Stretch
+from .marker import open_ledger
+from .output import OutputFolders
+from .selection import Problem, known_places, not_listed, sources_of
+from .settings import Settings, Trail
+from .store import Bucket, open_bucket
+
+log = logging.getLogger(__name__)
+
+FOUND_A_PARTITION: Final = 1_000
+"""New log files of a partition after which a look asks for no more of it; the rest is backlog."""
+IDLE_AFTER_MINUTES: Final = MINUTES_PER_DAY
+IDLE_ROUNDS: Final = 12
+"""An idle partition (no log file for a day) is looked at in one of so many rounds."""
+DISCOVERY_SECONDS_AN_ACCOUNT: Final = 12
+"""Accounts and regions are looked for with one LIST in so many seconds (a dollar a month),"""
+DISCOVERY_SECONDS: Final = 3_600
+"""and once an hour, however many there are."""
+_TRAILS: Final = 16
+"""Trails whose accounts and regions are looked for side by side."""
+_DISCOVERY_GRACE_SECONDS: Final = 15.0
+"""How long a look waits for that; it goes on with what it knows."""
+_CHUNK: Final = 64
+"""Partitions that are listed side by side, and noted in one transaction."""
+_REQUEST_SECONDS: Final = 10.0
+"""A look gives up a request earlier than a run does: the next look is soon."""
+_GRACE_SECONDS: Final = 15.0
+"""How long the chunk in hand may go on when the budget is used up."""
+
+
+@dataclass(frozen=True)
+class LookCursor:
+    """Where the last look stopped. One that is lost or wrong costs time only."""
+
+    round: int = 0
+    """How many times all partitions have been gone through."""
+    after: str = ""
+    """The partition that was looked at last in this round, as `place_name` has it."""
+    discovered: dict[str, float] = field(default_factory=dict)
+    """When the accounts and regions of each trail were looked for (seconds since 1970)."""
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """What `dump` wrote; anything else is a fresh start."""
+        try:
+            value = json.loads(text or "{}")
+            discovered = {str(name): float(at) for name, at in value["discovered"].items()}
+            return cls(max(0, int(value["round"])), str(value["after"]), discovered)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return cls()
+
+    def dump(self) -> str:
+        """The cursor as text."""
+        return json.dumps({"round": self.round, "after": self.after, "discovered": self.discovered})
+
+
+@dataclass
+class Look:
+    """What a look saw, and what is to be done."""
+
+    cursor: LookCursor
+    looked_at: int = 0
+    """Partitions that were listed."""
+    idle: int = 0
+    """Partitions that were left for another round, as nothing came from them for a day."""
+    left: int = 0
+    """Partitions that the time did not suffice for: the next look begins with them."""
+    found: int = 0
+    """New log files that were noted."""
+    requests: int = 0
+    """LIST requests for log files; finding accounts and regions comes on top."""
+    waiting: dict[tuple[str, str], Waiting] = field(default_factory=dict)
+    """By trail and `account/region`: log files that are due, found by this look or before."""
+    backlog: list[tuple[str, str]] = field(default_factory=list)
+    """Trail and `account/region` of partitions with key time that was never listed."""
+    partitions: dict[str, list[str]] = field(default_factory=dict)
+    """`account/region` keys of each trail."""
+    problems: list[Problem] = field(default_factory=list)
+    """Trails and partitions that could not be listed."""
+
+    @property
+    def oldest_found(self) -> int | None:
+        """When the first of the log files that were found and wait was found (since 1970)."""
+        times = [one.oldest_found for one in self.waiting.values() if one.oldest_found is not None]
+        return min(times, default=None)
+
+
+def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
+    """Look for new log files for about so many seconds, and note them in the ledger.
+
+    A trail or partition that cannot be listed is a problem of the result and does not stop the
+    others. Raises LedgerError or OutputError where `sync` would.
+    """
+    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    with (
+        closing(folders),
+        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
+    ):
+        return _Looking(_impatient(settings), ledger, last, seconds).look()
+
+
+def place_name(source: Source) -> str:
+    """What orders partitions, and what a cursor names them by."""
+    return f"{source.trail}: {source.place.folder}"
+
+
+def in_turn(names: Sequence[str], after: str) -> list[str]:
+    """Sorted names, beginning behind the one that was last, once around."""
+    ordered = sorted(names)
+    return [name for name in ordered if name > after] + [name for name in ordered if name <= after]
+
+
+def is_due_for_discovery(last: float | None, accounts: int, now: float) -> bool:
+    """Whether it is time to look for new accounts and regions of a trail.
+
+    Each account costs a LIST, so the more there are, the rarer; at least once an hour.
+    """
+    pause = min(DISCOVERY_SECONDS, accounts * DISCOVERY_SECONDS_AN_ACCOUNT)
+    return last is None or abs(now - last) >= pause
+
+
+def rests(name: str, newest: Minute | None, round_: int, now: Minute) -> bool:
+    """Whether a partition is idle and its turn is in another round."""
+    if newest is None or newest > now - IDLE_AFTER_MINUTES:
+        return False
+    return crc32(name.encode()) % IDLE_ROUNDS != round_ % IDLE_ROUNDS
+
+
+def recent(source: Source, lookback: Lookback, now: Minute) -> Range:
+    """The key time that a look lists: behind the cursor, or, where there is none, behind now."""
+    newest = min(cursor(source.covered) or now, now)
+    back = lookback.hours * MINUTES_PER_HOUR
+    if source.deep and source.covered:
+        back = lookback.horizon_days * MINUTES_PER_DAY
+    return intersection(source.wanted, Range(Minute(max(0, newest - back)), source.wanted.end))
+
+
+def has_backlog(source: Source) -> bool:
+    """Whether there is key time before the cursor that was asked for and never listed."""
+    newest = cursor(source.covered)
+    if newest is None:
+        return bool(source.wanted)
+    return bool(uncovered(Range(source.wanted.start, newest), source.covered))
+
+
+class _Looking:
+    """One look, once the ledger is open."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, last: LookCursor, seconds: float
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._deadline = time.monotonic() + seconds
+        self._now = time.time()
+        self._minute = minute_of(datetime.now(UTC))
+        self._lookback = Lookback(settings.lookback_hours, settings.horizon_days)
+        self._look = Look(last)
+
+    def look(self) -> Look:
+        sources = {place_name(source): source for source in self._sources()}
+        self._look_at(sources)
+        after = self._now_known(list(sources.values()))
+        waiting = self._ledger.waiting(int(time.time()))
+        for source in after:
+            key = (source.trail, source.place.partition_key)
+            self._look.partitions.setdefault(source.trail, []).append(key[1])
+            if source.id in waiting:
+                self._look.waiting[key] = waiting[source.id]
+            if has_backlog(source):
+                self._look.backlog.append(key)
+        return self._look
+
+    def _sources(self) -> list[Source]:
+        """The partitions of all trails; now and then each is asked whether there are more."""
+        ids = self._ledger.source_ids()
+        with DaemonThreads(_TRAILS, "ctrail-look") as threads:
+            asked = {
+                trail: threads.submit(
+                    _open, trail, self._settings, self._is_due_for_discovery(trail, ids)
+                )
+                for trail in self._settings.trails
+            }
+            wait(asked.values(), timeout=_DISCOVERY_GRACE_SECONDS)
+        buckets: list[tuple[Trail, Bucket]] = []
+        for trail, answer in asked.items():
+            if not answer.done():
+                self._note_slow([trail.name])
+                continue
+            bucket, found = answer.result()
+            if isinstance(found, StoreError):
+                self._note(trail, found)
+            elif found is not None:
+                self._ledger.register_sources(found)
+                discovered = {**self._look.cursor.discovered, trail.name: self._now}
+                self._look.cursor = replace(self._look.cursor, discovered=discovered)
+            if bucket is not None:
+                buckets.append((trail, bucket))
+        places = [
+            place
+            for trail, bucket in buckets
+            for place in known_places(self._settings, self._ledger, trail, bucket)
+        ]
+        return sources_of(places, self._settings, self._ledger)
+
+    def _is_due_for_discovery(self, trail: Trail, known: Iterable[SourcePrefix]) -> bool:
+        accounts = {
+            (source.organization, source.account)
+            for source in known
+            if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+        }
+        last = self._look.cursor.discovered.get(trail.name)
+        return is_due_for_discovery(last, len(accounts), self._now)
+
+    def _look_at(self, sources: dict[str, Source]) -> None:
+        """Go through the partitions from where the last look stopped, chunk by chunk."""
+        turn = in_turn(list(sources), self._look.cursor.after)
+        unreadable: set[str] = set()
+        with DaemonThreads(1, "ctrail-look") as thread:
+            is_over = False
+            while (
+                turn and not is_over
+            ):  # one chunk at least, else a slow start could go on for ever
+                names = self._next_chunk(turn, sources, unreadable)
+                chunk = [sources[name] for name in names]
+                listing = thread.submit(self._list, chunk)
+                grace = max(0.0, self._deadline - time.monotonic()) + _GRACE_SECONDS
+                if not wait([listing], timeout=grace).done:
+                    self._note_slow(source.trail for source in chunk)
+                    break
+                self._note_found(chunk, *listing.result())
+                unreadable |= _unreadable(chunk)
+                is_over = time.monotonic() >= self._deadline
+        self._look.left = len(turn)
+
+    def _next_chunk(
+        self, turn: list[str], sources: dict[str, Source], unreadable: set[str]
+    ) -> list[str]:
+        """Take the next partitions to be listed off the turn, and note where that leads."""
+        names: list[str] = []
+        while turn and len(names) < _CHUNK:
+            name = turn.pop(0)
+            source, now = sources[name], self._look.cursor
+            if name <= now.after:
+                now = replace(now, round=now.round + 1)
+            self._look.cursor = replace(now, after=name)
+            if source.trail in unreadable:
+                continue
+            if rests(name, cursor(source.covered), now.round, self._minute):
+                self._look.idle += 1
+                continue
+            names.append(name)
+        return names
+
+    def _list(self, chunk: Sequence[Source]) -> tuple[list[LogFileRef], list[Stretch]]:
+        """What is new in some partitions; runs in a thread of its own, as a server may hang."""
+        narrowed = [
+            replace(source, wanted=recent(source, self._lookback, self._minute)) for source in chunk
+        ]
+        listing = Listing(
+            narrowed,
+            self._lookback,
+            visits=False,
+            now=self._minute,
+            hold=FOUND_A_PARTITION,
+        )
+        new: list[LogFileRef] = []
+        found = dict.fromkeys((source.id for source in chunk), 0)
+        finished: list[Stretch] = []
+        with closing(Ledger(self._settings.state_db)) as reader:
+            for refs in listing.log_files(reader):
+                new += refs
+                for ref in refs:
+                    if ref.stretch is not None:
+                        ref.stretch.settled += 1
+                        if ref.stretch.is_done:
+                            finished.append(ref.stretch)
+                source = refs[0].source
+                found[source.id] += len(refs)
+                source.is_enough = found[source.id] >= FOUND_A_PARTITION
+        for source, one in zip(chunk, narrowed, strict=True):
+            source.failure, source.requests = one.failure, one.requests
+            source.is_enough = one.is_enough
+        return new, finished + listing.take_finished()
+
+    def _note_found(
+        self, chunk: Sequence[Source], new: Sequence[LogFileRef], finished: Sequence[Stretch]
+    ) -> None:
+        """Have what was found fetched by the next run, and call what was listed covered."""
+        now = int(time.time())
+        deep = [
+            source.id
+            for source in chunk
+            if source.deep and source.covered and not source.failure and not source.is_enough
+        ]
+        if new or finished or deep:
+            with self._ledger.transaction():
+                self._ledger.put_found([_found(ref) for ref in new], now)
+                for stretch in finished:
+                    self._ledger.cover(stretch.source.id, [stretch.covers])
+                for source_id in deep:
+                    self._ledger.note_deep_listing(source_id, now)
+        self._look.found += len(new)
+        self._look.looked_at += len(chunk)
+        self._look.requests += sum(source.requests for source in chunk)
+        self._look.problems += [not_listed(source) for source in chunk if source.failure]
+
+    def _now_known(self, sources: Sequence[Source]) -> list[Source]:
+        """The partitions with the coverage that they have by now."""
+        coverage = self._ledger.coverage()
+        return [replace(source, covered=coverage.get(source.id, [])) for source in sources]
+
+    def _note(self, trail: Trail, error: StoreError) -> None:
+        may_pass = isinstance(error, StoreUnavailable)
+        self._look.problems.append(
+            Problem(trail.name, trail.bucket, "not listed", str(error), may_pass)
+        )
+
+    def _note_slow(self, trails: Iterable[str]) -> None:
+        for trail in dict.fromkeys(trails):
+            reason = "the server answered too slowly; the next look tries again"
+            self._look.problems.append(Problem(trail, "", "not listed", reason, may_pass=True))
+
+
+def _open(
+    trail: Trail, settings: Settings, discovers: bool
+) -> tuple[Bucket | None, list[SourcePrefix] | StoreError | None]:
+    """A trail's bucket, and, if asked for, its accounts and regions, or why there are none."""
+    bucket = None
+    try:
+        bucket = open_bucket(trail, settings)
+        return bucket, discover(trail, bucket) if discovers else None
+    except StoreError as error:
+        return bucket, error
+
+
+def _impatient(settings: Settings) -> Settings:
+    return replace(
+        settings,
+        connect_timeout=min(settings.connect_timeout, _REQUEST_SECONDS),
+        client_timeout=min(settings.client_timeout, _REQUEST_SECONDS),
+    )
+
+
+def _found(ref: LogFileRef) -> FoundLogFile:
+    return FoundLogFile(ref.source.id, ref.day, ref.name, ref.etag or b"", ref.size, ref.archived)
+
+
+def _unreadable(chunk: Sequence[Source]) -> set[str]:
+    """Trails of which nothing in a chunk could be listed: the rest of them would cost time only."""
+    trails = {source.trail for source in chunk}
+    return trails - {source.trail for source in chunk if source.failure is None}

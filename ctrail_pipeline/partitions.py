@@ -1,0 +1,65 @@
+"""Names of trails in Dagster: asset keys, and the partition set of each, keyed `account/region`.
+
+Not here: the assets themselves (`trails`).
+"""
+
+import re
+from collections.abc import Iterable
+
+from dagster import AssetKey, DagsterInstance, DynamicPartitionsDefinition
+
+from .core.exceptions import ConfigurationError
+from .core.layout import is_plausible_folder
+from .core.settings import Trail
+
+ASSET_PREFIX = "cloudtrail"
+
+
+def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
+    """The asset key of each trail by its name: `cloudtrail/<trail>`.
+
+    Dagster allows letters, digits and underscores only; other characters become underscores. Raises
+    ConfigurationError if two trails would then share a key.
+    """
+    keys: dict[str, AssetKey] = {}
+    for trail in trails:
+        key = AssetKey([ASSET_PREFIX, re.sub(r"[^A-Za-z0-9_]", "_", trail.name)])
+        twin = next((name for name, other in keys.items() if other == key), None)
+        if twin is not None:
+            raise ConfigurationError(
+                f"trails: {twin!r} and {trail.name!r} would both be the asset"
+                f" {key.to_user_string()}: rename one of them"
+            )
+        keys[trail.name] = key
+    return keys
+
+
+def partitions_of(key: AssetKey) -> DynamicPartitionsDefinition:
+    """The partition set of a trail's asset."""
+    return DynamicPartitionsDefinition(name="_".join(key.path))
+
+
+def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]) -> int:
+    """Let Dagster know accounts and regions of a trail; returns how many are new.
+
+    Only names that may be a partition key are registered: what else a bucket holds is reported by
+    discovery.
+    """
+    new = new_partitions(instance, key, partitions)
+    if new:
+        instance.add_dynamic_partitions(partitions_of(key).name or "", new)
+    return len(new)
+
+
+def new_partitions(
+    instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]
+) -> list[str]:
+    """Those of a trail's accounts and regions that Dagster does not know yet."""
+    known = set(instance.get_dynamic_partitions(partitions_of(key).name or ""))
+    return sorted(set(filter(is_partition_key, partitions)) - known)
+
+
+def is_partition_key(text: str) -> bool:
+    """Whether a text is an `account/region` as a bucket may hold it."""
+    account, slash, region = text.partition("/")
+    return bool(slash) and is_plausible_folder(account) and is_plausible_folder(region)

@@ -1,0 +1,78 @@
+"""Is the sensor that follows the buckets at work? What Dagster's instance says of it.
+
+Not here: what the sensor does (`sensors`), and who is told (`checks`, `sensors`).
+"""
+
+import time
+from typing import Any
+
+from dagster import DagsterInstance
+
+from .config import DagsterSettings
+
+SENSOR_NAME = "new_log_files"
+_INTERVALS_LATE = 3
+_LEAST_LATE_SECONDS = 900
+_TICKS = 3
+"""Looks in a row that must have failed before it is an alarm: a single one may be a hiccup."""
+
+
+def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str | None:
+    """What keeps the sensor from its work, and what to do; None if it is at work.
+
+    One that the configuration says is stopped, and that nobody started, is no trouble.
+    """
+    if instance.schedule_storage is None:
+        return None  # without DAGSTER_HOME nothing is remembered, and no daemon could look
+    state = _state(instance)
+    status = "DECLARED_IN_CODE" if state is None else state.status.name
+    if settings.sensor == "stopped" and status != "RUNNING":
+        return None
+    if status == "STOPPED":
+        return _STOPPED
+    last = _last_look(state)
+    if last is None:
+        # Without a daemon, runs are started by hand or by cron: that is a way to work, too.
+        return _NEVER if instance.get_daemon_heartbeats() else None
+    late = max(_INTERVALS_LATE * settings.sensor_interval, _LEAST_LATE_SECONDS)
+    if time.time() - last > late:
+        minutes = round((time.time() - last) / 60)
+        return f"its last look was {minutes} minutes ago: is the Dagster daemon running?"
+    return _failing(instance, state)
+
+
+_STOPPED = (
+    f"the sensor {SENSOR_NAME} was stopped: start it in the UI under Automation, or say"
+    ' "sensor": "stopped" in config.json if that is wanted'
+)
+_NEVER = "it never looked: is the Dagster daemon running (`dagster dev`, or `dagster-daemon run`)?"
+
+
+def _state(instance: DagsterInstance) -> Any:
+    """The newest state of a sensor of that name: a moved project leaves old ones behind."""
+    states = [
+        state for state in instance.all_instigator_state() if state.instigator_name == SENSOR_NAME
+    ]
+    return max(states, key=lambda state: _last_look(state) or 0, default=None)
+
+
+def _last_look(state: Any) -> float | None:
+    last: float | None = getattr(state and state.instigator_data, "last_tick_timestamp", None)
+    return last
+
+
+def _failing(instance: DagsterInstance, state: Any) -> str | None:
+    if state is None:
+        return None
+    ticks = [
+        tick
+        for tick in instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, limit=_TICKS + 1
+        )
+        if tick.status.name != "STARTED"
+    ][:_TICKS]
+    if len(ticks) < _TICKS or any(tick.status.name != "FAILURE" for tick in ticks):
+        return None
+    error = ticks[0].error
+    message = error.message.strip().splitlines()[-1] if error is not None else "no reason is given"
+    return f"its last {_TICKS} looks failed: {message}"

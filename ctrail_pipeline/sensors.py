@@ -1,0 +1,258 @@
+"""Sensors: `new_log_files` follows the buckets; two more tell somebody when something is wrong.
+
+A tick of `new_log_files` is one look (`core.watch`) inside a time budget and at most two requests
+for a run of `sync`: one for what the looks found, which then lists nothing, and one for backlog,
+which may take days. Of each kind there is one run at a time. Not here: how a bucket is looked at
+(`core.watch`), and what is checked (`checks`).
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from dagster import (
+    AssetCheckEvaluation,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    JobDefinition,
+    RunFailureSensorContext,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    run_failure_sensor,
+    sensor,
+)
+
+from .checks import of_listing, of_sensor, worth_noting
+from .config import Config
+from .core.watch import Look, LookCursor, look
+from .jobs import QUIET
+from .living_runs import end_dead_runs
+from .partitions import asset_keys, new_partitions, partitions_of
+from .reports import problem_line
+from .resources import CursorResource
+from .runs import check_sample, settings_of
+from .sensor_state import SENSOR_NAME, sensor_trouble
+from .webhook import post
+
+WORK_TAG = "ctrail/work"
+RECENT, BACKLOG = "recent", "backlog"
+LOOK_SECONDS = 25.0
+"""A tick is cut off after 60 s (Dagster's limit of a call); starting and noting come on top."""
+_PAUSE_SECONDS = {RECENT: 1_800, BACKLOG: 3_600}
+"""How long nothing is asked for after a run that did not get its work done."""
+_ALARM_SECONDS = 300
+_AT_WORK = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+class LastRun(NamedTuple):
+    """The last run that the sensor asked for, of one kind of work."""
+
+    run_id: str
+    is_at_work: bool
+    succeeded: bool
+    started: float
+    ended: float
+
+
+def build_sensors(configuration: Config, sync_job: JobDefinition) -> list[SensorDefinition]:
+    """The sensor that follows the buckets, its alarm, and the webhook if one is configured."""
+    sensors = [build_new_log_files(configuration, sync_job), build_sensor_alarm(configuration)]
+    if configuration.dagster.failure_webhook is not None:
+        sensors.append(build_failure_webhook(configuration.dagster.failure_webhook))
+    return sensors
+
+
+def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> SensorDefinition:
+    """Looks for new log files and has them brought in."""
+
+    @sensor(
+        name=SENSOR_NAME,
+        job=sync_job,
+        minimum_interval_seconds=configuration.dagster.sensor_interval,
+        default_status=DefaultSensorStatus[configuration.dagster.sensor.upper()],
+        description="Finds new log files, accounts and regions, and starts `sync` for them: recent"
+        " ones first, older ones (a new trail's past) as a run of their own.",
+    )
+    def new_log_files(context: SensorEvaluationContext, cursor: CursorResource) -> SensorResult:
+        check_sample(configuration)
+        for run_id in end_dead_runs(context.instance):
+            context.log.warning("run %s: its process is gone, so it is marked as ended", run_id)
+        last = LookCursor.parse(context.cursor)
+        seen = look(settings_of(configuration, cursor), last, LOOK_SECONDS)
+        for problem in seen.problems:
+            context.log.warning("%s", problem_line(problem))
+        requests: list[RunRequest] = []
+        said = [seen_line(seen)]
+        for work in (RECENT, BACKLOG):
+            request = request_for(work, seen)
+            if request is not None:
+                last_one = last_run(context.instance, work)
+                reason = reason_to_wait(work, last_one, seen.oldest_found, time.time())
+                if reason is None:
+                    requests.append(request)
+                else:
+                    said.append(reason)
+        context.log.info("%s", "; ".join(said))
+        return SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else "; ".join(said),
+            cursor=seen.cursor.dump(),
+            dynamic_partitions_requests=[
+                partitions_of(key).build_add_request(new)
+                for trail, key in asset_keys(configuration.settings.trails).items()
+                if (new := new_partitions(context.instance, key, seen.partitions.get(trail, ())))
+            ],
+            asset_events=list(_listing_checks(configuration, context.instance, seen)),
+        )
+
+    return new_log_files
+
+
+def request_for(work: str, seen: Look) -> RunRequest | None:
+    """A run for what a look found, or for the backlog that it saw; None if there is none."""
+    if work == RECENT:
+        if not seen.waiting:
+            return None
+        log_files = sum(waiting.log_files for waiting in seen.waiting.values())
+        tags = {WORK_TAG: RECENT, "ctrail/log_files": str(log_files)}
+        return RunRequest(run_config=_run_config({"listed": True}), tags=tags)
+    if not seen.backlog:
+        return None
+    config: dict[str, Any] = {"trails": sorted({trail for trail, _ in seen.backlog})}
+    everything = sum(len(seen.partitions[trail]) for trail in config["trails"])
+    if len(seen.backlog) < everything:
+        config["partitions"] = sorted({partition for _, partition in seen.backlog})
+    tags = {WORK_TAG: BACKLOG, "ctrail/partitions": str(len(seen.backlog))}
+    return RunRequest(run_config=_run_config(config), tags=tags)
+
+
+def reason_to_wait(
+    work: str, last: LastRun | None, oldest_found: int | None, now: float
+) -> str | None:
+    """Why no run is asked for now: one is at work, or the last one did not get its work done.
+
+    A run that failed for single log files did get its work done: they have visits of their own.
+    `oldest_found` tells: what was found before that run began, and waits still.
+    """
+    if last is None:
+        return None
+    what = {RECENT: "new log files wait", BACKLOG: "older log files wait"}[work]
+    if last.is_at_work:
+        return f"{what} for run {last.run_id[:8]}, which is at work"
+    left_over = work == BACKLOG or (oldest_found is not None and oldest_found < last.started)
+    again = last.ended + _PAUSE_SECONDS[work]
+    if last.succeeded or not left_over or not last.ended <= now < again:
+        return None
+    minutes = max(1, round((again - now) / 60))
+    return (
+        f"{what}: run {last.run_id[:8]} ended before it had brought them in; see why there."
+        f" The next try is in {minutes} minutes, or start the job `sync` yourself"
+    )
+
+
+def last_run(instance: DagsterInstance, work: str) -> LastRun | None:
+    """The last run of a kind of work that the sensor asked for: one at work, else the newest."""
+    tags = {WORK_TAG: work}
+    records = instance.get_run_records(
+        RunsFilter(tags=tags, statuses=_AT_WORK), limit=1
+    ) or instance.get_run_records(RunsFilter(tags=tags), limit=1)
+    if not records:
+        return None
+    [record] = records
+    run = record.dagster_run
+    return LastRun(
+        run.run_id,
+        run.status in _AT_WORK,
+        run.status is DagsterRunStatus.SUCCESS,
+        record.start_time or record.create_timestamp.timestamp(),
+        record.end_time or 0.0,
+    )
+
+
+def seen_line(seen: Look) -> str:
+    """What a look saw, in one sentence."""
+    text = f"{seen.looked_at} accounts and regions looked at, {seen.found} new log files"
+    if seen.idle:
+        text += f"; {seen.idle} are idle and have their turn later"
+    if seen.left:
+        text += f"; {seen.left} are left to the next look"
+    if seen.problems:
+        text += f"; {len(seen.problems)} could not be listed, see the tick's log"
+    return text
+
+
+def build_sensor_alarm(configuration: Config) -> SensorDefinition:
+    """Tells that the other sensor is not at work; it has no work of its own to fail at."""
+    webhook = configuration.dagster.failure_webhook
+
+    @sensor(
+        name="sensor_alarm",
+        minimum_interval_seconds=_ALARM_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Watches the sensor `new_log_files`: stopped, failing, or not heard of. It says"
+        " so in the check of every trail, and to `failure_webhook`.",
+    )
+    def sensor_alarm(context: SensorEvaluationContext) -> SensorResult:
+        trouble = sensor_trouble(context.instance, configuration.dagster)
+        keys = asset_keys(configuration.settings.trails).values()
+        found = [of_sensor(key, trouble) for key in keys]
+        said = context.cursor or ""
+        if webhook is not None and (trouble is not None) != bool(said):
+            post(webhook, f"ctrail_pipeline: {SENSOR_NAME}: {trouble or 'is at work again'}")
+        interval = configuration.dagster.materialization_interval
+        return SensorResult(
+            skip_reason=trouble or f"{SENSOR_NAME} is at work",
+            cursor=trouble or "",
+            asset_events=list(worth_noting(context.instance, found, interval)),
+        )
+
+    return sensor_alarm
+
+
+def build_failure_webhook(url: str) -> SensorDefinition:
+    """Posts every failed run of this project to a URL."""
+
+    @run_failure_sensor(
+        name="failure_webhook",
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Tells the configured `failure_webhook` of each run that failed.",
+    )
+    def failure_webhook(context: RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        lines = [f"ctrail_pipeline: {run.job_name} failed (run {run.run_id})"]
+        for event in context.get_step_failure_events():
+            error = event.step_failure_data.error
+            cause = error.cause if error is not None and error.cause is not None else error
+            if cause is not None:
+                lines.append(cause.message.strip())
+        if len(lines) == 1:
+            lines.append(context.failure_event.message or "no reason is given")
+        post(url, "\n".join(lines))
+
+    return failure_webhook
+
+
+def _run_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ops": {"sync": {"config": dict(config)}}, **QUIET}
+
+
+def _listing_checks(
+    configuration: Config, instance: DagsterInstance, seen: Look
+) -> Iterator[AssetCheckEvaluation]:
+    """Whether each trail could be listed, as far as this look came."""
+    found = []
+    for trail, key in asset_keys(configuration.settings.trails).items():
+        problems = [problem for problem in seen.problems if problem.trail == trail]
+        if problems or not seen.left:
+            found.append(of_listing(key, problems))
+    yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
