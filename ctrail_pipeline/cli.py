@@ -1,99 +1,365 @@
 """`ctrail`: the same core without Dagster, for a shell, cron, or a person in a hurry.
 
-Exit codes: 0 everything that was asked for was brought in; 1 something failed, and is named; 2 the
-configuration or the call cannot be right. Not here: what a sync does (`core`).
+Exit codes: 0 everything that was asked for was done; 1 something failed, and is named; 2 the
+configuration or the call cannot be right. Here are the commands and their options; what a command
+does is in a module of its own, imported when it is asked for: `ctrail --help` is there at once.
 """
 
 import argparse
 import logging
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
-from .config import load_config, parse_time
-from .core.estimate import describe, estimate
-from .core.exceptions import ConfigurationError, CtrailError
-from .core.interrupts import stop_on_signals
-from .core.selection import Problem, Selection
-from .core.settings import Settings
-from .core.sync import sync
-from .reports import failure_message, problem_line, summary_line
+from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
-EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2
+if TYPE_CHECKING:
+    from .core.selection import Selection
+
+_DESCRIPTION = """\
+Brings AWS CloudTrail log files out of S3 and onto disk as JSON Lines:
+every event once, byte for byte.
+
+  ctrail generate-config      write config.json from the trails of your account
+  ctrail sync --dry-run       what there is, and what bringing it in would cost
+  ctrail sync --since 6h      the last hours first
+  ctrail sync                 then everything; run it as often as you like
+  ctrail status               how far each trail is, and what stands open
+  ctrail query "SELECT eventName, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 20"
+
+No AWS account at hand?  ctrail sample && ctrail sync
+"""
+_EPILOG = """\
+Trails are read from config.json, or the file that CTRAIL_CONFIG names; without one, the sample is
+used. Credentials are found as the AWS CLI finds them. Exit codes: 0 all done, 1 something failed
+and is named, 2 the configuration or the call cannot be right.
+ctrail COMMAND --help says more.
+"""
+_SYNC_EPILOG = """\
+Progress and problems go to the standard error (a live display on a terminal), the outcome to the
+standard output. Stop it with Ctrl-C: what is committed stays, and the next sync goes on from there.
+
+  ctrail sync --since 6h --account 111122223333     an incident: what matters first
+  ctrail sync --region 'eu-*' --exclude-trail test  a part; a later sync brings the rest
+  ctrail sync --watch 5m --json >> syncs.jsonl      for ever, a line of JSON each round
+"""
+_STATUS_EPILOG = """\
+  ctrail status --prometheus > ctrail.prom.new && mv ctrail.prom.new ctrail.prom
+writes a file for node_exporter's textfile collector without a moment in which half of it is there.
+"""
+_PRUNE_EPILOG = """\
+Only whole hours before the date go, by the time of the events. Nothing brings them back: the
+ledger keeps which log files are done and which events there were. To have them again, name a new
+events_dir and state_db. Quarantine is not touched.
+"""
+_QUERY_EPILOG = """\
+The view `events` has a column for each field of a CloudTrail record (nested ones as JSON), and
+account, region, date and hour from the path: conditions on these read only the files they need.
+
+                WHERE date = '2026-01-15' AND region = 'eu-west-1' GROUP BY 1 ORDER BY n DESC"
+  ctrail query --csv "SELECT eventTime, userIdentity->>'arn' FROM events WHERE errorCode <> ''"
+"""
+
+_Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.quiet, options.verbose)
+    from .core.exceptions import ConfigurationError, CtrailError
+
+    command: _Command = options.run
     try:
-        settings = load_config().settings
-        selection = Selection(
-            trails=options.trail,
-            partitions=options.partition,
-            start=None if options.start is None else parse_time("--start", options.start),
-            end=None if options.end is None else parse_time("--end", options.end),
-        )
-        if options.dry_run:
-            return _dry_run(settings, selection)
-        return _sync(settings, selection)
+        return command(options)
     except ConfigurationError as error:
         print(f"ctrail: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     except CtrailError as error:
         print(f"ctrail: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except BrokenPipeError:  # `ctrail … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
 
 
-def _sync(settings: Settings, selection: Selection) -> int:
-    with stop_on_signals() as stop:
-        summary = sync(settings, selection, run_id="ctrail", stop=stop)
-    print(summary_line(summary))
-    if summary.failures:
-        print(failure_message(summary), file=sys.stderr)
-    return EXIT_OK if summary.ok else EXIT_FAILED
+# --- Commands -------------------------------------------------------------------------------------
 
 
-def _dry_run(settings: Settings, selection: Selection) -> int:
-    problems: list[Problem] = []
-    for one in estimate(settings, selection, problems.append):
-        print(describe(one))
-    for problem in problems:
-        print(problem_line(problem), file=sys.stderr)
-    return EXIT_FAILED if problems else EXIT_OK
+def _sync(options: argparse.Namespace) -> int:
+    from .config import load_config, parse_duration
+    from .sync_command import Shown, dry_run, run_sync
+
+    watch = None if options.watch is None else parse_duration("--watch", options.watch)
+    settings = load_config().settings
+    live = not (options.quiet or options.plain or options.as_json) and _is_terminal()
+    shown = Shown(options.as_json, live)
+    select = partial(_selection, options)
+    if options.dry_run:
+        return dry_run(settings, select(), shown)
+    return run_sync(settings, select, shown, watch)
+
+
+def _selection(options: argparse.Namespace) -> "Selection":
+    from .config import parse_time, window_start
+    from .core.selection import Selection
+
+    return Selection(
+        trails=options.trail,
+        partitions=options.partition,
+        start=window_start(options.start, options.since),
+        end=None if options.end is None else parse_time("--end", options.end),
+        exclude_trails=options.exclude_trail,
+        accounts=options.account,
+        exclude_accounts=options.exclude_account,
+        regions=options.region,
+        exclude_regions=options.exclude_region,
+    )
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from .config import load_config
+    from .status import as_json, as_prometheus, as_table, notes, read_status
+
+    status = read_status(load_config().settings)
+    if options.as_json:
+        print(json.dumps(as_json(status)))
+    elif options.prometheus:
+        print(as_prometheus(status), end="")
+    else:
+        from rich.console import Console
+
+        console = Console() if sys.stdout.isatty() else Console(width=200)
+        if status.partitions:
+            console.print(as_table(status))
+        for note in notes(status):
+            console.print(note, markup=False, highlight=False)
+    return EXIT_OK
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from .config import load_config, parse_time
+    from .core.prune import prune
+    from .status import size
+
+    before = parse_time("--before", options.before)
+    done = prune(load_config().settings, before, dry_run=options.dry_run)
+    verb = "would be removed" if options.dry_run else "removed"
+    print(
+        f"{verb}: {done.files:,} output files, {done.lines:,} events, {size(done.bytes)}, of hours"
+        f" before {before:%Y-%m-%d %H:00} UTC"
+    )
+    return EXIT_OK
+
+
+def _query(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .query import run_query
+
+    sql = options.sql if options.sql is not None else sys.stdin.read()
+    run_query(load_config().settings.events_dir, sql, options.form)
+    return EXIT_OK
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from .sample import main as write_sample
+
+    arguments = [str(options.folder), "--log-files", str(options.log_files)]
+    return write_sample(arguments + (["--force"] if options.force else []))
+
+
+def _generate_config(options: argparse.Namespace) -> int:
+    from .generate_config import generate_config
+
+    path = options.path or Path(os.environ.get("CTRAIL_CONFIG") or "config.json")
+    trails, unasked = generate_config(
+        path, force=options.force, profile=options.profile, regions=options.region
+    )
+    for trail in trails:
+        print(trail)
+    print(f"{path}: written. What it would bring in and cost: ctrail sync --dry-run")
+    return EXIT_FAILED if unasked else EXIT_OK
+
+
+# --- Options --------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ctrail",
-        description="Brings AWS CloudTrail log files out of S3: every event once, byte for byte.",
-        epilog="Trails are read from config.json, or the file that CTRAIL_CONFIG names.",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ctrail {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "sync",
-        help="bring in everything that is new",
-        description="Brings in everything that is new, newest first. Safe to stop at any moment and"
-        " to run as often as you like: what is there already is not fetched again.",
+
+    def command(name: str, run: _Command, text: str, more: str, epilog: str = "") -> _Parser:
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=more,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        loudness = added.add_mutually_exclusive_group()
+        loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
+        loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+        return added
+
+    _add_sync(
+        command(
+            "sync",
+            _sync,
+            "bring in everything that is new",
+            "Brings in everything that is new, newest first. Safe to stop at any moment and to\n"
+            "run as often as you like: what is there already is not fetched again.",
+            _SYNC_EPILOG,
+        )
     )
-    command.add_argument("--trail", action="append", metavar="NAME", help="only this trail")
-    command.add_argument(
-        "--partition",
-        action="append",
-        metavar="ACCOUNT/REGION",
-        help="only these; * and ? are wildcards, such as '123456789012/*'",
+    status = command(
+        "status",
+        _status,
+        "how far each trail is, and what stands open",
+        "How far each account and region of each trail is, from the ledger alone: nothing is\n"
+        "listed, nothing is written. Lag is the age of the newest log file that is done.",
+        _STATUS_EPILOG,
     )
-    command.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
-    command.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
-    command.add_argument(
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
+    form.add_argument("--prometheus", action="store_true", help="as Prometheus metrics")
+    query = command(
+        "query",
+        _query,
+        "SQL over the events, through DuckDB (an extra)",
+        "Runs SQL over the events on disk. Needs the extra: pip install 'ctrail-pipeline[query]'",
+        _QUERY_EPILOG,
+    )
+    query.add_argument("sql", nargs="?", metavar="SQL", help="else read from the standard input")
+    form = query.add_mutually_exclusive_group()
+    for name in ("csv", "json"):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=name, help=f"as {name.upper()}"
+        )
+    query.set_defaults(form="table")
+    prune = command(
+        "prune",
+        _prune,
+        "remove old output, for good",
+        "Removes the events of hours before a date from the disk, and notes that in the ledger.",
+        _PRUNE_EPILOG,
+    )
+    prune.add_argument(
+        "--before", metavar="DATE", required=True, help="a date or time (UTC), such as 2026-01-31"
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    _add_sample(
+        command(
+            "sample",
+            _sample,
+            "write a sample bucket to try it with",
+            "Writes a folder that holds two buckets of an invented organization, always the same.\n"
+            "Without a config.json, `ctrail sync` brings them in.",
+        )
+    )
+    _add_generate_config(
+        command(
+            "generate-config",
+            _generate_config,
+            "write config.json from the trails of your account",
+            "Asks CloudTrail, in every region, which trails there are, and writes a configuration\n"
+            "file. Needs cloudtrail:DescribeTrails.",
+        )
+    )
+    return parser
+
+
+_Parser = argparse.ArgumentParser
+
+
+def _add_sync(command: _Parser) -> None:
+    chosen = command.add_argument_group(
+        "what to bring in",
+        "By default everything. Each may be given several times; * and ? are wildcards.",
+    )
+    _add_list(chosen, "--trail", "NAME", "only these trails", default=None)
+    _add_list(chosen, "--exclude-trail", "NAME", "not these")
+    _add_list(chosen, "--account", "ACCOUNT", "only these accounts")
+    _add_list(chosen, "--exclude-account", "ACCOUNT", "not these")
+    _add_list(chosen, "--region", "REGION", "only these regions, such as 'eu-*'")
+    _add_list(chosen, "--exclude-region", "REGION", "not these")
+    _add_list(chosen, "--partition", "ACCOUNT/REGION", "only these pairs", default=None)
+    chosen.add_argument("--since", metavar="6h", help="log files of the last 90m, 6h, 2d or 1w")
+    chosen.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
+    chosen.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+    how = command.add_argument_group("how")
+    how.add_argument(
         "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
     )
-    loudness = command.add_mutually_exclusive_group()
-    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
-    loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
-    return parser
+    often = how.add_mutually_exclusive_group()
+    often.add_argument("--once", action="store_true", help="one round, the default")
+    often.add_argument(
+        "--watch", metavar="5m", help="again and again, a round begins so long after the last did"
+    )
+    how.add_argument(
+        "--json", dest="as_json", action="store_true", help="the outcome as a line of JSON"
+    )
+    how.add_argument("--plain", action="store_true", help="log lines, on a terminal too")
+
+
+def _add_sample(command: _Parser) -> None:
+    command.add_argument(
+        "folder", nargs="?", type=Path, default=Path("sample"), help="default: sample"
+    )
+    command.add_argument("--log-files", type=int, default=1500, metavar="N", help="how many (1500)")
+    command.add_argument("--force", action="store_true", help="replace a folder that is there")
+
+
+def _add_generate_config(command: _Parser) -> None:
+    command.add_argument(
+        "path", nargs="?", type=Path, help="default: what CTRAIL_CONFIG names, else config.json"
+    )
+    command.add_argument("--force", action="store_true", help="replace a file that is there")
+    command.add_argument("--profile", metavar="NAME", help="a profile of ~/.aws/config")
+    _add_list(command, "--region", "REGION", "ask only there; may be given several times")
+
+
+def _add_list(
+    group: "argparse._ActionsContainer",
+    option: str,
+    metavar: str,
+    text: str,
+    default: tuple[str, ...] | None = (),
+) -> None:
+    group.add_argument(option, action=_Append, metavar=metavar, help=text, default=default)
+
+
+class _Append(argparse.Action):
+    """`append`, which cannot have a tuple as its default."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])
+
+
+# --- Where it is said -----------------------------------------------------------------------------
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def _log_to_stderr(quiet: bool, verbose: bool) -> None:

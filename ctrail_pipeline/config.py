@@ -3,7 +3,7 @@
 What comes out can be used as it is. What cannot be right is a ConfigurationError before anything
 is touched, naming file, key, value, and what would be right. The keys, and their defaults (which
 stand in `Settings`), are those of a gocloudtrail `config.json`, plus ours: such a file works as it
-is, and one log line says which of its keys have no effect here. Values of keys that are not known
+is, and one warning says which of its keys have no effect here. Values of keys that are not known
 are never shown: somebody may have put a secret there.
 """
 
@@ -14,13 +14,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.gocloudtrail import own_state_db
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,24 @@ def parse_time(key: str, text: str) -> datetime:
     """
     moment: datetime = _fit(_Place("run config").key(key), text, _moment)
     return moment
+
+
+def parse_duration(key: str, text: str) -> timedelta:
+    """A length of time such as `6h`, of a run's config or the command line.
+
+    Raises:
+        ConfigurationError: It cannot be read; the message names `key`.
+    """
+    return timedelta(seconds=_fit(_Place("run config").key(key), text, _duration))
+
+
+def window_start(start: str | None, since: str | None) -> datetime | None:
+    """Where a run's window begins: at `start`, or `since` so long ago."""
+    if start is not None and since is not None:
+        raise ConfigurationError("start and since: give one of the two")
+    if since is not None:
+        return datetime.now(UTC) - parse_duration("since", since)
+    return None if start is None else parse_time("start", start)
 
 
 def _sample_settings(folder: Path) -> Settings:
@@ -255,6 +274,31 @@ def _moment(value: object) -> datetime | None:
     raise _Unfit('an ISO date or time, such as "2024-05-31" or "2024-05-31T18:00:00+02:00"')
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def _duration(value: object) -> float | None:
+    """Seconds of `90m`, `6h`, `2d`, `1w`."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value)
+        if match and 0 < int(match[1]) * _UNITS[match[2]] <= 100 * _YEAR_SECONDS:
+            return float(int(match[1]) * _UNITS[match[2]])
+    raise _Unfit("a length of time such as 90m, 6h, 2d or 1w")
+
+
+def _patterns(wanted: str) -> _Check:
+    def check(value: object) -> tuple[str, ...]:
+        if isinstance(value, list) and all(
+            isinstance(item, str) and re.fullmatch(r"[A-Za-z0-9*?-]+", item) for item in value
+        ):
+            return tuple(value)
+        raise _Unfit(f"a list of {wanted}, with * and ? as wildcards")
+
+    return check
+
+
 def _bucket(value: object) -> str:
     """A bucket name as it is, a `file://` URL in one form: two spellings are one bucket."""
     text = value if isinstance(value, str) and not _UNUSABLE.search(value) else ""
@@ -296,6 +340,31 @@ def _endpoint(value: object) -> str | None:
     raise _Unfit('a URL such as "https://s3.example.com:9000"')
 
 
+def _one_line(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip() and not _UNUSABLE.search(value)):
+        return value
+    raise _Unfit("a text of one line")
+
+
+def _matching(pattern: str, wanted: str) -> _Check:
+    def check(value: object) -> str | None:
+        if value is None or (isinstance(value, str) and re.fullmatch(pattern, value)):
+            return value
+        raise _Unfit(wanted)
+
+    return check
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _Unfit("true or false")
+
+
+def _flag_or_none(value: object) -> bool | None:
+    return None if value is None else _flag(value)
+
+
 def _webhook(value: object) -> str | None:
     """A URL of which path and query are somebody's secret: left as it is, and never shown."""
     try:
@@ -314,12 +383,35 @@ def _list(value: object) -> list[Any]:
 
 # --- Keys -----------------------------------------------------------------------------------------
 
-_TRAIL_KEYS: dict[str, _Check] = {
+_ACCOUNTS = _patterns('accounts such as ["111122223333", "4*"]')
+_REGIONS = _patterns('regions such as ["eu-*", "us-east-1"]')
+_PLACE_KEYS: dict[str, _Check] = {
+    "accounts": _ACCOUNTS,
+    "exclude_accounts": _ACCOUNTS,
+    "regions": _REGIONS,
+    "exclude_regions": _REGIONS,
+}
+TRAIL_KEYS: dict[str, _Check] = {
     "name": _name,
     "bucket": _bucket,
     "prefix": _prefix,
     "region": _region,
     "endpoint_url": _endpoint,
+    "profile": _one_line,
+    "role_arn": _matching(
+        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}",
+        'a role such as "arn:aws:iam::111122223333:role/ctrail-reader"',
+    ),
+    "external_id": _matching(r"[\w+=,.@:/-]{2,1224}", "an external id of 2 to 1224 characters"),
+    "session_name": _matching(
+        r"[\w+=,.@-]{2,64}", "2 to 64 letters, digits and characters of +=,.@-_"
+    ),
+    "requester_pays": _flag,
+    "kms_key_id": _one_line,
+    "home_region": _region,
+    "log_file_validation": _flag_or_none,
+    "is_organization": _flag_or_none,
+    **_PLACE_KEYS,
 }
 _KEYS: dict[str, _Check] = {
     "trails": _list,
@@ -331,6 +423,8 @@ _KEYS: dict[str, _Check] = {
     "download_workers": _integer(1, 10_000),
     "start": _moment,
     "end": _moment,
+    "since": _duration,
+    **_PLACE_KEYS,
     "lookback_hours": _integer(0, 24 * 36_500),
     "horizon_days": _integer(1, 36_500),
     "max_log_file_bytes": _integer(1, 2**40),
@@ -352,7 +446,7 @@ _DAGSTER_KEYS: dict[str, _Check] = {
     "sensor_interval": _integer(10, 24 * 3600),
     "failure_webhook": _webhook,
 }
-_FIELDS = {"dial_timeout": "connect_timeout"}
+_FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
 """Keys whose field in Settings has another name."""
 
 _COUNT = _integer(0, 2**63 - 1)
@@ -387,6 +481,8 @@ def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
     start, end = given.get("start"), given.get("end")
     if start and end and start >= end:
         top.key("start").wrong(f"{start.isoformat()} must be before end, {end.isoformat()}")
+    if start and given.get("since"):
+        top.key("since").wrong("start is given too; keep one of the two")
     fields = {_FIELDS.get(key, key): item for key, item in given.items() if key in _KEYS}
     fields["trails"] = _trails(top.key("trails"), given["trails"])
     return Settings(**fields | _paths(top, given, folder))
@@ -394,7 +490,7 @@ def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
 
 def _trails(place: _Place, items: list[Any]) -> tuple[Trail, ...]:
     trails = tuple(
-        Trail(**_checked(place.item(index), item, _TRAIL_KEYS, required=("name", "bucket")))
+        Trail(**_checked(place.item(index), item, TRAIL_KEYS, required=("name", "bucket")))
         for index, item in enumerate(items)
     )
     names: dict[str, int] = {}
@@ -430,7 +526,7 @@ def _paths(top: _Place, given: Mapping[str, Any], folder: Path) -> dict[str, Any
     return {
         "events_dir": events_dir,
         "quarantine_dir": quarantine_dir,
-        "state_db": path("state_db", "state.db"),
+        "state_db": own_state_db(path("state_db", "state.db"), events_dir),
     }
 
 
@@ -476,4 +572,4 @@ def _say_what_has_no_effect(top: _Place, given: Mapping[str, Any]) -> None:
             keys_by_reason.setdefault(NO_EFFECT[key][1], []).append(key)
     if keys_by_reason:
         parts = (f"{', '.join(keys)} ({reason})" for reason, keys in keys_by_reason.items())
-        logger.info("%s: without effect here: %s", top.file, "; ".join(parts))
+        logger.warning("%s: without effect here: %s", top.file, "; ".join(parts))

@@ -4,6 +4,7 @@ from dagster import Definitions, in_process_executor
 
 from .checks import build_checks
 from .config import Config, load_config
+from .generate_config_job import build_generate_config_job
 from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prune_daily
 from .resources import CursorResource
 from .sensors import build_sensors
@@ -19,6 +20,7 @@ def build_definitions(config: Config) -> Definitions:
         jobs=[
             sync_job,
             build_discover_job(config),
+            build_generate_config_job(),
             prune_runs,
             *build_trail_jobs(config),
         ],

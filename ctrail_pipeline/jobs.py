@@ -33,7 +33,7 @@ from pydantic import Field
 
 from .checks import evaluations
 from .config import Config as Configuration
-from .config import parse_time
+from .config import parse_time, window_start
 from .core.estimate import describe, estimate
 from .core.ledger import Ledger
 from .core.selection import Problem, Selection, find_places
@@ -54,7 +54,8 @@ class SyncConfig(Config):
     """What a run of `sync` is about; by default everything that is configured."""
 
     trails: list[str] | None = Field(
-        default=None, description="Names of trails; default: all of them."
+        default=None,
+        description="Names of trails, with * and ? as wildcards; default: all of them.",
     )
     partitions: list[str] | None = Field(
         default=None,
@@ -70,6 +71,19 @@ class SyncConfig(Config):
         default=None,
         description="Log files before this time (plus an hour, as a key's time is delivery's).",
     )
+    since: str | None = Field(
+        default=None,
+        description="Instead of start: log files of so long ago or newer, such as 90m, 6h, 2d.",
+    )
+    exclude_trails: list[str] = Field(default=[], description="Trails that are left out.")
+    accounts: list[str] = Field(
+        default=[], description="Accounts, with * and ? as wildcards; default: all."
+    )
+    exclude_accounts: list[str] = Field(default=[], description="Accounts that are left out.")
+    regions: list[str] = Field(
+        default=[], description="Regions, with * and ? as wildcards; default: all."
+    )
+    exclude_regions: list[str] = Field(default=[], description="Regions that are left out.")
     dry_run: bool = Field(
         default=False,
         description="Only list: what there is, and what bringing it in would cost. No log file is"
@@ -87,8 +101,13 @@ class SyncConfig(Config):
         return Selection(
             trails=self.trails,
             partitions=self.partitions,
-            start=_time("start", self.start),
+            start=window_start(self.start, self.since),
             end=_time("end", self.end),
+            exclude_trails=self.exclude_trails,
+            accounts=self.accounts,
+            exclude_accounts=self.exclude_accounts,
+            regions=self.regions,
+            exclude_regions=self.exclude_regions,
             listed=self.listed,
         )
 

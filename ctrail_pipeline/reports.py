@@ -1,5 +1,8 @@
 """What a run did, in words: the same sentences in Dagster's run page and on a terminal."""
 
+from dataclasses import asdict
+from typing import Any
+
 from .core.selection import Problem
 from .core.sync import Summary
 
@@ -22,6 +25,44 @@ def summary_line(summary: Summary) -> str:
         )
         text += f"; log files that stand open: {states}"
     return text
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """What a run did, for machines. Keys are only ever added."""
+    progress = summary.progress
+    return {
+        "ok": summary.ok,
+        "interrupted": summary.interrupted,
+        "seconds": round(progress.seconds, 3),
+        "log_files": progress.log_files,
+        "events": progress.events,
+        "duplicates": progress.duplicates,
+        "failed": progress.failed,
+        "json_bytes": progress.bytes,
+        "output_files": summary.output_files,
+        "output_bytes": summary.bytes_out,
+        "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
+        "partitions": [
+            {
+                "trail": trail,
+                "partition": partition,
+                "log_files": counts.log_files,
+                "events": counts.events,
+                "duplicates": counts.duplicates,
+                "quarantined": counts.quarantined,
+                "failed": counts.failed,
+                "damaged": counts.damaged,
+                "first_event": counts.first_event,
+                "last_event": counts.last_event,
+            }
+            for (trail, partition), counts in sorted(summary.partitions.items())
+        ],
+        "open_log_files": {
+            state.name.lower(): count for state, count in sorted(summary.standing.items())
+        },
+        "problem_count": summary.problem_count,
+        "problems": [asdict(problem) for problem in summary.problems],
+    }
 
 
 def failure_message(summary: Summary) -> str:

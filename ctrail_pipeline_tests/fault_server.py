@@ -16,10 +16,11 @@ import struct
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -126,6 +127,8 @@ class FaultServer:
         self.root = root
         self.faults = faults or Faults()
         self.page_keys = page_keys
+        self.refuse: Callable[[Message], str] = lambda _headers: ""
+        """The error code (403) that a request meets for its headers; "" for none."""
         self.closing = threading.Event()
         self.errors: list[BaseException] = []
         """What went wrong in the server itself; raised at the end."""
@@ -348,7 +351,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
         query = {name: values[0] for name, values in parse_qs(parts.query, True).items()}
-        if not (owner.root / bucket).is_dir() or not bucket:
+        refused = owner.refuse(self.headers)
+        if refused:
+            self._error(403, refused, "Refused for its headers.")
+        elif not (owner.root / bucket).is_dir() or not bucket:
             self._error(404, "NoSuchBucket", "The specified bucket does not exist.")
         elif self.command == "HEAD" and not key:
             owner.count_request("head_bucket", bucket)

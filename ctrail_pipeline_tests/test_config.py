@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.config import KEYS, Config, load_config
+from ctrail_pipeline.config import KEYS, TRAIL_KEYS, Config, load_config
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -170,7 +170,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 
 def test_every_field_of_settings_can_be_configured(tmp_path: Path) -> None:
     names = {field.name for field in fields(Settings)}
-    assert names - {"connect_timeout"} <= set(KEYS)
+    assert names - {"connect_timeout", "since_seconds"} <= set(KEYS)
     assert load(tmp_path, ONE_TRAIL | {"dial_timeout": 2.5}).settings.connect_timeout == 2.5
 
 
@@ -240,6 +240,35 @@ def test_bucket_names_are_kept_as_they_are(tmp_path: Path, bucket: str) -> None:
     assert load_trail(tmp_path, bucket=bucket).bucket == bucket
 
 
+def test_a_trail_says_how_it_is_read(tmp_path: Path) -> None:
+    access: dict[str, Any] = {
+        "profile": "audit",
+        "role_arn": "arn:aws-us-gov:iam::111122223333:role/team/ctrail-reader",
+        "external_id": "a:b/c-1",
+        "session_name": "ctrail@night",
+        "requester_pays": True,
+        "kms_key_id": "arn:aws:kms:eu-west-1:111122223333:key/0e1f",
+        "home_region": "eu-west-1",
+        "log_file_validation": True,
+        "is_organization": False,
+    }
+    assert load_trail(tmp_path, **access) == Trail("main", "my-bucket", **access)
+    nothing = dict.fromkeys(set(access) - {"requester_pays"})
+    assert load_trail(tmp_path, **nothing) == Trail("main", "my-bucket")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90m", 5_400), ("6h", 21_600), ("2d", 172_800), ("1w", 604_800), ("45s", 45)],
+)
+def test_a_length_of_time_has_a_unit(tmp_path: Path, text: str, seconds: float) -> None:
+    assert load(tmp_path, ONE_TRAIL | {"since": text}).settings.since_seconds == seconds
+
+
+def test_every_field_of_a_trail_can_be_configured() -> None:
+    assert {field.name for field in fields(Trail)} == set(TRAIL_KEYS)
+
+
 def test_one_bucket_may_have_trails_of_several_prefixes(tmp_path: Path) -> None:
     trails = [
         {"name": "a", "bucket": "my-bucket", "prefix": "a"},
@@ -277,7 +306,7 @@ def two(second: dict[str, Any]) -> dict[str, Any]:
         (two({"name": "b", "buckets": "x"}), r"trails\[1\].buckets: .* did you mean bucket\?"),
         (ONE_TRAIL | {"event_dir": "x"}, r"event_dir: there is no such key; did you mean events_d"),
         (ONE_TRAIL | {"Events_Dir": "x"}, r"Events_Dir: .* did you mean events_dir\?"),
-        (ONE_TRAIL | {"zzz": 1}, r"zzz: there is no such key; known are batch_bytes, "),
+        (ONE_TRAIL | {"zzz": 1}, r"zzz: there is no such key; known are accounts, "),
         (ONE_TRAIL | {"a\nb": 1}, r'"a\\nb": there is no such key'),
         (ONE_TRAIL | {"list_batch_size": 1001}, r"list_batch_size: 1001: .* from 1 to 1000"),
         (ONE_TRAIL | {"list_batch_size": 0}, r"list_batch_size: 0: it must be a whole number"),
@@ -298,6 +327,13 @@ def two(second: dict[str, Any]) -> dict[str, Any]:
             ONE_TRAIL | {"start": "2024-05-31", "end": "2024-05-31T02:00+02:00"},
             r"start: 2024-05-31T00:00:00\+00:00 must be before end, 2024-05-31T00:00:00\+00:00",
         ),
+        (ONE_TRAIL | {"since": "6"}, r'since: "6": it must be a length of time such as 90m'),
+        (ONE_TRAIL | {"since": "0h"}, r"since: .* a length of time"),
+        (ONE_TRAIL | {"since": 6}, r"since: 6: .* a length of time"),
+        (ONE_TRAIL | {"since": "6h", "start": "2024-05-31"}, r"since: start is given too"),
+        (ONE_TRAIL | {"accounts": "1*"}, r'accounts: "1\*": it must be a list of accounts'),
+        (ONE_TRAIL | {"exclude_regions": ["eu_*"]}, r"exclude_regions: .* a list of regions"),
+        (two({"name": "b", "bucket": "abc", "regions": [7]}), r"trails\[1\].regions: \[7\]: "),
         (ONE_TRAIL | {"events_dir": ""}, r'events_dir: "": it must be a path'),
         (ONE_TRAIL | {"events_dir": "~/events"}, r'events_dir: "~/events": .* ~ is not expanded'),
         (ONE_TRAIL | {"events_dir": "a\0b"}, r"events_dir: .*: it must be a path"),
@@ -336,6 +372,14 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
         ("endpoint_url", "http://", "a URL"),
         ("endpoint_url", "http://host:port", "a URL"),
         ("endpoint_url", "ftp://host", "a URL"),
+        ("profile", "", "a text of one line"),
+        ("role_arn", "ctrail-reader", "a role such as"),
+        ("role_arn", "arn:aws:sts::111122223333:assumed-role/a/b", "a role such as"),
+        ("external_id", "a b", "an external id"),
+        ("session_name", "a/b", "2 to 64 letters"),
+        ("requester_pays", "yes", "true or false"),
+        ("requester_pays", 1, "true or false"),
+        ("kms_key_id", 1, "a text of one line"),
     ],
 )
 def test_a_trail_that_cannot_be_is_refused(

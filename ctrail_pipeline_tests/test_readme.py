@@ -18,14 +18,24 @@ README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return fenced(README, language)
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def section(heading: str) -> str:
+    """What stands below a heading, up to the next one."""
+    [text] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#)", README, re.DOTALL | re.MULTILINE)
+    return str(text)
 
 
 def table() -> dict[str, tuple[str, str]]:
     """Key -> (default, meaning) of the configuration table."""
     rows = {}
     for keys, default, meaning in re.findall(
-        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", README, re.MULTILINE
+        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", section("Configuration"), re.MULTILINE
     ):
         names = re.findall(r"`([a-z_]+)`", keys)
         defaults = default.split(", ") if ", " in default else [default] * len(names)
@@ -35,6 +45,28 @@ def table() -> dict[str, tuple[str, str]]:
 
 def test_the_table_names_every_key_and_no_other() -> None:
     assert set(table()) == set(config.KEYS)
+
+
+def test_the_table_of_a_trail_names_every_key_of_one_and_no_other() -> None:
+    rows = re.findall(r"^\| (`.*?) \| .*? \|$", section("A trail"), re.MULTILINE)
+    assert set(re.findall(r"`([a-z_]+)`", " ".join(rows))) == set(config.TRAIL_KEYS)
+
+
+def test_the_policies_allow_what_is_needed_and_no_more() -> None:
+    allowed = {
+        statement["Action"]: statement["Resource"]
+        for block in blocks("json")
+        if "Statement" in block
+        for statement in json.loads(block)["Statement"]
+    }
+    assert list(allowed) == [
+        *("s3:ListBucket", "s3:GetObject", "kms:Decrypt"),
+        *("sts:AssumeRole", "cloudtrail:DescribeTrails"),
+    ]
+    # CloudTrail knows no narrower resource for it.
+    assert [action for action, resource in allowed.items() if resource == "*"] == [
+        "cloudtrail:DescribeTrails"
+    ]
 
 
 def test_the_table_tells_which_keys_have_no_effect_and_why() -> None:
@@ -78,3 +110,11 @@ def test_make_targets_that_it_names_are_there(target: str) -> None:
         ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_are_there_and_load_nothing_from_elsewhere() -> None:
+    pictures = re.findall(r"!\[.+\]\((.+?)\)", README)
+    assert pictures
+    for picture in pictures:
+        content = (ROOT / picture).read_text()
+        assert not re.search(r"url\((?!#|\"#|'#)|@font-face|<image|<script|href=", content)

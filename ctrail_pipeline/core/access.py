@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from .exceptions import AccessDenied, StoreError
+from .credentials import open_session
+from .exceptions import AccessDenied, CredentialsError, StoreError
 from .layout import SourcePrefix, is_log_file
 from .settings import Trail
 from .store import Bucket, endpoint_of_environment
@@ -39,6 +40,8 @@ def check_keys(bucket: Bucket, keys: Iterable[str]) -> None:
             bucket.probe(key)
         except AccessDenied as error:
             denied = error
+        except CredentialsError:
+            raise
         except StoreError:
             return
         else:
@@ -47,22 +50,33 @@ def check_keys(bucket: Bucket, keys: Iterable[str]) -> None:
         raise denied
 
 
+def who_reads(trails: Sequence[Trail]) -> Iterator[tuple[list[Trail], str]]:
+    """The ARN that AWS knows the reader by, for trails that are read with the same credentials."""
+    groups: dict[object, list[Trail]] = {}
+    for trail in trails:
+        means = trail.profile, trail.role_arn, trail.external_id, trail.session_name
+        groups.setdefault(means, []).append(trail)
+    for group in groups.values():
+        who = identity_of_credentials(group)
+        if who:
+            yield group, who
+
+
 def identity_of_credentials(trails: Sequence[Trail]) -> str | None:
-    """The ARN that AWS knows the credentials by; None where nobody can be asked.
+    """The ARN that AWS knows the credentials of these trails by; None where nobody can be asked.
 
     Asks STS (GetCallerIdentity needs no permission), unless all trails lie on endpoints of their
     own or in folders, and STS has no endpoint set for it.
     """
     if not any(_is_at_aws(trail) for trail in trails):
         return None
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
     try:
-        session = boto3.session.Session()
+        session = open_session(trails[0])
         client = session.client(
             "sts", region_name=session.region_name or "us-east-1", config=config
         )

@@ -11,6 +11,7 @@ CtrailError
     ├── ObjectArchived   the object is in Glacier: restore it
     ├── AccessDenied     a permission is missing
     └── StoreUnavailable throttling, network, time-outs: it was retried, a later run tries again
+        └── CredentialsError  they expired, or none can be obtained: no request can succeed now
 
 Messages say what was wrong, where, and what to do; they never hold event content or credentials.
 """
@@ -58,3 +59,7 @@ class AccessDenied(StoreError):
 
 class StoreUnavailable(StoreError):
     """Throttled, timed out, connection lost, body cut short: retried, and it did not pass."""
+
+
+class CredentialsError(StoreUnavailable):
+    """The credentials have expired or cannot be obtained: it says nothing of any one object."""

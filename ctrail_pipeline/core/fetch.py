@@ -15,6 +15,7 @@ from typing import Final
 from .daemon_threads import DaemonThreads
 from .decompress import Decompressed, decompress, is_over
 from .exceptions import (
+    CredentialsError,
     ObjectArchived,
     ObjectChanged,
     ObjectGone,
@@ -51,6 +52,8 @@ class FetchedLogFile:
     reason: str | None = None
     may_pass: bool = False
     """Whether a failure may pass by itself (throttling, a network): worth another try soon."""
+    is_unread: bool = False
+    """Whether it stays as it is, since not the log file but the credentials failed."""
 
 
 class _Closed(Exception):
@@ -160,6 +163,8 @@ def fetch_log_file(ref: LogFileRef, limit: int, share: _Share | None = None) -> 
         return _failed(ref, LogFileState.GONE, str(error))
     except ObjectArchived as error:
         return _failed(ref, LogFileState.ARCHIVED, str(error))
+    except CredentialsError as error:
+        return replace(_failed(ref, LogFileState.FAILED, str(error)), is_unread=True)
     except StoreError as error:
         failed = _failed(ref, LogFileState.FAILED, str(error))
         return replace(failed, may_pass=isinstance(error, StoreUnavailable))

@@ -14,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.resources import files
@@ -31,10 +31,27 @@ from .output import Kind, Published, StagedFile, fsync_folder
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_MIGRATIONS: Final = {
+    1: (
+        "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1",
+        "ALTER TABLE batch ADD COLUMN log_files INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX log_file_to_visit",
+        "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
+    ),
+}
+"""What makes the next version of each."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
 _LONGEST_PAUSE_SECONDS: Final = 86_400
+_HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
+_PRUNABLE: Final = (
+    "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
+    " JOIN batch b ON b.id = f.batch"
+    f" WHERE p.kind = {Kind.EVENTS:d} AND f.pruned = 0 AND b.state = 2"
+    f" AND substr(p.folder, -{len(_HOUR_FOLDER) - 1}) < ?"
+)
 BUSY_SECONDS: Final = 60.0
 """How long a run waits for another one's transaction before it gives up."""
 
@@ -60,6 +77,26 @@ class BatchState(IntEnum):
     COMMITTED = 1
     PUBLISHED = 2
     ABORTED = 3
+
+
+class Pruned(IntEnum):
+    """Whether old output was removed on purpose (`prune`)."""
+
+    NO = 0
+    DECIDED = 1
+    """It is to be removed: whoever comes next does it, if the one who decided died."""
+    REMOVED = 2
+
+
+class OutputSize(NamedTuple):
+    """What one account and region of the output comes to."""
+
+    folder: str
+    """`account/region`."""
+    files: int
+    lines: int
+    bytes: int
+    pruned_files: int
 
 
 class Known(NamedTuple):
@@ -218,6 +255,8 @@ class Ledger:
             self._use_wal()
             if self._pragma("application_id") == 0:
                 self._create()
+            elif self._pragma("user_version") < SCHEMA_VERSION:
+                self._migrate()
         except sqlite3.Error as error:
             self._db.close()
             raise self._refused(error) from error
@@ -473,6 +512,101 @@ class Ledger:
                 LogFileState.FOUND,
             )
         }
+
+    def open_by_source(self) -> dict[int, dict[LogFileState, int]]:
+        """Log files that are not committed, by source partition and state."""
+        found: dict[int, dict[LogFileState, int]] = {}
+        for id_, state, count in self._rows(
+            "SELECT source_partition, state, count(*) FROM log_file WHERE state != 1 GROUP BY 1, 2"
+        ):
+            found.setdefault(id_, {})[LogFileState(state)] = count
+        return found
+
+    def quarantined_by_source(self) -> dict[int, int]:
+        """How many records of each source partition are in quarantine."""
+        return dict(
+            self._rows(
+                "SELECT source_partition, sum(quarantined) FROM log_file"
+                " WHERE quarantined + conflicts > 0 GROUP BY 1"
+            )
+        )
+
+    # -- output as a whole ----------------------------------------------------------------------
+
+    def output_sizes(self, kind: Kind) -> list[OutputSize]:
+        """What there is of the output, by account and region (of quarantine: in all)."""
+        folder = f"substr(p.folder, 1, length(p.folder) - {len(_HOUR_FOLDER)})"
+        return [
+            OutputSize(*row)
+            for row in self._rows(
+                f"SELECT {folder if kind is Kind.EVENTS else repr('')},"  # noqa: S608 - no input
+                " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
+                " sum(f.pruned != 0) FROM output_partition p"
+                " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
+                " GROUP BY 1 ORDER BY 1",
+                kind,
+            )
+        ]
+
+    def prunable(self, before: str) -> OutputSize:
+        """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`."""
+        row = self._row(f"SELECT count(*), sum(f.lines), sum(f.bytes), 0 {_PRUNABLE}", before)
+        return OutputSize("", *(value or 0 for value in row))
+
+    def decide_pruning(
+        self, before: str, most: int, from_partition: int = 0
+    ) -> tuple[list[Published], int]:
+        """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
+
+        At most so many, from an output partition on; and the one that they reach up to, so that
+        the next call need not look at what this one did.
+
+        Published ones only: what a living run, or a recovery, is about to link stays. Inside a
+        transaction. The ledger's generation grows: a copy from before it is older than the folder.
+        """
+        rows = self._rows(
+            f"SELECT p.id, f.number, p.folder, f.lines, f.part, f.bytes {_PRUNABLE} AND p.id >= ?"
+            " ORDER BY p.id, f.number LIMIT ?",
+            before,
+            from_partition,
+            most,
+        )
+        if rows:
+            self._db.execute(
+                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+            )
+        for id_, number, _, lines, _, _ in rows:
+            self._db.execute(
+                "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
+                (Pruned.DECIDED, id_, number),
+            )
+            self._db.execute(
+                "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
+            )
+        files = [
+            Published(part, Kind.EVENTS, folder, number, size)
+            for _, number, folder, _, part, size in rows
+        ]
+        return files, rows[-1][0] if rows else from_partition
+
+    def files_to_remove(self, most: int) -> list[Published]:
+        """Files whose removal was decided, and is not known to be done."""
+        return [
+            Published(part, Kind(kind), folder, number, size)
+            for part, kind, folder, number, size in self._rows(
+                "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
+                " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
+                most,
+            )
+        ]
+
+    def note_removed(self, files: Iterable[Published]) -> None:
+        """These files are gone, durably. Inside a transaction."""
+        self._db.executemany(
+            "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
+            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
+            [(Pruned.REMOVED, file.number, file.kind, file.folder) for file in files],
+        )
 
     # -- batches --------------------------------------------------------------------------------
 
@@ -861,7 +995,9 @@ class Ledger:
     def _put_output_file(self, batch: int, file: StagedFile) -> Published:
         id_, number = self._next_number(file.kind, file.folder, file.lines)
         self._db.execute(
-            "INSERT INTO output_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO output_file"
+            " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (id_, number, batch, file.part, file.lines, file.size, file.sha256, file.lineage),
         )
         return Published(file.part, file.kind, file.folder, number, file.size)
@@ -985,6 +1121,38 @@ class Ledger:
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._db.execute("COMMIT")
+
+    def _migrate(self) -> None:
+        """Bring an older ledger to this version, once a copy of it is kept."""
+        with self.transaction():  # when two runs start at once, one of them does it
+            while (version := self._pragma("user_version")) < SCHEMA_VERSION:
+                try:
+                    self._keep_copy(version)
+                except OSError as error:
+                    raise LedgerError(
+                        f"{self.path}: the ledger is of version {version}, and no copy of it could"
+                        f" be made beside it ({error.strerror}): make room, then run again"
+                    ) from error
+                for statement in _MIGRATIONS[version]:
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {version + 1}")
+                log.info("%s: the ledger is of version %d now", self.path, version + 1)
+
+    def _keep_copy(self, version: int) -> None:
+        """A copy beside the ledger, private and whole; one that is there already stays."""
+        copy = self.path.with_name(f"{self.path.name}.version-{version}")
+        if copy.exists():
+            return
+        unfinished = copy.with_name(f"{copy.name}.part")
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        # A second connection: the first is in the transaction that keeps all others from writing.
+        with closing(sqlite3.connect(self.path)) as reader:
+            reader.execute("VACUUM INTO ?", (str(unfinished),))
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(copy)
+        fsync_folder(copy.parent)
 
     def _refused(self, error: sqlite3.Error) -> LedgerError:
         text = str(error)

@@ -90,6 +90,8 @@ class Source:
     """Why its listing broke off."""
     requests: int = 0
     """LIST requests made for it."""
+    found: int = 0
+    """New log files listed, and due ones."""
     is_enough: bool = False
     """Set from outside: the rest of it is not to be listed (a dry run has seen enough)."""
     days_listed: set[int] = field(default_factory=set)
@@ -438,6 +440,8 @@ class Listing:
     def _count(self, refs: Sequence[LogFileRef]) -> None:
         self.counts.log_files += len(refs)
         self.counts.bytes += sum(ref.size for ref in refs)
+        for ref in refs:
+            ref.source.found += 1
 
     def _is_first(self, undated: LogFileRef) -> bool:
         held = len(self._undated)

@@ -23,7 +23,7 @@ MARKER: Final = ".ctrail"
 _UNFINISHED_SECONDS: Final = 60
 _FOREIGN: Final = (
     "{} holds files that were not written by this program, which never overwrites any: name another"
-    " folder in `events_dir`"
+    ' folder in `events_dir`, such as "{}"'
 )
 
 
@@ -40,7 +40,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
             " `events_dir` to start over"
         )
     if marker is None and _holds_files(events_dir) and not state_db.exists():
-        raise LedgerError(_FOREIGN.format(events_dir))
+        raise _foreign(events_dir)
     ledger = Ledger(state_db)
     try:
         # In this order, as another run may begin this folder meanwhile: what it writes first, the
@@ -60,6 +60,16 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
         ledger.close()
         raise
     return ledger
+
+
+def check_belongs(ledger: Ledger, events_dir: Path) -> None:
+    """Look whether a ledger is that of an output folder, without changing either.
+
+    Raises LedgerError if the folder is another's, or newer.
+    """
+    marker = _read(events_dir)
+    if marker is not None:
+        _compare(ledger, *marker, events_dir)
 
 
 def write_marker(name: str, generation: int, events_dir: Path) -> None:
@@ -124,7 +134,14 @@ def _check_beginning(ledger: Ledger, events_dir: Path, *, holds_files: bool, unu
             " name that folder in `events_dir`, or another file in `state_db` to start over"
         )
     if unused and holds_files:
-        raise LedgerError(_FOREIGN.format(events_dir))
+        raise _foreign(events_dir)
+
+
+def _foreign(events_dir: Path) -> LedgerError:
+    """Proposes a folder beside it that is not there."""
+    names = (f"{events_dir.name}-ctrail{number}" for number in ("", *range(2, 1000)))
+    free = next(name for name in names if not (events_dir.parent / name).exists())
+    return LedgerError(_FOREIGN.format(events_dir, free))
 
 
 def _compare(ledger: Ledger, name: str, generation: int, events_dir: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
@@ -26,6 +27,7 @@ _UNLOCKED: Final = "."
 _UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
+_TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
 
@@ -103,28 +105,42 @@ class OutputFolders:
         All of them first, then each folder that got a new one is synced once, several at once:
         1,700 new hours took 8,600 fsyncs one by one, 35 of 43 s.
         """
-        changed: dict[Path, None] = {}
         new = [folder for folder in dict.fromkeys(folders) if folder not in self._known]
-        for folder in new:
-            missing = []
-            at = folder
-            while at not in changed and not at.is_dir():
-                missing.append(at)
-                at = at.parent
-            for path in reversed(missing):
-                try:
-                    path.mkdir(mode=0o700)
-                except FileExistsError:
-                    if not path.is_dir():
-                        raise OutputError(f"{path} is in the way: a folder must be there") from None
-                changed[path.parent] = None
+        changed: dict[Path, None] = {}
+        for attempt in range(_TRIES_TO_MAKE):
+            try:
+                _make_missing(new, changed)
+                break
+            except FileNotFoundError:  # another run prunes: it removed a parent that was empty
+                if attempt == _TRIES_TO_MAKE - 1:
+                    raise
         if len(changed) == 1:
-            fsync_folder(*changed)
+            _fsync_if_there(*changed)
         elif changed:
-            self.in_threads(fsync_folder, changed)
+            self.in_threads(_fsync_if_there, changed)
         if len(self._known) > 50_000:
             self._known.clear()
         self._known.update(new)
+
+    def remove(self, files: Sequence[Published]) -> None:
+        """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
+        with disk_errors(self.roots[Kind.EVENTS]):
+            touched: dict[Path, Path] = {}
+            for file in files:
+                path = self.path_of(file)
+                path.unlink(missing_ok=True)
+                touched[path.parent] = self.roots[file.kind]
+            for folder, root in touched.items():
+                with suppress(FileNotFoundError):
+                    fsync_folder(folder)
+                at = folder
+                while at != root:
+                    try:
+                        at.rmdir()
+                    except OSError:  # not empty, or another run was faster
+                        break
+                    self.forget(at)
+                    at = at.parent
 
     def forget(self, folder: Path) -> None:
         """The folder is gone, or may be."""
@@ -329,6 +345,29 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _fsync_if_there(folder: Path) -> None:
+    """One that another run pruned meanwhile is made again when something is linked into it."""
+    with suppress(FileNotFoundError):
+        fsync_folder(folder)
+
+
+def _make_missing(folders: Iterable[Path], changed: dict[Path, None]) -> None:
+    """Make what is not there; each folder that gets a new one is noted in `changed`."""
+    for folder in folders:
+        missing = []
+        at = folder
+        while not at.is_dir():
+            missing.append(at)
+            at = at.parent
+        for path in reversed(missing):
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise OutputError(f"{path} is in the way: a folder must be there") from None
+            changed[path.parent] = None
 
 
 def remove_unlocked(staging_root: Path) -> None:

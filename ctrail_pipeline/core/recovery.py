@@ -1,5 +1,7 @@
 """What an earlier run left unfinished when it died: publish what it committed, drop the rest.
 
+What it had decided to prune is removed.
+
 Done at the start of every run, while others may be at work: a batch whose owner lives is left
 alone. Whether an owner lives only saves work; that nothing counts twice is what the commit checks.
 """
@@ -23,6 +25,7 @@ from .output import (
 
 log = logging.getLogger(__name__)
 
+_REMOVED_AT_ONCE: Final = 1_000
 _FOLDERLESS_SECONDS: Final = 60
 """After which a staging batch without a folder is dead: the folder is made right after the row."""
 
@@ -52,6 +55,16 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
             staging.remove()
     for kind in Kind:
         remove_unlocked(folders.roots[kind] / STAGING)
+    finish_pruning(ledger, folders, observe)
+
+
+def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
+    """Remove the output files whose removal was decided; by this run or by one that died."""
+    while files := ledger.files_to_remove(_REMOVED_AT_ONCE):
+        folders.remove(files)
+        observe("removed")
+        with ledger.transaction():
+            ledger.note_removed(files)
 
 
 def _publish(

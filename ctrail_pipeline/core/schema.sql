@@ -1,4 +1,4 @@
--- The ledger, version 1. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 2. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Opened by ledger.py only; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -81,8 +81,8 @@ CREATE TABLE batch (
     run_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
-    log_files    INTEGER NOT NULL DEFAULT 0, -- that it settled
-    sources      TEXT NOT NULL DEFAULT '[]' -- JSON [[source_partition, day], …]: where its log files are
+    sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_partition, day], …]: where its log files are
+    log_files    INTEGER NOT NULL DEFAULT 0  -- that it settled
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
 
@@ -105,9 +105,11 @@ CREATE TABLE output_file (
     bytes            INTEGER NOT NULL,
     sha256           BLOB NOT NULL,
     lineage          BLOB NOT NULL,    -- runs of lines by log file: output.pack_lineage
+    pruned           INTEGER NOT NULL DEFAULT 0, -- ledger.Pruned
     PRIMARY KEY (output_partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX output_file_batch ON output_file (batch);
+CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1;
 
 CREATE TABLE dedup_partition (
     id   INTEGER PRIMARY KEY,

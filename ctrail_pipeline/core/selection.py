@@ -7,11 +7,11 @@ import fnmatch
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Protocol
 
 from .access import check_access, check_keys
 from .coverage import EVERYTHING, Range
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 DEEP_EVERY_SECONDS: Final = 86_400
 _LOG_FILES_TRIED: Final = 6
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
+_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+")
+_PLACE_FIELDS: Final = ("accounts", "exclude_accounts", "regions", "exclude_regions")
 
 
 @dataclass(frozen=True)
@@ -35,43 +37,133 @@ class Selection:
     """Which part of the configured trails a run is about; the default is all of it."""
 
     trails: Sequence[str] | None = None
+    """Names; `*` and `?` stand for any text and any character, here and below."""
     partitions: Sequence[str] | None = None
-    """`account/region` keys; `*` and `?` stand for any text and any character."""
+    """`account/region` keys."""
     start: datetime | None = None
     end: datetime | None = None
     listed: bool = False
     """Nothing is listed: only what a look has found, or what is to be tried again, is done."""
+    exclude_trails: Sequence[str] = ()
+    accounts: Sequence[str] = ()
+    """Empty: all of them. So are the next three."""
+    exclude_accounts: Sequence[str] = ()
+    regions: Sequence[str] = ()
+    exclude_regions: Sequence[str] = ()
 
     def narrow(self, settings: Settings) -> Settings:
         """The settings with the trails and the window of this selection.
 
         Raises ConfigurationError for what cannot be right.
         """
-        trails = settings.trails
-        if self.trails is not None:
-            by_name = {trail.name: trail for trail in trails}
-            unknown = [name for name in self.trails if name not in by_name]
-            if unknown:
-                raise ConfigurationError(
-                    f"trails: there is no trail {unknown[0]!r}; configured are {', '.join(by_name)}"
-                )
-            trails = tuple(by_name[name] for name in dict.fromkeys(self.trails))
-        for pattern in self.partitions or ():
-            if _PARTITION_PATTERN.fullmatch(pattern) is None:
-                raise ConfigurationError(
-                    f"partitions: {pattern!r} is no `account/region`, such as"
-                    " 123456789012/eu-west-1 or 123456789012/*"
-                )
-        start, end = self.start or settings.start, self.end or settings.end
+        trails = self._chosen_trails(settings.trails)
+        self._check_patterns()
+        start, end = self.start or _start_of(settings), self.end or settings.end
         if start is not None and end is not None and start >= end:
             raise ConfigurationError(f"start ({start}) must be before end ({end})")
         return replace(settings, trails=trails, start=start, end=end)
 
     def holds(self, place: SourcePrefix) -> bool:
         """Whether a source partition is selected."""
-        return self.partitions is None or any(
-            fnmatch.fnmatchcase(place.partition_key, pattern) for pattern in self.partitions
+        return _chooses(self, place) and (
+            self.partitions is None
+            or any(matches(pattern, place.partition_key) for pattern in self.partitions)
         )
+
+    def not_found(self, places: Iterable[SourcePrefix]) -> list[str]:
+        """Patterns of this selection that none of these source partitions has."""
+        places = list(places)
+        return [
+            pattern
+            for patterns, names in (
+                (self.partitions or (), {place.partition_key for place in places}),
+                (self.accounts, {place.account for place in places}),
+                (self.regions, {place.region for place in places}),
+            )
+            for pattern in patterns
+            if not any(matches(pattern, name) for name in names)
+        ]
+
+    def _chosen_trails(self, trails: tuple[Trail, ...]) -> tuple[Trail, ...]:
+        by_name = {trail.name: trail for trail in trails}
+        chosen = dict.fromkeys(by_name) if self.trails is None else {}
+        for pattern in self.trails or ():
+            # A name is that trail, even if it looks like a pattern.
+            found = [name for name in by_name if name == pattern] or [
+                name for name in by_name if matches(pattern, name)
+            ]
+            if not found:
+                raise ConfigurationError(
+                    f"trails: there is no trail {pattern!r}; configured are {', '.join(by_name)}"
+                )
+            chosen |= dict.fromkeys(found)
+        left = [
+            by_name[name]
+            for name in chosen
+            if not any(matches(pattern, name) for pattern in self.exclude_trails)
+        ]
+        if not left:
+            raise ConfigurationError(
+                f"trails: all are excluded; configured are {', '.join(by_name)}"
+            )
+        return tuple(left)
+
+    def _check_patterns(self) -> None:
+        for pattern in self.partitions or ():
+            if _PARTITION_PATTERN.fullmatch(pattern) is None:
+                raise ConfigurationError(
+                    f"partitions: {pattern!r} is no `account/region`, such as"
+                    " 123456789012/eu-west-1 or 123456789012/*"
+                )
+        for name in _PLACE_FIELDS:
+            for pattern in getattr(self, name):
+                if _NAME_PATTERN.fullmatch(pattern) is None:
+                    raise ConfigurationError(f"{name}: {pattern!r} can match no name")
+
+
+class Chooser(Protocol):
+    """What says which accounts and regions are wanted: the settings, a trail, a selection."""
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        """Patterns; empty: all."""
+        ...
+
+    @property
+    def exclude_accounts(self) -> Sequence[str]:
+        """Patterns of those among them that are not wanted."""
+        ...
+
+    @property
+    def regions(self) -> Sequence[str]:
+        """Patterns; empty: all."""
+        ...
+
+    @property
+    def exclude_regions(self) -> Sequence[str]:
+        """Patterns of those among them that are not wanted."""
+        ...
+
+
+def is_configured(settings: Settings, trail: Trail, place: SourcePrefix) -> bool:
+    """Whether the configuration wants an account and region of a trail."""
+    return _chooses(settings, place) and _chooses(trail, place)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a pattern, in which only `*` and `?` are special, is the whole text."""
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def _chooses(chooser: Chooser, place: SourcePrefix) -> bool:
+    return _is_chosen(place.account, chooser.accounts, chooser.exclude_accounts) and _is_chosen(
+        place.region, chooser.regions, chooser.exclude_regions
+    )
+
+
+def _is_chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    included = not include or any(matches(pattern, name) for pattern in include)
+    return included and not any(matches(pattern, name) for pattern in exclude)
 
 
 @dataclass(frozen=True)
@@ -107,12 +199,15 @@ def find_places(
     whether log files can be read.
     """
     found: list[Place] = []
+    seen: list[SourcePrefix] = []
     for trail in settings.trails:
         state = "not listed"
         try:
             bucket = open_bucket(trail, settings)
             sources = discover(trail, bucket)
-            selected = [source for source in sources if selection.holds(source)]
+            wanted = [source for source in sources if is_configured(settings, trail, source)]
+            selected = [source for source in wanted if selection.holds(source)]
+            seen += wanted
             state = "not readable"
             if may_get:
                 check_access(bucket, selected)
@@ -128,18 +223,18 @@ def find_places(
             len(selected),
         )
         found += [Place(trail, bucket, source) for source in selected]
-    for pattern in selection.partitions or ():
-        if not any(fnmatch.fnmatchcase(place.source.partition_key, pattern) for place in found):
-            note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
+    for pattern in selection.not_found(seen):
+        note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
     return found
 
 
-def known_places(ledger: Ledger, trail: Trail, bucket: Bucket) -> list[Place]:
-    """The source partitions of a trail that were ever found; nothing is asked of S3."""
+def known_places(settings: Settings, ledger: Ledger, trail: Trail, bucket: Bucket) -> list[Place]:
+    """The source partitions of a trail that were ever found and are wanted; S3 is not asked."""
     return [
         Place(trail, bucket, source)
         for source in ledger.source_ids()
         if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+        and is_configured(settings, trail, source)
     ]
 
 
@@ -161,7 +256,7 @@ def _waiting_places(
             bucket = open_bucket(trail, settings)
             due = [
                 place
-                for place in known_places(ledger, trail, bucket)
+                for place in known_places(settings, ledger, trail, bucket)
                 if ids[place.source] in waiting and selection.holds(place.source)
             ]
             by_id = {ids[place.source]: place.source for place in due}
@@ -209,8 +304,15 @@ def not_listed(source: Source) -> Problem:
 def _wanted(settings: Settings) -> Range:
     """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
     start, end = EVERYTHING
-    if settings.start is not None:
-        start = minute_of(settings.start)
+    begins = _start_of(settings)
+    if begins is not None:
+        start = minute_of(begins)
     if settings.end is not None:
         end = Minute(minute_of(settings.end) + MINUTES_PER_HOUR)
     return Range(start, end)
+
+
+def _start_of(settings: Settings) -> datetime | None:
+    if settings.start is not None or settings.since_seconds is None:
+        return settings.start
+    return datetime.now(UTC) - timedelta(seconds=settings.since_seconds)

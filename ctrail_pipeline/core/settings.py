@@ -4,6 +4,7 @@ Reading and checking the configuration file is `ctrail_pipeline.config`'s work; 
 these values from whoever calls it (a Dagster op, a test) and never reads a file or environment.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,28 @@ class Trail:
     """The bucket's region; None asks S3 (or uses the environment's where `endpoint_url` is set)."""
     endpoint_url: str | None = None
     """An S3 endpoint other than AWS's own."""
+    profile: str | None = None
+    """A profile of the AWS configuration files; None: what boto3's default chain finds."""
+    role_arn: str | None = None
+    """A role to assume for this trail, with whatever credentials there are."""
+    external_id: str | None = None
+    """What the role's trust policy may ask for."""
+    session_name: str | None = None
+    """The name of the role's session; None: "ctrail"."""
+    requester_pays: bool = False
+    """Whether to agree to pay for requests, which some buckets ask of other accounts."""
+    kms_key_id: str | None = None
+    """The key that log files are encrypted with, as far as it is known: named when it is denied."""
+    home_region: str | None = None
+    """Where the trail is managed. This and the next two are kept as CloudTrail describes them."""
+    log_file_validation: bool | None = None
+    """Whether digests are written; None: not known."""
+    is_organization: bool | None = None
+    accounts: Sequence[str] = ()
+    """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
+    exclude_accounts: Sequence[str] = ()
+    regions: Sequence[str] = ()
+    exclude_regions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +62,13 @@ class Settings:
     """Log files whose key time is at or after this (UTC); None: from the first on."""
     end: datetime | None = None
     """Log files whose key time is before this plus one hour (UTC); None: up to now."""
+    since_seconds: float | None = None
+    """Instead of `start`: so far back from the moment at which a run begins."""
+    accounts: Sequence[str] = ()
+    """As of a trail, for all trails: what both choose is brought in."""
+    exclude_accounts: Sequence[str] = ()
+    regions: Sequence[str] = ()
+    exclude_regions: Sequence[str] = ()
     lookback_hours: int = 24
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024

@@ -8,6 +8,7 @@ pass is retried here first. Nothing here knows what a log file is.
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,9 +19,11 @@ from random import uniform
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+from .credentials import Credentials
 from .exceptions import (
     AccessDenied,
     ConfigurationError,
+    CredentialsError,
     ObjectArchived,
     ObjectChanged,
     ObjectGone,
@@ -48,6 +51,9 @@ TIMEOUTS: Final = 3
 FIRST_PAUSE_SECONDS: Final = 0.2
 """At most, before the second try; each later pause is twice as long, times a random half to one."""
 
+RENEWAL_SECONDS: Final = 30
+"""After credentials expired and no others were found: how long until a request is made again."""
+
 _WALKS_KEPT: Final = 1000
 _MD5_ETAG: Final = re.compile(r"[0-9a-f]{32}")
 _ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
@@ -70,6 +76,11 @@ _CREDENTIAL_ERRORS: Final = frozenset(
         "UnauthorizedSSOTokenError",
     }
 )
+_NOT_VALID: Final = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken"}
+    | {"TokenRefreshRequired"}
+)
+_SOME_KEY: Final = "the trail's key"
 _NOT_TRUSTED: Final = re.compile(
     r"error: InvalidCertificate\(\s*(\w+)|certificate verify failed: ([^(]+?) \("
 )
@@ -289,8 +300,11 @@ class S3Bucket:
         self.location = f"s3://{trail.bucket}"
         self._trail = trail
         self._settings = settings
-        self._store = _open_s3(trail, settings)
+        self._credentials = Credentials(trail)
+        self._store = _open_s3(trail, settings, self._credentials)
         self._boto3_client: Any = None
+        self._renewing = threading.Lock()
+        self._unusable: tuple[float, CredentialsError] | None = None
 
     def list_folder(self, folder: str) -> Folder:
         """List what lies directly in `folder` (a delimiter listing, all pages)."""
@@ -365,9 +379,11 @@ class S3Bucket:
             try:
                 obstore.get_range(self._store, key, start=0, end=1)
             except (InvalidPathError, ValueError):
-                self._boto3().get_object(Bucket=self._trail.bucket, Key=key, Range="bytes=0-0")
+                self._boto3().get_object(
+                    Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
+                )
         except client_errors() as error:
-            raise _translate(error, f"{self.location}/{key}", self._get_permission) from error
+            raise self._translate(error, f"{self.location}/{key}", self._get_permission) from error
 
     @property
     def _list_permission(self) -> str:
@@ -387,19 +403,62 @@ class S3Bucket:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * uniform(0.5, 1))  # noqa: S311
+            self._refuse_if_unusable()
+            store = self._store
             try:
                 return request()
             except client_errors() as error:
-                failure = _translate(error, where, permission)
+                failure = self._translate(error, where, permission)
                 is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
+                if isinstance(failure, CredentialsError) and (is_last or not self._renewed(store)):
+                    self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
+                    raise failure from error
                 if is_last or not isinstance(failure, StoreUnavailable):
                     raise failure from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _renewed(self, store: "S3Store") -> bool:
+        """Look for other credentials than those that `store` has: whether there are any.
+
+        Everything is looked up anew: files that `aws sso login` and others write, the role.
+        """
+        with self._renewing:
+            if self._store is not store:
+                return True  # another thread has renewed them
+            found = None
+            try:
+                found = Credentials(self._trail)
+                is_new = not found.are_those_of(self._credentials)
+            except client_errors() as error:
+                log.debug("no new credentials: %s", type(error).__name__)
+                is_new = False
+            if found is None or not is_new:
+                return False
+            log.info("%s: the AWS credentials expired; others were found", self.location)
+            self._credentials, self._boto3_client = found, None
+            self._store = _open_s3(self._trail, self._settings, found)
+            return True
+
+    def _refuse_if_unusable(self) -> None:
+        unusable = self._unusable
+        if unusable is not None:
+            if time.monotonic() < unusable[0]:
+                raise unusable[1]
+            self._unusable = None
+
+    def _translate(self, error: Exception, where: str, permission: str) -> StoreError:
+        return _translate(error, where, permission, self._trail)
+
+    @property
+    def _payer(self) -> dict[str, str]:
+        return {"RequestPayer": "requester"} if self._trail.requester_pays else {}
+
     def _list_folder_by_boto3(self, folder: str) -> Folder:
         found = Folder([], [])
         pages = self._boto3().get_paginator("list_objects_v2")
-        for reply in pages.paginate(Bucket=self._trail.bucket, Prefix=folder, Delimiter="/"):
+        for reply in pages.paginate(
+            Bucket=self._trail.bucket, Prefix=folder, Delimiter="/", **self._payer
+        ):
             for common in reply.get("CommonPrefixes", ()):
                 found.folders.append(common["Prefix"][len(folder) : -1])
             found.objects.extend(_listed_by_boto3(item) for item in reply.get("Contents", ()))
@@ -407,22 +466,27 @@ class S3Bucket:
 
     def _list_page_by_boto3(self, folder: str, after: str) -> Page:
         reply = self._boto3().list_objects_v2(
-            Bucket=self._trail.bucket, Prefix=folder, StartAfter=after, MaxKeys=PAGE_SIZE
+            Bucket=self._trail.bucket,
+            Prefix=folder,
+            StartAfter=after,
+            MaxKeys=PAGE_SIZE,
+            **self._payer,
         )
         objects = [_listed_by_boto3(item) for item in reply.get("Contents", ())]
         return Page(objects, not reply["IsTruncated"])
 
     def _get_by_boto3(self, key: str, etag: bytes | None) -> Fetched:
         condition = {} if etag is None else {"IfMatch": unpack_etag(etag)}
-        reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **condition)
+        reply = self._boto3().get_object(
+            Bucket=self._trail.bucket, Key=key, **condition, **self._payer
+        )
         return Fetched(reply["Body"].read(), pack_etag(reply["ETag"]), 0)
 
     def _boto3(self) -> Any:
         if self._boto3_client is None:
-            import boto3
             from botocore.config import Config
 
-            self._boto3_client = boto3.session.Session().client(
+            self._boto3_client = self._credentials.session.client(
                 "s3",
                 region_name=self._trail.region,
                 endpoint_url=self._trail.endpoint_url,
@@ -435,27 +499,11 @@ class S3Bucket:
         return self._boto3_client
 
 
-def _open_s3(trail: Trail, settings: Settings) -> "S3Store":
+def _open_s3(trail: Trail, settings: Settings, credentials: Credentials) -> "S3Store":
     """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for both."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
-    from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import S3Store
 
-    try:
-        session = boto3.session.Session()
-        credentials = Boto3CredentialProvider(session)
-    except BotoCoreError as error:  # its text may hold what a credential process printed
-        raise AccessDenied(
-            f"trail {trail.name!r}: the AWS credentials cannot be used ({type(error).__name__});"
-            " check AWS_PROFILE and the AWS configuration files"
-        ) from error
-    except ValueError as error:
-        raise AccessDenied(
-            f"trail {trail.name!r}: no AWS credentials were found; set AWS_PROFILE, run "
-            "`aws sso login`, or give this machine a role"
-        ) from error
-    region = trail.region or _bucket_region(trail, session)
+    region = trail.region or _bucket_region(trail, credentials.session)
     endpoint = trail.endpoint_url or endpoint_of_environment()
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout),
@@ -475,6 +523,7 @@ def _open_s3(trail: Trail, settings: Settings) -> "S3Store":
         credential_provider=credentials,
         client_options=client_options,  # type: ignore[arg-type]
         retry_config={"max_retries": 0},  # see S3Bucket._retried
+        request_payer=trail.requester_pays,
         **location,
     )
 
@@ -502,9 +551,9 @@ def _bucket_region(trail: Trail, session: Any) -> str:
             return str(region)
         if error.response.get("Error", {}).get("Code") == "404":
             raise _no_such_bucket(f"s3://{trail.bucket}") from error
-        raise _translate(error, f"s3://{trail.bucket}", permission) from error
+        raise _translate(error, f"s3://{trail.bucket}", permission, trail) from error
     except BotoCoreError as error:
-        raise _translate(error, f"s3://{trail.bucket}", permission) from error
+        raise _translate(error, f"s3://{trail.bucket}", permission, trail) from error
     return str(reply["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "us-east-1"))
 
 
@@ -547,7 +596,7 @@ def client_errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, BaseError, BotoCoreError, ClientError, ResponseParserError)
 
 
-def _translate(error: Exception, where: str, permission: str) -> StoreError:
+def _translate(error: Exception, where: str, permission: str, trail: Trail) -> StoreError:
     """One of our errors for one of a client's: by its class, else by S3's error code."""
     if isinstance(error, StoreError):
         return error
@@ -563,9 +612,10 @@ def _translate(error: Exception, where: str, permission: str) -> StoreError:
         return ObjectChanged(f"{where} was written again since it was listed")
     if code.startswith("KMS.") or "kms:" in text:
         return AccessDenied(
-            f"{where}: access denied by KMS: kms:Decrypt on the trail's key is missing"
+            f"{where}: access denied by KMS: kms:Decrypt on {trail.kms_key_id or _SOME_KEY} is"
+            " missing"
         )
-    wrong = _wrong_setup(kind, code, text, where)
+    wrong = _unusable_credentials(kind, code, text, where, trail) or _wrong_setup(code, text, where)
     if wrong is not None:
         return wrong
     if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in {"AccessDenied", "403"}:
@@ -573,20 +623,35 @@ def _translate(error: Exception, where: str, permission: str) -> StoreError:
     return _unavailable(kind, code, text, where)
 
 
-def _wrong_setup(kind: str, code: str, text: str, where: str) -> StoreError | None:
-    """What this machine or the configuration has wrong, and no further try mends."""
-    if code == "RequestTimeTooSkewed":
-        return AccessDenied(f"{where}: this machine's clock is wrong by more than 15 minutes")
-    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
-        return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
+def _unusable_credentials(
+    kind: str, code: str, text: str, where: str, trail: Trail
+) -> StoreError | None:
+    """Whether it is the credentials that fail, which no object can be blamed for."""
+    call = _CALL_FAILED.search(text)
+    if call and call[2] == "AssumeRole":
+        return CredentialsError(
+            f"{where}: AWS credentials could not be obtained (AssumeRole: {call[1]}): check that"
+            f" sts:AssumeRole on {trail.role_arn or 'the role of AWS_PROFILE'} is allowed, and by"
+            " the role's trust policy too (its external id?)"
+        )
+    if code in _NOT_VALID:
+        return CredentialsError(f"{where}: the AWS credentials are not valid ({code})")
     provider = _NO_CREDENTIALS.search(text)
     if provider or kind in _CREDENTIAL_ERRORS:
-        call = _CALL_FAILED.search(text)
         cause = f"{call[2]}: {call[1]}" if call else provider[1] if provider else kind
-        return AccessDenied(
+        return CredentialsError(
             f"{where}: AWS credentials could not be obtained ({cause}); run `aws sso login`, or"
             " check AWS_PROFILE and its role"
         )
+    return None
+
+
+def _wrong_setup(code: str, text: str, where: str) -> StoreError | None:
+    """What this machine or the configuration has wrong, and no further try mends."""
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(f"{where}: this machine's clock is wrong by more than 15 minutes")
+    if code == "SignatureDoesNotMatch":
+        return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
     if code in _OTHER_REGION or "inner: BareRedirect" in text:
         return StoreError(
             f"{where}: the bucket is in another region: correct the trail's `region`, or leave it"

@@ -8,17 +8,18 @@ a ledger or a disk that fails, a configuration that cannot be right.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
-from .access import identity_of_credentials
+from .access import who_reads
 from .batch import BatchContent, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
+from .exceptions import CredentialsError
 from .fetch import Feed
 from .layout import minute_of
 from .ledger import Ledger, LogFileState, Outcome
@@ -36,7 +37,7 @@ from .selection import (
     sources_of,
     waiting_places,
 )
-from .settings import Settings
+from .settings import Settings, Trail
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,17 @@ class PartitionCounts:
 
 
 @dataclass
+class TrailProgress:
+    """How far a run is with one trail."""
+
+    listed: int = 0
+    log_files: int = 0
+    """Settled."""
+    events: int = 0
+    problems: int = 0
+
+
+@dataclass
 class Progress:
     """How far a run is."""
 
@@ -101,6 +113,8 @@ class Progress:
     bytes: int = 0
     """Uncompressed bytes of the settled log files."""
     failed: int = 0
+    trails: dict[str, TrailProgress] = field(default_factory=dict)
+    """By name; those that the run is about."""
 
     @property
     def seconds(self) -> float:
@@ -212,13 +226,17 @@ class _Run:
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         self._merger = SegmentMerger(ledger, settings.bloom_false_positive)
-        self._summary = Summary(Progress(), tuple(trail.name for trail in settings.trails))
+        trails = {trail.name: TrailProgress() for trail in settings.trails}
+        self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
+        self._unread: dict[str, Problem] = {}
+        """By trail: that its credentials failed in mid-run."""
+        self._unread_count: Counter[str] = Counter()
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
-        who = identity_of_credentials(self._settings.trails)
-        if who:
-            log.info("reading as %s", who)
+        for trails, who in who_reads(self._settings.trails):
+            of = "" if len(trails) == len(self._settings.trails) else _names(trails)
+            log.info("reading%s as %s", of, who)
         sources = self._sources()
         listing = Listing(
             sources,
@@ -233,8 +251,11 @@ class _Run:
         finally:
             feed.close()
         for source in sources:
-            if source.failure:
+            if isinstance(source.failure, CredentialsError):
+                self._note_unread(source, str(source.failure))
+            elif source.failure:
                 self._note(not_listed(source))
+        self._say_unread()
         complete = not self._stop.is_set()
         # A run that was asked for a part of the time has not looked back over the whole horizon.
         has_window = self._selection.start is not None or self._selection.end is not None
@@ -280,7 +301,10 @@ class _Run:
         for fetched in feed.results():
             if self._stop.is_set():
                 return
-            if fetched is not None:
+            if fetched is not None and fetched.is_unread:
+                self._note_unread(fetched.ref.source, fetched.reason or "")
+                self._unread_count[fetched.ref.source.trail] += 1
+            elif fetched is not None:
                 if not batch.has_room(fetched, self._settings):
                     self._commit(batch, listing)
                     batch = BatchContent()
@@ -306,6 +330,7 @@ class _Run:
         _add_bounded(self._summary.events_by_name, result.events_by_name)
         for ref, outcome in result.settled:
             self._summary.progress.log_files += 1
+            self._summary.progress.trails[ref.source.trail].log_files += 1
             if outcome is not None:
                 self._count(ref, outcome)
             if ref.stretch is not None:
@@ -329,6 +354,7 @@ class _Run:
         if outcome.times is not None:
             counts.note_times(*outcome.times)
         progress.events += new
+        progress.trails[ref.source.trail].events += new
         progress.duplicates += outcome.duplicates
         if outcome.state is LogFileState.COMMITTED:
             return
@@ -340,6 +366,19 @@ class _Run:
         where = f"{ref.source.bucket.location}/{ref.key}"
         state, reason = outcome.state.name.lower(), outcome.reason or ""
         self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
+
+    def _note_unread(self, source: Source, reason: str) -> None:
+        """The trail's credentials failed: that is one problem, however many log files it costs.
+
+        They stay new (or due), and the stretch of key time that they are in stays uncovered.
+        """
+        problem = Problem(source.trail, source.bucket.location, "not readable", reason, True)
+        self._unread.setdefault(source.trail, problem)
+
+    def _say_unread(self) -> None:
+        for trail, problem in self._unread.items():
+            left = f"; {self._unread_count[trail]} listed log files are left to the next run"
+            self._note(replace(problem, reason=problem.reason + left))
 
     def _add_totals(self) -> None:
         totals = self._ledger.totals()
@@ -359,6 +398,8 @@ class _Run:
             problem, where=_printable(problem.where), reason=_printable(problem.reason)
         )
         self._summary.note(problem)
+        if problem.trail in self._summary.progress.trails:
+            self._summary.progress.trails[problem.trail].problems += 1
         level = (
             logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
         )
@@ -368,7 +409,16 @@ class _Run:
         progress = self._summary.progress
         progress.listed = listing.counts.log_files
         progress.listing_done = feed.listing_done
+        listed = Counter(dict.fromkeys(progress.trails, 0))
+        for source in listing.sources:
+            listed[source.trail] += source.found
+        for name, count in listed.items():
+            progress.trails[name].listed = count
         return progress
+
+
+def _names(trails: Sequence[Trail]) -> str:
+    return f" {', '.join(trail.name for trail in trails)}"
 
 
 def _printable(text: str) -> str:

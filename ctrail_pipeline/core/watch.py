@@ -226,7 +226,7 @@ class _Looking:
         places = [
             place
             for trail, bucket in buckets
-            for place in known_places(self._ledger, trail, bucket)
+            for place in known_places(self._settings, self._ledger, trail, bucket)
         ]
         return sources_of(places, self._settings, self._ledger)
 

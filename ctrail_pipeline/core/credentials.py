@@ -1,0 +1,124 @@
+"""The credentials of a trail: one chain for boto3 and obstore, and new ones when the old expire.
+
+boto3 finds them (environment, profile, SSO, web identity, container, instance role); on top comes
+the role that a trail may name. Nothing here reads a bucket, and no message holds a credential.
+"""
+
+import logging
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+from .exceptions import AccessDenied
+from .settings import Trail
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+SESSION_NAME: Final = "ctrail"
+"""How CloudTrail itself will show what we read with a trail's role."""
+_STS_ATTEMPTS: Final = 5
+
+# Without any handler Python prints what botocore warns of, with a traceback that holds answers of
+# servers. What goes wrong is said by whoever needs the credentials.
+logging.getLogger("botocore").addHandler(logging.NullHandler())
+
+
+class Credentials:
+    """What a trail is read with. Call it for credentials that are good now, as obstore does.
+
+    Raises AccessDenied if there are none, or if the AWS configuration cannot be used.
+    """
+
+    def __init__(self, trail: Trail) -> None:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            self.session = open_session(trail)
+            """boto3's session, for its clients."""
+            self._found: Any = self.session.get_credentials()
+        except BotoCoreError as error:  # its text may hold what a credential process printed
+            raise AccessDenied(
+                f"trail {trail.name!r}: the AWS credentials cannot be used"
+                f" ({type(error).__name__}); check AWS_PROFILE and the AWS configuration files"
+            ) from error
+        if self._found is None:
+            raise AccessDenied(
+                f"trail {trail.name!r}: no AWS credentials were found; set AWS_PROFILE, run "
+                "`aws sso login`, or give this machine a role"
+            )
+
+    def __call__(self) -> "S3Credential":
+        """Credentials in obstore's form.
+
+        obstore asks again for each request (every 0.1 s at most) from five minutes before
+        `expires_at` on; so that must be the true time. Its own adapter for boto3 says "in 30
+        minutes", twice as long as botocore may leave a session's credentials un-refreshed.
+        """
+        frozen = self._found.get_frozen_credentials()  # refreshes what is about to expire
+        expiry = getattr(self._found, "_expiry_time", None)
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": None if expiry is None else expiry.astimezone(UTC),
+        }
+
+    def are_those_of(self, other: "Credentials") -> bool:
+        """Whether both are the same key of the same session."""
+        ours, theirs = self(), other()
+        return (ours["access_key_id"], ours["token"]) == (theirs["access_key_id"], theirs["token"])
+
+
+def open_session(trail: Trail) -> Any:
+    """A boto3 session with a trail's profile and role."""
+    import boto3
+
+    base = boto3.session.Session(profile_name=trail.profile)
+    if trail.role_arn is None:
+        return base
+    import botocore.session
+
+    session = botocore.session.get_session()
+    chain = session.get_component("credential_provider")
+    chain.insert_before("env", _role_provider(trail, base))
+    return boto3.session.Session(botocore_session=session, region_name=base.region_name)
+
+
+def _role_provider(trail: Trail, base: Any) -> Any:
+    """What boto3 asks first: the trail's role, assumed with whatever `base` finds."""
+    from botocore.config import Config
+    from botocore.credentials import CredentialProvider, DeferredRefreshableCredentials
+
+    asked = {"RoleArn": trail.role_arn, "RoleSessionName": trail.session_name or SESSION_NAME}
+    if trail.external_id is not None:
+        asked["ExternalId"] = trail.external_id
+
+    def assume() -> dict[str, str]:
+        client = base.client(
+            "sts",
+            region_name=trail.region or base.region_name or _home_of(str(trail.role_arn)),
+            config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
+        )
+        got = client.assume_role(**asked)["Credentials"]
+        return {
+            "access_key": got["AccessKeyId"],
+            "secret_key": got["SecretAccessKey"],
+            "token": got["SessionToken"],
+            "expiry_time": got["Expiration"].isoformat(),
+        }
+
+    class RoleOfTrail(CredentialProvider):  # type: ignore[misc]
+        METHOD = "ctrail-role"
+
+        def load(self) -> Any:
+            if base.get_credentials() is None:
+                return None
+            return DeferredRefreshableCredentials(refresh_using=assume, method=self.METHOD)
+
+    return RoleOfTrail()
+
+
+def _home_of(role_arn: str) -> str:
+    """A region of the role's partition, where nothing else says one."""
+    partition = role_arn.split(":")[1]
+    return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(partition, "us-east-1")

@@ -1,0 +1,60 @@
+"""Old output removed on purpose, so that nothing brings it back.
+
+The ledger decides first: in one transaction the files' rows say that they are to be removed. Then
+they are; whoever dies in between leaves the rest to the next run. Log files stay known and so do
+the identities of their events, so no listing, no copy of an event and no log file that is written
+again can bring them back. Quarantine is not touched.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from .exceptions import ConfigurationError
+from .ledger import OutputSize
+from .marker import open_ledger, write_marker
+from .output import Kind, OutputFolders
+from .recovery import finish_pruning, recover
+from .settings import Settings
+
+_DECIDED_AT_ONCE: Final = 1_000
+
+
+def prune(
+    settings: Settings,
+    before: datetime,
+    *,
+    dry_run: bool = False,
+    observe: Callable[[str], None] = lambda _step: None,
+) -> OutputSize:
+    """Remove the output of all whole hours before a moment; what was removed, or would be.
+
+    What runs that are at work have not published yet stays. `observe` is told each step: decided,
+    marked, removed. Raises LedgerError or OutputError; ConfigurationError if there is no ledger.
+    """
+    if not settings.state_db.exists():
+        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to prune")
+    hour = before.strftime("%Y/%m/%d/%H")
+    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    try:
+        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
+        try:
+            if dry_run:
+                return ledger.prunable(hour)
+            recover(ledger, folders, observe)
+            found = ledger.prunable(hour)
+            reached = 0
+            while True:
+                with ledger.transaction():
+                    decided, reached = ledger.decide_pruning(hour, _DECIDED_AT_ONCE, reached)
+                if not decided:
+                    return found
+                observe("decided")
+                # Before anything is gone: a copy of the ledger that thinks it is there is refused.
+                write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
+                observe("marked")
+                finish_pruning(ledger, folders, observe)
+        finally:
+            ledger.close()
+    finally:
+        folders.close()

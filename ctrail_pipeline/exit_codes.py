@@ -1,0 +1,10 @@
+"""What `ctrail`'s exit code says."""
+
+from typing import Final
+
+EXIT_OK: Final = 0
+"""Everything that was asked for was done."""
+EXIT_FAILED: Final = 1
+"""Something failed, and is named."""
+EXIT_CONFIGURATION: Final = 2
+"""The configuration or the call cannot be right."""

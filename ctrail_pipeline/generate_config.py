@@ -1,0 +1,204 @@
+"""A configuration file from what CloudTrail says of its trails: each trail once, wherever it is.
+
+Asks DescribeTrails in every region. A trail of several regions shows as a shadow in each of them,
+and an organization's in every member account: these have the ARN of the trail itself. Not here:
+what the file means (`config`), and reading a bucket (`core`).
+"""
+
+import json
+import logging
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .core.daemon_threads import DaemonThreads
+from .core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+_ASKED_AT_ONCE = 8
+_NOT_ENABLED = {"UnrecognizedClientException", "InvalidClientTokenId", "OptInRequired"}
+"""What a region answers that the account has not enabled."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A trail as CloudTrail describes it."""
+
+    name: str
+    arn: str
+    bucket: str
+    prefix: str
+    home_region: str
+    kms_key_id: str | None
+    log_file_validation: bool
+    """Whether digests are written."""
+    is_organization: bool
+
+    def __str__(self) -> str:
+        """One line for people."""
+        about = [f"home region {self.home_region}"]
+        about += ["an organization's"] if self.is_organization else []
+        about += [f"encrypted with {self.kms_key_id}"] if self.kms_key_id else []
+        about += ["with digests" if self.log_file_validation else "without digests"]
+        where = f"s3://{self.bucket}/{self.prefix}{'/' if self.prefix else ''}AWSLogs/"
+        return f"{self.name}: {where} ({', '.join(about)})"
+
+
+def describe_trails(
+    profile: str | None = None, regions: Sequence[str] = ()
+) -> tuple[list[Described], list[str]]:
+    """Every trail that these credentials may see, and the regions that could not be asked.
+
+    Raises AccessDenied or StoreUnavailable if none could, ConfigurationError for a profile or
+    region that there is not.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard"})
+    try:
+        session = boto3.session.Session(profile_name=profile)
+        home = session.region_name or "us-east-1"
+        partition = session.get_partition_for_region(home)
+        asked = list(regions) or session.get_available_regions("cloudtrail", partition)
+        clients = [session.client("cloudtrail", region_name=name, config=config) for name in asked]
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
+    with DaemonThreads(_ASKED_AT_ONCE, "ctrail-trails") as threads:
+        answers = list(threads.map(_ask, clients))
+    trails: dict[str, Described] = {}
+    failed: dict[str, str] = {}
+    for region, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, str):
+            failed[region] = answer
+        else:
+            trails.update((trail.arn, trail) for trail in answer)
+    if len(failed) == len(asked):
+        raise _none_answered(failed)
+    unasked = [region for region, code in failed.items() if code not in _NOT_ENABLED]
+    if unasked:
+        causes = ", ".join(f"{region} ({failed[region]})" for region in unasked)
+        logger.warning("trails of these regions alone are not known: %s", causes)
+    return sorted(trails.values(), key=lambda trail: (trail.name, trail.arn)), unasked
+
+
+def config_of(trails: Iterable[Described]) -> dict[str, Any]:
+    """The configuration that brings these trails in.
+
+    Trails that deliver to one bucket and prefix are one of ours: their log files lie together.
+    """
+    groups: dict[tuple[str, str], list[Described]] = {}
+    for trail in trails:
+        groups.setdefault((trail.bucket, trail.prefix), []).append(trail)
+    count = Counter("+".join(trail.name for trail in group) for group in groups.values())
+    entries = []
+    for (bucket, prefix), group in groups.items():
+        name = "+".join(trail.name for trail in group)
+        if count[name] > 1:  # two regions or accounts may each have a trail of one name
+            name = "-".join((name, group[0].arn.split(":")[4], group[0].home_region))
+        key = next((trail.kms_key_id for trail in group if trail.kms_key_id), None)
+        entries.append(
+            {"name": name, "bucket": bucket, "prefix": prefix}
+            | ({"kms_key_id": key} if key else {})
+            | {
+                "home_region": group[0].home_region,
+                "log_file_validation": any(trail.log_file_validation for trail in group),
+                "is_organization": any(trail.is_organization for trail in group),
+            }
+        )
+    return {"trails": entries}
+
+
+def write_config(path: Path, content: dict[str, Any], *, force: bool = False) -> None:
+    """Write a configuration file; one that is there is replaced with `force` only.
+
+    Raises ConfigurationError if it is there, or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if force:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # unlike a rename, it fails where the name is taken
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path} is there already and stays as it is: name another file, or add --force"
+            " (in a run's config, `force: true`)"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def generate_config(
+    path: Path, *, force: bool = False, profile: str | None = None, regions: Sequence[str] = ()
+) -> tuple[list[Described], list[str]]:
+    """Describe the trails and write the file; what `describe_trails` found.
+
+    Raises ConfigurationError before anybody is asked if the file is there, and if there are no
+    trails.
+    """
+    if path.exists() and not force:
+        write_config(path, {})
+    trails, unasked = describe_trails(profile, regions)
+    if not trails:
+        raise ConfigurationError(
+            "these credentials see no trail: take those of the account that has them (of an"
+            " organization, the management account), or write the file by hand"
+        )
+    write_config(path, config_of(trails), force=force)
+    return trails, unasked
+
+
+def _ask(client: Any) -> list[Described] | str:
+    """The trails that a region shows; or why it did not answer."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = client.describe_trails(includeShadowTrails=True)["trailList"]
+    except ClientError as error:
+        return str(error.response.get("Error", {}).get("Code", "ClientError"))
+    except BotoCoreError as error:
+        return type(error).__name__
+    return [
+        Described(
+            trail["Name"],
+            trail["TrailARN"],
+            trail["S3BucketName"],
+            trail.get("S3KeyPrefix", "").strip("/"),
+            trail["HomeRegion"],
+            trail.get("KmsKeyId") or None,
+            trail.get("LogFileValidationEnabled", False),
+            trail.get("IsOrganizationTrail", False),
+        )
+        for trail in found
+        if trail.get("S3BucketName")
+    ]
+
+
+def _none_answered(failed: dict[str, str]) -> AccessDenied | StoreUnavailable:
+    codes = ", ".join(sorted(set(failed.values())))
+    if any("Denied" in code for code in failed.values()):
+        return AccessDenied(
+            f"CloudTrail did not show its trails ({codes}): cloudtrail:DescribeTrails is missing"
+        )
+    if any("Credential" in code or "Token" in code for code in failed.values()):
+        return AccessDenied(
+            f"CloudTrail did not show its trails ({codes}): set AWS_PROFILE, run `aws sso login`,"
+            " or give this machine a role"
+        )
+    return StoreUnavailable(f"CloudTrail could not be asked in any region ({codes})")

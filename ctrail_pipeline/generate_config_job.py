@@ -1,0 +1,76 @@
+"""The job `generate_config`: a configuration file from the trails of an account.
+
+What is asked and written is `generate_config`'s. Dagster takes the file up when it loads the
+definitions anew.
+"""
+
+import os
+from pathlib import Path
+
+from dagster import (
+    Config,
+    JobDefinition,
+    MetadataValue,
+    OpExecutionContext,
+    Output,
+    in_process_executor,
+    job,
+    op,
+)
+from pydantic import Field
+
+from .runs import failures_said
+
+
+class GenerateConfigConfig(Config):
+    """Where to write, and what to ask."""
+
+    path: str | None = Field(
+        default=None,
+        description="The file to write; default: what CTRAIL_CONFIG names, else config.json.",
+    )
+    force: bool = Field(default=False, description="Replace a file that is there.")
+    profile: str | None = Field(default=None, description="A profile of the AWS configuration.")
+    regions: list[str] = Field(default=[], description="Regions to ask; default: all.")
+
+
+def build_generate_config_job() -> JobDefinition:
+    """The job; it needs no configuration, since it makes one."""
+
+    @op(
+        name="describe_trails",
+        description="Asks CloudTrail for its trails, in every region, and writes a configuration"
+        " file. Nothing is read from a bucket.",
+    )
+    def generate_config_op(
+        context: OpExecutionContext, config: GenerateConfigConfig
+    ) -> Output[None]:
+        from .generate_config import generate_config
+
+        path = Path(config.path or os.environ.get("CTRAIL_CONFIG") or "config.json").absolute()
+        with failures_said():
+            trails, unasked = generate_config(
+                path, force=config.force, profile=config.profile, regions=config.regions
+            )
+        for trail in trails:
+            context.log.info("%s", trail)
+        return Output(
+            None,
+            metadata={
+                "path": MetadataValue.path(str(path)),
+                "trails": len(trails),
+                "regions_not_asked": ", ".join(unasked) or "none",
+                "found": MetadataValue.md("\n".join(f"- {trail}" for trail in trails)),
+            },
+        )
+
+    @job(
+        name="generate_config",
+        description="Writes config.json from the trails that CloudTrail describes.",
+        executor_def=in_process_executor,
+        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+    )
+    def generate_config_job() -> None:
+        generate_config_op.alias("generate_config")()
+
+    return generate_config_job

@@ -1,0 +1,188 @@
+"""`ctrail query`: SQL over the output, through DuckDB, which comes with the extra `query`.
+
+The view `events` has the fields of a CloudTrail record and, from the path of its file, account,
+region, date and hour: conditions on these decide which files are read at all. It is made for
+looking: DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files.
+"""
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .core.exceptions import ConfigurationError, OutputError
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ROWS_FETCHED: Final = 1_000
+MOST_ROWS_IN_TABLE: Final = 1_000
+_FILES: Final = "*/*/*/*/*/*/*.jsonl"
+"""account/region/yyyy/mm/dd/hh/events_n.jsonl; staging files have another ending."""
+
+# AWS CloudTrail user guide, "CloudTrail record contents". Whatever a value's type is in a record,
+# it must not make a query fail: all are read as text or JSON, and a few cast where they can be.
+_TEXT: Final = (
+    *("eventVersion", "eventSource", "eventName", "awsRegion", "sourceIPAddress", "userAgent"),
+    *("errorCode", "errorMessage", "requestID", "eventID", "eventType", "apiVersion"),
+    *("recipientAccountId", "sharedEventID", "vpcEndpointId", "vpcEndpointAccountId"),
+    *("eventCategory", "sessionCredentialFromConsole"),
+)
+_JSON: Final = (
+    *("userIdentity", "requestParameters", "responseElements", "additionalEventData"),
+    *("resources", "serviceEventDetails", "addendum", "edgeDeviceDetails", "tlsDetails"),
+    "eventContext",
+)
+_CAST: Final = {"eventTime": "TIMESTAMP", "readOnly": "BOOLEAN", "managementEvent": "BOOLEAN"}
+_FROM_PATH: Final = {"account": "VARCHAR", "region": "VARCHAR", "date": "DATE", "hour": "INTEGER"}
+COLUMNS: Final = {
+    "eventTime": "TIMESTAMP",
+    **_FROM_PATH,
+    **dict.fromkeys(_TEXT, "VARCHAR"),
+    **{name: kind for name, kind in _CAST.items() if name != "eventTime"},
+    **dict.fromkeys(_JSON, "JSON"),
+}
+"""Columns of the view, with their types."""
+
+
+@contextmanager
+def connect(events_dir: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB in memory with the view `events`.
+
+    Raises ConfigurationError if DuckDB is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigurationError(
+            "DuckDB is not installed; it is an extra: pip install 'ctrail-pipeline[query]'"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="ctrail-query-") as scratch:
+        # Nothing is fetched from the network, and what does not fit into memory is private.
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "temp_directory": scratch,
+            "autoinstall_known_extensions": False,
+        }
+        with duckdb.connect(":memory:", config=settings) as connection:
+            connection.execute(view_of(events_dir))
+            yield connection
+
+
+def view_of(events_dir: Path) -> str:
+    """The statement that makes the view."""
+    if next(events_dir.glob(_FILES), None) is None:
+        nothing = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
+        return f"CREATE VIEW events AS SELECT {nothing} WHERE false"
+    root = str(events_dir)
+    files = "".join(f"[{one}]" if one in "[*?" else one for one in root) + f"/{_FILES}"
+
+    def part(number: int) -> str:
+        return f"split_part(substr(filename, {len(root) + 2}), '/', {number})"
+
+    from_path = {
+        "account": part(1),
+        "region": part(2),
+        "date": f"make_date({part(3)}::INTEGER, {part(4)}::INTEGER, {part(5)}::INTEGER)",
+        "hour": f"{part(6)}::INTEGER",
+    }
+    columns = ", ".join(
+        f"{from_path[name]} AS {name}"
+        if name in from_path
+        else f"TRY_CAST({_name(name)} AS {kind}) AS {_name(name)}"
+        if name in _CAST
+        else _name(name)
+        for name, kind in COLUMNS.items()
+    )
+    read = ", ".join(
+        f"{_literal(name)}: {_literal('JSON' if name in _JSON else 'VARCHAR')}"
+        for name in COLUMNS
+        if name not in from_path
+    )
+    # A line that is no JSON to DuckDB (half a surrogate, say) is a row of NULLs, not an error.
+    return (
+        f"CREATE VIEW events AS SELECT {columns} FROM read_json({_literal(files)},"  # noqa: S608
+        " format = 'newline_delimited', filename = true, ignore_errors = true,"
+        f" columns = {{{read}}})"
+    )
+
+
+def run_query(events_dir: Path, sql: str, form: str) -> None:
+    """Run SQL and print its last result: as a `table`, `csv` or `json` (an object a line).
+
+    Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
+    """
+    with connect(events_dir) as connection:
+        import duckdb
+
+        try:
+            result = connection.execute(sql)
+            columns = result.description or []
+            names = [str(column[0]) for column in columns]
+            kinds = [str(column[1]) for column in columns]
+            _PRINTERS[form](names, kinds, _rows(result))
+        except (duckdb.ProgrammingError, duckdb.ParserException) as error:
+            raise ConfigurationError(f"query: {error}") from error
+        except duckdb.Error as error:
+            raise OutputError(f"query: {error}") from error
+
+
+def _rows(result: "duckdb.DuckDBPyConnection") -> Iterator[Sequence[Any]]:
+    while rows := result.fetchmany(_ROWS_FETCHED):
+        yield from rows
+
+
+def _print_csv(names: list[str], _kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+
+
+def _print_json(names: list[str], kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    for row in rows:
+        values = (
+            json.loads(value) if kind == "JSON" and isinstance(value, str) else value
+            for value, kind in zip(row, kinds, strict=True)
+        )
+        print(json.dumps(dict(zip(names, values, strict=True)), default=str))
+
+
+def _print_table(names: list[str], _kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    count = 0
+    for row in rows:
+        count += 1
+        if count > MOST_ROWS_IN_TABLE:
+            break
+        table.add_row(*(Text(_shown(value)) for value in row))
+    console.print(table)
+    if count > MOST_ROWS_IN_TABLE:
+        print(f"the first {MOST_ROWS_IN_TABLE:,} rows; all of them: --csv or --json")
+
+
+def _shown(value: object) -> str:
+    """A value for a terminal: whoever writes a user agent must not write to the screen."""
+    text = "" if value is None else str(value)
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+_PRINTERS: Final = {"table": _print_table, "csv": _print_csv, "json": _print_json}
+
+
+def _name(name: str) -> str:
+    return f'"{name}"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,124 @@
+"""Ledgers of every version that was released are brought up to date, once a copy is kept."""
+
+import errno
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
+from ctrail_pipeline.core.output import Kind
+
+FIXTURES = {1: Path(__file__).parent / "ledger_version_1.sql"}
+
+
+def ledger_of(version: int, path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(FIXTURES[version].read_text())
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {version}")
+    return path
+
+
+def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as database:
+        tables = [
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        return {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+
+
+def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Columns and indexes, as they are and not as they were written down."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [
+            name
+            for (name,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE name NOT LIKE 's%'"
+            )
+        ]
+        return {
+            name: database.execute("SELECT * FROM pragma_table_xinfo(?)", (name,)).fetchall()
+            + database.execute("SELECT * FROM pragma_index_xinfo(?)", (name,)).fetchall()
+            for name in names
+        }
+
+
+def test_every_earlier_version_has_a_fixture() -> None:
+    assert set(FIXTURES) == set(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize("version", FIXTURES)
+def test_an_older_ledger_becomes_one_of_this_version_and_a_copy_is_kept(
+    tmp_path: Path, version: int
+) -> None:
+    path = ledger_of(version, tmp_path / "state.db")
+    before = contents(path)
+    with closing(Ledger(path)) as ledger:
+        assert sum(size.lines for size in ledger.output_sizes(Kind.EVENTS)) > 0
+        assert ledger.prunable("2099/01/01/00").files > 0
+    new = tmp_path / "new.db"
+    Ledger(new).close()
+    assert schema(path) == schema(new)
+    after = contents(path)
+    assert after.keys() == before.keys()
+    for table, rows in before.items():
+        width = len(rows[0]) if rows else 0
+        assert [row[:width] for row in after[table]] == rows, table
+    copy = tmp_path / f"state.db.version-{version}"
+    assert contents(copy) == before
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    Ledger(path).close()
+
+
+def test_two_runs_may_find_an_old_ledger_at_once(tmp_path: Path) -> None:
+    path = ledger_of(1, tmp_path / "state.db")
+    failed: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            Ledger(path).close()
+        except BaseException as error:  # noqa: BLE001 - the test's thread raises it
+            failed.append(error)
+
+    threads = [Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with closing(Ledger(path)) as ledger:
+        assert ledger.files_to_remove(1) == []
+
+
+def test_a_ledger_stays_as_it_is_where_no_copy_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ledger_of(1, tmp_path / "state.db")
+    before = contents(path)
+
+    def no_space(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(LedgerError, match="no copy of it could be made beside it"):
+        Ledger(path)
+    assert contents(path) == before
+    monkeypatch.undo()
+    Ledger(path).close()
+    assert (tmp_path / "state.db.version-1").exists()
+
+
+def test_a_copy_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    path = ledger_of(1, tmp_path / "state.db")
+    before = contents(path)
+    (tmp_path / "state.db.version-1.part").write_bytes(b"half a copy")
+    Ledger(path).close()
+    assert contents(tmp_path / "state.db.version-1") == before
+    assert not (tmp_path / "state.db.version-1.part").exists()
