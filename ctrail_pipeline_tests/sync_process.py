@@ -196,7 +196,9 @@ def let_a_minute_pass(settings: Settings) -> None:
     """
     if settings.state_db.exists():
         with sqlite3.connect(settings.state_db) as ledger:
-            ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
+            # Killed while it made the ledger, there are no tables yet.
+            if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
+                ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
         ledger.close()
     unfinished = list(settings.events_dir.glob(".ctrail.*"))
     for root in (settings.events_dir, settings.quarantine_dir):

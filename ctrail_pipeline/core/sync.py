@@ -6,7 +6,6 @@ a ledger or a disk that fails, a configuration that cannot be right.
 """
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ from .recovery import recover
 from .selection import Place, Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
 from .sharing import BYTES_AS_A_LOG_FILE
-from .workers import WORTHWHILE, Workers
+from .workers import WORTHWHILE, Workers, usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +211,7 @@ class _Run:
         self._summary = Summary(Progress())
         self._finished: list[Stretch] = []
         self._settled_bytes = 0
-        cpus = len(os.sched_getaffinity(0))
+        cpus = usable_cpus()
         self._workers = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:

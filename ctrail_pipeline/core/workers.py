@@ -10,6 +10,7 @@ Not here: what a worker does (`worker`), which one does what (`sharing`).
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Final
 
 from .batch import BatchContent, LogFileInBatch, Staged
@@ -73,6 +75,19 @@ _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from ctrail_pipeline.core.worker import main; main(int(sys.argv[1]))"
 )
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: by its affinity, and by its container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(number, -(-int(quota) // int(period))))
+    except (OSError, ValueError):  # no such file, or no quota: «max»
+        return number
 
 
 class _Died(Exception):
@@ -157,6 +172,7 @@ class Workers:
         self._suspects: deque[tuple[int, LogFileRef]] = deque()
         self._hopeless: list[LogFileRef] = []
         self._vain_deaths = 0
+        self._uncovered: list[Stretch] = []
         self._workers: list[_Worker] = []
         try:
             for _ in range(number):
@@ -274,7 +290,8 @@ class Workers:
 
     def _commit(self, staged: Sequence[tuple[_Worker, StagedBatch]]) -> list[BatchResult]:
         batches = [(worker.batches[message.token], message.unpack()) for worker, message in staged]
-        results, more = self._committer.commit_many(batches, self._take_finished(), len(batches))
+        results, more = self._committer.commit_many(batches, self._finished(), len(batches))
+        self._uncovered.clear()
         for (worker, message), result, batch in zip(staged, results, more, strict=True):
             worker.batches[batch.token] = batch
             if not isinstance(result, StaleBatch):
@@ -327,7 +344,8 @@ class Workers:
             return staged
 
         try:
-            staged, published = self._committer.commit_alone(batch, stage, self._take_finished())
+            staged, published = self._committer.commit_alone(batch, stage, self._finished())
+            self._uncovered.clear()
         except _Died:
             self._bury(worker)
             return []
@@ -337,6 +355,11 @@ class Workers:
         worker.batches.pop(batch.token)
         worker.send(Committed(self._register_for(worker)))
         return [self._finish(worker, again[0].numbers, batch, staged, published)]
+
+    def _finished(self) -> Sequence[Stretch]:
+        """What may be called covered: it stays until a commit has noted it."""
+        self._uncovered += self._take_finished()
+        return self._uncovered
 
     def _register_for(self, worker: _Worker) -> Ticket:
         (batch,) = self._committer.register_many(1)
@@ -349,7 +372,13 @@ class Workers:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
+                [
+                    sys.executable,
+                    "-c",
+                    _START,
+                    str(theirs.fileno()),
+                    json.dumps([*map(str, sys.path)]),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -397,7 +426,7 @@ class Workers:
         content.log_files.append(
             LogFileInBatch(ref, etag, ref.size, None, LogFileState.FAILED, reason, may_pass=True)
         )
-        return self._committer.commit(content, self._take_finished())
+        return self._committer.commit(content, self._finished())
 
 
 def _error_of(failed: Failed) -> Exception:
