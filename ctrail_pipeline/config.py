@@ -421,6 +421,7 @@ _KEYS: dict[str, _Check] = {
     "events_per_file": _integer(1, 10**9),
     "list_batch_size": _integer(1, 1000),
     "download_workers": _integer(1, 10_000),
+    "process_workers": _integer(0, 10_000),
     "start": _moment,
     "end": _moment,
     "since": _duration,
@@ -450,14 +451,12 @@ _FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
 """Keys whose field in Settings has another name."""
 
 _COUNT = _integer(0, 2**63 - 1)
-_ONE_PROCESS = "one process does the work"
 _QUEUES = "batch_log_files and batch_bytes bound what is in flight"
 _FILTERS = "filters live in the ledger, each sized by what it holds"
 _POOL = "connections follow download_workers"
 _CLIENT = "the S3 client keeps connections alive by itself"
 
 NO_EFFECT: dict[str, tuple[_Check, str]] = {
-    "process_workers": (_COUNT, _ONE_PROCESS),
     "download_queue_size": (_COUNT, _QUEUES),
     "process_queue_size": (_COUNT, _QUEUES),
     "bloom_file": (_path, _FILTERS),

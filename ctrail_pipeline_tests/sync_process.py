@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.selection import Selection
@@ -66,6 +67,11 @@ class SyncProcess:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n", self._process.communicate()[1]
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send a signal; to a process that has ended already, none."""
         self._process.send_signal(number)
@@ -91,17 +97,20 @@ def start_sync(
     kill_at: tuple[str, int] | None = None,
     step_seconds: float = 0,
     environment: Mapping[str, str] | None = None,
+    in_workers: bool = False,
 ) -> SyncProcess:
     """Start a sync and return at once.
 
     `kill_at` names a step (registered, staged, committed, linked, published, recovered) and its
-    how-manieth occurrence; `step_seconds` makes each step last longer.
+    how-manieth occurrence; `step_seconds` makes each step last longer. `in_workers`: worker
+    processes are worthwhile however little there is to do.
     """
     job = {
         "settings": _plain(settings),
         "selection": _plain(selection or Selection()),
         "kill_at": kill_at,
         "step_seconds": step_seconds,
+        "in_workers": in_workers,
     }
     return SyncProcess(job, environment or {})
 
@@ -112,9 +121,12 @@ def run_sync(
     *,
     kill_at: tuple[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
+    in_workers: bool = False,
 ) -> Ended:
     """Run a sync in a process of its own, to its end."""
-    return start_sync(settings, selection, kill_at=kill_at, environment=environment).wait()
+    return start_sync(
+        settings, selection, kill_at=kill_at, environment=environment, in_workers=in_workers
+    ).wait()
 
 
 def settings_in(folder: Path, trails: Sequence[Trail], **changes: Any) -> Settings:
@@ -184,7 +196,9 @@ def let_a_minute_pass(settings: Settings) -> None:
     """
     if settings.state_db.exists():
         with sqlite3.connect(settings.state_db) as ledger:
-            ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
+            # Killed while it made the ledger, there are no tables yet.
+            if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
+                ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
         ledger.close()
     unfinished = list(settings.events_dir.glob(".ctrail.*"))
     for root in (settings.events_dir, settings.quarantine_dir):
@@ -231,6 +245,8 @@ def main(argument: str) -> int:
     """Run the sync that the argument describes."""
     job = json.loads(argument)
     kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
+    if job["in_workers"]:
+        vars(sync_module).update(WORTHWHILE=1, _FIRST_LOOK_SECONDS=10)
     with stop_on_signals() as stop:
         print("ready", flush=True)
         try:

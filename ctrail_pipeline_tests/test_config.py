@@ -150,7 +150,7 @@ def test_keys_without_effect_are_named_once_with_their_reasons(
     load(tmp_path, GOCLOUDTRAIL)
     (line,) = caplog.messages
     assert set(re.findall(r"[a-z]+(?:_[a-z]+)+(?=[, ])", line.split("without effect")[1])) >= {
-        *("process_workers", "download_queue_size", "process_queue_size", "bloom_file"),
+        *("download_queue_size", "process_queue_size", "bloom_file"),
         *("bloom_expected_items", "max_idle_conns", "max_idle_conns_per_host"),
         *("max_conns_per_host", "idle_conn_timeout", "keep_alive"),
     }
@@ -461,6 +461,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
         "events_per_file": st.integers(1, 10**9),
         "list_batch_size": st.integers(1, 1000),
         "download_workers": st.integers(1, 10_000),
+        "process_workers": st.integers(0, 10_000),
         "start": st.dates(date(2001, 1, 1), date(2020, 1, 1)).map(str),
         "end": st.dates(date(2020, 1, 2), date(2098, 1, 1)).map(str),
         "lookback_hours": st.integers(0, 1000),

@@ -1,18 +1,15 @@
-"""One batch, start to commit: route its records, drop what is known, stage, commit, publish.
+"""One batch, up to its staging folder: split log files, route records, drop what is known, stage.
 
-The order of these steps is the protocol of DESIGN §5; a process may die between any two of them.
-Nothing of a batch counts before its transaction is committed, and from then on all of it does.
+Nothing of a batch counts before it is committed (`commit`), so none of this needs undoing. It reads
+the ledger and never writes to it: it may run in a worker process.
 """
 
 import base64
 import json
-import logging
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -27,31 +24,22 @@ from .dedup import (
     event_key_of,
     identity_of,
 )
-from .exceptions import LedgerError
 from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
-from .ledger import BatchState, Ledger, LogFileState, Outcome, StaleBatch
-from .listing import LogFileRef, Stretch
-from .marker import write_marker
-from .output import Kind, NewFile, OutputFolders, Published, StagedFile, Staging
+from .ledger import LogFileState, Outcome
+from .listing import LogFileRef
+from .output import Kind, NewFile, StagedFile, Staging
 from .records import LogFileContent, Record, Rejected, split
 from .settings import Settings
 from .store import unpack_etag
-
-log = logging.getLogger(__name__)
 
 MOST_FOLDERS: Final = 500
 """Output partitions that one batch touches at most, a single log file's apart."""
 MOST_HOURS_A_LOG_FILE: Final = 1_000
 """Output partitions that one log file may touch; what goes beyond is quarantined, «scattered»."""
-_TRIES_SIDE_BY_SIDE: Final = 2
-"""How often a batch is done while others may commit too; the next try keeps them out."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
 _VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
 """When a log file that failed or is damaged is tried again, by the number of tries so far."""
-
-Observer = Callable[[str], None]
-"""Told each step of the protocol: registered, staged, committed, linked (a file), published."""
 
 
 @dataclass(slots=True)
@@ -111,21 +99,6 @@ class BatchContent:
         return time.monotonic() - self.since
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What a batch brought."""
-
-    settled: Sequence[tuple[LogFileRef, Outcome | None]]
-    """Each log file with its outcome; None where another run settled it meanwhile."""
-    bytes_in: int
-    """Uncompressed bytes of its log files."""
-    files: int
-    """New files with events."""
-    bytes_out: int
-    events_by_hour: Counter[str]
-    events_by_name: Counter[str]
-
-
 @dataclass(slots=True)
 class _Line:
     line: bytes
@@ -170,197 +143,51 @@ class _Routed:
         )
 
 
-class _Staged(NamedTuple):
+class Staged(NamedTuple):
     """A batch that lies in its staging folders, and what its transaction will write."""
 
     outcomes: list[Outcome]
     files: list[StagedFile]
     segments: list[NewSegment]
     seen: dict[str, int]
+    """The newest segment of each dedup partition that the batch's dedup knew of."""
+    removed: int
+    """The ledger's count of removed segments then."""
+    bytes_in: int
+    """Uncompressed bytes of its log files."""
     events_by_hour: Counter[str]
     events_by_name: Counter[str]
 
 
-class Committer:
-    """Commits batches for one run."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        folders: OutputFolders,
-        settings: Settings,
-        run_id: str,
-        observe: Observer,
-    ) -> None:
-        self._ledger = ledger
-        self._folders = folders
-        self._settings = settings
-        self._run_id = run_id
-        self._observe = observe
-        self._known = KnownIdentities(ledger)
-        self._published: list[int] = []
-
-    def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
-        """Bring a batch to disk and into the ledger, or nothing of it.
-
-        `finished` stretches are called covered in the same transaction. Raises OutputError or
-        LedgerError; then the batch's log files are new to the next run.
-        """
-        log_files, taken = content.log_files, []
-        tries = 0
-        while True:
-            staging, batch = self._register()
-            try:
-                alone = tries == _TRIES_SIDE_BY_SIDE
-                staged, published = self._stage_and_commit(
-                    staging, batch, log_files, finished, alone=alone
-                )
-                self._publish(staging, batch, published)
-            except StaleBatch as stale:
-                log.debug("batch %d is done again: %s", batch, stale)
-                self._abandon(staging, batch)
-                taken += [log_files[at] for at in sorted(stale.taken)]
-                log_files = [one for at, one in enumerate(log_files) if at not in stale.taken]
-                # Each log file can be taken once, so only other reasons count as tries.
-                tries = min(tries + (not stale.taken), _TRIES_SIDE_BY_SIDE)
-            except BaseException:
-                self._abandon(staging, batch)
-                raise
-            else:
-                return _result(log_files, staged, taken)
-
-    def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
-        """Note what no batch carried any more: published batches, coverage, deep listings."""
-        deep = list(deep)
-        if not (self._published or finished or deep):
-            return
-        with self._ledger.transaction():
-            self._ledger.mark_published(self._published)
-            self._cover(finished)
-            for source_id in deep:
-                self._ledger.note_deep_listing(source_id, int(time.time()))
-        self._published = []
-
-    def _register(self) -> tuple[Staging, int]:
-        token = uuid.uuid4().hex
-        batch, generation = self._ledger.register_batch(token, self._run_id, self._published)
-        self._published = []
-        self._observe("registered")
-        staging = Staging(self._folders, token)
-        try:
-            # Before anything of the batch can be published: a copy of the ledger from before it is
-            # then older than the folder says.
-            write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
-            staging.open()
-        except BaseException:
-            self._abandon(staging, batch)
-            raise
-        return staging, batch
-
-    def _stage_and_commit(
-        self,
-        staging: Staging,
-        batch: int,
-        log_files: Sequence[LogFileInBatch],
-        finished: Sequence[Stretch],
-        *,
-        alone: bool,
-    ) -> tuple[_Staged, list[Published]]:
-        """Stage outside the transaction; or, with `alone`, inside, where nothing can be stale."""
-        staged = None if alone else self._stage(staging, log_files)
-        try:
-            with self._ledger.transaction():
-                if staged is None:
-                    staged = self._stage(staging, log_files)
-                published = self._ledger.commit_batch(
-                    batch,
-                    staged.outcomes,
-                    staged.files,
-                    staged.segments,
-                    staged.seen,
-                    self._known.removed,
-                )
-                self._cover(finished)
-        except LedgerError:
-            # Whether the COMMIT took effect is not known from its error: the ledger knows.
-            self._ledger.reopen()
-            if staged is None or self._ledger.batch_state(batch) is not BatchState.COMMITTED:
-                raise
-            published = self._ledger.published_files(batch)
-        self._observe("committed")
-        return staged, published
-
-    def _stage(self, staging: Staging, log_files: Sequence[LogFileInBatch]) -> _Staged:
-        routed = route(log_files)
-        seen = drop_known(routed, self._known)
-        files = staging.write(output_files(routed, self._settings.events_per_file))
-        segments = [
-            build_segment(
-                name,
-                group.keys(),
-                (line.event_key for line in group.values() if line.event_key),
-                self._settings.bloom_false_positive,
-            )
-            for name, group in routed.groups.items()
-            if group
-        ]
-        self._observe("staged")
-        return _Staged(
-            outcomes_of(log_files, routed),
-            files,
-            segments,
-            seen,
-            routed.events_by_hour(),
-            routed.events_by_name(),
+def stage(
+    log_files: Sequence[LogFileInBatch],
+    staging: Staging,
+    known: KnownIdentities,
+    settings: Settings,
+) -> Staged:
+    """Drop what the ledger has already, write the rest into the staging folders."""
+    routed = route(log_files)
+    seen = drop_known(routed, known)
+    files = staging.write(output_files(routed, settings.events_per_file))
+    segments = [
+        build_segment(
+            name,
+            group.keys(),
+            (line.event_key for line in group.values() if line.event_key),
+            settings.bloom_false_positive,
         )
-
-    def _publish(self, staging: Staging, batch: int, published: Sequence[Published]) -> None:
-        vanished = staging.publish(
-            published,
-            partial(self._ledger.rename_output_file, batch),
-            lambda _: self._observe("linked"),
-        )
-        if vanished:
-            raise LedgerError(
-                f"batch {batch}: {len(vanished)} staged files vanished before they were published;"
-                " the next run does their log files again"
-            )
-        staging.remove()
-        self._published.append(batch)
-        self._observe("published")
-
-    def _cover(self, finished: Sequence[Stretch]) -> None:
-        by_source = sorted(finished, key=lambda stretch: stretch.source.id)
-        for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
-            self._ledger.cover(source_id, [stretch.covers for stretch in stretches])
-
-    def _abandon(self, staging: Staging, batch: int) -> None:
-        """Give up a batch; if not even that can be noted, the next run's recovery does it."""
-        try:
-            aborted = self._ledger.abort_batch(batch)
-        except LedgerError as error:
-            log.warning("batch %d is left to the next run to clean up: %s", batch, error)
-            staging.close()
-            return
-        if aborted:
-            staging.remove()
-        else:
-            staging.close()
-
-
-def _result(
-    log_files: Sequence[LogFileInBatch], staged: _Staged, taken: Sequence[LogFileInBatch]
-) -> BatchResult:
-    return BatchResult(
-        [
-            *zip((one.ref for one in log_files), staged.outcomes, strict=True),
-            *((one.ref, None) for one in taken),
-        ],
+        for name, group in routed.groups.items()
+        if group
+    ]
+    return Staged(
+        outcomes_of(log_files, routed),
+        files,
+        segments,
+        seen,
+        known.removed,
         sum(one.content.size for one in log_files if one.content),
-        sum(file.kind is Kind.EVENTS for file in staged.files),
-        sum(file.size for file in staged.files),
-        staged.events_by_hour,
-        staged.events_by_name,
+        routed.events_by_hour(),
+        routed.events_by_name(),
     )
 
 

@@ -4,6 +4,7 @@ CtrailError
 ├── ConfigurationError   whoever wrote the configuration or the run config
 ├── LedgerError          whoever runs the machine: the ledger cannot be trusted or opened
 ├── OutputError          whoever runs the machine: disk full, folder not writable
+├── WorkersFailed        whoever runs the machine: worker processes dieperh
 ├── Interrupted          nobody: the run was asked to stop, and did
 └── StoreError           whoever owns the bucket, or nobody (it may pass)
     ├── ObjectGone       the object is no longer there
@@ -31,6 +32,10 @@ class LedgerError(CtrailError):
 
 class OutputError(CtrailError):
     """Output could not be written: disk full, not writable, wrong device."""
+
+
+class WorkersFailed(CtrailError):
+    """Worker processes end again and again before they have done anything."""
 
 
 class Interrupted(CtrailError):

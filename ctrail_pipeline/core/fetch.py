@@ -227,34 +227,90 @@ class _Task:
             self.results.put(error)
 
 
-class Feed:
-    """Log files from a listing, fetched ahead of whoever takes them.
+class ListedAhead:
+    """A listing that runs ahead in a thread of its own."""
 
-    The listing runs in a thread of its own; iterate over `results` in the thread that processes.
-    """
+    def __init__(self, listing: Iterator[list[LogFileRef]], lists: int = 32) -> None:
+        """Hold at most `lists` lists that nobody took yet; 0: any number."""
+        self._lists: Queue[list[LogFileRef] | BaseException | None] = Queue(maxsize=lists)
+        self._closed = Event()
+        self._done = False
+        self.ended = Event()
+        """Set when there is nothing more to be listed."""
+        Thread(target=self._list, args=(listing,), name="ctrail-listing", daemon=True).start()
+
+    @property
+    def done(self) -> bool:
+        """Whether everything has been listed and taken."""
+        return self._done
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be taken at this moment."""
+        return self._lists.empty()
+
+    def take(self, timeout: float) -> list[LogFileRef] | None:
+        """The next log files; None if there are none yet, or no more. Raises what it raised."""
+        if self._done:
+            return None
+        try:
+            item = self._lists.get(timeout=timeout) if timeout else self._lists.get_nowait()
+        except Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        self._done = item is None
+        return item
+
+    def close(self) -> None:
+        """Stop listing, without waiting for requests on their way."""
+        self._closed.set()
+
+    def _list(self, listing: Iterator[list[LogFileRef]]) -> None:
+        try:
+            for refs in listing:
+                if not self._put(refs):
+                    return
+            self.ended.set()
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that processes
+            self._put(error)
+
+    def _put(self, item: list[LogFileRef] | BaseException | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._lists.put(item, timeout=_TICK_SECONDS)
+            except Full:
+                continue
+            return True
+        return False
+
+
+class Feed:
+    """Log files from a listing, fetched ahead of whoever takes them."""
 
     def __init__(
-        self,
-        listing: Iterator[list[LogFileRef]],
-        settings: Settings,
-        bytes_ahead: int = BYTES_AHEAD,
+        self, listed: ListedAhead, settings: Settings, bytes_ahead: int = BYTES_AHEAD
     ) -> None:
+        self._listed = listed
         self._settings = settings
-        self._listed: Queue[list[LogFileRef] | BaseException | None] = Queue(maxsize=8)
         self._closed = Event()
-        self._listing_done = False
+        self._last = False
         self._ready: deque[LogFileRef] = deque()
         self._tasks: deque[_Task] = deque()
         self._begun = 0
         self._taken = 0
         self._room = Room(bytes_ahead)
         self._threads = DaemonThreads(settings.download_workers, "ctrail-fetch")
-        Thread(target=self._list, args=(listing,), name="ctrail-listing", daemon=True).start()
 
     @property
-    def listing_done(self) -> bool:
-        """Whether everything has been listed."""
-        return self._listing_done
+    def ahead(self) -> int:
+        """Log files that were taken from the listing, and not yet from here."""
+        return len(self._ready) + self._begun - self._taken
+
+    def take_no_more(self) -> None:
+        """Leave what is listed from now on to somebody else; `results` ends with what is here."""
+        self._last = True
 
     def results(self) -> Iterator[FetchedLogFile | None]:
         """Fetched log files in listing order; None now and then, when nothing came for a while.
@@ -268,7 +324,7 @@ class Feed:
                 yield from self._results_of(self._tasks[0])
                 if not self._tasks[0].left:
                     self._tasks.popleft()
-            elif self._listing_done:
+            elif self._last:
                 return
             else:
                 yield None
@@ -285,49 +341,26 @@ class Feed:
         fetched.reverse()
         while fetched:
             one, size = fetched.pop()
-            yield one
-            del one
-            self._room.taken(self._taken, size)
             self._taken += 1
             task.left -= 1
+            yield one
+            del one
+            self._room.taken(self._taken - 1, size)
 
     def close(self) -> None:
-        """Stop listing and fetching, without waiting for requests on their way."""
+        """Stop fetching, without waiting for requests on their way."""
         self._closed.set()
         self._room.close()
         self._threads.close()
 
-    def _list(self, listing: Iterator[list[LogFileRef]]) -> None:
-        try:
-            for refs in listing:
-                if not self._put(refs):
-                    return
-            self._put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that processes
-            self._put(error)
-
-    def _put(self, item: list[LogFileRef] | BaseException | None) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._listed.put(item, timeout=_TICK_SECONDS)
-            except Full:
-                continue
-            return True
-        return False
-
     def _take_listed(self, *, wait: bool) -> None:
-        while not self._listing_done and len(self._ready) < self._most_ahead:
-            try:
-                item = self._listed.get(timeout=_TICK_SECONDS if wait else 0)
-            except Empty:
+        while not self._last and len(self._ready) < self._most_ahead:
+            refs = self._listed.take(_TICK_SECONDS if wait else 0)
+            if refs is None:
+                self._last = self._listed.done
                 return
             wait = False
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                self._listing_done = True
-            else:
-                self._ready.extend(item)
+            self._ready.extend(refs)
 
     @property
     def _most_ahead(self) -> int:

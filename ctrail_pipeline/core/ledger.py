@@ -617,14 +617,18 @@ class Ledger:
         """
         with self.transaction():
             self.mark_published(published)
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-            )
-            cursor = self._db.execute(
-                "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?)",
-                (token, BatchState.STAGING, run_id, int(time.time())),
-            )
-            return int(cursor.lastrowid or 0), self.generation
+            return self.add_batch(token, run_id), self.generation
+
+    def add_batch(self, token: str, run_id: str) -> int:
+        """A new batch, in state `staging`. Inside a transaction."""
+        self._db.execute(
+            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+        )
+        cursor = self._db.execute(
+            "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?)",
+            (token, BatchState.STAGING, run_id, int(time.time())),
+        )
+        return int(cursor.lastrowid or 0)
 
     def mark_published(self, batches: Sequence[int]) -> None:
         """All files of these batches have their final names. Inside a transaction."""

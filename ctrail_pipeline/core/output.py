@@ -179,7 +179,7 @@ class Staging:
                     f"{root / STAGING} is a link, which this program never makes: remove it"
                 )
         folder = self._folders.staging_of(Kind.EVENTS, self._token)
-        unlocked = folder.with_name(f"{_UNLOCKED}{folder.name}")
+        unlocked = self._unlocked
         with disk_errors(folder):
             self._folders.make(folder.parent)
             unlocked.mkdir(mode=0o700)
@@ -234,6 +234,7 @@ class Staging:
             folder = self._folders.staging_of(kind, self._token)
             shutil.rmtree(folder, ignore_errors=True)
             self._folders.forget(folder)
+        shutil.rmtree(self._unlocked, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
@@ -259,6 +260,11 @@ class Staging:
             return True
         self._lock = descriptor
         return False
+
+    @property
+    def _unlocked(self) -> Path:
+        """The name that the folder has before it is locked."""
+        return self._folders.staging_of(Kind.EVENTS, f"{_UNLOCKED}{self._token}")
 
     def _part(self, kind: Kind, part: int) -> Path:
         return self._folders.staging_of(kind, self._token) / f"{part:05d}.part"

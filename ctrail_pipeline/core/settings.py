@@ -58,6 +58,8 @@ class Settings:
     events_per_file: int = 10_000
     list_batch_size: int = 1_000
     download_workers: int = 50
+    process_workers: int = 0
+    """Processes that split, compare and write; 0: one for each CPU, 1: none but the run's own."""
     start: datetime | None = None
     """Log files whose key time is at or after this (UTC); None: from the first on."""
     end: datetime | None = None

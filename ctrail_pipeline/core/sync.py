@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 from typing import Final
 
 from .access import who_reads
-from .batch import BatchContent, Committer, Observer
+from .batch import BatchContent
+from .commit import BatchResult, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
-from .fetch import Feed
+from .fetch import Feed, ListedAhead
 from .layout import minute_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
@@ -38,6 +40,8 @@ from .selection import (
     waiting_places,
 )
 from .settings import Settings, Trail
+from .sharing import BYTES_AS_A_LOG_FILE
+from .workers import WORTHWHILE, Workers, usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,10 @@ _PROBLEMS_NAMED: Final = 1_000
 """Problems that a summary names; beyond, it counts them."""
 _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
+_MOST_WORKERS: Final = 4
+"""Worker processes, where there are fewer CPUs: a `gocloudtrail` configuration may ask for 500."""
+_FIRST_LOOK_SECONDS: Final = 0.3
+"""How long to wait for the listing to show whether there is work for worker processes."""
 _MOST_COUNTED: Final = 10_000
 """Hours or names that a summary counts one by one: memory must not depend on the data."""
 _PROBLEMS_LOGGED: Final = 20
@@ -232,6 +240,9 @@ class _Run:
         self._unread: dict[str, Problem] = {}
         """By trail: that its credentials failed in mid-run."""
         self._unread_count: Counter[str] = Counter()
+        self._settled_bytes = 0
+        cpus = usable_cpus()
+        self._workers = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         for trails, who in who_reads(self._settings.trails):
@@ -245,11 +256,18 @@ class _Run:
             now=minute_of(datetime.now(UTC)),
             hold=self._settings.list_batch_size,
         )
-        feed = Feed(self._listed(listing), self._settings)
+        listed = ListedAhead(self._listed(listing))
+        self._report = _Report(
+            on_progress, partial(self._progress, listing, listed), self._settings
+        )
         try:
-            self._process(listing, feed, on_progress)
+            if not self._are_workers_worthwhile(listing, listed):
+                self._process(listing, listed)
+            if not (listed.done or self._stop.is_set()):
+                self._process_in_workers(listing, listed)
         finally:
-            feed.close()
+            listed.close()
+        self._report.now()
         for source in sources:
             if isinstance(source.failure, CredentialsError):
                 self._note_unread(source, str(source.failure))
@@ -291,37 +309,76 @@ class _Run:
         finally:
             reader.close()
 
-    def _process(
-        self, listing: Listing, feed: Feed, on_progress: Callable[[Progress], None]
-    ) -> None:
-        """Gather fetched log files into batches and commit them, until there are no more."""
+    def _process(self, listing: Listing, listed: ListedAhead) -> None:
+        """Gather fetched log files into batches and commit them, until there are no more.
+
+        Or until so many wait that worker processes are worth starting.
+        """
         batch = BatchContent()
         flush_seconds = min(self._settings.jsonl_flush_interval, self._settings.state_save_interval)
-        reported = time.monotonic()
-        for fetched in feed.results():
-            if self._stop.is_set():
-                return
-            if fetched is not None and fetched.is_unread:
-                self._note_unread(fetched.ref.source, fetched.reason or "")
-                self._unread_count[fetched.ref.source.trail] += 1
-            elif fetched is not None:
-                if not batch.has_room(fetched, self._settings):
-                    self._commit(batch, listing)
-                    batch = BatchContent()
-                batch.add(fetched)
-                del fetched
-            if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
-                self._commit(batch, listing)
-                batch = BatchContent()
-            if time.monotonic() - reported >= self._settings.progress_interval:
-                reported = time.monotonic()
-                on_progress(self._progress(listing, feed))
+        feed = Feed(listed, self._settings)
+        try:
+            for fetched in feed.results():
+                if self._stop.is_set():
+                    return
+                if self._is_much_left(listing, feed.ahead):
+                    feed.take_no_more()
+                if fetched is not None and fetched.is_unread:
+                    self._count_unread(fetched.ref, fetched.reason or "")
+                elif fetched is not None:
+                    if not batch.has_room(fetched, self._settings):
+                        batch = self._commit(batch, listing)
+                    batch.add(fetched)
+                    del fetched
+                if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
+                    batch = self._commit(batch, listing)
+                self._report.if_due()
+        finally:
+            feed.close()
         if batch.log_files:
             self._commit(batch, listing)
-        on_progress(self._progress(listing, feed))
 
-    def _commit(self, batch: BatchContent, listing: Listing) -> None:
-        result = self._committer.commit(batch, self._take_finished(listing))
+    def _are_workers_worthwhile(self, listing: Listing, listed: ListedAhead) -> bool:
+        """Whether a moment's listing shows that there is enough to do for them."""
+        deadline = time.monotonic() + _FIRST_LOOK_SECONDS
+        while self._workers > 1 and time.monotonic() < deadline:
+            if self._is_much_left(listing, 0):
+                return True
+            if self._stop.is_set() or listed.ended.wait(_FIRST_LOOK_SECONDS / 20):
+                break
+        return self._is_much_left(listing, 0)
+
+    def _is_much_left(self, listing: Listing, in_hand: int) -> bool:
+        log_files = listing.counts.log_files - self._summary.progress.log_files - in_hand
+        cost = log_files + (listing.counts.bytes - self._settled_bytes) // BYTES_AS_A_LOG_FILE
+        return self._workers > 1 and log_files > 1 and cost >= WORTHWHILE
+
+    def _process_in_workers(self, listing: Listing, listed: ListedAhead) -> None:
+        """Have worker processes do what is left."""
+        workers = Workers(
+            self._settings,
+            self._committer,
+            self._workers,
+            partial(self._take_finished, listing),
+            self._count_unread,
+        )
+        try:
+            for result in workers.results(listed):
+                if result is not None:
+                    self._settle(result)
+                elif self._stop.is_set():
+                    return
+                self._report.if_due()
+        finally:
+            workers.close()
+
+    def _commit(self, batch: BatchContent, listing: Listing) -> BatchContent:
+        """Commit a batch; returns the next, empty one."""
+        self._settle(self._committer.commit(batch, self._take_finished(listing)))
+        return BatchContent()
+
+    def _settle(self, result: BatchResult) -> None:
+        """Count what a batch brought."""
         self._merger.after_batch()
         self._summary.progress.bytes += result.bytes_in
         self._summary.output_files += result.files
@@ -331,6 +388,7 @@ class _Run:
         for ref, outcome in result.settled:
             self._summary.progress.log_files += 1
             self._summary.progress.trails[ref.source.trail].log_files += 1
+            self._settled_bytes += ref.size
             if outcome is not None:
                 self._count(ref, outcome)
             if ref.stretch is not None:
@@ -366,6 +424,10 @@ class _Run:
         where = f"{ref.source.bucket.location}/{ref.key}"
         state, reason = outcome.state.name.lower(), outcome.reason or ""
         self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
+
+    def _count_unread(self, ref: LogFileRef, reason: str) -> None:
+        self._note_unread(ref.source, reason)
+        self._unread_count[ref.source.trail] += 1
 
     def _note_unread(self, source: Source, reason: str) -> None:
         """The trail's credentials failed: that is one problem, however many log files it costs.
@@ -405,16 +467,41 @@ class _Run:
         )
         log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
 
-    def _progress(self, listing: Listing, feed: Feed) -> Progress:
+    def _progress(self, listing: Listing, listed: ListedAhead) -> Progress:
         progress = self._summary.progress
         progress.listed = listing.counts.log_files
-        progress.listing_done = feed.listing_done
-        listed = Counter(dict.fromkeys(progress.trails, 0))
+        progress.listing_done = listed.done
+        found = Counter(dict.fromkeys(progress.trails, 0))
         for source in listing.sources:
-            listed[source.trail] += source.found
-        for name, count in listed.items():
+            found[source.trail] += source.found
+        for name, count in found.items():
             progress.trails[name].listed = count
         return progress
+
+
+class _Report:
+    """Reports progress now and then."""
+
+    def __init__(
+        self,
+        on_progress: Callable[[Progress], None],
+        progress: Callable[[], Progress],
+        settings: Settings,
+    ) -> None:
+        self._on_progress = on_progress
+        self._progress = progress
+        self._interval = settings.progress_interval
+        self._reported = time.monotonic()
+
+    def if_due(self) -> None:
+        """Report, if the last time is long enough ago."""
+        if time.monotonic() - self._reported >= self._interval:
+            self.now()
+
+    def now(self) -> None:
+        """Report."""
+        self._reported = time.monotonic()
+        self._on_progress(self._progress())
 
 
 def _names(trails: Sequence[Trail]) -> str:

@@ -1,0 +1,284 @@
+"""A batch becomes true: register, stage, commit, publish (DESIGN §5).
+
+A process may die between any two of these steps. Nothing of a batch counts before its transaction
+is committed, and from then on all of it does.
+"""
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from .batch import BatchContent, LogFileInBatch, Staged, stage
+from .dedup import KnownIdentities
+from .exceptions import LedgerError
+from .ledger import BatchState, Ledger, Outcome, StaleBatch
+from .listing import LogFileRef, Stretch
+from .marker import write_marker
+from .output import Kind, OutputFolders, Published, Staging
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+TRIES_SIDE_BY_SIDE: Final = 2
+"""How often a batch is done while others may commit too; the next try keeps them out."""
+
+Observer = Callable[[str], None]
+"""Told each step of the protocol: registered, staged, committed, linked (a file), published."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a batch brought."""
+
+    settled: Sequence[tuple[LogFileRef, Outcome | None]]
+    """Each log file with its outcome; None where another run settled it meanwhile."""
+    bytes_in: int
+    """Uncompressed bytes of its log files."""
+    files: int
+    """New files with events."""
+    bytes_out: int
+    events_by_hour: Counter[str]
+    events_by_name: Counter[str]
+
+
+class Batch(NamedTuple):
+    """A registered batch."""
+
+    id: int
+    token: str
+    staging: Staging
+
+
+class Committer:
+    """Commits batches for one run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folders: OutputFolders,
+        settings: Settings,
+        run_id: str,
+        observe: Observer,
+    ) -> None:
+        self._ledger = ledger
+        self._folders = folders
+        self._settings = settings
+        self._run_id = run_id
+        self._observe = observe
+        self._known = KnownIdentities(ledger)
+        self._published: list[int] = []
+
+    def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
+        """Bring a batch to disk and into the ledger, or nothing of it.
+
+        `finished` stretches are called covered in the same transaction. Raises OutputError or
+        LedgerError; then the batch's log files are new to the next run.
+        """
+        log_files, taken = content.log_files, []
+        tries = 0
+        while True:
+            batch = self._register()
+            try:
+                staged, published = self._stage_and_commit(
+                    batch,
+                    partial(self._stage, batch, log_files),
+                    finished,
+                    alone=tries == TRIES_SIDE_BY_SIDE,
+                )
+                self.publish(batch, published)
+            except StaleBatch as stale:
+                log.debug("batch %d is done again: %s", batch.id, stale)
+                self.abandon(batch)
+                taken += [log_files[at] for at in sorted(stale.taken)]
+                log_files = [one for at, one in enumerate(log_files) if at not in stale.taken]
+                # Each log file can be taken once, so only other reasons count as tries.
+                tries = min(tries + (not stale.taken), TRIES_SIDE_BY_SIDE)
+            except BaseException:
+                self.abandon(batch)
+                raise
+            else:
+                refs = [one.ref for one in log_files]
+                return result_of(refs, staged, [one.ref for one in taken])
+
+    # -- batches that worker processes stage ------------------------------------------------------
+
+    def register_many(self, count: int) -> list[Batch]:
+        """New batches; their staging folders are for the workers to make."""
+        _, batches = self.commit_many([], [], count)
+        return batches
+
+    def commit_many(
+        self, staged: Sequence[tuple[Batch, Staged]], finished: Sequence[Stretch], more: int
+    ) -> tuple[list[list[Published] | StaleBatch], list[Batch]]:
+        """Commit what workers have staged, in one transaction that registers `more` new batches.
+
+        Those that are stale are left out of it. The others are to be published, whatever comes.
+        """
+        for _ in staged:
+            self._observe("staged")
+        results: list[list[Published] | StaleBatch] = []
+        batches: list[Batch] = []
+        try:
+            with self._ledger.transaction():
+                self._ledger.mark_published(self._published)
+                for batch, one in staged:
+                    try:
+                        results.append(self._commit_staged(batch, one))
+                    except StaleBatch as stale:  # found before anything of it was written
+                        results.append(stale)
+                self._cover(finished)
+                batches += [self._add() for _ in range(more)]
+        except LedgerError:
+            self._ledger.reopen()
+            committed = [
+                batch
+                for (batch, _), result in zip(staged, results, strict=False)
+                if not isinstance(result, StaleBatch)
+                and self._ledger.batch_state(batch.id) is BatchState.COMMITTED
+            ]
+            if not committed or len(batches) < more:
+                raise
+        self._published = []
+        # Before anything of this transaction is published, as in `_register`.
+        generation = self._ledger.generation
+        write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
+        for _ in batches:
+            self._observe("registered")
+        for result in results:
+            if not isinstance(result, StaleBatch):
+                self._observe("committed")
+        return results, batches
+
+    def commit_alone(
+        self, batch: Batch, stage: Callable[[], Staged], finished: Sequence[Stretch]
+    ) -> tuple[Staged, list[Published]]:
+        """Keep all others out of the ledger while a batch is staged: it cannot be stale again.
+
+        Unless another run has settled some of its log files: then StaleBatch names them.
+        """
+        return self._stage_and_commit(batch, stage, finished, alone=True)
+
+    def publish(self, batch: Batch, published: Sequence[Published]) -> None:
+        """Give the files of a committed batch their final names."""
+        vanished = batch.staging.publish(
+            published,
+            partial(self._ledger.rename_output_file, batch.id),
+            lambda _: self._observe("linked"),
+        )
+        if vanished:
+            raise LedgerError(
+                f"batch {batch.id}: {len(vanished)} staged files vanished before they were"
+                " published; the next run does their log files again"
+            )
+        batch.staging.remove()
+        self._published.append(batch.id)
+        self._observe("published")
+
+    def abandon(self, batch: Batch) -> None:
+        """Give up a batch; if not even that can be noted, the next run's recovery does it."""
+        try:
+            aborted = self._ledger.abort_batch(batch.id)
+        except LedgerError as error:
+            log.warning("batch %d is left to the next run to clean up: %s", batch.id, error)
+            batch.staging.close()
+            return
+        if aborted:
+            batch.staging.remove()
+        else:
+            batch.staging.close()
+
+    def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
+        """Note what no batch carried any more: published batches, coverage, deep listings."""
+        deep = list(deep)
+        if not (self._published or finished or deep):
+            return
+        with self._ledger.transaction():
+            self._ledger.mark_published(self._published)
+            self._cover(finished)
+            for source_id in deep:
+                self._ledger.note_deep_listing(source_id, int(time.time()))
+        self._published = []
+
+    def _register(self) -> Batch:
+        token = uuid.uuid4().hex
+        id_, generation = self._ledger.register_batch(token, self._run_id, self._published)
+        batch = Batch(id_, token, Staging(self._folders, token))
+        self._published = []
+        self._observe("registered")
+        try:
+            # Before anything of the batch can be published: a copy of the ledger from before it is
+            # then older than the folder says.
+            write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
+            batch.staging.open()
+        except BaseException:
+            self.abandon(batch)
+            raise
+        return batch
+
+    def _add(self) -> Batch:
+        token = uuid.uuid4().hex
+        id_ = self._ledger.add_batch(token, self._run_id)
+        return Batch(id_, token, Staging(self._folders, token))
+
+    def _stage_and_commit(
+        self,
+        batch: Batch,
+        stage: Callable[[], Staged],
+        finished: Sequence[Stretch],
+        *,
+        alone: bool,
+    ) -> tuple[Staged, list[Published]]:
+        """Stage outside the transaction; or, with `alone`, inside, where nothing can be stale."""
+        staged = None if alone else stage()
+        try:
+            with self._ledger.transaction():
+                if staged is None:
+                    staged = stage()
+                published = self._commit_staged(batch, staged)
+                self._cover(finished)
+        except LedgerError:
+            # Whether the COMMIT took effect is not known from its error: the ledger knows.
+            self._ledger.reopen()
+            if staged is None or self._ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+                raise
+            published = self._ledger.published_files(batch.id)
+        self._observe("committed")
+        return staged, published
+
+    def _stage(self, batch: Batch, log_files: Sequence[LogFileInBatch]) -> Staged:
+        staged = stage(log_files, batch.staging, self._known, self._settings)
+        self._observe("staged")
+        return staged
+
+    def _commit_staged(self, batch: Batch, staged: Staged) -> list[Published]:
+        return self._ledger.commit_batch(
+            batch.id, staged.outcomes, staged.files, staged.segments, staged.seen, staged.removed
+        )
+
+    def _cover(self, finished: Sequence[Stretch]) -> None:
+        by_source = sorted(finished, key=lambda stretch: stretch.source.id)
+        for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
+            self._ledger.cover(source_id, [stretch.covers for stretch in stretches])
+
+
+def result_of(
+    refs: Iterable[LogFileRef], staged: Staged, taken: Iterable[LogFileRef]
+) -> BatchResult:
+    """What a batch brought; `taken` are log files that it was meant for and another run settled."""
+    return BatchResult(
+        [
+            *zip(refs, staged.outcomes, strict=True),
+            *((ref, None) for ref in taken),
+        ],
+        staged.bytes_in,
+        sum(file.kind is Kind.EVENTS for file in staged.files),
+        sum(file.size for file in staged.files),
+        staged.events_by_hour,
+        staged.events_by_name,
+    )

@@ -1,0 +1,322 @@
+"""A worker process: fetches, splits, compares and stages the log files that its run hands it.
+
+It reads the ledger and writes into the staging folders of batches that its run has registered for
+it; whether anything of that counts, the run decides. So it may be killed at any instant. When its
+run ends, however it ends, the connection breaks and the worker is gone at once.
+
+Not here: handing out, committing and publishing (`workers`). Imported is what the work needs, never
+Dagster or the run's main module: a worker is there in 0.15 s.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from multiprocessing.connection import Connection
+from operator import attrgetter
+from queue import SimpleQueue
+from threading import Event
+from typing import Any, Final, NamedTuple, NoReturn
+
+from .batch import BatchContent, LogFileInBatch, Staged, stage
+from .dedup import KnownIdentities
+from .exceptions import CtrailError, StoreError
+from .fetch import Feed, ListedAhead
+from .ledger import Ledger, Outcome
+from .listing import LogFileRef, Source
+from .output import OutputFolders, Staging
+from .settings import Settings
+from .store import Bucket, Fetched, Folder, Page, open_bucket
+
+_SENT_FIELDS: Final = tuple(
+    f.name for f in fields(LogFileRef) if f.name not in {"source", "stretch"}
+)
+_OUTCOME_FIELDS: Final = tuple(f.name for f in fields(Outcome))
+_pack_ref: Final = attrgetter(*_SENT_FIELDS)
+_pack_outcome: Final = attrgetter(*_OUTCOME_FIELDS)
+# Tuples: a third of what pickling the dataclasses takes.
+
+
+class Setup(NamedTuple):
+    """The first message to a worker."""
+
+    settings: Settings
+    bytes_ahead: int
+
+
+class Fetch(NamedTuple):
+    """Log files to be done."""
+
+    sources: Sequence[Source]
+    """Those that the worker has not been told of; without their buckets."""
+    log_files: Sequence[tuple[int, int, Sequence[Any]]]
+    """Number, source id, and the fields of the LogFileRef."""
+
+
+class Ticket(NamedTuple):
+    """A batch that is registered for the worker to stage into."""
+
+    token: str
+
+
+class Flush(NamedTuple):
+    """From now on stage whatever is there when there is nothing left to be done."""
+
+
+class Committed(NamedTuple):
+    """The batch in hand is true: let its content go."""
+
+    next: Ticket
+
+
+class Published(NamedTuple):
+    """A batch's staging folder is gone: let its lock go."""
+
+    token: str
+
+
+class Redo(NamedTuple):
+    """The batch in hand is stale: stage it again, without the log files at these positions."""
+
+    taken: frozenset[int]
+    ticket: Ticket
+
+
+class Ready(NamedTuple):
+    """The first message from a worker."""
+
+    pid: int
+
+
+class StagedBatch(NamedTuple):
+    """A batch is staged."""
+
+    token: str
+    numbers: Sequence[int]
+    """Its log files."""
+    outcomes: Sequence[Sequence[Any]]
+    staged: Staged
+    """Without its outcomes."""
+
+    def unpack(self) -> Staged:
+        """The whole of what was staged."""
+        return self.staged._replace(outcomes=[Outcome(*values) for values in self.outcomes])
+
+
+class Unread(NamedTuple):
+    """A log file stays as it is, since not it but the credentials failed."""
+
+    number: int
+    reason: str
+
+
+class Failed(NamedTuple):
+    """The worker cannot go on, and neither can the run."""
+
+    error: CtrailError | None
+    text: str
+
+
+def pack_log_file(number: int, ref: LogFileRef) -> tuple[int, int, Sequence[Any]]:
+    """A log file as `Fetch` carries it."""
+    return number, ref.source.id, _pack_ref(ref)
+
+
+def pack_source(source: Source) -> Source:
+    """A source as `Fetch` carries it."""
+    return replace(source, bucket=_Unopened(None), covered=(), failure=None)
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the run at the other end of a socket until it is gone."""
+    # Ctrl-C reaches all processes of a terminal; when to stop is the run's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    try:
+        setup: Setup = connection.recv()
+        _Worker(connection, setup).serve()
+    except CtrailError as error:
+        connection.send(Failed(error, str(error)))
+    except (EOFError, ConnectionError):
+        os._exit(0)
+    except Exception as error:  # noqa: BLE001 - the run raises it
+        import traceback
+
+        connection.send(Failed(None, "".join(traceback.format_exception(error))))
+    while True:  # the thread that reads ends the process when the run is gone
+        Event().wait()
+
+
+class _Unopened:
+    """A bucket that cannot be opened: each of its log files fails for that reason."""
+
+    location = ""
+
+    def __init__(self, reason: StoreError | None) -> None:
+        self._reason = reason or StoreError("the bucket is not open")
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def list_folder(self, folder: str) -> Folder:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def list_page(self, folder: str, after: str) -> Page:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def probe(self, key: str) -> None:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+
+class _InHand(NamedTuple):
+    """A staged batch that is not committed yet."""
+
+    token: str
+    log_files: Sequence[LogFileInBatch]
+    numbers: Sequence[int]
+
+
+class _Worker:
+    def __init__(self, connection: Connection, setup: Setup) -> None:
+        self._connection = connection
+        self._settings = setup.settings
+        self._bytes_ahead = setup.bytes_ahead
+        self._ledger = Ledger(setup.settings.state_db)
+        self._folders = OutputFolders(setup.settings.events_dir, setup.settings.quarantine_dir)
+        self._known = KnownIdentities(self._ledger)
+        self._buckets: dict[str, Bucket] = {}
+        self._orders: SimpleQueue[Any] = SimpleQueue()
+        self._numbers: dict[tuple[int, int, str], int] = {}
+        self._tickets: deque[str] = deque()
+        self._stagings: dict[str, Staging] = {}
+        self._in_hand: _InHand | None = None
+        self._is_last = False
+
+    def serve(self) -> None:
+        listed = ListedAhead(self._received(), lists=0)
+        feed = Feed(listed, self._settings, self._bytes_ahead)
+        flush_seconds = min(self._settings.jsonl_flush_interval, self._settings.state_save_interval)
+        self._connection.send(Ready(os.getpid()))
+        content = BatchContent()
+        for fetched in feed.results():
+            self._obey_all()
+            if fetched is not None and fetched.is_unread:
+                number = self._numbers.pop(_identity(fetched.ref))
+                self._connection.send(Unread(number, fetched.reason or ""))
+            elif fetched is not None:
+                if not content.has_room(fetched, self._settings):
+                    content = self._stage(content)
+                content.add(fetched)
+                del fetched
+            is_idle = self._is_last and not feed.ahead and listed.is_empty
+            if content.is_full(self._settings) or (
+                content.log_files and (is_idle or content.age > flush_seconds)
+            ):
+                content = self._stage(content)
+
+    def _received(self) -> Iterator[list[LogFileRef]]:
+        """What the run sends, in a thread; when the run is gone, the process ends at once."""
+        sources: dict[int, Source] = {}
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)
+            if not isinstance(message, Fetch):
+                self._orders.put(message)
+                yield []  # so that whoever waits for log files looks at the orders
+                continue
+            for source in message.sources:
+                sources[source.id] = replace(source, bucket=self._bucket(source.trail))
+            refs = []
+            for number, source_id, values in message.log_files:
+                named = dict(zip(_SENT_FIELDS, values, strict=True))
+                ref = LogFileRef(source=sources[source_id], stretch=None, **named)
+                self._numbers[_identity(ref)] = number
+                refs.append(ref)
+            yield refs
+
+    def _bucket(self, trail_name: str) -> Bucket:
+        if trail_name not in self._buckets:
+            trail = next(trail for trail in self._settings.trails if trail.name == trail_name)
+            try:
+                self._buckets[trail_name] = open_bucket(trail, self._settings)
+            except StoreError as error:
+                self._buckets[trail_name] = _Unopened(error)
+        return self._buckets[trail_name]
+
+    def _stage(self, content: BatchContent) -> BatchContent:
+        """Stage a batch, once the one before it is committed: its events are then known.
+
+        Returns an empty one.
+        """
+        while self._in_hand is not None or not self._tickets:
+            self._obey(self._orders.get())
+        numbers = [self._numbers.pop(_identity(one.ref)) for one in content.log_files]
+        self._stage_and_send(_InHand(self._tickets.popleft(), content.log_files, numbers))
+        return BatchContent()
+
+    def _stage_and_send(self, batch: _InHand) -> None:
+        staging = self._stagings[batch.token]
+        staged = stage(batch.log_files, staging, self._known, self._settings)
+        self._in_hand = batch
+        outcomes = [_pack_outcome(outcome) for outcome in staged.outcomes]
+        self._connection.send(
+            StagedBatch(batch.token, batch.numbers, outcomes, staged._replace(outcomes=[]))
+        )
+
+    def _obey_all(self) -> None:
+        while not self._orders.empty():
+            self._obey(self._orders.get())
+
+    def _obey(self, order: object) -> None:
+        obey: dict[type, Callable[[Any], None]] = {
+            Ticket: self._take_ticket,
+            Committed: self._let_go,
+            Published: self._unlock,
+            Redo: self._redo,
+            Flush: self._flush,
+        }
+        obey[type(order)](order)
+
+    def _take_ticket(self, ticket: Ticket) -> None:
+        staging = Staging(self._folders, ticket.token)
+        staging.open()
+        self._stagings[ticket.token] = staging
+        self._tickets.append(ticket.token)
+
+    def _let_go(self, committed: Committed) -> None:
+        self._in_hand = None
+        self._take_ticket(committed.next)
+
+    def _unlock(self, published: Published) -> None:
+        self._stagings.pop(published.token).close()
+
+    def _redo(self, redo: Redo) -> None:
+        batch = self._in_hand
+        if batch is None:
+            raise AssertionError("nothing is in hand that could be done again")
+        self._stagings.pop(batch.token).close()
+        kept = [at for at in range(len(batch.numbers)) if at not in redo.taken]
+        self._take_ticket(redo.ticket)
+        self._stage_and_send(
+            _InHand(
+                self._tickets.pop(),
+                [batch.log_files[at] for at in kept],
+                [batch.numbers[at] for at in kept],
+            )
+        )
+
+    def _flush(self, _: Flush) -> None:
+        self._is_last = True
+
+
+def _identity(ref: LogFileRef) -> tuple[int, int, str]:
+    """What a log file is known by within a run."""
+    return ref.source.id, ref.day, ref.name

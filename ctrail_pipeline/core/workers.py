@@ -1,0 +1,446 @@
+"""The worker processes of a run: hands out log files, commits and publishes what they stage.
+
+The run is the only writer of the ledger: workers read it, and stage into folders of batches that
+are registered here. A worker that dies costs what it had in hand, which another one does again, in
+smaller parts; a log file that a worker dies of with nothing else in hand is recorded as failed.
+Nobody is left behind: workers end with the connection to their run.
+
+Not here: what a worker does (`worker`), which one does what (`sharing`).
+"""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Final
+
+from .batch import BatchContent, LogFileInBatch, Staged
+from .commit import (
+    TRIES_SIDE_BY_SIDE,
+    Batch,
+    BatchResult,
+    Committer,
+    result_of,
+)
+from .exceptions import WorkersFailed
+from .fetch import BYTES_AHEAD, ListedAhead
+from .ledger import LogFileState, StaleBatch
+from .listing import LogFileRef, Stretch
+from .output import Published
+from .settings import Settings
+from .sharing import PIECE_COST, Affinity, cost_of, pieces
+from .worker import (
+    Committed,
+    Failed,
+    Fetch,
+    Flush,
+    Ready,
+    Redo,
+    Setup,
+    StagedBatch,
+    Ticket,
+    Unread,
+    pack_log_file,
+    pack_source,
+)
+from .worker import Published as PublishedMessage
+
+log = logging.getLogger(__name__)
+
+WORTHWHILE: Final = 1_500
+"""What must wait before workers are started, in small log files: they take 0.3 s to be of use."""
+_LEAST_LOAD: Final = 2 * PIECE_COST
+"""What a worker has to do at least, if there is anything, in small log files."""
+_TICK_SECONDS: Final = 0.2
+_LISTING_SECONDS: Final = 0.01
+"""How long to wait for workers while there may be something new to hand out."""
+_END_SECONDS: Final = 5
+"""How long a worker has to end by itself."""
+_VAIN_DEATHS: Final = 5
+"""Workers that may die, beside those that the run began with, before anything was committed."""
+_SUSPECTS_AT_ONCE: Final = {1: 64, 2: 1}
+"""Log files that a worker gets at once, by how often a worker died that had them in hand."""
+_MOST_DEATHS: Final = max(_SUSPECTS_AT_ONCE)
+_LEAST_BYTES_AHEAD: Final = 16 * 1024 * 1024
+_MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
+"""Uncompressed bytes of a worker's batch: it holds two of them, one waiting to be committed."""
+_START: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
+    " from ctrail_pipeline.core.worker import main; main(int(sys.argv[1]))"
+)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: by its affinity, and by its container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(number, -(-int(quota) // int(period))))
+    except (OSError, ValueError):  # no such file, or no quota: «max»
+        return number
+
+
+class _Died(Exception):
+    """A worker is gone."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process as its run sees it."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    batches: dict[str, Batch] = field(default_factory=dict)
+    """Those registered for it that are not committed, by token."""
+    outstanding: dict[int, LogFileRef] = field(default_factory=dict)
+    load: int = 0
+    sources: set[int] = field(default_factory=set)
+    """Those it was told of."""
+    taken: list[LogFileRef] = field(default_factory=list)
+    """Log files of its batch in hand that another run has settled."""
+    tries: int = 0
+    is_ready: bool = False
+    is_told_last: bool = False
+    is_for_suspects: bool = False
+
+    def send(self, message: object) -> None:
+        """Send a message; a worker that is gone is noticed when it is next listened to."""
+        try:
+            self.connection.send(message)
+        except OSError:
+            log.debug("worker %d is gone", self.process.pid)
+
+    def hear(self) -> Any:
+        """The next message; raises _Died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise _Died from error
+
+    def settle(self, numbers: Sequence[int]) -> list[LogFileRef]:
+        """Log files that it is done with."""
+        refs = [self.outstanding.pop(number) for number in numbers]
+        self.load -= sum(map(cost_of, refs))
+        return refs
+
+    def end(self) -> None:
+        """See to it that the process is gone."""
+        self.connection.close()
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Workers:
+    """The worker processes of one run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        committer: Committer,
+        number: int,
+        take_finished: Callable[[], Sequence[Stretch]],
+        note_unread: Callable[[LogFileRef, str], None],
+    ) -> None:
+        """`take_finished` gives the stretches that may be called covered with the next commit.
+
+        `note_unread` is told of log files that are left as they are, as the credentials failed.
+        """
+        self._committer = committer
+        self._note_unread = note_unread
+        self._take_finished = take_finished
+        self._setup = Setup(
+            replace(
+                settings,
+                download_workers=-(-settings.download_workers // number),
+                batch_bytes=min(settings.batch_bytes, _MOST_BATCH_BYTES),
+            ),
+            max(_LEAST_BYTES_AHEAD, BYTES_AHEAD // 2 // number),
+        )
+        self._number = number
+        self._affinity = Affinity()
+        self._numbers = count()
+        self._deaths: dict[int, int] = {}
+        self._suspects: deque[tuple[int, LogFileRef]] = deque()
+        self._hopeless: list[LogFileRef] = []
+        self._vain_deaths = 0
+        self._uncovered: list[Stretch] = []
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(number):
+                self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def results(self, listed: ListedAhead) -> Iterator[BatchResult | None]:
+        """What batch by batch becomes of the log files listed; None now and then.
+
+        Raises LedgerError or OutputError, as a commit in this process would, or WorkersFailed.
+        """
+        while True:
+            self._hand_out(listed)
+            while self._hopeless:
+                yield self._give_up(self._hopeless.pop())
+            is_busy = self._suspects or any(worker.outstanding for worker in self._workers)
+            if listed.done and not is_busy:
+                return
+            # Published before anything is yielded: whoever takes the results may stop.
+            yield from self._listen(_TICK_SECONDS if listed.done else _LISTING_SECONDS)
+            yield None
+
+    def close(self) -> None:
+        """End all workers, and what they were at."""
+        for worker in self._workers:
+            worker.connection.close()  # all of them, before any is waited for
+        for worker in self._workers:
+            worker.end()
+            for batch in worker.batches.values():
+                self._committer.abandon(batch)
+        self._workers.clear()
+
+    # -- handing out ------------------------------------------------------------------------------
+
+    def _hand_out(self, listed: ListedAhead) -> None:
+        for worker in self._workers:
+            if worker.is_for_suspects and worker.is_ready and not worker.outstanding:
+                self._hand_out_suspects(worker)
+        while True:
+            loads = {w.number: w.load for w in self._workers if not w.is_for_suspects}
+            if not loads or min(loads.values()) >= _LEAST_LOAD:
+                return
+            refs = listed.take(0)
+            if refs is None:
+                break
+            by_number = {worker.number: worker for worker in self._workers}
+            for piece in pieces(refs):
+                number = self._affinity.choose(piece, loads)
+                self._send(by_number[number], [(next(self._numbers), ref) for ref in piece.refs])
+                loads[number] += piece.cost
+        if listed.done:
+            for worker in self._workers:
+                self._tell_last(worker)
+
+    def _hand_out_suspects(self, worker: _Worker) -> None:
+        """The next log files that workers died of, few enough to find the one that it was."""
+        if not self._suspects:
+            worker.is_for_suspects = False
+            return
+        deaths = self._deaths_of(self._suspects[0])
+        some: list[tuple[int, LogFileRef]] = []
+        while (
+            self._suspects
+            and len(some) < _SUSPECTS_AT_ONCE[deaths]
+            and self._deaths_of(self._suspects[0]) == deaths
+        ):
+            some.append(self._suspects.popleft())
+        self._send(worker, some)
+        self._tell_last(worker)
+
+    def _deaths_of(self, suspect: tuple[int, LogFileRef]) -> int:
+        return max(1, self._deaths.get(suspect[0], 0))
+
+    def _send(self, worker: _Worker, log_files: Sequence[tuple[int, LogFileRef]]) -> None:
+        sources = {
+            ref.source.id: ref.source for _, ref in log_files if ref.source.id not in worker.sources
+        }
+        worker.sources.update(sources)
+        worker.outstanding.update(log_files)
+        worker.load += sum(cost_of(ref) for _, ref in log_files)
+        worker.send(
+            Fetch(
+                [pack_source(source) for source in sources.values()],
+                [pack_log_file(number, ref) for number, ref in log_files],
+            )
+        )
+
+    def _tell_last(self, worker: _Worker) -> None:
+        if not worker.is_told_last:
+            worker.is_told_last = True
+            worker.send(Flush())
+
+    # -- committing -------------------------------------------------------------------------------
+
+    def _listen(self, timeout: float) -> list[BatchResult]:
+        """Wait for workers, and commit what they have staged."""
+        by_connection = {worker.connection: worker for worker in self._workers}
+        staged: list[tuple[_Worker, StagedBatch]] = []
+        for connection in wait(list(by_connection), timeout):
+            worker = by_connection[connection]  # type: ignore[index]
+            try:
+                message = worker.hear()
+            except _Died:
+                self._bury(worker)
+                continue
+            if isinstance(message, StagedBatch):
+                staged.append((worker, message))
+            elif isinstance(message, Unread):
+                self._leave_unread(worker, message)
+            elif isinstance(message, Ready):
+                worker.is_ready = True
+            else:
+                raise _error_of(message)
+        return self._commit(staged) if staged else []
+
+    def _leave_unread(self, worker: _Worker, message: Unread) -> None:
+        for ref in worker.settle([message.number]):
+            self._note_unread(ref, message.reason)
+
+    def _commit(self, staged: Sequence[tuple[_Worker, StagedBatch]]) -> list[BatchResult]:
+        batches = [(worker.batches[message.token], message.unpack()) for worker, message in staged]
+        results, more = self._committer.commit_many(batches, self._finished(), len(batches))
+        self._uncovered.clear()
+        for (worker, message), result, batch in zip(staged, results, more, strict=True):
+            worker.batches[batch.token] = batch
+            if not isinstance(result, StaleBatch):
+                worker.batches.pop(message.token)
+                worker.send(Committed(Ticket(batch.token)))
+        finished: list[BatchResult] = []
+        for (worker, message), (batch, one), result in zip(staged, batches, results, strict=True):
+            if isinstance(result, StaleBatch):
+                finished += self._redo(worker, message, result)
+            else:
+                finished.append(self._finish(worker, message.numbers, batch, one, result))
+        return finished
+
+    def _finish(
+        self,
+        worker: _Worker,
+        numbers: Sequence[int],
+        batch: Batch,
+        staged: Staged,
+        published: Sequence[Published],
+    ) -> BatchResult:
+        self._vain_deaths = 0
+        self._committer.publish(batch, published)
+        worker.send(PublishedMessage(batch.token))
+        taken, worker.taken, worker.tries = worker.taken, [], 0
+        for number in numbers:
+            self._deaths.pop(number, None)
+        return result_of(worker.settle(numbers), staged, taken)
+
+    def _redo(self, worker: _Worker, message: StagedBatch, stale: StaleBatch) -> list[BatchResult]:
+        """Have a worker do a stale batch again, in the end while all others are kept out."""
+        log.debug("a batch of worker %d is done again: %s", worker.process.pid, stale)
+        self._committer.abandon(worker.batches.pop(message.token))
+        worker.taken += worker.settle([message.numbers[at] for at in sorted(stale.taken)])
+        worker.tries += not stale.taken
+        (batch,) = worker.batches.values()
+        redo = Redo(stale.taken, Ticket(batch.token))
+        if worker.tries < TRIES_SIDE_BY_SIDE:
+            worker.send(redo)
+            return []
+        again: list[StagedBatch] = []
+
+        def stage() -> Staged:
+            worker.send(redo)
+            while isinstance(answer := worker.hear(), Unread):
+                self._leave_unread(worker, answer)
+            if isinstance(answer, Failed):
+                raise _error_of(answer)
+            again.append(answer)
+            staged: Staged = answer.unpack()
+            return staged
+
+        try:
+            staged, published = self._committer.commit_alone(batch, stage, self._finished())
+            self._uncovered.clear()
+        except _Died:
+            self._bury(worker)
+            return []
+        except StaleBatch as other:
+            self._register_for(worker)
+            return self._redo(worker, again[0], other)
+        worker.batches.pop(batch.token)
+        worker.send(Committed(self._register_for(worker)))
+        return [self._finish(worker, again[0].numbers, batch, staged, published)]
+
+    def _finished(self) -> Sequence[Stretch]:
+        """What may be called covered: it stays until a commit has noted it."""
+        self._uncovered += self._take_finished()
+        return self._uncovered
+
+    def _register_for(self, worker: _Worker) -> Ticket:
+        (batch,) = self._committer.register_many(1)
+        worker.batches[batch.token] = batch
+        return Ticket(batch.token)
+
+    # -- processes --------------------------------------------------------------------------------
+
+    def _start(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                [
+                    sys.executable,
+                    "-c",
+                    _START,
+                    str(theirs.fileno()),
+                    json.dumps([*map(str, sys.path)]),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # a terminal's Ctrl-C is for the run only
+            )
+        worker = _Worker(next(self._numbers), process, Connection(ours.detach()))
+        self._workers.append(worker)
+        worker.send(self._setup)
+        worker.send(self._register_for(worker))
+        return worker
+
+    def _bury(self, worker: _Worker) -> None:
+        """A worker is dead: its batches are dropped, its log files go to another one."""
+        self._workers.remove(worker)
+        worker.process.kill()  # it may have lost no more than the connection
+        worker.end()
+        for batch in worker.batches.values():
+            self._committer.abandon(batch)
+        is_explained = worker.is_for_suspects and worker.is_ready and worker.outstanding
+        self._vain_deaths += not is_explained
+        if self._vain_deaths >= self._number + _VAIN_DEATHS:
+            raise WorkersFailed(
+                f"{self._vain_deaths} worker processes ended one after the other before anything"
+                f" was done (the last one with {worker.process.returncode}): there may be too"
+                " little memory; set `process_workers` to 1 to do without them"
+            )
+        log.warning(
+            "a worker process ended with %d; %d log files that it had are done again",
+            worker.process.returncode,
+            len(worker.outstanding),
+        )
+        for number, ref in worker.outstanding.items():
+            self._deaths[number] = self._deaths.get(number, 0) + worker.is_ready
+            if self._deaths[number] <= _MOST_DEATHS:
+                self._suspects.append((number, ref))
+            else:
+                self._hopeless.append(ref)
+        self._start().is_for_suspects = bool(self._suspects)
+
+    def _give_up(self, ref: LogFileRef) -> BatchResult:
+        """Record a log file that a worker dies of, with nothing else in hand."""
+        reason = "worker processes end when they process it: they may lack the memory that it takes"
+        etag = ref.etag or (ref.expected.etag if ref.expected else b"")
+        content = BatchContent()
+        content.log_files.append(
+            LogFileInBatch(ref, etag, ref.size, None, LogFileState.FAILED, reason, may_pass=True)
+        )
+        return self._committer.commit(content, self._finished())
+
+
+def _error_of(failed: Failed) -> Exception:
+    return failed.error or RuntimeError(f"a worker process failed:\n{failed.text}")
