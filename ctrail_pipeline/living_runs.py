@@ -8,13 +8,16 @@ process, however it ends. Only courtesy hangs on it: what is done is the ledger'
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 _FOLDER = "ctrail-runs"
+_LATE_SECONDS = 60
+"""After which a run that is started and has no step yet is dead: it takes two."""
 _GONE = (
     "The process of this run is gone: it was killed, ran out of memory, or the machine stopped."
     " What it had committed stays; the next run goes on from there."
@@ -57,6 +60,18 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
             instance.report_run_failed(run, _GONE)
             ended.append(run.run_id)
         path.unlink(missing_ok=True)
+    return ended + _end_those_that_never_began(instance)
+
+
+def _end_those_that_never_began(instance: DagsterInstance) -> list[str]:
+    """Runs that died between their start and their first step, where the lock is taken."""
+    ended = []
+    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        is_late = record.start_time is not None and time.time() - record.start_time > _LATE_SECONDS
+        if is_late and not instance.get_run_step_stats(run.run_id):
+            instance.report_run_failed(run, _GONE)
+            ended.append(run.run_id)
     return ended
 
 

@@ -215,7 +215,7 @@ def test_levels_times_in_utc_and_where_what_is_printed(folder: Path) -> None:
     levels = {}
     for option in ("-v", "", "-q"):
         done = ctrail(folder, "sync", *filter(None, [option]), "--trail", "organization")
-        logged, _, report = done.stderr.partition("25 problems; ")
+        logged, _, report = done.stderr.partition("25 problems. ")
         found = [LOG_LINE.fullmatch(line) for line in logged.splitlines()]
         lines = [line for line in found if line is not None]
         assert len(lines) == len(found), logged

@@ -30,7 +30,7 @@ from ctrail_pipeline_tests.sync_process import (
     served_sample_settings,
 )
 
-SECONDS_FOR_EVENTS = 180.0
+SECONDS_FOR_EVENTS = 300.0
 DAGSTER_DAEMON = Path(sys.executable).parent / "dagster-daemon"
 
 

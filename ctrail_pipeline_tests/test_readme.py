@@ -116,5 +116,8 @@ def test_pictures_are_there_and_load_nothing_from_elsewhere() -> None:
     pictures = re.findall(r"!\[.+\]\((.+?)\)", README)
     assert pictures
     for picture in pictures:
+        assert (ROOT / picture).is_file(), picture
+        if not picture.endswith(".svg"):
+            continue
         content = (ROOT / picture).read_text()
         assert not re.search(r"url\((?!#|\"#|'#)|@font-face|<image|<script|href=", content)
