@@ -384,6 +384,21 @@ def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: Wo
     world.assert_whole()
 
 
+def test_keys_that_expire_while_workers_fetch_are_one_problem_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctrail_pipeline.core.sync.WORTHWHILE", 1)
+    monkeypatch.setattr("ctrail_pipeline.core.sync._FIRST_LOOK_SECONDS", 10)
+    settings = replace(world.settings(), process_workers=2)
+    expired_after(world, 60, "AKIASTATIC")
+    assert_one_problem(sync(settings))
+    assert world.states().keys() <= {1}, "no log file is blamed"
+    assert world.states().get(1, 0) < LOG_FILES
+    world.refused = lambda _key: False
+    assert sync(settings).ok
+    world.assert_whole()
+
+
 def assert_one_problem(summary: Summary) -> None:
     [problem] = summary.problems
     assert (problem.state, problem.where) == ("not readable", f"s3://{ORGANIZATION_BUCKET}")
