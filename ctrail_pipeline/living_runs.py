@@ -2,44 +2,62 @@
 
 Dagster's default launcher does not notice that a process is gone: after a power cut or a kill of
 everything the run counts as started until `max_runtime_seconds`, and whatever waits for it waits.
-So a run of ours holds a lock on a file while it syncs, and the system drops that lock with the
-process, however it ends. Only courtesy hangs on it: what is done is the ledger's to say.
+So the process of a run of ours locks a file from its first step on, and the system drops that lock
+with the process, however it ends. Only courtesy hangs on it: what is done is the ledger's to say.
 """
 
+import atexit
 import fcntl
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
+WORK_TAG = "ctrail/work"
+RECENT, BACKLOG = "recent", "backlog"
+"""Values of the tag of a run that the sensor asked for; it asks for no other meanwhile."""
+
 _FOLDER = "ctrail-runs"
 _LATE_SECONDS = 60
-"""After which a run that is started and has no step yet is dead: it takes two."""
+"""After which a run that is started and has no lock yet is dead: it takes two."""
 _GONE = (
     "The process of this run is gone: it was killed, ran out of memory, or the machine stopped."
     " What it had committed stays; the next run goes on from there."
 )
 
 
-@contextmanager
-def living_run(instance: DagsterInstance, run_id: str) -> Iterator[None]:
-    """Let `end_dead_runs` know that this run's process lives, while the block runs."""
+class _Held(NamedTuple):
+    path: Path
+    descriptor: int
+
+
+_held: dict[int, _Held] = {}
+"""The locks of this process, by thread: a thread executes one run after the other."""
+
+
+def mark_as_living(instance: DagsterInstance, run_id: str) -> None:
+    """Let `end_dead_runs` know that this run's process lives, until it is gone.
+
+    Longer than the step: Dagster has things to note after it, and dies as easily there.
+    """
     folder = _folder(instance)
+    path, thread = folder / run_id, threading.get_ident()
+    if (last := _held.get(thread)) is not None:
+        if last.path == path:
+            return  # another try of a step
+        del _held[thread]
+        _let_go(last)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Locked before it has its name: whoever sees it unlocked may take the run for dead.
-    new, path = folder / f".{run_id}", folder / run_id
+    new = folder / f".{run_id}"
     descriptor = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        new.rename(path)
-        yield
-    finally:
-        for one in (new, path):
-            one.unlink(missing_ok=True)
-        os.close(descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    new.rename(path)
+    _held[thread] = _Held(path, descriptor)
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
@@ -47,32 +65,34 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
 
     The daemon then starts them again, as `run_retries` says.
     """
-    ended = []
     folder = _folder(instance)
+    ended = []
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.startswith(".") or not _is_unlocked(path):
             continue
-        run = instance.get_run_by_id(path.name)
-        if run is not None and run.status is DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, _GONE)
-            ended.append(run.run_id)
-        elif run is not None and not run.is_finished:
-            instance.report_run_failed(run, _GONE)
-            ended.append(run.run_id)
+        if _end(instance, path.name):
+            ended.append(path.name)
         path.unlink(missing_ok=True)
-    return ended + _end_those_that_never_began(instance)
-
-
-def _end_those_that_never_began(instance: DagsterInstance) -> list[str]:
-    """Runs that died between their start and their first step, where the lock is taken."""
-    ended = []
-    for record in instance.get_run_records(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
-        run = record.dagster_run
+    # Those that died before they had a lock.
+    ours = RunsFilter(tags={WORK_TAG: [RECENT, BACKLOG]}, statuses=[DagsterRunStatus.STARTED])
+    for record in instance.get_run_records(ours):
+        run_id = record.dagster_run.run_id
         is_late = record.start_time is not None and time.time() - record.start_time > _LATE_SECONDS
-        if is_late and not instance.get_run_step_stats(run.run_id):
-            instance.report_run_failed(run, _GONE)
-            ended.append(run.run_id)
+        if is_late and not (folder / run_id).exists() and _end(instance, run_id):
+            ended.append(run_id)
     return ended
+
+
+def _end(instance: DagsterInstance, run_id: str) -> bool:
+    """End a run whose process is gone; whether it had not ended itself."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return False
+    if run.status is DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, _GONE)
+    else:
+        instance.report_run_failed(run, _GONE)
+    return True
 
 
 def _folder(instance: DagsterInstance) -> Path:
@@ -87,3 +107,14 @@ def _is_unlocked(path: Path) -> bool:
             return False
         return True
     return False  # it ended just now
+
+
+def _let_go(held: _Held) -> None:
+    held.path.unlink(missing_ok=True)
+    os.close(held.descriptor)
+
+
+@atexit.register
+def _let_all_go() -> None:
+    while _held:
+        _let_go(_held.popitem()[1])

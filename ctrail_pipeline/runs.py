@@ -26,7 +26,7 @@ from .core.ledger import Ledger
 from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync
-from .living_runs import living_run
+from .living_runs import mark_as_living
 from .metadata import totals
 from .reports import failure_message, summary_line
 from .resources import CursorResource
@@ -51,9 +51,9 @@ def run_sync(
     Raises Failure with one sentence if there was nothing that could be done; single failures are in
     the summary, for `finish` to raise when everything else is said.
     """
+    mark_as_living(context.instance, context.run_id)
     with (
         failures_said(),
-        living_run(context.instance, context.run_id),
         core_logs_in(context.log),
         stop_on_signals() as stop,
     ):

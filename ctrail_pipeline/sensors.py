@@ -31,7 +31,7 @@ from .checks import of_listing, of_sensor, worth_noting
 from .config import Config
 from .core.watch import Look, LookCursor, look
 from .jobs import QUIET
-from .living_runs import end_dead_runs
+from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .reports import problem_line
 from .resources import CursorResource
@@ -39,8 +39,6 @@ from .runs import check_sample, settings_of
 from .sensor_state import SENSOR_NAME, sensor_trouble
 from .webhook import post
 
-WORK_TAG = "ctrail/work"
-RECENT, BACKLOG = "recent", "backlog"
 LOOK_SECONDS = 25.0
 """A tick is cut off after 60 s (Dagster's limit of a call); starting and noting come on top."""
 _PAUSE_SECONDS = {RECENT: 1_800, BACKLOG: 3_600}

@@ -43,12 +43,10 @@ from ctrail_pipeline.core.ledger import Waiting
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.watch import Look, LookCursor
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.living_runs import end_dead_runs, living_run
+from ctrail_pipeline.living_runs import RECENT, WORK_TAG, end_dead_runs, mark_as_living
 from ctrail_pipeline.resources import CursorResource
 from ctrail_pipeline.sensors import (
     BACKLOG,
-    RECENT,
-    WORK_TAG,
     AlarmCursor,
     LastRun,
     last_run,
@@ -472,9 +470,9 @@ def test_a_run_whose_process_was_killed_is_ended(
     run = instance.create_run_for_job(job, status=status)
     program = (
         "import sys, time\nfrom types import SimpleNamespace\n"
-        "from ctrail_pipeline.living_runs import living_run\n"
-        "with living_run(SimpleNamespace(root_directory=sys.argv[1]), sys.argv[2]):\n"
-        "    print('lives', flush=True)\n    time.sleep(60)\n"
+        "from ctrail_pipeline.living_runs import mark_as_living\n"
+        "mark_as_living(SimpleNamespace(root_directory=sys.argv[1]), sys.argv[2])\n"
+        "print('lives', flush=True)\ntime.sleep(60)\n"
     )
     arguments = [sys.executable, "-c", program, instance.root_directory, run.run_id]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
@@ -489,9 +487,38 @@ def test_a_run_whose_process_was_killed_is_ended(
     assert end_dead_runs(instance) == []
 
 
-def test_a_run_that_ends_by_itself_leaves_nothing(instance: DagsterInstance) -> None:
-    with pytest.raises(ZeroDivisionError), living_run(instance, "some-run"):
-        raise ZeroDivisionError
+def test_a_run_that_died_before_it_could_be_marked_is_ended_after_a_minute(
+    config: Config, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = build_definitions(config).resolve_job_def("sync")
+    runs = [
+        instance.create_run_for_job(job, tags=tags)
+        for tags in ({WORK_TAG: RECENT}, {WORK_TAG: RECENT}, {"of": "another project"})
+    ]
+    for run in runs:
+        start = DagsterEvent(DagsterEventType.RUN_START.value, job.name)
+        instance.report_dagster_event(start, run.run_id)
+    died, lives, _ = runs
+    mark_as_living(instance, lives.run_id)
+    assert end_dead_runs(instance) == []
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert end_dead_runs(instance) == [died.run_id]
+
+
+def test_a_process_marks_one_run_after_the_other_and_leaves_nothing(
+    instance: DagsterInstance,
+) -> None:
+    program = (
+        "import os, sys\nfrom types import SimpleNamespace\n"
+        "from ctrail_pipeline.living_runs import mark_as_living\n"
+        "for run in ('one', 'two', 'two'):\n"
+        "    mark_as_living(SimpleNamespace(root_directory=sys.argv[1]), run)\n"
+        "    print(os.listdir(sys.argv[1] + '/ctrail-runs'))\n"
+    )
+    arguments = [sys.executable, "-c", program, instance.root_directory]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "['one']\n['two']\n['two']\n"
     assert list((Path(instance.root_directory) / "ctrail-runs").iterdir()) == []
 
 
