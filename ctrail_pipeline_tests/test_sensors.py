@@ -43,10 +43,15 @@ from ctrail_pipeline.core.ledger import Waiting
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.watch import Look, LookCursor
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.living_runs import RECENT, WORK_TAG, end_dead_runs, mark_as_living
+from ctrail_pipeline.living_runs import (
+    BACKLOG,
+    RECENT,
+    WORK_TAG,
+    end_dead_runs,
+    mark_as_living,
+)
 from ctrail_pipeline.resources import CursorResource
 from ctrail_pipeline.sensors import (
-    BACKLOG,
     AlarmCursor,
     LastRun,
     last_run,
