@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,7 @@ from ctrail_pipeline.core.output import (
     Staging,
     disk_errors,
     pack_lineage,
+    remove_unlocked,
     unpack_lineage,
 )
 
@@ -368,3 +369,23 @@ def test_a_folder_that_is_open_to_others_is_said(
         open_ledger(tmp_path / "ledger.db", tmp_path / "open", folders).close()
     folders.close()
     assert "is open to other users (mode 755)" in caplog.text
+
+
+def test_a_staging_folder_may_be_locked_while_others_look_for_unlocked_ones(tmp_path: Path) -> None:
+    """Its name changes with the lock, between a look at the names and one at the folder."""
+    done = Event()
+
+    def owner() -> None:
+        while not done.is_set():
+            (tmp_path / ".token").mkdir()
+            (tmp_path / ".token").rename(tmp_path / "token")
+            (tmp_path / "token").rmdir()
+
+    thread = Thread(target=owner)
+    thread.start()
+    try:
+        for _ in range(3_000):
+            remove_unlocked(tmp_path)
+    finally:
+        done.set()
+        thread.join()

@@ -379,8 +379,9 @@ def _make_missing(folders: Iterable[Path], changed: dict[Path, None]) -> None:
 def remove_unlocked(staging_root: Path) -> None:
     """Remove staging folders whose owner died in the instant before they were locked."""
     for folder in staging_root.glob(f"{_UNLOCKED}*"):
-        if time.time() - folder.lstat().st_mtime > _UNLOCKED_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner lives, and has locked it just now
+            if time.time() - folder.lstat().st_mtime > _UNLOCKED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class disk_errors:  # noqa: N801 - reads as the statement that it is
