@@ -14,7 +14,9 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
 from ctrail_pipeline.core.output import Kind
 
-FIXTURES = {1: Path(__file__).parent / "ledger_version_1.sql"}
+FIXTURES = {
+    version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in range(1, 3)
+}
 
 
 def ledger_of(version: int, path: Path) -> Path:
@@ -67,10 +69,10 @@ def test_an_older_ledger_becomes_one_of_this_version_and_a_copy_is_kept(
     Ledger(new).close()
     assert schema(path) == schema(new)
     after = contents(path)
-    assert after.keys() == before.keys()
     for table, rows in before.items():
         width = len(rows[0]) if rows else 0
-        assert [row[:width] for row in after[table]] == rows, table
+        assert {row[:width] for row in after[table]} >= set(rows), table
+        assert len(after[table]) == len(rows) or table == "meta"
     copy = tmp_path / f"state.db.version-{version}"
     assert contents(copy) == before
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600

@@ -27,11 +27,18 @@ from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_ident
 from .exceptions import LedgerError
 from .file_system import network_file_system
 from .layout import Minute, SourcePrefix
+from .ledger_archive import (
+    LOG_FILE_COLUMNS,
+    ArchivedLogFile,
+    ArchiveFile,
+    ArchiveReader,
+    ArchiveWriter,
+)
 from .output import Kind, Published, StagedFile, fsync_folder
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -40,17 +47,31 @@ _MIGRATIONS: Final = {
         "DROP INDEX log_file_to_visit",
         "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
     ),
+    2: (
+        "CREATE TABLE archive_file (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL,"
+        " first_day INTEGER NOT NULL, last_day INTEGER NOT NULL,"
+        " first_hour TEXT NOT NULL, last_hour TEXT NOT NULL,"
+        " first_segment INTEGER NOT NULL, last_segment INTEGER NOT NULL)",
+        "INSERT INTO meta VALUES ('archived_at', '0')",
+    ),
 }
 """What makes the next version of each."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
 _LONGEST_PAUSE_SECONDS: Final = 86_400
 _HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
+_HOUR_LENGTH: Final = len(_HOUR_FOLDER) - 1
+_COLD: Final = (
+    "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
+    " AND f.batch > 0 AND f.batch < ?"
+)
+"""What of a log file's row must be so before it may be archived."""
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
     " JOIN batch b ON b.id = f.batch"
     f" WHERE p.kind = {Kind.EVENTS:d} AND f.pruned = 0 AND b.state = 2"
-    f" AND substr(p.folder, -{len(_HOUR_FOLDER) - 1}) < ?"
+    f" AND substr(p.folder, -{_HOUR_LENGTH}) < ?"
 )
 BUSY_SECONDS: Final = 60.0
 """How long a run waits for another one's transaction before it gives up."""
@@ -224,6 +245,24 @@ class BatchRow:
     created_at: int
 
 
+class ColdDay(NamedTuple):
+    """Log files of one day that may be archived."""
+
+    source_id: int
+    day: int
+    log_files: int
+
+
+class ColdSegment(NamedTuple):
+    """A segment that may be archived."""
+
+    id: int
+    hour: str
+    """`YYYY/MM/DD/HH`."""
+    size: int
+    """How many identities it holds."""
+
+
 class StaleBatch(Exception):
     """The ledger moved on since the batch looked at it; nothing of it was committed."""
 
@@ -231,6 +270,10 @@ class StaleBatch(Exception):
         super().__init__(why)
         self.taken = frozenset(taken)
         """Positions of log files that another run settled meanwhile."""
+
+
+class _Moved(Exception):
+    """Rows that were to be archived have changed meanwhile."""
 
 
 class Ledger:
@@ -248,6 +291,9 @@ class Ledger:
                 f"{path} lies on a network file system ({kind}), where SQLite cannot keep a ledger"
                 " safe: name a file on a local disk in `state_db`"
             )
+        self.archive_folder = path.with_name(f"{path.name}.archive")
+        """Where its archive files are: parts of it, to be kept and copied together with it."""
+        self._archive = ArchiveReader(self.archive_folder)
         self._db = self._connect()
         try:
             self._check_origin()
@@ -266,6 +312,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
+        self._archive.close()
         self._db.close()
 
     def reopen(self) -> None:
@@ -392,7 +439,7 @@ class Ledger:
         self, source_id: int, day: int, low: str, high: str
     ) -> dict[str, KnownLogFile]:
         """Log files of one day with a name from `low` to `high`, both included."""
-        return {
+        hot = {
             name: KnownLogFile(LogFileState(state), etag, next_visit)
             for name, state, etag, next_visit in self._rows(
                 "SELECT name, state, etag, next_visit FROM log_file"
@@ -403,6 +450,25 @@ class Ledger:
                 high,
             )
         }
+        # In this order: what moves into the archive meanwhile is seen there.
+        cold = {
+            row.name: KnownLogFile(LogFileState.COMMITTED, row.etag, None)
+            for row in self.archived_log_files(source_id, day, low, high)
+        }
+        return {**cold, **hot} if cold else hot
+
+    def archived_log_files(
+        self, source_id: int, day: int, low: str, high: str
+    ) -> list[ArchivedLogFile]:
+        """Log files of one day in archive files; a row that the ledger has too overrides them.
+
+        By name, both ends included. Ask for them after those in the ledger.
+        """
+        found: dict[str, ArchivedLogFile] = {}
+        for file in self._archives("first_day <= ? AND last_day >= ?", day, day):
+            for row in self._archive.log_files(file, source_id, day, low, high):
+                found[row.name] = row
+        return [found[name] for name in sorted(found)]
 
     def newest_due_day(self, now: int, before: int) -> int | None:
         """The newest day before another one of which a log file is due."""
@@ -450,6 +516,7 @@ class Ledger:
 
         Of one that has a row (another version, or its output vanished) only the visit is noted.
         """
+        self._bring_back((one.source_id, one.day, one.name) for one in found)
         self._db.executemany(
             "INSERT INTO log_file (source_partition, day, name, etag, size, storage_class,"
             " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
@@ -539,7 +606,7 @@ class Ledger:
         return [
             OutputSize(*row)
             for row in self._rows(
-                f"SELECT {folder if kind is Kind.EVENTS else repr('')},"  # noqa: S608 - no input
+                f"SELECT {folder if kind is Kind.EVENTS else repr('')},"
                 " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
                 " sum(f.pruned != 0) FROM output_partition p"
                 " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
@@ -785,7 +852,7 @@ class Ledger:
 
     def segments(self, partition: str, after: int, most: int = SEGMENTS_A_READ) -> list[Segment]:
         """The first `most` segments of a dedup partition with an id above `after`, in order."""
-        return [
+        hot = [
             Segment(*row)
             for row in self._rows(
                 "SELECT s.id, s.count,"
@@ -798,16 +865,28 @@ class Ledger:
                 most,
             )
         ]
+        hour = partition[-_HOUR_LENGTH:]
+        # In this order: what moves into the archive meanwhile is seen there.
+        archives = self._archives(
+            "first_hour <= ? AND last_hour >= ? AND last_segment > ?", hour, hour, after
+        )
+        if not archives:
+            return hot
+        found = {segment.id: segment for segment in hot}
+        for file in archives:
+            for segment in self._archive.segments(file, partition, after, most):
+                found[segment.id] = segment
+        return [found[id_] for id_ in sorted(found)[:most]]
 
     def segment_identities(self, segment_id: int) -> bytes:
         """The sorted identities of one segment; none if it was removed meanwhile."""
         rows = self._rows("SELECT identities FROM segment WHERE id = ?", segment_id)
-        return bytes(rows[0][0]) if rows else b""
+        return bytes(rows[0][0]) if rows else self._archived_segment(segment_id)[0]
 
     def segment_event_keys(self, segment_id: int) -> bytes:
         """The sorted hashes of eventIDs of one segment; none if it was removed meanwhile."""
         rows = self._rows("SELECT event_keys FROM segment WHERE id = ?", segment_id)
-        return bytes(rows[0][0]) if rows else b""
+        return bytes(rows[0][0]) if rows else self._archived_segment(segment_id)[1]
 
     def newest_segment(self) -> int:
         """The id of the newest segment; 0 if there is none."""
@@ -858,7 +937,197 @@ class Ledger:
         """How often segments were taken out of the ledger."""
         return int(self._meta("segments_removed"))
 
+    # -- archive (archive) ----------------------------------------------------------------------
+
+    def archived_at(self) -> int:
+        """When what is cold was last moved to the archive (seconds since 1970; 0: never)."""
+        return int(self._meta("archived_at"))
+
+    def note_archived(self, at: int) -> None:
+        """All that is cold was moved."""
+        with self.transaction():
+            self._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
+
+    def settled_before(self, created_before: int) -> int:
+        """A batch id: those below are published or aborted for good, and were made before then."""
+        return int(
+            self._row(
+                "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
+                " WHERE state IN (0, 1) OR created_at >= ?",
+                created_before,
+            )[0]
+        )
+
+    def cold_days(self, before_day: int, before_batch: int, most: int = 50_000) -> list[ColdDay]:
+        """Days with log files that may be archived: committed, settled; oldest first."""
+        return [
+            ColdDay(*row)
+            for row in self._rows(
+                "SELECT f.source_partition, f.day, count(*)"
+                " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
+                f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
+                " GROUP BY f.source_partition, f.day ORDER BY f.day LIMIT ?",
+                before_day,
+                before_batch,
+                most,
+            )
+        ]
+
+    def cold_segments(
+        self, before_hour: str, before_batch: int, most: int = 50_000
+    ) -> list[ColdSegment]:
+        """Segments of hours before `YYYY/MM/DD/HH` that may be archived, oldest first.
+
+        Those of quarantine stay: there are few, and their names end in no hour.
+        """
+        return [
+            ColdSegment(*row)
+            for row in self._rows(
+                f"SELECT s.id, substr(p.name, -{_HOUR_LENGTH}) AS hour, s.count"
+                " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
+                " LEFT JOIN batch b ON b.id = s.batch"
+                " WHERE hour < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
+                " ORDER BY hour LIMIT ?",
+                before_hour,
+                before_batch,
+                BatchState.PUBLISHED,
+                most,
+            )
+        ]
+
+    def move_to_archive(
+        self, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
+    ) -> bool:
+        """Move rows into a new archive file; False, and nothing happens, if one of them changed.
+
+        The file is there, durably, before the rows go.
+        """
+        try:
+            with ArchiveWriter(self.archive_folder, f"{uuid.uuid4().hex}.db") as writer:
+                self._copy_to(writer, days, segments, before_batch)
+                size, digest = writer.finish()
+        except _Moved:
+            return False
+        except (OSError, sqlite3.Error) as error:
+            raise self._refused(error) from error
+        file = ArchiveFile(
+            0,
+            writer.path.name,
+            size,
+            digest,
+            min((day.day for day in days), default=0),
+            max((day.day for day in days), default=-1),
+            min((segment.hour for segment in segments), default=""),
+            max((segment.hour for segment in segments), default=""),
+            min((segment.id for segment in segments), default=0),
+            max((segment.id for segment in segments), default=0),
+        )
+        try:
+            with self.transaction():
+                self._name_archive_file(file, days, segments, before_batch)
+        except _Moved:
+            writer.path.unlink()
+            return False
+        return True
+
+    def archive_files(self) -> list[ArchiveFile]:
+        """All archive files, oldest first."""
+        return self._archives("1")
+
     # -- the inside -----------------------------------------------------------------------------
+
+    def _copy_to(
+        self,
+        writer: ArchiveWriter,
+        days: Sequence[ColdDay],
+        segments: Sequence[ColdSegment],
+        before_batch: int,
+    ) -> None:
+        for day in days:
+            rows = self._db.execute(
+                f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
+                f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
+                (day.source_id, day.day, before_batch),
+            )
+            if writer.add_log_files(rows) != day.log_files:
+                raise _Moved
+        writer.add_segments(
+            self._db.execute(
+                "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
+                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
+                " WHERE s.id IN (SELECT value FROM json_each(?))",
+                (json.dumps([segment.id for segment in segments]),),
+            )
+        )
+
+    def _name_archive_file(
+        self,
+        file: ArchiveFile,
+        days: Sequence[ColdDay],
+        segments: Sequence[ColdSegment],
+        before_batch: int,
+    ) -> None:
+        """Make an archive file a part of the ledger, in place of the rows that it holds."""
+        self._db.execute(
+            "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
+            " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            file[1:],
+        )
+        for day in days:
+            gone = self._db.execute(
+                f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
+                (day.source_id, day.day, before_batch),
+            )
+            if gone.rowcount != day.log_files:
+                raise _Moved
+        gone = self._db.execute(
+            "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([segment.id for segment in segments]),),
+        )
+        if gone.rowcount != len(segments):
+            raise _Moved
+        self._db.execute(
+            "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
+        )
+
+    def _archives(self, condition: str, *values: object) -> list[ArchiveFile]:
+        return [
+            ArchiveFile(*row)
+            for row in self._rows(
+                "SELECT id, name, bytes, sha256, first_day, last_day, first_hour, last_hour,"
+                f" first_segment, last_segment FROM archive_file WHERE {condition} ORDER BY id",
+                *values,
+            )
+        ]
+
+    def _archived_segment(self, segment_id: int) -> tuple[bytes, bytes]:
+        for file in self._archives(
+            "first_segment <= ? AND last_segment >= ?", segment_id, segment_id
+        ):
+            found = self._archive.segment(file, segment_id)
+            if found is not None:
+                return found
+        return b"", b""
+
+    def _bring_back(self, log_files: Iterable[tuple[int, int, str]]) -> None:
+        """Have rows of archived log files (source, day, name) here again: they may change.
+
+        Inside a transaction. What the archive says of them counts no more.
+        """
+        log_files = list(log_files)
+        oldest = min((day for _, day, _ in log_files), default=0)
+        if not self._archives("last_day >= ?", oldest):
+            return  # nearly always
+        for source_id, day, name in log_files:
+            self._db.executemany(
+                f"INSERT OR IGNORE INTO log_file ({LOG_FILE_COLUMNS},"
+                " quarantined, conflicts, state, attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, 0)",
+                [
+                    (*row, LogFileState.COMMITTED)
+                    for row in self.archived_log_files(source_id, day, name, name)
+                ],
+            )
 
     def _redo_what_dropped(self, batch: int) -> None:
         """Have log files of later batches done again if they held duplicates or quarantined text.
@@ -891,6 +1160,7 @@ class Ledger:
         )
 
     def _check_log_files(self, outcomes: Sequence[Outcome]) -> None:
+        self._bring_back((one.source_id, one.day, one.name) for one in outcomes)
         taken = []
         for outcome in outcomes:
             row = self._db.execute(
@@ -1120,7 +1390,12 @@ class Ledger:
                 self._db.execute(statement)
             self._db.executemany(
                 "INSERT INTO meta VALUES (?, ?)",
-                [("uuid", str(uuid.uuid4())), ("generation", "0"), ("segments_removed", "0")],
+                [
+                    ("uuid", str(uuid.uuid4())),
+                    ("generation", "0"),
+                    ("segments_removed", "0"),
+                    ("archived_at", "0"),
+                ],
             )
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -1158,11 +1433,11 @@ class Ledger:
         unfinished.replace(copy)
         fsync_folder(copy.parent)
 
-    def _refused(self, error: sqlite3.Error) -> LedgerError:
+    def _refused(self, error: sqlite3.Error | OSError) -> LedgerError:
         text = str(error)
         if "locked" in text or "busy" in text:
             advice = f"another run has held it for {BUSY_SECONDS:.0f} s: try again when it is done"
-        elif "disk is full" in text:
+        elif "disk is full" in text or "No space left" in text:
             advice = "the disk is full: free some space, then run again; nothing is lost"
         elif "disk I/O" in text:  # some writes that lack space end so, too
             advice = "the disk is full or fails: check it, then run again; nothing is lost"

@@ -1,4 +1,4 @@
--- The ledger, version 2. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Opened by ledger.py only; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -127,3 +127,18 @@ CREATE TABLE segment (
     event_keys      BLOB NOT NULL      -- sorted, 6 bytes each: dedup.event_key_of
 );
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
+
+-- Files beside the ledger that hold what is cold: ledger_archive.ArchiveFile. AUTOINCREMENT: newer
+-- ones override older ones.
+CREATE TABLE archive_file (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    name          TEXT NOT NULL UNIQUE,
+    bytes         INTEGER NOT NULL,
+    sha256        BLOB NOT NULL,
+    first_day     INTEGER NOT NULL, -- of its log files
+    last_day      INTEGER NOT NULL,
+    first_hour    TEXT NOT NULL,    -- of its segments, YYYY/MM/DD/HH
+    last_hour     TEXT NOT NULL,
+    first_segment INTEGER NOT NULL,
+    last_segment  INTEGER NOT NULL
+);

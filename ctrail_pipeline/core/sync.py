@@ -17,6 +17,7 @@ from threading import Event
 from typing import Final
 
 from .access import who_reads
+from .archive import archive
 from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer
 from .coverage import Lookback
@@ -281,6 +282,8 @@ class _Run:
         deep = [s.id for s in sources if s.deep and not s.failure and looked_back]
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._merger.merge()
+        if complete:
+            archive(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not complete
         self._summary.standing = self._ledger.count_by_state()
         self._add_totals()

@@ -1,0 +1,99 @@
+"""What of the ledger is cold, and when it moves to an archive file.
+
+Cold are the log files of a day that is covered and lies behind the horizon, if they are committed
+and nothing about them is open, and the segments of such hours. Once a day a run moves them. It is
+safe beside other runs and at any instant: a file counts once the ledger names it, in the
+transaction that takes the rows out, and who reads looks into the ledger first and then at which
+archive files there are. A batch that might still be taken back, and all that came after it, stays.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from .coverage import Range
+from .layout import MINUTES_PER_DAY, Minute
+from .ledger import ColdDay, ColdSegment, Ledger
+
+log = logging.getLogger(__name__)
+
+_EVERY_SECONDS: Final = 86_400
+_DAYS_BEHIND: Final = 2
+"""Beyond the horizon: what a deep listing looks at is not archived."""
+WORTHWHILE: Final = 10_000
+"""Log files or segments from which on a file is made: few files are quick to look through."""
+_LOG_FILES_A_FILE: Final = 200_000
+"""20 MB of an archive file, and two seconds in which nobody else can write to the ledger."""
+_IDENTITIES_A_FILE: Final = 1_000_000
+"""24 MB."""
+
+
+def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
+    """Move what is cold, for about so many seconds; how many archive files were made.
+
+    What is left, a later run moves.
+    """
+    started, now = time.monotonic(), time.time()
+    if abs(now - ledger.archived_at()) < _EVERY_SECONDS:
+        return 0
+    made = 0
+    before = datetime.fromtimestamp(now, UTC) - timedelta(days=horizon_days + _DAYS_BEHIND)
+    bound = ledger.settled_before(int(now) - _EVERY_SECONDS)
+    days = _covered(ledger.cold_days(int(before.timestamp()) // 86_400, bound), ledger)
+    segments = ledger.cold_segments(before.strftime("%Y/%m/%d/%H"), bound)
+    if max(sum(day.log_files for day in days), len(segments)) >= WORTHWHILE:
+        for some_days, some_segments in _portions(days, segments):
+            if time.monotonic() - started > seconds:
+                return made
+            made += ledger.move_to_archive(some_days, some_segments, bound)
+    _remove_leftovers(ledger, now)
+    ledger.note_archived(int(now))
+    return made
+
+
+def _remove_leftovers(ledger: Ledger, now: float) -> None:
+    """Remove files that the ledger does not name, unless another run may be about to name them."""
+    named = {file.name for file in ledger.archive_files()}
+    for path in ledger.archive_folder.glob("*"):
+        with suppress(FileNotFoundError):
+            if path.name not in named and now - path.stat().st_mtime > _EVERY_SECONDS:
+                path.unlink()
+
+
+def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
+    """Those that no listing asks for any more, unless somebody wants a full one."""
+    coverage = ledger.coverage()
+
+    def is_covered(day: ColdDay) -> bool:
+        start = day.day * MINUTES_PER_DAY
+        whole = Range(Minute(start), Minute(start + MINUTES_PER_DAY))
+        ranges = coverage.get(day.source_id, ())
+        return any(one.start <= whole.start and whole.end <= one.end for one in ranges)
+
+    return [day for day in days if is_covered(day)]
+
+
+def _portions(
+    days: Sequence[ColdDay], segments: Sequence[ColdSegment]
+) -> Iterator[tuple[list[ColdDay], list[ColdSegment]]]:
+    """What becomes one file each, oldest first."""
+    some_days: list[ColdDay] = []
+    some_segments: list[ColdSegment] = []
+    log_files = identities = 0
+    days, segments = list(reversed(days)), list(reversed(segments))
+    while days or segments:
+        if days and log_files < _LOG_FILES_A_FILE:
+            log_files += days[-1].log_files
+            some_days.append(days.pop())
+        elif segments and identities < _IDENTITIES_A_FILE:
+            identities += segments[-1].size
+            some_segments.append(segments.pop())
+        else:
+            yield some_days, some_segments
+            some_days, some_segments = [], []
+            log_files = identities = 0
+    if some_days or some_segments:
+        yield some_days, some_segments
