@@ -97,7 +97,7 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
 
     @sensor(
         name=SENSOR_NAME,
-        job=sync_job,
+        job_name=sync_job.name,  # by name: Dagster copies a sensor with its job, and warns of that
         minimum_interval_seconds=configuration.dagster.sensor_interval,
         default_status=DefaultSensorStatus[configuration.dagster.sensor.upper()],
         description="Finds new log files, accounts and regions, and starts the job sync for them:"

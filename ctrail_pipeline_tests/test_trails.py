@@ -39,7 +39,10 @@ def partitions(instance: DagsterInstance, name: str = "cloudtrail_organization")
     return set(instance.get_dynamic_partitions(name))
 
 
-def test_the_whole_repository_loads_as_the_web_ui_loads_it(folder: Path) -> None:
+@pytest.mark.filterwarnings("error")
+def test_the_whole_repository_loads_as_the_web_ui_loads_it_and_warns_of_nothing(
+    folder: Path,
+) -> None:
     repository = build_definitions(load_config({}, folder)).get_repository_def()
     names = {job.name for job in repository.get_all_jobs()}
     assert {"sync", "discover", "prune_runs", "trail_organization", "trail_payments"} < names
@@ -70,6 +73,18 @@ def test_a_partition_named_by_a_tag_is_registered_and_materialized_with_numbers(
         assert number["dagster/partition_row_count"] == number["events"]
         assert number["conflicts"] == 0
         assert str(number["first_event"]) <= str(number["last_event"])
+
+
+def test_a_partition_without_anything_new_says_what_there_is(folder: Path) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run(folder, "trail_organization", instance, PARTITION)
+        result = run(folder, "trail_organization", instance, PARTITION)
+        (event,) = result.get_asset_materialization_events()
+        metadata = event.step_materialization_data.materialization.metadata
+        number = {key: value.value for key, value in metadata.items()}
+        assert number["events"] == 0
+        assert number["dagster/partition_row_count"] == len(snapshot(folder / "events"))
+        assert isinstance(number["lag_seconds"], float)
 
 
 def test_partitions_and_then_the_job_are_one_undisturbed_sync(folder: Path) -> None:

@@ -250,6 +250,9 @@ class _Run:
             of = "" if len(trails) == len(self._settings.trails) else _names(trails)
             log.info("reading%s as %s", of, who)
         sources = self._sources()
+        if self._selection.partitions is not None:  # of what was named, something is to be said
+            for source in sources:
+                self._counts_of(source).source_ids.add(source.id)
         listing = Listing(
             sources,
             Lookback(self._settings.lookback_hours, self._settings.horizon_days),
@@ -401,8 +404,7 @@ class _Run:
 
     def _count(self, ref: LogFileRef, outcome: Outcome) -> None:
         progress = self._summary.progress
-        key = (ref.source.trail, ref.source.place.partition_key)
-        counts = self._summary.partitions.setdefault(key, PartitionCounts())
+        counts = self._counts_of(ref.source)
         new = outcome.records - outcome.duplicates
         counts.log_files += 1
         counts.events += new
@@ -427,6 +429,10 @@ class _Run:
         where = f"{ref.source.bucket.location}/{ref.key}"
         state, reason = outcome.state.name.lower(), outcome.reason or ""
         self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
+
+    def _counts_of(self, source: Source) -> PartitionCounts:
+        key = (source.trail, source.place.partition_key)
+        return self._summary.partitions.setdefault(key, PartitionCounts())
 
     def _count_unread(self, ref: LogFileRef, reason: str) -> None:
         self._note_unread(ref.source, reason)
