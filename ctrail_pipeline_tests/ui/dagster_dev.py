@@ -94,6 +94,14 @@ class DagsterDev:
         )["runsOrError"]
         return not runs["results"]
 
+    def backfill(self) -> tuple[str, list[str]] | None:
+        """Status and runs of the backfill that was asked for last."""
+        found = self.query(
+            "{partitionBackfillsOrError(limit: 1) {... on PartitionBackfills {results"
+            " {status runs {id}}}}}"
+        )["partitionBackfillsOrError"]["results"]
+        return (found[0]["status"], [run["id"] for run in found[0]["runs"]]) if found else None
+
     def materialized(self, asset: list[str]) -> set[str]:
         """The partitions of an asset that were materialized."""
         events = self._materializations(asset, None)

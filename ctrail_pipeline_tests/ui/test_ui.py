@@ -158,6 +158,27 @@ def test_all_the_rest_comes_in_by_itself(dev: DagsterDev, page: Page) -> None:
     check_output(dev.events, dev.quarantine, dev.buckets).assert_clean()
 
 
+def test_all_partitions_at_once_are_a_backfill_of_one_run(dev: DagsterDev, page: Page) -> None:
+    page.open(PAGE)
+    page.click("//button[starts-with(normalize-space(),'Materialize')]", then=DIALOG)
+    page.click(
+        f"{DIALOG}//button[normalize-space()='All']", then=f"{DIALOG}//*[text()='13 partitions']"
+    )
+    page.click(f"{DIALOG}//button[starts-with(normalize-space(),'Launch backfill')]")
+    wait_for(lambda: dev.backfill() is not None, "the backfill", 30)
+    wait_for(
+        lambda: (dev.backfill() or ("",))[0] == "COMPLETED_SUCCESS", "the backfill to end", 120
+    )
+    backfill = dev.backfill()
+    assert backfill is not None
+    _, runs = backfill
+    assert len(runs) == 1
+    assert dev.status_of(runs[0]) == "SUCCESS"
+    assert dev.numbers(ASSET, PARTITION)[0] == runs[0]
+    assert dev.numbers(ASSET, PARTITION)[1]["events"] == 0
+    check_output(dev.events, dev.quarantine, dev.buckets).assert_clean()
+
+
 def test_what_came_into_quarantine_is_a_warning_of_its_check(dev: DagsterDev, page: Page) -> None:
     page.open(f"{PAGE}?view=checks&checkDetail=nothing_new_in_quarantine")
     page.see("1 new in", "why it could not become an event")
