@@ -19,6 +19,7 @@ from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.sample import write_sample
 
 from .oracle import check_output, snapshot
+from .s3_server import S3Server
 from .sync_process import let_a_minute_pass
 
 ROOT = Path(__file__).parents[1]
@@ -215,6 +216,57 @@ def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubl
     done = shell(tmp_path)
     assert done.returncode == 0, done.stderr
     check_output(tmp_path / "events", tmp_path / "quarantine", buckets(tmp_path)).assert_clean()
+
+
+def test_its_worker_processes_read_s3_and_one_may_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sample(tmp_path / "sample", log_files=2_500)
+    with S3Server(tmp_path / "sample") as server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        trails = [
+            {
+                "name": name,
+                "bucket": name,
+                "prefix": prefix,
+                "region": server.region,
+                "endpoint_url": server.endpoint_url,
+            }
+            for name, prefix in SAMPLE_BUCKETS
+        ]
+        configuration = {"trails": trails, "process_workers": 2, "batch_log_files": 20}
+        (tmp_path / "config.json").write_text(json.dumps(configuration))
+        process = start(tmp_path)
+        workers = wait_for_workers(process, 2)
+        before = file_count(tmp_path)
+        while process.poll() is None and file_count(tmp_path) == before:
+            time.sleep(0.01)
+        os.kill(workers[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "a worker process ended with -9" in err
+    check_output(tmp_path / "events", tmp_path / "quarantine", buckets(tmp_path)).assert_clean()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def wait_for_workers(process: "subprocess.Popen[str]", number: int) -> list[int]:
+    """The worker processes of a run, once there are so many."""
+    while process.poll() is None:
+        children = [
+            int(child)
+            for task in Path(f"/proc/{process.pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+        found = [
+            child
+            for child in children
+            if b"ctrail_pipeline.core.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        if len(found) == number:
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"it ended without them: {process.communicate()}")
 
 
 def file_count(folder: Path) -> int:
