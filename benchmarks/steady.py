@@ -6,6 +6,7 @@ in the ledger (`growth`, from a local folder: only the ledger shall make a diffe
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from benchmarks.measure import Spread, Usage
 from benchmarks.report import Section, Table, Target, megabytes
 from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
+from ctrail_pipeline.core.archive import archive
+from ctrail_pipeline.core.ledger import Ledger
 
 _PARTITIONS: Final = 300
 _FIRST_FILES_EACH: Final = 30
@@ -121,17 +124,42 @@ def growth(bench: Bench) -> Section:
         f" event in all, {size / history.log_files:.0f} bytes a log file in all. By table, with its"
         " indexes:",
         _by_table(grown / "state.db", history.events, history.log_files),
+        _archived(grown / "state.db", history.events, bench),
     ]
     note = "" if history.events >= 1e8 else f"with {history.events:,} events, not 100 million"
     what = "steady state, grown ledger / fresh:"
     section.targets += [
         Target(f"{what} CPU", 1.3, cpu.median, note=note),
         Target(f"{what} wall time", 1.3, wall.median, note=note),
-        Target("ledger bytes an event (goal)", 30, size / history.events),
+        Target("ledger bytes an event, none archived (goal, hot)", 30, size / history.events),
     ]
     bench.clear()
     shutil.rmtree(found.folder)
     return section
+
+
+def _archived(path: Path, events: int, bench: Bench) -> str:
+    """What the ledger keeps of a history behind the horizon, once it is archived."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE batch SET created_at = created_at - 2 * 86400")
+        db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
+    started, used = time.monotonic(), time.process_time()
+    with closing(Ledger(path)) as ledger:
+        files = archive(ledger, 0, seconds=3_600)
+        size = sum(file.size for file in ledger.archive_files())
+    took, cpu = time.monotonic() - started, time.process_time() - used
+    with closing(sqlite3.connect(path)) as db:
+        (hot,) = db.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+    bench.say(f"archived: {files} files, {cpu:.1f} CPU-s")
+    return (
+        f"All of it lies behind the horizon. Moved to the archive ({files} files, {cpu:.1f} CPU-s,"
+        f" {took:.0f} s, in runs of half a minute each day), it takes {megabytes(size)} there"
+        f" ({size / events:.1f} bytes an event), and the ledger, with the first sync's and the new"
+        f" log files still in it, {megabytes(hot)} ({hot / events:.1f} bytes an event)."
+    )
 
 
 def _deliver(found: Partitioned, number: int) -> None:

@@ -25,6 +25,8 @@ _DAYS_BEHIND: Final = 2
 """Beyond the horizon: what a deep listing looks at is not archived."""
 WORTHWHILE: Final = 10_000
 """Log files or segments from which on a file is made: few files are quick to look through."""
+_AT_ONCE: Final = 50_000
+"""Days of a source partition, and segments, that are looked at together: 20 MB of memory."""
 _LOG_FILES_A_FILE: Final = 200_000
 """20 MB of an archive file, and two seconds in which nobody else can write to the ledger."""
 _IDENTITIES_A_FILE: Final = 1_000_000
@@ -42,13 +44,21 @@ def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
     made = 0
     before = datetime.fromtimestamp(now, UTC) - timedelta(days=horizon_days + _DAYS_BEHIND)
     bound = ledger.settled_before(int(now) - _EVERY_SECONDS)
-    days = _covered(ledger.cold_days(int(before.timestamp()) // 86_400, bound), ledger)
-    segments = ledger.cold_segments(before.strftime("%Y/%m/%d/%H"), bound)
-    if max(sum(day.log_files for day in days), len(segments)) >= WORTHWHILE:
+    while True:
+        days = _covered(
+            ledger.cold_days(int(before.timestamp()) // 86_400, bound, _AT_ONCE), ledger
+        )
+        segments = ledger.cold_segments(before.strftime("%Y/%m/%d/%H"), bound, _AT_ONCE)
+        if max(sum(day.log_files for day in days), len(segments)) < WORTHWHILE:
+            break
+        moved = 0
         for some_days, some_segments in _portions(days, segments):
             if time.monotonic() - started > seconds:
                 return made
-            made += ledger.move_to_archive(some_days, some_segments, bound)
+            moved += ledger.move_to_archive(some_days, some_segments, bound)
+        made += moved
+        if not moved or max(len(days), len(segments)) < _AT_ONCE:
+            break
     _remove_leftovers(ledger, now)
     ledger.note_archived(int(now))
     return made

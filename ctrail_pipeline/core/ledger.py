@@ -958,7 +958,7 @@ class Ledger:
             )[0]
         )
 
-    def cold_days(self, before_day: int, before_batch: int, most: int = 50_000) -> list[ColdDay]:
+    def cold_days(self, before_day: int, before_batch: int, most: int) -> list[ColdDay]:
         """Days with log files that may be archived: committed, settled; oldest first."""
         return [
             ColdDay(*row)
@@ -973,9 +973,7 @@ class Ledger:
             )
         ]
 
-    def cold_segments(
-        self, before_hour: str, before_batch: int, most: int = 50_000
-    ) -> list[ColdSegment]:
+    def cold_segments(self, before_hour: str, before_batch: int, most: int) -> list[ColdSegment]:
         """Segments of hours before `YYYY/MM/DD/HH` that may be archived, oldest first.
 
         Those of quarantine stay: there are few, and their names end in no hour.
