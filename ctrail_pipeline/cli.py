@@ -57,6 +57,12 @@ Only whole hours before the date go, by the time of the events. Nothing brings t
 ledger keeps which log files are done and which events there were. To have them again, name a new
 events_dir and state_db. Quarantine is not touched.
 """
+_REBUILD_EPILOG = """\
+For when state.db was lost or is damaged and there is no backup; it is kept beside the new one. What
+only it knew is gone: which log file each line came from, which log files are done (the next sync
+reads all of them again and adds what is missing), and what was pruned (set `start` before that
+sync, or it comes back).
+"""
 _QUERY_EPILOG = """\
 The view `events` has a column for each field of a CloudTrail record (nested ones as JSON), and
 account, region, date and hour from the path: conditions on these read only the files they need.
@@ -157,6 +163,25 @@ def _prune(options: argparse.Namespace) -> int:
         f" before {before:%Y-%m-%d %H:00} UTC"
     )
     return EXIT_OK
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .core.rebuild import rebuild
+
+    settings = load_config().settings
+    done = rebuild(settings, force=options.force)
+    for problem in done.problems:
+        print(problem, file=sys.stderr)
+    if done.problem_count > len(done.problems):
+        print(f"… and {done.problem_count - len(done.problems):,} more", file=sys.stderr)
+    doubled = f"; {done.doubled:,} lines are there twice" if done.doubled else ""
+    print(
+        f"{settings.state_db}: rebuilt from {done.files:,} files with {done.events:,} events and"
+        f" {done.quarantined:,} entries of quarantine{doubled}. Now `ctrail sync`: it reads all log"
+        " files once more and adds what is missing"
+    )
+    return EXIT_FAILED if done.problem_count or done.doubled else EXIT_OK
 
 
 def _query(options: argparse.Namespace) -> int:
@@ -261,6 +286,16 @@ def _parser() -> argparse.ArgumentParser:
         "--before", metavar="DATE", required=True, help="a date or time (UTC), such as 2026-01-31"
     )
     prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    rebuilding = command(
+        "rebuild",
+        _rebuild,
+        "make a new ledger of the output, if it was lost",
+        "Makes a new ledger of what lies in events_dir and quarantine_dir.",
+        _REBUILD_EPILOG,
+    )
+    rebuilding.add_argument(
+        "--force", action="store_true", help="even if the ledger that is there is sound"
+    )
     _add_sample(
         command(
             "sample",

@@ -92,7 +92,7 @@ def test_a_missing_ledger_is_refused(place: Place) -> None:
     place.state_db.unlink()
     said = place.refused()
     assert f"{place.state_db} is missing" in said
-    assert "restore the ledger from a backup, or name an empty folder in `events_dir`" in said
+    assert "restore the ledger from a backup, make a new one of the output with" in said
     assert not place.state_db.exists()
 
 

@@ -368,9 +368,7 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
     ref = one.ref
     folder = day_folder(ref.day).rstrip("/") if ref.day else "undated"
     bucket = ref.source.place.bucket
-    identity = sha256(
-        b"\0".join((bucket.encode(), ref.key.encode(), rejected.kind.encode(), rejected.data))
-    ).digest()[:IDENTITY_BYTES]
+    identity = quarantine_identity(bucket, ref.key, rejected.kind, rejected.data)
     group = routed.groups.setdefault(f"quarantine/{folder}", {})
     routed.quarantined[position] = routed.quarantined.get(position, 0) + 1
     if identity in group:
@@ -389,3 +387,9 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
     except UnicodeDecodeError:
         entry["data_base64"] = base64.b64encode(rejected.data).decode()
     group[identity] = _Line(json.dumps(entry).encode(), position, Kind.QUARANTINE, folder)
+
+
+def quarantine_identity(bucket: str, key: str, kind: str, data: bytes) -> bytes:
+    """What makes a line of quarantine the same as another one."""
+    text = b"\0".join((bucket.encode(), key.encode(), kind.encode(), data))
+    return sha256(text).digest()[:IDENTITY_BYTES]

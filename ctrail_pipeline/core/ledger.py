@@ -263,6 +263,15 @@ class ColdSegment(NamedTuple):
     """How many identities it holds."""
 
 
+class AdoptedFile(NamedTuple):
+    """An output file that was there before its ledger: it has its name and its lines."""
+
+    file: Published
+    lines: int
+    digest: bytes
+    """SHA-256 of its bytes."""
+
+
 class StaleBatch(Exception):
     """The ledger moved on since the batch looked at it; nothing of it was committed."""
 
@@ -767,6 +776,38 @@ class Ledger:
             (BatchState.COMMITTED, int(time.time()), len(outcomes), json.dumps(sources), batch),
         )
         return published
+
+    def adopt(
+        self, token: str, files: Sequence[AdoptedFile], segments: Sequence[NewSegment]
+    ) -> None:
+        """Take in output that no batch of this ledger wrote: a published batch without log files.
+
+        Its lineage is empty: nobody knows which log files its lines came from.
+        """
+        with self.transaction():
+            batch = self.add_batch(token, "rebuild")
+            for file, lines, digest in files:
+                id_, _ = self._next_number(file.kind, file.folder, lines)
+                self._db.execute(
+                    "UPDATE output_partition SET next_number = max(next_number, ?) WHERE id = ?",
+                    (file.number + 1, id_),
+                )
+                self._db.execute(
+                    "INSERT INTO output_file"
+                    " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, x'')",
+                    (id_, file.number, batch, file.part, lines, file.size, digest),
+                )
+            self._put_segments(batch, segments)
+            self._db.execute(
+                "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
+                (BatchState.PUBLISHED, int(time.time()), batch),
+            )
+
+    def check(self) -> None:
+        """Look through the whole file. Raises LedgerError if it is damaged."""
+        if self._row("PRAGMA quick_check(1)")[0] != "ok":
+            raise self._refused(sqlite3.DatabaseError("malformed"))
 
     def published_files(self, batch: int) -> list[Published]:
         """The files of a committed batch, with the names they have or must get."""

@@ -32,12 +32,12 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
 
     Raises LedgerError if the two do not belong together.
     """
-    marker = _read(events_dir)
+    marker = read_marker(events_dir)
     if marker is not None and not (state_db.exists() and state_db.stat().st_size):
         raise LedgerError(
             f"{state_db} is {'empty' if state_db.exists() else 'missing'}, and {events_dir} holds"
-            " events that it knew of: restore the ledger from a backup, or name an empty folder in"
-            " `events_dir` to start over"
+            " events that it knew of: restore the ledger from a backup, make a new one of the"
+            " output with `ctrail rebuild`, or name an empty folder in `events_dir` to start over"
         )
     if marker is None and _holds_files(events_dir) and not state_db.exists():
         raise _foreign(events_dir)
@@ -46,7 +46,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
         # In this order, as another run may begin this folder meanwhile: what it writes first, the
         # marker, is looked for last.
         holds_files, unused = _holds_files(events_dir), ledger.is_unused()
-        marker = _read(events_dir)
+        marker = read_marker(events_dir)
         if marker is not None:
             _compare(ledger, *marker, events_dir)
         else:
@@ -67,7 +67,7 @@ def check_belongs(ledger: Ledger, events_dir: Path) -> None:
 
     Raises LedgerError if the folder is another's, or newer.
     """
-    marker = _read(events_dir)
+    marker = read_marker(events_dir)
     if marker is not None:
         _compare(ledger, *marker, events_dir)
 
@@ -77,9 +77,13 @@ def write_marker(name: str, generation: int, events_dir: Path) -> None:
 
     A newer generation that another run noted meanwhile stays.
     """
-    present = _read(events_dir)
-    if present is not None and present[1] > generation:
-        return
+    present = read_marker(events_dir)
+    if present is None or present[1] <= generation:
+        replace_marker(name, generation, events_dir)
+
+
+def replace_marker(name: str, generation: int, events_dir: Path) -> None:
+    """Have an output folder belong to a ledger, whatever it said before."""
     content = json.dumps({"ledger": name, "generation": generation}) + "\n"
     temporary = events_dir / f"{MARKER}.{uuid.uuid4().hex}"
     with disk_errors(events_dir):
@@ -108,7 +112,11 @@ def _warn_if_open(folders: OutputFolders) -> None:
             log.warning("%s is open to other users (mode %o): chmod 700 it", root, mode)
 
 
-def _read(events_dir: Path) -> tuple[str, int] | None:
+def read_marker(events_dir: Path) -> tuple[str, int] | None:
+    """Uuid and generation of the ledger that an output folder belongs to; None: of none yet.
+
+    Raises LedgerError if it cannot be read.
+    """
     path = events_dir / MARKER
     try:
         content = json.loads(path.read_text())
@@ -153,7 +161,8 @@ def _compare(ledger: Ledger, name: str, generation: int, events_dir: Path) -> No
     if generation > ledger.generation:
         raise LedgerError(
             f"{ledger.path} is older than {events_dir} (generation {ledger.generation}, the folder"
-            f" says {generation}): an older copy was restored; restore the newest one"
+            f" says {generation}): an older copy was restored; restore the newest one, or make a"
+            " new one of the output with `ctrail rebuild`"
         )
 
 

@@ -1,0 +1,304 @@
+"""A new ledger for an output folder whose own is lost, damaged or too old.
+
+The output says which events there are: their identities are taken from its lines, so that the next
+sync, which lists and reads everything once more, adds what is missing and doubles nothing. What
+only the ledger knew is gone: which log file a line came from, which log files are done, and what
+was pruned. The old ledger is kept beside the new one.
+
+It is built beside, and takes its place at the end: killed at any moment, it is begun again.
+"""
+
+import base64
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from .batch import quarantine_identity
+from .decompress import Decompressed
+from .dedup import (
+    KnownIdentities,
+    build_segment,
+    dedup_partition,
+    event_key_of,
+    identity_of,
+)
+from .exceptions import ConfigurationError, LedgerError, OutputError
+from .ledger import AdoptedFile, Ledger
+from .marker import MARKER, read_marker, replace_marker
+from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
+from .records import split
+from .settings import Settings
+
+_EVENTS_FILE: Final = re.compile(
+    r"(\d{12}/[a-z0-9-]{1,40}/\d{4}/\d{2}/\d{2}/\d{2})/events_(\d{5,9})\.jsonl"
+)
+_QUARANTINE_FILE: Final = re.compile(r"(\d{4}/\d{2}/\d{2}|undated)/quarantine_(\d{5,9})\.jsonl")
+_NAMES: Final = {Kind.EVENTS: _EVENTS_FILE, Kind.QUARANTINE: _QUARANTINE_FILE}
+_PROBLEMS_NAMED: Final = 100
+_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+_IDENTITIES_A_BATCH: Final = 100_000
+
+
+@dataclass
+class Rebuilt:
+    """What was found in the output."""
+
+    files: int = 0
+    events: int = 0
+    quarantined: int = 0
+    doubled: int = 0
+    """Lines that are there twice: not by this program, as far as it can be helped."""
+    problems: list[str] = field(default_factory=list)
+    """The first files that are not ours, and lines that are no event; they stay as they are."""
+    problem_count: int = 0
+
+    def note(self, problem: str) -> None:
+        """Count a problem, and keep it if it is one of the first."""
+        self.problem_count += 1
+        if self.problem_count <= _PROBLEMS_NAMED:
+            self.problems.append(problem)
+
+
+def rebuild(
+    settings: Settings,
+    *,
+    force: bool = False,
+    observe: Callable[[str], None] = lambda _step: None,
+) -> Rebuilt:
+    """Build the ledger of an output folder anew.
+
+    `observe` is told each step: adopted, built, moved, marked, renamed. Raises ConfigurationError
+    if there is no output, or (unless `force`) the ledger is sound; LedgerError if a run is at work.
+    """
+    events_dir, state_db = settings.events_dir, settings.state_db
+    if not (events_dir / MARKER).exists():
+        raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
+    if not force:
+        _check_need(state_db, events_dir)
+    folders = OutputFolders(events_dir, settings.quarantine_dir)
+    new = state_db.with_name(f"{state_db.name}.rebuild")
+    try:
+        _clear_staging(folders)
+        for leftover in _files_of(new):
+            leftover.unlink()
+        result = Rebuilt()
+        with closing(Ledger(new)) as ledger:
+            adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe)
+            for kind, path, folder, number in _output_files(folders, result):
+                adopter.take(kind, path, folder, number)
+            adopter.adopt()
+            name, generation = ledger.uuid, ledger.generation
+        observe("built")
+        _set_aside(state_db)
+        observe("moved")
+        # Before it has its name: in between there is no ledger, so any run says what to do.
+        replace_marker(name, generation, events_dir)
+        observe("marked")
+        new.rename(state_db)
+        fsync_folder(state_db.parent)
+        observe("renamed")
+    finally:
+        folders.close()
+    return result
+
+
+def _check_need(state_db: Path, events_dir: Path) -> None:
+    """Refuse to set a sound ledger aside."""
+    if not state_db.exists() or not state_db.stat().st_size:
+        return
+    try:
+        with closing(Ledger(state_db)) as ledger:
+            ledger.check()
+            name, generation = ledger.uuid, ledger.generation
+    except LedgerError:
+        return
+    of_folder, newest = read_marker(events_dir) or (name, generation)
+    if name != of_folder:
+        raise ConfigurationError(
+            f"{state_db} is sound, and the ledger of another folder than {events_dir}: name this"
+            " folder's own, or a new file, in `state_db`"
+        )
+    if generation >= newest:
+        raise ConfigurationError(
+            f"{state_db} is the ledger of {events_dir} and sound: there is nothing to rebuild"
+        )
+
+
+def _files_of(ledger: Path) -> list[Path]:
+    """A ledger's file and what SQLite keeps beside it."""
+    paths = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm")]
+    return [path for path in paths if path.exists()]
+
+
+def _clear_staging(folders: OutputFolders) -> None:
+    """What was being written counts for nothing without the ledger: it is fetched again."""
+    for kind in Kind:
+        root = folders.roots[kind] / STAGING
+        for path in sorted(root.iterdir()) if root.is_dir() else ():
+            staging = Staging(folders, path.name)
+            if staging.owner_lives():
+                raise LedgerError(
+                    f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then rebuild"
+                )
+            staging.remove()
+
+
+def _set_aside(state_db: Path) -> None:
+    """Keep what was there, under a name that says so."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name = f"{state_db.name}.before-rebuild-{stamp}-{uuid.uuid4().hex[:4]}"
+    for path in (*_files_of(state_db), state_db.with_name(f"{state_db.name}.archive")):
+        if path.exists():
+            path.rename(path.with_name(name + path.name.removeprefix(state_db.name)))
+    fsync_folder(state_db.parent)
+
+
+class _Adopter:
+    """Takes output files into a new ledger, a bounded number of identities at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        false_positive: float,
+        result: Rebuilt,
+        observe: Callable[[str], None],
+    ) -> None:
+        self._ledger = ledger
+        self._known = KnownIdentities(ledger)
+        self._false_positive = false_positive
+        self._result = result
+        self._observe = observe
+        self._files: list[AdoptedFile] = []
+        self._found: dict[str, dict[bytes, bytes]] = {}
+        """By dedup partition: event keys by identity."""
+        self._held = 0
+
+    def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
+        """One file: all its lines, and then the file itself."""
+        read = _events if kind is Kind.EVENTS else _quarantined
+        digest, size, lines = sha256(), 0, 0
+        for some in _lines(path):
+            text = b"".join(some)
+            digest.update(text)
+            size += len(text)
+            for offset, line in enumerate(read(some, folder)):
+                if line is None:
+                    self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
+                else:
+                    self._take_line(*line)
+            lines += len(some)
+            if self._held >= _IDENTITIES_A_BATCH:
+                self.adopt()
+        if kind is Kind.EVENTS:
+            self._result.events += lines
+        else:
+            self._result.quarantined += lines
+        self._result.files += 1
+        published = Published(len(self._files), kind, folder, number, size)
+        self._files.append(AdoptedFile(published, lines, digest.digest()))
+
+    def _take_line(self, partition: str, identity: bytes, event_key: bytes) -> None:
+        group = self._found.setdefault(partition, {})
+        if identity in group:
+            self._result.doubled += 1
+        else:
+            group[identity] = event_key
+            self._held += 1
+
+    def adopt(self) -> None:
+        """Write to the ledger what was taken."""
+        self._known.begin()
+        segments = []
+        for name, group in self._found.items():
+            known = self._known.partition(name).known_among(group.keys())
+            self._result.doubled += len(known)
+            new = {identity: key for identity, key in group.items() if identity not in known}
+            if new:
+                keys = filter(None, new.values())
+                segments.append(build_segment(name, new.keys(), keys, self._false_positive))
+        self._ledger.adopt(uuid.uuid4().hex, self._files, segments)
+        self._files.clear()
+        self._found.clear()
+        self._held = 0
+        self._observe("adopted")
+
+
+def _output_files(folders: OutputFolders, result: Rebuilt) -> Iterator[tuple[Kind, Path, str, int]]:
+    """Every output file with its folder and number; what else lies there is a problem."""
+    for kind, pattern in _NAMES.items():
+        root = folders.roots[kind]
+        for parent, names, file_names in os.walk(root):
+            if Path(parent) == root and STAGING in names:
+                names.remove(STAGING)
+            names.sort()
+            for name in sorted(file_names):
+                path = Path(parent, name)
+                relative = path.relative_to(root).as_posix()
+                match = pattern.fullmatch(relative)
+                if match is not None and path.is_file() and not path.is_symlink():
+                    yield kind, path, match[1], int(match[2])
+                elif not relative.startswith(MARKER):
+                    result.note(f"{path}: not a file of this program; it is left alone")
+
+
+def _lines(path: Path) -> Iterator[list[bytes]]:
+    """The lines of a file with their ends, some at a time."""
+    try:
+        with path.open("rb") as file:
+            while some := file.readlines(_BYTES_AT_ONCE):
+                yield some
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+_Line = tuple[str, bytes, bytes] | None
+"""Dedup partition, identity and event key of a line; None: it is not one that we have written."""
+
+
+def _events(lines: list[bytes], _folder: str) -> list[_Line]:
+    """What the lines of an events file stand for."""
+    texts = [line.removesuffix(b"\n") for line in lines]
+    data = b'{"Records":[' + b",".join(texts) + b"]}"
+    content = split(Decompressed(data, None, b""))
+    sound = content.damage is None and not content.rejected
+    if not sound or len(content.records) != len(lines):
+        if len(lines) == 1:
+            return [None]
+        return [event for line in lines for event in _events([line], _folder)]
+    return [
+        (
+            dedup_partition(record.account, record.region, record.hour),
+            identity_of(text),
+            event_key_of(record.event_id) if record.event_id else b"",
+        )
+        if line.endswith(b"\n")
+        else None
+        for record, line, text in zip(content.records, lines, texts, strict=True)
+    ]
+
+
+def _quarantined(lines: list[bytes], folder: str) -> list[_Line]:
+    """What the lines of a quarantine file stand for."""
+    return [_quarantined_one(line, folder) for line in lines]
+
+
+def _quarantined_one(line: bytes, folder: str) -> _Line:
+    try:
+        entry = json.loads(line)
+        data = (
+            entry["data"].encode()
+            if "data" in entry
+            else base64.b64decode(entry["data_base64"], validate=True)
+        )
+        identity = quarantine_identity(entry["bucket"], entry["key"], entry["kind"], data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return f"quarantine/{folder}", identity, b""

@@ -1,0 +1,226 @@
+"""A ledger that is lost, damaged or too old is made anew of the output, and no event is doubled."""
+
+import gzip
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.cli import main
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
+from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline_tests.oracle import Expectation, snapshot
+from ctrail_pipeline_tests.sync_process import (
+    PROJECT,
+    assert_exact,
+    sample_expectation,
+    sample_settings,
+)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "buckets"
+    write_sample(folder, log_files=200, days=2)
+    [first, second, *_] = sorted(folder.rglob("*_CloudTrail_*.json.gz"))
+    first.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutTime"},17]}'))
+    second.write_bytes(b"\xff\xfeno gzip")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expectation(sample: Path) -> Expectation:
+    return sample_expectation(sample)
+
+
+@pytest.fixture
+def settings(sample: Path, tmp_path: Path) -> Settings:
+    settings = sample_settings(sample, tmp_path)
+    sync(settings)
+    return settings
+
+
+def remove_ledger(settings: Settings) -> None:
+    for path in settings.state_db.parent.glob(f"{settings.state_db.name}*"):
+        path.unlink()
+
+
+def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
+    """Rebuild, sync, and see that nothing is doubled or missing."""
+    done = rebuild(settings)
+    sync(settings)
+    assert_exact(settings, expectation)
+    return done
+
+
+def test_a_lost_ledger(settings: Settings, expectation: Expectation) -> None:
+    remove_ledger(settings)
+    with pytest.raises(LedgerError, match="make a new one of the output with `ctrail rebuild`"):
+        sync(settings)
+    done = rebuilt(settings, expectation)
+    assert (done.events, done.doubled, done.problems) == (len(expectation.lines), 0, [])
+    assert done.quarantined > 0
+    assert sync(settings).progress.log_files == 1  # the damaged one, again
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        lambda path: path.write_bytes(b"no database"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(
+            path.read_bytes()[:8192] + b"\xff" * 65536 + path.read_bytes()[73728:]
+        ),
+    ],
+    ids=["cut off", "another file", "empty", "overwritten inside"],
+)
+def test_a_damaged_ledger_is_set_aside(
+    settings: Settings, expectation: Expectation, harm: Callable[[Path], None]
+) -> None:
+    harm(settings.state_db)
+    damaged = settings.state_db.read_bytes()
+    rebuilt(settings, expectation)
+    [kept] = settings.state_db.parent.glob(f"{settings.state_db.name}.before-rebuild-*")
+    assert kept.read_bytes() == damaged
+
+
+def test_an_older_copy_of_the_ledger(
+    sample: Path, tmp_path: Path, expectation: Expectation
+) -> None:
+    settings = sample_settings(sample, tmp_path)
+    with closing(Ledger(settings.state_db)):
+        pass
+    shutil.copy(settings.state_db, tmp_path / "copy")
+    sync(settings)
+    shutil.copy(tmp_path / "copy", settings.state_db)
+    with pytest.raises(LedgerError, match="an older copy was restored"):
+        sync(settings)
+    rebuilt(settings, expectation)
+
+
+def test_a_sound_ledger_is_not_set_aside_unless_one_insists(
+    settings: Settings, expectation: Expectation
+) -> None:
+    with pytest.raises(ConfigurationError, match="nothing to rebuild"):
+        rebuild(settings)
+    assert rebuild(settings, force=True).events == len(expectation.lines)
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
+def test_the_sound_ledger_of_another_folder_is_not_set_aside(
+    settings: Settings, sample: Path, tmp_path: Path
+) -> None:
+    other = sample_settings(sample, tmp_path / "other")
+    sync(other)
+    shutil.copy(other.state_db, settings.state_db)
+    with pytest.raises(ConfigurationError, match="the ledger of another folder"):
+        rebuild(settings)
+
+
+def test_no_output_folder_no_ledger(sample: Path, tmp_path: Path) -> None:
+    settings = sample_settings(sample, tmp_path)
+    with pytest.raises(ConfigurationError, match="no output folder of this program"):
+        rebuild(settings)
+    assert not settings.state_db.exists()
+
+
+def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
+    settings: Settings, expectation: Expectation
+) -> None:
+    [file, *_] = sorted(settings.events_dir.rglob("*.jsonl"))
+    [line, *rest] = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([line[:-9], *rest]))
+    foreign = settings.events_dir / "notes.txt"
+    foreign.write_text("not ours")
+    remove_ledger(settings)
+    done = rebuild(settings)
+    assert done.problem_count == len(done.problems) == 2
+    assert f"{foreign}: not a file of this program; it is left alone" in done.problems
+    assert f"{file}:1: not as it was written" in done.problems
+    assert sync(settings).progress.events == 1
+    assert snapshot(settings.events_dir) == set(expectation.lines) | {line[:-9]}
+
+
+def test_files_get_no_name_twice(settings: Settings) -> None:
+    before = {path: path.read_bytes() for path in settings.events_dir.rglob("*.jsonl")}
+    remove_ledger(settings)
+    rebuild(settings)
+    with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
+        for path in before:
+            folder = path.parent.relative_to(settings.events_dir).as_posix()
+            _, number = ledger._next_number(Kind.EVENTS, folder, 0)
+            assert not (path.parent / f"events_{number:05d}.jsonl").exists()
+
+
+def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
+    remove_ledger(settings)
+    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    staging = Staging(folders, "token")
+    staging.open()
+    try:
+        with pytest.raises(LedgerError, match="a run is at work"):
+            rebuild(settings)
+    finally:
+        staging.remove()
+        folders.close()
+    assert rebuild(settings).problem_count == 0
+
+
+_KILLED = """
+import os, pickle, signal, sys
+from ctrail_pipeline.core.rebuild import rebuild
+at = 0
+def observe(step):
+    global at
+    at += 1
+    if at == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+rebuild(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
+"""
+
+
+def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: Expectation) -> None:
+    for step in range(1, 20):
+        remove_ledger(settings)
+        arguments = [sys.executable, "-c", _KILLED, pickle.dumps(settings).hex(), str(step)]
+        done = subprocess.run(arguments, cwd=PROJECT, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        try:
+            sync(settings)  # it may be whole; if it is not, it is refused
+        except LedgerError:
+            rebuild(settings)
+            sync(settings)
+        assert_exact(settings, expectation)
+    assert step == 6
+
+
+def test_the_command(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctrail_pipeline.config.load_config", lambda: _Loaded(settings))
+    remove_ledger(settings)
+    assert main(["rebuild"]) == 0
+    assert "rebuilt from" in capsys.readouterr().out
+    assert main(["rebuild"]) == 2
+    assert "nothing to rebuild" in capsys.readouterr().err
+
+
+class _Loaded:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
