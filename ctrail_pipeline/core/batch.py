@@ -28,7 +28,8 @@ from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import LogFileState, Outcome
 from .listing import LogFileRef
-from .output import Kind, NewFile, StagedFile, Staging
+from .output import Kind, NewFile, NewParquetFile, StagedFile, Staging
+from .parquet import ParquetRecord, parquet_files, parquet_folder
 from .records import LogFileContent, Record, Rejected, split
 from .settings import Settings
 from .store import unpack_etag
@@ -109,6 +110,10 @@ class _Line:
     """The event's name, for counting."""
     event_key: bytes = b""
     """Stands for its eventID; empty without one."""
+    time: str = ""
+    """The event's eventTime."""
+    index: int = 0
+    """The event's position in its log file."""
 
 
 @dataclass(slots=True)
@@ -157,6 +162,8 @@ class Staged(NamedTuple):
     """Uncompressed bytes of its log files."""
     events_by_hour: Counter[str]
     events_by_name: Counter[str]
+    misfits: int
+    """Rows of its Parquet files of which something is in `_other`."""
 
 
 def stage(
@@ -168,7 +175,13 @@ def stage(
     """Drop what the ledger has already, write the rest into the staging folders."""
     routed = route(log_files)
     seen = drop_known(routed, known)
-    files = staging.write(output_files(routed, settings.events_per_file))
+    new_files: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
+    misfits = 0
+    if "parquet" in settings.output_formats:
+        for file in parquet_files(_parquet_records(routed), _sources(log_files)):
+            new_files.append(NewParquetFile(file.folder, file.content, file.rows))
+            misfits += file.misfits
+    files = staging.write(new_files)
     segments = [
         build_segment(
             name,
@@ -188,6 +201,7 @@ def stage(
         sum(one.content.size for one in log_files if one.content),
         routed.events_by_hour(),
         routed.events_by_name(),
+        misfits,
     )
 
 
@@ -254,6 +268,29 @@ def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
             ]
             files.append(NewFile(kind, folder, [line.line for line in some], runs))
     return files
+
+
+def _parquet_records(routed: _Routed) -> list[ParquetRecord]:
+    """The events among a batch's lines."""
+    folders: dict[str, str] = {}
+    return [
+        ParquetRecord(
+            folders.get(line.folder)
+            or folders.setdefault(line.folder, parquet_folder(line.folder)),
+            line.time,
+            line.line,
+            line.position,
+            line.index,
+        )
+        for group in routed.groups.values()
+        for line in group.values()
+        if line.kind is Kind.EVENTS
+    ]
+
+
+def _sources(log_files: Sequence[LogFileInBatch]) -> list[tuple[str, str]]:
+    """Bucket and key of each log file."""
+    return [(one.ref.source.place.bucket, one.ref.key) for one in log_files]
 
 
 def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Outcome]:
@@ -332,7 +369,14 @@ def _route_log_file(
         else:
             event_key = event_key_of(record.event_id) if record.event_id else b""
             group[identity] = _Line(
-                record.line, position, Kind.EVENTS, folder, record.name, event_key
+                record.line,
+                position,
+                Kind.EVENTS,
+                folder,
+                record.name,
+                event_key,
+                record.time,
+                record.index,
             )
     for rejected in content.rejected:
         _quarantine(routed, position, one, rejected)
