@@ -8,13 +8,13 @@ Parquet in turn, all in one process; the start of a process, which both pay, is 
 
 import argparse
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import shapes
 from benchmarks.measure import Spread, Usage, interleaved, run_python
-from dataclasses import asdict
 
 FORMATS: Final = {"JSONL": ["jsonl"], "with Parquet": ["jsonl", "parquet"]}
 
@@ -67,7 +67,8 @@ def compared(shape: shapes.Shape, runs: Path, rounds: int) -> list[str]:
     return [
         *(f"{name}: {spread.text()} CPU-s" for name, spread in cpu.items()),
         f"ratio {ratio:.2f}",
-        f"JSONL {jsonl / 1e6:.1f} MB, Parquet {parquet / 1e6:.1f} MB: {jsonl / parquet:.1f}x smaller",
+        f"JSONL {jsonl / 1e6:.1f} MB, Parquet {parquet / 1e6:.1f} MB:"
+        f" {jsonl / parquet:.1f}x smaller",
         f"peak memory with Parquet {peak / 1e6:.0f} MB,"
         f" without {max(usage.peak_bytes for usage in results['JSONL']) / 1e6:.0f} MB",
     ]

@@ -84,8 +84,11 @@ def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
         with disk_errors(root):
             folders.make(root)
         write_marker(ledger.uuid, ledger.generation, root)
-    else:
-        _compare(ledger, *marker, root)
+    elif marker[0] != ledger.uuid:
+        raise LedgerError(
+            f"{root} belongs to another ledger than {ledger.path}: name another folder in"
+            " `parquet_dir`"
+        )
     _remove_unfinished(root)
 
 
@@ -175,7 +178,7 @@ def _compare(ledger: Ledger, name: str, generation: int, events_dir: Path) -> No
     if name != ledger.uuid:
         raise LedgerError(
             f"{events_dir} belongs to another ledger than {ledger.path}: set `state_db` and"
-            " `events_dir` (`parquet_dir`) to such as belong together"
+            " `events_dir` to two that belong together"
         )
     if generation > ledger.generation:
         raise LedgerError(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _RECORDS_A_DECODE: Final = 500
 _RECORDS_A_FRAME: Final = 10_000
 """Records whose fields are Python objects at a time."""
-_BYTES_A_FILE: Final = 64 * 1024 * 1024
+_BYTES_A_FILE: Final = 32 * 1024 * 1024
 """Of JSON, at most: a log file of 256 MB becomes several files, since a file's rows are in memory
 at once."""
 ROWS_A_GROUP: Final = 10_000

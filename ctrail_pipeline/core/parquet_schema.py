@@ -176,12 +176,12 @@ def _row_of(line: bytes, others: Others, at: int) -> Any:
         return _decode_row(line)
     except _REFUSED:
         pass
-    other = others.setdefault(at, {})
     row = Row()
     members = _members(bytes(line))
     if members is None:  # nested so deeply that it was a near thing when it was split
-        other["record"] = bytes(line)
+        others[at] = {"record": bytes(line)}
         return row
+    other = {}
     for name, value in members.items():
         spec = COLUMNS.get(name)
         if spec is None:
@@ -193,6 +193,8 @@ def _row_of(line: bytes, others: Others, at: int) -> Any:
             setattr(row, name, fitting)
             if not fits:
                 other[name] = value
+    if other:
+        others[at] = other
     return row
 
 
