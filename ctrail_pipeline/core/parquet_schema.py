@@ -1,8 +1,9 @@
 """The columns of the Parquet output, and how a record's fields become their values.
 
-The columns are those of AWS's own table for Athena (Athena user guide, "Query AWS CloudTrail
-logs"), named as CloudTrail names the fields. Nothing is lost to them: a field that has no column,
-whose type is not its column's, or of which some member is not, stands in `_other` as it was.
+The columns are those of AWS's own table for Athena (Athena user guide, "Create a table for
+CloudTrail logs"), with managementEvent and edgeDeviceDetails, named as CloudTrail names the fields.
+Nothing is lost to them: a field that has no column, whose type is not its column's, or of which some
+member is not, stands in `_other` as it was.
 
 Not here: polars, files (`parquet`). COLUMNS changes only together with SCHEMA_VERSION.
 """
