@@ -41,7 +41,7 @@ from .parquet_schema import (
 if TYPE_CHECKING:
     import polars as pl
 
-_RECORDS_A_DECODE: Final = 500
+_RECORDS_A_DECODE: Final = 100
 _RECORDS_A_FRAME: Final = 10_000
 """Records whose fields are Python objects at a time."""
 _BYTES_A_FILE: Final = 32 * 1024 * 1024

@@ -2,8 +2,8 @@
 
 The columns are those of AWS's own table for Athena (Athena user guide, "Create a table for
 CloudTrail logs"), with managementEvent and edgeDeviceDetails, named as CloudTrail names the fields.
-Nothing is lost to them: a field that has no column, whose type is not its column's, or of which some
-member is not, stands in `_other` as it was.
+Nothing is lost to them: a field that has no column, whose type is not its column's, or of which
+some member is not, stands in `_other` as it was.
 
 Not here: polars, files (`parquet`). COLUMNS changes only together with SCHEMA_VERSION.
 """
@@ -11,6 +11,7 @@ Not here: polars, files (`parquet`). COLUMNS changes only together with SCHEMA_V
 import json
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -125,8 +126,8 @@ def _type_of(name: str, spec: Spec) -> Any:
     return _STRUCTS[name]
 
 
-def _struct(name: str, members: Sequence[Any]) -> Any:
-    return msgspec.defstruct(name, members, gc=False, forbid_unknown_fields=True)
+def _struct(name: str, members: Sequence[Any], *, refuse_others: bool = True) -> Any:
+    return msgspec.defstruct(name, members, gc=False, forbid_unknown_fields=refuse_others)
 
 
 NESTED: Final = {name: spec for name, spec in COLUMNS.items() if not isinstance(spec, Leaf)}
@@ -146,9 +147,13 @@ def _row_field(name: str, spec: Spec) -> Any:
     return name, msgspec.Raw, msgspec.Raw(_NULL)
 
 
-Row: Final = _struct("Row", [_row_field(name, spec) for name, spec in COLUMNS.items()])
+_ROW_FIELDS: Final = [_row_field(name, spec) for name, spec in COLUMNS.items()]
+Row: Final = _struct("Row", _ROW_FIELDS)
 """A record's fields: texts, flags, and the rest as raw JSON."""
 _decode_row: Final = msgspec.json.Decoder(Row).decode
+_decode_known_fields: Final = msgspec.json.Decoder(
+    _struct("Known", _ROW_FIELDS, refuse_others=False)
+).decode
 _decode_rows: Final = msgspec.json.Decoder(list[Row]).decode  # type: ignore[valid-type]
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -177,6 +182,17 @@ def _row_of(line: bytes, others: Others, at: int) -> Any:
         return _decode_row(line)
     except _REFUSED:
         pass
+    try:
+        # Most likely AWS has a new field, and then all records have it.
+        row = _decode_known_fields(line)
+        members = _decode_members(line)
+    except _REFUSED:
+        return _odd_row(line, others, at)
+    others[at] = {name: bytes(raw) for name, raw in members.items() if name not in COLUMNS}
+    return row
+
+
+def _odd_row(line: bytes, others: Others, at: int) -> Any:
     row = Row()
     members = _members(bytes(line))
     if members is None:  # nested so deeply that it was a near thing when it was split
@@ -219,8 +235,19 @@ def field_of(line: bytes, name: str) -> bytes:
 
 def json_object(members: dict[str, bytes]) -> str:
     """Fields as one JSON object, their values as they stood in the record, as far as UTF-8 can."""
-    text = ",".join(f"{json.dumps(name)}:{utf8(value)}" for name, value in members.items())
+    text = ",".join(
+        f"{_quoted(name) if len(name) <= _USUAL_NAME else json.dumps(name)}:{utf8(value)}"
+        for name, value in members.items()
+    )
     return f"{{{text}}}"
+
+
+_USUAL_NAME: Final = 64
+
+
+@lru_cache(1024)
+def _quoted(name: str) -> str:
+    return json.dumps(name)
 
 
 def utf8(value: bytes) -> str:
