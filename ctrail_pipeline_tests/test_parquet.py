@@ -7,17 +7,27 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctrail_pipeline.core import parquet as parquet_module
+from ctrail_pipeline.core.parquet import ParquetRecord
 from ctrail_pipeline.core.parquet_schema import COLUMNS, decode_rows
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.reports import as_json, summary_line
 from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import read_buckets
-from ctrail_pipeline_tests.parquet_rows import JSON_COLUMNS, assert_rows, parquet_files, rows
+from ctrail_pipeline_tests.parquet_rows import (
+    JSON_COLUMNS,
+    assert_row,
+    assert_rows,
+    parquet_files,
+    rows,
+)
 from ctrail_pipeline_tests.real_logs import REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.sync_process import (
     assert_exact,
@@ -210,6 +220,50 @@ def test_a_record_that_cannot_be_taken_apart_is_in_other_whole() -> None:
     (row,) = decode_rows([deep], others, 7)
     assert row.eventName is None
     assert others == {7: {"record": deep}}
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "arn", "accountId", "sessionContext", "attributes", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+FIELDS = [name for name in COLUMNS if name not in ("eventTime", "recipientAccountId", "awsRegion")]
+
+
+@hypothesis.settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from([*FIELDS, "unknown"]), JSON_VALUES, max_size=6),
+        min_size=1,
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_any_json_in_any_field_is_a_row_with_nothing_lost(
+    records: list[dict[str, Any]], ascii_only: bool
+) -> None:
+    texts = [
+        json.dumps({"eventTime": "2026-01-10T12:00:00Z", **fields}, ensure_ascii=ascii_only).encode(
+            errors="replace"
+        )
+        for fields in records
+    ]
+    lines = [
+        ParquetRecord("a", "2026-01-10T12:00:00Z", text, 0, at) for at, text in enumerate(texts)
+    ]
+    (file,) = parquet_module.parquet_files(lines, [("bucket", "key")])
+    found = pl.read_parquet(file.content).to_dicts()
+    assert [row["_index"] for row in found] == list(range(len(texts)))
+    for row, text in zip(found, texts, strict=True):
+        assert_row(row, text)
+    assert file.misfits == sum(row["_other"] is not None for row in found)
 
 
 def test_rows_are_in_order_of_time_and_groups_can_be_skipped(

@@ -8,7 +8,11 @@ itself little is held at a time.
 
 Not here: what is a record or a duplicate (`batch`), and getting files to disk (`output`).
 
-Measured on one core, records of 1.5 KB: FIGURES.
+Measured, records of 1.5 KB, MB of JSON per CPU-second: 110 in batches of large log files, 75 in
+batches of 400 small ones (19 files of 2 to 1,400 rows, 1.9 ms each to encode). Of the former's 13
+us a record msgspec takes 2, encoding and zstd 4, building the columns the rest. pyarrow encodes
+large tables a third faster, small ones three times slower. Each file has 20 kB of names, statistics
+and page index, whatever is in it.
 """
 
 import io
