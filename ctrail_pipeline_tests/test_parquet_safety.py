@@ -6,11 +6,13 @@ pruned; and refused where a folder holds another ledger's.
 
 import shutil
 import signal
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ from ctrail_pipeline_tests.sync_process import (
     sample_settings,
     start_sync,
 )
+from ctrail_pipeline_tests.test_crash_safety import KILLS, SEED
 
 BOTH = ("jsonl", "parquet")
 
@@ -154,6 +157,26 @@ def test_killed_with_its_workers(settings: Settings, expectation: Expectation) -
         assert ended.returncode == -signal.SIGKILL, ended
         let_a_minute_pass(settings)
     assert_recovers(settings, expectation)
+
+
+def test_killed_at_random_instants(sample: Path, expectation: Expectation, tmp_path: Path) -> None:
+    rng = Random(SEED)
+    kills = rounds = 0
+    while kills < KILLS // 3:
+        rounds += 1
+        settings = sample_settings(sample, tmp_path / str(rounds), output_formats=BOTH)
+        returncode = -signal.SIGKILL
+        while returncode == -signal.SIGKILL and kills < KILLS // 3:
+            process = start_sync(settings, in_workers=rounds % 2 == 0)
+            process.wait_until_ready()
+            time.sleep(rng.uniform(0, 0.8))
+            process.signal(signal.SIGKILL)
+            ended = process.wait()
+            returncode = ended.returncode
+            assert returncode in (0, -signal.SIGKILL), ended
+            kills += returncode == -signal.SIGKILL
+        assert_recovers(settings, expectation)
+        shutil.rmtree(tmp_path / str(rounds))
 
 
 def test_a_name_that_is_taken_by_a_foreign_file_is_left_alone(

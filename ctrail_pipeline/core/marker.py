@@ -69,17 +69,19 @@ def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
     reader would find these events twice, or if what ours wrote lies in another folder.
     """
     root = folders.roots[Kind.PARQUET]
+    # In this order, as another run may begin this folder meanwhile: see `open_ledger`.
+    in_folder, in_ledger = _holds_files(root), ledger.holds_files(Kind.PARQUET)
     marker = _read(root)
     if marker is None:
-        if _holds_files(root):
+        if in_folder:
             raise LedgerError(
                 f"{root} holds files that are not of {ledger.path}: name another folder in"
                 " `parquet_dir`, or empty this one"
             )
-        if ledger.holds_files(Kind.PARQUET):
+        if in_ledger:
             raise LedgerError(
                 f"{ledger.path} knows of Parquet files, and {root} has none: name the folder that"
-                " they are in, in `parquet_dir`"
+                ' they are in, in `parquet_dir`, or leave "parquet" out of `output_formats`'
             )
         with disk_errors(root):
             folders.make(root)
