@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import latency, start, steady, throughput, tls
+from benchmarks import latency, parquet, start, steady, throughput, tls
 from benchmarks.bench import Bench
 from benchmarks.measure import PROJECT
 from benchmarks.report import Section, results
@@ -21,6 +21,7 @@ _SECTIONS: Final[dict[str, Callable[[Bench], Section]]] = {
     "start": start.measure,
     "growth": steady.growth,
     "tls": tls.measure,
+    "parquet": parquet.measure,
 }
 _RESULTS: Final = PROJECT / "benchmarks" / "RESULTS.md"
 _WORK: Final = PROJECT / "build" / "bench"

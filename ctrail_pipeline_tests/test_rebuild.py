@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import polars
 import pytest
 
 from ctrail_pipeline.cli import main
@@ -164,6 +166,30 @@ def test_files_get_no_name_twice(settings: Settings) -> None:
             folder = path.parent.relative_to(settings.events_dir).as_posix()
             _, number = ledger._next_number(Kind.EVENTS, folder, 0)
             assert not (path.parent / f"events_{number:05d}.jsonl").exists()
+
+
+def test_parquet_stays_and_gets_no_row_twice(
+    sample: Path, tmp_path: Path, expectation: Expectation
+) -> None:
+    settings = replace(sample_settings(sample, tmp_path), output_formats=("jsonl", "parquet"))
+    sync(settings)
+    parquet = settings.events_dir.parent / "parquet"
+
+    def rows() -> list[str]:
+        frame = polars.read_parquet(parquet / "**/*.parquet", hive_partitioning=False)
+        return sorted(frame["eventID"].to_list())
+
+    before = rows()
+    assert len(before) == len(expectation.lines)
+    remove_ledger(settings)
+    assert rebuilt(settings, expectation).problems == []
+    assert rows() == before
+    [first, *_] = sorted(parquet.rglob("*.parquet"))
+    first.unlink()
+    remove_ledger(settings)
+    [problem] = rebuild(settings).problems
+    assert problem.startswith(f"{first.parent}: ")
+    assert "rows too few" in problem
 
 
 def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:

@@ -14,10 +14,11 @@ import os
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import AdoptedFile, Ledger
 from .marker import MARKER, read_marker, replace_marker
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
+from .parquet import parquet_folder
 from .records import split
 from .settings import Settings
 
@@ -41,7 +43,14 @@ _EVENTS_FILE: Final = re.compile(
     r"(\d{12}/[a-z0-9-]{1,40}/\d{4}/\d{2}/\d{2}/\d{2})/events_(\d{5,9})\.jsonl"
 )
 _QUARANTINE_FILE: Final = re.compile(r"(\d{4}/\d{2}/\d{2}|undated)/quarantine_(\d{5,9})\.jsonl")
-_NAMES: Final = {Kind.EVENTS: _EVENTS_FILE, Kind.QUARANTINE: _QUARANTINE_FILE}
+_PARQUET_FILE: Final = re.compile(
+    r"(account=\d{12}/region=[a-z0-9-]{1,40}/date=\d{4}-\d{2}-\d{2})/part-(\d{5,9})\.parquet"
+)
+_NAMES: Final = {
+    Kind.EVENTS: _EVENTS_FILE,
+    Kind.QUARANTINE: _QUARANTINE_FILE,
+    Kind.PARQUET: _PARQUET_FILE,
+}
 _PROBLEMS_NAMED: Final = 100
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 _IDENTITIES_A_BATCH: Final = 100_000
@@ -83,7 +92,7 @@ def rebuild(
         raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
     if not force:
         _check_need(state_db, events_dir)
-    folders = OutputFolders(events_dir, settings.quarantine_dir)
+    folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         _clear_staging(folders)
@@ -95,12 +104,15 @@ def rebuild(
             for kind, path, folder, number in _output_files(folders, result):
                 adopter.take(kind, path, folder, number)
             adopter.adopt()
+            adopter.compare_parquet(folders.roots[Kind.PARQUET])
             name, generation = ledger.uuid, ledger.generation
         observe("built")
         _set_aside(state_db)
         observe("moved")
         # Before it has its name: in between there is no ledger, so any run says what to do.
         replace_marker(name, generation, events_dir)
+        if (folders.roots[Kind.PARQUET] / MARKER).exists():
+            replace_marker(name, generation, folders.roots[Kind.PARQUET])
         observe("marked")
         new.rename(state_db)
         fsync_folder(state_db.parent)
@@ -180,9 +192,15 @@ class _Adopter:
         self._found: dict[str, dict[bytes, bytes]] = {}
         """By dedup partition: event keys by identity."""
         self._held = 0
+        self._rows: Counter[str] = Counter()
+        """Rows of Parquet, less lines of events, by the folder of the former."""
+        self._has_parquet = False
 
     def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
         """One file: all its lines, and then the file itself."""
+        if kind is Kind.PARQUET:
+            self._take_parquet(path, folder, number)
+            return
         read = _events if kind is Kind.EVENTS else _quarantined
         digest, size, lines = sha256(), 0, 0
         for some in _lines(path):
@@ -199,11 +217,36 @@ class _Adopter:
                 self.adopt()
         if kind is Kind.EVENTS:
             self._result.events += lines
+            self._rows[parquet_folder(folder)] -= lines
         else:
             self._result.quarantined += lines
         self._result.files += 1
         published = Published(len(self._files), kind, folder, number, size)
         self._files.append(AdoptedFile(published, lines, digest.digest()))
+
+    def _take_parquet(self, path: Path, folder: str, number: int) -> None:
+        """Its rows are events of the lines once more: they are counted only."""
+        import polars
+
+        try:
+            rows = int(polars.scan_parquet(path, glob=False).select(polars.len()).collect().item())
+        except (polars.exceptions.PolarsError, OSError):
+            self._result.note(f"{path}: no Parquet file that can be read; it is left alone")
+            return
+        with path.open("rb") as file:
+            digest = file_digest(file, sha256).digest()
+        self._has_parquet = True
+        self._rows[folder] += rows
+        self._result.files += 1
+        published = Published(len(self._files), Kind.PARQUET, folder, number, path.stat().st_size)
+        self._files.append(AdoptedFile(published, rows, digest))
+
+    def compare_parquet(self, root: Path) -> None:
+        """Where Parquet is written, say which dates have not a row for each event."""
+        for folder, difference in sorted(self._rows.items()) if self._has_parquet else ():
+            if difference:
+                what = f"{abs(difference):,} rows too {'many' if difference > 0 else 'few'}"
+                self._result.note(f"{root / folder}: {what} for the events of this date")
 
     def _take_line(self, partition: str, identity: bytes, event_key: bytes) -> None:
         group = self._found.setdefault(partition, {})

@@ -90,7 +90,7 @@ CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
 CREATE TABLE output_partition (
     id          INTEGER PRIMARY KEY,
     kind        INTEGER NOT NULL,      -- output.Kind
-    folder      TEXT NOT NULL,         -- relative to events_dir or quarantine_dir
+    folder      TEXT NOT NULL,         -- relative to the root of its kind
     next_number INTEGER NOT NULL,
     lines       INTEGER NOT NULL,
     UNIQUE (kind, folder)
