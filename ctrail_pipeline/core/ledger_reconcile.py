@@ -74,6 +74,11 @@ class LogFileOrigin(NamedTuple):
     records: int
     duplicates: int
 
+    @property
+    def row(self) -> tuple[int, int, str]:
+        """What tells log files apart, whatever their version."""
+        return self.source_id, self.day, self.name
+
 
 class BatchOrigin(NamedTuple):
     """A batch: which run committed it, when, and its log files by their position in it."""
@@ -301,17 +306,19 @@ def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, b
 
 
 def with_duplicates(
-    ledger: Ledger, source_id: int, days: tuple[int, int], limit: int
-) -> list[LogFileOrigin]:
+    ledger: Ledger, source_id: int, days: tuple[int, int]
+) -> Iterator[LogFileOrigin]:
     """Log files of the days from the first to before the second that held duplicates."""
-    return [
-        LogFileOrigin(False, LogFileState(state), *values)
-        for state, *values in ledger._rows(
-            "SELECT state, source_partition, day, name, etag, size, sha256, records, duplicates"
-            " FROM log_file WHERE source_partition = ? AND day >= ? AND day < ? AND duplicates > 0"
-            " ORDER BY day, name LIMIT ?",
-            source_id,
-            *days,
-            limit,
-        )
-    ]
+    after = (days[0], "")
+    while rows := ledger._rows(
+        "SELECT state, source_partition, day, name, etag, size, sha256, records, duplicates"
+        " FROM log_file WHERE source_partition = ? AND (day, name) > (?, ?) AND day < ?"
+        " AND duplicates > 0 ORDER BY day, name LIMIT ?",
+        source_id,
+        *after,
+        days[1],
+        _ROWS_A_READ,
+    ):
+        after = rows[-1][2], rows[-1][3]
+        for state, *values in rows:
+            yield LogFileOrigin(False, LogFileState(state), *values)
