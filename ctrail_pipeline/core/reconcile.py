@@ -272,6 +272,18 @@ def reconcile(
     return report
 
 
+def is_whole(selection: Selection) -> bool:
+    """Whether a selection leaves out no part of the trails that it chooses."""
+    return selection.partitions is None and not (
+        selection.start
+        or selection.end
+        or selection.accounts
+        or selection.exclude_accounts
+        or selection.regions
+        or selection.exclude_regions
+    )
+
+
 def _sources(
     settings: Settings, selection: Selection, ledger: Ledger, report: Report
 ) -> list[Source]:
@@ -668,7 +680,7 @@ def _check_output(
 
     check = OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
     days = _days_chosen(selection)
-    is_all = days == ("", "~") and not _chooses_places(selection)
+    is_all = is_whole(selection)
     check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
     if is_all:
         check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
@@ -681,16 +693,6 @@ def _days_chosen(selection: Selection) -> tuple[str, str]:
     return (
         "" if selection.start is None else f"{selection.start.astimezone(UTC):%Y/%m/%d}",
         "~" if selection.end is None else f"{selection.end.astimezone(UTC):%Y/%m/%d}",
-    )
-
-
-def _chooses_places(selection: Selection) -> bool:
-    return bool(
-        selection.partitions is not None
-        or selection.accounts
-        or selection.exclude_accounts
-        or selection.regions
-        or selection.exclude_regions
     )
 
 
