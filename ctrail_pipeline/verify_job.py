@@ -36,6 +36,7 @@ from .core.reconcile import COUNTS, Report, fails, is_whole, reconcile
 from .core.selection import Selection
 from .core.settings import Trail
 from .jobs import QUIET, SelectionConfig
+from .living_runs import mark_as_living
 from .metadata import Metadata
 from .partitions import asset_keys
 from .private_files import write_private
@@ -76,6 +77,7 @@ def build_verify_job(configuration: Configuration) -> JobDefinition:
     def verify_op(
         context: OpExecutionContext, config: VerifyConfig, cursor: CursorResource
     ) -> Iterator[AssetCheckEvaluation | Output[None]]:
+        mark_as_living(context.instance, context.run_id)
         with failures_said(), core_logs_in(context.log):
             check_sample(configuration)
             selection = config.selection()

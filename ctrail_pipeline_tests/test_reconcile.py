@@ -20,7 +20,8 @@ from ctrail_pipeline.core.evidence import Evidence, HourRange
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.findings import EXPLANATIONS, Finding, FindingKind, HourState
 from ctrail_pipeline.core.layout import MINUTES_PER_DAY, Minute, SourcePrefix, day_number, key_of
-from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger import FoundLogFile, Ledger
+from ctrail_pipeline.core.ledger_reconcile import known_by_name
 from ctrail_pipeline.core.listing import Source
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (
@@ -38,6 +39,7 @@ from ctrail_pipeline.core.sync import sync
 
 from .oracle import check_output, snapshot
 from .real_logs import REAL_LOGS, needs_real_logs
+from .s3_server import S3Server
 from .sync_process import settings_in
 
 ACCOUNT, REGION = "111122223333", "eu-west-1"
@@ -297,6 +299,47 @@ def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
     # A part of the time says nothing of what lies in no day's folder.
     part = world.reconcile(Selection(start=datetime(2026, 1, 3, 5, tzinfo=UTC)))
     assert totals(part) == {"listed": DAYS, "committed": DAYS, "expired": 1}
+
+
+def test_over_s3_the_etags_of_listing_and_ledger_are_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    with S3Server(tmp_path) as server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        trail = Trail("main", "bucket", "", server.region, server.endpoint_url)
+        settings = settings_in(tmp_path / "s3", [trail])
+        assert sync(settings).ok
+        report = reconcile(settings, deep=True)
+        assert report.is_complete
+        assert totals(report) == {"listed": DAYS, "committed": DAYS}
+        late = world.put(FIRST + 3, "B", event(3, FIRST + 3))
+        [finding] = reconcile(settings).findings
+        assert finding.where == f"s3://bucket/{late.relative_to(world.bucket)}"
+        assert sync(settings, Selection(listed=True)).progress.events == 1
+        assert reconcile(settings).is_complete
+
+
+def test_odd_characters_in_keys_make_no_difference(world: World) -> None:
+    folder = world.bucket / world.place.folder / "2026/01/03"
+    for number, name in enumerate(("a\tb", "é😀", "'; --", "?,?", "%_*")):
+        (folder / f"{name}.json").write_bytes(b'{"Records":[' + event(20 + number, FIRST) + b"]}")
+    assert totals(world.reconcile())["new"] == 5
+    assert sync(world.settings, Selection(listed=True)).progress.events == 5
+    assert totals(world.reconcile()) == {"listed": DAYS + 5, "committed": DAYS + 5}
+
+
+def test_a_name_with_a_nul_is_looked_up_whole(world: World) -> None:
+    """S3 allows it in a key, a file system does not."""
+    name = "/2026/01/03/a\0b.json"
+    with closing(Ledger(world.settings.state_db)) as ledger:
+        found = FoundLogFile(1, FIRST + 2, name, b"e" * 16, 1, False)
+        with ledger.transaction():
+            ledger.put_found([found], 1)
+        assert set(known_by_name(ledger, 1, FIRST + 2, [name, "/2026/01/03/a"])) == {name}
 
 
 def test_a_window_is_widened_to_whole_days_and_nothing_else_is_looked_at(world: World) -> None:
