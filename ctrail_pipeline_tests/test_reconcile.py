@@ -356,6 +356,35 @@ def test_a_window_is_widened_to_whole_days_and_nothing_else_is_looked_at(world: 
     assert report.queued == 1
 
 
+def test_what_failed_outside_of_the_window_is_not_said(world: World) -> None:
+    world.put(FIRST + 30, "B", body=b"\x1f\x8bno gzip", modified=time.time())
+    world.reconcile()
+    assert not sync(world.settings).ok
+    assert totals(world.reconcile())["damaged"] == 1
+    january = Selection(end=datetime(2026, 1, 20, tzinfo=UTC))
+    assert world.reconcile(january).is_complete
+    # Nor where the configuration begins on the same day, but later.
+    late = replace(world.settings, start=datetime(2026, 1, 31, 13, tzinfo=UTC))
+    assert reconcile(late).is_complete
+
+
+def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
+    world: World,
+) -> None:
+    """A row for each key of a bucket that nobody has synced yet would be waste."""
+    other = replace(world.place, region="us-east-1")
+    path = world.bucket / key_of(other, FIRST, f"1205{'Z':0>16}")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b'{"Records":[' + event(50, FIRST) + b"]}"))
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    report = world.reconcile()
+    assert (totals(report)["missing"], report.queued) == (1, 0)
+    assert not report.is_complete
+    assert sync(world.settings, Selection(listed=True)).progress.log_files == 0
+    assert sync(world.settings).progress.events == 1
+    assert world.reconcile().is_complete
+
+
 def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> None:
     """A start in the middle of a day: log files of the morning are none of ours."""
     wanted = replace(world.settings, start=datetime(2026, 1, 11, 12, 30, tzinfo=UTC))
@@ -453,8 +482,12 @@ def truncate(path: Path) -> None:
 
 
 def make_a_link(path: Path) -> None:
-    path.rename(path.with_suffix(".elsewhere"))
-    path.symlink_to(path.with_suffix(".elsewhere"))
+    """Of the same size, as far as the folder tells."""
+    size, elsewhere = path.stat().st_size, path.with_suffix(".elsewhere")
+    path.rename(elsewhere)
+    slashes = "/" * (size - 1 - len(elsewhere.name))
+    path.symlink_to(f".{slashes}{elsewhere.name}")
+    assert path.lstat().st_size == size
 
 
 def join_lines(path: Path) -> None:

@@ -3,7 +3,8 @@
 Each source partition is listed whole (or some days of it) in key order, a page at a time, and each
 page is compared with the ledger's rows of the same stretch: memory depends on pages and days, never
 on how many keys there are. A log file that the ledger lacks is noted there as found, so that the
-next sync fetches it; nothing is called covered here. What other witnesses found (signed digests) is
+next sync fetches it (of a partition that was never synced, nothing is noted: any sync lists all of
+it); nothing is called covered here. What other witnesses found (signed digests) is
 merged in by `Report.add`.
 
 What is delivered while nobody syncs is no loss: a log file that came into the bucket within the
@@ -461,7 +462,8 @@ class _Comparison:
         """A log file that is not committed, or not in this version: count, name and queue it."""
         day = walk.day(place.day)
         day.listed += 1
-        if row is None or row.state is not LogFileState.FOUND:
+        # One that was never synced is listed by any sync: a row for each key of it is waste.
+        if walk.source.covered and (row is None or row.state is not LogFileState.FOUND):
             self._found.append(
                 FoundLogFile(
                     walk.source.id,
