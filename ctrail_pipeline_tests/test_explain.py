@@ -126,6 +126,16 @@ def test_copies_in_other_trails_are_told_if_asked(world: World) -> None:
     assert (unique.copies.looked_at, unique.copies.found) == (1, ())
 
 
+def test_its_own_log_file_is_no_copy_of_it(world: World) -> None:
+    """Even one that held duplicates, of something else or of this event."""
+    world.put("first", "A", event("a"), event("a"), event("b", 1))
+    world.sync()
+    for event_id in "ab":
+        [found] = world.explain(Sought(event_id=event_id), fetch=True)
+        assert found.log_file.duplicates == 1
+        assert (found.copies.candidates, found.copies.found) == (0, ())
+
+
 def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: World) -> None:
     world.put("first", "A", event("a"), event("b", 1))
     world.sync()
