@@ -42,6 +42,8 @@ FAILED = "no_failed_log_files"
 QUARANTINE = "nothing_new_in_quarantine"
 CONFLICTS = "no_conflicting_events"
 SENSOR = "sensor_is_running"
+COMPLETE = "complete"
+"""What the job `verify` notes; not among these, since it lists all of a trail (`verify_job`)."""
 
 DESCRIPTIONS = {
     LISTED: "Every account and region of the trail can be listed, and log files can be read.",
@@ -61,11 +63,11 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
     states = {state.name.lower(): count for state, count in sorted(health.open.items())}
     failed = LogFileState.FAILED in health.open or LogFileState.LOST in health.open
     return [
-        _evaluation(
+        evaluation(
             key,
             FAILED,
             passed=not states,
-            severity=_error_if(failed),
+            severity=error_if(failed),
             description=", ".join(f"{count} {state}" for state, count in states.items())
             + ": failed and damaged ones are tried again by themselves; archived ones must be"
             " restored in S3; the failed run names each"
@@ -73,7 +75,7 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
             else "all log files that were found are in",
             metadata={state: MetadataValue.int(count) for state, count in states.items()},
         ),
-        _evaluation(
+        evaluation(
             key,
             QUARANTINE,
             passed=not health.new_quarantined,
@@ -86,11 +88,11 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
                 "all": MetadataValue.int(health.quarantined),
             },
         ),
-        _evaluation(
+        evaluation(
             key,
             CONFLICTS,
             passed=not health.conflicts,
-            severity=_error_if(health.new_conflicts > 0),
+            severity=error_if(health.new_conflicts > 0),
             description=f"{health.conflicts} events have the eventID of a different event"
             f" ({health.new_conflicts} of them new in the last day): AWS's mistake, or somebody's"
             " forgery; all of them are in the output, search it for events with one eventID"
@@ -109,11 +111,11 @@ def of_listing(key: AssetKey, problems: Sequence[Problem]) -> AssetCheckEvaluati
     found = [problem for problem in problems if problem.state in _NOT_LISTED]
     shown = "\n".join(map(problem_line, found[:_PROBLEMS_NAMED]))
     more = len(found) - _PROBLEMS_NAMED
-    return _evaluation(
+    return evaluation(
         key,
         LISTED,
         passed=not found,
-        severity=_error_if(not all(problem.may_pass for problem in found)),
+        severity=error_if(not all(problem.may_pass for problem in found)),
         description=(f"{shown}\nand {more} more" if more > 0 else shown) or "all of it",
         metadata={"problems": MetadataValue.int(len(found))},
     )
@@ -121,7 +123,7 @@ def of_listing(key: AssetKey, problems: Sequence[Problem]) -> AssetCheckEvaluati
 
 def of_sensor(key: AssetKey, trouble: str | None) -> AssetCheckEvaluation:
     """Whether the sensor is at work."""
-    return _evaluation(key, SENSOR, passed=trouble is None, description=trouble or "it is")
+    return evaluation(key, SENSOR, passed=trouble is None, description=trouble or "it is")
 
 
 def evaluations(
@@ -147,7 +149,8 @@ def evaluations(
         if problems or not is_listed:
             found.append(of_listing(key, problems))
         else:
-            found += _last_listing(instance, key)
+            found += _last(instance, key, LISTED)
+        found += _last(instance, key, COMPLETE)
         yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
 
 
@@ -245,17 +248,17 @@ def worth_noting(
             yield one
 
 
-def _last_listing(instance: DagsterInstance, key: AssetKey) -> list[AssetCheckEvaluation]:
-    """What was noted last of a trail's listing, if anything was."""
-    check = AssetCheckKey(key, LISTED)
+def _last(instance: DagsterInstance, key: AssetKey, name: str) -> list[AssetCheckEvaluation]:
+    """What was noted last of a check that this run has nothing new to say of, if anything was."""
+    check = AssetCheckKey(key, name)
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
     last = _evaluation_of(records.get(check))
     if last is None:
         return []
     return [
-        _evaluation(
+        evaluation(
             key,
-            LISTED,
+            name,
             passed=last.passed,
             severity=last.severity,
             description=last.description or "",
@@ -289,7 +292,7 @@ def _is_hidden(record: AssetCheckExecutionRecord, materialized: EventLogEntry | 
     )
 
 
-def _evaluation(
+def evaluation(
     key: AssetKey,
     name: str,
     *,
@@ -298,6 +301,7 @@ def _evaluation(
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
     metadata: Mapping[str, MetadataValue] | None = None,
 ) -> AssetCheckEvaluation:
+    """What a check says of an asset."""
     return AssetCheckEvaluation(
         asset_key=key,
         check_name=name,
@@ -308,5 +312,6 @@ def _evaluation(
     )
 
 
-def _error_if(is_error: bool) -> AssetCheckSeverity:
+def error_if(is_error: bool) -> AssetCheckSeverity:
+    """An error, or a warning."""
     return AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN

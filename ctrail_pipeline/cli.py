@@ -19,6 +19,7 @@ from . import __version__
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
+    from .core.explain import Sought
     from .core.selection import Selection
 
 _DESCRIPTION = """\
@@ -30,6 +31,8 @@ every event once, byte for byte.
   ctrail sync --since 6h      the last hours first
   ctrail sync                 then everything; run it as often as you like
   ctrail status               how far each trail is, and what stands open
+  ctrail verify               whether everything is here, as it was written
+  ctrail explain EVENTID      where an event came from
   ctrail query "SELECT eventName, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 20"
 
 No AWS account at hand?  ctrail sample && ctrail sync
@@ -51,6 +54,28 @@ standard output. Stop it with Ctrl-C: what is committed stays, and the next sync
 _STATUS_EPILOG = """\
   ctrail status --prometheus > ctrail.prom.new && mv ctrail.prom.new ctrail.prom
 writes a file for node_exporter's textfile collector without a moment in which half of it is there.
+"""
+_VERIFY_EPILOG = """\
+Days are UTC, by the time in the keys of log files; a window is widened to whole days. Missing log
+files are noted for the next sync, which fetches them. What came in within the last hour is no loss.
+Exit code: 0 all complete; 1 something is missing, failed, damaged or altered, or not listed.
+
+  ctrail verify --since 7d                      the last week's log files and events
+  ctrail verify --deep --html report.html       every byte of the output, and a page with a calendar
+  ctrail sync && ctrail verify --json > verify.json
+A listing costs a LIST request for 1,000 log files ($0.005 for a million). --deep reads all output.
+"""
+_EXPLAIN_EPILOG = """\
+  ctrail explain 8a6d1f5c-1b0e-4d5c-9f43-0f6f0b7c2f10
+  ctrail explain events/111122223333/eu-west-1/2026/01/13/03/events_00001.jsonl:17
+  ctrail explain --event-name ConsoleLogin --since 7d --account 111122223333 --json
+Events that share an eventID and not their bytes are all listed, with what they differ in.
+"""
+_MANIFEST_EPILOG = """\
+  ctrail manifest --account 111122223333 --start 2026-01-13 --end 2026-01-14 --output case-17.jsonl
+The last line has the SHA-256 over all bytes before it: sign it, or write it down elsewhere, and any
+change of the list is seen. To check it: head -n -1 case-17.jsonl | sha256sum
+The hashes are those of the files as they were written; ctrail verify --deep compares them.
 """
 _PRUNE_EPILOG = """\
 Only whole hours before the date go, by the time of the events. Nothing brings them back: the
@@ -148,6 +173,63 @@ def _status(options: argparse.Namespace) -> int:
         for note in notes(status):
             console.print(note, markup=False, highlight=False)
     return EXIT_OK
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .verify_command import run_verify
+
+    settings = load_config().settings
+    return run_verify(
+        settings,
+        _selection(options),
+        deep=options.deep,
+        show_json=options.as_json,
+        html=options.html,
+    )
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .core.exceptions import ConfigurationError
+    from .explain_command import run_explain
+
+    settings = load_config().settings
+    sought = _sought(options)
+    what = options.event
+    is_line = what is not None and ".jsonl:" in what
+    if not (what or sought.event_name or sought.start or sought.end):
+        raise ConfigurationError("explain: give an eventID, a line of a file, a name or a time")
+    return run_explain(
+        settings,
+        sought,
+        what if is_line else None,
+        most=options.limit,
+        fetch=options.fetch,
+        show_json=options.as_json,
+    )
+
+
+def _manifest(options: argparse.Namespace) -> int:
+    from .config import load_config
+    from .manifest_command import run_manifest
+
+    return run_manifest(load_config().settings, _sought(options), options.output)
+
+
+def _sought(options: argparse.Namespace) -> "Sought":
+    from .config import parse_time, window_start
+    from .core.explain import Sought
+
+    what = getattr(options, "event", None)
+    return Sought(
+        event_id=None if what is None or ".jsonl:" in what else what,
+        event_name=getattr(options, "event_name", None),
+        start=window_start(options.start, options.since),
+        end=None if options.end is None else parse_time("--end", options.end),
+        accounts=options.account,
+        regions=options.region,
+    )
 
 
 def _prune(options: argparse.Namespace) -> int:
@@ -261,6 +343,36 @@ def _parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     form.add_argument("--prometheus", action="store_true", help="as Prometheus metrics")
+    _add_verify(
+        command(
+            "verify",
+            _verify,
+            "whether everything is here, as it was written",
+            "Lists the buckets and compares them with the ledger by account, region and day, and\n"
+            "the ledger with the output on disk. Says what is missing, failed, damaged or altered.",
+            _VERIFY_EPILOG,
+        )
+    )
+    _add_explain(
+        command(
+            "explain",
+            _explain,
+            "where an event came from",
+            "Says of an event which line it is, which log file it came from (bucket, key, etag,\n"
+            "SHA-256), and when which run committed it.",
+            _EXPLAIN_EPILOG,
+        )
+    )
+    _add_manifest(
+        command(
+            "manifest",
+            _manifest,
+            "a list of output files, hashes and sources for a case file",
+            "Writes a list (JSON Lines) of output files with their hashes, counts and the log\n"
+            "files that their lines came from, as the ledger has them at one moment.",
+            _MANIFEST_EPILOG,
+        )
+    )
     query = command(
         "query",
         _query,
@@ -321,20 +433,7 @@ _Parser = argparse.ArgumentParser
 
 
 def _add_sync(command: _Parser) -> None:
-    chosen = command.add_argument_group(
-        "what to bring in",
-        "By default everything. Each may be given several times; * and ? are wildcards.",
-    )
-    _add_list(chosen, "--trail", "NAME", "only these trails", default=None)
-    _add_list(chosen, "--exclude-trail", "NAME", "not these")
-    _add_list(chosen, "--account", "ACCOUNT", "only these accounts")
-    _add_list(chosen, "--exclude-account", "ACCOUNT", "not these")
-    _add_list(chosen, "--region", "REGION", "only these regions, such as 'eu-*'")
-    _add_list(chosen, "--exclude-region", "REGION", "not these")
-    _add_list(chosen, "--partition", "ACCOUNT/REGION", "only these pairs", default=None)
-    chosen.add_argument("--since", metavar="6h", help="log files of the last 90m, 6h, 2d or 1w")
-    chosen.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
-    chosen.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+    _add_selection(command, "what to bring in")
     how = command.add_argument_group("how")
     how.add_argument(
         "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
@@ -348,6 +447,73 @@ def _add_sync(command: _Parser) -> None:
         "--json", dest="as_json", action="store_true", help="the outcome as a line of JSON"
     )
     how.add_argument("--plain", action="store_true", help="log lines, on a terminal too")
+
+
+def _add_selection(command: _Parser, title: str) -> None:
+    chosen = command.add_argument_group(
+        title,
+        "By default everything. Each may be given several times; * and ? are wildcards.",
+    )
+    _add_list(chosen, "--trail", "NAME", "only these trails", default=None)
+    _add_list(chosen, "--exclude-trail", "NAME", "not these")
+    _add_list(chosen, "--account", "ACCOUNT", "only these accounts")
+    _add_list(chosen, "--exclude-account", "ACCOUNT", "not these")
+    _add_list(chosen, "--region", "REGION", "only these regions, such as 'eu-*'")
+    _add_list(chosen, "--exclude-region", "REGION", "not these")
+    _add_list(chosen, "--partition", "ACCOUNT/REGION", "only these pairs", default=None)
+    chosen.add_argument("--since", metavar="6h", help="log files of the last 90m, 6h, 2d or 1w")
+    chosen.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
+    chosen.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+
+
+def _add_verify(command: _Parser) -> None:
+    _add_selection(command, "what to compare")
+    how = command.add_argument_group("how")
+    how.add_argument(
+        "--deep", action="store_true", help="read every output file: its SHA-256 and its lines"
+    )
+    how.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
+    how.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with a calendar of days, too"
+    )
+
+
+def _add_explain(command: _Parser) -> None:
+    command.add_argument(
+        "event",
+        nargs="?",
+        metavar="EVENTID | FILE:LINE",
+        help="an eventID, or a line of an output file",
+    )
+    _add_events(command, "which events")
+    command.add_argument("--event-name", metavar="NAME", help="events of this eventName")
+    command.add_argument(
+        "--limit", type=int, default=20, metavar="N", help="explain so many at most (20)"
+    )
+    command.add_argument(
+        "--fetch",
+        action="store_true",
+        help="fetch the log file: the record's index in it, and which others hold a copy",
+    )
+    command.add_argument(
+        "--json", dest="as_json", action="store_true", help="a JSON object for each event"
+    )
+
+
+def _add_manifest(command: _Parser) -> None:
+    _add_events(command, "which output files, by whole hours")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="a new file; else the standard output"
+    )
+
+
+def _add_events(command: _Parser, title: str) -> None:
+    chosen = command.add_argument_group(title, "By account, region and time of the events.")
+    _add_list(chosen, "--account", "ACCOUNT", "only these accounts; * and ? are wildcards")
+    _add_list(chosen, "--region", "REGION", "only these regions, such as 'eu-*'")
+    chosen.add_argument("--since", metavar="6h", help="events of the last 90m, 6h, 2d or 1w")
+    chosen.add_argument("--start", metavar="TIME", help="events from this time on (UTC)")
+    chosen.add_argument("--end", metavar="TIME", help="events before this time")
 
 
 def _add_sample(command: _Parser) -> None:

@@ -9,12 +9,14 @@ from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prun
 from .resources import CursorResource
 from .sensors import build_sensors
 from .trails import build_trail_assets, build_trail_jobs
+from .verify_job import build_verify_checks, build_verify_job, verify_daily
 
 
 def build_definitions(config: Config) -> Definitions:
     """Everything that Dagster shows and runs, for a configuration."""
     sync_job = build_sync_job(config)
     prune_runs = build_prune_runs_job(config)
+    verify_job = build_verify_job(config)
     return Definitions(
         assets=build_trail_assets(config),
         jobs=[
@@ -22,10 +24,11 @@ def build_definitions(config: Config) -> Definitions:
             build_discover_job(config),
             build_generate_config_job(),
             prune_runs,
+            verify_job,
             *build_trail_jobs(config),
         ],
-        asset_checks=build_checks(config),
-        schedules=[prune_daily(prune_runs)],
+        asset_checks=[*build_checks(config), *build_verify_checks(config)],
+        schedules=[prune_daily(prune_runs), verify_daily(verify_job)],
         sensors=build_sensors(config, sync_job),
         resources={"cursor": CursorResource(state_db=str(config.settings.state_db))},
         # Our workers are the parallelism: a process a step would cost 5 s and bring nothing.

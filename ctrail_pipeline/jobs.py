@@ -8,6 +8,7 @@ inside it, as four ops would pickle every event three times. Not here: the asset
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,8 +51,8 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 _RUNS_A_BATCH = 100
 
 
-class SyncConfig(Config):
-    """What a run of `sync` is about; by default everything that is configured."""
+class SelectionConfig(Config):
+    """What a run is about; by default everything that is configured."""
 
     trails: list[str] | None = Field(
         default=None,
@@ -84,17 +85,6 @@ class SyncConfig(Config):
         default=[], description="Regions, with * and ? as wildcards; default: all."
     )
     exclude_regions: list[str] = Field(default=[], description="Regions that are left out.")
-    dry_run: bool = Field(
-        default=False,
-        description="Only list: what there is, and what bringing it in would cost. No log file is"
-        " read, nothing is written.",
-    )
-
-    listed: bool = Field(
-        default=False,
-        description="List nothing: only fetch what the sensor has found, and what is due for"
-        " another try.",
-    )
 
     def selection(self) -> Selection:
         """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
@@ -108,8 +98,26 @@ class SyncConfig(Config):
             exclude_accounts=self.exclude_accounts,
             regions=self.regions,
             exclude_regions=self.exclude_regions,
-            listed=self.listed,
         )
+
+
+class SyncConfig(SelectionConfig):
+    """What a run of `sync` is about, and what it does; by default all of it."""
+
+    dry_run: bool = Field(
+        default=False,
+        description="Only list: what there is, and what bringing it in would cost. No log file is"
+        " read, nothing is written.",
+    )
+    listed: bool = Field(
+        default=False,
+        description="List nothing: only fetch what the sensor has found, and what is due for"
+        " another try.",
+    )
+
+    def selection(self) -> Selection:
+        """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
+        return replace(super().selection(), listed=self.listed)
 
 
 def build_sync_job(configuration: Configuration) -> JobDefinition:

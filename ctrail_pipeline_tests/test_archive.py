@@ -23,8 +23,11 @@ from ctrail_pipeline.core import archive as archive_module
 from ctrail_pipeline.core.archive import archive
 from ctrail_pipeline.core.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_archive import ArchiveWriter
+from ctrail_pipeline.core.manifest import manifest
+from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
@@ -378,3 +381,33 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert files_of(settings) == []
     monkeypatch.undo()
     assert sync_all_days(settings) == 0
+
+
+def test_verify_explain_and_manifest_know_what_is_archived(
+    settings: Settings, bucket: Path
+) -> None:
+    assert sync(settings).ok
+    before = list(manifest(settings, Sought()))
+    assert move(settings) == 1
+    [changed] = list(bucket.rglob("*40x0.json.gz"))
+    [gone] = list(bucket.rglob("*41x0.json.gz"))
+    report = reconcile(settings, deep=True)
+    assert report.partitions[0].total("committed") == 69
+    assert report.findings == []
+    event_id = json.loads(gzip.decompress(gone.read_bytes()))["Records"][0]["eventID"]
+    with explainer(settings) as found:
+        [line] = found.lines(Sought(event_id=event_id))
+        assert found.explain(line).key.endswith(gone.name)
+    assert list(manifest(settings, Sought()))[1:-1] == before[1:-1]
+    # One version more in the ledger itself, and one that the bucket holds no more.
+    records = json.loads(gzip.decompress(changed.read_bytes()))["Records"]
+    more = [*records, {**records[0], "eventID": "healed"}]
+    changed.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
+    assert sync_all_days(settings) == 1
+    gone.unlink()
+    [partition] = reconcile(settings).partitions
+    assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
+        "listed": 68,
+        "committed": 68,
+        "expired": 1,
+    }

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import yaml
 from dagster import AssetKey, Definitions
 
 from ctrail_pipeline import config
-from ctrail_pipeline.checks import DESCRIPTIONS
+from ctrail_pipeline.checks import COMPLETE, DESCRIPTIONS
+from ctrail_pipeline.cli import _parser
 from ctrail_pipeline.config import DagsterSettings, load_config
 from ctrail_pipeline.core.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.core.watch import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
@@ -19,7 +21,13 @@ from ctrail_pipeline.jobs import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 DAGSTER, SERVICE = ROOT / "docs/dagster.md", ROOT / "docs/service.md"
-DOCUMENTS = [ROOT / "README.md", DAGSTER, SERVICE, ROOT / "docs/parquet.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    DAGSTER,
+    SERVICE,
+    ROOT / "docs/parquet.md",
+    ROOT / "docs/proof.md",
+]
 MONTH_SECONDS = 30 * 86_400
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -70,9 +78,15 @@ def test_configurations_and_run_configs_load(document: Path, tmp_path: Path) -> 
         assert SyncConfig(**yaml.safe_load(block)["ops"]["sync"]["config"]).selection().trails
 
 
+@each_document
+def test_commands_of_ctrail_that_are_named_are_there(document: Path) -> None:
+    for line in re.findall(r"^\.venv/bin/ctrail (.+)$", document.read_text(), re.MULTILINE):
+        assert _parser().parse_args(shlex.split(line)).run
+
+
 def test_every_check_is_explained() -> None:
     explained = re.findall(r"^\| `([a-z_]+)` \|", DAGSTER.read_text(), re.MULTILINE)
-    assert set(explained) == set(DESCRIPTIONS)
+    assert set(explained) == {*DESCRIPTIONS, COMPLETE}
 
 
 def test_keys_of_the_configuration_that_are_named_exist() -> None:

@@ -1,6 +1,7 @@
 """A ledger that is lost, damaged or too old is made anew of the output, and no event is doubled."""
 
 import gzip
+import json
 import os
 import pickle
 import shutil
@@ -17,7 +18,9 @@ import pytest
 
 from ctrail_pipeline.cli import main
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.settings import Settings
@@ -190,6 +193,23 @@ def test_parquet_stays_and_gets_no_row_twice(
     [problem] = rebuild(settings).problems
     assert problem.startswith(f"{first.parent}: ")
     assert "rows too few" in problem
+
+
+def test_a_line_from_before_a_rebuild_says_that_nobody_knows_its_log_file(
+    settings: Settings,
+) -> None:
+    remove_ledger(settings)
+    rebuild(settings)
+    [path, *_] = sorted(settings.events_dir.rglob("*.jsonl"))
+    event_id = json.loads(path.read_bytes().split(b"\n")[0])["eventID"]
+    with explainer(settings) as found:
+        [line, *_] = found.lines(Sought(event_id=event_id))
+        with pytest.raises(LedgerError, match="before the ledger was rebuilt"):
+            found.explain(line)
+    assert (
+        len(list(manifest(settings, Sought())))
+        == len(list(settings.events_dir.rglob("*.jsonl"))) + 2
+    )
 
 
 def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:

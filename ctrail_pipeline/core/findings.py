@@ -46,6 +46,7 @@ class FindingKind(Enum):
     LOG_FILE_DAMAGED = "log file damaged"
     OUTPUT_MISSING = "output file missing"
     OUTPUT_ALTERED = "output file altered"
+    OUTPUT_FOREIGN = "foreign file in the output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +148,10 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.ERROR,
         "its size, lines or bytes are not what was written",
         "restore it from a backup",
+    ),
+    FindingKind.OUTPUT_FOREIGN: Explanation(
+        Severity.ERROR,
+        "the ledger does not know it, and whoever reads the output takes its lines for events",
+        "find who put it there, then move it out of the folder",
     ),
 }

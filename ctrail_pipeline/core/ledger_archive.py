@@ -99,7 +99,7 @@ class ArchiveReader:
         """
         return [
             ArchivedLogFile(*row)
-            for row in self._rows(
+            for row in self.ask(
                 file,
                 f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
                 " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ? ORDER BY name",
@@ -114,7 +114,7 @@ class ArchiveReader:
         """The first `most` segments of a dedup partition with an id above `after`, in order."""
         return [
             Segment(*row)
-            for row in self._rows(
+            for row in self.ask(
                 file,
                 "SELECT id, count,"
                 " CASE WHEN filter IS NULL THEN identities ELSE x'' END, filter,"
@@ -128,12 +128,11 @@ class ArchiveReader:
 
     def segment(self, file: ArchiveFile, segment_id: int) -> tuple[bytes, bytes] | None:
         """Identities and event keys of a segment; None if this file does not have it."""
-        rows = self._rows(
-            file, "SELECT identities, event_keys FROM segment WHERE id = ?", segment_id
-        )
+        rows = self.ask(file, "SELECT identities, event_keys FROM segment WHERE id = ?", segment_id)
         return rows[0] if rows else None
 
-    def _rows(self, file: ArchiveFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+    def ask(self, file: ArchiveFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        """The rows of a query."""
         try:
             return self._connection(file).execute(sql, values).fetchall()
         except sqlite3.Error as error:

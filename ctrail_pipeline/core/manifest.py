@@ -1,0 +1,136 @@
+"""A list of output files with their hashes and where their lines came from, for a case file.
+
+JSON Lines: a header, a line for each file, and a last line with counts and the SHA-256 over all
+bytes before it, so that any change of the list is seen. Everything comes from the ledger, as one
+moment has it; whether the files are still as they were written is `reconcile`'s to say.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final
+
+from .exceptions import ConfigurationError, LedgerError
+from .explain import Sought
+from .layout import SourcePrefix, key_of
+from .ledger import Ledger
+from .ledger_reconcile import (
+    BatchOrigin,
+    OutputFile,
+    batch_origin,
+    lineage_of,
+    output_files,
+    output_folders,
+    snapshot,
+)
+from .marker import check_belongs
+from .output import Kind, unpack_lineage
+from .settings import Settings
+from .store import unpack_etag
+
+FORMAT: Final = "ctrail-manifest/1"
+_BATCHES_KEPT: Final = 64
+"""Batches are neighbours in an hour's files: a batch's log files are read once."""
+
+
+def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
+    """The lines of the manifest of the output files whose folder the selection chooses.
+
+    Raises ConfigurationError if there is no ledger, LedgerError if it cannot be trusted or read.
+    """
+    if not settings.state_db.exists():
+        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to list")
+    with closing(Ledger(settings.state_db)) as ledger:
+        check_belongs(ledger, settings.events_dir)
+        with snapshot(ledger):
+            yield from _signed_off(_entries(ledger, settings, sought))
+
+
+def _signed_off(entries: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+    """The entries as lines, and a last line that stands for all of them."""
+    digest, files, lines, size = sha256(), 0, 0, 0
+    for entry in entries:
+        if entry["kind"] == "file":
+            files, lines, size = files + 1, lines + entry["lines"], size + entry["bytes"]
+        line = _line(entry)
+        digest.update(line)
+        yield line
+    yield _line(
+        {
+            "kind": "end",
+            "files": files,
+            "lines": lines,
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
+    )
+
+
+def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dict[str, Any]]:
+    yield {
+        "kind": "header",
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ledger": ledger.uuid,
+        "generation": ledger.generation,
+        "events_dir": str(settings.events_dir),
+        "accounts": list(sought.accounts),
+        "regions": list(sought.regions),
+        "start": _text(sought.start),
+        "end": _text(sought.end),
+    }
+    sources = {id_: place for place, id_ in ledger.source_ids().items()}
+    batch_of = lru_cache(_BATCHES_KEPT)(lambda batch: batch_origin(ledger, batch))
+    for folder in filter(sought.may_lie_in, output_folders(ledger, Kind.EVENTS)):
+        for file in output_files(ledger, Kind.EVENTS, folder):
+            if file.is_expected:
+                yield _file(ledger, file, sources, batch_of)
+
+
+def _file(
+    ledger: Ledger,
+    file: OutputFile,
+    sources: dict[int, SourcePrefix],
+    batch_of: Callable[[int], BatchOrigin],
+) -> dict[str, Any]:
+    """A file, and the log files that its lines came from, in their order."""
+    batch = batch_of(file.batch)
+    log_files = []
+    for position, lines in unpack_lineage(lineage_of(ledger, file)):
+        origin = batch.log_files.get(position)
+        if origin is None:
+            raise LedgerError(
+                f"{ledger.path}: the ledger lacks a log file of {file.folder}/"
+                f"{file.published.name}: damaged; restore it from a backup as new as the output"
+            )
+        place = sources[origin.source_id]
+        log_files.append(
+            {
+                "bucket": place.bucket,
+                "key": key_of(place, origin.day, origin.name),
+                "etag": unpack_etag(origin.etag).strip('"') if origin.etag else None,
+                "sha256": origin.sha256.hex() if origin.sha256 else None,
+                "lines": lines,
+            }
+        )
+    return {
+        "kind": "file",
+        "path": f"{file.folder}/{file.published.name}",
+        "sha256": file.sha256.hex(),
+        "bytes": file.size,
+        "lines": file.lines,
+        "run": batch.run_id,
+        "committed": datetime.fromtimestamp(batch.committed_at, UTC).isoformat(),
+        "log_files": log_files,
+    }
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()

@@ -1,0 +1,219 @@
+"""Is the output on disk what the ledger says was written? Files by name, size, and, deep, by bytes.
+
+Only what is published and not pruned is asked for, so runs may be at work meanwhile. Files that the
+ledger does not know are findings where a reader would take them for events (`*.jsonl`), and are
+counted else. Nothing is changed.
+"""
+
+import logging
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .findings import Finding, FindingKind
+from .ledger import Ledger
+from .ledger_reconcile import (
+    OutputFile,
+    lines_of_folder,
+    output_files,
+    output_folders,
+    sources_of_batch,
+)
+from .output import Kind, OutputFolders
+
+log = logging.getLogger(__name__)
+
+_READERS: Final = 4
+"""Files that are read side by side: hashing releases the GIL."""
+_AHEAD: Final = 64
+"""Files whose reading is begun before the first of them is looked at."""
+_BLOCK_BYTES: Final = 1 << 20
+_HASHES: Final = "its SHA-256 is {}, and {} was written"
+_READ_AS_EVENTS: Final = (".jsonl", ".parquet")
+
+
+@dataclass
+class OutputCounts:
+    """What was compared."""
+
+    files: int = 0
+    lines: int = 0
+    """As the ledger has them; counted in the files, if `deep`."""
+    bytes: int = 0
+    missing: int = 0
+    altered: int = 0
+    foreign: int = 0
+    """Files that a reader takes for events, and the ledger does not know."""
+    others: int = 0
+    """Other files that are not of this program; not touched, no harm."""
+    seconds: float = 0.0
+
+
+class Contents(NamedTuple):
+    """What a file holds by now."""
+
+    sha256: bytes
+    lines: int
+    bytes: int
+
+
+class OutputCheck:
+    """One comparison of the output with the ledger."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folders: OutputFolders,
+        note: Callable[[Finding], None],
+        trails: Callable[[set[int]], str],
+        *,
+        deep: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._folders = folders
+        self._note = note
+        self._trails = trails
+        """Names the trail of some source partitions; "" if they are of several."""
+        self._deep = deep
+        self.counts = OutputCounts()
+
+    def check(self, kind: Kind, chosen: Callable[[str], bool], *, whole: bool) -> None:
+        """Compare the chosen folders; `whole`: look for folders the ledger does not know, too."""
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="ctrail-hash") as threads:
+            readings: deque[tuple[OutputFile, Future[Contents]]] = deque()
+            for folder in output_folders(self._ledger, kind):
+                if not chosen(folder):
+                    continue
+                for file in self._check_folder(kind, folder):
+                    path = self._folders.path_of(file.published)
+                    readings.append((file, threads.submit(contents_of, path)))
+                    while len(readings) > _AHEAD:
+                        self._compare(*readings.popleft())
+            while readings:
+                self._compare(*readings.popleft())
+        if whole:
+            self._look_for_foreign_folders(kind)
+
+    def _check_folder(self, kind: Kind, folder: str) -> Iterator[OutputFile]:
+        """Compare one folder by names and sizes; the files that are to be read."""
+        # Names first: what a run publishes meanwhile is then in the ledger, and no foreign file.
+        names = _files_in(self._folders.roots[kind] / folder)
+        files = output_files(self._ledger, kind, folder)
+        known = {file.published.name for file in files}
+        for name in sorted(names - known):
+            self._note_unknown(self._folders.roots[kind] / folder / name)
+        own, summed = lines_of_folder(self._ledger, kind, folder)
+        if own != summed:
+            self.counts.altered += 1
+            detail = f"the ledger says {own} lines in all, and {summed} by its files"
+            where = str(self._folders.roots[kind] / folder)
+            self._note(Finding(FindingKind.OUTPUT_ALTERED, where, detail))
+        for file in files:
+            if not file.is_expected:
+                continue
+            self.counts.files += 1
+            self.counts.bytes += file.size
+            if not self._deep and kind is not Kind.PARQUET:
+                self.counts.lines += file.lines
+            if self._has_its_size(file) and self._deep:
+                yield file
+
+    def _has_its_size(self, file: OutputFile) -> bool:
+        path = self._folders.path_of(file.published)
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            self._note_missing(file)
+            return False
+        if not stat.S_ISREG(found.st_mode):
+            self._note_altered(file, "it is no file any more")
+            return False
+        if found.st_size != file.size:
+            change = f"{found.st_size} bytes, and {file.size} were written"
+            self._note_altered(file, change)
+            return False
+        return True
+
+    def _compare(self, file: OutputFile, reading: "Future[Contents]") -> None:
+        try:
+            found = reading.result()
+        except FileNotFoundError:
+            self._note_missing(file)
+            return
+        except OSError as error:
+            self._note_altered(file, f"it cannot be read: {error.strerror}")
+            return
+        if file.kind is Kind.PARQUET:  # its rows are the lines once more
+            if found.sha256 != file.sha256:
+                self._note_altered(file, _HASHES.format(found.sha256.hex(), file.sha256.hex()))
+            return
+        self.counts.lines += found.lines
+        if found.sha256 == file.sha256 and found.lines == file.lines:
+            return
+        self._note_altered(
+            file,
+            f"{_HASHES.format(found.sha256.hex(), file.sha256.hex())};"
+            f" it has {found.lines} lines, and {file.lines} were written",
+        )
+
+    def _note_missing(self, file: OutputFile) -> None:
+        """It is not there: unless it was pruned meanwhile."""
+        now = output_files(self._ledger, file.kind, file.folder)
+        if any(one.number == file.number and one.is_expected for one in now):
+            self.counts.missing += 1
+            self._note_file(FindingKind.OUTPUT_MISSING, file, f"it had {file.lines} lines")
+
+    def _note_altered(self, file: OutputFile, detail: str) -> None:
+        self.counts.altered += 1
+        self._note_file(FindingKind.OUTPUT_ALTERED, file, detail)
+
+    def _note_file(self, kind: FindingKind, file: OutputFile, detail: str) -> None:
+        trail = self._trails(sources_of_batch(self._ledger, file.batch))
+        self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))
+
+    def _note_unknown(self, path: Path) -> None:
+        if path.suffix not in _READ_AS_EVENTS:
+            self.counts.others += 1
+            log.info("%s is not of this program: left alone", path)
+            return
+        self.counts.foreign += 1
+        detail = "no run of this program has written it"
+        self._note(Finding(FindingKind.OUTPUT_FOREIGN, str(path), detail))
+
+    def _look_for_foreign_folders(self, kind: Kind) -> None:
+        root = self._folders.roots[kind]
+        for at, folders, names in os.walk(root):
+            if Path(at) == root:
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                names = [name for name in names if not name.startswith(".")]
+            folders.sort()
+            folder = str(Path(at).relative_to(root))
+            if names and not output_files(self._ledger, kind, folder):
+                for name in sorted(names):
+                    self._note_unknown(Path(at) / name)
+
+
+def contents_of(path: Path) -> Contents:
+    """Hash a file and count its lines, a megabyte at a time. Raises OSError."""
+    digest, lines, size = sha256(), 0, 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            lines += block.count(b"\n")
+            size += len(block)
+    return Contents(digest.digest(), lines, size)
+
+
+def _files_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()

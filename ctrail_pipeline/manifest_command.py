@@ -1,0 +1,21 @@
+"""`ctrail manifest`: write the list for a case file. What stands in it is `core.manifest`'s."""
+
+import sys
+from pathlib import Path
+
+from .core.explain import Sought
+from .core.manifest import manifest
+from .core.settings import Settings
+from .exit_codes import EXIT_OK
+from .private_files import write_private
+
+
+def run_manifest(settings: Settings, sought: Sought, path: Path | None) -> int:
+    """Write the manifest to a new file, private, or to the standard output; the exit code."""
+    if path is not None:
+        write_private(path, manifest(settings, sought), replace=False)
+        return EXIT_OK
+    for line in manifest(settings, sought):
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    return EXIT_OK

@@ -1,0 +1,35 @@
+"""Files that a command writes for a person: private (0600), and whole or not there at all."""
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from .core.exceptions import OutputError
+
+
+def write_private(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
+    """Write a file from pieces, as they come; `replace` one that is there.
+
+    Raises OutputError if it cannot be written, or if it is there and may not be replaced.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        try:
+            descriptor = os.open(
+                unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+            )
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                unfinished.replace(path)
+            else:
+                path.hardlink_to(unfinished)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path} is there already: name another file, or move it away") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
