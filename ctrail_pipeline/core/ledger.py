@@ -31,7 +31,7 @@ from .output import Kind, Published, StagedFile, fsync_folder
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -39,6 +39,11 @@ _MIGRATIONS: Final = {
         "ALTER TABLE batch ADD COLUMN log_files INTEGER NOT NULL DEFAULT 0",
         "DROP INDEX log_file_to_visit",
         "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
+    ),
+    2: (
+        # Public keys of digests.
+        "CREATE TABLE public_key (fingerprint TEXT PRIMARY KEY, der BLOB NOT NULL,"
+        " added_at INTEGER NOT NULL) WITHOUT ROWID",
     ),
 }
 """What makes the next version of each."""

@@ -1,4 +1,4 @@
--- The ledger, version 2. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Opened by ledger.py only; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -127,3 +127,10 @@ CREATE TABLE segment (
     event_keys      BLOB NOT NULL      -- sorted, 6 bytes each: dedup.event_key_of
 );
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
+
+-- Public keys of digests, as CloudTrail's ListPublicKeys gave them.
+CREATE TABLE public_key (
+    fingerprint TEXT PRIMARY KEY,
+    der         BLOB NOT NULL,
+    added_at    INTEGER NOT NULL
+) WITHOUT ROWID;

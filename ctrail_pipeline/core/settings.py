@@ -40,6 +40,11 @@ class Trail:
     log_file_validation: bool | None = None
     """Whether digests are written; None: not known."""
     is_organization: bool | None = None
+    public_keys: Path | None = None
+    """A file with a reply of ListPublicKeys (JSON); None: the ledger's keys, and CloudTrail."""
+    object_metadata: Path | None = None
+    """A file with digests' user metadata by `bucket/key` (JSON), which a local folder cannot hold;
+    None: what the bucket says."""
     accounts: Sequence[str] = ()
     """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
     exclude_accounts: Sequence[str] = ()
@@ -75,6 +80,9 @@ class Settings:
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024
     """Decompressed; a larger log file is damaged (a gzip bomb costs no more than this)."""
+    hash_log_files: bool = True
+    """Whether the SHA-256 of each log file's uncompressed bytes is taken and kept, so that digests
+    can be validated without reading log files again."""
     batch_log_files: int = 400
     """Log files of one commit at most. Measured: see DESIGN, 400 is where throughput levels off."""
     batch_bytes: int = 32 * 1024 * 1024

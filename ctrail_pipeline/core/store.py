@@ -127,6 +127,14 @@ class Fetched(NamedTuple):
     retries: int
 
 
+class Described(NamedTuple):
+    """An object's bytes and its user metadata."""
+
+    body: bytes
+    metadata: dict[str, str]
+    """By lower-case name, without `x-amz-meta-`."""
+
+
 class Bucket(Protocol):
     """A bucket that can be listed and read. Keys are as S3 has them; folders end in a slash."""
 
@@ -147,6 +155,10 @@ class Bucket(Protocol):
 
     def probe(self, key: str) -> None:
         """Read the first byte of an object, as far as may be; raises what `get` would."""
+        ...
+
+    def get_described(self, key: str) -> Described:
+        """Read one object whole, with its user metadata."""
         ...
 
 
@@ -235,6 +247,10 @@ class LocalBucket:
             raise _not_readable(f"{self.location}/{key}") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.location}/{key} cannot be read") from error
+
+    def get_described(self, key: str) -> Described:
+        """Read one file whole; files have no user metadata."""
+        return Described(self.get(key, None).body, {})
 
     def _walk(self, folder: str, after: str) -> Iterator[Listed]:
         for name, entry in self._entries(folder):
@@ -384,6 +400,16 @@ class S3Bucket:
                 )
         except client_errors() as error:
             raise self._translate(error, f"{self.location}/{key}", self._get_permission) from error
+
+    def get_described(self, key: str) -> Described:
+        """Read one object whole, with its user metadata, through boto3 (digests are few)."""
+
+        def request() -> Described:
+            reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **self._payer)
+            metadata = {str(name).lower(): str(value) for name, value in reply["Metadata"].items()}
+            return Described(reply["Body"].read(), metadata)
+
+        return self._retried(request, f"{self.location}/{key}", self._get_permission)
 
     @property
     def _list_permission(self) -> str:
