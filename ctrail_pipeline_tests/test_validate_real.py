@@ -46,7 +46,10 @@ class World:
             object_metadata=self.given / "object-metadata.json",
         )
         self.settings = Settings(
-            (trail,), folder / "events", folder / "quarantine", folder / "state.db",
+            (trail,),
+            folder / "events",
+            folder / "quarantine",
+            folder / "state.db",
             process_workers=1,
         )
         self.problems: list[Problem] = []
@@ -196,11 +199,11 @@ def test_a_signature_swapped(world: World) -> None:
 def test_a_public_key_missing(world: World) -> None:
     (world.given / "list-public-keys.json").write_text('{"PublicKeyList": []}')
     validation = world.validate()
-    unknown = {
-        (FindingKind.KEY_UNKNOWN, world.where(world.digest(number))) for number in range(3)
-    }
+    unknown = {(FindingKind.KEY_UNKNOWN, world.where(world.digest(number))) for number in range(3)}
     assert unknown <= found(validation)
-    assert all(state is not HourState.PROVED for (*_, state) in sum(validation.hours.values(), []))
+    assert all(
+        state is not HourState.PROVED for hours in validation.hours.values() for *_, state in hours
+    )
 
 
 def test_hashing_may_be_turned_off(world: World) -> None:

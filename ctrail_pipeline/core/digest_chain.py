@@ -6,15 +6,18 @@ compare the hash and the signature of the digest before with what the next one s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
-from .digests import Digest, DigestError, DigestName, PublicKey, check_signature
+from .digests import (
+    SIGNATURE_ALGORITHM,
+    Digest,
+    DigestError,
+    DigestName,
+    PublicKey,
+    check_signature,
+)
 from .findings import FindingKind
-
-SECONDS_OF_A_GAP: Final = 1
-"""Digests follow each other to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +53,15 @@ class ChainWalk:
     """One chain, walked from its newest digest backwards: feed `step` with each older digest."""
 
     newer: ReadDigest | None = None
-    starts: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """Times between the digests of a starting digest and of the one before it: nothing was logged
-    with validation there."""
 
-    def step(
-        self, read: ReadDigest, key: PublicKey | None
-    ) -> tuple[bool, list[ChainFinding]]:
+    def step(self, read: ReadDigest, key: PublicKey | None) -> tuple[bool, list[ChainFinding]]:
         """Whether a digest is sound by itself, and what is wrong with it and its link to `newer`.
 
         `key` is the public key of its fingerprint, None if it is not at hand.
         """
         findings = list(_own(read, key))
         sound = read.digest is not None and not findings
-        if not read.name.chain.backfill:
-            findings += self._link(read, already_bad=not sound)
+        findings += self._link(read, already_bad=not sound)
         self.newer = read
         return sound, findings
 
@@ -76,8 +73,8 @@ class ChainWalk:
         newer = self.newer
         if newer is None or newer.digest is None or newer.digest.previous is None:
             return []
-        if newer.name.chain.backfill or newer.digest.previous.bucket != newer.bucket:
-            return []
+        if newer.digest.previous.bucket != newer.bucket:
+            return []  # the trail delivered to another bucket before
         if newer.digest.start < oldest + timedelta(days=1):
             return []  # the one before may lie in the day before, which was not read
         start = newer.digest.start - timedelta(hours=1)
@@ -90,16 +87,15 @@ class ChainWalk:
         older_end = read.digest.end if read.digest else read.name.end
         previous = newer.digest.previous
         if previous is None:
-            if newer.digest.start > older_end:
-                self.starts.append((older_end, newer.digest.start))
-            return
+            return  # a starting digest: CloudTrail signed that there is none before it
         if (previous.bucket, previous.key) != (read.bucket, read.key):
             if previous.bucket == read.bucket:
                 if _is_between(previous.key, read.key, newer.key):
                     yield _missing(newer, newer.digest, older_end)
                 else:
                     yield _broken(
-                        newer, f"it names {previous.key} as the one before it, not {read.key}",
+                        newer,
+                        f"it names {previous.key} as the one before it, not {read.key}",
                         older_end,
                     )
             return
@@ -110,7 +106,7 @@ class ChainWalk:
             yield _broken(newer, f"its hash of the one before it, {read.key}, differs", start)
         elif previous.signature != read.signature:
             yield _broken(newer, f"its signature of the one before it, {read.key}, differs", start)
-        elif newer.digest.start - older_end >= timedelta(seconds=SECONDS_OF_A_GAP):
+        elif newer.digest.start > older_end and not read.name.chain.backfill:
             yield _broken(
                 newer, f"there is a gap: the one before it ends {read.digest.end_text}", older_end
             )
@@ -133,7 +129,7 @@ def _own(read: ReadDigest, key: PublicKey | None) -> Iterator[ChainFinding]:
     try:
         if read.signature is None:
             raise DigestError("the object's metadata holds no signature")
-        if read.algorithm not in (None, "SHA256withRSA"):
+        if read.algorithm not in (None, SIGNATURE_ALGORITHM):
             raise DigestError("the object's metadata names an unknown signature algorithm")
         if key is not None:
             check_signature(read.digest, read.signature, key)

@@ -170,7 +170,9 @@ def parse_digest(body: bytes) -> Digest:
         fingerprint=fields.digest_public_key_fingerprint,
         previous=_previous(fields),
         log_files=tuple(
-            ListedLogFile(item.s3_bucket, item.s3_object, _hash(item.hash_value, item.hash_algorithm))
+            ListedLogFile(
+                item.s3_bucket, item.s3_object, _hash(item.hash_value, item.hash_algorithm)
+            )
             for item in fields.log_files
         ),
         sha256=hashlib.sha256(data).digest(),
@@ -180,9 +182,9 @@ def parse_digest(body: bytes) -> Digest:
 def string_to_sign(digest: Digest, bucket: str, key: str) -> bytes:
     """What CloudTrail signed, for a digest that was delivered to `bucket` as `key`."""
     previous = digest.previous.signature if digest.previous else "null"
-    return "\n".join(
-        (digest.end_text, f"{bucket}/{key}", digest.sha256.hex(), previous)
-    ).encode(errors="replace")
+    return "\n".join((digest.end_text, f"{bucket}/{key}", digest.sha256.hex(), previous)).encode(
+        errors="replace"
+    )
 
 
 def check_signature(digest: Digest, signature: str, key: PublicKey) -> None:

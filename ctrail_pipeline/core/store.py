@@ -157,16 +157,19 @@ class Bucket(Protocol):
         """Read the first byte of an object, as far as may be; raises what `get` would."""
         ...
 
-    def get_described(self, key: str) -> Described:
-        """Read one object whole, with its user metadata."""
-        ...
-
 
 def open_bucket(trail: Trail, settings: Settings) -> Bucket:
     """The bucket of a trail. No request is made yet, except to learn an unknown region."""
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
     return S3Bucket(trail, settings)
+
+
+def get_described(bucket: Bucket, key: str) -> Described:
+    """Read one object whole, with its user metadata; files have none."""
+    if isinstance(bucket, S3Bucket):
+        return bucket.get_described(key)
+    return Described(bucket.get(key, None).body, {})
 
 
 def pack_etag(text: str) -> bytes:
@@ -247,10 +250,6 @@ class LocalBucket:
             raise _not_readable(f"{self.location}/{key}") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.location}/{key} cannot be read") from error
-
-    def get_described(self, key: str) -> Described:
-        """Read one file whole; files have no user metadata."""
-        return Described(self.get(key, None).body, {})
 
     def _walk(self, folder: str, after: str) -> Iterator[Listed]:
         for name, entry in self._entries(folder):

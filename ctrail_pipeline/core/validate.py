@@ -1,8 +1,8 @@
-"""Validation of a trail's log files against CloudTrail's signed digests: reads, and writes no output.
+"""Validation of log files against CloudTrail's signed digests: reads, and writes no output.
 
-Digests are read from the newest day backwards, one source partition and one day at a time, so memory
-is bounded by a day. Log files are listed, not read: where the ledger holds the hash of the very
-version (etag) that the bucket holds, that is what is compared. Others are read and hashed.
+Digests are read from the newest day backwards, one source partition and one day at a time, so
+memory is bounded by a day. Log files are listed, not read: where the ledger holds the hash of the
+very version (etag) that the bucket holds, that is what is compared. Others are read and hashed.
 
 Not here: what a digest says (`digests`), how they hang together (`digest_chain`).
 """
@@ -52,13 +52,13 @@ from .ledger import Ledger
 from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
 from .selection import Place, Problem, Selection, find_places
 from .settings import Settings, Trail
-from .store import Bucket, Listed
+from .store import Bucket, Listed, get_described
 
 log = logging.getLogger(__name__)
 
 SETTLE_MINUTES: Final = 15
-"""How long after a key's time its log file may be delivered, and so be in a later digest: an hour is
-proved, and a log file in no digest is remarkable, only where digests cover as much more."""
+"""How long after a key's time its log file may be delivered, and so be in a later digest: an hour
+is proved, and a log file in no digest is remarkable, only where digests cover as much more."""
 _READERS: Final = 16
 
 
@@ -275,7 +275,7 @@ class _Partition:
     def _read(self, name: Any, key: str) -> tuple[ReadDigest, str | None]:
         """A digest, and when a backfill digest was generated, as its metadata says."""
         try:
-            described = self.place.bucket.get_described(key)
+            described = get_described(self.place.bucket, key)
         except StoreError as error:
             return ReadDigest(self.bucket_name, key, name, None, str(error), gone=True), None
         metadata = dict(described.metadata)
@@ -305,9 +305,7 @@ class _Partition:
         if sound:
             self.result.digests_sound += 1
             if not read.name.chain.backfill:
-                self.covered.append(
-                    Range(minute_of(read.digest.start), minute_of(read.digest.end))
-                )
+                self.covered.append(Range(minute_of(read.digest.start), minute_of(read.digest.end)))
         for item in read.digest.log_files:
             self._claim(item, sound=sound)
 
