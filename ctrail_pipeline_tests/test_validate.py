@@ -21,7 +21,9 @@ FIRST_HOUR = int(START.timestamp()) // 3600
 PROBLEMS: list[Problem] = []
 
 
-def check(delivery: Delivery, tmp_path: Path, **trail: Any) -> Validation:
+def check(
+    delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
+) -> Validation:
     given = delivery.files(tmp_path) | trail
     settings = Settings(
         (Trail("main", delivery.folder.as_uri(), **given),),
@@ -30,7 +32,7 @@ def check(delivery: Delivery, tmp_path: Path, **trail: Any) -> Validation:
         tmp_path / "state.db",
     )
     PROBLEMS.clear()
-    return validate(settings, Selection(), report=PROBLEMS.append)
+    return validate(settings, selection or Selection(), report=PROBLEMS.append)
 
 
 def kinds(validation: Validation) -> list[tuple[FindingKind, str]]:
@@ -170,6 +172,19 @@ def test_two_trails_of_one_prefix_have_a_chain_each(tmp_path: Path) -> None:
     validation = check(delivery, tmp_path)
     assert validation.findings == []
     assert (validation.digests_sound, validation.log_files_proved) == (6, 6)
+
+
+def test_a_window_judges_its_own_hours(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    digests = delivery.hours(24 * 4)
+    for number in (5, 40, 80):
+        (delivery.folder / digests[number]).write_bytes(b"altered")
+    window = Selection(start=START + 24 * HOUR, end=START + 47 * HOUR)
+    validation = check(delivery, tmp_path, selection=window)
+    altered = [found for found in validation.findings if found.kind is FindingKind.DIGEST_ALTERED]
+    assert [found.where.rpartition("/")[2] for found in altered] == [name(digests[40])]
+    (hours,) = validation.hours.values()
+    assert (hours[0][0], hours[-1][1]) == (FIRST_HOUR + 24, FIRST_HOUR + 48)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from .coverage import EVERYTHING, Range, merged, whole_days
+from .coverage import EVERYTHING, Range, intersection, merged, whole_days
 from .daemon_threads import DaemonThreads
 from .decompress import decompress
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
@@ -104,12 +104,13 @@ def validate(
                 keys_of[place.trail.name],
                 metadata_of[place.trail.name],
                 settings,
+                window,
                 threads,
                 report,
                 result,
             )
             try:
-                partition.validate(window)
+                partition.validate()
             except StoreError as error:
                 where = place.source.partition_key
                 report(Problem(place.trail.name, where, "not validated", str(error)))
@@ -209,6 +210,7 @@ class _Partition:
     keys: _KeysOfTrail
     metadata: dict[str, dict[str, str]] | None
     settings: Settings
+    window: Range
     threads: DaemonThreads
     report: Callable[[Problem], None]
     result: Validation
@@ -227,10 +229,10 @@ class _Partition:
         name = self.place.source.bucket
         return Path(unquote(urlsplit(name).path)).name if name.startswith("file://") else name
 
-    def validate(self, window: Range) -> None:
+    def validate(self) -> None:
         """Walk from the newest day to the oldest."""
         source, bucket = self.place.source, self.place.bucket
-        first, last = whole_days(window)
+        first, last = whole_days(self.window)
         horizon = self.settings.horizon_days  # a log file may be redelivered as long
         with_digests = set(_days(bucket, digest_folder(source), first, last + horizon))
         if not with_digests:
@@ -246,16 +248,16 @@ class _Partition:
             if day in with_digests:
                 self._read_digests(day)
             if first <= day < last:
-                self._settle(day, window)
+                self._settle(day)
             self.days.pop(day, None)
             self.covered = merged(self.covered)
         for older in [day for day in self.days if first <= day < last]:
-            self._settle(older, window)  # listed by digests, and its folder is gone
+            self._settle(older)  # listed by digests, and its folder is gone
         oldest = datetime.fromtimestamp(first * 86_400, UTC)
         for walk in self.walks.values():
             for finding in walk.end(oldest):
                 self._find_in_chain(finding)
-        self._conclude(window)
+        self._conclude()
 
     # -- digests --------------------------------------------------------------------------------
 
@@ -325,7 +327,7 @@ class _Partition:
 
     # -- log files ------------------------------------------------------------------------------
 
-    def _settle(self, day: int, window: Range) -> None:
+    def _settle(self, day: int) -> None:
         """Judge the log files of a day: digests that may list them have all been read."""
         source = self.place.source
         claims = self.days.get(day, _Day())
@@ -336,12 +338,12 @@ class _Partition:
             if is_log_file(listed.key):
                 place = place_of(source, listed.key)
                 present[place.name] = listed
-                if place.name not in claims.listed and _is_in(window, place):
+                if place.name not in claims.listed and _is_in(self.window, place):
                     self._judge_unlisted(listed, place)
         unread: list[tuple[Listed, KeyPlace, bytes]] = []
         for name, sha256 in claims.listed.items():
             place = place_of(source, claims.keys[name])
-            if not _is_in(window, place):
+            if not _is_in(self.window, place):
                 continue
             self.result.log_files += sha256 is not None
             there, row = present.get(name), rows.get(name)
@@ -415,17 +417,20 @@ class _Partition:
 
     def _find_in_chain(self, found: ChainFinding) -> None:
         start = int(found.start.timestamp()) // 3600
-        end = -(-int(found.end.timestamp()) // 3600)
+        end = max(-(-int(found.end.timestamp()) // 3600), start + 1)
+        window = Range(Minute(start * MINUTES_PER_HOUR), Minute(end * MINUTES_PER_HOUR))
+        if not intersection(self.window, window):
+            return  # digests behind the window are read only for what they list of it
         finding = Finding(
             found.kind,
             f"s3://{found.bucket}/{found.key}",
             found.detail,
             self.place.trail.name,
             self.place.source.partition_key,
-            (start, max(end, start + 1)),
+            (start, end),
         )
         self.result.findings.append(finding)
-        hours = range(start, max(end, start + 1))
+        hours = range(start, end)
         if finding.severity is Severity.ERROR:
             self.contradicted.update(hours)
         else:
@@ -458,7 +463,7 @@ class _Partition:
         if place.minute is not None:
             self.doubtful.add(place.minute // MINUTES_PER_HOUR)
 
-    def _conclude(self, window: Range) -> None:
+    def _conclude(self) -> None:
         for start, end in _ranges(self.uncovered):
             finding = Finding(
                 FindingKind.HOUR_NOT_COVERED,
@@ -471,8 +476,8 @@ class _Partition:
             self.result.findings.append(finding)
         states = dict.fromkeys(self.contradicted, HourState.CONTRADICTED)
         for item in merged(self.covered):
-            first = -(-max(item.start, window.start) // MINUTES_PER_HOUR)
-            last = min(item.end - SETTLE_MINUTES, window.end) // MINUTES_PER_HOUR
+            first = -(-max(item.start, self.window.start) // MINUTES_PER_HOUR)
+            last = min(item.end - SETTLE_MINUTES, self.window.end) // MINUTES_PER_HOUR
             for hour in range(first, last):
                 if hour not in self.doubtful and hour not in self.uncovered:
                     states.setdefault(hour, HourState.PROVED)
