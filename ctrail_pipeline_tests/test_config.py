@@ -131,6 +131,12 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert got.state_db == Path("/var/lib/state.db")
 
 
+def test_the_files_of_digests_are_relative_to_the_file_too(tmp_path: Path) -> None:
+    trail = load_trail(tmp_path, public_keys="keys/../k.json", object_metadata="/srv/m.json")
+    assert trail.public_keys == tmp_path / "k.json"
+    assert trail.object_metadata == Path("/srv/m.json")
+
+
 # --- What it may say ----------------------------------------------------------------------------
 
 

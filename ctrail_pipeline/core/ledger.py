@@ -1,4 +1,4 @@
-"""The ledger: the one database that decides what has been done. The only module with SQL.
+"""The ledger: the one database that decides what has been done. SQL is in `ledger*.py` only.
 
 SQLite in WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are
 explicit `BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Everything that a commit
