@@ -112,9 +112,15 @@ def _sample_settings(folder: Path) -> Settings:
     def bucket(name: str) -> str:
         return (folder / "sample" / name).as_uri()
 
+    # Invented digests hold no signature of AWS's.
     trails = (
-        Trail("organization", bucket("example-org-trail")),
-        Trail("payments", bucket("example-payments-trail"), "audit/payments"),
+        Trail("organization", bucket("example-org-trail"), log_file_validation=False),
+        Trail(
+            "payments",
+            bucket("example-payments-trail"),
+            "audit/payments",
+            log_file_validation=False,
+        ),
     )
     return Settings(trails, **_paths(_Place("sample trails"), {}, folder))
 
@@ -423,6 +429,8 @@ TRAIL_KEYS: dict[str, _Check] = {
     "home_region": _region,
     "log_file_validation": _flag_or_none,
     "is_organization": _flag_or_none,
+    "public_keys": _path,
+    "object_metadata": _path,
     **_PLACE_KEYS,
 }
 _KEYS: dict[str, _Check] = {
@@ -443,6 +451,7 @@ _KEYS: dict[str, _Check] = {
     "lookback_hours": _integer(0, 24 * 36_500),
     "horizon_days": _integer(1, 36_500),
     "max_log_file_bytes": _integer(1, 2**40),
+    "hash_log_files": _flag,
     "batch_log_files": _integer(1, 10**6),
     "batch_bytes": _integer(1, 2**40),
     "bloom_false_positive": _probability,
@@ -497,15 +506,19 @@ def _settings(top: _Place, given: Mapping[str, Any], folder: Path) -> Settings:
     if start and given.get("since"):
         top.key("since").wrong("start is given too; keep one of the two")
     fields = {_FIELDS.get(key, key): item for key, item in given.items() if key in _KEYS}
-    fields["trails"] = _trails(top.key("trails"), given["trails"])
+    fields["trails"] = _trails(top.key("trails"), given["trails"], folder)
     return Settings(**fields | _paths(top, given, folder))
 
 
-def _trails(place: _Place, items: list[Any]) -> tuple[Trail, ...]:
-    trails = tuple(
-        Trail(**_checked(place.item(index), item, TRAIL_KEYS, required=("name", "bucket")))
-        for index, item in enumerate(items)
-    )
+def _trails(place: _Place, items: list[Any], folder: Path) -> tuple[Trail, ...]:
+    def checked(index: int, item: Any) -> Trail:
+        given = _checked(place.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
+        for key in ("public_keys", "object_metadata"):
+            if key in given:
+                given[key] = Path(os.path.normpath(folder / given[key]))
+        return Trail(**given)
+
+    trails = tuple(checked(index, item) for index, item in enumerate(items))
     names: dict[str, int] = {}
     sources: dict[tuple[str, str], int] = {}
     for index, trail in enumerate(trails):

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from .core.explain import COPIES_LOOKED_AT, Explained, Explainer, Line, Sought, explainer
+from .core.proof import digest_of
 from .core.settings import Settings
 from .core.store import unpack_etag
 from .exit_codes import EXIT_FAILED, EXIT_OK
@@ -29,7 +30,8 @@ def run_explain(
     show_json: bool,
 ) -> int:
     """Explain a line, or the events that fit; the exit code says whether there were any."""
-    with explainer(settings, fetch=fetch) as explain:
+    digests = {"digest_of": digest_of(settings)} if fetch else {}
+    with explainer(settings, **digests, fetch=fetch) as explain:
         found = _lines(explain, sought, line)
         count = 0
         same_id: list[Explained] = []
@@ -77,7 +79,7 @@ def as_text(one: Explained) -> list[str]:
         "log file's state": log_file.state.name.lower()
         + (", and a later version was processed since" if log_file.superseded else ""),
         "duplicates": _duplicates(one),
-        "digest": one.digest or "not checked",
+        "digest": one.digest or "not checked: --fetch asks for it",
     }
     if not one.is_as_written:
         facts["WARNING"] = "the output file is not as it was written: run ctrail verify --deep"

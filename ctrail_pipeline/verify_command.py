@@ -1,6 +1,6 @@
 """`ctrail verify`: compare buckets, ledger and output; say it, and write the page.
 
-Not here: the options (`cli`), what is compared (`core.reconcile`), and its words
+Not here: the options (`cli`), what is compared (`core.proof`), and its words
 (`verify_report`).
 """
 
@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from .core.reconcile import reconcile
+from .core.proof import verify
 from .core.selection import Selection
 from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
@@ -26,7 +26,7 @@ def run_verify(
     html: Path | None,
 ) -> int:
     """Verify, and say what was found; the exit code."""
-    report = reconcile(settings, selection, deep=deep)
+    report = verify(settings, selection, deep=deep)
     if html is not None:
         write_private(html, as_html(report), replace=True)
     if show_json:

@@ -1,6 +1,6 @@
 """The job `verify`: is everything here, as it was written? And the check `complete` of each trail.
 
-What is compared is `core.reconcile`'s, the words are `verify_report`'s. A run that finds something
+What is compared is `core.proof`'s, the words are `verify_report`'s. A run that finds something
 notes the checks first, then fails, naming it. The schedule is off until somebody turns it on: a
 full listing costs a LIST request for each 1,000 log files that the buckets hold.
 """
@@ -32,7 +32,8 @@ from pydantic import Field
 from .checks import COMPLETE, error_if, evaluation
 from .config import Config as Configuration
 from .core.findings import EXPLANATIONS, FindingKind, Severity
-from .core.reconcile import COUNTS, Report, fails, is_whole, reconcile
+from .core.proof import verify
+from .core.reconcile import COUNTS, Report, fails, is_whole
 from .core.selection import Selection
 from .core.settings import Trail
 from .jobs import QUIET, SelectionConfig
@@ -82,7 +83,7 @@ def build_verify_job(configuration: Configuration) -> JobDefinition:
             check_sample(configuration)
             selection = config.selection()
             settings = settings_of(configuration, cursor)
-            report = reconcile(settings, selection, deep=config.deep)
+            report = verify(settings, selection, deep=config.deep)
             trails = [trail.name for trail in selection.narrow(settings).trails]
         metadata = of_report(report)
         if config.html is not None:
@@ -164,6 +165,9 @@ def of_report(report: Report) -> Metadata:
     return {
         **{name: MetadataValue.int(report.total(name)) for name in COUNTS},
         **{_name(kind): MetadataValue.int(count) for kind, count in report.counts.items()},
+        "digests": MetadataValue.int(report.digests),
+        "digests_sound": MetadataValue.int(report.digests_sound),
+        "log_files_proved": MetadataValue.int(report.log_files_proved),
         "queued": MetadataValue.int(report.queued),
         "list_requests": MetadataValue.int(report.requests),
         "output_files": MetadataValue.int(output.files),
@@ -183,7 +187,7 @@ def _check_of(configuration: Configuration, trail: Trail, key: AssetKey) -> Asse
                 description="nothing is synced yet: run `sync` first",
             )
         with failures_said(), core_logs_in(context.log):
-            report = reconcile(settings_of(configuration, cursor), Selection(trails=[trail.name]))
+            report = verify(settings_of(configuration, cursor), Selection(trails=[trail.name]))
         found = of_trail(key, trail.name, report)
         return AssetCheckResult(
             passed=found.passed,

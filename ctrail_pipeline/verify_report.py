@@ -53,6 +53,11 @@ def summary_line(report: Report) -> str:
         f" {report.total('damaged'):,} damaged; {output.files:,} output files compared {how}:"
         f" {output.missing:,} missing, {output.altered:,} altered, {output.foreign:,} foreign"
     )
+    if report.digests:
+        text += (
+            f"; {report.digests:,} digests, {report.digests_sound:,} of them sound:"
+            f" {report.log_files_proved:,} log files proved"
+        )
     if report.queued:
         text += f"; {report.queued:,} log files are queued for the next sync"
     return text
@@ -116,6 +121,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "list_requests": report.requests,
         "queued": report.queued,
+        "digests": report.digests,
+        "digests_sound": report.digests_sound,
+        "log_files_proved": report.log_files_proved,
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
         "partitions": [_partition(one) for one in report.partitions],

@@ -81,8 +81,13 @@ def test_without_a_file_the_sample_trails_are_used_and_a_log_line_says_so(
     assert config == Config(
         Settings(
             trails=(
-                Trail("organization", f"{bucket}org-trail"),
-                Trail("payments", f"{bucket}payments-trail", "audit/payments"),
+                Trail("organization", f"{bucket}org-trail", log_file_validation=False),
+                Trail(
+                    "payments",
+                    f"{bucket}payments-trail",
+                    "audit/payments",
+                    log_file_validation=False,
+                ),
             ),
             events_dir=tmp_path / "events",
             quarantine_dir=tmp_path / "quarantine",
@@ -132,6 +137,12 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert got.quarantine_dir == tmp_path / "data" / "quarantine"
     assert got.parquet_dir == tmp_path / "data" / "parquet"
     assert got.state_db == Path("/var/lib/state.db")
+
+
+def test_the_files_of_digests_are_relative_to_the_file_too(tmp_path: Path) -> None:
+    trail = load_trail(tmp_path, public_keys="keys/../k.json", object_metadata="/srv/m.json")
+    assert trail.public_keys == tmp_path / "k.json"
+    assert trail.object_metadata == Path("/srv/m.json")
 
 
 # --- What it may say ----------------------------------------------------------------------------

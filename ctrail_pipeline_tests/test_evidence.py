@@ -60,3 +60,16 @@ def test_ranges_say_what_each_hour_by_itself_would(
     merged = merge_hours(listed, witness)
     assert by_hour(merged) == expected
     assert joined(merged) == merged
+
+
+def test_hours_that_are_open_only_as_more_might_come_can_be_proved() -> None:
+    listed = [HourRange(0, 5, LISTED), HourRange(5, 9, OPEN)]
+    witness = [HourRange(0, 12, PROVED)]
+    assert merge_hours(listed, witness, 8) == [
+        HourRange(0, 5, PROVED),
+        HourRange(5, 8, OPEN),
+        HourRange(8, 12, PROVED),
+    ]
+    assert merge_hours(listed, witness)[-1] == HourRange(5, 12, OPEN)
+    contradicted = merge_hours(listed, [HourRange(7, 10, CONTRADICTED)], 8)
+    assert contradicted[-1] == HourRange(7, 10, CONTRADICTED)

@@ -30,14 +30,15 @@ class Decompressed(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     """All bytes; where `damage` is set, those that could be read before it."""
     damage: str | None
-    sha256: bytes
-    """Of `data`."""
+    sha256: bytes | None
+    """Of `data`; None where it was not asked for."""
 
 
-def decompress(body: bytes, limit: int) -> Decompressed:
+def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
     """The bytes of a log file, gunzipped if its first two bytes say gzip, and their SHA-256.
 
-    More than `limit` bytes are damage, of which nothing is kept.
+    Without `hashed` no SHA-256 is taken. More than `limit` bytes are damage, of which nothing is
+    kept.
     """
     if body.startswith(_GZIP_MAGIC):
         data, damage = gunzip(body, limit)
@@ -47,7 +48,7 @@ def decompress(body: bytes, limit: int) -> Decompressed:
         data, damage = body, None
     if not data and damage is None:
         damage = "empty"
-    return Decompressed(data, damage, hashlib.sha256(data).digest())
+    return Decompressed(data, damage, hashlib.sha256(data).digest() if hashed else None)
 
 
 def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:

@@ -5,11 +5,18 @@ that fails is an error, never "no accounts".
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .daemon_threads import DaemonThreads
 from .exceptions import StoreError
-from .layout import SourcePrefix, is_organization, is_plausible_folder, logs_root, region_root
+from .layout import (
+    SourcePrefix,
+    digest_root,
+    is_organization,
+    is_plausible_folder,
+    logs_root,
+    region_root,
+)
 from .settings import Trail
 from .store import Bucket
 
@@ -25,23 +32,37 @@ def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
     further 1,000 names). Raises StoreError if any of them fails, or if there is nothing at all: a
     mistyped prefix must not look like a trail without events.
     """
-    root = logs_root(trail.prefix)
-    with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
-        owners = list(_owners(bucket, root, threads))
-        regions = threads.map(
-            lambda owner: _plausible(bucket, region_root(trail.prefix, *owner)), owners
-        )
-        found = [
-            SourcePrefix(trail.bucket, trail.prefix, organization, account, region)
-            for (organization, account), names in zip(owners, regions, strict=True)
-            for region in names
-        ]
+    found = _with_folders(trail, bucket, region_root)
     if not found:
+        root = logs_root(trail.prefix)
         raise StoreError(
             f"trail {trail.name!r}: there is no log file folder under {bucket.location}/{root}:"
             " check the trail's `bucket` and `prefix` (the prefix is what stands before AWSLogs/)"
         )
     return found
+
+
+def discover_digests(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
+    """Every account and region that has a folder of digests, whether log files are there or not.
+
+    Raises StoreError if it cannot be listed.
+    """
+    return _with_folders(trail, bucket, digest_root)
+
+
+def _with_folders(
+    trail: Trail, bucket: Bucket, root_of: Callable[[str, str, str], str]
+) -> list[SourcePrefix]:
+    with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
+        owners = list(_owners(bucket, logs_root(trail.prefix), threads))
+        regions = threads.map(
+            lambda owner: _plausible(bucket, root_of(trail.prefix, *owner)), owners
+        )
+        return [
+            SourcePrefix(trail.bucket, trail.prefix, organization, account, region)
+            for (organization, account), names in zip(owners, regions, strict=True)
+            for region in names
+        ]
 
 
 def _owners(bucket: Bucket, root: str, threads: DaemonThreads) -> Iterator[tuple[str, str]]:

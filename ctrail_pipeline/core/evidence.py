@@ -43,12 +43,18 @@ def agreed(listed: HourState, witness: HourState | None) -> HourState:
     return listed
 
 
-def merge_hours(listed: Sequence[HourRange], witness: Sequence[HourRange]) -> list[HourRange]:
+def merge_hours(
+    listed: Sequence[HourRange], witness: Sequence[HourRange], tail: int | None = None
+) -> list[HourRange]:
     """The states of all hours that either has something to say of, in as few ranges as possible.
 
-    Hours that were not listed are OPEN, unless the witness contradicts them.
+    Hours that were not listed are OPEN, unless the witness contradicts them. From the hour `tail`
+    on all that is listed is in, and they are open only as more might come: whoever can tell that
+    nothing does proves them.
     """
     edges = sorted({edge for one in (*listed, *witness) for edge in (one.start, one.end)})
+    if tail is not None and edges and edges[0] < tail < edges[-1]:
+        edges = sorted({*edges, tail})
     merged: list[HourRange] = []
     left, right = iter(listed), iter(witness)
     at, other = next(left, None), next(right, None)
@@ -59,7 +65,9 @@ def merge_hours(listed: Sequence[HourRange], witness: Sequence[HourRange]) -> li
             other = next(right, None)
         ours = at.state if at is not None and at.start <= start else None
         theirs = other.state if other is not None and other.start <= start else None
-        if ours is not None or theirs is not None:
+        if tail is not None and start >= tail and theirs is HourState.PROVED:
+            merged.append(HourRange(start, end, HourState.PROVED))
+        elif ours is not None or theirs is not None:
             merged.append(HourRange(start, end, agreed(ours or HourState.OPEN, theirs)))
     return joined(merged)
 

@@ -136,7 +136,9 @@ class _Share:
         self.held = size
 
 
-def fetch_log_file(ref: LogFileRef, limit: int, share: _Share | None = None) -> FetchedLogFile:
+def fetch_log_file(
+    ref: LogFileRef, limit: int, share: _Share | None = None, *, hashed: bool = True
+) -> FetchedLogFile:
     """GET and gunzip one log file; never raises for what may be wrong with it.
 
     A damaged or short body is fetched a second time at once: damage in transit keeps the etag.
@@ -148,12 +150,12 @@ def fetch_log_file(ref: LogFileRef, limit: int, share: _Share | None = None) -> 
     try:
         share.grow_to(ref.size + _expected(ref.size))
         fetched = _get(ref)
-        content = _decompress(fetched.body, limit, share)
+        content = _decompress(fetched.body, limit, share, hashed=hashed)
         if content.damage is not None or _is_short(ref, fetched):
             again = _get(ref)
             if again.body != fetched.body:
                 del content  # before there are two of them
-                content = _decompress(again.body, limit, share)
+                content = _decompress(again.body, limit, share, hashed=hashed)
             fetched = again._replace(retries=fetched.retries + again.retries + 1)
         if _is_short(ref, fetched):
             where = f"{ref.source.bucket.location}/{ref.key}"
@@ -171,7 +173,7 @@ def fetch_log_file(ref: LogFileRef, limit: int, share: _Share | None = None) -> 
     return FetchedLogFile(ref, fetched.etag, len(fetched.body), fetched.retries, content)
 
 
-def _decompress(body: bytes, limit: int, share: _Share) -> Decompressed:
+def _decompress(body: bytes, limit: int, share: _Share, *, hashed: bool) -> Decompressed:
     """Inflate as far as is to be expected; a bomb's size is taken into account before it is there.
 
     What expands to more than expected is inflated anew, which costs it up to a half more time.
@@ -180,11 +182,11 @@ def _decompress(body: bytes, limit: int, share: _Share) -> Decompressed:
     if expected < limit:
         if len(body) + expected > share.held:
             share.grow_to(len(body) + expected)
-        content = decompress(body, expected)
+        content = decompress(body, expected, hashed=hashed)
         if not is_over(content, expected):
             return content
     share.grow_to(len(body) + limit)
-    return decompress(body, limit)
+    return decompress(body, limit, hashed=hashed)
 
 
 def _expected(stored: int) -> int:
@@ -194,10 +196,11 @@ def _expected(stored: int) -> int:
 class _Task:
     """Log files that one thread fetches in a row, and what it has handed over of them."""
 
-    def __init__(self, turn: int, refs: list[LogFileRef]) -> None:
+    def __init__(self, turn: int, refs: list[LogFileRef], *, hashed: bool) -> None:
         self.turn = turn
         """Which log file of the run its first one is."""
         self.refs = refs
+        self.hashed = hashed
         self.left = len(refs)
         self.results: SimpleQueue[list[tuple[FetchedLogFile, int]] | BaseException] = SimpleQueue()
         """Fetched log files, each with the bytes it holds; or what went wrong with us."""
@@ -217,7 +220,7 @@ class _Task:
                 if closed():
                     break
                 share = _Share(room, turn, hand_over)
-                one = fetch_log_file(ref, limit, share)
+                one = fetch_log_file(ref, limit, share, hashed=self.hashed)
                 share.grow_to(len(one.content.data) if one.content else 0)
                 fetched.append((one, share.held))
             hand_over()
@@ -370,9 +373,8 @@ class Feed:
         limit = self._settings.max_log_file_bytes
         keys = max(1, min(_KEYS_A_TASK, len(self._ready) // self._settings.download_workers))
         while self._ready and self._begun - self._taken < self._most_ahead:
-            task = _Task(
-                self._begun, [self._ready.popleft() for _ in range(min(keys, len(self._ready)))]
-            )
+            refs = [self._ready.popleft() for _ in range(min(keys, len(self._ready)))]
+            task = _Task(self._begun, refs, hashed=self._settings.hash_log_files)
             self._threads.submit(task.run, limit, self._room, self._closed.is_set)
             self._tasks.append(task)
             self._begun += len(task.refs)

@@ -20,6 +20,7 @@ Minute = NewType("Minute", int)
 MINUTES_PER_HOUR: Final = 60
 MINUTES_PER_DAY: Final = 1440
 
+DIGEST_KIND: Final = "CloudTrail-Digest"
 LOG_FILE_KIND: Final = "CloudTrail"
 """The folder of management and data events. Its siblings are CloudTrail-Digest, CloudTrail-Insight,
 CloudTrail-NetworkActivity and CloudTrail-Aggregated."""
@@ -83,8 +84,17 @@ def logs_root(prefix: str) -> str:
 
 def region_root(prefix: str, organization: str, account: str) -> str:
     """The folder that holds the region folders of one account, ending in a slash."""
+    return _kind_root(prefix, organization, account, LOG_FILE_KIND)
+
+
+def digest_root(prefix: str, organization: str, account: str) -> str:
+    """The same of digests."""
+    return _kind_root(prefix, organization, account, DIGEST_KIND)
+
+
+def _kind_root(prefix: str, organization: str, account: str, kind: str) -> str:
     owner = f"{organization}/{account}" if organization else account
-    return f"{logs_root(prefix)}{owner}/{LOG_FILE_KIND}/"
+    return f"{logs_root(prefix)}{owner}/{kind}/"
 
 
 def is_organization(name: str) -> bool:

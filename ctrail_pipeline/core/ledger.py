@@ -1,4 +1,4 @@
-"""The ledger: the one database that decides what has been done. The only module with SQL.
+"""The ledger: the one database that decides what has been done. SQL is in `ledger*.py` only.
 
 SQLite in WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are
 explicit `BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Everything that a commit
@@ -54,6 +54,9 @@ _MIGRATIONS: Final = {
         " first_hour TEXT NOT NULL, last_hour TEXT NOT NULL,"
         " first_segment INTEGER NOT NULL, last_segment INTEGER NOT NULL)",
         "INSERT INTO meta VALUES ('archived_at', '0')",
+        # Public keys of digests.
+        "CREATE TABLE public_key (fingerprint TEXT PRIMARY KEY, der BLOB NOT NULL,"
+        " added_at INTEGER NOT NULL) WITHOUT ROWID",
     ),
 }
 """What makes the next version of each."""

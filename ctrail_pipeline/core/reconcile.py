@@ -135,6 +135,8 @@ class PartitionReport:
     """The state of each hour from the first log file's day to the cursor."""
     is_listed: bool = True
     """Whether it could be listed to its end."""
+    tail: int | None = None
+    """From this hour (since 1970) on, all that was listed is in; None if it was not listed."""
 
     def total(self, name: str) -> int:
         """One of `COUNTS`, over all days."""
@@ -194,6 +196,11 @@ class Report:
     """Trails and partitions that could not be listed."""
     output: OutputCounts = field(default_factory=OutputCounts)
     deep: bool = False
+    digests: int = 0
+    """Digests that were read, if there was a witness; and those that hold."""
+    digests_sound: int = 0
+    log_files_proved: int = 0
+    """Log files whose hash is the one that a digest signs."""
     queued: int = 0
     """Log files that were noted for the next sync."""
     requests: int = 0
@@ -214,7 +221,7 @@ class Report:
         for one in self.partitions:
             witnessed = evidence.hours.get(one.place)
             if witnessed is not None:
-                one.hours = merge_hours(one.hours, witnessed)
+                one.hours = merge_hours(one.hours, witnessed, one.tail)
 
     def total(self, name: str) -> int:
         """One of `COUNTS`, over all partitions."""
@@ -593,14 +600,18 @@ def listed_hours(
     """The state of each hour by listing and ledger, from the first log file to the newest."""
     if first_day is None:
         return []
-    newest = max(
-        cursor(covered) or Minute(0),
-        *(
+    reached = cursor(covered) or Minute(0)
+    last_open = max(
+        (
             day * MINUTES_PER_DAY + counts.open_hours.bit_length() * MINUTES_PER_HOUR
             for day, counts in report.days.items()
+            if counts.open_hours
         ),
-        Minute(0),
+        default=0,
     )
+    newest = max(reached, last_open)
+    if report.is_listed:
+        report.tail = max(reached // MINUTES_PER_HOUR, last_open // MINUTES_PER_HOUR)
     span = _in_hours(
         intersection(wanted, Range(Minute(first_day * MINUTES_PER_DAY), Minute(newest)))
     )

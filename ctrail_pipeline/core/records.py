@@ -77,8 +77,8 @@ class LogFileContent(msgspec.Struct, frozen=True):
     rejected: list[Rejected]
     damage: str | None
     """Why the file counts as damaged; None: it is sound (single records may be rejected)."""
-    sha256: bytes
-    """Of the uncompressed bytes."""
+    sha256: bytes | None
+    """Of the uncompressed bytes; None where it was not asked for."""
     size: int
     """Uncompressed bytes."""
     newlines_replaced: int

@@ -1,5 +1,5 @@
 -- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
--- Opened by ledger.py only; a change of this file is a new version with a migration there.
+-- Opened by ledger*.py only; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
@@ -142,3 +142,10 @@ CREATE TABLE archive_file (
     first_segment INTEGER NOT NULL,
     last_segment  INTEGER NOT NULL
 );
+
+-- Public keys of digests, as CloudTrail's ListPublicKeys gave them.
+CREATE TABLE public_key (
+    fingerprint TEXT PRIMARY KEY,
+    der         BLOB NOT NULL,
+    added_at    INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -38,8 +38,13 @@ class Trail:
     home_region: str | None = None
     """Where the trail is managed. This and the next two are kept as CloudTrail describes them."""
     log_file_validation: bool | None = None
-    """Whether digests are written; None: not known."""
+    """Whether digests are written: false, and none are looked at; None: not known, look."""
     is_organization: bool | None = None
+    public_keys: Path | None = None
+    """A file with a reply of ListPublicKeys (JSON); None: the ledger's keys, and CloudTrail."""
+    object_metadata: Path | None = None
+    """A file with digests' user metadata by `bucket/key` (JSON), which a local folder cannot hold;
+    None: what the bucket says."""
     accounts: Sequence[str] = ()
     """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
     exclude_accounts: Sequence[str] = ()
@@ -79,6 +84,10 @@ class Settings:
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024
     """Decompressed; a larger log file is damaged (a gzip bomb costs no more than this)."""
+    hash_log_files: bool = True
+    """Whether the SHA-256 of each log file's uncompressed bytes is taken and kept, so that digests
+    can be validated without reading log files again. Measured: 8 % of a sync's CPU time (1,375 log
+    files of 67 KB of JSON, a local folder, one process)."""
     batch_log_files: int = 400
     """Log files of one commit at most. Measured: see DESIGN, 400 is where throughput levels off."""
     batch_bytes: int = 32 * 1024 * 1024

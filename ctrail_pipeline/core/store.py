@@ -127,6 +127,14 @@ class Fetched(NamedTuple):
     retries: int
 
 
+class Described(NamedTuple):
+    """An object's bytes and its user metadata."""
+
+    body: bytes
+    metadata: dict[str, str]
+    """By lower-case name, without `x-amz-meta-`."""
+
+
 class Bucket(Protocol):
     """A bucket that can be listed and read. Keys are as S3 has them; folders end in a slash."""
 
@@ -155,6 +163,13 @@ def open_bucket(trail: Trail, settings: Settings) -> Bucket:
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
     return S3Bucket(trail, settings)
+
+
+def get_described(bucket: Bucket, key: str) -> Described:
+    """Read one object whole, with its user metadata; files have none."""
+    if isinstance(bucket, S3Bucket):
+        return bucket.get_described(key)
+    return Described(bucket.get(key, None).body, {})
 
 
 def pack_etag(text: str) -> bytes:
@@ -384,6 +399,16 @@ class S3Bucket:
                 )
         except client_errors() as error:
             raise self._translate(error, f"{self.location}/{key}", self._get_permission) from error
+
+    def get_described(self, key: str) -> Described:
+        """Read one object whole, with its user metadata, through boto3 (digests are few)."""
+
+        def request() -> Described:
+            reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **self._payer)
+            metadata = {str(name).lower(): str(value) for name, value in reply["Metadata"].items()}
+            return Described(reply["Body"].read(), metadata)
+
+        return self._retried(request, f"{self.location}/{key}", self._get_permission)
 
     @property
     def _list_permission(self) -> str:

@@ -1,0 +1,268 @@
+"""CloudTrail's signed digests: their names, what one says, and whether its signature holds. Pure.
+
+About every hour CloudTrail writes, per account, region and trail, a gzip of JSON that lists the log
+files it delivered, with their SHA-256, and signs it (AWS CloudTrail user guide, "CloudTrail digest
+file structure"; "Custom implementations of CloudTrail log file integrity validation"). A digest is
+input that an attacker may have written: whatever is in it, the answer is a DigestError.
+
+Not here: how digests hang together (`digest_chain`), and reading them (`validate`). `cryptography`
+is imported where it is used: no sync needs it.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from .decompress import gunzip
+from .layout import DIGEST_KIND, SourcePrefix, digest_root
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+MAX_DIGEST_BYTES: Final = 64 * 1024 * 1024
+"""Uncompressed. A log file takes about 400 bytes of a digest: room for 160,000 of them an hour."""
+SIGNATURE_ALGORITHM: Final = "SHA256withRSA"
+HASH_ALGORITHM: Final = "SHA-256"
+_NAME_END: Final = re.compile(
+    r"(?P<trail>[A-Za-z0-9._-]+)_(?P<home>[a-z0-9-]+)_(?P<time>[0-9]{8}T[0-9]{6}Z)"
+    r"(?P<backfill>_backfill)?\.json\.gz"
+)
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+_SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class DigestError(Exception):
+    """A digest, its signature or a public key cannot be used; the message says why."""
+
+
+class Chain(NamedTuple):
+    """Which chain of a source partition a digest is of."""
+
+    trail: str
+    """The trail's name at CloudTrail, not the one it has in the configuration."""
+    home_region: str
+    backfill: bool
+    """Backfill digests (`…_backfill.json.gz`) list log files that had been left out before."""
+
+
+class DigestName(NamedTuple):
+    """What a digest's key says."""
+
+    chain: Chain
+    end: datetime
+
+
+class ListedLogFile(NamedTuple):
+    """A log file as a digest lists it."""
+
+    bucket: str
+    key: str
+    sha256: bytes
+    """Of the uncompressed bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousDigest:
+    """What a digest says of the one before it."""
+
+    bucket: str
+    key: str
+    sha256: bytes
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a digest says, and the SHA-256 of its own uncompressed bytes."""
+
+    start: datetime
+    end: datetime
+    end_text: str
+    """`digestEndTime` as it is written: it is signed so."""
+    bucket: str
+    key: str
+    fingerprint: str
+    previous: PreviousDigest | None
+    """None in a starting digest: validation was turned on, or logging began again."""
+    log_files: tuple[ListedLogFile, ...]
+    sha256: bytes
+
+
+class _LogFileFields(msgspec.Struct, rename="camel"):
+    s3_bucket: str = msgspec.field(name="s3Bucket")
+    s3_object: str = msgspec.field(name="s3Object")
+    hash_value: str
+    hash_algorithm: str
+
+
+class _DigestFields(msgspec.Struct, rename="camel"):
+    digest_start_time: str
+    digest_end_time: str
+    bucket: str = msgspec.field(name="digestS3Bucket")
+    key: str = msgspec.field(name="digestS3Object")
+    digest_public_key_fingerprint: str
+    digest_signature_algorithm: str
+    log_files: list[_LogFileFields]
+    previous_bucket: str | None = msgspec.field(name="previousDigestS3Bucket", default=None)
+    previous_key: str | None = msgspec.field(name="previousDigestS3Object", default=None)
+    previous_digest_hash_value: str | None = None
+    previous_digest_hash_algorithm: str | None = None
+    previous_digest_signature: str | None = None
+
+
+class PublicKey(NamedTuple):
+    """A public key as ListPublicKeys gives it."""
+
+    fingerprint: str
+    der: bytes
+
+
+def digest_folder(source: SourcePrefix) -> str:
+    """The folder that holds the year folders of a source partition's digests."""
+    return f"{digest_root(source.prefix, source.organization, source.account)}{source.region}/"
+
+
+def read_name(source: SourcePrefix, key: str) -> DigestName | None:
+    """What the key of an object in a digest folder says; None if it is no digest's."""
+    head = f"{source.account}_{DIGEST_KIND}_{source.region}_"
+    name = key.rpartition("/")[2]
+    match = _NAME_END.fullmatch(name, len(head)) if name.startswith(head) else None
+    if match is None:
+        return None
+    try:
+        end = datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return DigestName(Chain(match["trail"], match["home"], match["backfill"] is not None), end)
+
+
+def parse_digest(body: bytes) -> Digest:
+    """What the bytes of a digest object say.
+
+    Raises DigestError if they are not gzip, too many, or no digest.
+    """
+    data, damage = gunzip(body, MAX_DIGEST_BYTES)
+    if damage is not None:
+        raise DigestError(damage)
+    try:
+        fields = msgspec.json.decode(data, type=_DigestFields)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DigestError(f"it is no digest ({type(error).__name__})") from error
+    if fields.digest_signature_algorithm != SIGNATURE_ALGORITHM:
+        raise DigestError("it names a signature algorithm other than SHA256withRSA")
+    start, end = _time(fields.digest_start_time), _time(fields.digest_end_time)
+    if start >= end:
+        raise DigestError("it ends before it starts")
+    return Digest(
+        start=start,
+        end=end,
+        end_text=fields.digest_end_time,
+        bucket=fields.bucket,
+        key=fields.key,
+        fingerprint=fields.digest_public_key_fingerprint,
+        previous=_previous(fields),
+        log_files=tuple(
+            ListedLogFile(
+                item.s3_bucket, item.s3_object, _hash(item.hash_value, item.hash_algorithm)
+            )
+            for item in fields.log_files
+        ),
+        sha256=hashlib.sha256(data).digest(),
+    )
+
+
+def string_to_sign(digest: Digest, bucket: str, key: str) -> bytes:
+    """What CloudTrail signed, for a digest that was delivered to `bucket` as `key`."""
+    previous = digest.previous.signature if digest.previous else "null"
+    return "\n".join((digest.end_text, f"{bucket}/{key}", digest.sha256.hex(), previous)).encode(
+        errors="replace"
+    )
+
+
+def check_signature(digest: Digest, signature: str, key: PublicKey) -> None:
+    """Whether a digest is what CloudTrail signed, for the place that it names itself.
+
+    `signature` is hexadecimal, from the object's metadata. Raises DigestError if it does not fit.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    if not _HEX.fullmatch(signature):
+        raise DigestError("its signature is not hexadecimal")
+    signed = string_to_sign(digest, digest.bucket, digest.key)
+    try:
+        load_public_key(key.der).verify(bytes.fromhex(signature), signed, PKCS1v15(), SHA256())
+    except InvalidSignature as error:
+        raise DigestError("its signature does not fit its bytes") from error
+
+
+def load_public_key(der: bytes) -> "RSAPublicKey":
+    """An RSA key of either encoding that AWS has used: PKCS#1 RSAPublicKey, SubjectPublicKeyInfo.
+
+    Raises DigestError for anything else. (OpenSSL's DER loader tells the two apart by itself.)
+    """
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        key = load_der_public_key(der)
+    except ValueError as error:
+        raise DigestError("the public key is no RSA key in DER form") from error
+    if not isinstance(key, RSAPublicKey):
+        raise DigestError("the public key is no RSA key")
+    return key
+
+
+def read_public_keys(reply: Any) -> list[PublicKey]:
+    """The keys of a ListPublicKeys reply, as JSON (Value in base64) or as boto3 gives it (bytes).
+
+    Raises DigestError if it is none.
+    """
+    try:
+        return [
+            PublicKey(
+                str(item["Fingerprint"]),
+                item["Value"]
+                if isinstance(item["Value"], bytes)
+                else base64.b64decode(item["Value"], validate=True),
+            )
+            for item in reply["PublicKeyList"]
+        ]
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise DigestError("it is no reply of ListPublicKeys") from error
+
+
+def _previous(fields: _DigestFields) -> PreviousDigest | None:
+    given = (
+        fields.previous_bucket,
+        fields.previous_key,
+        fields.previous_digest_hash_value,
+        fields.previous_digest_hash_algorithm,
+        fields.previous_digest_signature,
+    )
+    if all(item is None for item in given):
+        return None
+    bucket, key, hash_value, algorithm, signature = given
+    if None in given or bucket is None or key is None or signature is None:
+        raise DigestError("it names only parts of the digest before it")
+    return PreviousDigest(bucket, key, _hash(hash_value or "", algorithm or ""), signature)
+
+
+def _hash(value: str, algorithm: str) -> bytes:
+    if algorithm != HASH_ALGORITHM or not _SHA256_HEX.fullmatch(value):
+        raise DigestError("it holds a hash that is no SHA-256")
+    return bytes.fromhex(value)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise DigestError("it holds a time that is none") from error

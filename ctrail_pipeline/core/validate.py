@@ -1,0 +1,606 @@
+"""Validation of log files against CloudTrail's signed digests: reads, and writes no output.
+
+Digests are read from the newest day backwards, one source partition and one day at a time, so
+memory is bounded by a day. Log files are listed, not read: where the ledger holds the hash of the
+very version (etag) that the bucket holds, that is what is compared. Others are read and hashed.
+
+Not here: what a digest says (`digests`), how they hang together (`digest_chain`).
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from .coverage import EVERYTHING, Range, intersection, merged, whole_days
+from .daemon_threads import DaemonThreads
+from .decompress import decompress
+from .digest_chain import ChainFinding, ChainWalk, ReadDigest
+from .digests import (
+    Chain,
+    DigestError,
+    ListedLogFile,
+    PublicKey,
+    digest_folder,
+    parse_digest,
+    read_name,
+    read_public_keys,
+)
+from .discovery import discover_digests
+from .exceptions import ConfigurationError, ObjectArchived, ObjectGone, StoreError
+from .findings import Finding, FindingKind, HourState, Severity
+from .layout import (
+    MINUTES_PER_DAY,
+    MINUTES_PER_HOUR,
+    KeyPlace,
+    Minute,
+    SourcePrefix,
+    day_folder,
+    day_number,
+    is_log_file,
+    minute_of,
+    place_of,
+)
+from .ledger import Ledger
+from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
+from .selection import Place, Problem, Selection, is_configured
+from .settings import Settings, Trail
+from .store import Bucket, Listed, get_described
+
+log = logging.getLogger(__name__)
+
+SETTLE_MINUTES: Final = 15
+"""How long after a key's time its log file may be delivered, and so be in a later digest: an hour
+is proved, and a log file in no digest is remarkable, only where digests cover as much more."""
+_READERS: Final = 16
+
+
+@dataclass
+class Validation:
+    """What digests say of the selected source partitions."""
+
+    findings: list[Finding] = field(default_factory=list)
+    hours: dict[SourcePrefix, list[tuple[int, int, HourState]]] = field(default_factory=dict)
+    """Ranges of hours of key time (hours since 1970, first and one past the last), in order: PROVED
+    or CONTRADICTED. Of all other hours digests say nothing; a partition without digests has none.
+    """
+    digests: int = 0
+    """Digests read."""
+    digests_sound: int = 0
+    log_files: int = 0
+    """Log files that sound digests list, in the window."""
+    log_files_proved: int = 0
+    proved: set[str] | None = None
+    """Keys of the log files that are proved, if they were asked for."""
+
+
+def validate(
+    settings: Settings,
+    selection: Selection,
+    places: Sequence[Place],
+    *,
+    report: Callable[[Problem], None],
+    names_proved: bool = False,
+) -> Validation:
+    """Compare what digests say of some source partitions with the bucket and the ledger.
+
+    `places` are those that have log files, or had some; accounts and regions of the selection that
+    have digests only are found here. What cannot be read is told to `report` (once an object) and
+    proves nothing; it is no finding. The window (`start`, `end`) means times in keys, as
+    everywhere. Raises ConfigurationError for `public_keys` or `object_metadata` files that cannot
+    be used, LedgerError.
+    """
+    settings = selection.narrow(settings)
+    result = Validation(proved=set() if names_proved else None)
+    places = [one for one in places if one.trail.log_file_validation is not False]
+    keys_of = {trail.name: _KeysOfTrail(trail) for trail in settings.trails}
+    metadata_of = {trail.name: _object_metadata(trail) for trail in settings.trails}
+    places = [*places, *_with_digests_only(settings, selection, places, report)]
+    with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
+        ids = ledger.source_ids()
+        window = _window(settings)
+        for place in places:
+            partition = _Partition(
+                place,
+                ledger,
+                ids.get(place.source, 0),
+                keys_of[place.trail.name],
+                metadata_of[place.trail.name],
+                settings,
+                window,
+                threads,
+                report,
+                result,
+            )
+            try:
+                partition.validate()
+            except StoreError as error:
+                where = place.source.partition_key
+                report(Problem(place.trail.name, where, "not validated", str(error)))
+    return result
+
+
+def _with_digests_only(
+    settings: Settings,
+    selection: Selection,
+    places: Sequence[Place],
+    report: Callable[[Problem], None],
+) -> Iterator[Place]:
+    """Source partitions whose log files are all gone, folder and all, but not their digests."""
+    known = {place.source for place in places}
+    for trail, bucket in {one.trail.name: (one.trail, one.bucket) for one in places}.values():
+        try:
+            found = discover_digests(trail, bucket)
+        except StoreError as error:
+            report(Problem(trail.name, trail.bucket, "digests not listed", str(error)))
+            continue
+        for source in found:
+            if (
+                source not in known
+                and is_configured(settings, trail, source)
+                and selection.holds(source)
+            ):
+                yield Place(trail, bucket, source)
+
+
+def _window(settings: Settings) -> Range:
+    """The key times whose log files are judged."""
+    start = settings.start
+    now = Minute(int(time.time() // 60) + MINUTES_PER_DAY)
+    end = now if settings.end is None else minute_of(settings.end) + MINUTES_PER_HOUR
+    return Range(EVERYTHING.start if start is None else minute_of(start), Minute(min(now, end)))
+
+
+class _KeysOfTrail:
+    """The public keys of a trail's digests: of its file, else of the ledger, else of CloudTrail."""
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+        self._asked: set[tuple[str, str]] = set()
+        self._given: dict[str, PublicKey] | None = None
+        if trail.public_keys is not None:
+            reply = _read_json(trail.public_keys, "public_keys")
+            try:
+                self._given = {key.fingerprint: key for key in read_public_keys(reply)}
+            except DigestError as error:
+                raise ConfigurationError(f"public_keys: {trail.public_keys}: {error}") from error
+
+    def find(
+        self,
+        read: ReadDigest,
+        about: datetime,
+        place: Place,
+        ledger: Ledger,
+        report: Callable[[Problem], None],
+    ) -> PublicKey | None:
+        """The key of a digest that was signed at about this time; None if it is not at hand."""
+        if read.digest is None:
+            return None
+        fingerprint = read.digest.fingerprint
+        if self._given is not None:
+            return self._given.get(fingerprint)
+        key = kept_public_keys(ledger).get(fingerprint)
+        if key is None and not self._trail.bucket.startswith("file://"):
+            once = (place.source.region, fingerprint)
+            if once not in self._asked:
+                self._asked.add(once)
+                keep_public_keys(ledger, self._ask(about, place, report), int(time.time()))
+                key = kept_public_keys(ledger).get(fingerprint)
+        return key
+
+    def _ask(
+        self, about: datetime, place: Place, report: Callable[[Problem], None]
+    ) -> list[PublicKey]:
+        """CloudTrail's keys of a day around a time; keys are the digest's own region's."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from .credentials import Credentials
+
+        region = place.source.region
+        try:
+            client = Credentials(self._trail).session.client("cloudtrail", region_name=region)
+            day = timedelta(days=1)
+            pages = client.get_paginator("list_public_keys").paginate(
+                StartTime=about - day, EndTime=about + day
+            )
+            return [key for page in pages for key in read_public_keys(page)]
+        except (BotoCoreError, ClientError, DigestError, StoreError) as error:
+            code = getattr(error, "response", {}).get("Error", {}).get("Code")
+            report(
+                Problem(
+                    self._trail.name,
+                    place.source.partition_key,
+                    "no public keys",
+                    f"cloudtrail:ListPublicKeys in {region}: {code or type(error).__name__}",
+                )
+            )
+            return []
+
+
+@dataclass
+class _Day:
+    """What digests say of log files with keys of one day."""
+
+    listed: dict[str, bytes | None] = field(default_factory=dict)
+    """SHA-256 by name (see layout.compact_name); None: by a digest that itself is not sound."""
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Partition:
+    """The validation of one source partition."""
+
+    place: Place
+    ledger: Ledger
+    source_id: int
+    keys: _KeysOfTrail
+    metadata: dict[str, dict[str, str]] | None
+    settings: Settings
+    window: Range
+    threads: DaemonThreads
+    report: Callable[[Problem], None]
+    result: Validation
+    days: dict[int, _Day] = field(default_factory=lambda: defaultdict(_Day))
+    covered: list[Range] = field(default_factory=list)
+    """Minutes that sound digests cover."""
+    walks: dict[Chain, ChainWalk] = field(default_factory=dict)
+    doubtful: set[int] = field(default_factory=set)
+    """Hours that are not proved for another reason than a contradiction."""
+    uncovered: set[int] = field(default_factory=set)
+    contradicted: set[int] = field(default_factory=set)
+
+    @property
+    def bucket_name(self) -> str:
+        """The bucket's name; a local folder stands for the bucket of its own name."""
+        name = self.place.source.bucket
+        return Path(unquote(urlsplit(name).path)).name if name.startswith("file://") else name
+
+    def validate(self) -> None:
+        """Walk from the newest day to the oldest."""
+        source, bucket = self.place.source, self.place.bucket
+        first, last = whole_days(self.window)
+        horizon = self.settings.horizon_days  # a log file may be redelivered as long
+        with_digests = set(_days(bucket, digest_folder(source), first, last + horizon))
+        if not with_digests:
+            if self.place.trail.log_file_validation:
+                self._find(
+                    FindingKind.DIGEST_MISSING,
+                    digest_folder(source),
+                    "the trail writes digests, and there is none",
+                )
+            return
+        with_logs = set(_days(bucket, source.folder, first, last))
+        for day in sorted(with_digests | with_logs, reverse=True):
+            if day in with_digests:
+                self._read_digests(day)
+            if first <= day < last:
+                self._settle(day)
+            self.days.pop(day, None)
+            self.covered = merged(self.covered)
+        for older in [day for day in self.days if first <= day < last]:
+            self._settle(older)  # listed by digests, and its folder is gone
+        oldest = datetime.fromtimestamp(first * 86_400, UTC)
+        for walk in self.walks.values():
+            for finding in walk.end(oldest):
+                self._find_in_chain(finding)
+        self._conclude()
+
+    # -- digests --------------------------------------------------------------------------------
+
+    def _read_digests(self, day: int) -> None:
+        source = self.place.source
+        folder = digest_folder(source) + day_folder(day)
+        names = [
+            (name, listed.key)
+            for listed in _objects(self.place.bucket, folder)
+            if (name := read_name(source, listed.key)) is not None
+        ]
+        names.sort(key=lambda item: (item[0].end, item[1]), reverse=True)
+        # 16 at a time: a day of a chain is 24 digests, each of some 100 KB at most as a rule.
+        for read, generated in self.threads.map(lambda item: self._read(*item), names):
+            self._take(read, generated)
+
+    def _read(self, name: Any, key: str) -> tuple[ReadDigest, str | None]:
+        """A digest, and when a backfill digest was generated, as its metadata says."""
+        try:
+            described = get_described(self.place.bucket, key)
+        except StoreError as error:
+            return ReadDigest(self.bucket_name, key, name, None, str(error), gone=True), None
+        metadata = dict(described.metadata)
+        if self.metadata is not None:
+            metadata |= self.metadata.get(f"{self.bucket_name}/{key}", {})
+        signature, algorithm = metadata.get("signature"), metadata.get("signature-algorithm")
+        try:
+            digest, problem = parse_digest(described.body), ""
+        except DigestError as error:
+            digest, problem = None, str(error)
+        read = ReadDigest(self.bucket_name, key, name, digest, problem, signature, algorithm)
+        return read, metadata.get("backfill-generation-timestamp")
+
+    def _take(self, read: ReadDigest, generated: str | None) -> None:
+        self.result.digests += 1
+        if read.gone:
+            where = f"s3://{read.bucket}/{read.key}"
+            self.report(Problem(self.place.trail.name, where, "not read", read.problem))
+        about = read.name.end if generated is None else _moment(generated) or read.name.end
+        key = self.keys.find(read, about, self.place, self.ledger, self.report)
+        walk = self.walks.setdefault(read.name.chain, ChainWalk())
+        sound, findings = walk.step(read, key)
+        for finding in findings:
+            self._find_in_chain(finding)
+        if read.digest is None:
+            return
+        if sound:
+            self.result.digests_sound += 1
+            if not read.name.chain.backfill:
+                self.covered.append(Range(minute_of(read.digest.start), minute_of(read.digest.end)))
+        for item in read.digest.log_files:
+            self._claim(item, sound=sound)
+
+    def _claim(self, item: ListedLogFile, *, sound: bool) -> None:
+        """Keep what a digest says of a log file; the newest digest that lists it counts."""
+        if item.bucket != self.bucket_name:
+            return  # the trail delivered to another bucket then
+        try:
+            place = place_of(self.place.source, item.key)
+        except ValueError:
+            log.warning("a digest of %s lists a key of elsewhere", self.place.source.folder)
+            return
+        day = self.days[place.day]
+        if day.listed.get(place.name) is None:
+            day.listed[place.name] = item.sha256 if sound else None
+            day.keys[place.name] = item.key
+
+    # -- log files ------------------------------------------------------------------------------
+
+    def _settle(self, day: int) -> None:
+        """Judge the log files of a day: digests that may list them have all been read."""
+        source = self.place.source
+        claims = self.days.get(day, _Day())
+        self.covered = merged(self.covered)
+        rows = hashed_log_files(self.ledger, self.source_id, day) if self.source_id else {}
+        present: dict[str, Listed] = {}
+        for listed in _objects(self.place.bucket, source.folder + day_folder(day)):
+            if is_log_file(listed.key):
+                place = place_of(source, listed.key)
+                present[place.name] = listed
+                if place.name not in claims.listed and _is_in(self.window, place):
+                    self._judge_unlisted(listed, place)
+        unread: list[tuple[Listed, KeyPlace, bytes]] = []
+        for name, sha256 in claims.listed.items():
+            place = place_of(source, claims.keys[name])
+            if not _is_in(self.window, place):
+                continue
+            self.result.log_files += sha256 is not None
+            there, row = present.get(name), rows.get(name)
+            if sha256 is None:
+                self._doubt(place)
+            elif there is None:
+                synced = row is not None and row.sha256 == sha256
+                detail = "its events were brought in before" if synced else "it was not synced"
+                self._find(FindingKind.LOG_FILE_DELETED, claims.keys[name], detail, place)
+            elif row is None or row.sha256 is None or row.etag != there.etag:
+                unread.append((there, place, sha256))
+            else:
+                self._compare(row, there, place, sha256)
+        self._read_log_files(unread)
+
+    def _judge_unlisted(self, listed: Listed, place: KeyPlace) -> None:
+        minute = place.minute
+        if minute is None:
+            return
+        if _holds(self.covered, Range(minute, Minute(minute + SETTLE_MINUTES))):
+            detail = "no digest of its hour, or of a later one, lists it"
+            self._find(FindingKind.LOG_FILE_NOT_IN_DIGEST, listed.key, detail, place)
+            self._doubt(place)
+        else:
+            self.uncovered.add(minute // MINUTES_PER_HOUR)
+
+    def _compare(self, row: Hashed, there: Listed, place: KeyPlace, sha256: bytes) -> None:
+        if row.sha256 == sha256:
+            self._prove(there.key)
+        else:
+            self._altered(there.key, place)
+
+    def _prove(self, key: str) -> None:
+        self.result.log_files_proved += 1
+        if self.result.proved is not None:
+            self.result.proved.add(key)
+
+    def _altered(self, key: str, place: KeyPlace, detail: str = "") -> None:
+        self._find(
+            FindingKind.LOG_FILE_ALTERED,
+            key,
+            detail or "its SHA-256 is not the one in the digest",
+            place,
+        )
+
+    def _read_log_files(self, unread: Iterable[tuple[Listed, KeyPlace, bytes]]) -> None:
+        limit = self.settings.max_log_file_bytes
+
+        def hash_of(item: tuple[Listed, KeyPlace, bytes]) -> tuple[bytes | None, str | StoreError]:
+            try:
+                content = decompress(self.place.bucket.get(item[0].key, None).body, limit)
+            except StoreError as error:
+                return None, error
+            damage = content.damage
+            # An empty log file is nothing that could be damaged: the hash decides.
+            return hashlib.sha256(content.data).digest(), "" if damage == "empty" else damage or ""
+
+        items = list(unread)
+        for start in range(0, len(items), 256):
+            some = items[start : start + 256]
+            results = self.threads.map(hash_of, some)
+            for (there, place, sha256), (found, problem) in zip(some, results, strict=True):
+                if isinstance(problem, ObjectGone):
+                    self._find(FindingKind.LOG_FILE_DELETED, there.key, "just now", place)
+                elif isinstance(problem, StoreError):
+                    self._doubt(place)
+                    state = "archived" if isinstance(problem, ObjectArchived) else "not read"
+                    where = f"s3://{self.bucket_name}/{there.key}"
+                    self.report(Problem(self.place.trail.name, where, state, str(problem)))
+                elif problem or found != sha256:
+                    self._altered(there.key, place, str(problem))
+                else:
+                    self._prove(there.key)
+
+    # -- what comes of it -----------------------------------------------------------------------
+
+    def _find_in_chain(self, found: ChainFinding) -> None:
+        start = int(found.start.timestamp()) // 3600
+        end = max(-(-int(found.end.timestamp()) // 3600), start + 1)
+        window = Range(Minute(start * MINUTES_PER_HOUR), Minute(end * MINUTES_PER_HOUR))
+        if not intersection(self.window, window):
+            return  # digests behind the window are read only for what they list of it
+        finding = Finding(
+            found.kind,
+            f"s3://{found.bucket}/{found.key}",
+            found.detail,
+            self.place.trail.name,
+            self.place.source.partition_key,
+            (start, end),
+        )
+        self.result.findings.append(finding)
+        hours = range(start, end)
+        if finding.severity is Severity.ERROR:
+            self.contradicted.update(hours)
+        else:
+            self.doubtful.update(hours)
+
+    def _find(
+        self,
+        kind: FindingKind,
+        key: str,
+        detail: str,
+        place: KeyPlace | None = None,
+    ) -> None:
+        hours = None
+        if place is not None and place.minute is not None:
+            hour = place.minute // MINUTES_PER_HOUR
+            hours = (hour, hour + 1)
+        finding = Finding(
+            kind,
+            f"s3://{self.bucket_name}/{key}",
+            detail,
+            self.place.trail.name,
+            self.place.source.partition_key,
+            hours,
+        )
+        self.result.findings.append(finding)
+        if hours and finding.severity is Severity.ERROR:
+            self.contradicted.add(hours[0])
+
+    def _doubt(self, place: KeyPlace) -> None:
+        if place.minute is not None:
+            self.doubtful.add(place.minute // MINUTES_PER_HOUR)
+
+    def _conclude(self) -> None:
+        for start, end in _ranges(self.uncovered):
+            finding = Finding(
+                FindingKind.HOUR_NOT_COVERED,
+                f"s3://{self.bucket_name}/{self.place.source.folder}",
+                "log files lie there that no digest speaks of",
+                self.place.trail.name,
+                self.place.source.partition_key,
+                (start, end),
+            )
+            self.result.findings.append(finding)
+        states = dict.fromkeys(self.contradicted, HourState.CONTRADICTED)
+        for item in merged(self.covered):
+            first = -(-max(item.start, self.window.start) // MINUTES_PER_HOUR)
+            last = min(item.end - SETTLE_MINUTES, self.window.end) // MINUTES_PER_HOUR
+            for hour in range(first, last):
+                if hour not in self.doubtful and hour not in self.uncovered:
+                    states.setdefault(hour, HourState.PROVED)
+        self.result.hours[self.place.source] = [
+            (start, end, state)
+            for state in (HourState.PROVED, HourState.CONTRADICTED)
+            for start, end in _ranges(hour for hour, is_ in states.items() if is_ is state)
+        ]
+        self.result.hours[self.place.source].sort(key=lambda item: item[0])
+
+
+def _days(bucket: Bucket, folder: str, first: int, end: int) -> Iterator[int]:
+    """The days from `first` and before `end` that have a folder: three levels of listings."""
+    years = range(1970 + first // 366 - 1, 1970 + end // 365 + 2)
+    for year in bucket.list_folder(folder).folders:
+        if not (year.isdecimal() and len(year) == 4 and int(year) in years):
+            continue
+        for month in bucket.list_folder(f"{folder}{year}/").folders:
+            if not (month.isdecimal() and len(month) == 2):
+                continue
+            for name in bucket.list_folder(f"{folder}{year}/{month}/").folders:
+                if name.isdecimal() and len(name) == 2:
+                    day = day_number(int(year), int(month), int(name))
+                    if day is not None and first <= day < end:
+                        yield day
+
+
+def _objects(bucket: Bucket, folder: str) -> Iterator[Listed]:
+    after = ""
+    while True:
+        page = bucket.list_page(folder, after)
+        yield from page.objects
+        if page.last or not page.objects:
+            return
+        after = page.objects[-1].key
+
+
+def _is_in(window: Range, place: KeyPlace) -> bool:
+    return place.minute is None or window.start <= place.minute < window.end
+
+
+def _holds(ranges: Iterable[Range], wanted: Range) -> bool:
+    return any(item.start <= wanted.start and wanted.end <= item.end for item in ranges)
+
+
+def _ranges(hours: Iterable[int]) -> list[tuple[int, int]]:
+    """Hours in as few ranges as possible, in order."""
+    found: list[tuple[int, int]] = []
+    for hour in sorted(hours):
+        if found and found[-1][1] == hour:
+            found[-1] = (found[-1][0], hour + 1)
+        else:
+            found.append((hour, hour + 1))
+    return found
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _object_metadata(trail: Trail) -> dict[str, dict[str, str]] | None:
+    """User metadata by `bucket/key`, of the file that the trail names."""
+    if trail.object_metadata is None:
+        return None
+    found = _read_json(trail.object_metadata, "object_metadata")
+    if not isinstance(found, dict) or not all(isinstance(item, dict) for item in found.values()):
+        raise ConfigurationError(
+            f'object_metadata: {trail.object_metadata}: it must be {{"bucket/key": {{"signature":'
+            ' "…"}, …}'
+        )
+    return {
+        key: {str(name).lower(): str(value) for name, value in item.items()}
+        for key, item in found.items()
+    }
+
+
+def _read_json(path: Path, key: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{key}: {path} is not JSON") from error
