@@ -8,9 +8,11 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pytest
 
@@ -19,16 +21,27 @@ from ctrail_pipeline.core.selection import Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.validate import Validation, validate
 
+from .real_logs import needs_real_logs
 from .signed_digests import ACCOUNT, HOUR, REGION, START, Delivery, list_public_keys
+from .test_validate_real import BUCKET, World
 
 validation = pytest.importorskip("awscli.customizations.cloudtrail.validation")
+
+
+class Tree(Protocol):
+    """A bucket as a folder, with the metadata that files cannot hold."""
+
+    folder: Path
+    bucket: str
+    metadata: dict[str, dict[str, str]]
 
 
 class Clients:
     """S3 over a folder of buckets, and CloudTrail's public keys, as the CLI's code calls them."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Tree, public_keys: Any) -> None:
         self.delivery = delivery
+        self.public_keys = public_keys
 
     def get_client(self, _bucket: str) -> "Clients":
         return self
@@ -48,14 +61,14 @@ class Clients:
         metadata = self.delivery.metadata.get(f"{Bucket}/{Key}", {})
         return {"Body": BytesIO(path.read_bytes()), "Metadata": metadata}
 
-    def list_public_keys(self, **_: Any) -> dict[str, Any]:
-        return list_public_keys()
+    def list_public_keys(self, **_: Any) -> Any:
+        return self.public_keys
 
 
 class Keys:
     """A listing: the CLI searches it with JMESPath."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Tree) -> None:
         folder = delivery.folder
         self.keys = sorted(
             str(path.relative_to(folder)) for path in folder.rglob("*Digest_*.json.gz")
@@ -68,22 +81,29 @@ class Keys:
         return iter([{"Contents": [{"Key": key} for key in self.keys]}])
 
 
-def aws_cli(delivery: Delivery, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+def aws_cli(
+    delivery: Tree,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    trail_arn: str = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/main_trail",
+    start: datetime = START,
+    public_keys: Any = None,
+) -> tuple[int, list[str]]:
     """How many log files it calls valid, and its lines that say INVALID or a gap."""
-    clients = Clients(delivery)
+    clients = Clients(delivery, public_keys or list_public_keys())
     command = validation.CloudTrailValidateLogs.__new__(validation.CloudTrailValidateLogs)
     vars(command).update(
-        trail_arn=f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/main_trail",
+        trail_arn=trail_arn,
         is_verbose=True,
-        start_time=START,
-        end_time=START + 40 * 24 * HOUR,
+        start_time=start,
+        end_time=start + 40 * 24 * HOUR,
         s3_bucket=delivery.bucket,
         s3_prefix=None,
         account_id=None,
         s3_client_provider=clients,
         cloudtrail_client=clients,
         organization_client=None,
-        _source_region=REGION,
+        _source_region=trail_arn.split(":")[3],
         _found_start_time=None,
         _found_end_time=None,
         _is_last_status_double_space=True,
@@ -221,3 +241,90 @@ def test_the_table_of_the_docs_names_what_only_we_find() -> None:
     for change, expected, cli_sees in CASES:
         if expected and not cli_sees:
             assert f"`{change.__name__}`" in docs
+
+
+# --- the real tree --------------------------------------------------------------------------------
+
+
+def byte_changed(world: World) -> None:
+    path = world.log()
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"a", b"b", 1)))
+
+
+def real_digest_changed(world: World) -> None:
+    path = world.digest(1)
+    data = gzip.decompress(path.read_bytes()).replace(b'"awsAccountId":"2', b'"awsAccountId":"3')
+    path.write_bytes(gzip.compress(data))
+
+
+def real_signature_swapped(world: World) -> None:
+    path = world.given / "object-metadata.json"
+    metadata = json.loads(path.read_text())
+    first, second, _ = sorted(metadata)
+    metadata[first], metadata[second] = metadata[second], metadata[first]
+    path.write_text(json.dumps(metadata))
+
+
+def key_missing(world: World) -> None:
+    path = world.given / "list-public-keys.json"
+    keys = json.loads(path.read_text())
+    keys["PublicKeyList"] = [{**key, "Fingerprint": "0" * 32} for key in keys["PublicKeyList"]]
+    path.write_text(json.dumps(keys))
+
+
+def added(world: World) -> None:
+    path = world.log()
+    shutil.copy(path, path.with_name(path.name[:-24] + "AAAAAAAAAAAAAAAA.json.gz"))
+
+
+def cut(world: World) -> None:
+    world.digest(0).unlink()
+    world.digest(0).unlink()
+
+
+REAL_CASES: list[tuple[Callable[[World], object], bool]] = [
+    (lambda _world: None, False),
+    (byte_changed, True),
+    (lambda world: world.log().unlink(), True),
+    (added, False),
+    (real_digest_changed, True),
+    (lambda world: world.digest(1).unlink(), True),
+    (cut, True),
+    (real_signature_swapped, True),
+    (key_missing, True),
+]
+
+
+@needs_real_logs
+@pytest.mark.parametrize(
+    ("change", "cli_sees"),
+    REAL_CASES,
+    ids=[
+        *("as it is", "byte changed", "log deleted", "log added", "digest changed"),
+        *("digest deleted", "chain cut", "signature swapped", "key missing"),
+    ],
+)
+def test_real_logs_have_the_same_verdicts(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[World], object],
+    cli_sees: bool,
+) -> None:
+    world = World(tmp_path)
+    change(world)
+    tree = SimpleNamespace(
+        folder=world.bucket,
+        bucket=BUCKET,
+        metadata=json.loads((world.given / "object-metadata.json").read_text()),
+    )
+    valid, complaints = aws_cli(
+        tree,
+        capsys,
+        trail_arn="arn:aws:cloudtrail:us-east-1:218007301253:trail/management-events",
+        start=datetime(2023, 7, 10, tzinfo=UTC),
+        public_keys=json.loads((world.given / "list-public-keys.json").read_text()),
+    )
+    assert bool(complaints) == cli_sees, complaints
+    found = world.validate()
+    assert found.log_files_proved == valid
+    assert bool(found.findings) == (cli_sees or change is added)
