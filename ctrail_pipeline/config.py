@@ -288,6 +288,18 @@ def _duration(value: object) -> float | None:
     raise _Unfit("a length of time such as 90m, 6h, 2d or 1w")
 
 
+def _formats(value: object) -> tuple[str, ...]:
+    """JSONL is the truth, byte for byte: Parquet comes beside it, never in its place."""
+    if (
+        isinstance(value, list)
+        and "jsonl" in value
+        and set(map(str, value)) <= {"jsonl", "parquet"}
+        and len(value) == len(set(value))
+    ):
+        return tuple(value)
+    raise _Unfit('["jsonl"] or ["jsonl", "parquet"]: JSONL is always written, as delivered')
+
+
 def _patterns(wanted: str) -> _Check:
     def check(value: object) -> tuple[str, ...]:
         if isinstance(value, list) and all(
@@ -417,6 +429,8 @@ _KEYS: dict[str, _Check] = {
     "trails": _list,
     "events_dir": _path,
     "quarantine_dir": _path,
+    "output_formats": _formats,
+    "parquet_dir": _path,
     "state_db": _path,
     "events_per_file": _integer(1, 10**9),
     "list_batch_size": _integer(1, 1000),
@@ -508,25 +522,34 @@ def _trails(place: _Place, items: list[Any]) -> tuple[Trail, ...]:
 
 
 def _paths(top: _Place, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The three places we write to, absolute; `..` is resolved, links are kept as they are."""
+    """The places we write to, absolute; `..` is resolved, links are kept as they are."""
 
     def path(key: str, default: str | Path) -> Path:
         return Path(os.path.normpath(folder / given.get(key, default)))
 
     events_dir = path("events_dir", "events")
     quarantine_dir = path("quarantine_dir", events_dir.parent / "quarantine")
-    events, quarantine = (Path(os.path.realpath(each)) for each in (events_dir, quarantine_dir))
-    if events.is_relative_to(quarantine) or quarantine.is_relative_to(events):
-        # A reader's events/**/*.jsonl must find events, and nothing but events.
-        top.key("quarantine_dir").wrong(
-            f"{_shown(str(quarantine_dir))} and events_dir, {_shown(str(events_dir))}, "
-            "must be two folders, neither inside the other"
-        )
+    parquet_dir = path("parquet_dir", events_dir.parent / "parquet")
+    _keep_apart(top, "events_dir", events_dir, "quarantine_dir", quarantine_dir)
+    if "parquet" in given.get("output_formats", ()) or "parquet_dir" in given:
+        _keep_apart(top, "events_dir", events_dir, "parquet_dir", parquet_dir)
+        _keep_apart(top, "quarantine_dir", quarantine_dir, "parquet_dir", parquet_dir)
     return {
         "events_dir": events_dir,
         "quarantine_dir": quarantine_dir,
+        "parquet_dir": parquet_dir,
         "state_db": own_state_db(path("state_db", "state.db"), events_dir),
     }
+
+
+def _keep_apart(top: _Place, key: str, path: Path, other_key: str, other: Path) -> None:
+    """A reader's events/**/*.jsonl must find events, and nothing but events; so for the others."""
+    first, second = (Path(os.path.realpath(each)) for each in (path, other))
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        top.key(other_key).wrong(
+            f"{_shown(str(other))} and {key}, {_shown(str(path))}, must be two folders, neither"
+            " inside the other"
+        )
 
 
 def _checked(

@@ -17,6 +17,8 @@ def summary_line(summary: Summary) -> str:
         f"{progress.log_files} new log files, {progress.events} new events in"
         f" {summary.output_files} files, {progress.duplicates} duplicates"
     )
+    if summary.misfits:
+        text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
     if summary.interrupted:
         text += "; interrupted: what is committed stays, the next run goes on from there"
     if summary.standing:
@@ -41,6 +43,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "json_bytes": progress.bytes,
         "output_files": summary.output_files,
         "output_bytes": summary.bytes_out,
+        "parquet_misfits": summary.misfits,
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {

@@ -61,6 +61,9 @@ class OutputStatus:
     events: int
     bytes: int
     pruned_files: int
+    parquet_files: int
+    parquet_bytes: int
+    """The files in `parquet_dir`, which hold the same events."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,12 @@ def read_status(settings: Settings) -> Status:
     with closing(Ledger(settings.state_db)) as ledger:
         check_belongs(ledger, settings.events_dir)
         partitions = list(_partitions(settings, ledger))
-        output = [_output(size) for size in ledger.output_sizes(Kind.EVENTS)]
+        parquet = {size.folder: size for size in ledger.output_sizes(Kind.PARQUET)}
+        nothing = OutputSize("", 0, 0, 0, 0)
+        output = [
+            _output(size, parquet.get(size.folder, nothing))
+            for size in ledger.output_sizes(Kind.EVENTS)
+        ]
         quarantine = sum(size.bytes for size in ledger.output_sizes(Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {one.trail for one in partitions}
@@ -131,9 +139,18 @@ def _unknown(source: SourcePrefix) -> str:
     return f"{NOT_CONFIGURED} {source.bucket}{prefix}"
 
 
-def _output(size: OutputSize) -> OutputStatus:
+def _output(size: OutputSize, parquet: OutputSize) -> OutputStatus:
     account, _, region = size.folder.partition("/")
-    return OutputStatus(account, region, size.files, size.lines, size.bytes, size.pruned_files)
+    return OutputStatus(
+        account,
+        region,
+        size.files,
+        size.lines,
+        size.bytes,
+        size.pruned_files + parquet.pruned_files,
+        parquet.files,
+        parquet.bytes,
+    )
 
 
 # --- for machines ---------------------------------------------------------------------------------
@@ -206,6 +223,14 @@ def as_prometheus(status: Status) -> str:
         "Bytes of event files on disk.",
         [((("account", one.account), ("region", one.region)), one.bytes) for one in status.output],
     )
+    metric(
+        "ctrail_parquet_bytes",
+        "Bytes of Parquet files on disk.",
+        [
+            ((("account", one.account), ("region", one.region)), one.parquet_bytes)
+            for one in status.output
+        ],
+    )
     metric("ctrail_quarantine_bytes", "Bytes of quarantine files.", [((), status.quarantine_bytes)])
     metric("ctrail_ledger_bytes", "Bytes of the ledger.", [((), status.ledger_bytes)])
     metric("ctrail_status_timestamp_seconds", "When this was written.", [((), time.time())])
@@ -233,7 +258,7 @@ def as_table(status: Status) -> "Table":
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    disk = {(one.account, one.region): one.bytes for one in status.output}
+    disk = {(one.account, one.region): one.bytes + one.parquet_bytes for one in status.output}
     everything = [*_counts(status.partitions), size(sum(disk.values()))]
     table.add_column("trail, account/region", f"all {len(status.partitions)}", overflow="fold")
     table.add_column("cursor (UTC)", no_wrap=True)

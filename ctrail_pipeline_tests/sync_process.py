@@ -23,6 +23,7 @@ from typing import Any
 from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.output import OutputFolders
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
@@ -145,13 +146,13 @@ def local_trail(bucket: Path, prefix: str = "", name: str = "") -> Trail:
     return Trail(name or f"{bucket.name}-{prefix.replace('/', '-')}", bucket.as_uri(), prefix)
 
 
-def sample_settings(sample: Path, folder: Path) -> Settings:
+def sample_settings(sample: Path, folder: Path, **changes: Any) -> Settings:
     """Settings over the two trails of a sample, with everything below one folder."""
     trails = [
         local_trail(sample / ORGANIZATION_BUCKET, name="org"),
         local_trail(sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
     ]
-    return settings_in(folder, trails)
+    return settings_in(folder, trails, **changes)
 
 
 def sample_expectation(sample: Path) -> Expectation:
@@ -200,8 +201,9 @@ def let_a_minute_pass(settings: Settings) -> None:
             if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
                 ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
         ledger.close()
-    unfinished = list(settings.events_dir.glob(".ctrail.*"))
-    for root in (settings.events_dir, settings.quarantine_dir):
+    unfinished: list[Path] = []
+    for root in OutputFolders.of(settings).roots.values():
+        unfinished += root.glob(".ctrail.*")
         unfinished += (root / ".staging").glob(".*")
     for path in unfinished:
         os.utime(path, (time.time() - 120,) * 2)
@@ -215,7 +217,7 @@ def assert_exact(settings: Settings, expectation: Expectation) -> None:
         expectation,
         events_per_file=settings.events_per_file,
     ).assert_clean()
-    for root in (settings.events_dir, settings.quarantine_dir):
+    for root in OutputFolders.of(settings).roots.values():
         staging = root / ".staging"
         assert not staging.exists() or not list(staging.iterdir())
     ledger = sqlite3.connect(settings.state_db)

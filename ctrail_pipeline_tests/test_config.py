@@ -18,6 +18,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 
 ONE_TRAIL: dict[str, Any] = {"trails": [{"name": "main", "bucket": "my-bucket"}]}
+PARQUET = {"output_formats": ["jsonl", "parquet"]}
 
 GOCLOUDTRAIL = """
 {
@@ -85,6 +86,7 @@ def test_without_a_file_the_sample_trails_are_used_and_a_log_line_says_so(
             ),
             events_dir=tmp_path / "events",
             quarantine_dir=tmp_path / "quarantine",
+            parquet_dir=tmp_path / "parquet",
             state_db=tmp_path / "state.db",
         ),
         source=None,
@@ -128,6 +130,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     got = load_config({"CTRAIL_CONFIG": "etc/c.json"}, tmp_path).settings
     assert got.events_dir == tmp_path / "data" / "events"
     assert got.quarantine_dir == tmp_path / "data" / "quarantine"
+    assert got.parquet_dir == tmp_path / "data" / "parquet"
     assert got.state_db == Path("/var/lib/state.db")
 
 
@@ -139,8 +142,22 @@ def test_a_gocloudtrail_file_with_its_comments_works_unchanged(tmp_path: Path) -
         trails=(Trail("main", "my-bucket", "logs"),),
         events_dir=tmp_path / "events",
         quarantine_dir=tmp_path / "quarantine",
+        parquet_dir=tmp_path / "parquet",
         state_db=tmp_path / "state.db",
     )
+
+
+def test_parquet_is_asked_for_beside_jsonl(tmp_path: Path) -> None:
+    config = ONE_TRAIL | PARQUET | {"parquet_dir": "/srv/lake"}
+    got = load(tmp_path, json.dumps(config)).settings
+    assert got.output_formats == ("jsonl", "parquet")
+    assert got.parquet_dir == Path("/srv/lake")
+    assert load(tmp_path, json.dumps(ONE_TRAIL)).settings.output_formats == ("jsonl",)
+
+
+def test_without_parquet_its_default_folder_is_in_nobodys_way(tmp_path: Path) -> None:
+    got = load(tmp_path, json.dumps(ONE_TRAIL | {"events_dir": "parquet"})).settings
+    assert got.events_dir == tmp_path / "parquet"
 
 
 def test_keys_without_effect_are_named_once_with_their_reasons(
@@ -341,6 +358,15 @@ def two(second: dict[str, Any]) -> dict[str, Any]:
         (ONE_TRAIL | {"quarantine_dir": "events/q"}, r"quarantine_dir: .* must be two folders"),
         (ONE_TRAIL | {"events_dir": "quarantine/e", "quarantine_dir": "x/../quarantine"}, "two fo"),
         (ONE_TRAIL | {"events_dir": "quarantine"}, r"quarantine_dir: .* must be two folders"),
+        (ONE_TRAIL | {"output_formats": ["parquet"]}, r"output_formats: .* JSONL is always"),
+        (ONE_TRAIL | {"output_formats": []}, r"output_formats: \[\]: it must be \[\"jsonl\"\] or"),
+        (ONE_TRAIL | {"output_formats": "parquet"}, r"output_formats: .* it must be \["),
+        (ONE_TRAIL | {"output_formats": ["jsonl", "csv"]}, r"output_formats: .* it must be \["),
+        (ONE_TRAIL | {"output_formats": ["jsonl", "jsonl"]}, r"output_formats: .* it must be \["),
+        (ONE_TRAIL | {"output_formats": ["jsonl", ["parquet"]]}, r"output_formats: .* it must be"),
+        (ONE_TRAIL | {"parquet_dir": "events"}, r"parquet_dir: .* must be two folders"),
+        (ONE_TRAIL | {"parquet_dir": "quarantine/p"}, r"parquet_dir: .* must be two folders"),
+        (ONE_TRAIL | PARQUET | {"events_dir": "parquet"}, r"parquet_dir: .* must be two folders"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_would_be_right(

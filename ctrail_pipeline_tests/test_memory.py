@@ -56,7 +56,7 @@ def event(time: datetime, number: int, padding: str = "") -> str:
     )
 
 
-def synced(folder: Path, **changes: int) -> tuple[int, int, int]:
+def synced(folder: Path, **changes: object) -> tuple[int, int, int]:
     """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],

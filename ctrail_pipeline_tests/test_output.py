@@ -118,7 +118,7 @@ def test_nothing_has_a_final_name_before_it_is_published(
     folders: OutputFolders, staging: Staging
 ) -> None:
     staged = staging.write([EVENTS, QUARANTINE])
-    events, quarantine = (folders.roots[kind] for kind in Kind)
+    events, quarantine = folders.roots[Kind.EVENTS], folders.roots[Kind.QUARANTINE]
     assert files_below(events) == files_below(quarantine) == {}
     told: list[Published] = []
     assert staging.publish(numbered(staged), no_rename, told.append) == []
@@ -293,7 +293,7 @@ def test_only_one_takes_over_a_batch_that_nobody_holds(
     [
         (errno.ENOSPC, "the disk is full: free some space, then run again; nothing is lost"),
         (errno.EDQUOT, "the disk is full"),
-        (errno.EACCES, "check `events_dir`, `quarantine_dir` and permissions"),
+        (errno.EACCES, "check `events_dir`, `quarantine_dir`, `parquet_dir` and permissions"),
         (errno.EROFS, "it cannot be written"),
         (errno.EXDEV, "on another device than its root"),
         (errno.EIO, "Input/output error"),

@@ -167,7 +167,7 @@ sys.stdin.readline()
 
 def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
     run.batch, _ = run.ledger.register_batch(run.token, "run", [])
-    roots = [str(root) for root in run.folders.roots.values()]
+    roots = [str(run.folders.roots[kind]) for kind in (Kind.EVENTS, Kind.QUARANTINE)]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *roots, run.token],
         stdin=subprocess.PIPE,

@@ -45,6 +45,8 @@ class BatchResult:
     bytes_out: int
     events_by_hour: Counter[str]
     events_by_name: Counter[str]
+    misfits: int
+    """Rows of its Parquet files of which something is in `_other`."""
 
 
 class Batch(NamedTuple):
@@ -281,4 +283,5 @@ def result_of(
         sum(file.size for file in staged.files),
         staged.events_by_hour,
         staged.events_by_name,
+        staged.misfits,
     )

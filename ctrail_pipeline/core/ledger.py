@@ -67,12 +67,23 @@ _COLD: Final = (
     " AND f.batch > 0 AND f.batch < ?"
 )
 """What of a log file's row must be so before it may be archived."""
+_DATE_FOLDER: Final = "/date=YYYY-MM-DD"
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
     " JOIN batch b ON b.id = f.batch"
-    f" WHERE p.kind = {Kind.EVENTS:d} AND f.pruned = 0 AND b.state = 2"
-    f" AND substr(p.folder, -{_HOUR_LENGTH}) < ?"
+    " WHERE f.pruned = 0 AND b.state = 2 AND CASE p.kind"
+    f" WHEN {Kind.EVENTS:d} THEN substr(p.folder, -{_HOUR_LENGTH})"
+    # A date is behind all of its hours.
+    f" WHEN {Kind.PARQUET:d} THEN replace(substr(p.folder, -10), '-', '/') || '/99' END < ?"
 )
+_SIZED_FOLDER: Final = {
+    Kind.EVENTS: f"substr(p.folder, 1, length(p.folder) - {len(_HOUR_FOLDER)})",
+    Kind.PARQUET: (
+        f"replace(replace(substr(p.folder, 1, length(p.folder) - {len(_DATE_FOLDER)}),"
+        " 'account=', ''), 'region=', '')"
+    ),
+    Kind.QUARANTINE: "''",
+}
 BUSY_SECONDS: Final = 60.0
 """How long a run waits for another one's transaction before it gives up."""
 
@@ -602,11 +613,10 @@ class Ledger:
 
     def output_sizes(self, kind: Kind) -> list[OutputSize]:
         """What there is of the output, by account and region (of quarantine: in all)."""
-        folder = f"substr(p.folder, 1, length(p.folder) - {len(_HOUR_FOLDER)})"
         return [
             OutputSize(*row)
             for row in self._rows(
-                f"SELECT {folder if kind is Kind.EVENTS else repr('')},"
+                f"SELECT {_SIZED_FOLDER[kind]},"
                 " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
                 " sum(f.pruned != 0) FROM output_partition p"
                 " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
@@ -615,15 +625,30 @@ class Ledger:
             )
         ]
 
+    def holds_files(self, kind: Kind) -> bool:
+        """Whether there is output of a kind that was not pruned."""
+        row = self._row(
+            "SELECT EXISTS (SELECT 1 FROM output_partition p"
+            " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
+            kind,
+        )
+        return bool(row[0])
+
     def prunable(self, before: str) -> OutputSize:
-        """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`."""
-        row = self._row(f"SELECT count(*), sum(f.lines), sum(f.bytes), 0 {_PRUNABLE}", before)
+        """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`.
+
+        Its lines are events: rows of Parquet are the same ones again.
+        """
+        lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
+        row = self._row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
         return OutputSize("", *(value or 0 for value in row))
 
     def decide_pruning(
         self, before: str, most: int, from_partition: int = 0
     ) -> tuple[list[Published], int]:
         """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
+
+        Of Parquet, which has a file for a date, those whose date is over by then.
 
         At most so many, from an output partition on; and the one that they reach up to, so that
         the next call need not look at what this one did.
@@ -632,7 +657,8 @@ class Ledger:
         transaction. The ledger's generation grows: a copy from before it is older than the folder.
         """
         rows = self._rows(
-            f"SELECT p.id, f.number, p.folder, f.lines, f.part, f.bytes {_PRUNABLE} AND p.id >= ?"
+            f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
+            " AND p.id >= ?"
             " ORDER BY p.id, f.number LIMIT ?",
             before,
             from_partition,
@@ -642,7 +668,7 @@ class Ledger:
             self._db.execute(
                 "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
             )
-        for id_, number, _, lines, _, _ in rows:
+        for id_, number, _, _, lines, _, _ in rows:
             self._db.execute(
                 "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
                 (Pruned.DECIDED, id_, number),
@@ -651,8 +677,8 @@ class Ledger:
                 "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
             )
         files = [
-            Published(part, Kind.EVENTS, folder, number, size)
-            for _, number, folder, _, part, size in rows
+            Published(part, Kind(kind), folder, number, size)
+            for _, number, kind, folder, _, part, size in rows
         ]
         return files, rows[-1][0] if rows else from_partition
 

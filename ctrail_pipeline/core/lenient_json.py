@@ -4,6 +4,8 @@ NaN, lone surrogates, control characters in strings, bytes that are not UTF-8: w
 record, it is kept byte for byte, so it only has to be read well enough to be routed. Slow, and used
 for the odd object only.
 
+`members_of` takes such an object apart instead, into the text of each of its members.
+
 Not here: which fields matter (`records`), and telling objects apart in a text (`json_scan`).
 """
 
@@ -13,6 +15,8 @@ from typing import Final, cast
 
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 """A string with its quotes, whatever stands between them."""
+
+_COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 
 # AWS documents 256 KB for an event, 1 MB with enrichment; Python's JSON builds every value.
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -41,3 +45,34 @@ def decode_object(raw: bytes) -> dict[str, object] | str:
     ):
         return "line break inside a string"
     return cast("dict[str, object]", fields)
+
+
+def members_of(raw: bytes) -> dict[str, bytes] | None:
+    """The members of an object that `decode_object` can read, each value as it stands there.
+
+    Of several with one name the last. None for what it cannot read.
+    """
+    text = raw.decode("latin-1")
+    members = {}
+    at = 0
+    try:
+        while (name := STRING.search(raw, at)) is not None:
+            start = name.end() + len(_colon(text, name.end()))
+            _, at = _decoder.raw_decode(text, start)
+            members[_lenient_text(name[0])] = raw[start:at]
+    except (ValueError, RecursionError):
+        return None
+    return members
+
+
+def _colon(text: str, at: int) -> str:
+    """The colon there, with the whitespace around it."""
+    found = _COLON.match(text, at)
+    if found is None:
+        raise ValueError("not an object")
+    return found[0]
+
+
+def _lenient_text(string: bytes) -> str:
+    """What a JSON string says; what is not UTF-8 in it becomes U+FFFD."""
+    return str(json.loads(string.decode(errors="replace"), strict=False))

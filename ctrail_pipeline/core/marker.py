@@ -1,4 +1,4 @@
-"""The file `.ctrail` in the output folder: which ledger the folder belongs to, and how new it is.
+"""The file `.ctrail` in an output folder: which ledger the folder belongs to, and how new it is.
 
 A ledger that is missing, older than the folder, or another's would write every event a second time;
 it is refused here, before any work, with what to do.
@@ -15,7 +15,7 @@ from typing import Final
 
 from .exceptions import LedgerError
 from .ledger import Ledger
-from .output import OutputFolders, disk_errors, fsync_folder
+from .output import Kind, OutputFolders, disk_errors, fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,36 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
         ledger.close()
         raise
     return ledger
+
+
+def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
+    """Have the Parquet folder belong to the ledger, before anything is written into it.
+
+    It is made where it is new. Raises LedgerError if it holds what another ledger wrote, since a
+    reader would find these events twice, or if what ours wrote lies in another folder.
+    """
+    root = folders.roots[Kind.PARQUET]
+    marker = _read(root)
+    if marker is None:
+        if _holds_files(root):
+            raise LedgerError(
+                f"{root} holds files that are not of {ledger.path}: name another folder in"
+                " `parquet_dir`, or empty this one"
+            )
+        if ledger.holds_files(Kind.PARQUET):
+            raise LedgerError(
+                f"{ledger.path} knows of Parquet files, and {root} has none: name the folder that"
+                " they are in, in `parquet_dir`"
+            )
+        with disk_errors(root):
+            folders.make(root)
+        write_marker(ledger.uuid, ledger.generation, root)
+    elif marker[0] != ledger.uuid:
+        raise LedgerError(
+            f"{root} belongs to another ledger than {ledger.path}: name another folder in"
+            " `parquet_dir`"
+        )
+    _remove_unfinished(root)
 
 
 def check_belongs(ledger: Ledger, events_dir: Path) -> None:

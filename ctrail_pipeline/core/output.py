@@ -1,4 +1,6 @@
-"""Files of the output and of the quarantine: stage, publish, take back. Private and durable.
+"""Files of the output (JSONL, Parquet) and of the quarantine: stage, publish, take back.
+
+Private and durable.
 
 A batch's files are written whole into a staging folder of its own and fsynced; publishing only
 links them to their final names. So a reader never sees half a file under a final name, and nothing
@@ -10,7 +12,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import IntEnum
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .exceptions import OutputError
+from .settings import Settings
 
 STAGING: Final = ".staging"
 _UNLOCKED: Final = "."
@@ -37,9 +40,16 @@ class Kind(IntEnum):
 
     EVENTS = 0
     QUARANTINE = 1
+    PARQUET = 2
+    """The same events as rows."""
 
 
-_FILE_STEM: Final = {Kind.EVENTS: "events", Kind.QUARANTINE: "quarantine"}
+_FILE_NAME: Final = {
+    Kind.EVENTS: "events_{:05d}.jsonl",
+    Kind.QUARANTINE: "quarantine_{:05d}.jsonl",
+    Kind.PARQUET: "part-{:05d}.parquet",
+}
+_PARQUET_FOLDER: Final = "parquet"
 
 
 class NewFile(NamedTuple):
@@ -52,6 +62,33 @@ class NewFile(NamedTuple):
     """Without their line feeds."""
     lineage: Sequence[tuple[int, int]]
     """Runs of lines: a log file's position in its batch, and how many lines in a row are its."""
+
+    @property
+    def line_count(self) -> int:
+        """How many lines it has."""
+        return len(self.lines)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes, in pieces."""
+        lines = iter(self.lines)
+        while some := list(islice(lines, _LINES_A_WRITE)):
+            some.append(b"")
+            yield b"\n".join(some)
+
+
+class NewParquetFile(NamedTuple):
+    """A Parquet file to be written. Its rows say themselves where they came from."""
+
+    folder: str
+    content: bytes
+    line_count: int
+    """Its rows."""
+    kind: Kind = Kind.PARQUET
+    lineage: Sequence[tuple[int, int]] = ()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes."""
+        yield self.content
 
 
 class StagedFile(NamedTuple):
@@ -80,16 +117,31 @@ class Published(NamedTuple):
     @property
     def name(self) -> str:
         """The file's final name."""
-        return f"{_FILE_STEM[self.kind]}_{self.number:05d}.jsonl"
+        return _FILE_NAME[self.kind].format(self.number)
 
 
 class OutputFolders:
-    """The two roots, and the folders below them that are known to be there."""
+    """The roots, and the folders below them that are known to be there."""
 
-    def __init__(self, events_dir: Path, quarantine_dir: Path) -> None:
-        self.roots = {Kind.EVENTS: events_dir, Kind.QUARANTINE: quarantine_dir}
+    def __init__(
+        self, events_dir: Path, quarantine_dir: Path, parquet_dir: Path | None = None
+    ) -> None:
+        """`parquet_dir` is `parquet` beside `events_dir` if it is not given.
+
+        It is there even if no Parquet is written: an earlier run may have left some to publish.
+        """
+        self.roots = {
+            Kind.EVENTS: events_dir,
+            Kind.QUARANTINE: quarantine_dir,
+            Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
+        }
         self._known: set[Path] = set()
         self._writers: ThreadPoolExecutor | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "OutputFolders":
+        """Those that are configured."""
+        return cls(settings.events_dir, settings.quarantine_dir, settings.parquet_dir)
 
     def path_of(self, file: Published) -> Path:
         """Where a file has its final name."""
@@ -187,7 +239,7 @@ class Staging:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(folder)
 
-    def write(self, files: Sequence[NewFile]) -> list[StagedFile]:
+    def write(self, files: Sequence[NewFile | NewParquetFile]) -> list[StagedFile]:
         """Write files into the staging folders, durable when this returns.
 
         Their destination folders are made too, so that publishing only needs to link. Raises
@@ -269,7 +321,7 @@ class Staging:
     def _part(self, kind: Kind, part: int) -> Path:
         return self._folders.staging_of(kind, self._token) / f"{part:05d}.part"
 
-    def _write_one(self, item: tuple[int, NewFile]) -> StagedFile:
+    def _write_one(self, item: tuple[int, NewFile | NewParquetFile]) -> StagedFile:
         part, file = item
         digest = sha256()
         size = 0
@@ -279,10 +331,7 @@ class Staging:
             0o600,
         )
         try:
-            lines = iter(file.lines)
-            while some := list(islice(lines, _LINES_A_WRITE)):
-                some.append(b"")
-                block = b"\n".join(some)
+            for block in file.blocks():
                 digest.update(block)
                 size += len(block)
                 _write_all(descriptor, block)
@@ -293,7 +342,7 @@ class Staging:
             part,
             file.kind,
             file.folder,
-            len(file.lines),
+            file.line_count,
             size,
             digest.digest(),
             pack_lineage(file.lineage),
@@ -401,7 +450,10 @@ class disk_errors:  # noqa: N801 - reads as the statement that it is
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "the disk is full: free some space, then run again; nothing is lost"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = "it cannot be written: check `events_dir`, `quarantine_dir` and permissions"
+            advice = (
+                "it cannot be written: check `events_dir`, `quarantine_dir`, `parquet_dir` and"
+                " permissions"
+            )
         elif error.errno == errno.EXDEV:
             advice = "a folder of the output is on another device than its root: keep them on one"
         else:

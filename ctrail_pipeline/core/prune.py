@@ -35,7 +35,7 @@ def prune(
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to prune")
     hour = before.strftime("%Y/%m/%d/%H")
-    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    folders = OutputFolders.of(settings)
     try:
         ledger = open_ledger(settings.state_db, settings.events_dir, folders)
         try:

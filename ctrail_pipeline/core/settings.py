@@ -55,6 +55,10 @@ class Settings:
     events_dir: Path
     quarantine_dir: Path
     state_db: Path
+    output_formats: Sequence[str] = ("jsonl",)
+    """`jsonl`, which is always written, and `parquet` beside it (`core.parquet`)."""
+    parquet_dir: Path | None = None
+    """Folder of the Parquet files; None: `parquet` beside `events_dir`."""
     events_per_file: int = 10_000
     list_batch_size: int = 1_000
     download_workers: int = 50

@@ -27,7 +27,7 @@ from .fetch import Feed, ListedAhead
 from .layout import minute_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
-from .marker import open_ledger
+from .marker import claim_parquet, open_ledger
 from .output import OutputFolders
 from .recovery import recover
 from .segment_merging import SegmentMerger
@@ -158,6 +158,8 @@ class Summary:
     """Those that will not pass by themselves."""
     output_files: int = 0
     bytes_out: int = 0
+    misfits: int = 0
+    """Rows of its Parquet files of which something is in `_other`."""
     events_by_hour: Counter[str] = field(default_factory=Counter)
     """New events by the hour of their eventTime; hours beyond 10,000 are not told apart."""
     events_by_name: Counter[str] = field(default_factory=Counter)
@@ -203,10 +205,12 @@ def sync(
     """
     selection = selection or Selection()
     settings = selection.narrow(settings)
-    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    folders = OutputFolders.of(settings)
     try:
         ledger = open_ledger(settings.state_db, settings.events_dir, folders)
         try:
+            if "parquet" in settings.output_formats:
+                claim_parquet(ledger, folders)
             recover(ledger, folders, observe)
             run = _Run(settings, selection, ledger, folders, run_id, stop or Event(), observe)
             return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
@@ -389,6 +393,7 @@ class _Run:
         self._summary.progress.bytes += result.bytes_in
         self._summary.output_files += result.files
         self._summary.bytes_out += result.bytes_out
+        self._summary.misfits += result.misfits
         _add_bounded(self._summary.events_by_hour, result.events_by_hour)
         _add_bounded(self._summary.events_by_name, result.events_by_name)
         for ref, outcome in result.settled:

@@ -118,7 +118,7 @@ def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
     A trail or partition that cannot be listed is a problem of the result and does not stop the
     others. Raises LedgerError or OutputError where `sync` would.
     """
-    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    folders = OutputFolders.of(settings)
     with (
         closing(folders),
         closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,

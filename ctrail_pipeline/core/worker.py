@@ -188,7 +188,7 @@ class _Worker:
         self._settings = setup.settings
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.state_db)
-        self._folders = OutputFolders(setup.settings.events_dir, setup.settings.quarantine_dir)
+        self._folders = OutputFolders.of(setup.settings)
         self._known = KnownIdentities(self._ledger)
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()

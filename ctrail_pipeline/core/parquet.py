@@ -1,0 +1,274 @@
+"""Records -> Parquet files: one for each account, region and date of a batch, made in memory.
+
+They are the same records as the batch's JSONL files hold; each row leads to its own. Nothing of a
+record can keep a file from being written (`parquet_schema` says what becomes of odd ones). Rows
+are in the order of their eventTime, in row groups with statistics, so that readers skip what they
+do not look for. A group of rows is built from its records in runs, so that besides the table
+itself little is held at a time.
+
+Not here: what is a record or a duplicate (`batch`), and getting files to disk (`output`).
+
+Measured on one core, records of 1.5 KB: FIGURES.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from .parquet_schema import (
+    BUCKET,
+    COLUMNS,
+    INDEX,
+    KEY,
+    NESTED,
+    OTHER,
+    SCHEMA_VERSION,
+    Leaf,
+    Others,
+    Spec,
+    decode_nested,
+    decode_rows,
+    field_of,
+    json_object,
+    utf8,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_RECORDS_A_DECODE: Final = 500
+_RECORDS_A_FRAME: Final = 10_000
+"""Records whose fields are Python objects at a time."""
+_BYTES_A_FILE: Final = 32 * 1024 * 1024
+"""Of JSON, at most: a log file of 256 MB becomes several files, since a file's rows are in memory
+at once."""
+ROWS_A_GROUP: Final = 10_000
+"""Rows that a reader can skip at once."""
+_LEVEL: Final = 1
+
+
+class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record on its way into a file."""
+
+    folder: str
+    """Of its file, relative to the Parquet folder: `parquet_folder`."""
+    time: str
+    """Its eventTime."""
+    line: bytes
+    position: int
+    """Its log file's, in `sources`."""
+    index: int
+
+
+class ParquetFile(NamedTuple):
+    """A file, as it will be on disk."""
+
+    folder: str
+    rows: int
+    content: bytes
+    misfits: int
+    """Rows of which something is in `_other`."""
+
+
+def parquet_folder(events_folder: str) -> str:
+    """The folder that holds the rows of an hour's events: its account, region and date.
+
+    >>> parquet_folder("111122223333/eu-west-1/2026/01/31/23")
+    'account=111122223333/region=eu-west-1/date=2026-01-31'
+    """
+    account, region, year, month, day, _hour = events_folder.split("/")
+    return f"account={account}/region={region}/date={year}-{month}-{day}"
+
+
+def parquet_files(
+    records: list[ParquetRecord], sources: Sequence[tuple[str, str]]
+) -> Iterator[ParquetFile]:
+    """The files for some records, which get sorted; `sources`: bucket and key of each log file."""
+    # An eventTime without its Z sorts as text: "…:58" is before "…:58.5".
+    records.sort(key=lambda record: (record.folder, record.time[:-1]))
+    for run in _runs(records):
+        table, misfits = _table(run, sources)
+        at = 0
+        for folder, group in groupby(run, key=attrgetter("folder")):
+            rows = sum(1 for _ in group)
+            some = table.slice(at, rows)
+            misfit_rows = sum(at <= row < at + rows for row in misfits) if misfits else 0
+            yield ParquetFile(folder, rows, _encoded(some), misfit_rows)
+            at += rows
+
+
+def _runs(records: Sequence[ParquetRecord]) -> Iterator[list[ParquetRecord]]:
+    """Records in runs of so many bytes; small files are cut from one table."""
+    run: list[ParquetRecord] = []
+    size = 0
+    for record in records:
+        if size + len(record.line) > _BYTES_A_FILE and run:
+            yield run
+            run, size = [], 0
+        run.append(record)
+        size += len(record.line)
+    if run:
+        yield run
+
+
+def _encoded(table: "pl.DataFrame") -> bytes:
+    file = io.BytesIO()
+    table.write_parquet(
+        file,
+        compression="zstd",
+        compression_level=_LEVEL,
+        statistics=True,
+        row_group_size=ROWS_A_GROUP,
+        metadata={"ctrail_schema_version": str(SCHEMA_VERSION)},
+    )
+    return file.getvalue()
+
+
+def _table(
+    records: Sequence[ParquetRecord], sources: Sequence[tuple[str, str]]
+) -> tuple["pl.DataFrame", Others]:
+    """The rows of some records, and what of them is in `_other`."""
+    import polars as pl
+
+    others: Others = {}
+    table = pl.concat(
+        _frame(records[at : at + _RECORDS_A_FRAME], at, others)
+        for at in range(0, len(records), _RECORDS_A_FRAME)
+    )
+    other = [json_object(others[at]) if at in others else None for at in range(len(records))]
+    where = pl.DataFrame(sources, schema={BUCKET: pl.String, KEY: pl.String}, orient="row")
+    return table.with_columns(
+        pl.Series(OTHER, other, pl.String),
+        *where[[record.position for record in records]].get_columns(),
+        pl.Series(INDEX, [record.index for record in records], pl.Int32),
+    ), others
+
+
+def _frame(records: Sequence[ParquetRecord], first: int, others: Others) -> "pl.DataFrame":
+    """The columns of COLUMNS; what does not fit goes to `others`, by row, counted from `first`."""
+    import polars as pl
+
+    rows: list[Any] = []
+    for at in range(0, len(records), _RECORDS_A_DECODE):
+        lines = [record.line for record in records[at : at + _RECORDS_A_DECODE]]
+        rows += decode_rows(lines, others, first + at)
+    columns = []
+    for name, spec in COLUMNS.items():
+        misfits: Sequence[int] = ()
+        if spec is Leaf.TIME:
+            column, misfits = _times(name, [record.time for record in records])
+        else:
+            values = list(map(attrgetter(name), rows))
+            if spec is Leaf.FLAG:
+                column, misfits = _flags(name, values)
+            elif name in NESTED:
+                column, misfits = _nested(name, values, spec)
+            else:
+                column = _column(name, values, spec)
+        for at in misfits:
+            others.setdefault(first + at, {})[name] = field_of(records[at].line, name)
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
+# Each of the next three returns a column, and the rows of which it does not hold all.
+
+
+def _flags(name: str, values: list[Any]) -> tuple["pl.Series", Sequence[int]]:
+    import polars as pl
+
+    misfits = [at for at, value in enumerate(values) if value.__class__ is str]
+    for at in misfits:
+        values[at] = None
+    return pl.Series(name, values, pl.Boolean), misfits
+
+
+def _nested(name: str, values: list[Any], spec: Spec) -> tuple["pl.Series", Sequence[int]]:
+    """Every different value is decoded once: of 20,000 sample records' identities 3,700 differ."""
+    import polars as pl
+
+    numbers: dict[bytes, int] = {}
+    number_of = [numbers.setdefault(bytes(value), len(numbers)) for value in values]
+    decoded = [decode_nested(name, value) for value in numbers]
+    different = _column(name, [value for value, _ in decoded], spec)
+    odd = {number for number, (_, fits) in enumerate(decoded) if not fits}
+    misfits = [at for at, number in enumerate(number_of) if number in odd] if odd else ()
+    return different.gather(pl.Series(number_of, dtype=pl.UInt32)), misfits
+
+
+def _times(name: str, texts: list[str]) -> tuple["pl.Series", Sequence[int]]:
+    import polars as pl
+
+    usual = pl.Series(name, texts).str.to_datetime(
+        "%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC", strict=False
+    )
+    odd = {at: _moment(texts[at]) for at in usual.is_null().arg_true()}
+    odd |= {at: _moment(text) for at, text in enumerate(texts) if text.endswith(":60Z")}
+    if not odd:
+        return usual, ()
+    moments = [odd[at][0] if at in odd else None for at in range(len(texts))]
+    unusual = pl.Series(moments, dtype=usual.dtype)
+    column = unusual.zip_with(unusual.is_not_null(), usual).alias(name)
+    return column, [at for at, (_, is_exact) in odd.items() if not is_exact]
+
+
+def _moment(text: str) -> tuple[datetime, bool]:
+    """A time with a fraction or a leap second, and whether that is all of it."""
+    second, fraction = text[17:19], text[20:-1]
+    if second == "60":  # the last microsecond before it, so that the order stays
+        moment = datetime.fromisoformat(f"{text[:17]}59.999999")
+        return moment.replace(tzinfo=UTC), False
+    moment = datetime.fromisoformat(f"{text[:19]}.{fraction[:6]:0<6}")
+    return moment.replace(tzinfo=UTC), not fraction[6:].strip("0")
+
+
+def _column(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
+    """A column of decoded values: texts, JSON, structs as msgspec makes them, lists of these."""
+    import polars as pl
+
+    if isinstance(spec, dict):
+        # Of those that are there; what is not becomes null by a number that is null.
+        present = [value for value in values if value is not None]
+        members = [
+            _column(member, list(map(attrgetter(member), present)), inner)
+            for member, inner in spec.items()
+        ]
+        numbers = iter(range(len(present)))
+        order = [None if value is None else next(numbers) for value in values]
+        return pl.DataFrame(members).to_struct(name).gather(pl.Series(order, dtype=pl.UInt32))
+    if isinstance(spec, list):
+        return _lists(name, values, spec[0])
+    if spec is Leaf.JSON:
+        return pl.Series(name, _texts(values), pl.String)
+    return pl.Series(name, values, pl.String)
+
+
+def _lists(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
+    import polars as pl
+
+    filled = [value for value in values if value]
+    elements = _column("element", list(chain.from_iterable(filled)), spec)
+    owners = list(chain.from_iterable([at] * len(value) for at, value in enumerate(filled)))
+    lists = (
+        pl.DataFrame([pl.Series("owner", owners, pl.UInt32), elements])
+        .group_by("owner", maintain_order=True)
+        .agg("element")["element"]
+        .append(pl.Series([[]], dtype=pl.List(elements.dtype)))
+    )
+    numbers = iter(range(len(filled)))
+    order = [None if value is None else next(numbers) if value else len(filled) for value in values]
+    return lists.gather(pl.Series(order, dtype=pl.UInt32)).alias(name)
+
+
+def _texts(values: Sequence[Any]) -> list[str | None]:
+    """JSON as text; null is no value."""
+    try:
+        texts = ["null" if value is None else str(value, "utf-8") for value in values]
+    except UnicodeDecodeError:
+        texts = ["null" if value is None else utf8(value) for value in values]
+    return [None if text == "null" else text for text in texts]
