@@ -54,6 +54,10 @@ _MIGRATIONS: Final = {
         " first_hour TEXT NOT NULL, last_hour TEXT NOT NULL,"
         " first_segment INTEGER NOT NULL, last_segment INTEGER NOT NULL)",
         "INSERT INTO meta VALUES ('archived_at', '0')",
+        "ALTER TABLE output_file ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE output_file ADD COLUMN replaced_by INTEGER",
+        "CREATE INDEX output_file_replaced ON output_file (replaced_by)"
+        " WHERE replaced_by IS NOT NULL",
     ),
 }
 """What makes the next version of each."""
@@ -620,7 +624,8 @@ class Ledger:
                 " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
                 " sum(f.pruned != 0) FROM output_partition p"
                 " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
-                " GROUP BY 1 ORDER BY 1",
+                # What a compaction has merged counts as the merged file.
+                " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",
                 kind,
             )
         ]
@@ -694,11 +699,21 @@ class Ledger:
         ]
 
     def note_removed(self, files: Iterable[Published]) -> None:
-        """These files are gone, durably. Inside a transaction."""
+        """These files are gone, durably. Inside a transaction.
+
+        The rows of those that a compaction replaced go: what they say, the merged file's says.
+        """
+        names = [(file.number, file.kind, file.folder) for file in files]
+        self._db.executemany(
+            "DELETE FROM output_file WHERE number = ? AND output_partition ="
+            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
+            f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
+            names,
+        )
         self._db.executemany(
             "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
             " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-            [(Pruned.REMOVED, file.number, file.kind, file.folder) for file in files],
+            [(Pruned.REMOVED, *name) for name in names],
         )
 
     # -- batches --------------------------------------------------------------------------------
@@ -827,52 +842,51 @@ class Ledger:
 
         Its log files are to be done again, and those of later batches that dropped something as a
         duplicate: what they dropped may have been this batch's. Its segments go, and with them
-        every cached view.
+        every cached view. Inside a transaction.
         """
-        with self.transaction():
-            self._redo_what_dropped(batch)
-            for source_id, events in self._rows(
-                "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
-                " WHERE batch = ? GROUP BY 1",
-                batch,
-            ):
-                self._db.execute(
-                    "UPDATE source_partition SET events = events - ? WHERE id = ?",
-                    (events, source_id),
-                )
-            self._db.execute("DELETE FROM superseded_log_file WHERE batch = ?", (batch,))
-            for source_id, log_files, events in self._rows(
-                "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
-                " WHERE batch = ? AND state != ? GROUP BY 1",
-                LogFileState.COMMITTED,
-                batch,
-                LogFileState.LOST,
-            ):
-                self._db.execute(
-                    "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
-                    " WHERE id = ?",
-                    (log_files, events, source_id),
-                )
+        self._redo_what_dropped(batch)
+        for source_id, events in self._rows(
+            "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
+            " WHERE batch = ? GROUP BY 1",
+            batch,
+        ):
             self._db.execute(
-                "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
-                " WHERE batch = ? AND (source_partition, day) IN"
-                " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
-                "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
-                (LogFileState.LOST, "its output vanished before it was published", batch, batch),
+                "UPDATE source_partition SET events = events - ? WHERE id = ?",
+                (events, source_id),
             )
-            self._db.execute("DELETE FROM segment WHERE batch = ?", (batch,))
+        self._db.execute("DELETE FROM superseded_log_file WHERE batch = ?", (batch,))
+        for source_id, log_files, events in self._rows(
+            "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
+            " WHERE batch = ? AND state != ? GROUP BY 1",
+            LogFileState.COMMITTED,
+            batch,
+            LogFileState.LOST,
+        ):
             self._db.execute(
-                "UPDATE output_partition SET lines = lines -"
-                " (SELECT sum(lines) FROM output_file f"
-                " WHERE f.batch = ? AND f.output_partition = output_partition.id)"
-                " WHERE id IN (SELECT output_partition FROM output_file WHERE batch = ?)",
-                (batch, batch),
+                "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
+                " WHERE id = ?",
+                (log_files, events, source_id),
             )
-            self._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'segments_removed'"
-            )
-            self._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
+        self._db.execute(
+            "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
+            " WHERE batch = ? AND (source_partition, day) IN"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+            "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
+            (LogFileState.LOST, "its output vanished before it was published", batch, batch),
+        )
+        self._db.execute("DELETE FROM segment WHERE batch = ?", (batch,))
+        self._db.execute(
+            "UPDATE output_partition SET lines = lines -"
+            " (SELECT sum(lines) FROM output_file f"
+            " WHERE f.batch = ? AND f.output_partition = output_partition.id)"
+            " WHERE id IN (SELECT output_partition FROM output_file WHERE batch = ?)",
+            (batch, batch),
+        )
+        self._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
+        self._db.execute(
+            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'segments_removed'"
+        )
+        self._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
 
     # -- dedup (dedup.SegmentReader) ------------------------------------------------------------
 
