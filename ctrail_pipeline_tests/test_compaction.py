@@ -497,7 +497,9 @@ def compact_until(
     try:
         while not ended.is_set():
             if (settings.events_dir / ".ctrail").exists() and settings.state_db.exists():
-                compacted.append(compact(settings).folders)
+                done = compact(settings)
+                assert done.problems == []
+                compacted.append(done.folders)
     except BaseException as error:  # noqa: BLE001 - the test raises it
         failed.append(error)
 
@@ -562,6 +564,7 @@ def test_two_at_once_do_it_once(synced: Settings, expectation: Expectation) -> N
     for thread in threads:
         thread.join()
     assert len(done) == 3
+    assert all(one.problems == [] for one in done)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
     gone = sum(one.old_files - one.new_files for one in done)
@@ -587,7 +590,7 @@ def test_pruning_at_once_brings_nothing_back(
         if step == at and not pruned:
             pruned = prune(synced, before).files
 
-    compact(synced, observe=prune_now)
+    assert compact(synced, observe=prune_now).problems == []
     assert pruned > 10
     assert kept
     assert snapshot(synced.events_dir) == kept

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from .exceptions import ConfigurationError, LedgerError
@@ -27,10 +28,11 @@ from .ledger_compaction import (
     Replacement,
     commit_compaction,
     folders_to_compact,
+    is_output,
     publish_compaction,
 )
-from .marker import open_ledger, write_marker
-from .merging import Limits, MergedFile, files_to_merge, slices_of
+from .marker import claim_parquet, open_ledger, write_marker
+from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
 from .output import FileToWrite, Kind, OutputFolders, Published, Staging
 from .recovery import finish_pruning, recover
 from .settings import Settings
@@ -117,7 +119,13 @@ def compact(
         try:
             if not dry_run:
                 recover(ledger, folders, observe)
-            merges = _merges(ledger, folders, settings, f"{before:%Y/%m/%d/%H}")
+                if ledger.holds_files(Kind.PARQUET):
+                    claim_parquet(ledger, folders)
+            hour = f"{before:%Y/%m/%d/%H}"
+            merges = chain(
+                _of_events(ledger, folders, settings.events_per_file, hour),
+                _of_parquet(ledger, folders, hour),
+            )
             if dry_run:
                 for merge in merges:
                     merge.count_in(done)
@@ -131,22 +139,52 @@ def compact(
         folders.close()
 
 
-def _merges(
-    ledger: Ledger, folders: OutputFolders, settings: Settings, before: str
+def _of_events(
+    ledger: Ledger, folders: OutputFolders, events_per_file: int, before: str
 ) -> Iterator[_Merge]:
-    """What is worth being merged, folder by folder."""
-    limits = Limits(settings.events_per_file, _SMALL_LINES)
+    """What is worth being merged of JSONL, hour by hour."""
+    limits = Limits(events_per_file, _SMALL_LINES)
     for folder in folders_to_compact(ledger, Kind.EVENTS, before):
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
-            paths = [folders.path_of(_published(folder, file)) for file in old]
-            slices = slices_of(list(zip(paths, old, strict=True)), settings.events_per_file)
+            slices = slices_of(_with_paths(folders, folder, old), events_per_file)
             yield _Merge(folder, old, [MergedFile(folder.name, some) for some in slices])
 
 
-def _published(folder: Folder, file: OldFile) -> Published:
-    return Published(file.part, folder.kind, folder.name, file.number, file.size)
+def _of_parquet(ledger: Ledger, folders: OutputFolders, before: str) -> Iterator[_Merge]:
+    """What is worth being merged of Parquet, day by day."""
+    from .parquet_merging import MergedParquetFile
+
+    limits = Limits(PARQUET_BYTES, _SMALL_PARQUET_BYTES)
+    for folder in folders_to_compact(ledger, Kind.PARQUET, before):
+        chosen = files_to_merge([file.size for file in folder.files], limits)
+        candidates = [folder.files[at] for at in chosen]
+        groups = [
+            [candidates[at] for at in group]
+            for group in groups_of([file.size for file in candidates], PARQUET_BYTES)
+        ]
+        if groups:
+            yield _Merge(
+                folder,
+                list(chain.from_iterable(groups)),
+                [
+                    MergedParquetFile(folder.name, _with_paths(folders, folder, group))
+                    for group in groups
+                ],
+            )
+
+
+def _with_paths(
+    folders: OutputFolders, folder: Folder, files: Sequence[OldFile]
+) -> list[tuple[Path, OldFile]]:
+    return [
+        (
+            folders.path_of(Published(file.part, folder.kind, folder.name, file.number, file.size)),
+            file,
+        )
+        for file in files
+    ]
 
 
 def _batches(merges: Iterable[_Merge]) -> Iterator[list[_Merge]]:
@@ -180,7 +218,7 @@ def _compact(
         observe("registered")
         write_marker(ledger.uuid, generation, root)
         staging.open()
-        staged = _stage(staging, merges, done)
+        staged = _stage(ledger, staging, merges, done)
         observe("staged")
         if not staged:
             ledger.abort_batch(batch)
@@ -208,23 +246,26 @@ def _compact(
 
 
 def _stage(
-    staging: Staging, merges: Sequence[_Merge], done: Compaction
+    ledger: Ledger, staging: Staging, merges: Sequence[_Merge], done: Compaction
 ) -> list[tuple[_Merge, Replacement]]:
     """Write the merged files; folders with an old file that was altered are not among the result.
 
     What was written of those is removed with the staging folder.
     """
-    files = iter(staging.write(list(chain.from_iterable(merge.new for merge in merges))))
+    new_files = list(chain.from_iterable(merge.new for merge in merges))
+    # The folders are there, and one that another run prunes meanwhile must not come back empty.
+    files = iter(staging.write(new_files, make_folders=False))
     staged = []
     for merge in merges:
         new = [next(files) for _ in merge.new]
-        problems = [file.problem for file in merge.new if file.problem]
-        if problems:
-            done.problems += dict.fromkeys(problems)
-            log.error("%s", problems[0])
-        else:
-            numbers = [file.number for file in merge.old]
+        problems = dict.fromkeys(file.problem for file in merge.new if file.problem)
+        numbers = [file.number for file in merge.old]
+        if not problems:
             staged.append((merge, Replacement(merge.folder.id, numbers, new)))
+        elif is_output(ledger, merge.folder.id, numbers):  # else another run removed them since
+            done.problems += problems
+            for problem in problems:
+                log.error("%s", problem)
     return staged
 
 

@@ -90,6 +90,17 @@ def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
     )
 
 
+def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
+    """Whether files are still the output: neither pruned nor merged by another run."""
+    row = ledger._row(
+        "SELECT count(*) FROM output_file f WHERE output_partition = ?"
+        f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}",
+        folder_id,
+        json.dumps(list(numbers)),
+    )
+    return bool(row[0] == len(numbers))
+
+
 def commit_compaction(
     ledger: Ledger, batch: int, replacements: Sequence[Replacement]
 ) -> tuple[list[Published], set[int]]:

@@ -49,6 +49,23 @@ def files_to_merge(sizes: Sequence[int], limits: Limits) -> list[int]:
     return []
 
 
+def groups_of(sizes: Sequence[int], full: int) -> list[list[int]]:
+    """Files that follow each other, by index, as groups of no more than so much, of two or more.
+
+    >>> groups_of([60, 40, 90, 50], 100)
+    [[0, 1]]
+    """
+    groups: list[list[int]] = [[]]
+    room = full
+    for at, size in enumerate(sizes):
+        if size > room:
+            groups.append([])
+            room = full
+        groups[-1].append(at)
+        room -= size
+    return [group for group in groups if len(group) > 1]
+
+
 class Slice(NamedTuple):
     """Lines of an old file, from the `first` on."""
 
