@@ -19,7 +19,13 @@ from ctrail_pipeline.jobs import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 DAGSTER, SERVICE = ROOT / "docs/dagster.md", ROOT / "docs/service.md"
-DOCUMENTS = [ROOT / "README.md", DAGSTER, SERVICE, ROOT / "docs/parquet.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    DAGSTER,
+    SERVICE,
+    ROOT / "docs/parquet.md",
+    ROOT / "docs/compaction.md",
+]
 MONTH_SECONDS = 30 * 86_400
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -341,4 +341,5 @@ def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path
         for name in paths:
             Path(name).unlink()
         merged.unlink()
+    print(peaks)
     assert peaks[200] < peaks[20] + 150, peaks
