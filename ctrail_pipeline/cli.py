@@ -187,7 +187,7 @@ def _query(options: argparse.Namespace) -> int:
     from .query import run_query
 
     sql = options.sql if options.sql is not None else sys.stdin.read()
-    run_query(load_config().settings.events_dir, sql, options.form)
+    run_query(load_config().settings, sql, options.form)
     return EXIT_OK
 
 

@@ -57,7 +57,9 @@ def test_from_a_shell(folder: Path) -> None:
     assert planned["old_files"] - planned["new_files"] == len(before) - len(files(folder)) > 10
     again = ctrail(folder, "compact", "--json")
     assert json.loads(again.stdout) == {
-        "ok": True, "dry_run": False, "problems": [],
+        "ok": True,
+        "dry_run": False,
+        "problems": [],
         **dict.fromkeys(("folders", "old_files", "new_files", "lines", "bytes"), 0),
     }
     assert ctrail(folder, "sync").stdout.startswith("0 new log files, 0 new events")

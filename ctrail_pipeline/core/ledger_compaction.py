@@ -90,6 +90,27 @@ def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
     )
 
 
+def files_to_read(ledger: Ledger, kind: Kind) -> list[Published]:
+    """The files that hold each event once, as one moment has it, by folder and number.
+
+    Those of a batch that is not known to be published, and that is no compaction, are among them:
+    they may have their final names, or get them yet.
+    """
+    return [
+        Published(part, kind, folder, number, size)
+        for part, folder, number, size in ledger._rows(
+            "SELECT f.part, p.folder, f.number, f.bytes FROM output_partition p"
+            " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
+            " WHERE p.kind = ? AND f.pruned = ? AND (b.state = ? OR b.state = ? AND f.merged = 0)"
+            " ORDER BY p.folder, f.number",
+            kind,
+            Pruned.NO,
+            BatchState.PUBLISHED,
+            BatchState.COMMITTED,
+        )
+    ]
+
+
 def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
     """Whether files are still the output: neither pruned nor merged by another run."""
     row = ledger._row(
