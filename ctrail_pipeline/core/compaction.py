@@ -189,14 +189,15 @@ def _with_paths(
 
 def _batches(merges: Iterable[_Merge]) -> Iterator[list[_Merge]]:
     some: list[_Merge] = []
+    size = files = 0
     for merge in merges:
         some.append(merge)
-        if (
-            sum(one.bytes for one in some) >= _BATCH_BYTES
-            or sum(len(one.old) for one in some) >= _BATCH_FILES
-        ):
+        size += merge.bytes
+        files += len(merge.old)
+        if size >= _BATCH_BYTES or files >= _BATCH_FILES:
             yield some
             some = []
+            size = files = 0
     if some:
         yield some
 
