@@ -88,6 +88,13 @@ only it knew is gone: which log file each line came from, which log files are do
 reads all of them again and adds what is missing), and what was pruned (set `start` before that
 sync, or it comes back).
 """
+_COMPACT_EPILOG = """\
+The JSONL files of an hour that has been over for 26 hours become one, or as few as events_per_file
+allows; the Parquet files of such a day become files of about 128 MB. Lines are copied byte for byte
+and compared with what was written. The merged file is there before the old ones go: who lists a
+folder in that moment may see events twice, and never misses one. Safe to stop at any moment, and
+beside running syncs; once a day is often enough.
+"""
 _QUERY_EPILOG = """\
 The view `events` has a column for each field of a CloudTrail record (nested ones as JSON), and
 account, region, date and hour from the path: conditions on these read only the files they need.
@@ -266,12 +273,28 @@ def _rebuild(options: argparse.Namespace) -> int:
     return EXIT_FAILED if done.problem_count or done.doubled else EXIT_OK
 
 
+def _compact(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from .config import load_config
+    from .core.compaction import compact
+    from .reports import compaction_line
+
+    done = compact(load_config().settings, dry_run=options.dry_run)
+    if options.as_json:
+        print(json.dumps({"ok": not done.problems, "dry_run": options.dry_run, **asdict(done)}))
+    else:
+        print(compaction_line(done, dry_run=options.dry_run))
+    return EXIT_FAILED if done.problems else EXIT_OK
+
+
 def _query(options: argparse.Namespace) -> int:
     from .config import load_config
     from .query import run_query
 
     sql = options.sql if options.sql is not None else sys.stdin.read()
-    run_query(load_config().settings.events_dir, sql, options.form)
+    run_query(load_config().settings, sql, options.form)
     return EXIT_OK
 
 
@@ -407,6 +430,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     rebuilding.add_argument(
         "--force", action="store_true", help="even if the ledger that is there is sound"
+    )
+    compact = command(
+        "compact",
+        _compact,
+        "merge the small files of hours that are over",
+        "Merges the many small files of hours and days that are over. No event is changed.",
+        _COMPACT_EPILOG,
+    )
+    compact.add_argument("--dry-run", action="store_true", help="only say what would be merged")
+    compact.add_argument(
+        "--json", dest="as_json", action="store_true", help="the outcome as a line of JSON"
     )
     _add_sample(
         command(

@@ -3,6 +3,7 @@
 from dagster import Definitions, in_process_executor
 
 from .checks import build_checks
+from .compact_job import build_compact_job, compact_daily
 from .config import Config, load_config
 from .generate_config_job import build_generate_config_job
 from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prune_daily
@@ -17,6 +18,7 @@ def build_definitions(config: Config) -> Definitions:
     sync_job = build_sync_job(config)
     prune_runs = build_prune_runs_job(config)
     verify_job = build_verify_job(config)
+    compact = build_compact_job(config)
     return Definitions(
         assets=build_trail_assets(config),
         jobs=[
@@ -25,10 +27,11 @@ def build_definitions(config: Config) -> Definitions:
             build_generate_config_job(),
             prune_runs,
             verify_job,
+            compact,
             *build_trail_jobs(config),
         ],
         asset_checks=[*build_checks(config), *build_verify_checks(config)],
-        schedules=[prune_daily(prune_runs), verify_daily(verify_job)],
+        schedules=[prune_daily(prune_runs), verify_daily(verify_job), compact_daily(compact)],
         sensors=build_sensors(config, sync_job),
         resources={"cursor": CursorResource(state_db=str(config.settings.state_db))},
         # Our workers are the parallelism: a process a step would cost 5 s and bring nothing.

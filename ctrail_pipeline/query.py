@@ -1,7 +1,8 @@
 """`ctrail query`: SQL over the output, through DuckDB, which comes with the extra `query`.
 
 The view `events` has the fields of a CloudTrail record and, from the path of its file, account,
-region, date and hour: conditions on these decide which files are read at all. It is made for
+region, date and hour: conditions on these decide which files are read at all. Which files there are
+the ledger says, so that events are seen once while a compaction merges their files. It is made for
 looking: DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files.
 """
 
@@ -10,11 +11,16 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .core.exceptions import ConfigurationError, OutputError
+from .core.ledger import Ledger
+from .core.ledger_compaction import files_to_read
+from .core.marker import check_belongs
+from .core.output import Kind, OutputFolders
+from .core.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,8 +56,10 @@ COLUMNS: Final = {
 
 
 @contextmanager
-def connect(events_dir: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A DuckDB in memory with the view `events`.
+def connect(
+    events_dir: Path, files: Sequence[Path] | None = None
+) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB in memory with the view `events` of some files; by default of all that are there.
 
     Raises ConfigurationError if DuckDB is not installed.
     """
@@ -68,17 +76,26 @@ def connect(events_dir: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
             "autoinstall_known_extensions": False,
         }
         with duckdb.connect(":memory:", config=settings) as connection:
-            connection.execute(view_of(events_dir))
+            if files is None:
+                files = [events_dir / _FILES] if next(events_dir.glob(_FILES), None) else []
+            names = [_pattern(events_dir) + str(file)[len(str(events_dir)) :] for file in files]
+            connection.execute("SET VARIABLE ctrail_files = $1", [names])
+            with _unreadable():
+                connection.execute(_view_of(events_dir, is_empty=not files))
             yield connection
 
 
-def view_of(events_dir: Path) -> str:
+def _pattern(path: Path) -> str:
+    """What DuckDB, which takes each name for a pattern, finds a path by."""
+    return "".join(f"[{one}]" if one in "[*?" else one for one in str(path))
+
+
+def _view_of(events_dir: Path, *, is_empty: bool) -> str:
     """The statement that makes the view."""
-    if next(events_dir.glob(_FILES), None) is None:
+    if is_empty:
         nothing = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
         return f"CREATE VIEW events AS SELECT {nothing} WHERE false"
     root = str(events_dir)
-    files = "".join(f"[{one}]" if one in "[*?" else one for one in root) + f"/{_FILES}"
 
     def part(number: int) -> str:
         return f"split_part(substr(filename, {len(root) + 2}), '/', {number})"
@@ -104,30 +121,79 @@ def view_of(events_dir: Path) -> str:
     )
     # A line that is no JSON to DuckDB (half a surrogate, say) is a row of NULLs, not an error.
     return (
-        f"CREATE VIEW events AS SELECT {columns} FROM read_json({_literal(files)},"  # noqa: S608
+        f"CREATE VIEW events AS SELECT {columns} FROM read_json(getvariable('ctrail_files'),"  # noqa: S608
         " format = 'newline_delimited', filename = true, ignore_errors = true,"
         f" columns = {{{read}}})"
     )
 
 
-def run_query(events_dir: Path, sql: str, form: str) -> None:
+def run_query(settings: Settings, sql: str, form: str) -> None:
     """Run SQL and print its last result: as a `table`, `csv` or `json` (an object a line).
 
     Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
     """
-    with connect(events_dir) as connection:
-        import duckdb
+    files = _files(settings)
+    while True:
+        try:
+            with connect(settings.events_dir, files) as connection:
+                _print_result(connection, sql, form)
+            return
+        except _Unreadable as error:  # nothing is printed yet
+            before, files = files, _files(settings)
+            if files == before:
+                raise OutputError(f"query: {error}") from error
 
+
+def _files(settings: Settings) -> list[Path] | None:
+    """The files to be read, as one moment has it; None if there is no ledger that knows."""
+    if not settings.state_db.exists():
+        return None
+    folders = OutputFolders.of(settings)
+    with closing(Ledger(settings.state_db)) as ledger:
+        check_belongs(ledger, settings.events_dir)
+        while True:
+            paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]
+            there = [path for path in paths if path.exists()]
+            missing = set(paths).difference(there)
+            # What is gone was merged or pruned since, unless the ledger does not know of it.
+            if not missing or missing.issubset(
+                map(folders.path_of, files_to_read(ledger, Kind.EVENTS))
+            ):
+                return there
+
+
+class _Unreadable(Exception):
+    """A file could not be read: it may be gone, and what it held be in another one."""
+
+
+def _print_result(connection: "duckdb.DuckDBPyConnection", sql: str, form: str) -> None:
+    import duckdb
+
+    with _unreadable():
         try:
             result = connection.execute(sql)
-            columns = result.description or []
-            names = [str(column[0]) for column in columns]
-            kinds = [str(column[1]) for column in columns]
-            _PRINTERS[form](names, kinds, _rows(result))
         except (duckdb.ProgrammingError, duckdb.ParserException) as error:
             raise ConfigurationError(f"query: {error}") from error
-        except duckdb.Error as error:
-            raise OutputError(f"query: {error}") from error
+    try:
+        columns = result.description or []
+        names = [str(column[0]) for column in columns]
+        kinds = [str(column[1]) for column in columns]
+        _PRINTERS[form](names, kinds, _rows(result))
+    except duckdb.Error as error:
+        raise OutputError(f"query: {error}") from error
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    """Errors of DuckDB as ours: one of reading a file, and any other."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise _Unreadable(str(error)) from error
+    except duckdb.Error as error:
+        raise OutputError(f"query: {error}") from error
 
 
 def _rows(result: "duckdb.DuckDBPyConnection") -> Iterator[Sequence[Any]]:

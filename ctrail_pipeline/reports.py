@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from .core.compaction import Compaction
 from .core.selection import Problem
 from .core.sync import Summary
 
@@ -78,6 +79,25 @@ def failure_message(summary: Summary) -> str:
     more = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
     if more:
         lines.append(f"and {more} more, see the log")
+    return "\n".join(lines)
+
+
+def compaction_line(done: Compaction, *, dry_run: bool = False) -> str:
+    """One sentence on what a compaction did, or would do."""
+    text = (
+        f"{'would be ' if dry_run else ''}merged: {done.old_files:,} files into"
+        f" {done.new_files:,}, in {done.folders:,} folders, {done.lines:,} events"
+    )
+    if done.problems:
+        text += f"; {len(done.problems):,} folders were left as they are"
+    return text
+
+
+def compaction_failure(done: Compaction) -> str:
+    """What could not be compacted, and what to do: the description of a failed run."""
+    lines = ["Not all folders could be compacted:", *done.problems[:_NAMED_PROBLEMS]]
+    if len(done.problems) > _NAMED_PROBLEMS:
+        lines.append(f"and {len(done.problems) - _NAMED_PROBLEMS} more, see the log")
     return "\n".join(lines)
 
 

@@ -27,6 +27,7 @@ DOCUMENTS = [
     SERVICE,
     ROOT / "docs/parquet.md",
     ROOT / "docs/proof.md",
+    ROOT / "docs/compaction.md",
 ]
 MONTH_SECONDS = 30 * 86_400
 

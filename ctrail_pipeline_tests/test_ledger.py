@@ -503,7 +503,8 @@ def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
 def test_a_view_from_before_a_removal_makes_a_batch_stale(ledger: Ledger, other: Ledger) -> None:
     batch, _ = commit(other, segments=[segment(1)])
     removed = ledger.segments_removed()
-    other.uncommit_batch(batch)
+    with other.transaction():
+        other.uncommit_batch(batch)
     with pytest.raises(StaleBatch, match="segments were removed"):
         commit(ledger, [outcome(ledger)], removed=removed)
 
@@ -543,7 +544,8 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     mine = [outcome(ledger, f"/{number}.json.gz", number) for number in range(2)]
     batch, _ = commit(ledger, mine, [staged(), staged(1)], [segment(1, 2)])
     removed = ledger.segments_removed()
-    ledger.uncommit_batch(batch)
+    with ledger.transaction():
+        ledger.uncommit_batch(batch)
     assert ledger.batch_state(batch) is BatchState.ABORTED
     assert ledger.segments_removed() == removed + 1
     assert [one.size for one in ledger.segments(HOUR, 0)] == [1]

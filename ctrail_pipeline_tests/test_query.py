@@ -5,13 +5,21 @@ Needs the extra `query`.
 
 import csv
 import json
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
-from ctrail_pipeline.query import COLUMNS, MOST_ROWS_IN_TABLE, connect
+from ctrail_pipeline.config import load_config
+from ctrail_pipeline.core import compaction
+from ctrail_pipeline.core.compaction import compact
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.query import COLUMNS, MOST_ROWS_IN_TABLE, connect, run_query
 from ctrail_pipeline.sample import write_sample
 
 from .test_cli import ctrail
@@ -181,3 +189,71 @@ def test_without_duckdb_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
     done = ctrail(folder, "query", "SELECT 1", env={"PYTHONPATH": path})
     assert done.returncode == 2
     assert "pip install 'ctrail-pipeline[query]'" in done.stderr
+
+
+def test_events_that_are_being_merged_are_seen_once(tmp_path: Path) -> None:
+    """At each step of a compaction; whoever lists the folder sees some twice at two of them."""
+    settings = sample_settings_of(tmp_path)
+    expected = sorted(event["eventID"] for _, event in events(tmp_path))
+    seen: dict[str, list[str]] = {}
+    on_disk: dict[str, int] = {}
+
+    def look(step: str) -> None:
+        if step not in seen:
+            rows = query(tmp_path, "SELECT eventID FROM events ORDER BY 1")
+            seen[step] = [row["eventID"] for row in rows]
+            on_disk[step] = len(events(tmp_path))
+
+    assert compact(settings, observe=look).folders > 5
+    look("end")
+    assert set(seen) == {
+        *("registered", "staged", "committed", "marked", "linked", "published", "removed", "end")
+    }
+    for step, found in seen.items():
+        assert found == expected, step
+    assert on_disk["published"] > on_disk["end"] == len(expected)
+
+
+def test_queries_while_files_are_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files go under it: it asks the ledger again."""
+    monkeypatch.setattr(compaction, "_BATCH_FILES", 20)
+    settings = sample_settings_of(tmp_path)
+    expected = len(events(tmp_path))
+    found: list[str] = []
+    stop = Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            run_query(
+                settings, "SELECT count(*) AS n, count(DISTINCT eventID) AS d FROM events", "csv"
+            )
+        found.append("done")
+
+    thread = Thread(target=look)
+    thread.start()
+    for limit in (2, 3, 5, 8, 13, 21, 34, 10_000):
+        compact(replace(settings, events_per_file=limit), observe=lambda _step: time.sleep(0.03))
+    stop.set()
+    thread.join()
+    assert found == ["done"]
+    printed = capsys.readouterr().out.splitlines()
+    assert set(printed) == {"n,d", f"{expected},{expected}"}
+    assert len(printed) > 4
+
+
+def test_a_file_that_somebody_removed_is_no_obstacle(tmp_path: Path) -> None:
+    sample_settings_of(tmp_path)
+    removed = next((tmp_path / "events").rglob("*.jsonl"))
+    removed.unlink()
+    rows = query(tmp_path, "SELECT eventID FROM events")
+    assert len(rows) == len(events(tmp_path))
+
+
+def sample_settings_of(folder: Path) -> Settings:
+    """A folder with a few small files an hour, after syncs."""
+    write_sample(folder / "sample", log_files=100, days=1)
+    settings = replace(load_config({}, folder).settings, batch_log_files=3, process_workers=1)
+    assert sync(settings).ok
+    return settings

@@ -83,7 +83,8 @@ def test_a_batch_that_may_be_taken_back_keeps_its_segment(ledger: Ledger) -> Non
         add(ledger, range(number * 10, number * 10 + 10))
     last = add(ledger, range(1000, 1010), is_published=False)
     merger.merge()
-    ledger.uncommit_batch(last)
+    with ledger.transaction():
+        ledger.uncommit_batch(last)
     assert identities(ledger) == sorted(identity_of(b"%d" % n) for n in range(80))
 
 

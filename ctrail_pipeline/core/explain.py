@@ -25,14 +25,14 @@ from .ledger_reconcile import (
     LogFileOrigin,
     OutputFile,
     batch_origin,
-    lineage_of,
     output_files,
     output_folders,
+    runs_of_file,
     segments_by_partition,
     with_duplicates,
 )
 from .marker import check_belongs
-from .output import Kind, OutputFolders, unpack_lineage
+from .output import Kind, OutputFolders, Run
 from .output_check import contents_of
 from .records import LogFileContent, Record, read_log_file
 from .selection import matches
@@ -222,21 +222,20 @@ class Explainer:
     def explain(self, line: Line) -> Explained:
         """Where a line came from. Raises LedgerError if the ledger has lost that."""
         file = line.file
-        batch = self._batch(file.batch)
-        lineage = lineage_of(self._ledger, file)
-        position, nth, of = _run_of(unpack_lineage(lineage), line.number)
+        run, nth = _run_of(runs_of_file(self._ledger, file), line.number)
+        batch = self._batch(file.batch if run is None else run.batch)
         path = self._folders.path_of(file.published)
-        if not lineage:
+        if batch.is_rebuilt:
             raise LedgerError(
                 f"{path}:{line.number}: this file was there before the ledger was rebuilt, so"
                 " nobody knows which log file the line came from; search the bucket for it"
             )
-        if position is None or position not in batch.log_files:
+        if run is None or run.position not in batch.log_files:
             raise LedgerError(
                 f"{path}:{line.number}: the ledger has no log file for this line: the file has"
                 " more lines than were written, or the ledger is damaged; run ctrail verify --deep"
             )
-        log_file = batch.log_files[position]
+        log_file = batch.log_files[run.position]
         place = self._sources[log_file.source_id]
         trail = self._trails.get((place.bucket, place.prefix))
         record = record_of(line.data) if file.kind is Kind.EVENTS else None
@@ -251,7 +250,7 @@ class Explainer:
             log_file,
             batch,
             nth,
-            of,
+            run.lines,
             self._digest_of(place, log_file),
             self._copies_of(place, log_file, record, line.data) if record else Copies(0),
             index,
@@ -359,14 +358,14 @@ def _index_in(content: LogFileContent, line: bytes) -> int | None:
     return next((one.index for one in content.records if bytes(one.line) == line), None)
 
 
-def _run_of(runs: Sequence[tuple[int, int]], number: int) -> tuple[int | None, int, int]:
-    """The log file's position in its batch that a line came from; which line of it, of how many."""
+def _run_of(runs: Sequence[Run], number: int) -> tuple[Run | None, int]:
+    """The run of lines of one log file that a line belongs to, and which line of it it is."""
     before = 0
-    for position, lines in runs:
-        if number <= before + lines:
-            return position, number - before, lines
-        before += lines
-    return None, 0, 0
+    for run in runs:
+        if number <= before + run.lines:
+            return run, number - before
+        before += run.lines
+    return None, 0
 
 
 def _where(place: SourcePrefix, log_file: LogFileOrigin) -> str:

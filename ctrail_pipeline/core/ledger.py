@@ -34,7 +34,7 @@ from .ledger_archive import (
     ArchiveReader,
     ArchiveWriter,
 )
-from .output import Kind, Published, StagedFile, fsync_folder
+from .output import Kind, Published, StagedFile, fsync_folder, pack_lineage
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,15 @@ _MIGRATIONS: Final = {
         # Public keys of digests.
         "CREATE TABLE public_key (fingerprint TEXT PRIMARY KEY, der BLOB NOT NULL,"
         " added_at INTEGER NOT NULL) WITHOUT ROWID",
+        "ALTER TABLE output_file ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE output_file ADD COLUMN replaced_by INTEGER",
+        "CREATE INDEX output_file_replaced ON output_file (replaced_by)"
+        " WHERE replaced_by IS NOT NULL",
     ),
 }
 """What makes the next version of each."""
+REBUILD_RUN: Final = "rebuild"
+"""The run that a batch of a rebuilt ledger names."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
 _LONGEST_PAUSE_SECONDS: Final = 86_400
@@ -632,7 +638,8 @@ class Ledger:
                 " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
                 " sum(f.pruned != 0) FROM output_partition p"
                 " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
-                " GROUP BY 1 ORDER BY 1",
+                # What a compaction has merged counts as the merged file.
+                " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",
                 kind,
             )
         ]
@@ -706,11 +713,21 @@ class Ledger:
         ]
 
     def note_removed(self, files: Iterable[Published]) -> None:
-        """These files are gone, durably. Inside a transaction."""
+        """These files are gone, durably. Inside a transaction.
+
+        The rows of those that a compaction replaced go: what they say, the merged file's says.
+        """
+        names = [(file.number, file.kind, file.folder) for file in files]
+        self._db.executemany(
+            "DELETE FROM output_file WHERE number = ? AND output_partition ="
+            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
+            f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
+            names,
+        )
         self._db.executemany(
             "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
             " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-            [(Pruned.REMOVED, file.number, file.kind, file.folder) for file in files],
+            [(Pruned.REMOVED, *name) for name in names],
         )
 
     # -- batches --------------------------------------------------------------------------------
@@ -811,10 +828,10 @@ class Ledger:
     ) -> None:
         """Take in output that no batch of this ledger wrote: a published batch without log files.
 
-        Its lineage is empty: nobody knows which log files its lines came from.
+        Nobody knows which log files its lines came from: its lineage is one run, of no log file.
         """
         with self.transaction():
-            batch = self.add_batch(token, "rebuild")
+            batch = self.add_batch(token, REBUILD_RUN)
             for file, lines, digest in files:
                 id_, _ = self._next_number(file.kind, file.folder, lines)
                 self._db.execute(
@@ -824,8 +841,11 @@ class Ledger:
                 self._db.execute(
                     "INSERT INTO output_file"
                     " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, x'')",
-                    (id_, file.number, batch, file.part, lines, file.size, digest),
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(id_, file.number, batch, file.part, lines, file.size, digest),
+                        pack_lineage([(0, lines)]) if file.kind is not Kind.PARQUET else b"",
+                    ),
                 )
             self._put_segments(batch, segments)
             self._db.execute(
@@ -871,52 +891,51 @@ class Ledger:
 
         Its log files are to be done again, and those of later batches that dropped something as a
         duplicate: what they dropped may have been this batch's. Its segments go, and with them
-        every cached view.
+        every cached view. Inside a transaction.
         """
-        with self.transaction():
-            self._redo_what_dropped(batch)
-            for source_id, events in self._rows(
-                "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
-                " WHERE batch = ? GROUP BY 1",
-                batch,
-            ):
-                self._db.execute(
-                    "UPDATE source_partition SET events = events - ? WHERE id = ?",
-                    (events, source_id),
-                )
-            self._db.execute("DELETE FROM superseded_log_file WHERE batch = ?", (batch,))
-            for source_id, log_files, events in self._rows(
-                "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
-                " WHERE batch = ? AND state != ? GROUP BY 1",
-                LogFileState.COMMITTED,
-                batch,
-                LogFileState.LOST,
-            ):
-                self._db.execute(
-                    "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
-                    " WHERE id = ?",
-                    (log_files, events, source_id),
-                )
+        self._redo_what_dropped(batch)
+        for source_id, events in self._rows(
+            "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
+            " WHERE batch = ? GROUP BY 1",
+            batch,
+        ):
             self._db.execute(
-                "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
-                " WHERE batch = ? AND (source_partition, day) IN"
-                " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
-                "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
-                (LogFileState.LOST, "its output vanished before it was published", batch, batch),
+                "UPDATE source_partition SET events = events - ? WHERE id = ?",
+                (events, source_id),
             )
-            self._db.execute("DELETE FROM segment WHERE batch = ?", (batch,))
+        self._db.execute("DELETE FROM superseded_log_file WHERE batch = ?", (batch,))
+        for source_id, log_files, events in self._rows(
+            "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
+            " WHERE batch = ? AND state != ? GROUP BY 1",
+            LogFileState.COMMITTED,
+            batch,
+            LogFileState.LOST,
+        ):
             self._db.execute(
-                "UPDATE output_partition SET lines = lines -"
-                " (SELECT sum(lines) FROM output_file f"
-                " WHERE f.batch = ? AND f.output_partition = output_partition.id)"
-                " WHERE id IN (SELECT output_partition FROM output_file WHERE batch = ?)",
-                (batch, batch),
+                "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
+                " WHERE id = ?",
+                (log_files, events, source_id),
             )
-            self._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'segments_removed'"
-            )
-            self._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
+        self._db.execute(
+            "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
+            " WHERE batch = ? AND (source_partition, day) IN"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
+            "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
+            (LogFileState.LOST, "its output vanished before it was published", batch, batch),
+        )
+        self._db.execute("DELETE FROM segment WHERE batch = ?", (batch,))
+        self._db.execute(
+            "UPDATE output_partition SET lines = lines -"
+            " (SELECT sum(lines) FROM output_file f"
+            " WHERE f.batch = ? AND f.output_partition = output_partition.id)"
+            " WHERE id IN (SELECT output_partition FROM output_file WHERE batch = ?)",
+            (batch, batch),
+        )
+        self._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
+        self._db.execute(
+            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'segments_removed'"
+        )
+        self._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
 
     # -- dedup (dedup.SegmentReader) ------------------------------------------------------------
 

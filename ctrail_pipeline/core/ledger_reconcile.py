@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .dedup import SEGMENTS_A_READ
-from .ledger import BatchState, Ledger, LogFileState, Pruned
+from .ledger import REBUILD_RUN, BatchState, Ledger, LogFileState, Pruned
 from .ledger_archive import ArchiveFile
-from .output import Kind, Published
+from .output import Kind, Published, Run, runs_of
 
 _ROWS_A_READ: Final = 2_000
 _UNDATED: Final = 0
@@ -52,6 +52,8 @@ class OutputFile(NamedTuple):
     size: int
     """Bytes."""
     sha256: bytes
+    merged: bool
+    """Whether a compaction wrote it: its lines are of log files of several batches."""
     is_expected: bool
     """Whether it must be there: published, and not pruned."""
 
@@ -85,13 +87,21 @@ class LogFileOrigin(NamedTuple):
 
 
 class BatchOrigin(NamedTuple):
-    """A batch: which run committed it, when, and its log files by their position in it."""
+    """A batch: which run committed it, when, and its log files by their position in it.
+
+    Of one that a rebuild made nobody knows the log files.
+    """
 
     id: int
     run_id: str
     committed_at: int
     """Seconds since 1970."""
     log_files: dict[int, LogFileOrigin]
+
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether its files were there before the ledger."""
+        return self.run_id == REBUILD_RUN
 
 
 @contextmanager
@@ -262,10 +272,12 @@ def output_files(ledger: Ledger, kind: Kind, folder: str) -> list[OutputFile]:
             lines,
             size,
             sha256,
+            bool(merged),
             pruned == Pruned.NO and state == BatchState.PUBLISHED,
         )
-        for number, batch, part, lines, size, sha256, pruned, state in ledger._rows(
-            "SELECT f.number, f.batch, f.part, f.lines, f.bytes, f.sha256, f.pruned, b.state"
+        for number, batch, part, lines, size, sha256, merged, pruned, state in ledger._rows(
+            "SELECT f.number, f.batch, f.part, f.lines, f.bytes, f.sha256, f.merged, f.pruned,"
+            " b.state"
             " FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
             " JOIN batch b ON b.id = f.batch WHERE p.kind = ? AND p.folder = ? ORDER BY f.number",
             kind,
@@ -276,27 +288,29 @@ def output_files(ledger: Ledger, kind: Kind, folder: str) -> list[OutputFile]:
 
 def lines_of_folder(ledger: Ledger, kind: Kind, folder: str) -> tuple[int, int]:
     """How many lines a folder has by its own count, and by the sum over its files."""
+    # The files of a compaction that is not published yet are there beside those they replace.
     own, summed = ledger._row(
         "SELECT p.lines, (SELECT coalesce(sum(f.lines), 0) FROM output_file f"
-        " WHERE f.output_partition = p.id AND f.pruned = 0)"
+        " JOIN batch b ON b.id = f.batch WHERE f.output_partition = p.id AND f.pruned = 0"
+        " AND (f.merged = 0 OR b.state = ?))"
         " FROM output_partition p WHERE p.kind = ? AND p.folder = ?",
+        BatchState.PUBLISHED,
         kind,
         folder,
     )
     return own, summed
 
 
-def lineage_of(ledger: Ledger, file: OutputFile) -> bytes:
-    """Which log files the lines of a file came from, as `output.unpack_lineage` reads it."""
-    return bytes(
-        ledger._row(
-            "SELECT f.lineage FROM output_file f JOIN output_partition p"
-            " ON p.id = f.output_partition WHERE p.kind = ? AND p.folder = ? AND f.number = ?",
-            file.kind,
-            file.folder,
-            file.number,
-        )[0]
-    )
+def runs_of_file(ledger: Ledger, file: OutputFile) -> list[Run]:
+    """Which log files the lines of a file came from, in order."""
+    lineage = ledger._row(
+        "SELECT f.lineage FROM output_file f JOIN output_partition p"
+        " ON p.id = f.output_partition WHERE p.kind = ? AND p.folder = ? AND f.number = ?",
+        file.kind,
+        file.folder,
+        file.number,
+    )[0]
+    return runs_of(bytes(lineage), file.batch, merged=file.merged)
 
 
 def sources_of_batch(ledger: Ledger, batch: int) -> set[int]:

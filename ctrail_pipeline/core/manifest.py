@@ -21,13 +21,13 @@ from .ledger_reconcile import (
     BatchOrigin,
     OutputFile,
     batch_origin,
-    lineage_of,
     output_files,
     output_folders,
+    runs_of_file,
     snapshot,
 )
 from .marker import check_belongs
-from .output import Kind, unpack_lineage
+from .output import Kind
 from .settings import Settings
 from .store import unpack_etag
 
@@ -99,8 +99,12 @@ def _file(
     """A file, and the log files that its lines came from, in their order."""
     batch = batch_of(file.batch)
     log_files = []
-    for position, lines in unpack_lineage(lineage_of(ledger, file)):
-        origin = batch.log_files.get(position)
+    for run in runs_of_file(ledger, file):
+        of_run = batch_of(run.batch)
+        if of_run.is_rebuilt:
+            log_files.append({"lines": run.lines, "unknown": "from before a rebuild of the ledger"})
+            continue
+        origin = of_run.log_files.get(run.position)
         if origin is None:
             raise LedgerError(
                 f"{ledger.path}: the ledger lacks a log file of {file.folder}/"
@@ -113,7 +117,9 @@ def _file(
                 "key": key_of(place, origin.day, origin.name),
                 "etag": unpack_etag(origin.etag).strip('"') if origin.etag else None,
                 "sha256": origin.sha256.hex() if origin.sha256 else None,
-                "lines": lines,
+                "lines": run.lines,
+                "run": of_run.run_id,
+                "committed": datetime.fromtimestamp(of_run.committed_at, UTC).isoformat(),
             }
         )
     return {
@@ -122,6 +128,7 @@ def _file(
         "sha256": file.sha256.hex(),
         "bytes": file.size,
         "lines": file.lines,
+        "merged": file.merged,
         "run": batch.run_id,
         "committed": datetime.fromtimestamp(batch.committed_at, UTC).isoformat(),
         "log_files": log_files,

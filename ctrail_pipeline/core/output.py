@@ -12,14 +12,14 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .exceptions import OutputError
 from .settings import Settings
@@ -68,12 +68,12 @@ class NewFile(NamedTuple):
         """How many lines it has."""
         return len(self.lines)
 
-    def blocks(self) -> Iterator[bytes]:
-        """Its bytes, in pieces."""
+    def write_to(self, put: Callable[[bytes], None]) -> None:
+        """Write its bytes, in pieces."""
         lines = iter(self.lines)
         while some := list(islice(lines, _LINES_A_WRITE)):
             some.append(b"")
-            yield b"\n".join(some)
+            put(b"\n".join(some))
 
 
 class NewParquetFile(NamedTuple):
@@ -86,9 +86,42 @@ class NewParquetFile(NamedTuple):
     kind: Kind = Kind.PARQUET
     lineage: Sequence[tuple[int, int]] = ()
 
-    def blocks(self) -> Iterator[bytes]:
-        """Its bytes."""
-        yield self.content
+    def write_to(self, put: Callable[[bytes], None]) -> None:
+        """Write its bytes."""
+        put(self.content)
+
+
+class FileToWrite(Protocol):
+    """What `Staging.write` writes."""
+
+    @property
+    def kind(self) -> Kind:
+        """Which folder it belongs under."""
+
+    @property
+    def folder(self) -> str:
+        """Relative to the kind's root; made of validated parts only."""
+
+    @property
+    def line_count(self) -> int:
+        """How many lines, or rows, it has."""
+
+    @property
+    def lineage(self) -> Sequence[Sequence[int]]:
+        """As `pack_lineage` takes it."""
+
+    def write_to(self, put: Callable[[bytes], None]) -> None:
+        """Write its bytes, in pieces; what `put` raises is raised."""
+
+
+class Run(NamedTuple):
+    """Lines of a file that follow each other and come from one log file."""
+
+    batch: int
+    """The batch that brought the log file in."""
+    position: int
+    """The log file's, in that batch."""
+    lines: int
 
 
 class StagedFile(NamedTuple):
@@ -239,7 +272,7 @@ class Staging:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(folder)
 
-    def write(self, files: Sequence[NewFile | NewParquetFile]) -> list[StagedFile]:
+    def write(self, files: Sequence[FileToWrite], *, make_folders: bool = True) -> list[StagedFile]:
         """Write files into the staging folders, durable when this returns.
 
         Their destination folders are made too, so that publishing only needs to link. Raises
@@ -247,9 +280,8 @@ class Staging:
         """
         with disk_errors(self._folders.roots[Kind.EVENTS]):
             parents = {self._folders.staging_of(file.kind, self._token) for file in files}
-            self._folders.make(
-                *(self._folders.roots[file.kind] / file.folder for file in files), *parents
-            )
+            destinations = [self._folders.roots[file.kind] / file.folder for file in files]
+            self._folders.make(*(destinations if make_folders else ()), *parents)
             staged = self._folders.in_threads(self._write_one, enumerate(files))
             for parent in parents:
                 fsync_folder(parent)
@@ -321,7 +353,7 @@ class Staging:
     def _part(self, kind: Kind, part: int) -> Path:
         return self._folders.staging_of(kind, self._token) / f"{part:05d}.part"
 
-    def _write_one(self, item: tuple[int, NewFile | NewParquetFile]) -> StagedFile:
+    def _write_one(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
         digest = sha256()
         size = 0
@@ -330,11 +362,15 @@ class Staging:
             os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW,
             0o600,
         )
+
+        def put(block: bytes) -> None:
+            nonlocal size
+            digest.update(block)
+            size += len(block)
+            _write_all(descriptor, block)
+
         try:
-            for block in file.blocks():
-                digest.update(block)
-                size += len(block)
-                _write_all(descriptor, block)
+            file.write_to(put)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -368,11 +404,14 @@ class Staging:
                     file = rename(file)
 
 
-def pack_lineage(runs: Iterable[tuple[int, int]]) -> bytes:
-    """Runs of (position of a log file in its batch, lines) in a few bytes each (LEB128 pairs)."""
+def pack_lineage(runs: Iterable[Sequence[int]]) -> bytes:
+    """Runs of (position of a log file in its batch, lines) in a few bytes each (LEB128).
+
+    Of a merged file: (batch, position, lines), as its lines come from several.
+    """
     packed = bytearray()
-    for position, lines in runs:
-        for number in (position, lines):
+    for run in runs:
+        for number in run:
             while number > 0x7F:
                 packed.append(number & 0x7F | 0x80)
                 number >>= 7
@@ -381,7 +420,20 @@ def pack_lineage(runs: Iterable[tuple[int, int]]) -> bytes:
 
 
 def unpack_lineage(packed: bytes) -> list[tuple[int, int]]:
-    """What `pack_lineage` packed."""
+    """What `pack_lineage` packed, of a file that is not merged."""
+    numbers = _unpacked(packed)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def runs_of(packed: bytes, batch: int, *, merged: bool) -> list[Run]:
+    """The lineage of any file; `batch` is the one that wrote it."""
+    if merged:
+        numbers = iter(_unpacked(packed))
+        return [Run(*run) for run in zip(numbers, numbers, numbers, strict=True)]
+    return [Run(batch, position, lines) for position, lines in unpack_lineage(packed)]
+
+
+def _unpacked(packed: bytes) -> list[int]:
     numbers = []
     number = shift = 0
     for byte in packed:
@@ -390,7 +442,7 @@ def unpack_lineage(packed: bytes) -> list[tuple[int, int]]:
         if byte < 0x80:
             numbers.append(number)
             number = shift = 0
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
+    return numbers
 
 
 def fsync_folder(folder: Path) -> None:

@@ -53,7 +53,7 @@ _BYTES_A_FILE: Final = 32 * 1024 * 1024
 at once."""
 ROWS_A_GROUP: Final = 10_000
 """Rows that a reader can skip at once."""
-_LEVEL: Final = 1
+LEVEL: Final = 1
 
 
 class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +125,7 @@ def _encoded(table: "pl.DataFrame") -> bytes:
     table.write_parquet(
         file,
         compression="zstd",
-        compression_level=_LEVEL,
+        compression_level=LEVEL,
         statistics=True,
         row_group_size=ROWS_A_GROUP,
         metadata={"ctrail_schema_version": str(SCHEMA_VERSION)},

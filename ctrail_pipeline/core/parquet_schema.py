@@ -2,8 +2,8 @@
 
 The columns are those of AWS's own table for Athena (Athena user guide, "Create a table for
 CloudTrail logs"), with managementEvent and edgeDeviceDetails, named as CloudTrail names the fields.
-Nothing is lost to them: a field that has no column, whose type is not its column's, or of which
-some member is not, stands in `_other` as it was.
+Nothing is lost: a field that has no column, whose type is not its column's, or of which some
+member is not, stands in `_other` as it was.
 
 Not here: polars, files (`parquet`). COLUMNS changes only together with SCHEMA_VERSION.
 """

@@ -1,6 +1,6 @@
 """What an earlier run left unfinished when it died: publish what it committed, drop the rest.
 
-What it had decided to prune is removed.
+What it had decided to remove (pruned, or merged into other files) is removed.
 
 Done at the start of every run, while others may be at work: a batch whose owner lives is left
 alone. Whether an owner lives only saves work; that nothing counts twice is what the commit checks.
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from .ledger import BatchRow, BatchState, Ledger
+from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
 from .output import (
     STAGING,
     Kind,
@@ -59,7 +60,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
 
 
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Remove the output files whose removal was decided; by this run or by one that died."""
+    """Remove the output files whose removal was decided; by this run or by another one."""
     while files := ledger.files_to_remove(_REMOVED_AT_ONCE):
         folders.remove(files)
         observe("removed")
@@ -83,16 +84,13 @@ def _publish(
         )
     )
     if vanished:
-        log.warning(
-            "%d files of an interrupted batch vanished before they were published: its %d other"
-            " files are taken back and its log files are done again",
-            len(vanished),
-            len(files) - len(vanished),
-        )
         _take_back(ledger, folders, batch, vanished)
     else:
         with ledger.transaction():
-            ledger.mark_published([batch.id])
+            if is_compaction(ledger, batch.id):
+                publish_compaction(ledger, batch.id)
+            else:
+                ledger.mark_published([batch.id])
         log.info("finished publishing an interrupted batch of %d files", len(files))
     staging.remove()
 
@@ -100,18 +98,32 @@ def _publish(
 def _take_back(
     ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[Published]
 ) -> None:
-    """Remove the batch's files before its segments go, so that no event can be there twice."""
-    touched = set()
-    for file in ledger.published_files(batch.id):  # anew: publishing may have renamed some
-        path = folders.path_of(file)
-        if file not in vanished and path.exists():
-            path.unlink()
-            touched.add(path.parent)
-    for (
-        folder
-    ) in touched:  # durable before the ledger forgets them, or a power cut brings them back
-        fsync_folder(folder)
-    ledger.uncommit_batch(batch.id)
+    """Remove the batch's files before its segments go, so that no event can be there twice.
+
+    Inside one transaction, in which it must still be committed: if another run has published it
+    since, what is not there was removed on purpose, and what is there is the output.
+    """
+    with ledger.transaction():
+        if ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+            return
+        log.warning(
+            "%d files of an interrupted batch vanished before they were published: all of it is"
+            " taken back and done again",
+            len(vanished),
+        )
+        touched = set()
+        for file in ledger.published_files(batch.id):  # anew: publishing may have renamed some
+            path = folders.path_of(file)
+            if file not in vanished and path.exists():
+                path.unlink()
+                touched.add(path.parent)
+        # Durable before the ledger forgets them, or a power cut brings them back.
+        for folder in touched:
+            fsync_folder(folder)
+        if is_compaction(ledger, batch.id):
+            uncommit_compaction(ledger, batch.id)
+        else:
+            ledger.uncommit_batch(batch.id)
 
 
 def _staging_folders(folders: OutputFolders) -> set[str]:

@@ -106,10 +106,13 @@ CREATE TABLE output_file (
     sha256           BLOB NOT NULL,
     lineage          BLOB NOT NULL,    -- runs of lines by log file: output.pack_lineage
     pruned           INTEGER NOT NULL DEFAULT 0, -- ledger.Pruned
+    merged           INTEGER NOT NULL DEFAULT 0, -- 1: by a compaction, of files of several batches
+    replaced_by      INTEGER,          -- the batch of the compaction that merged it
     PRIMARY KEY (output_partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX output_file_batch ON output_file (batch);
 CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1;
+CREATE INDEX output_file_replaced ON output_file (replaced_by) WHERE replaced_by IS NOT NULL;
 
 CREATE TABLE dedup_partition (
     id   INTEGER PRIMARY KEY,

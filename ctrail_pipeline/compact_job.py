@@ -1,0 +1,72 @@
+"""The job `compact` and its daily schedule: few files instead of many, of hours that are over.
+
+What is merged, and how, is `core.compaction`'s.
+"""
+
+from dagster import (
+    Failure,
+    JobDefinition,
+    MetadataValue,
+    Nothing,
+    OpExecutionContext,
+    Out,
+    Output,
+    ScheduleDefinition,
+    in_process_executor,
+    job,
+    op,
+)
+
+from .config import Config
+from .core.compaction import Compaction, compact
+from .reports import compaction_failure, compaction_line
+from .resources import CursorResource
+from .runs import core_logs_in, failures_said, settings_of
+
+
+def build_compact_job(configuration: Config) -> JobDefinition:
+    """The job over the output of a configuration."""
+
+    @op(
+        name="merge_files",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
+        description="Merges the JSONL files of hours that are over, and the Parquet files of such"
+        " days. No event is changed, added or removed.",
+    )
+    def compact_op(context: OpExecutionContext, cursor: CursorResource) -> Output[None]:
+        if not cursor.path.exists():
+            context.log.info("nothing was synced yet, so there is nothing to merge")
+            return Output(None, metadata=_metadata(Compaction()))
+        with failures_said(), core_logs_in(context.log):
+            done = compact(settings_of(configuration, cursor), run_id=context.run_id)
+        context.log.info("%s", compaction_line(done))
+        if done.problems:
+            raise Failure(compaction_failure(done), metadata=_metadata(done), allow_retries=False)
+        return Output(None, metadata=_metadata(done))
+
+    @job(
+        name="compact",
+        description="Merges the many small files of hours and days that are over.",
+        executor_def=in_process_executor,
+        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+    )
+    def compact_job() -> None:
+        compact_op.alias("compact")()
+
+    return compact_job
+
+
+def compact_daily(compact_job: JobDefinition) -> ScheduleDefinition:
+    """`compact` every night."""
+    return ScheduleDefinition(job=compact_job, cron_schedule="47 3 * * *")
+
+
+def _metadata(done: Compaction) -> dict[str, MetadataValue]:
+    return {
+        "folders": MetadataValue.int(done.folders),
+        "files_before": MetadataValue.int(done.old_files),
+        "files_after": MetadataValue.int(done.new_files),
+        "events": MetadataValue.int(done.lines),
+        "bytes": MetadataValue.int(done.bytes),
+        "not_compacted": MetadataValue.int(len(done.problems)),
+    }

@@ -1,0 +1,320 @@
+"""Few files instead of many: those of hours and days that are over are merged (`ctrail compact`).
+
+A sync that runs every five minutes writes a file an hour and run. Here the JSONL files of an hour
+become one (or as few as `events_per_file` allows), the Parquet files of a day such of about 128 MB.
+A compaction is a batch like any other, so whoever dies in it leaves nothing that the next run does
+not finish or drop: the merged files are staged; one transaction puts them into the ledger beside
+the old ones; they get their final names; one transaction decides that the old ones go; they go. It
+takes what is published, and only that: a file that comes into the folder meanwhile stays as it is.
+
+What is merged is `merging`'s to say, what the ledger says at each step `ledger_compaction`'s.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from .exceptions import ConfigurationError, LedgerError
+from .ledger import BatchState, Ledger, StaleBatch
+from .ledger_compaction import (
+    Folder,
+    OldFile,
+    Replacement,
+    commit_compaction,
+    folders_to_compact,
+    is_output,
+    publish_compaction,
+)
+from .marker import claim_parquet, open_ledger, write_marker
+from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
+from .output import FileToWrite, Kind, OutputFolders, Published, Staging
+from .recovery import finish_pruning, recover
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+CLOSED_AFTER_HOURS: Final = 26
+"""For so long an hour or a day must be over: every sync looks back over 24."""
+_SMALL_LINES: Final = 1_000
+PARQUET_BYTES: Final = 128 * 1024 * 1024
+_SMALL_PARQUET_BYTES: Final = 1024 * 1024
+_BATCH_BYTES: Final = 256 * 1024 * 1024
+"""What one batch merges, about: so much of the disk is taken twice at a time."""
+_BATCH_FILES: Final = 2_000
+"""Old files of a batch, about: half a second in which nobody else can write to the ledger."""
+
+
+class MergedFileToWrite(FileToWrite, Protocol):
+    """A merged file, of JSONL or Parquet."""
+
+    @property
+    def problem(self) -> str:
+        """Says, once it was written, if an old file was found altered."""
+
+
+@dataclass
+class Compaction:
+    """What a compaction did; or, of a dry run, would do."""
+
+    folders: int = 0
+    """Hours of JSONL and days of Parquet, of an account and region."""
+    old_files: int = 0
+    new_files: int = 0
+    lines: int = 0
+    """Events; rows of Parquet are the same ones again."""
+    bytes: int = 0
+    """Of the old files."""
+    problems: list[str] = field(default_factory=list)
+    """Old files that are not as they were written; their folders are left as they are."""
+
+
+class _Merge(NamedTuple):
+    """What becomes of a folder."""
+
+    folder: Folder
+    old: Sequence[OldFile]
+    new: Sequence[MergedFileToWrite]
+
+    @property
+    def bytes(self) -> int:
+        """Of the old files."""
+        return sum(file.size for file in self.old)
+
+    def count_in(self, done: Compaction) -> None:
+        """Add it to what was done."""
+        done.folders += 1
+        done.old_files += len(self.old)
+        done.new_files += len(self.new)
+        done.bytes += self.bytes
+        if self.folder.kind is Kind.EVENTS:
+            done.lines += sum(file.lines for file in self.old)
+
+
+def compact(
+    settings: Settings,
+    *,
+    now: datetime | None = None,
+    dry_run: bool = False,
+    run_id: str = "",
+    observe: Callable[[str], None] = lambda _step: None,
+) -> Compaction:
+    """Merge the files of all folders whose hour or day is over; what was merged, or would be.
+
+    `observe` is told each step: registered, staged, committed, marked, linked, published, removed.
+    Raises LedgerError or OutputError; ConfigurationError if there is no ledger.
+    """
+    if not settings.state_db.exists():
+        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to compact")
+    before = (now or datetime.now(UTC)) - timedelta(hours=CLOSED_AFTER_HOURS)
+    folders = OutputFolders.of(settings)
+    done = Compaction()
+    try:
+        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
+        try:
+            if not dry_run:
+                recover(ledger, folders, observe)
+                if ledger.holds_files(Kind.PARQUET):
+                    claim_parquet(ledger, folders)
+            hour = f"{before:%Y/%m/%d/%H}"
+            merges = chain(
+                _of_events(ledger, folders, settings.events_per_file, hour),
+                _of_parquet(ledger, folders, hour),
+            )
+            if dry_run:
+                for merge in merges:
+                    merge.count_in(done)
+                return done
+            for some in _batches(merges):
+                _compact(ledger, folders, some, run_id, observe, done)
+            return done
+        finally:
+            ledger.close()
+    finally:
+        folders.close()
+
+
+def _of_events(
+    ledger: Ledger, folders: OutputFolders, events_per_file: int, before: str
+) -> Iterator[_Merge]:
+    """What is worth being merged of JSONL, hour by hour."""
+    limits = Limits(events_per_file, _SMALL_LINES)
+    for folder in folders_to_compact(ledger, Kind.EVENTS, before):
+        chosen = files_to_merge([file.lines for file in folder.files], limits)
+        if chosen:
+            old = [folder.files[at] for at in chosen]
+            slices = slices_of(_with_paths(folders, folder, old), events_per_file)
+            yield _Merge(folder, old, [MergedFile(folder.name, some) for some in slices])
+
+
+def _of_parquet(ledger: Ledger, folders: OutputFolders, before: str) -> Iterator[_Merge]:
+    """What is worth being merged of Parquet, day by day."""
+    from .parquet_merging import MergedParquetFile
+
+    limits = Limits(PARQUET_BYTES, _SMALL_PARQUET_BYTES)
+    for folder in folders_to_compact(ledger, Kind.PARQUET, before):
+        chosen = files_to_merge([file.size for file in folder.files], limits)
+        candidates = [folder.files[at] for at in chosen]
+        groups = [
+            [candidates[at] for at in group]
+            for group in groups_of([file.size for file in candidates], PARQUET_BYTES)
+        ]
+        if groups:
+            yield _Merge(
+                folder,
+                list(chain.from_iterable(groups)),
+                [
+                    MergedParquetFile(folder.name, _with_paths(folders, folder, group))
+                    for group in groups
+                ],
+            )
+
+
+def _with_paths(
+    folders: OutputFolders, folder: Folder, files: Sequence[OldFile]
+) -> list[tuple[Path, OldFile]]:
+    return [
+        (
+            folders.path_of(Published(file.part, folder.kind, folder.name, file.number, file.size)),
+            file,
+        )
+        for file in files
+    ]
+
+
+def _batches(merges: Iterable[_Merge]) -> Iterator[list[_Merge]]:
+    some: list[_Merge] = []
+    size = files = 0
+    for merge in merges:
+        some.append(merge)
+        size += merge.bytes
+        files += len(merge.old)
+        if size >= _BATCH_BYTES or files >= _BATCH_FILES:
+            yield some
+            some = []
+            size = files = 0
+    if some:
+        yield some
+
+
+def _compact(
+    ledger: Ledger,
+    folders: OutputFolders,
+    merges: Sequence[_Merge],
+    run_id: str,
+    observe: Callable[[str], None],
+    done: Compaction,
+) -> None:
+    """One batch, from its registration until the old files are gone."""
+    token = uuid.uuid4().hex
+    batch, generation = ledger.register_batch(token, run_id, [])
+    staging = Staging(folders, token)
+    root = folders.roots[Kind.EVENTS]
+    try:
+        observe("registered")
+        write_marker(ledger.uuid, generation, root)
+        staging.open()
+        staged = _stage(ledger, staging, merges, done)
+        observe("staged")
+        if not staged:
+            ledger.abort_batch(batch)
+            staging.remove()
+            return
+        published, left = _commit(ledger, batch, [replacement for _, replacement in staged])
+        observe("committed")
+        # Before anything of it is published, or goes: a copy of the ledger that does not know of
+        # the merged files is refused.
+        write_marker(ledger.uuid, ledger.generation, root)
+        observe("marked")
+        _publish(ledger, staging, batch, published, observe)
+    except StaleBatch as stale:
+        log.info("nothing of %d folders is compacted: %s", len(merges), stale)
+        _abandon(ledger, batch, staging)
+        return
+    except BaseException:
+        _abandon(ledger, batch, staging)
+        raise
+    staging.remove()
+    finish_pruning(ledger, folders, observe)
+    for merge, _ in staged:
+        if merge.folder.id not in left:
+            merge.count_in(done)
+
+
+def _stage(
+    ledger: Ledger, staging: Staging, merges: Sequence[_Merge], done: Compaction
+) -> list[tuple[_Merge, Replacement]]:
+    """Write the merged files; folders with an old file that was altered are not among the result.
+
+    What was written of those is removed with the staging folder.
+    """
+    new_files = list(chain.from_iterable(merge.new for merge in merges))
+    # The folders are there, and one that another run prunes meanwhile must not come back empty.
+    files = iter(staging.write(new_files, make_folders=False))
+    staged = []
+    for merge in merges:
+        new = [next(files) for _ in merge.new]
+        problems = dict.fromkeys(file.problem for file in merge.new if file.problem)
+        numbers = [file.number for file in merge.old]
+        if not problems:
+            staged.append((merge, Replacement(merge.folder.id, numbers, new)))
+        elif is_output(ledger, merge.folder.id, numbers):  # else another run removed them since
+            done.problems += problems
+            for problem in problems:
+                log.error("%s", problem)
+    return staged
+
+
+def _commit(
+    ledger: Ledger, batch: int, replacements: Sequence[Replacement]
+) -> tuple[list[Published], set[int]]:
+    try:
+        with ledger.transaction():
+            return commit_compaction(ledger, batch, replacements)
+    except LedgerError:
+        # Whether the COMMIT took effect is not known from its error: the ledger knows.
+        ledger.reopen()
+        if ledger.batch_state(batch) is not BatchState.COMMITTED:
+            raise
+        published = ledger.published_files(batch)
+        there = {file.folder for file in published}
+        left = {one.folder_id for one in replacements if one.new[0].folder not in there}
+        return published, left
+
+
+def _publish(
+    ledger: Ledger,
+    staging: Staging,
+    batch: int,
+    published: Sequence[Published],
+    observe: Callable[[str], None],
+) -> None:
+    vanished = staging.publish(
+        published, partial(ledger.rename_output_file, batch), lambda _: observe("linked")
+    )
+    if vanished:
+        raise LedgerError(
+            f"batch {batch}: {len(vanished)} staged files vanished before they were published; the"
+            " next run takes the compaction back, and the files that it merged are still there"
+        )
+    with ledger.transaction():
+        publish_compaction(ledger, batch)
+    observe("published")
+
+
+def _abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
+    """Give up a batch; one that is committed is left to the next run's recovery."""
+    try:
+        aborted = ledger.abort_batch(batch)
+    except LedgerError as error:
+        log.warning("batch %d is left to the next run to clean up: %s", batch, error)
+        aborted = False
+    if aborted:
+        staging.remove()
+    else:
+        staging.close()

@@ -1,0 +1,230 @@
+"""What compaction asks of the ledger and writes there: merged files in place of several.
+
+Functions over a `Ledger`. A compaction is a batch without log files. Its transaction puts the
+merged files' rows there and notes in those of the old ones what replaces them; both are true until
+the batch is published. Then, in one transaction, the old ones' removal is decided. So at any
+instant the ledger says which of the two are the output, and which files are still to be removed.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from .ledger import BatchState, Ledger, Pruned, StaleBatch
+from .output import Kind, Published, StagedFile
+
+_FOLDERS_A_READ: Final = 500
+_IS_CLOSED: Final = {
+    Kind.EVENTS: f"substr(p.folder, -{len('YYYY/MM/DD/HH')}) < ?",
+    # A date is behind all of its hours.
+    Kind.PARQUET: "replace(substr(p.folder, -10), '-', '/') || '/99' < ?",
+}
+_IS_OUTPUT: Final = f"f.pruned = {Pruned.NO:d} AND f.replaced_by IS NULL"
+
+
+class OldFile(NamedTuple):
+    """A published file, which may be merged with others of its folder."""
+
+    number: int
+    part: int
+    batch: int
+    lines: int
+    size: int
+    """Bytes."""
+    sha256: bytes
+    lineage: bytes
+    merged: bool
+    """Whether it is a merged one itself."""
+
+
+class Folder(NamedTuple):
+    """A folder of the output, of an hour or a day that is over, with two files or more."""
+
+    id: int
+    kind: Kind
+    name: str
+    files: tuple[OldFile, ...]
+    """In the order of their numbers."""
+
+
+class Replacement(NamedTuple):
+    """Staged files of a folder, and the numbers of those that they are to replace."""
+
+    folder_id: int
+    old: Sequence[int]
+    new: Sequence[StagedFile]
+
+
+def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Folder]:
+    """Folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
+
+    Of Parquet, which has a folder for a date, those whose date is over by then.
+    """
+    after = 0
+    while rows := ledger._rows(
+        "SELECT p.id, p.folder FROM output_partition p"
+        f" WHERE p.kind = ? AND p.id > ? AND p.next_number > 2 AND {_IS_CLOSED[kind]}"
+        " AND (SELECT count(*) FROM output_file f"
+        f" WHERE f.output_partition = p.id AND {_IS_OUTPUT}) > 1 ORDER BY p.id LIMIT ?",
+        kind,
+        after,
+        before,
+        _FOLDERS_A_READ,
+    ):
+        after = rows[-1][0]
+        for id_, name in rows:
+            yield Folder(id_, kind, name, _published(ledger, id_))
+
+
+def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
+    return tuple(
+        OldFile(*row)
+        for row in ledger._rows(
+            "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged"
+            " FROM output_file f JOIN batch b ON b.id = f.batch"
+            f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ? ORDER BY f.number",
+            folder_id,
+            BatchState.PUBLISHED,
+        )
+    )
+
+
+def files_to_read(ledger: Ledger, kind: Kind) -> list[Published]:
+    """The files that hold each event once, as one moment has it, by folder and number.
+
+    Those of a batch that is not known to be published, and that is no compaction, are among them:
+    they may have their final names, or get them yet.
+    """
+    return [
+        Published(part, kind, folder, number, size)
+        for part, folder, number, size in ledger._rows(
+            "SELECT f.part, p.folder, f.number, f.bytes FROM output_partition p"
+            " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
+            " WHERE p.kind = ? AND f.pruned = ? AND (b.state = ? OR b.state = ? AND f.merged = 0)"
+            " ORDER BY p.folder, f.number",
+            kind,
+            Pruned.NO,
+            BatchState.PUBLISHED,
+            BatchState.COMMITTED,
+        )
+    ]
+
+
+def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
+    """Whether files are still the output: neither pruned nor merged by another run."""
+    row = ledger._row(
+        "SELECT count(*) FROM output_file f WHERE output_partition = ?"
+        f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}",
+        folder_id,
+        json.dumps(list(numbers)),
+    )
+    return bool(row[0] == len(numbers))
+
+
+def commit_compaction(
+    ledger: Ledger, batch: int, replacements: Sequence[Replacement]
+) -> tuple[list[Published], set[int]]:
+    """Make a compaction true. Inside a transaction, whose COMMIT decides.
+
+    Returns the final names of the merged files, and the folders that are left as they are, since
+    another run has merged or pruned some of their files meanwhile. The ledger's generation grows: a
+    copy from before it is older than the folder. Raises StaleBatch if the batch was aborted, or if
+    nothing is left of it.
+    """
+    if ledger.batch_state(batch) is not BatchState.STAGING:
+        raise StaleBatch("the batch is no longer staging")
+    published: list[Published] = []
+    left = set()
+    for one in replacements:
+        numbers = json.dumps(list(one.old))
+        changed = ledger._db.execute(
+            "UPDATE output_file AS f SET replaced_by = ? WHERE output_partition = ?"
+            f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}"
+            " AND (SELECT state FROM batch WHERE id = f.batch) = ?",
+            (batch, one.folder_id, numbers, BatchState.PUBLISHED),
+        )
+        if changed.rowcount == len(one.old):
+            published += [_put_merged(ledger, batch, file) for file in one.new]
+        else:
+            left.add(one.folder_id)
+            ledger._db.execute(
+                "UPDATE output_file SET replaced_by = NULL"
+                " WHERE output_partition = ? AND replaced_by = ?",
+                (one.folder_id, batch),
+            )
+    if not published:
+        raise StaleBatch("other runs have changed all of its folders")
+    ledger._db.execute(
+        "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
+        (BatchState.COMMITTED, int(time.time()), batch),
+    )
+    ledger._db.execute(
+        "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+    )
+    return published, left
+
+
+def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> Published:
+    placed = ledger._put_output_file(batch, file)
+    ledger._db.execute(
+        "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="
+        " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
+        (placed.number, placed.kind, placed.folder),
+    )
+    # The folder has as many lines as before.
+    ledger._db.execute(
+        "UPDATE output_partition SET lines = lines - ? WHERE kind = ? AND folder = ?",
+        (file.lines, placed.kind, placed.folder),
+    )
+    return placed
+
+
+def is_compaction(ledger: Ledger, batch: int) -> bool:
+    """Whether a committed batch is a compaction."""
+    row = ledger._row(
+        "SELECT EXISTS (SELECT 1 FROM output_file WHERE batch = ? AND merged = 1)", batch
+    )
+    return bool(row[0])
+
+
+def publish_compaction(ledger: Ledger, batch: int) -> None:
+    """All merged files have their final names, durably: the old ones are to be removed.
+
+    Inside a transaction. If some of a folder's old files were pruned meanwhile, so are those that
+    replace them.
+    """
+    if ledger.batch_state(batch) is not BatchState.COMMITTED:
+        return  # another run did it
+    ledger.mark_published([batch])
+    for (folder_id,) in ledger._rows(
+        "SELECT DISTINCT output_partition FROM output_file WHERE replaced_by = ? AND pruned != ?",
+        batch,
+        Pruned.NO,
+    ):
+        ledger._db.execute(
+            "UPDATE output_file SET pruned = ? WHERE batch = ? AND output_partition = ?",
+            (Pruned.DECIDED, batch, folder_id),
+        )
+        ledger._db.execute(  # by those that were not pruned: the others' are subtracted already
+            "UPDATE output_partition SET lines = lines - (SELECT coalesce(sum(lines), 0)"
+            " FROM output_file WHERE output_partition = ? AND replaced_by = ? AND pruned = ?)"
+            " WHERE id = ?",
+            (folder_id, batch, Pruned.NO, folder_id),
+        )
+    ledger._db.execute(
+        "DELETE FROM output_file WHERE replaced_by = ? AND pruned = ?", (batch, Pruned.REMOVED)
+    )
+    ledger._db.execute(
+        "UPDATE output_file SET pruned = ? WHERE replaced_by = ?", (Pruned.DECIDED, batch)
+    )
+
+
+def uncommit_compaction(ledger: Ledger, batch: int) -> None:
+    """Take back a compaction whose files vanished before they were published.
+
+    The old ones are still there. Inside a transaction.
+    """
+    ledger._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
+    ledger._db.execute("UPDATE output_file SET replaced_by = NULL WHERE replaced_by = ?", (batch,))
+    ledger._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))

@@ -1,0 +1,208 @@
+"""Which files of a folder are merged, and what a merged JSONL file consists of.
+
+A merged file is copied from the old ones byte for byte, a piece at a time, while each old file is
+compared with what the ledger says was written. Rows of Parquet are `parquet_merging`'s.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .ledger_compaction import OldFile
+from .output import Kind, Run, runs_of
+
+_BLOCK_BYTES: Final = 1 << 20
+MOST_TIMES_LARGER: Final = 4
+"""A large file is copied once more only if the others come to a quarter of it or more, so that a
+late line does not cost a whole hour each day."""
+
+
+class Limits(NamedTuple):
+    """Sizes of files, in lines (JSONL) or bytes (Parquet)."""
+
+    full: int
+    """A merged file has no more; one that has so much is left alone."""
+    small: int
+    """A file that is copied without much ado."""
+
+
+def files_to_merge(sizes: Sequence[int], limits: Limits) -> list[int]:
+    """Which files of a folder become fewer; their indexes, in order; none if it is not worth it.
+
+    As many as can be, the smaller ones first.
+
+    >>> files_to_merge([10, 90_000, 10, 100_000], Limits(100_000, 1_000))
+    [0, 2]
+    >>> files_to_merge([90_000, 10], Limits(100_000, 1_000))
+    []
+    """
+    candidates = sorted((size, at) for at, size in enumerate(sizes) if size < limits.full)
+    while len(candidates) > 1:
+        largest = candidates[-1][0]
+        others = sum(size for size, _ in candidates) - largest
+        files = -(-(largest + others) // limits.full)
+        if files < len(candidates) and largest <= max(MOST_TIMES_LARGER * others, limits.small):
+            return sorted(at for _, at in candidates)
+        candidates.pop()
+    return []
+
+
+def groups_of(sizes: Sequence[int], full: int) -> list[list[int]]:
+    """Files that follow each other, by index, as groups of no more than so much, of two or more.
+
+    >>> groups_of([60, 40, 90, 50], 100)
+    [[0, 1]]
+    """
+    groups: list[list[int]] = [[]]
+    room = full
+    for at, size in enumerate(sizes):
+        if size > room:
+            groups.append([])
+            room = full
+        groups[-1].append(at)
+        room -= size
+    return [group for group in groups if len(group) > 1]
+
+
+class Slice(NamedTuple):
+    """Lines of an old file, from the `first` on."""
+
+    path: Path
+    old: OldFile
+    first: int
+    lines: int
+
+
+class Altered(Exception):
+    """An old file is not as it was written; the message says which, and what to do."""
+
+
+@dataclass
+class MergedFile:
+    """A JSONL file to be written, of lines of several old ones."""
+
+    folder: str
+    slices: Sequence[Slice]
+    kind: Kind = Kind.EVENTS
+    problem: str = ""
+    """Says, once it was written, if an old file was found altered: then it must not be used."""
+    lineage: Sequence[Run] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lineage = list(_lineage(self.slices))
+
+    @property
+    def line_count(self) -> int:
+        """How many lines it has."""
+        return sum(one.lines for one in self.slices)
+
+    def write_to(self, put: Callable[[bytes], None]) -> None:
+        """Write its bytes, in pieces; where an old file is found altered, that is its `problem`."""
+        try:
+            for one in self.slices:
+                for block in _lines_of(one):
+                    put(block)
+        except Altered as altered:
+            self.problem = str(altered)
+
+
+def slices_of(files: Sequence[tuple[Path, OldFile]], lines_a_file: int) -> list[list[Slice]]:
+    """The lines of old files, in order, as files of so many lines each."""
+    slices: list[list[Slice]] = [[]]
+    room = lines_a_file
+    for path, old in files:
+        first = 0
+        while first < old.lines:
+            if not room:
+                slices.append([])
+                room = lines_a_file
+            some = min(room, old.lines - first)
+            slices[-1].append(Slice(path, old, first, some))
+            first += some
+            room -= some
+    return slices
+
+
+def verified_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
+    """The bytes of an old file, in pieces. Raises Altered at its end if they are not as written."""
+    digest, size = sha256(), 0
+    blocks = _blocks(path)
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+        if size > old.size:
+            break
+        yield block
+    if (size, digest.digest()) != (old.size, old.sha256):
+        raise Altered(
+            f"{path} is not as it was written: its folder is not compacted; restore the file from a"
+            " backup"
+        )
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise Altered(
+            f"{path} cannot be read ({error.strerror}): its folder is not compacted; restore the"
+            " file from a backup"
+        ) from error
+
+
+def _lines_of(one: Slice) -> Iterator[bytes]:
+    """Some lines of an old file, all of which is read and compared."""
+    at, end = 0, one.first + one.lines
+    for block in verified_blocks(one.path, one.old):
+        lines = block.count(b"\n")
+        if at >= one.first and at + lines <= end and (at < end):
+            yield block if at + lines < end else block[: block.rfind(b"\n") + 1]
+        else:
+            start = _behind(block, one.first - at)
+            stop = _behind(block, end - at)
+            if start < stop:
+                yield block[start:stop]
+        at += lines
+    if at != one.old.lines:
+        raise Altered(
+            f"{one.path} has {at} lines, and the ledger says {one.old.lines}: its folder is not"
+            " compacted; restore the ledger from a backup as new as the output"
+        )
+
+
+def _behind(block: bytes, line_ends: int) -> int:
+    """Where a block goes on behind so many line ends; its length, if it has fewer."""
+    at = 0
+    for _ in range(line_ends):
+        at = block.find(b"\n", at) + 1
+        if not at:
+            return len(block)
+    return at
+
+
+def _lineage(slices: Sequence[Slice]) -> Iterator[Run]:
+    last: Run | None = None
+    for one in slices:
+        for run in _part_of(runs_of(one.old.lineage, one.old.batch, merged=one.old.merged), one):
+            if last is not None and last[:2] == run[:2]:
+                last = last._replace(lines=last.lines + run.lines)
+            else:
+                if last is not None:
+                    yield last
+                last = run
+    if last is not None:
+        yield last
+
+
+def _part_of(runs: Sequence[Run], one: Slice) -> Iterator[Run]:
+    """The runs that the lines of a slice are of."""
+    at, end = 0, one.first + one.lines
+    for run in runs:
+        lines = min(at + run.lines, end) - max(at, one.first)
+        if lines > 0:
+            yield run._replace(lines=lines)
+        at += run.lines

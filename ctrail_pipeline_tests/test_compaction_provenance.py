@@ -1,0 +1,103 @@
+"""What verify, explain and manifest say of merged files, and what a rebuild and a merge leave."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctrail_pipeline.core.compaction import compact
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.explain import Sought, explainer
+from ctrail_pipeline.core.manifest import manifest
+from ctrail_pipeline.core.rebuild import rebuild
+from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline_tests.oracle import Expectation
+from ctrail_pipeline_tests.sync_process import assert_exact, sample_expectation, sample_settings
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "buckets"
+    write_sample(folder, log_files=60, days=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expectation(sample: Path) -> Expectation:
+    return sample_expectation(sample)
+
+
+@pytest.fixture
+def settings(sample: Path, tmp_path: Path) -> Settings:
+    settings = sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
+    assert sync(settings).ok
+    return settings
+
+
+def keys(settings: Settings) -> dict[bytes, str]:
+    """The log file of each line, as it is explained."""
+    with explainer(settings) as found:
+        return {line.data: found.explain(line).key for line in found.lines(Sought())}
+
+
+def sources(settings: Settings) -> Counter[tuple[str, str, str]]:
+    """Lines by folder, key and run, as the manifest has them."""
+    entries: Iterable[dict[str, Any]] = map(json.loads, manifest(settings, Sought()))
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for entry in entries:
+        for one in entry.get("log_files", ()):
+            folder = entry["path"].rpartition("/")[0]
+            counted[folder, one["key"], one["run"]] += one["lines"]
+    return counted
+
+
+def test_each_line_leads_to_its_log_file_as_before(
+    settings: Settings, expectation: Expectation
+) -> None:
+    before = keys(settings), sources(settings)
+    assert len(before[0]) == len(expectation.lines)
+    assert compact(settings).new_files > 0
+    assert (keys(settings), sources(settings)) == before
+    report = reconcile(settings, deep=True)
+    assert report.findings == []
+    assert report.output.lines == len(expectation.lines)
+
+
+def test_a_verify_beside_a_compaction_that_is_not_published_yet(settings: Settings) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop(step: str) -> None:
+        if step == "committed":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        compact(settings, observe=stop)
+    with closing(sqlite3.connect(settings.state_db)) as db:
+        assert db.execute("SELECT count(*) FROM output_file WHERE merged").fetchone()[0] > 0
+    assert reconcile(settings, deep=True).findings == []
+
+
+def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expectation) -> None:
+    settings.state_db.unlink()
+    rebuild(settings)
+    assert compact(settings).new_files > 0
+    assert sync(settings).ok
+    assert_exact(settings, expectation)
+    assert reconcile(settings, deep=True).findings == []
+    with explainer(settings) as found, pytest.raises(LedgerError, match="was rebuilt"):
+        found.explain(next(found.lines(Sought())))
+    counted = Counter(
+        "unknown" in one
+        for entry in map(json.loads, manifest(settings, Sought()))
+        for one in entry.get("log_files", ())
+    )
+    assert counted[True] > 0
