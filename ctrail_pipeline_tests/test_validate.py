@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.findings import FindingKind, HourState
 from ctrail_pipeline.core.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.validate import Validation, validate
 
 from .signed_digests import HOUR, START, Delivery, list_public_keys
@@ -234,3 +236,59 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
         check(delivery, tmp_path, object_metadata=wrong)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         check(delivery, tmp_path, public_keys=tmp_path / "absent.json")
+
+
+def test_files_of_other_kinds_that_a_digest_lists_are_compared_too(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    log_file = delivery.log_file(START + timedelta(minutes=25))
+    insight = log_file.replace("/CloudTrail/", "/CloudTrail-Insight/")
+    path = delivery.folder / insight
+    path.parent.mkdir(parents=True)
+    shutil.copy(delivery.folder / log_file, path)
+    delivery.digest(START, [log_file, insight])
+    assert kinds(check(delivery, tmp_path)) == []
+    path.write_bytes(gzip.compress(b'{"Records":[]}'))
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+    path.unlink()
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_DELETED, path.name)]
+
+
+def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(3)
+    path = next(iter(sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))))
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"a", b"b", 1)))
+    given: dict[str, Any] = delivery.files(tmp_path)
+    settings = Settings(
+        (Trail("main", delivery.folder.as_uri(), **given),),
+        tmp_path / "events",
+        tmp_path / "quarantine",
+        tmp_path / "state.db",
+    )
+    sync(settings)
+    path.write_bytes(whole)
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+
+
+def test_where_a_digest_is_missing_an_unlisted_log_file_is_no_alarm_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """Two trails deliver to one prefix: the hour is covered by the other one's digests."""
+    delivery = Delivery(tmp_path)
+    delivery.hours(5, trail="one")
+    missing = [
+        delivery.digest(
+            START + number * HOUR,
+            [delivery.log_file(START + number * HOUR + timedelta(minutes=41), "B" * 16)]
+            if number == 2
+            else [],
+            trail="other",
+        )
+        for number in range(5)
+    ][2]
+    assert kinds(check(delivery, tmp_path)) == []
+    (delivery.folder / missing).unlink()
+    found = {kind for kind, _ in kinds(check(delivery, tmp_path))}
+    assert FindingKind.DIGEST_MISSING in found
+    assert FindingKind.LOG_FILE_NOT_IN_DIGEST not in found

@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,7 +60,10 @@ log = logging.getLogger(__name__)
 SETTLE_MINUTES: Final = 15
 """How long after a key's time its log file may be delivered, and so be in a later digest: an hour
 is proved, and a log file in no digest is remarkable, only where digests cover as much more."""
+_NOT_THE_HASH: Final = "its SHA-256 is not the one in the digest"
 _READERS: Final = 16
+_READ_AT_ONCE: Final = 256
+"""Log files whose hashes are waited for together."""
 
 
 @dataclass
@@ -232,6 +235,8 @@ class _Day:
     listed: dict[str, bytes | None] = field(default_factory=dict)
     """SHA-256 by name (see layout.compact_name); None: by a digest that itself is not sound."""
     keys: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, set[bytes]] = field(default_factory=dict)
+    """What older digests say of log files that were delivered again."""
 
 
 @dataclass
@@ -251,6 +256,8 @@ class _Partition:
     days: dict[int, _Day] = field(default_factory=lambda: defaultdict(_Day))
     covered: list[Range] = field(default_factory=list)
     """Minutes that sound digests cover."""
+    others: dict[str, bytes] = field(default_factory=dict)
+    """SHA-256 by key of what the digests of the day in hand list in other folders."""
     walks: dict[Chain, ChainWalk] = field(default_factory=dict)
     doubtful: set[int] = field(default_factory=set)
     """Hours that are not proved for another reason than a contradiction."""
@@ -281,6 +288,7 @@ class _Partition:
         for day in sorted(with_digests | with_logs, reverse=True):
             if day in with_digests:
                 self._read_digests(day)
+                self._settle_others(judged=first <= day < last)
             if first <= day < last:
                 self._settle(day)
             self.days.pop(day, None)
@@ -351,13 +359,16 @@ class _Partition:
             return  # the trail delivered to another bucket then
         try:
             place = place_of(self.place.source, item.key)
-        except ValueError:
-            log.warning("a digest of %s lists a key of elsewhere", self.place.source.folder)
+        except ValueError:  # Insights, and what else CloudTrail delivers beside log files
+            if sound:
+                self.others.setdefault(item.key, item.sha256)
             return
         day = self.days[place.day]
         if day.listed.get(place.name) is None:
             day.listed[place.name] = item.sha256 if sound else None
             day.keys[place.name] = item.key
+        elif sound:
+            day.earlier.setdefault(place.name, set()).add(item.sha256)
 
     # -- log files ------------------------------------------------------------------------------
 
@@ -380,35 +391,87 @@ class _Partition:
             if not _is_in(self.window, place):
                 continue
             self.result.log_files += sha256 is not None
-            there, row = present.get(name), rows.get(name)
+            there = present.get(name)
             if sha256 is None:
                 self._doubt(place)
             elif there is None:
-                synced = row is not None and row.sha256 == sha256
+                synced = name in rows and rows[name].sha256 == sha256
                 detail = "its events were brought in before" if synced else "it was not synced"
                 self._find(FindingKind.LOG_FILE_DELETED, claims.keys[name], detail, place)
-            elif row is None or row.sha256 is None or row.etag != there.etag:
+            elif not self._is_judged_by(rows.get(name), there, place, sha256, claims.earlier):
                 unread.append((there, place, sha256))
-            else:
-                self._compare(row, there, place, sha256)
         self._read_log_files(unread)
+
+    def _settle_others(self, *, judged: bool) -> None:
+        """Judge what a day's digests list that is no log file of this account and region.
+
+        It is not synced, so nothing is known of it: each object is read.
+        """
+        items = sorted(self.others.items()) if judged else []
+        self.others.clear()
+
+        def hash_of(item: tuple[str, bytes]) -> bytes | StoreError:
+            try:
+                body = self.place.bucket.get(item[0], None).body
+            except StoreError as error:
+                return error
+            return hashlib.sha256(decompress(body, self.settings.max_log_file_bytes).data).digest()
+
+        for start in range(0, len(items), _READ_AT_ONCE):
+            some = items[start : start + _READ_AT_ONCE]
+            for (key, sha256), found in zip(some, self.threads.map(hash_of, some), strict=True):
+                if isinstance(found, ObjectGone):
+                    self._find(FindingKind.LOG_FILE_DELETED, key, "it is not synced")
+                elif isinstance(found, StoreError):
+                    where = f"s3://{self.bucket_name}/{key}"
+                    self.report(Problem(self.place.trail.name, where, "not read", str(found)))
+                elif found != sha256:
+                    self._find(
+                        FindingKind.LOG_FILE_ALTERED,
+                        key,
+                        "its SHA-256 is not the one in the digest",
+                    )
 
     def _judge_unlisted(self, listed: Listed, place: KeyPlace) -> None:
         minute = place.minute
         if minute is None:
             return
-        if _holds(self.covered, Range(minute, Minute(minute + SETTLE_MINUTES))):
+        # Where a digest is missing, it may be the one that lists it, of this trail or another one
+        # that delivers to the same prefix.
+        if minute // MINUTES_PER_HOUR in self.contradicted:
+            self.uncovered.add(minute // MINUTES_PER_HOUR)
+        elif _holds(self.covered, Range(minute, Minute(minute + SETTLE_MINUTES))):
             detail = "no digest of its hour, or of a later one, lists it"
             self._find(FindingKind.LOG_FILE_NOT_IN_DIGEST, listed.key, detail, place)
             self._doubt(place)
         else:
             self.uncovered.add(minute // MINUTES_PER_HOUR)
 
-    def _compare(self, row: Hashed, there: Listed, place: KeyPlace, sha256: bytes) -> None:
+    def _is_judged_by(
+        self,
+        row: Hashed | None,
+        there: Listed,
+        place: KeyPlace,
+        sha256: bytes,
+        earlier: Mapping[str, set[bytes]],
+    ) -> bool:
+        """Whether what was hashed while syncing says all there is to say of a log file.
+
+        If the bucket holds another version by now, it says something of the lines in the output,
+        and the object is yet to be read.
+        """
+        if row is None or row.sha256 is None:
+            return False
+        if row.etag != there.etag:
+            if row.sha256 not in {sha256, *earlier.get(place.name, ())}:
+                detail = "what was synced was altered; the bucket holds another version by now"
+                self._altered(there.key, place, detail)
+            return False
         if row.sha256 == sha256:
             self._prove(there.key)
         else:
             self._altered(there.key, place)
+        return True
 
     def _prove(self, key: str) -> None:
         self.result.log_files_proved += 1
@@ -419,7 +482,7 @@ class _Partition:
         self._find(
             FindingKind.LOG_FILE_ALTERED,
             key,
-            detail or "its SHA-256 is not the one in the digest",
+            detail or _NOT_THE_HASH,
             place,
         )
 
@@ -436,8 +499,8 @@ class _Partition:
             return hashlib.sha256(content.data).digest(), "" if damage == "empty" else damage or ""
 
         items = list(unread)
-        for start in range(0, len(items), 256):
-            some = items[start : start + 256]
+        for start in range(0, len(items), _READ_AT_ONCE):
+            some = items[start : start + _READ_AT_ONCE]
             results = self.threads.map(hash_of, some)
             for (there, place, sha256), (found, problem) in zip(some, results, strict=True):
                 if isinstance(problem, ObjectGone):

@@ -27,6 +27,7 @@ ASSET = ["cloudtrail", "organization"]
 ACCOUNT, REGION = "222233334444", "us-east-1"
 PARTITION = f"{ACCOUNT}/{REGION}"
 OTHER_PARTITION = "333344445555/eu-central-1"
+NEW_PARTITION = "333344445555/eu-west-1"
 CHECKS = (
     "can_be_listed",
     "no_conflicting_events",
@@ -259,9 +260,12 @@ def events_in_ledger(dev: DagsterDev) -> int:
 
 
 def put_record_without_time(dev: DagsterDev) -> None:
-    """A log file of an hour ago, with a record that can be no event: it belongs to no hour."""
+    """A log file of an hour ago, with a record that can be no event: it belongs to no hour.
+
+    Of a partition that nobody has looked at: an idle one may have its turn minutes later.
+    """
     at = datetime.now(UTC) - timedelta(hours=1)
-    account, region = OTHER_PARTITION.split("/")
+    account, region = NEW_PARTITION.split("/")
     folder = f"AWSLogs/{sample.ORGANIZATION}/{account}/CloudTrail/{region}/{at:%Y/%m/%d}"
     name = f"{account}_CloudTrail_{region}_{at:%Y%m%dT%H%MZ}_WithoutEventTime.json.gz"
     file = dev.buckets[0][0] / folder / name
