@@ -140,6 +140,24 @@ def test_the_files_of_an_hour_become_one_with_the_same_lines(
     assert_compacted(synced, expectation)
 
 
+def test_what_the_ledger_counts_is_right_at_each_step(synced: Settings) -> None:
+    """No event counts twice, in the status and in what a prune would remove."""
+    lines = len(snapshot(synced.events_dir))
+    counted: dict[str, tuple[int, int, int]] = {}
+
+    def count(step: str) -> None:
+        with closing(Ledger(synced.state_db)) as ledger:
+            sizes = ledger.output_sizes(Kind.EVENTS)
+            counted[step] = (
+                sum(size.lines for size in sizes),
+                ledger.prunable("2099/01/01/00").lines,
+                sum(size.pruned_files for size in sizes),
+            )
+
+    compact(synced, observe=count)
+    assert counted == dict.fromkeys(STEPS, (lines, lines, 0))
+
+
 def test_lines_are_in_the_order_of_their_files(synced: Settings) -> None:
     before = {
         folder: b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
