@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -691,6 +691,45 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert {path: path.read_bytes() for path in event_files(synced)} == before
     assert_exact(synced, expectation)
     assert_agrees(synced)
+    compact(synced)
+    assert_compacted(synced, expectation)
+
+
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_a_commit_that_ends_with_an_error(
+    synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    """Only the ledger knows whether it took effect."""
+    before = {path: path.read_bytes() for path in event_files(synced)}
+    transaction = Ledger.transaction
+    fails = False
+
+    @contextmanager
+    def failing(ledger: Ledger) -> Iterator[None]:
+        nonlocal fails
+        with transaction(ledger):
+            yield
+            if fails and not took_effect:
+                fails = False
+                raise LedgerError("the disk fails")
+        if fails:
+            fails = False
+            raise LedgerError("the disk fails")
+
+    def fail_next(step: str) -> None:
+        nonlocal fails
+        fails = step == "staged"
+
+    monkeypatch.setattr(Ledger, "transaction", failing)
+    if took_effect:
+        assert compact(synced, observe=fail_next).folders > 10
+    else:
+        with pytest.raises(LedgerError, match="the disk fails"):
+            compact(synced, observe=fail_next)
+        assert {path: path.read_bytes() for path in event_files(synced)} == before
+        assert_exact(synced, expectation)
+        assert_agrees(synced)
+    monkeypatch.undo()
     compact(synced)
     assert_compacted(synced, expectation)
 
