@@ -35,6 +35,7 @@ kind, root, sql = sys.argv[1:]
 began = time.monotonic()
 if kind == "jsonl":
     with connect(Path(root)) as db:
+        db.execute("SET enable_progress_bar = false")  # Python's -c is interactive to DuckDB
         rows = db.execute(sql.format("events")).fetchall()
 else:
     with duckdb.connect() as db:

@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, expected_lines, snapshot
+from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.sync_process import (
     PROJECT,
     assert_exact,
@@ -108,7 +109,8 @@ def assert_agrees(settings: Settings) -> None:
         assert sum(size.lines for size in sizes) == sum(lines.values())
         assert sum(size.bytes for size in sizes) == sum(path.stat().st_size for path in paths)
         would = ledger.prunable("2099/01/01/00")
-        assert (would.files, would.lines) == (len(paths), sum(lines.values()))
+        assert would.files == len(paths) + len(parquet_files(settings))
+        assert would.lines == sum(lines.values())
     with closing(sqlite3.connect(settings.state_db)) as db:
         assert db.execute(
             "SELECT count(*) FROM output_file WHERE replaced_by IS NOT NULL OR pruned = 1"
@@ -136,6 +138,24 @@ def test_the_files_of_an_hour_become_one_with_the_same_lines(
     again = sync(synced)
     assert (again.ok, again.progress.log_files) == (True, 0)
     assert_compacted(synced, expectation)
+
+
+def test_what_the_ledger_counts_is_right_at_each_step(synced: Settings) -> None:
+    """No event counts twice, in the status and in what a prune would remove."""
+    lines = len(snapshot(synced.events_dir))
+    counted: dict[str, tuple[int, int, int]] = {}
+
+    def count(step: str) -> None:
+        with closing(Ledger(synced.state_db)) as ledger:
+            sizes = ledger.output_sizes(Kind.EVENTS)
+            counted[step] = (
+                sum(size.lines for size in sizes),
+                ledger.prunable("2099/01/01/00").lines,
+                sum(size.pruned_files for size in sizes),
+            )
+
+    compact(synced, observe=count)
+    assert counted == dict.fromkeys(STEPS, (lines, lines, 0))
 
 
 def test_lines_are_in_the_order_of_their_files(synced: Settings) -> None:
@@ -511,7 +531,10 @@ def test_syncs_and_compactions_at_once(
     for attempt in range(4):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        settings = sample_settings(sample, folder, batch_log_files=3, process_workers=1)
+        formats = ("jsonl", "parquet") if attempt % 2 else ("jsonl",)
+        settings = sample_settings(
+            sample, folder, batch_log_files=3, process_workers=1, output_formats=formats
+        )
         failed: list[BaseException] = []
         process = start_sync(settings, step_seconds=0.002)
         process.wait_until_ready()
@@ -534,6 +557,8 @@ def test_syncs_and_compactions_at_once(
         assert_exact(settings, expectation)
         compact(settings)
         assert_compacted(settings, expectation)
+        if attempt % 2:
+            assert_rows(settings)
         assert sync(settings).progress.log_files == 0
 
 
@@ -666,6 +691,45 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert {path: path.read_bytes() for path in event_files(synced)} == before
     assert_exact(synced, expectation)
     assert_agrees(synced)
+    compact(synced)
+    assert_compacted(synced, expectation)
+
+
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_a_commit_that_ends_with_an_error(
+    synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    """Only the ledger knows whether it took effect."""
+    before = {path: path.read_bytes() for path in event_files(synced)}
+    transaction = Ledger.transaction
+    fails = False
+
+    @contextmanager
+    def failing(ledger: Ledger) -> Iterator[None]:
+        nonlocal fails
+        with transaction(ledger):
+            yield
+            if fails and not took_effect:
+                fails = False
+                raise LedgerError("the disk fails")
+        if fails:
+            fails = False
+            raise LedgerError("the disk fails")
+
+    def fail_next(step: str) -> None:
+        nonlocal fails
+        fails = step == "staged"
+
+    monkeypatch.setattr(Ledger, "transaction", failing)
+    if took_effect:
+        assert compact(synced, observe=fail_next).folders > 10
+    else:
+        with pytest.raises(LedgerError, match="the disk fails"):
+            compact(synced, observe=fail_next)
+        assert {path: path.read_bytes() for path in event_files(synced)} == before
+        assert_exact(synced, expectation)
+        assert_agrees(synced)
+    monkeypatch.undo()
     compact(synced)
     assert_compacted(synced, expectation)
 

@@ -279,3 +279,21 @@ def test_a_file_that_somebody_put_among_the_staging_folders_stops_nothing(run: R
     recovered(run)
     assert run.state() is BatchState.PUBLISHED
     assert run.there(Kind.EVENTS) == EVENTS_THERE
+
+
+def test_what_another_run_published_meanwhile_is_not_taken_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are gone since: pruned, or merged into others. Taken back, all would come twice."""
+    published = run.commit()
+    run.staging.publish(published, run.rename, lambda _: None)
+    run.staging.remove()
+    unfinished = run.ledger.open_batches()
+    with run.ledger.transaction():
+        run.ledger.mark_published([run.batch])
+    run.folders.remove(published)
+    monkeypatch.setattr(Ledger, "open_batches", lambda _ledger: unfinished)
+    recovered(run)
+    assert run.state() is BatchState.PUBLISHED
+    assert len(run.ledger.segments(HOUR, 0)) == 1
+    assert run.ledger.due_visits(int(time.time()), DAY, (0, ""), 10) == []
