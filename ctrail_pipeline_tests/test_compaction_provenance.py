@@ -5,9 +5,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
 
 from ctrail_pipeline.core.compaction import compact
@@ -101,3 +104,34 @@ def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expecta
         for one in entry.get("log_files", ())
     )
     assert counted[True] > 0
+
+
+def test_parquet_files_of_the_manifest_hold_each_event_once_at_each_step_of_a_compaction(
+    sample: Path, tmp_path: Path, expectation: Expectation
+) -> None:
+    settings = replace(
+        sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1),
+        output_formats=("jsonl", "parquet"),
+    )
+    assert sync(settings).ok
+    steps = []
+
+    def read(step: str) -> None:
+        files = [
+            tmp_path / "parquet" / entry["path"]
+            for entry in map(json.loads, manifest(settings, Sought()))
+            if entry["kind"] == "parquet"
+        ]
+        if step != "removed":  # of those that one moment has, some go in the next one
+            rows = polars.read_parquet(files, hive_partitioning=False).height
+            assert rows == len(expectation.lines), step
+        steps.append((step, len(files)))
+
+    read("before")
+    compact(settings, observe=read)
+    read("after")
+    assert steps[-1][1] < steps[0][1]
+    assert {"staged", "committed", "linked", "published"} <= {step for step, _ in steps}
+    of_a_day = list(manifest(settings, Sought(start=datetime(2000, 1, 1, tzinfo=UTC))))
+    assert len(of_a_day) == len(list(manifest(settings, Sought())))
+    assert len(list(manifest(settings, Sought(end=datetime(2000, 1, 1, tzinfo=UTC))))) == 2

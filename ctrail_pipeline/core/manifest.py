@@ -1,13 +1,15 @@
 """A list of output files with their hashes and where their lines came from, for a case file.
 
-JSON Lines: a header, a line for each file, and a last line with counts and the SHA-256 over all
-bytes before it, so that any change of the list is seen. Everything comes from the ledger, as one
-moment has it; whether the files are still as they were written is `reconcile`'s to say.
+JSON Lines: a header, a line for each file (of Parquet, too), and a last line with counts and the
+SHA-256 over all bytes before it, so that any change of the list is seen. Everything comes from the
+ledger, as one moment has it; whether the files are still as they were written is `reconcile`'s to
+say.
 """
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -28,6 +30,7 @@ from .ledger_reconcile import (
 )
 from .marker import check_belongs
 from .output import Kind
+from .parquet import hours_of_date
 from .settings import Settings
 from .store import unpack_etag
 
@@ -51,8 +54,9 @@ def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
 
 def _signed_off(entries: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     """The entries as lines, and a last line that stands for all of them."""
-    digest, files, lines, size = sha256(), 0, 0, 0
+    digest, files, lines, size, parquet_files = sha256(), 0, 0, 0, 0
     for entry in entries:
+        parquet_files += entry["kind"] == "parquet"
         if entry["kind"] == "file":
             files, lines, size = files + 1, lines + entry["lines"], size + entry["bytes"]
         line = _line(entry)
@@ -64,6 +68,7 @@ def _signed_off(entries: Iterator[dict[str, Any]]) -> Iterator[bytes]:
             "files": files,
             "lines": lines,
             "bytes": size,
+            "parquet_files": parquet_files,
             "sha256": digest.hexdigest(),
         }
     )
@@ -88,6 +93,30 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
         for file in output_files(ledger, Kind.EVENTS, folder):
             if file.is_expected:
                 yield _file(ledger, file, sources, batch_of)
+    for folder in output_folders(ledger, Kind.PARQUET):
+        if _may_hold(sought, hours_of_date(folder)):
+            for file in output_files(ledger, Kind.PARQUET, folder):
+                if file.is_expected:
+                    yield _parquet_file(file)
+
+
+def _may_hold(sought: Sought, hours: tuple[str, str]) -> bool:
+    """Whether a date, by its first and last hour's folders, may hold what is sought."""
+    first, last = hours
+    return replace(sought, start=None).may_lie_in(first) and replace(sought, end=None).may_lie_in(
+        last
+    )
+
+
+def _parquet_file(file: OutputFile) -> dict[str, Any]:
+    """A file with the same events as rows, which say themselves where they came from."""
+    return {
+        "kind": "parquet",
+        "path": f"{file.folder}/{file.published.name}",
+        "sha256": file.sha256.hex(),
+        "bytes": file.size,
+        "rows": file.lines,
+    }
 
 
 def _file(

@@ -23,6 +23,7 @@ from .ledger_reconcile import (
     lines_of_folder,
     output_files,
     output_folders,
+    runs_of_file,
     sources_of_batch,
 )
 from .output import Kind, OutputFolders
@@ -174,10 +175,14 @@ class OutputCheck:
         self._note_file(FindingKind.OUTPUT_ALTERED, file, detail)
 
     def _note_file(self, kind: FindingKind, file: OutputFile, detail: str) -> None:
-        trail = self._trails(sources_of_batch(self._ledger, file.batch))
+        batches = {run.batch for run in runs_of_file(self._ledger, file)} or {file.batch}
+        sources = {one for batch in batches for one in sources_of_batch(self._ledger, batch)}
+        trail = self._trails(sources)
         self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))
 
     def _note_unknown(self, path: Path) -> None:
+        if not os.path.lexists(path):
+            return  # it was merged or pruned since it was listed
         if path.suffix not in _READ_AS_EVENTS:
             self.counts.others += 1
             log.info("%s is not of this program: left alone", path)

@@ -89,6 +89,17 @@ def parquet_folder(events_folder: str) -> str:
     return f"account={account}/region={region}/date={year}-{month}-{day}"
 
 
+def hours_of_date(folder: str) -> tuple[str, str]:
+    """The folders of the first and the last hour of events whose rows are in a folder.
+
+    >>> hours_of_date("account=111122223333/region=eu-west-1/date=2026-01-31")
+    ('111122223333/eu-west-1/2026/01/31/00', '111122223333/eu-west-1/2026/01/31/23')
+    """
+    account, region, date = (part.partition("=")[2] for part in folder.split("/"))
+    day = f"{account}/{region}/{date.replace('-', '/')}"
+    return f"{day}/00", f"{day}/23"
+
+
 def parquet_files(
     records: list[ParquetRecord], sources: Sequence[tuple[str, str]]
 ) -> Iterator[ParquetFile]:

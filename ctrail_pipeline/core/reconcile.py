@@ -57,6 +57,7 @@ from .listing import Source, is_wanted
 from .marker import open_ledger
 from .output import Kind, OutputFolders
 from .output_check import OutputCheck, OutputCounts
+from .parquet import hours_of_date
 from .recovery import recover
 from .selection import Problem, Selection, find_places, known_places, not_listed, sources_of
 from .settings import Settings
@@ -698,7 +699,7 @@ def _check_output(
     if ledger.holds_files(Kind.PARQUET):
         check.check(
             Kind.PARQUET,
-            lambda folder: _is_chosen(_of_parquet(folder), selection, days),
+            lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),
             whole=is_all,
         )
     if is_all:
@@ -713,12 +714,6 @@ def _days_chosen(selection: Selection) -> tuple[str, str]:
         "" if selection.start is None else f"{selection.start.astimezone(UTC):%Y/%m/%d}",
         "~" if selection.end is None else f"{selection.end.astimezone(UTC):%Y/%m/%d}",
     )
-
-
-def _of_parquet(folder: str) -> str:
-    """`account=…/region=…/date=…` as the folders of events are called, without an hour."""
-    account, region, date = (part.partition("=")[2] for part in folder.split("/"))
-    return f"{account}/{region}/{date.replace('-', '/')}"
 
 
 def _is_chosen(folder: str, selection: Selection, days: tuple[str, str]) -> bool:
