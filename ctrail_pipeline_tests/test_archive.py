@@ -286,6 +286,27 @@ def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.Monke
     assert sync_all_days(settings) == 0
 
 
+def test_a_file_that_was_taken_for_a_leftover_is_not_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps, or the machine sleeps, between writing a file and naming it."""
+    assert sync(settings).ok
+    before = hot(settings)
+    finish = ArchiveWriter.finish
+
+    def finish_and_sleep(writer: ArchiveWriter) -> tuple[int, bytes]:
+        result = finish(writer)
+        with closing(Ledger(settings.state_db)) as other:
+            archive_module._remove_leftovers(other, time.time() + 2 * 86_400)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArchiveWriter, "finish", finish_and_sleep)
+        assert move(settings) == 0
+    assert hot(settings) == before
+    assert sync_all_days(settings) == 0
+
+
 def test_a_view_from_before_it_was_archived_still_decides(settings: Settings) -> None:
     assert sync(settings).ok
     with closing(Ledger(settings.state_db)) as ledger:

@@ -1113,7 +1113,7 @@ class Ledger:
             with self.transaction():
                 self._name_archive_file(file, days, segments, before_batch)
         except _Moved:
-            writer.path.unlink()
+            writer.path.unlink(missing_ok=True)
             return False
         return True
 
@@ -1155,6 +1155,9 @@ class Ledger:
         before_batch: int,
     ) -> None:
         """Make an archive file a part of the ledger, in place of the rows that it holds."""
+        # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
+        if not (self.archive_folder / file.name).exists():
+            raise _Moved
         self._db.execute(
             "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
             " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
