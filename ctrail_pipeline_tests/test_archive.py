@@ -207,6 +207,19 @@ def test_nothing_moves_that_a_recovery_might_take_back(settings: Settings) -> No
     assert move(settings) == 0
 
 
+def test_a_batch_of_a_clock_that_was_wrong_does_not_keep_all_that_came_after_it(
+    settings: Settings,
+) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute(
+            "UPDATE batch SET created_at = created_at + 20 * 365 * 86400"
+            " WHERE id = (SELECT min(id) FROM batch)"
+        )
+    assert move(settings) == 1
+    assert hot(settings)["log_file"] == 9
+
+
 def test_it_happens_by_itself_once_a_day(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,14 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     assert run.state() is BatchState.ABORTED
 
 
+def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run) -> None:
+    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
+    with run.ledger.transaction():
+        run.ledger._db.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
+    recovered(run)
+    assert run.state() is BatchState.ABORTED
+
+
 def test_staging_folders_that_no_batch_needs_are_removed(run: Run) -> None:
     for root in run.folders.roots.values():
         leftover = root / ".staging" / uuid.uuid4().hex

@@ -1038,12 +1038,16 @@ class Ledger:
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
 
     def settled_before(self, created_before: int) -> int:
-        """A batch id: those below are published or aborted for good, and were made before then."""
+        """A batch id: those below are published or aborted for good, and were made before then.
+
+        One that was made far behind then was made by a clock that was wrong: its state alone says.
+        """
         return int(
             self._row(
                 "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
-                " WHERE state IN (0, 1) OR created_at >= ?",
+                " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
                 created_before,
+                created_before + 3 * _LONGEST_PAUSE_SECONDS,
             )[0]
         )
 
