@@ -20,7 +20,7 @@ from enum import IntEnum
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .coverage import Range, merged
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
@@ -305,6 +305,13 @@ class _Moved(Exception):
     """Rows that were to be archived have changed meanwhile."""
 
 
+class Closable(Protocol):
+    """What a ledger may hold on to."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
@@ -323,6 +330,7 @@ class Ledger:
         self.archive_folder = path.with_name(f"{path.name}.archive")
         """Where its archive files are: parts of it, to be kept and copied together with it."""
         self._archive = ArchiveReader(self.archive_folder)
+        self._held: Closable | None = None
         self._db = self._connect()
         try:
             self._check_origin()
@@ -343,6 +351,13 @@ class Ledger:
         """Close the connection; an open transaction is rolled back."""
         self._archive.close()
         self._db.close()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def hold(self, lock: "Closable") -> None:
+        """Close this, too, when the ledger is closed."""
+        self._held = lock
 
     def reopen(self) -> None:
         """A new connection, after an error that leaves the old one's state unknown."""
