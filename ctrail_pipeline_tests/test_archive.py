@@ -207,6 +207,19 @@ def test_nothing_moves_that_a_recovery_might_take_back(settings: Settings) -> No
     assert move(settings) == 0
 
 
+def test_a_batch_of_a_clock_that_was_wrong_does_not_keep_all_that_came_after_it(
+    settings: Settings,
+) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute(
+            "UPDATE batch SET created_at = created_at + 20 * 365 * 86400"
+            " WHERE id = (SELECT min(id) FROM batch)"
+        )
+    assert move(settings) == 1
+    assert hot(settings)["log_file"] == 9
+
+
 def test_it_happens_by_itself_once_a_day(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +296,27 @@ def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.Monke
         thread.join()
     assert sum(made) == 1
     assert len(files_of(settings)) == 1
+    assert sync_all_days(settings) == 0
+
+
+def test_a_file_that_was_taken_for_a_leftover_is_not_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps, or the machine sleeps, between writing a file and naming it."""
+    assert sync(settings).ok
+    before = hot(settings)
+    finish = ArchiveWriter.finish
+
+    def finish_and_sleep(writer: ArchiveWriter) -> tuple[int, bytes]:
+        result = finish(writer)
+        with closing(Ledger(settings.state_db)) as other:
+            archive_module._remove_leftovers(other, time.time() + 2 * 86_400)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArchiveWriter, "finish", finish_and_sleep)
+        assert move(settings) == 0
+    assert hot(settings) == before
     assert sync_all_days(settings) == 0
 
 

@@ -226,6 +226,43 @@ def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
     assert rebuild(settings).problem_count == 0
 
 
+@pytest.mark.parametrize("step", ["registered", "published"])
+def test_it_waits_for_a_run_that_has_nothing_staged_just_now(
+    sample: Path, tmp_path: Path, expectation: Expectation, step: str
+) -> None:
+    """Such a one would go on with the ledger that is set aside."""
+    settings = sample_settings(sample, tmp_path, batch_log_files=10, process_workers=1)
+    steps: list[str] = []
+
+    def observe(done: str) -> None:
+        steps.append(done)
+        if done == step and steps.count(step) == 3:
+            with pytest.raises(LedgerError, match="a run is at work"):
+                rebuild(settings, force=True)
+
+    sync(settings, observe=observe)
+    assert steps.count(step) > 3
+    sync(settings)
+    assert_exact(settings, expectation)
+    assert rebuild(settings, force=True).doubled == 0
+
+
+def test_a_run_that_begins_meanwhile_is_refused(
+    settings: Settings, expectation: Expectation
+) -> None:
+    said: list[str] = []
+
+    def observe(_step: str) -> None:
+        with pytest.raises(LedgerError) as refused:
+            sync(settings)
+        said.append(str(refused.value))
+
+    rebuild(settings, force=True, observe=observe)
+    assert any("is being rebuilt" in one for one in said)
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
 _KILLED = """
 import os, pickle, signal, sys
 from ctrail_pipeline.core.rebuild import rebuild

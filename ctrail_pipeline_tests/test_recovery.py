@@ -1,5 +1,6 @@
 """What a run that died left behind: published if it was committed, dropped if it was not."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -209,6 +210,33 @@ def test_what_was_published_and_not_yet_marked_is_only_marked(run: Run) -> None:
     assert run.there(Kind.EVENTS) == EVENTS_THERE
 
 
+@pytest.mark.parametrize("folders_removed", [1, 2])
+def test_as_long_as_a_part_is_there_only_one_recovers_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, folders_removed: int
+) -> None:
+    """Else a slow one names a file again that a prune or a compaction has removed since."""
+    run.staging.publish(run.commit(), run.rename, lambda _: None)
+    gone: list[object] = []
+
+    def rmtree(path: Path, *, ignore_errors: bool) -> None:
+        real(path, ignore_errors=ignore_errors)
+        gone.append(path)
+        if len(gone) == folders_removed:
+            raise KeyboardInterrupt
+
+    real = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt):
+            run.staging.remove()
+    run.die()
+    one, other = (Staging(run.folders, run.token) for _ in range(2))
+    try:
+        assert (one.owner_lives(), other.owner_lives()) == (False, True)
+    finally:
+        one.close()
+
+
 def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> None:
     published = run.commit()
     run.die()
@@ -258,6 +286,14 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     recovered(run)
     assert run.state() is BatchState.STAGING
     monkeypatch.setattr(recovery, "_FOLDERLESS_SECONDS", -1)
+    recovered(run)
+    assert run.state() is BatchState.ABORTED
+
+
+def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run) -> None:
+    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
+    with run.ledger.transaction():
+        run.ledger._db.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
     recovered(run)
     assert run.state() is BatchState.ABORTED
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from .coverage import Range
@@ -65,12 +66,24 @@ def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
 
 
 def _remove_leftovers(ledger: Ledger, now: float) -> None:
-    """Remove files that the ledger does not name, unless another run may be about to name them."""
-    named = {file.name for file in ledger.archive_files()}
-    for path in ledger.archive_folder.glob("*"):
-        with suppress(FileNotFoundError):
-            if path.name not in named and now - path.stat().st_mtime > _EVERY_SECONDS:
-                path.unlink()
+    """Remove files that the ledger does not name, unless another run may be about to name them.
+
+    Inside a transaction: who names one after that looks whether it is still there.
+    """
+    paths = [path for path in ledger.archive_folder.glob("*") if _is_old(path, now)]
+    if not paths:
+        return
+    with ledger.transaction():
+        named = {file.name for file in ledger.archive_files()}
+        for path in paths:
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+
+def _is_old(path: Path, now: float) -> bool:
+    with suppress(FileNotFoundError):
+        return now - path.stat().st_mtime > _EVERY_SECONDS
+    return False
 
 
 def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:

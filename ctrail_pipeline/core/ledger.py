@@ -20,7 +20,7 @@ from enum import IntEnum
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .coverage import Range, merged
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
@@ -305,6 +305,13 @@ class _Moved(Exception):
     """Rows that were to be archived have changed meanwhile."""
 
 
+class Closable(Protocol):
+    """What a ledger may hold on to."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
@@ -323,6 +330,7 @@ class Ledger:
         self.archive_folder = path.with_name(f"{path.name}.archive")
         """Where its archive files are: parts of it, to be kept and copied together with it."""
         self._archive = ArchiveReader(self.archive_folder)
+        self._held: Closable | None = None
         self._db = self._connect()
         try:
             self._check_origin()
@@ -343,6 +351,13 @@ class Ledger:
         """Close the connection; an open transaction is rolled back."""
         self._archive.close()
         self._db.close()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def hold(self, lock: "Closable") -> None:
+        """Close this, too, when the ledger is closed."""
+        self._held = lock
 
     def reopen(self) -> None:
         """A new connection, after an error that leaves the old one's state unknown."""
@@ -1038,12 +1053,16 @@ class Ledger:
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
 
     def settled_before(self, created_before: int) -> int:
-        """A batch id: those below are published or aborted for good, and were made before then."""
+        """A batch id: those below are published or aborted for good, and were made before then.
+
+        One that was made far behind then was made by a clock that was wrong: its state alone says.
+        """
         return int(
             self._row(
                 "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
-                " WHERE state IN (0, 1) OR created_at >= ?",
+                " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
                 created_before,
+                created_before + 3 * _LONGEST_PAUSE_SECONDS,
             )[0]
         )
 
@@ -1113,7 +1132,7 @@ class Ledger:
             with self.transaction():
                 self._name_archive_file(file, days, segments, before_batch)
         except _Moved:
-            writer.path.unlink()
+            writer.path.unlink(missing_ok=True)
             return False
         return True
 
@@ -1155,6 +1174,9 @@ class Ledger:
         before_batch: int,
     ) -> None:
         """Make an archive file a part of the ledger, in place of the rows that it holds."""
+        # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
+        if not (self.archive_folder / file.name).exists():
+            raise _Moved
         self._db.execute(
             "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
             " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -4,6 +4,7 @@ A ledger that is missing, older than the folder, or another's would write every 
 it is refused here, before any work, with what to do.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -41,6 +42,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
         )
     if marker is None and _holds_files(events_dir) and not state_db.exists():
         raise _foreign(events_dir)
+    lock = _share(events_dir) if events_dir.is_dir() else None
     ledger = Ledger(state_db)
     try:
         # In this order, as another run may begin this folder meanwhile: what it writes first, the
@@ -53,13 +55,61 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
             _check_beginning(ledger, events_dir, holds_files=holds_files, unused=unused)
             with disk_errors(events_dir):
                 folders.make(events_dir)
+            lock = lock or _share(events_dir)  # before there is a marker, nothing is rebuilt
             write_marker(ledger.uuid, ledger.generation, events_dir)
+        if lock is None:  # another run made the folder just now
+            lock = _share(events_dir)
+            check_belongs(ledger, events_dir)
         _remove_unfinished(events_dir)
         _warn_if_open(folders)
     except BaseException:
         ledger.close()
+        if lock is not None:
+            lock.close()
         raise
+    ledger.hold(lock)
     return ledger
+
+
+class FolderLock:
+    """A lock on an output folder; it goes with the process. Where none can be had, it is nothing.
+
+    Runs share it, and a rebuild has it alone: else a run that has nothing staged just then would
+    go on with the ledger that was set aside, and write what the new one does not know of.
+    """
+
+    def __init__(self, events_dir: Path, operation: int) -> None:
+        """Take it at once. Raises BlockingIOError if another has it."""
+        with disk_errors(events_dir):
+            self._descriptor = os.open(events_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise
+        except OSError as error:  # a file system without locks
+            log.debug("%s cannot be locked: %s", events_dir, error.strerror)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+
+
+def lock_for_rebuild(events_dir: Path) -> FolderLock:
+    """Keep all runs out of an output folder. Raises LedgerError if one is at work."""
+    try:
+        return FolderLock(events_dir, fcntl.LOCK_EX)
+    except BlockingIOError as error:
+        raise LedgerError(f"a run is at work in {events_dir}: stop it, then rebuild") from error
+
+
+def _share(events_dir: Path) -> FolderLock:
+    try:
+        return FolderLock(events_dir, fcntl.LOCK_SH)
+    except BlockingIOError as error:
+        raise LedgerError(
+            f"the ledger of {events_dir} is being rebuilt: run again when that is done"
+        ) from error
 
 
 def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
@@ -107,9 +157,12 @@ def check_belongs(ledger: Ledger, events_dir: Path) -> None:
 def write_marker(name: str, generation: int, events_dir: Path) -> None:
     """Note a ledger's uuid and generation in the output folder, atomically.
 
-    A newer generation that another run noted meanwhile stays.
+    A newer generation that another run noted meanwhile stays. Raises LedgerError if the folder
+    has come to belong to another ledger.
     """
     present = read_marker(events_dir)
+    if present is not None and present[0] != name:
+        raise LedgerError(f"{events_dir} belongs to another ledger since: run again")
     if present is None or present[1] <= generation:
         replace_marker(name, generation, events_dir)
 

@@ -313,8 +313,11 @@ class Staging:
         return vanished
 
     def remove(self) -> None:
-        """Remove the staging folders and whatever is in them, and let go of the lock."""
-        for kind in Kind:
+        """Remove the staging folders and whatever is in them, and let go of the lock.
+
+        The one that is locked goes last: as long as there is a part, only one can publish it.
+        """
+        for kind in reversed(Kind):
             folder = self._folders.staging_of(kind, self._token)
             shutil.rmtree(folder, ignore_errors=True)
             self._folders.forget(folder)

@@ -33,7 +33,7 @@ from .dedup import (
 )
 from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import AdoptedFile, Ledger
-from .marker import MARKER, read_marker, replace_marker
+from .marker import MARKER, lock_for_rebuild, read_marker, replace_marker
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
 from .parquet import parquet_folder
 from .records import split
@@ -92,6 +92,7 @@ def rebuild(
         raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
     if not force:
         _check_need(state_db, events_dir)
+    lock = lock_for_rebuild(events_dir)
     folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
@@ -119,6 +120,7 @@ def rebuild(
         observe("renamed")
     finally:
         folders.close()
+        lock.close()
     return result
 
 

@@ -43,7 +43,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
                 continue
             if batch.state is BatchState.COMMITTED:
                 _publish(ledger, folders, staging, batch, observe)
-            elif alive is None and time.time() - batch.created_at < _FOLDERLESS_SECONDS:
+            elif alive is None and abs(time.time() - batch.created_at) < _FOLDERLESS_SECONDS:
                 continue
             elif ledger.abort_batch(batch.id):
                 staging.remove()
