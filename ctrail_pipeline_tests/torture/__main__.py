@@ -1,11 +1,10 @@
-"""python -m ctrail_pipeline_tests.torture --minutes N --seed S [--folder F] [--json]"""
+"""Run a campaign: python -m ctrail_pipeline_tests.torture --minutes N --seed S."""
 
 import argparse
 import secrets
 import shutil
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from .campaign import Campaign
@@ -23,7 +22,11 @@ def main() -> int:
     options = parser.parse_args()
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
     folder = options.folder or Path(tempfile.mkdtemp(prefix="ctrail-torture-"))
-    say = (lambda _: None) if options.quiet else partial(print, file=sys.stderr, flush=True)
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            print(text, file=sys.stderr, flush=True)
+
     say(f"seed {seed}, in {folder}")
     tally = Campaign(folder, seed, say).run(options.minutes * 60, first_world=options.world)
     print(tally.as_json() if options.json else tally.as_table())

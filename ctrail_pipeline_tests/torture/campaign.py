@@ -44,21 +44,22 @@ _ANY_ENDING = {0, 1, -signal.SIGKILL}
 
 def random_faults(rng: Random) -> Faults:
     """How the server misbehaves for a while."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.04:
         return Faults()
     names = (
         *("slow_down_rate", "internal_error_rate", "too_many_requests_rate", "reset_rate"),
         *("list_fail_rate", "list_cut_rate", "get_fail_rate", "cut_rate", "wrong_length_rate"),
     )
-    share = rng.uniform(0.2, 0.75) / 6  # six kinds or so meet any one request
-    rates = {name: share * rng.uniform(0.3, 1.5) for name in names}
-    return Faults(
+    share = rng.uniform(0.3, 0.85) / 6  # six kinds or so meet any one request
+    faults = Faults(
         seed=rng.randrange(1 << 30),
-        slow_rate=rng.uniform(0, 0.05),
-        slow_seconds=rng.uniform(0.01, 0.1),
+        slow_rate=rng.uniform(0, 0.04),
+        slow_seconds=rng.uniform(0.01, 0.05),
         flip_rate=rng.uniform(0, 0.05),
-        **rates,
     )
+    for name in names:
+        setattr(faults, name, share * rng.uniform(0.3, 1.5))
+    return faults
 
 
 class Campaign:
@@ -105,9 +106,11 @@ class Campaign:
                 break
             rng = Random(f"{self._seed}/{number}/{step}")
             name = steps.draw(rng)
-            self._say(f"world {number} step {step:2}: {name}")
+            began, faults = time.monotonic(), steps.faults
             try:
                 steps.perform(name, rng)
+                took = f"{time.monotonic() - began:.1f} s, {steps.faults - faults} faults"
+                self._say(f"world {number} step {step:2}: {name}: {took}")
             except Violation as violation:
                 text = f"step {step} ({name}), seed {self._seed}: {violation}"
                 raise Violation(text) from violation
@@ -136,7 +139,7 @@ class Steps:
         """Numbers of actors that kill themselves, should they get so far."""
         self._weights: dict[str, tuple[float, Callable[[Random], None]]] = {
             "storm": (30, self._storm),
-            "sync": (6, self._sync),
+            "sync": (12, self._sync),
             "windows": (6, self._windows),
             "compact": (8, self._compact),
             "rewrite": (5, self._rewrite),
@@ -149,6 +152,11 @@ class Steps:
             "harmed ledger": (4, self._harmed_ledger),
             "check": (9, self._check),
         }
+
+    @property
+    def faults(self) -> int:
+        """That the server has injected so far."""
+        return self.world.server.counts.faults.total()
 
     def draw(self, rng: Random) -> str:
         """The next step."""
@@ -259,17 +267,18 @@ class Steps:
         for _ in range(rng.randrange(3, 7)):
             self.world.deliver(rng, rng.randrange(0, 6))
             kinds = ["sync"] * rng.choice([2, 3, 3, 4])
-            kinds += ["compact"] * (rng.random() < 0.25) + ["verify"] * (rng.random() < 0.05)
+            kinds += ["compact"] * (rng.random() < 0.25) + ["verify"] * (rng.random() < 0.3)
             actors = [self._start(kind, rng) for kind in kinds]
             self._kill_at_random(actors, rng, rng.choice([0.1, 0.2, 0.4]))
             self._wait(actors)
 
     def _sync(self, rng: Random) -> None:
-        """Two runs to their ends, under faults; sometimes they do all of it in worker processes."""
+        """Runs to their ends, under faults; some list everything once more, in small pages."""
+        self.world.server.page_keys = rng.choice([1, 2, 4])
         settings = self.world.settings
-        if rng.random() < 0.3:
-            settings = replace(settings, lookback_hours=0)
-        self._wait([self._start("sync", rng, settings, may_die=False) for _ in range(2)])
+        chosen = [settings, replace(settings, lookback_hours=0), self.world.looking_back()]
+        runs = [self._start("sync", rng, one, may_die=False) for one in chosen]
+        self._wait([*runs, self._start("verify", rng, may_die=False)])
 
     def _windows(self, rng: Random) -> None:
         """Parts of the time and of the accounts first, wider ones later."""
@@ -429,8 +438,8 @@ class Steps:
     def _harmed_ledger(self, rng: Random) -> None:
         """The ledger is deleted or damaged: that is seen, and `rebuild` makes a new one."""
         settings = self.world.settings
-        if rng.random() < 0.6:  # some died and left their traces
-            self._storm(rng)
+        if rng.random() < 0.7:  # some died and left their traces
+            rng.choice([self._storm, self._compact])(rng)
         harm = rng.choice([delete_all, delete_file, cut_in_half, cut_to_nothing, write_text])
         if not settings.state_db.exists() or not (settings.events_dir / ".ctrail").exists():
             return

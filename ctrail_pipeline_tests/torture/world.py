@@ -1,4 +1,4 @@
-"""Two trails that grow, a server in front of them, an output folder, and what must be true of it."""
+"""Two trails that grow, a server in front of them, an output folder, and what must hold of it."""
 
 import gzip
 import json
@@ -29,7 +29,8 @@ from ctrail_pipeline_tests.sync_process import put_object
 
 PREFIXES = {ORGANIZATION_BUCKET: "", PAYMENTS_BUCKET: PAYMENTS_PREFIX}
 ROOMY = "512m"
-LOG_FILES = 700
+LOG_FILES = 800
+AT_FIRST = 120
 DAYS = 3
 EVERYTHING_HOURS = 24 * 365 * 20
 _START = b'{"Records":['
@@ -123,6 +124,7 @@ class World:
         # A trail with nothing at all is an error, which is tested elsewhere.
         for bucket in PREFIXES:
             self._put(next(one for one in self._arrivals if one.bucket == bucket))
+        self.deliver(rng, AT_FIRST)
         self._write_configuration()
 
     @staticmethod
@@ -323,7 +325,7 @@ def new_world(folder: Path, rng: Random) -> Iterator[World]:
     buckets.mkdir(parents=True)
     disk = Disk(folder / "disk")
     try:
-        with FaultServer(buckets, page_keys=rng.choice([3, 7, 20, 1_000])) as server:
+        with FaultServer(buckets, page_keys=rng.choice([2, 4, 10, 1_000])) as server:
             yield World(folder, server, disk, rng)
     finally:
         disk.close()
