@@ -1,6 +1,5 @@
 """What a campaign did, and what it found."""
 
-import dataclasses
 import json
 import time
 from collections import Counter
@@ -45,7 +44,7 @@ class Tally:
 
     def as_json(self) -> str:
         """The report as one JSON object."""
-        values = dataclasses.asdict(self)
+        values = dict(vars(self))
         values["minutes"] = round((time.monotonic() - values.pop("started")) / 60, 2)
         return json.dumps(values)
 
