@@ -1,6 +1,5 @@
 """The campaign works, and its checker can fail: each violation that is planted is found."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -131,7 +130,7 @@ def test_the_checker_finds_what_is_planted(
     for path, data in before.items():
         path.parent.mkdir(0o700, exist_ok=True)
         path.write_bytes(data)
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
     for root in output:
         for folder in sorted(root.rglob("*"), reverse=True):
             if folder.is_dir() and not any(folder.iterdir()) and folder.name != ".staging":
