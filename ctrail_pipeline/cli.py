@@ -267,8 +267,8 @@ def _rebuild(options: argparse.Namespace) -> int:
     doubled = f"; {done.doubled:,} lines are there twice" if done.doubled else ""
     if done.left_over:
         doubled += (
-            f"; {done.left_over:,} files that an interrupted compaction left are removed: other files"
-            " hold their lines"
+            f"; {done.left_over:,} files that an interrupted compaction left are removed: other"
+            " files hold all their lines"
         )
     print(
         f"{settings.state_db}: rebuilt from {done.files:,} files with {done.events:,} events and"
