@@ -12,9 +12,12 @@ DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 # Share of the log files that `make bench` measures; less than 1 only shows that it works.
 SCALE ?= 1
+# How long `make torture` goes on, and which steps it takes; without a seed, a new one each time.
+MINUTES ?= 10
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui check bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture check bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +60,9 @@ test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHO
 		echo "No $$program; on Debian: apt-get install chromium chromium-driver"; exit 2; \
 	done
 	scripts/test ctrail_pipeline_tests/ui
+
+torture: $(INSTALLED) ## Kill, cut off and fill up for MINUTES=10, then compare: docs/torture.md
+	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check

@@ -265,6 +265,11 @@ def _rebuild(options: argparse.Namespace) -> int:
     if done.problem_count > len(done.problems):
         print(f"… and {done.problem_count - len(done.problems):,} more", file=sys.stderr)
     doubled = f"; {done.doubled:,} lines are there twice" if done.doubled else ""
+    if done.left_over:
+        doubled += (
+            f"; {done.left_over:,} files that an interrupted compaction left are removed: other"
+            " files hold all their lines"
+        )
     print(
         f"{settings.state_db}: rebuilt from {done.files:,} files with {done.events:,} events and"
         f" {done.quarantined:,} entries of quarantine{doubled}. Now `ctrail sync`: it reads all log"

@@ -107,8 +107,8 @@ def start_sync(
     processes are worthwhile however little there is to do.
     """
     job = {
-        "settings": _plain(settings),
-        "selection": _plain(selection or Selection()),
+        "settings": plain_of(settings),
+        "selection": plain_of(selection or Selection()),
         "kill_at": kill_at,
         "step_seconds": step_seconds,
         "in_workers": in_workers,
@@ -253,7 +253,7 @@ def main(argument: str) -> int:
         print("ready", flush=True)
         try:
             summary = sync(
-                _settings(job["settings"]),
+                settings_of(job["settings"]),
                 Selection(**_with_times(job["selection"])),
                 stop=stop,
                 observe=killing_observer(kill_at, job["step_seconds"]),
@@ -276,7 +276,7 @@ def _counts(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _plain(values: Settings | Selection) -> dict[str, Any]:
+def plain_of(values: Settings | Selection) -> dict[str, Any]:
     """As JSON can hold it."""
     plain = dataclasses.asdict(values)
     for name, value in plain.items():
@@ -287,7 +287,8 @@ def _plain(values: Settings | Selection) -> dict[str, Any]:
     return plain
 
 
-def _settings(plain: dict[str, Any]) -> Settings:
+def settings_of(plain: dict[str, Any]) -> Settings:
+    """The settings that `plain_of` made plain."""
     trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
     paths = {name: Path(plain[name]) for name in _PATHS}
     return Settings(**{**_with_times(plain), **paths, "trails": trails})

@@ -17,6 +17,7 @@ import polars
 import pytest
 
 from ctrail_pipeline.cli import main
+from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
@@ -160,6 +161,18 @@ def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
     assert snapshot(settings.events_dir) == set(expectation.lines) | {line[:-9]}
 
 
+def test_lines_that_somebody_else_doubled_stay(settings: Settings) -> None:
+    first = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    lines = first.read_bytes().splitlines(keepends=True)
+    other = first.with_name("events_00099.jsonl")
+    other.write_bytes(lines[0] + lines[0].replace(b"eventTime", b"eventTime ", 1))
+    remove_ledger(settings)
+    done = rebuild(settings)
+    assert (done.doubled, done.left_over) == (1, 0)
+    assert first.exists()
+    assert other.exists()
+
+
 def test_files_get_no_name_twice(settings: Settings) -> None:
     before = {path: path.read_bytes() for path in settings.events_dir.rglob("*.jsonl")}
     remove_ledger(settings)
@@ -210,6 +223,55 @@ def test_a_line_from_before_a_rebuild_says_that_nobody_knows_its_log_file(
         len(list(manifest(settings, Sought())))
         == len(list(settings.events_dir.rglob("*.jsonl"))) + 2
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "already_removed"),
+    [
+        *(("committed", 1, 0), ("linked", 1, 0), ("linked", 2, 0), ("linked", 9, 0)),
+        *(("published", 1, removed) for removed in (0, 1, 2, 3, 7)),
+    ],
+)
+@pytest.mark.parametrize("events_per_file", [7, 10_000])
+def test_a_ledger_lost_amid_a_compaction(
+    sample: Path,
+    tmp_path: Path,
+    expectation: Expectation,
+    step: str,
+    count: int,
+    already_removed: int,
+    events_per_file: int,
+) -> None:
+    """Merged files and old ones lie side by side, and nobody says which of them count."""
+
+    class Killed(BaseException):
+        pass
+
+    seen = 0
+
+    def observe(at: str) -> None:
+        nonlocal seen
+        seen += at == step
+        if seen == count:
+            raise Killed
+
+    settings = sample_settings(sample, tmp_path, batch_log_files=4, events_per_file=events_per_file)
+    sync(settings)
+    with pytest.raises(Killed):
+        compact(settings, observe=observe)
+    if step == "published":  # then the old files go, one by one
+        with closing(Ledger(settings.state_db)) as ledger:
+            replaced = {
+                settings.events_dir / one.folder / one.name for one in ledger.files_to_remove(1000)
+            }
+        for path in sorted(replaced)[:already_removed]:
+            path.unlink()
+    remove_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.doubled == 0
+    assert bool(done.left_over) == (step != "committed")
+    assert compact(settings).problems == []
+    assert_exact(settings, expectation)
 
 
 def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:

@@ -15,7 +15,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
@@ -65,6 +65,8 @@ class Rebuilt:
     quarantined: int = 0
     doubled: int = 0
     """Lines that are there twice: not by this program, as far as it can be helped."""
+    left_over: int = 0
+    """Files of an interrupted compaction that were removed: other files hold all their lines."""
     problems: list[str] = field(default_factory=list)
     """The first files that are not ours, and lines that are no event; they stay as they are."""
     problem_count: int = 0
@@ -97,16 +99,23 @@ def rebuild(
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         _clear_staging(folders)
-        for leftover in _files_of(new):
-            leftover.unlink()
-        result = Rebuilt()
-        with closing(Ledger(new)) as ledger:
-            adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe)
-            for kind, path, folder, number in _output_files(folders, result):
-                adopter.take(kind, path, folder, number)
-            adopter.adopt()
-            adopter.compare_parquet(folders.roots[Kind.PARQUET])
-            name, generation = ledger.uuid, ledger.generation
+        removed = 0
+        while True:
+            for leftover in _files_of(new):
+                leftover.unlink()
+            result = Rebuilt(left_over=removed)
+            with closing(Ledger(new)) as ledger:
+                adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe)
+                for kind, path, folder, number in _output_files(folders, result):
+                    adopter.take(kind, path, folder, number)
+                adopter.adopt()
+                adopter.compare_parquet(folders.roots[Kind.PARQUET])
+                name, generation = ledger.uuid, ledger.generation
+            left_over = _left_over(folders, adopter.doubled_in)
+            if not left_over:
+                break
+            folders.remove(left_over)
+            removed += len(left_over)
         observe("built")
         _set_aside(state_db)
         observe("moved")
@@ -193,6 +202,10 @@ class _Adopter:
         self._files: list[AdoptedFile] = []
         self._found: dict[str, dict[bytes, bytes]] = {}
         """By dedup partition: event keys by identity."""
+        self._found_in: dict[str, set[str]] = {}
+        """By dedup partition: the folders of these."""
+        self.doubled_in: set[str] = set()
+        """Folders in which a line is that is there twice."""
         self._held = 0
         self._rows: Counter[str] = Counter()
         """Rows of Parquet, less lines of events, by the folder of the former."""
@@ -213,7 +226,7 @@ class _Adopter:
                 if line is None:
                     self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
                 else:
-                    self._take_line(*line)
+                    self._take_line(folder, *line)
             lines += len(some)
             if self._held >= _IDENTITIES_A_BATCH:
                 self.adopt()
@@ -250,10 +263,12 @@ class _Adopter:
                 what = f"{abs(difference):,} rows too {'many' if difference > 0 else 'few'}"
                 self._result.note(f"{root / folder}: {what} for the events of this date")
 
-    def _take_line(self, partition: str, identity: bytes, event_key: bytes) -> None:
+    def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:
         group = self._found.setdefault(partition, {})
+        self._found_in.setdefault(partition, set()).add(folder)
         if identity in group:
             self._result.doubled += 1
+            self.doubled_in.add(folder)
         else:
             group[identity] = event_key
             self._held += 1
@@ -264,7 +279,9 @@ class _Adopter:
         segments = []
         for name, group in self._found.items():
             known = self._known.partition(name).known_among(group.keys())
-            self._result.doubled += len(known)
+            if known:
+                self._result.doubled += len(known)
+                self.doubled_in |= self._found_in[name]
             new = {identity: key for identity, key in group.items() if identity not in known}
             if new:
                 keys = filter(None, new.values())
@@ -272,8 +289,38 @@ class _Adopter:
         self._ledger.adopt(uuid.uuid4().hex, self._files, segments)
         self._files.clear()
         self._found.clear()
+        self._found_in.clear()
         self._held = 0
         self._observe("adopted")
+
+
+def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Published]:
+    """What an interrupted compaction left in these folders of events and can be spared.
+
+    Before it was decided that the old files go, all of them are there, and the merged ones, whose
+    numbers are higher, can be spared; afterwards it is the other way round. If neither leaves every
+    line once, somebody else has doubled them: all stays as it is.
+    """
+    found = []
+    for folder in sorted(doubled_in):
+        files = []
+        for path in sorted((folders.roots[Kind.EVENTS] / folder).glob("events_*.jsonl")):
+            match = _EVENTS_FILE.fullmatch(f"{folder}/{path.name}")
+            if match:
+                lines = [identity_of(line) for some in _lines(path) for line in some]
+                files.append((int(match[2]), lines))
+        files.sort(reverse=True)
+        for ordered in (files, files[::-1]):
+            held = Counter(line for _, lines in files for line in lines)
+            spared = []
+            for number, lines in ordered:
+                if all(held[line] > 1 for line in lines):
+                    held.subtract(lines)
+                    spared.append(Published(0, Kind.EVENTS, folder, number, 0))
+            if held.total() == len(held):
+                found += spared
+                break
+    return found
 
 
 def _output_files(folders: OutputFolders, result: Rebuilt) -> Iterator[tuple[Kind, Path, str, int]]:

@@ -1,0 +1,39 @@
+"""Run a campaign: python -m ctrail_pipeline_tests.torture --minutes N --seed S."""
+
+import argparse
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from .campaign import Campaign
+
+
+def main() -> int:
+    """Run a campaign; 0: no promise was broken."""
+    parser = argparse.ArgumentParser(prog="torture", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, help="which steps (a random one, printed)")
+    parser.add_argument("--world", type=int, default=0, help="begin with this world of the seed")
+    parser.add_argument("--folder", type=Path, help="where to work; kept (a temporary one)")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    parser.add_argument("--quiet", action="store_true", help="do not name each step")
+    options = parser.parse_args()
+    seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="ctrail-torture-"))
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    say(f"seed {seed}, in {folder}")
+    tally = Campaign(folder, seed, say).run(options.minutes * 60, first_world=options.world)
+    print(tally.as_json() if options.json else tally.as_table())
+    if not options.folder and not tally.violations:
+        shutil.rmtree(folder)
+    return 1 if tally.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

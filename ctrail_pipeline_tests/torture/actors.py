@@ -1,0 +1,233 @@
+"""Processes that sync, compact, verify and rebuild, and that may be killed at any instant.
+
+A nursery imports everything once and forks a child for each job: an interpreter of its own costs
+0.3 s of CPU time, a fork some milliseconds, and the kills are what the time is for. A child is a
+process like any other: nothing but the imported code is shared. The nursery runs no thread, and
+nobody's connection is open in it.
+
+    python -m ctrail_pipeline_tests.torture.actors
+
+reads jobs as lines of JSON. A child's output goes to a file: `ready`, then a line of JSON.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ctrail_pipeline.core import store
+from ctrail_pipeline.core.compaction import compact
+from ctrail_pipeline.core.exceptions import CtrailError
+from ctrail_pipeline.core.rebuild import rebuild
+from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests import sync_process
+from ctrail_pipeline_tests.sync_process import PROJECT, killing_observer, settings_of
+
+POLL_SECONDS = 0.003
+RETRY_PAUSE_SECONDS = 0.005
+"""Instead of 0.2 (which doubles with each attempt): so many faults more in the same time."""
+
+
+# --- in the child ---------------------------------------------------------------------------------
+
+
+def set_clock_back(seconds: float) -> None:
+    """Let every module of ours read another time of day; how time passes stays as it is."""
+    real_time, real_datetime = time.time, datetime.datetime
+
+    class _Datetime(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            return real_datetime.now(tz) - datetime.timedelta(seconds=seconds)
+
+    vars(time)["time"] = lambda: real_time() - seconds
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ctrail_pipeline.") and vars(module).get("datetime") is real_datetime:
+            vars(module)["datetime"] = _Datetime
+
+
+def _compact(settings: Settings, observe: Callable[[str], None]) -> dict[str, Any]:
+    done = compact(settings, observe=observe)
+    return {"old_files": done.old_files, "new_files": done.new_files, "altered": done.problems}
+
+
+def _rebuild(settings: Settings, observe: Callable[[str], None]) -> dict[str, Any]:
+    done = rebuild(settings, observe=observe)
+    return {"events": done.events, "doubled": done.doubled, "odd": done.problems}
+
+
+def _verify(settings: Settings, _observe: Callable[[str], None]) -> dict[str, Any]:
+    report = reconcile(settings, deep=True)
+    return {
+        "findings": [[one.kind.name, one.where, one.detail] for one in report.findings],
+        "problems": [str(one) for one in report.problems],
+    }
+
+
+_WORK = {"compact": _compact, "rebuild": _rebuild, "verify": _verify}
+
+
+def perform(job: Mapping[str, Any]) -> int:
+    """Do what a job says; what it came to is printed."""
+    if job["clock_back"]:
+        set_clock_back(job["clock_back"])
+    if job["kind"] == "sync":
+        return sync_process.main(json.dumps(job))
+    kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
+    print("ready", flush=True)
+    try:
+        done = _WORK[job["kind"]](
+            settings_of(dict(job["settings"])), killing_observer(kill_at, job["step_seconds"])
+        )
+    except CtrailError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+        return 1
+    print(json.dumps(done), flush=True)
+    return 0
+
+
+def _child(job: Mapping[str, Any], output: Path) -> None:
+    """Never returns."""
+    code = 70  # as sysexits has it: something went wrong that we have no words for
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        errors = os.open(f"{output}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for number, descriptor in enumerate((nothing, target, errors)):
+            os.dup2(descriptor, number)
+        code = perform(job)
+    except BaseException:  # noqa: BLE001 - whatever it is, it is what the campaign looks for
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """The nursery: fork a child for each line, say how children ended."""
+    vars(store)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "job" in asked:
+            pid = os.fork()
+            if not pid:
+                _child(asked["job"], Path(asked["output"]))
+            answer: int | None = pid
+        else:
+            ended, status = os.waitpid(asked["pid"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if ended else None
+        print(json.dumps(answer), flush=True)
+
+
+# --- in the campaign ------------------------------------------------------------------------------
+
+
+class Actor:
+    """A process at work."""
+
+    def __init__(self, nursery: "Nursery", kind: str, pid: int, output: Path) -> None:
+        self.kind = kind
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+        self._output = output
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it had begun its work."""
+        return self._output.exists() and self._output.read_bytes().startswith(b"ready\n")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it printed at its end; empty if it was killed."""
+        last = self._output.read_text().strip().rpartition("\n")[2]
+        return json.loads(last) if last.startswith("{") and last.endswith("}") else {}
+
+    @property
+    def errors(self) -> str:
+        """The end of its standard error."""
+        path = Path(f"{self._output}.err")
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def poll(self) -> bool:
+        """Whether it has ended."""
+        if self.returncode is None:
+            self.returncode = self._nursery.ask({"pid": self.pid})
+        return self.returncode is not None
+
+    def wait_until_ready(self, seconds: float = 30) -> None:
+        """Return when it begins its work, or has ended."""
+        deadline = time.monotonic() + seconds
+        while not (self.was_ready or self.poll()) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; whether it came in time."""
+        deadline = time.monotonic() + seconds
+        while not self.poll():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL; to one that has ended, nothing."""
+        if not self.poll():  # unpolled it stays a zombie, so its number is nobody else's
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Nursery:
+    """Starts actors while the `with` block runs; their output goes to files in `folder`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._count = 0
+
+    def __enter__(self) -> "Nursery":
+        """Start the process that forks."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ctrail_pipeline_tests.torture.actors"],
+            cwd=PROJECT,
+            env={**os.environ, **self._environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it; children that are left end by themselves."""
+        self._process.communicate(timeout=30)
+
+    def ask(self, question: Mapping[str, Any]) -> Any:
+        """One question, one answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def start(self, job: Mapping[str, Any]) -> Actor:
+        """Start a job and return at once."""
+        self._count += 1
+        output = self._folder / f"{self._count:06}-{job['kind']}"
+        pid = self.ask({"job": job, "output": str(output)})
+        return Actor(self, job["kind"], pid, output)
+
+
+if __name__ == "__main__":
+    main()

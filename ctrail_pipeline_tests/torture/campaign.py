@@ -1,0 +1,526 @@
+"""The steps of a campaign, drawn from a seed, and the judgment after those that leave all quiet.
+
+What is drawn depends on (seed, world, step) alone, never on what came of it: the same seed gives
+the same steps with the same arguments, whatever the timing. What timing decides, at which
+instruction a kill lands and which of two runs is first, may be another each time.
+"""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
+from pathlib import Path
+from random import Random
+
+from ctrail_pipeline.core.selection import Selection
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.sample import LAST_DAY
+from ctrail_pipeline_tests.fault_server import Faults
+from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, plain_of
+
+from .actors import Actor, Nursery
+from .tally import Tally
+from .world import Violation, World, new_world
+
+STEPS_PER_WORLD = 40
+SECONDS_TO_END = 150.0
+_MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
+_PROTOCOL = {
+    "sync": ["registered", "staged", "committed", "linked", "published", "recovered"],
+    "compact": ["registered", "staged", "committed", "marked", "linked", "published", "removed"],
+    "rebuild": ["adopted", "built", "moved", "marked", "renamed"],
+}
+_ANY_ENDING = {0, 1, -signal.SIGKILL}
+
+
+def random_faults(rng: Random) -> Faults:
+    """How the server misbehaves for a while."""
+    if rng.random() < 0.04:
+        return Faults()
+    names = (
+        *("slow_down_rate", "internal_error_rate", "too_many_requests_rate", "reset_rate"),
+        *("list_fail_rate", "list_cut_rate", "get_fail_rate", "cut_rate", "wrong_length_rate"),
+    )
+    share = rng.uniform(0.3, 0.85) / 6  # six kinds or so meet any one request
+    faults = Faults(
+        seed=rng.randrange(1 << 30),
+        slow_rate=rng.uniform(0, 0.04),
+        slow_seconds=rng.uniform(0.01, 0.05),
+        flip_rate=rng.uniform(0, 0.05),
+    )
+    for name in names:
+        setattr(faults, name, share * rng.uniform(0.3, 1.5))
+    return faults
+
+
+class Campaign:
+    """Runs worlds, one after the other, until the time is up or a promise was broken."""
+
+    def __init__(self, folder: Path, seed: int, say: Callable[[str], None]) -> None:
+        self.tally = Tally(seed)
+        self._folder = folder
+        self._seed = seed
+        self._say = say
+
+    def run(self, seconds: float, *, first_world: int = 0) -> Tally:
+        """The report; with a violation in it, the folder is kept."""
+        deadline = time.monotonic() + seconds
+        number = first_world
+        while time.monotonic() < deadline and not self.tally.violations:
+            self._run_world(number, deadline)
+            number += 1
+        return self.tally
+
+    def _run_world(self, number: int, deadline: float) -> None:
+        folder = self._folder / f"world-{number}"
+        with new_world(folder, Random(f"{self._seed}/{number}")) as world:
+            self.tally.worlds += 1
+            if world.disk.why_not:
+                for kind in ("full disk", "read-only folder"):
+                    self.tally.skipped[kind] = world.disk.why_not
+            environment = world.server.env() | {"CTRAIL_CONFIG": str(folder / "config.json")}
+            with Nursery(folder / "actors", environment) as nursery:
+                steps = Steps(world, nursery, self.tally, environment)
+                try:
+                    self._run_steps(steps, number, deadline)
+                except Violation as violation:
+                    self._keep(world, f"world {number}, {violation}")
+                self.tally.faults += world.server.counts.faults
+                self.tally.log_files += world.log_files
+                self.tally.events += steps.events
+        if not self.tally.violations:
+            shutil.rmtree(folder)
+
+    def _run_steps(self, steps: "Steps", number: int, deadline: float) -> None:
+        for step in range(STEPS_PER_WORLD):
+            if time.monotonic() > deadline:
+                break
+            rng = Random(f"{self._seed}/{number}/{step}")
+            name = steps.draw(rng)
+            began, faults = time.monotonic(), steps.faults
+            try:
+                steps.perform(name, rng)
+                took = f"{time.monotonic() - began:.1f} s, {steps.faults - faults} faults"
+                self._say(f"world {number} step {step:2}: {name}: {took}")
+            except Violation as violation:
+                text = f"step {step} ({name}), seed {self._seed}: {violation}"
+                raise Violation(text) from violation
+        steps.perform("check", Random(f"{self._seed}/{number}/last"))
+
+    def _keep(self, world: World, text: str) -> None:
+        self.tally.violations.append(text)
+        kept = world.folder / "kept"
+        shutil.copytree(world.disk.folder, kept, symlinks=True, ignore_dangling_symlinks=True)
+        self.tally.kept = str(world.folder)
+        self._say(f"VIOLATION {text}\nbuckets, output and ledger are in {world.folder}")
+
+
+class Steps:
+    """What can be done to a world."""
+
+    def __init__(
+        self, world: World, nursery: Nursery, tally: Tally, environment: dict[str, str]
+    ) -> None:
+        self.world = world
+        self.events = 0
+        self._nursery = nursery
+        self._tally = tally
+        self._environment = environment
+        self._deliberate: set[int] = set()
+        """Numbers of actors that kill themselves, should they get so far."""
+        self._weights: dict[str, tuple[float, Callable[[Random], None]]] = {
+            "storm": (30, self._storm),
+            "sync": (12, self._sync),
+            "windows": (6, self._windows),
+            "compact": (8, self._compact),
+            "rewrite": (5, self._rewrite),
+            "command": (2, self._command),
+            "dagster": (0.5, self._dagster),
+            "full disk": (4, self._full_disk),
+            "read-only folder": (2, self._read_only),
+            "locked ledger": (2, self._locked_ledger),
+            "clock set back": (3, self._clock),
+            "harmed ledger": (4, self._harmed_ledger),
+            "check": (9, self._check),
+        }
+
+    @property
+    def faults(self) -> int:
+        """That the server has injected so far."""
+        return self.world.server.counts.faults.total()
+
+    def draw(self, rng: Random) -> str:
+        """The next step."""
+        weights = [weight for weight, _ in self._weights.values()]
+        return rng.choices(list(self._weights), weights)[0]
+
+    def perform(self, name: str, rng: Random) -> None:
+        """Do a step; raises Violation."""
+        self._tally.steps[name] += 1
+        self.world.server.faults = self._faults(rng)
+        self.world.deliver(rng, rng.randrange(2, 12))
+        self._weights[name][1](rng)
+        if self.world.server.errors:
+            raise self.world.server.errors[0]
+
+    # -- faults ----------------------------------------------------------------------------------
+
+    def _faults(self, rng: Random) -> Faults:
+        faults = random_faults(rng)
+        delivered = [one.key for one in self.world.delivered]
+        for kind in ("denied", "kms_denied", "archived", "gone", "not_s3", "hidden"):
+            if rng.random() < 0.15:
+                some = rng.sample(delivered, min(len(delivered), rng.randrange(1, 6)))
+                getattr(faults, kind).update(some)
+        self._tally.hidden += len(faults.hidden)
+        if rng.random() < 0.15:
+            faults.damaged.update({key: rng.randrange(1, 4) for key in delivered[-5:]})
+        return faults
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def _start(
+        self,
+        kind: str,
+        rng: Random,
+        settings: Settings | None = None,
+        selection: Selection | None = None,
+        *,
+        clock_back: float = 0,
+        may_die: bool = True,
+    ) -> Actor:
+        """Start a process; if it may die, it sometimes does at a step of the commit protocol."""
+        kill_at = None
+        if may_die and kind in _PROTOCOL and rng.random() < 0.35:
+            many = rng.choice([1, 1, 2, 3, 8]) if kind != "rebuild" else 1
+            kill_at = (rng.choice(_PROTOCOL[kind]), many)
+        job = {
+            "kind": kind,
+            "settings": plain_of(settings or self.world.settings),
+            "selection": plain_of(selection or Selection()),
+            "kill_at": kill_at,
+            "step_seconds": rng.choice([0, 0, 0.001, 0.005]) if may_die else 0,
+            "in_workers": False,
+            "clock_back": clock_back,
+        }
+        actor = self._nursery.start(job)
+        if kill_at:
+            self._deliberate.add(actor.pid)
+        self._tally.runs[kind] += 1
+        return actor
+
+    def _wait(self, actors: Sequence[Actor]) -> None:
+        """Until all have ended; each in a way that may be."""
+        for actor in actors:
+            if not actor.wait(SECONDS_TO_END):
+                actor.kill()
+                actor.wait(10)
+                raise Violation(f"{actor.kind} still ran after {SECONDS_TO_END:.0f} s")
+            self._judge(actor)
+
+    def _judge(self, actor: Actor) -> None:
+        if actor.returncode == -signal.SIGKILL:
+            self._tally.kills[actor.kind] += 1
+            self._tally.kills_at_work += actor.was_ready
+            self._tally.kills_in_protocol += actor.pid in self._deliberate
+        elif actor.returncode not in _ANY_ENDING or not actor.result:
+            raise Violation(f"{actor.kind} ended with {actor.returncode}: {actor.errors}")
+        elif "error" in actor.result:
+            self._tally.refusals[actor.result["error"]] += 1
+        self._deliberate.discard(actor.pid)
+
+    def _kill_at_random(self, actors: Sequence[Actor], rng: Random, longest: float) -> None:
+        """Kill most of them, each at an instant of its own."""
+        began = time.monotonic()
+        instants = []
+        for actor in actors:
+            if rng.random() < 0.85:
+                early = rng.random() < 0.05
+                instants.append((0.0 if early else rng.uniform(0.01, longest), actor, early))
+        for instant, actor, early in sorted(instants, key=lambda one: one[0]):
+            if not early:
+                actor.wait_until_ready()
+            time.sleep(max(0.0, began + instant - time.monotonic()))
+            actor.kill()
+
+    def _try_again(self, kind: str, rng: Random, times: int) -> None:
+        """Start and kill, again and again, and then let it come to its end."""
+        for _ in range(times):
+            actor = self._start(kind, rng)
+            if rng.random() < 0.6:
+                self._kill_at_random([actor], rng, 0.15)
+            self._wait([actor])
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _storm(self, rng: Random) -> None:
+        """Runs at once, most of which die, in a bucket that grows; now and then with others."""
+        for _ in range(rng.randrange(3, 7)):
+            self.world.deliver(rng, rng.randrange(0, 6))
+            kinds = ["sync"] * rng.choice([2, 3, 3, 4])
+            kinds += ["compact"] * (rng.random() < 0.25) + ["verify"] * (rng.random() < 0.3)
+            actors = [self._start(kind, rng) for kind in kinds]
+            self._kill_at_random(actors, rng, rng.choice([0.1, 0.2, 0.4]))
+            self._wait(actors)
+
+    def _sync(self, rng: Random) -> None:
+        """Runs to their ends, under faults; some list everything once more, in small pages."""
+        self.world.server.page_keys = rng.choice([1, 2, 4])
+        settings = self.world.settings
+        chosen = [settings, replace(settings, lookback_hours=0), self.world.looking_back()]
+        runs = [self._start("sync", rng, one, may_die=False) for one in chosen]
+        self._wait([*runs, self._start("verify", rng, may_die=False)])
+
+    def _windows(self, rng: Random) -> None:
+        """Parts of the time and of the accounts first, wider ones later."""
+        for _ in range(rng.randrange(1, 4)):
+            start = _MIDNIGHT - timedelta(hours=rng.randrange(-12, 60))
+            selection = rng.choice(
+                [
+                    Selection(start=start),
+                    Selection(end=start),
+                    Selection(start=start, end=start + timedelta(hours=rng.randrange(1, 30))),
+                    Selection(partitions=[rng.choice(["2*/*", "*/us-east-1", "444455556666/*"])]),
+                    Selection(accounts=["3*"], start=start),
+                    Selection(trails=[rng.choice(self.world.settings.trails).name]),
+                ]
+            )
+            actors = [self._start("sync", rng, selection=selection), self._start("sync", rng)]
+            if rng.random() < 0.5:
+                self._kill_at_random(actors, rng, 0.3)
+            self._wait(actors)
+
+    def _compact(self, rng: Random) -> None:
+        """Merging, killed, beside syncs."""
+        for _ in range(rng.randrange(1, 4)):
+            kinds = ["compact", *rng.choice([[], ["sync"], ["compact"], ["sync", "sync"]])]
+            actors = [self._start(kind, rng) for kind in kinds]
+            if rng.random() < 0.7:
+                self._kill_at_random(actors, rng, 0.25)
+            self._wait(actors)
+
+    def _rewrite(self, rng: Random) -> None:
+        """Log files are delivered again, while a sync reads."""
+        actors = [self._start("sync", rng), self._start("sync", rng)]
+        self.world.rewrite(rng)
+        self._wait(actors)
+
+    def _command(self, rng: Random) -> None:
+        """`ctrail`, as people type it, at once with syncs."""
+        command = rng.choice([["sync"], ["sync"], ["compact"], ["status"], ["verify", "--deep"]])
+        arguments = ["-m", "ctrail_pipeline.cli", *command]
+        self._run_program(f"ctrail {command[0]}", arguments, rng, 2.0)
+
+    def _dagster(self, rng: Random) -> None:
+        """The job over all trails, or a partition of an asset, at once with syncs."""
+        chosen = rng.choice(
+            [
+                ["-j", "sync"],
+                ["-j", "sync"],
+                [
+                    *("-j", f"trail_{self.world.settings.trails[0].name.replace('-', '_')}"),
+                    *("--tags", '{"dagster/partition": "222233334444/us-east-1"}'),
+                ],
+            ]
+        )
+        home = self.world.folder / "home"
+        home.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / "dagster.yaml", home)
+        arguments = [
+            *("-m", "dagster", "job", "execute", "-m", "ctrail_pipeline.definitions"),
+            *chosen,
+        ]
+        name = "dagster job" if chosen[1] == "sync" else "dagster asset"
+        self._run_program(name, arguments, rng, 8.0)
+
+    def _run_program(
+        self, name: str, arguments: Sequence[str], rng: Random, longest: float
+    ) -> None:
+        """A program with an interpreter of its own, killed half of the times."""
+        self._tally.runs[name] += 1
+        environment = {
+            **os.environ,
+            **self._environment,
+            "DAGSTER_HOME": str(self.world.folder / "home"),
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONWARNINGS": "ignore",
+        }
+        kills, instant = rng.random() < 0.5, rng.uniform(longest / 10, longest)
+        output = self.world.folder / "program.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.world.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        actors = [self._start("sync", rng) for _ in range(2)]
+        try:
+            process.wait(instant if kills else SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            if not kills:
+                raise Violation(f"{name} still ran after {SECONDS_TO_END:.0f} s") from None
+            self._tally.kills[name] += 1
+        self._wait(actors)
+        if process.returncode not in {*_ANY_ENDING, 2}:
+            raise Violation(f"{name}: {process.returncode}: {output.read_text()[-3000:]}")
+        if name.startswith("ctrail") and "Traceback" in output.read_text(errors="replace"):
+            raise Violation(f"{name}: {output.read_text(errors='replace')[-3000:]}")
+
+    def _full_disk(self, rng: Random) -> None:
+        """Almost nothing is free; then there is room again."""
+        disk = self.world.disk
+        if not disk.mounted or not disk.leave_free(rng.choice([0, 4, 16, 40, 80, 150]) * 1024):
+            return
+        self._tally.trouble["full disk"] += 1
+        try:
+            for _ in range(2):
+                kinds = ["sync", *rng.choice([[], ["sync"], ["compact"]])]
+                self._wait([self._start(kind, rng) for kind in kinds])
+        finally:
+            disk.restore()
+
+    def _read_only(self, rng: Random) -> None:
+        """Nothing can be written below the output folder, and the ledger neither."""
+        disk = self.world.disk
+        if not disk.mounted or not disk.remount("ro"):
+            return
+        self._tally.trouble["read-only folder"] += 1
+        try:
+            actors = [self._start(kind, rng, may_die=False) for kind in ("sync", "compact")]
+            self._wait(actors)
+            for actor in actors:
+                if actor.returncode != 1:
+                    raise Violation(f"{actor.kind} wrote nothing and was content")
+        finally:
+            disk.restore()
+
+    def _locked_ledger(self, rng: Random) -> None:
+        """Another program holds the ledger for a while."""
+        if not self.world.settings.state_db.exists():
+            return
+        self._tally.trouble["locked ledger"] += 1
+        actors = [self._start("sync", rng) for _ in range(2)]
+        with closing(sqlite3.connect(self.world.settings.state_db, timeout=10)) as ledger:
+            try:
+                ledger.execute(rng.choice(["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]))
+            except sqlite3.Error:  # it is being made
+                self._wait(actors)
+                return
+            self._kill_at_random(actors[:1], rng, 0.5)
+            time.sleep(rng.uniform(0.1, 1.5))
+            ledger.rollback()
+        self._wait(actors)
+
+    def _clock(self, rng: Random) -> None:
+        """Runs whose clock is behind, beside others whose is not."""
+        self._tally.trouble["clock set back"] += 1
+        back = rng.choice([60, 3_600, 86_400, 40 * 86_400, 400 * 86_400])
+        actors = [self._start(kind, rng, clock_back=back) for kind in ("sync", "sync", "compact")]
+        actors.append(self._start("sync", rng))
+        if rng.random() < 0.5:
+            self._kill_at_random(actors, rng, 0.4)
+        self._wait(actors)
+
+    def _harmed_ledger(self, rng: Random) -> None:
+        """The ledger is deleted or damaged: that is seen, and `rebuild` makes a new one."""
+        settings = self.world.settings
+        if rng.random() < 0.7:  # some died and left their traces
+            rng.choice([self._storm, self._compact])(rng)
+        harm = rng.choice([delete_all, delete_file, cut_in_half, cut_to_nothing, write_text])
+        if not settings.state_db.exists() or not (settings.events_dir / ".ctrail").exists():
+            return
+        self._tally.trouble[f"ledger: {harm.__name__.replace('_', ' ')}"] += 1
+        harm(settings.state_db)
+        let_pass = self._start("sync", rng, may_die=False)
+        self._wait([let_pass])
+        if let_pass.result.get("error") != "LedgerError":
+            raise Violation(f"after {harm.__name__}, a sync was content: {let_pass.result}")
+        self._try_again("rebuild", rng, rng.randrange(0, 4))
+        last = self._start("rebuild", rng, may_die=False)
+        self._wait([last])
+        if last.returncode and "nothing to rebuild" not in last.result["message"]:
+            raise Violation(f"rebuild: {last.result}")
+        if last.result.get("doubled"):
+            raise Violation(f"rebuild found lines doubled: {last.result}")
+        self._check(rng)
+
+    def _check(self, rng: Random) -> None:
+        """Let all become quiet, bring in everything, and compare."""
+        world = self.world
+        world.server.faults = Faults()
+        let_a_minute_pass(world.settings)
+        settings = world.looking_back()
+        first = self._start("sync", rng, settings, may_die=False)
+        self._wait([first])
+        if "error" in first.result:
+            raise Violation(f"all is quiet, and a sync refuses: {first.result}")
+        world.make_all_visits_due()
+        ended = self._start("sync", rng, settings, may_die=False)
+        self._wait([ended])
+        expectation = world.expectation()
+        self._tally.checks += 1
+        self.events = len(expectation.lines)
+        wrong = world.check_disk(expectation)
+        open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
+        if open_ones.keys() - {"damaged"}:
+            wrong.append(f"left undone: {ended.result['problems'][:3]}")
+        verify = self._start("verify", rng, settings, may_die=False)
+        self._wait([verify])
+        if "error" in verify.result:
+            wrong.append(f"verify: {verify.result}")
+        else:
+            wrong += world.unexpected_findings(verify.result, expectation)
+        if wrong:
+            raise Violation("\n".join(wrong[:12]))
+
+
+# --- harm -----------------------------------------------------------------------------------------
+
+
+def delete_all(ledger: Path) -> None:
+    """The file and what SQLite keeps beside it."""
+    for path in ledger.parent.glob(f"{ledger.name}*"):
+        if path.is_file() and "before-rebuild" not in path.name:
+            path.unlink()
+
+
+def delete_file(ledger: Path) -> None:
+    """The file only."""
+    ledger.unlink()
+
+
+def cut_in_half(ledger: Path) -> None:
+    """As a copy that was broken off; nothing is left in the write-ahead log."""
+    _fold_in(ledger)
+    os.truncate(ledger, ledger.stat().st_size // 2 // 4096 * 4096)
+
+
+def cut_to_nothing(ledger: Path) -> None:
+    """An empty file."""
+    _fold_in(ledger)
+    os.truncate(ledger, 0)
+
+
+def write_text(ledger: Path) -> None:
+    """Another file of this name."""
+    _fold_in(ledger)
+    ledger.write_text("no database at all\n" * 500)
+
+
+def _fold_in(ledger: Path) -> None:
+    with closing(sqlite3.connect(ledger)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

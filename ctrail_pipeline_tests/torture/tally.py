@@ -1,0 +1,82 @@
+"""What a campaign did, and what it found."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """Everything a report says."""
+
+    seed: int
+    started: float = field(default_factory=time.monotonic)
+    steps: Counter[str] = field(default_factory=Counter)
+    """By kind."""
+    runs: Counter[str] = field(default_factory=Counter)
+    """Processes that were started, by what they did."""
+    kills: Counter[str] = field(default_factory=Counter)
+    """Processes that a SIGKILL ended, by what they did."""
+    kills_at_work: int = 0
+    """Those that had begun their work and had not ended it."""
+    kills_in_protocol: int = 0
+    """Of these, those at a step of the commit protocol; the others died at a random instant."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Runs that gave up with a sentence, by its kind: nothing wrong with that under such faults."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """That the server injected, by kind."""
+    hidden: int = 0
+    """Keys that LIST did not show for a while, and that came late."""
+    trouble: Counter[str] = field(default_factory=Counter)
+    """What else was done to the pipeline, by kind."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Kinds of trouble that this machine does not allow, and why."""
+    worlds: int = 0
+    """Buckets and outputs that were begun anew."""
+    log_files: int = 0
+    events: int = 0
+    checks: int = 0
+    """Times that all was quiet, brought in, and compared."""
+    violations: list[str] = field(default_factory=list)
+    kept: str = ""
+    """Where to look, if there was a violation."""
+
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        values = dict(vars(self))
+        values["minutes"] = round((time.monotonic() - values.pop("started")) / 60, 2)
+        return json.dumps(values)
+
+    def as_table(self) -> str:
+        """The report for people."""
+        minutes = (time.monotonic() - self.started) / 60
+        rows = [
+            ("seed", str(self.seed)),
+            ("minutes", f"{minutes:.1f}"),
+            ("steps", _counted(self.steps)),
+            ("processes", _counted(self.runs)),
+            ("kills", _counted(self.kills)),
+            (
+                "… at work",
+                f"{self.kills_at_work:,}, {self.kills_in_protocol:,} of them at a step of the"
+                " commit protocol",
+            ),
+            ("faults injected", _counted(self.faults)),
+            ("keys shown late", f"{self.hidden:,}"),
+            ("other trouble", _counted(self.trouble)),
+            ("runs that refused", _counted(self.refusals)),
+            *(("SKIPPED", f"{kind}: {why}") for kind, why in self.skipped.items()),
+            ("worlds", f"{self.worlds:,}"),
+            ("log files", f"{self.log_files:,}"),
+            ("events", f"{self.events:,}"),
+            ("quiescent checks", f"{self.checks:,}"),
+            ("violations", f"{len(self.violations):,}"),
+            *(("VIOLATION", text) for text in self.violations),
+        ]
+        return "\n".join(f"{name:<18} {text}" for name, text in rows)
+
+
+def _counted(counter: Counter[str]) -> str:
+    parts = ", ".join(f"{name} {count:,}" for name, count in counter.most_common())
+    return f"{counter.total():,}" + (f": {parts}" if parts else "")

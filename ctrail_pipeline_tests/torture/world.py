@@ -1,0 +1,331 @@
+"""Two trails that grow, a server in front of them, an output folder, and what must hold of it."""
+
+import gzip
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.sample import (
+    ORGANIZATION,
+    ORGANIZATION_BUCKET,
+    PAYMENTS_BUCKET,
+    PAYMENTS_PREFIX,
+    SampleObject,
+    generate_log_files,
+)
+from ctrail_pipeline_tests.fault_server import FaultServer
+from ctrail_pipeline_tests.oracle import Expectation, check_output, read_buckets
+from ctrail_pipeline_tests.sync_process import put_object
+
+PREFIXES = {ORGANIZATION_BUCKET: "", PAYMENTS_BUCKET: PAYMENTS_PREFIX}
+ROOMY = "512m"
+LOG_FILES = 800
+AT_FIRST = 120
+DAYS = 3
+EVERYTHING_HOURS = 24 * 365 * 20
+_START = b'{"Records":['
+_END = b"]}"
+
+
+class Violation(Exception):
+    """A promise was broken."""
+
+
+class Disk:
+    """Where output and ledger are: a tmpfs that can be made small or read-only, or a folder.
+
+    To mount takes root; without, `mounted` is false and `why_not` says what was tried.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mounted = False
+        self.why_not = ""
+        folder.mkdir(parents=True)
+        if os.geteuid() != 0:
+            self.why_not = "only root may mount a small file system"
+            return
+        options = f"size={ROOMY},mode=0700"
+        done = self._run("mount", "-t", "tmpfs", "-o", options, "ctrail-test", str(folder))
+        self.mounted = not done.returncode
+        self.why_not = done.stderr.strip()
+
+    def remount(self, options: str) -> bool:
+        """Change the file system; false if it is in use so that it cannot be changed."""
+        done = self._run("mount", "-o", f"remount,{options}", str(self.folder))
+        return not done.returncode
+
+    def leave_free(self, size: int) -> bool:
+        """Make it so small that only `size` bytes are free."""
+        used = shutil.disk_usage(self.folder).used
+        return self.remount(f"size={(used + size + 1023) // 1024}k")
+
+    def restore(self) -> None:
+        """Make it large and writable."""
+        if self.mounted and not (self.remount("rw") and self.remount(f"size={ROOMY}")):
+            message = f"{self.folder} cannot be remounted"
+            raise OSError(message)
+
+    def close(self) -> None:
+        """Unmount; what was on it is gone."""
+        if self.mounted:
+            self._run("umount", "-l", str(self.folder))
+            self.mounted = False
+
+    @staticmethod
+    def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+class World:
+    """Buckets, server, output: everything below one folder."""
+
+    def __init__(self, folder: Path, server: FaultServer, disk: Disk, rng: Random) -> None:
+        """Buckets lie in `server.root`, which must be empty."""
+        self.folder = folder
+        self.server = server
+        self.disk = disk
+        self.buckets = server.root
+        trails = tuple(
+            Trail(bucket, bucket, prefix, "us-east-1", server.endpoint_url)
+            for bucket, prefix in PREFIXES.items()
+        )
+        self.settings = Settings(
+            trails,
+            disk.folder / "events",
+            disk.folder / "quarantine",
+            disk.folder / "ledger.db",
+            events_per_file=rng.choice([40, 300, 10_000]),
+            batch_log_files=rng.choice([3, 8, 20]),
+            list_batch_size=rng.choice([10, 1_000]),
+            download_workers=rng.choice([4, 8, 16]),
+            process_workers=1,
+            connect_timeout=5,
+            client_timeout=10,
+        )
+        self._arrivals = self._in_order_of_arrival(rng)
+        self.delivered: list[SampleObject] = []
+        """Sound log files, as they are in the bucket now."""
+        self.held_back: list[SampleObject] = []
+        """Sound versions of log files that are in the bucket damaged."""
+        self.log_files = 0
+        for bucket in PREFIXES:
+            (self.buckets / bucket).mkdir(parents=True)
+        # A trail with nothing at all is an error, which is tested elsewhere.
+        for bucket in PREFIXES:
+            self._put(next(one for one in self._arrivals if one.bucket == bucket))
+        self.deliver(rng, AT_FIRST)
+        self._write_configuration()
+
+    @staticmethod
+    def _in_order_of_arrival(rng: Random) -> list[SampleObject]:
+        """By time, but one in five comes later than others whose keys are behind its own."""
+        objects = generate_log_files(log_files=LOG_FILES, days=DAYS, seed=rng.randrange(1 << 30))
+        late = {True: lambda: timedelta(hours=rng.uniform(0.2, 60)), False: timedelta}
+        arriving = [
+            replace(one, last_modified=one.last_modified + late[rng.random() < 0.2]())
+            for one in objects
+        ]
+        return sorted(arriving, key=lambda one: one.last_modified)
+
+    def _write_configuration(self) -> None:
+        """For `ctrail` and Dagster: the same trails and folders."""
+        settings = self.settings
+        configuration = {
+            "trails": [
+                {
+                    "name": trail.name,
+                    "bucket": trail.bucket,
+                    "prefix": trail.prefix,
+                    "region": trail.region,
+                    "endpoint_url": trail.endpoint_url,
+                }
+                for trail in settings.trails
+            ],
+            "events_dir": str(settings.events_dir),
+            "quarantine_dir": str(settings.quarantine_dir),
+            "state_db": str(settings.state_db),
+            "events_per_file": settings.events_per_file,
+            "download_workers": settings.download_workers,
+            "process_workers": 1,
+        }
+        (self.folder / "config.json").write_text(json.dumps(configuration))
+
+    # -- the buckets grow ------------------------------------------------------------------------
+
+    def deliver(self, rng: Random, count: int) -> list[str]:
+        """Let log files arrive, most of them sound; their keys."""
+        return [self._deliver_one(rng) for _ in range(count) if self._arrivals]
+
+    def _deliver_one(self, rng: Random) -> str:
+        one = self._arrivals.pop(0)
+        what = rng.random()
+        if "/CloudTrail/" not in one.key or what >= 0.12:
+            self._put(one)
+        elif what < 0.06:
+            self._put_damaged(one, rng)
+        elif what < 0.09:
+            self._put_copy(one, rng)
+        else:
+            self._put_odd(one, rng)
+        return one.key
+
+    def _put(self, one: SampleObject) -> None:
+        put_object(self.buckets / one.bucket, one.key, one.body, one.last_modified)
+        if one in self._arrivals:
+            self._arrivals.remove(one)
+        if "/CloudTrail/" in one.key:
+            self.delivered.append(one)
+            self.log_files += 1
+
+    def _put_damaged(self, one: SampleObject, rng: Random) -> None:
+        """As bad uploads and disks leave log files; a sound version may come later."""
+        body, text = one.body, gzip.decompress(one.body)
+        at = rng.randrange(10, len(body))
+        harmed = rng.choice(
+            [
+                body[:at],
+                body[:at] + bytes([body[at] ^ 0x10]) + body[at + 1 :],
+                gzip.compress(text[: rng.randrange(len(text))], mtime=0),
+                b"\xff\xfeno gzip, no JSON",
+                b"",
+            ]
+        )
+        put_object(self.buckets / one.bucket, one.key, harmed, one.last_modified)
+        self.held_back.append(one)
+        self.log_files += 1
+
+    def _put_copy(self, one: SampleObject, rng: Random) -> None:
+        """The log file, and a copy of it in the other trail."""
+        self._put(one)
+        account = one.key.partition("/CloudTrail/")[0].rpartition("/")[2]
+        rest = one.key.partition("/CloudTrail/")[2]
+        other, prefix = (
+            (PAYMENTS_BUCKET, f"{PAYMENTS_PREFIX}/AWSLogs")
+            if one.bucket == ORGANIZATION_BUCKET
+            else (ORGANIZATION_BUCKET, f"AWSLogs/{ORGANIZATION}")
+        )
+        key = f"{prefix}/{account}/CloudTrail/{rest}"
+        body = gzip.compress(gzip.decompress(one.body), rng.choice([0, 1, 9]), mtime=0)
+        put_object(self.buckets / other, key, body, one.last_modified)
+        self.log_files += 1
+
+    def _put_odd(self, one: SampleObject, rng: Random) -> None:
+        """The log file, and beside it what has an odd name or odd records."""
+        self._put(one)
+        folder = one.key.rpartition("/")[0]
+        name, body = rng.choice(
+            [
+                (f"copy of ({rng.randrange(99)}) ä+&%41.json.gz", one.body),
+                (f"{rng.randrange(10**6)}.json.gz", one.body),
+                (f"notes-{rng.randrange(99)}.txt", b"no log file"),
+                (f"empty-{rng.randrange(99)}.json.gz", gzip.compress(b'{"Records":[]}', mtime=0)),
+                (
+                    f"odd-{rng.randrange(10**6)}.json.gz",
+                    gzip.compress(
+                        b'{"Records":[{"eventName":"NoTime%d"},17]}' % rng.randrange(10**9),
+                        mtime=0,
+                    ),
+                ),
+            ]
+        )
+        put_object(self.buckets / one.bucket, f"{folder}/{name}", body, one.last_modified)
+        self.log_files += name.endswith(".json.gz")
+
+    def rewrite(self, rng: Random) -> None:
+        """Deliver log files once more under another etag: healed, packed otherwise, or grown."""
+        healed = [one for one in self.held_back if rng.random() < 0.5]
+        for one in healed:
+            self.held_back.remove(one)
+            self._put(replace(one, last_modified=one.last_modified + timedelta(hours=30)))
+            self.log_files -= 1
+        for _ in range(rng.randrange(1, 5)):
+            at = rng.randrange(len(self.delivered))
+            one = self.delivered[at]
+            text = gzip.decompress(one.body)
+            if rng.random() < 0.5:
+                more = gzip.decompress(rng.choice(self.delivered).body)
+                if all(some.startswith(_START) and some.endswith(_END) for some in (text, more)):
+                    both = text[len(_START) : -len(_END)], more[len(_START) : -len(_END)]
+                    text = _START + b",".join(filter(None, both)) + _END
+            body = gzip.compress(text, rng.choice([0, 1, 9]), mtime=0)
+            again = replace(one, body=body, last_modified=one.last_modified + timedelta(hours=1))
+            put_object(self.buckets / one.bucket, one.key, body, again.last_modified)
+            self.delivered[at] = again
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether everything has arrived."""
+        return not self._arrivals
+
+    # -- the checker -----------------------------------------------------------------------------
+
+    def expectation(self) -> Expectation:
+        """What the buckets hold now."""
+        return read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
+
+    def looking_back(self) -> Settings:
+        """Settings of a run that looks at every key again."""
+        days = EVERYTHING_HOURS // 24
+        return replace(self.settings, lookback_hours=EVERYTHING_HOURS, horizon_days=days)
+
+    def make_all_visits_due(self) -> None:
+        """As if so much time had passed that everything that failed is tried again."""
+        with closing(sqlite3.connect(self.settings.state_db)) as ledger, ledger:
+            ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
+
+    def check_disk(self, expectation: Expectation) -> list[str]:
+        """What is wrong with the output and the ledger, when all is quiet and brought in."""
+        settings = self.settings
+        report = check_output(
+            settings.events_dir,
+            settings.quarantine_dir,
+            expectation,
+            events_per_file=settings.events_per_file,
+        )
+        wrong = [
+            f"{len(found)} {kind}: " + "; ".join(found[:3])
+            for kind, found in report.violations.items()
+        ]
+        with closing(sqlite3.connect(settings.state_db)) as ledger:
+            open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
+            if left := open_batches.fetchall():
+                wrong.append(f"batches left open: {left}")
+            if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+                wrong.append(f"integrity_check: {found[:3]}")
+        return wrong
+
+    def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
+        """What `reconcile` found (deep), but for log files that are damaged indeed."""
+        damaged = {
+            f"s3://{Path(path).relative_to(self.buckets).as_posix()}"
+            for path in expectation.damaged_log_files
+        }
+        return [f"verify: {one}" for one in found["problems"]] + [
+            f"verify: {kind} {where}: {detail}"
+            for kind, where, detail in found["findings"]
+            if not (kind == "LOG_FILE_DAMAGED" and where in damaged)
+        ]
+
+
+@contextmanager
+def new_world(folder: Path, rng: Random) -> Iterator[World]:
+    """A world in a folder that is not there yet; its disk is gone at the end."""
+    buckets = folder / "buckets"
+    buckets.mkdir(parents=True)
+    disk = Disk(folder / "disk")
+    try:
+        with FaultServer(buckets, page_keys=rng.choice([2, 4, 10, 1_000])) as server:
+            yield World(folder, server, disk, rng)
+    finally:
+        disk.close()
