@@ -325,6 +325,31 @@ def test_a_run_that_begins_meanwhile_is_refused(
     assert_exact(settings, expectation)
 
 
+_KILLED_COMPACTION = """
+import os, pickle, signal, sys
+from ctrail_pipeline.core.compaction import compact
+def observe(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+compact(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
+"""
+
+
+@pytest.mark.xfail(reason="only the lost ledger knew which files the merged ones replace")
+@pytest.mark.parametrize("step", ["linked", "published"])
+def test_a_ledger_lost_in_the_middle_of_a_compaction(
+    sample: Path, tmp_path: Path, expectation: Expectation, step: str
+) -> None:
+    """Merged files lie beside those that they replace: every line of both is there twice."""
+    settings = sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
+    sync(settings)
+    arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
+    done = subprocess.run(arguments, cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    remove_ledger(settings)
+    rebuilt(settings, expectation)
+
+
 _KILLED = """
 import os, pickle, signal, sys
 from ctrail_pipeline.core.rebuild import rebuild
