@@ -335,7 +335,6 @@ compact(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
 """
 
 
-@pytest.mark.xfail(reason="only the lost ledger knew which files the merged ones replace")
 @pytest.mark.parametrize("step", ["linked", "published"])
 def test_a_ledger_lost_in_the_middle_of_a_compaction(
     sample: Path, tmp_path: Path, expectation: Expectation, step: str

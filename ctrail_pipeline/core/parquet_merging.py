@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _TIME: Final = "eventTime"
 _BYTES_A_SPAN: Final = 32 * 1024 * 1024
 """Of text, about, that is in memory at once, and in a row group."""
+_MOST_BYTES_OF_A_TIME: Final = 4 * _BYTES_A_SPAN
+_FEWEST_ROWS_A_GROUP: Final = 256
+_LEFT: Final = "merging them takes too much memory, so the folder is left as it is"
 _ONE_AT_A_TIME: Final = Lock()
 """Files are written by several threads, and polars uses all CPUs for each."""
 
@@ -65,7 +68,7 @@ class MergedParquetFile:
 
         schema, metadata = _common(paths)
         times = [_times_of(path) for path in paths]
-        spans, rows_a_group = _spans(times)
+        spans, rows_a_group = _spans(times, paths[0].parent)
         rows = 0
 
         def frames(
@@ -154,10 +157,12 @@ def _times_of(path: Path) -> _Times:
     return _Times(frame, frame[_TIME].min(), frame[_TIME].max())  # type: ignore[arg-type]
 
 
-def _spans(times: Sequence[_Times]) -> tuple[list[tuple["datetime", "datetime"]], int]:
+def _spans(times: Sequence[_Times], where: Path) -> tuple[list[tuple["datetime", "datetime"]], int]:
     """First and last time of the rows that are read at once; and how many rows a group has.
 
-    The rows of one time are in one span.
+    The rows of one time are in one span. Raises Altered if that is too much to be held, or if rows
+    are so large that a group could have a few only: no usual day is like that, and whoever writes
+    to the bucket could make one.
     """
     import polars as pl
 
@@ -167,14 +172,12 @@ def _spans(times: Sequence[_Times]) -> tuple[list[tuple["datetime", "datetime"]]
         .agg(rows=pl.len(), size=pl.col("size").sum().cast(pl.UInt64))
         .sort(_TIME)
     )
-    rows, size = int(by_time["rows"].sum()), int(by_time["size"].sum())
-    rows_a_group = max(1, min(ROWS_A_GROUP, rows * _BYTES_A_SPAN // max(1, size)))
     spans: list[tuple[datetime, datetime]] = []
-    span_rows = span_size = 0
+    span_rows = span_size = largest_row = 0
     for time, more_rows, more_size in by_time.iter_rows():
         if (
             spans
-            and span_rows + more_rows <= rows_a_group
+            and span_rows + more_rows <= ROWS_A_GROUP
             and (span_size + more_size <= _BYTES_A_SPAN)
         ):
             spans[-1] = spans[-1][0], time
@@ -183,6 +186,12 @@ def _spans(times: Sequence[_Times]) -> tuple[list[tuple["datetime", "datetime"]]
             span_rows = span_size = 0
         span_rows += more_rows
         span_size += more_size
+        largest_row = max(largest_row, span_size // span_rows)
+        if more_size > _MOST_BYTES_OF_A_TIME:
+            raise Altered(f"{where}: {more_size} bytes of events of one second: {_LEFT}")
+    rows_a_group = max(1, min(ROWS_A_GROUP, _BYTES_A_SPAN // max(1, largest_row)))
+    if rows_a_group < _FEWEST_ROWS_A_GROUP:
+        raise Altered(f"{where}: events of {largest_row} bytes each, one after the other: {_LEFT}")
     return spans, rows_a_group
 
 
