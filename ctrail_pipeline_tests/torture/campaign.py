@@ -135,8 +135,6 @@ class Steps:
         self._nursery = nursery
         self._tally = tally
         self._environment = environment
-        self._deliberate: set[int] = set()
-        """Numbers of actors that kill themselves, should they get so far."""
         self._weights: dict[str, tuple[float, Callable[[Random], None]]] = {
             "storm": (30, self._storm),
             "workers": (2, self._workers),
@@ -214,11 +212,8 @@ class Steps:
             "in_workers": in_workers,
             "clock_back": clock_back,
         }
-        actor = self._nursery.start(job)
-        if kill_at:
-            self._deliberate.add(actor.pid)
         self._tally.runs[kind] += 1
-        return actor
+        return self._nursery.start(job)
 
     def _wait(self, actors: Sequence[Actor]) -> None:
         """Until all have ended; each in a way that may be."""
@@ -233,12 +228,11 @@ class Steps:
         if actor.returncode == -signal.SIGKILL:
             self._tally.kills[actor.kind] += 1
             self._tally.kills_at_work += actor.was_ready
-            self._tally.kills_in_protocol += actor.pid in self._deliberate
+            self._tally.kills_in_protocol += not actor.was_killed
         elif actor.returncode not in _ANY_ENDING or not actor.result:
             raise Violation(f"{actor.kind} ended with {actor.returncode}: {actor.errors}")
         elif "error" in actor.result:
             self._tally.refusals[actor.result["error"]] += 1
-        self._deliberate.discard(actor.pid)
 
     def _kill_at_random(self, actors: Sequence[Actor], rng: Random, longest: float) -> None:
         """Kill most of them, each at an instant of its own."""
