@@ -142,6 +142,8 @@ class Actor:
         self.kind = kind
         self.pid = pid
         self.returncode: int | None = None
+        self.was_killed = False
+        """By `kill`, and not by itself at a step of the commit protocol."""
         self._nursery = nursery
         self._output = output
 
@@ -186,6 +188,7 @@ class Actor:
     def kill(self) -> None:
         """SIGKILL; to one that has ended, nothing."""
         if not self.poll():  # unpolled it stays a zombie, so its number is nobody else's
+            self.was_killed = True
             os.kill(self.pid, signal.SIGKILL)
 
 
