@@ -28,6 +28,7 @@ DOCUMENTS = [
     ROOT / "docs/parquet.md",
     ROOT / "docs/proof.md",
     ROOT / "docs/compaction.md",
+    ROOT / "docs/torture.md",
 ]
 MONTH_SECONDS = 30 * 86_400
 
