@@ -177,7 +177,7 @@ def _section(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
         f"{shape.log_files:,} log files of two trails that overlap, {shape.records:,} records,"
         f" {shape.distinct_records:,} of them distinct, {megabytes(shape.json_bytes)} of JSON in"
         f" {megabytes(shape.stored_bytes)}. Exact dedup, fsync, lineage and the full ledger are on;"
-        " the SHA-256 of whole log files is always on (no setting turns it off), its share is in"
+        " the SHA-256 of whole log files is on (`hash_log_files`), its share is in"
         " the profile."
     )
     section.parts.append(_table(kind, shape, runs))
