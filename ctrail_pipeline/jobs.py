@@ -17,6 +17,7 @@ from dagster import (
     AssetMaterialization,
     Config,
     DagsterRunStatus,
+    DefaultScheduleStatus,
     Failure,
     JobDefinition,
     MetadataValue,
@@ -253,8 +254,12 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
 
 
 def prune_daily(prune_runs: JobDefinition) -> ScheduleDefinition:
-    """`prune_runs` every night."""
-    return ScheduleDefinition(job=prune_runs, cron_schedule="17 3 * * *")
+    """`prune_runs` every night, wherever there is a daemon: nobody has to think of it."""
+    return ScheduleDefinition(
+        job=prune_runs,
+        cron_schedule="17 3 * * *",
+        default_status=DefaultScheduleStatus.RUNNING,
+    )
 
 
 def _dry_run(

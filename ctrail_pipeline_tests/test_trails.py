@@ -4,7 +4,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DefaultScheduleStatus,
+    ExecuteInProcessResult,
+)
 
 from ctrail_pipeline.config import load_config
 from ctrail_pipeline.definitions import build_definitions
@@ -46,6 +51,12 @@ def test_the_whole_repository_loads_as_the_web_ui_loads_it_and_warns_of_nothing(
     repository = build_definitions(load_config({}, folder)).get_repository_def()
     names = {job.name for job in repository.get_all_jobs()}
     assert {"sync", "discover", "prune_runs", "trail_organization", "trail_payments"} < names
+
+
+def test_old_runs_are_pruned_every_night_without_being_asked_to(folder: Path) -> None:
+    repository = build_definitions(load_config({}, folder)).get_repository_def()
+    schedule = repository.get_schedule_def("prune_runs_schedule")
+    assert schedule.default_status is DefaultScheduleStatus.RUNNING
 
 
 def test_discover_registers_every_account_and_region_of_each_trail(folder: Path) -> None:
