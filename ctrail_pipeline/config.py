@@ -442,7 +442,7 @@ _KEYS: dict[str, _Check] = {
     "state_db": _path,
     "events_per_file": _integer(1, 10**9),
     "list_batch_size": _integer(1, 1000),
-    "download_workers": _integer(1, 10_000),
+    "download_workers": _integer(0, 10_000),
     "process_workers": _integer(0, 10_000),
     "start": _moment,
     "end": _moment,

@@ -22,7 +22,9 @@ from typing import Any
 
 from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.exceptions import CtrailError
+from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing import Listing
 from ctrail_pipeline.core.output import OutputFolders
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -228,6 +230,16 @@ def assert_exact(settings: Settings, expectation: Expectation) -> None:
         ledger.close()
 
 
+def leave_all_to_workers(run: "sync_module._Run", listing: Listing, listed: ListedAhead) -> None:
+    """Instead of `_Run._process`: the run does nothing itself, if there is anything to do."""
+    while listed.is_empty and not run._stop.is_set():
+        time.sleep(0.001)
+    if listing.counts.log_files:
+        run._workers = run._start_workers(listing)
+    else:
+        listed.take(0)  # raises what the listing raised
+
+
 def killing_observer(kill_at: tuple[str, int] | None, step_seconds: float) -> Callable[[str], None]:
     """An `observe` for `sync` that kills its process at the n-th occurrence of a step."""
     seen = 0
@@ -248,7 +260,7 @@ def main(argument: str) -> int:
     job = json.loads(argument)
     kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
     if job["in_workers"]:
-        vars(sync_module).update(WORTHWHILE=1, _FIRST_LOOK_SECONDS=10)
+        vars(sync_module)["_Run"]._process = leave_all_to_workers
     with stop_on_signals() as stop:
         print("ready", flush=True)
         try:

@@ -151,6 +151,7 @@ def test_the_files_of_digests_are_relative_to_the_file_too(tmp_path: Path) -> No
 def test_a_gocloudtrail_file_with_its_comments_works_unchanged(tmp_path: Path) -> None:
     assert load(tmp_path, GOCLOUDTRAIL).settings == Settings(
         trails=(Trail("main", "my-bucket", "logs"),),
+        download_workers=50,
         events_dir=tmp_path / "events",
         quarantine_dir=tmp_path / "quarantine",
         parquet_dir=tmp_path / "parquet",

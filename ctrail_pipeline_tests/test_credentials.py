@@ -34,6 +34,7 @@ from ctrail_pipeline.sample import ORGANIZATION_BUCKET, write_sample
 from .fault_server import Faults, FaultServer
 from .moto_server import moto_server
 from .oracle import check_output
+from .sync_process import leave_all_to_workers
 
 ROLE = "arn:aws:iam::111122223333:role/log-archive/ctrail-reader"
 ODD_KEY = "AWSLogs//odd.json.gz"
@@ -387,8 +388,7 @@ def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: Wo
 def test_keys_that_expire_while_workers_fetch_are_one_problem_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctrail_pipeline.core.sync.WORTHWHILE", 1)
-    monkeypatch.setattr("ctrail_pipeline.core.sync._FIRST_LOOK_SECONDS", 10)
+    monkeypatch.setattr("ctrail_pipeline.core.sync._Run._process", leave_all_to_workers)
     settings = replace(world.settings(), process_workers=2)
     expired_after(world, 60, "AKIASTATIC")
     assert_one_problem(sync(settings))

@@ -56,7 +56,7 @@ def event(time: datetime, number: int, padding: str = "") -> str:
     )
 
 
-def synced(folder: Path, **changes: object) -> tuple[int, int, int]:
+def synced(folder: Path, *, arenas: int = 4, **changes: object) -> tuple[int, int, int]:
     """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],
@@ -64,7 +64,7 @@ def synced(folder: Path, **changes: object) -> tuple[int, int, int]:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "MALLOC_ARENA_MAX": "4"},
+        env={**os.environ, "MALLOC_ARENA_MAX": str(arenas)},
     )
     log_files, events, peak = map(int, done.stdout.split())
     return log_files, events, peak
@@ -126,3 +126,18 @@ def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
     log_files, events, peak = synced(tmp_path)
     assert (log_files, events) == (1, 70_000)
     assert peak < len(text) / MB * 1.9
+
+
+def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
+    """By every fetching thread's heap: else each keeps what its largest log file took."""
+    records = (
+        event(NOON + timedelta(seconds=at % 3600), at, os.urandom(80).hex() + "a" * 1_200)
+        for at in range(15_000)
+    )
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    assert len(text) > 20 * MB
+    for number in range(40):
+        put_log_file(tmp_path / "bucket", number, text)
+    log_files, events, peak = synced(tmp_path, arenas=40, process_workers=1)
+    assert (log_files, events) == (40, 15_000)
+    assert peak < 125

@@ -18,8 +18,9 @@ from ctrail_pipeline.core import sharing, workers
 from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.coverage import EVERYTHING
 from ctrail_pipeline.core.exceptions import WorkersFailed
+from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.layout import SourcePrefix
-from ctrail_pipeline.core.listing import LogFileRef, Source
+from ctrail_pipeline.core.listing import Listing, LogFileRef, Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.store import LocalBucket
 from ctrail_pipeline.core.sync import Summary, sync
@@ -28,6 +29,7 @@ from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import (
     SyncProcess,
     assert_exact,
+    leave_all_to_workers,
     let_a_minute_pass,
     local_trail,
     run_sync,
@@ -65,10 +67,15 @@ def settings(sample: Path, tmp_path: Path) -> Settings:
     return replace(sample_settings(sample, tmp_path), process_workers=2)
 
 
+_process = sync_module._Run._process
+
+
 @pytest.fixture(autouse=True)
-def _always_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_module, "WORTHWHILE", 1)
-    monkeypatch.setattr(sync_module, "_FIRST_LOOK_SECONDS", 10)
+def _all_is_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(run: sync_module._Run, listing: Listing, listed: ListedAhead) -> None:
+        (leave_all_to_workers if run._processes > 1 else _process)(run, listing, listed)
+
+    monkeypatch.setattr(sync_module._Run, "_process", leave)
 
 
 @pytest.fixture
@@ -140,6 +147,7 @@ def test_one_process_starts_no_other(settings: Settings, settled_by: Counter[int
 def test_little_to_do_starts_no_other(
     settings: Settings, settled_by: Counter[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sync_module._Run, "_process", _process)
     monkeypatch.setattr(sync_module, "WORTHWHILE", 1_000)
     synced(settings)
     assert not settled_by
@@ -151,9 +159,19 @@ def test_what_turns_out_to_be_much_is_handed_over(
     settled_by: Counter[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first log files are done at once, by the run itself."""
-    monkeypatch.setattr(sync_module, "_FIRST_LOOK_SECONDS", 0)
-    monkeypatch.setattr(sync_module, "WORTHWHILE", 150)
+    """Until they are up, log files are done by the run itself."""
+    are_up, asked = workers.Workers.are_up, 0
+
+    def are_up_later(self: workers.Workers) -> bool:
+        nonlocal asked
+        asked += 1
+        while asked > 20 and not are_up(self):
+            time.sleep(0.001)
+        return asked > 20
+
+    monkeypatch.setattr(sync_module._Run, "_process", _process)
+    monkeypatch.setattr(sync_module, "WORTHWHILE", 100)
+    monkeypatch.setattr(workers.Workers, "are_up", are_up_later)
     synced(replace(settings, download_workers=1))
     assert_exact(settings, expectation)
     assert 0 < settled_by.total() < expectation.log_files

@@ -94,11 +94,14 @@ def _is_at_aws(trail: Trail) -> bool:
 
 
 def _some_keys(bucket: Bucket, places: Sequence[SourcePrefix]) -> Iterator[str]:
-    """New and old log files of some source partitions, as different ones as there are."""
+    """Old and new log files of some source partitions, as different ones as there are.
+
+    Old ones first: to find one takes one request, and mostly it is the only one.
+    """
     step = max(1, len(places) // _PLACES_TRIED)
     for place in places[::step][:_PLACES_TRIED]:
         keys: list[str] = []
-        for find_folder in (_newest_folder, lambda _bucket, folder: folder):
+        for find_folder in (lambda _bucket, folder: folder, _newest_folder):
             try:
                 page = bucket.list_page(find_folder(bucket, place.folder), "")
             except StoreError:

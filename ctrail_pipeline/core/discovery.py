@@ -22,7 +22,8 @@ from .store import Bucket
 
 log = logging.getLogger(__name__)
 
-_LISTERS = 32
+_LISTERS = 128
+"""LIST requests in flight: one costs a round trip and little else."""
 
 
 def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:

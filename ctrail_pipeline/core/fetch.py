@@ -27,7 +27,7 @@ from .listing import LogFileRef
 from .settings import Settings
 from .store import Fetched
 
-_KEYS_A_TASK: Final = 8
+KEYS_A_TASK: Final = 8
 """Keys that one thread fetches in a row; to hand over results one by one costs about 40 µs each."""
 _EXPANSION: Final = 12
 """Estimate of uncompressed bytes by stored ones (gzip ratios of real log files: 5.6–8.6)."""
@@ -238,8 +238,6 @@ class ListedAhead:
         self._lists: Queue[list[LogFileRef] | BaseException | None] = Queue(maxsize=lists)
         self._closed = Event()
         self._done = False
-        self.ended = Event()
-        """Set when there is nothing more to be listed."""
         Thread(target=self._list, args=(listing,), name="ctrail-listing", daemon=True).start()
 
     @property
@@ -274,7 +272,6 @@ class ListedAhead:
             for refs in listing:
                 if not self._put(refs):
                     return
-            self.ended.set()
             self._put(None)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that processes
             self._put(error)
@@ -293,8 +290,13 @@ class Feed:
     """Log files from a listing, fetched ahead of whoever takes them."""
 
     def __init__(
-        self, listed: ListedAhead, settings: Settings, bytes_ahead: int = BYTES_AHEAD
+        self,
+        listed: ListedAhead,
+        settings: Settings,
+        bytes_ahead: int = BYTES_AHEAD,
+        keys_a_task: int = KEYS_A_TASK,
     ) -> None:
+        """`keys_a_task`: how many log files a thread fetches in a row; twice as many are begun."""
         self._listed = listed
         self._settings = settings
         self._closed = Event()
@@ -304,12 +306,20 @@ class Feed:
         self._begun = 0
         self._taken = 0
         self._room = Room(bytes_ahead)
-        self._threads = DaemonThreads(settings.download_workers, "ctrail-fetch")
+        self._downloads = settings.downloads_of(1)
+        self._most_ahead = 2 * keys_a_task * self._downloads
+        self._keys_a_task = keys_a_task
+        self._threads = DaemonThreads(self._downloads, "ctrail-fetch")
 
     @property
     def ahead(self) -> int:
         """Log files that were taken from the listing, and not yet from here."""
         return len(self._ready) + self._begun - self._taken
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it goes on taking what is listed."""
+        return not self._last
 
     def take_no_more(self) -> None:
         """Leave what is listed from now on to somebody else; `results` ends with what is here."""
@@ -365,13 +375,9 @@ class Feed:
             wait = False
             self._ready.extend(refs)
 
-    @property
-    def _most_ahead(self) -> int:
-        return 2 * _KEYS_A_TASK * self._settings.download_workers
-
     def _start_tasks(self) -> None:
         limit = self._settings.max_log_file_bytes
-        keys = max(1, min(_KEYS_A_TASK, len(self._ready) // self._settings.download_workers))
+        keys = max(1, min(self._keys_a_task, len(self._ready) // self._downloads))
         while self._ready and self._begun - self._taken < self._most_ahead:
             refs = [self._ready.popleft() for _ in range(min(keys, len(self._ready)))]
             task = _Task(self._begun, refs, hashed=self._settings.hash_log_files)

@@ -44,7 +44,7 @@ from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""
 _FEWEST_HELD: Final = 20
-_LISTERS: Final = 32
+_LISTERS: Final = 128
 """LIST requests in flight: one costs a round trip and little else."""
 _DAY_DEPTH: Final = 3
 _STRAYS: Final = -1

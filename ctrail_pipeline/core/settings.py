@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
+
+DOWNLOADS_A_PROCESS: Final = 100
+"""GETs that hide 30 ms of latency from a process that takes 0.4 ms for a log file. Measured: 50
+in two processes made a sync 2.3 times as long as without latency, 160 1.4 times, 240 no better."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class Settings:
     """Folder of the Parquet files; None: `parquet` beside `events_dir`."""
     events_per_file: int = 10_000
     list_batch_size: int = 1_000
-    download_workers: int = 50
+    download_workers: int = 0
+    """GETs in flight, over all processes; 0: as many for each process as hide the latency."""
     process_workers: int = 0
     """Processes that split, compare and write; 0: one for each CPU, 1: none but the run's own."""
     start: datetime | None = None
@@ -102,3 +108,7 @@ class Settings:
     connect_timeout: float = 10
     client_timeout: float = 60
     """Seconds a request may take in all before it is tried again."""
+
+    def downloads_of(self, processes: int) -> int:
+        """GETs in flight for each of so many processes."""
+        return -(-self.download_workers // processes) or DOWNLOADS_A_PROCESS

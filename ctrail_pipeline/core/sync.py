@@ -17,13 +17,14 @@ from threading import Event
 from typing import Final
 
 from .access import who_reads
+from .allocator import give_back_large_buffers
 from .archive import archive
 from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
-from .fetch import Feed, ListedAhead
+from .fetch import KEYS_A_TASK, Feed, ListedAhead
 from .layout import minute_of
 from .ledger import Ledger, LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
@@ -42,7 +43,7 @@ from .selection import (
 )
 from .settings import Settings, Trail
 from .sharing import BYTES_AS_A_LOG_FILE
-from .workers import WORTHWHILE, Workers, usable_cpus
+from .workers import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
 _MOST_WORKERS: Final = 4
 """Worker processes, where there are fewer CPUs: a `gocloudtrail` configuration may ask for 500."""
-_FIRST_LOOK_SECONDS: Final = 0.3
-"""How long to wait for the listing to show whether there is work for worker processes."""
+_KEYS_A_TASK_UNTIL_UP: Final = 2
+"""While worker processes may come, little is begun that they would have to wait for."""
 _MOST_COUNTED: Final = 10_000
 """Hours or names that a summary counts one by one: memory must not depend on the data."""
 _PROBLEMS_LOGGED: Final = 20
@@ -203,6 +204,7 @@ def sync(
     says `interrupted`. `observe` is told each step of the commit protocol. Raises LedgerError,
     OutputError or ConfigurationError; what was committed before stays.
     """
+    give_back_large_buffers()
     selection = selection or Selection()
     settings = selection.narrow(settings)
     folders = OutputFolders.of(settings)
@@ -247,7 +249,8 @@ class _Run:
         self._unread_count: Counter[str] = Counter()
         self._settled_bytes = 0
         cpus = usable_cpus()
-        self._workers = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
+        self._processes = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
+        self._workers: Workers | None = None
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         for trails, who in who_reads(self._settings.trails):
@@ -269,12 +272,13 @@ class _Run:
             on_progress, partial(self._progress, listing, listed), self._settings
         )
         try:
-            if not self._are_workers_worthwhile(listing, listed):
-                self._process(listing, listed)
-            if not (listed.done or self._stop.is_set()):
-                self._process_in_workers(listing, listed)
+            self._process(listing, listed)
+            if self._workers is not None and not self._stop.is_set():
+                self._process_in_workers(self._workers, listed)
         finally:
             listed.close()
+            if self._workers is not None:
+                self._workers.close()
         self._report.now()
         for source in sources:
             if isinstance(source.failure, CredentialsError):
@@ -322,25 +326,26 @@ class _Run:
     def _process(self, listing: Listing, listed: ListedAhead) -> None:
         """Gather fetched log files into batches and commit them, until there are no more.
 
-        Or until so many wait that worker processes are worth starting.
+        Or until worker processes, which are started if so many wait that it is worth it, are up.
         """
         batch = BatchContent()
-        flush_seconds = min(self._settings.jsonl_flush_interval, self._settings.state_save_interval)
-        feed = Feed(listed, self._settings)
+        settings = share_of(self._settings, self._processes)
+        flush_seconds = min(settings.jsonl_flush_interval, settings.state_save_interval)
+        keys_a_task = KEYS_A_TASK if self._processes == 1 else _KEYS_A_TASK_UNTIL_UP
+        feed = Feed(listed, settings, bytes_ahead_of(self._processes), keys_a_task)
         try:
             for fetched in feed.results():
                 if self._stop.is_set():
                     return
-                if self._is_much_left(listing, feed.ahead):
-                    feed.take_no_more()
+                self._hand_over(listing, listed, feed)
                 if fetched is not None and fetched.is_unread:
                     self._count_unread(fetched.ref, fetched.reason or "")
                 elif fetched is not None:
-                    if not batch.has_room(fetched, self._settings):
+                    if not batch.has_room(fetched, settings):
                         batch = self._commit(batch, listing)
                     batch.add(fetched)
                     del fetched
-                if batch.is_full(self._settings) or (batch.log_files and batch.age > flush_seconds):
+                if batch.is_full(settings) or (batch.log_files and batch.age > flush_seconds):
                     batch = self._commit(batch, listing)
                 self._report.if_due()
         finally:
@@ -348,39 +353,41 @@ class _Run:
         if batch.log_files:
             self._commit(batch, listing)
 
-    def _are_workers_worthwhile(self, listing: Listing, listed: ListedAhead) -> bool:
-        """Whether a moment's listing shows that there is enough to do for them."""
-        deadline = time.monotonic() + _FIRST_LOOK_SECONDS
-        while self._workers > 1 and time.monotonic() < deadline:
-            if self._is_much_left(listing, 0):
-                return True
-            if self._stop.is_set() or listed.ended.wait(_FIRST_LOOK_SECONDS / 20):
-                break
-        return self._is_much_left(listing, 0)
+    def _hand_over(self, listing: Listing, listed: ListedAhead, feed: Feed) -> None:
+        """Start worker processes once there is enough to do; leave them the rest when they are up.
 
-    def _is_much_left(self, listing: Listing, in_hand: int) -> bool:
-        log_files = listing.counts.log_files - self._summary.progress.log_files - in_hand
-        cost = log_files + (listing.counts.bytes - self._settled_bytes) // BYTES_AS_A_LOG_FILE
-        return self._workers > 1 and log_files > 1 and cost >= WORTHWHILE
+        Until then this process goes on: they take a third of a second.
+        """
+        if self._workers is None:
+            if self._is_much_left(listing):
+                self._workers = self._start_workers(listing)
+        elif feed.takes_more and self._workers.are_up():
+            feed.take_no_more()
+            self._workers.hand_out(listed)
 
-    def _process_in_workers(self, listing: Listing, listed: ListedAhead) -> None:
-        """Have worker processes do what is left."""
-        workers = Workers(
+    def _start_workers(self, listing: Listing) -> Workers:
+        return Workers(
             self._settings,
             self._committer,
-            self._workers,
+            self._processes,
             partial(self._take_finished, listing),
             self._count_unread,
         )
-        try:
-            for result in workers.results(listed):
-                if result is not None:
-                    self._settle(result)
-                elif self._stop.is_set():
-                    return
-                self._report.if_due()
-        finally:
-            workers.close()
+
+    def _is_much_left(self, listing: Listing) -> bool:
+        """Whether there is enough to do for worker processes."""
+        log_files = listing.counts.log_files - self._summary.progress.log_files
+        cost = log_files + (listing.counts.bytes - self._settled_bytes) // BYTES_AS_A_LOG_FILE
+        return self._processes > 1 and log_files > 1 and cost >= WORTHWHILE
+
+    def _process_in_workers(self, workers: Workers, listed: ListedAhead) -> None:
+        """Have worker processes do what is left."""
+        for result in workers.results(listed):
+            if result is not None:
+                self._settle(result)
+            elif self._stop.is_set():
+                return
+            self._report.if_due()
 
     def _commit(self, batch: BatchContent, listing: Listing) -> BatchContent:
         """Commit a batch; returns the next, empty one."""

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any, Final, NamedTuple, NoReturn
 
+from .allocator import give_back_large_buffers
 from .batch import BatchContent, LogFileInBatch, Staged, stage
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
@@ -184,6 +185,7 @@ class _InHand(NamedTuple):
 
 class _Worker:
     def __init__(self, connection: Connection, setup: Setup) -> None:
+        give_back_large_buffers()
         self._connection = connection
         self._settings = setup.settings
         self._bytes_ahead = setup.bytes_ahead

@@ -91,6 +91,22 @@ def usable_cpus() -> int:
         return number
 
 
+def share_of(settings: Settings, processes: int) -> Settings:
+    """The settings of one process of so many."""
+    if processes == 1:
+        return settings
+    return replace(
+        settings,
+        download_workers=settings.downloads_of(processes),
+        batch_bytes=min(settings.batch_bytes, _MOST_BATCH_BYTES),
+    )
+
+
+def bytes_ahead_of(processes: int) -> int:
+    """Bytes that each of so many processes may hold of log files on their way."""
+    return BYTES_AHEAD if processes == 1 else max(_LEAST_BYTES_AHEAD, BYTES_AHEAD // 2 // processes)
+
+
 class _Died(Exception):
     """A worker is gone."""
 
@@ -163,14 +179,7 @@ class Workers:
         self._committer = committer
         self._note_unread = note_unread
         self._take_finished = take_finished
-        self._setup = Setup(
-            replace(
-                settings,
-                download_workers=-(-settings.download_workers // number),
-                batch_bytes=min(settings.batch_bytes, _MOST_BATCH_BYTES),
-            ),
-            max(_LEAST_BYTES_AHEAD, BYTES_AHEAD // 2 // number),
-        )
+        self._setup = Setup(share_of(settings, number), bytes_ahead_of(number))
         self._number = number
         self._affinity = Affinity()
         self._numbers = count()
@@ -193,7 +202,7 @@ class Workers:
         Raises LedgerError or OutputError, as a commit in this process would, or WorkersFailed.
         """
         while True:
-            self._hand_out(listed)
+            self.hand_out(listed)
             while self._hopeless:
                 yield self._give_up(self._hopeless.pop())
             is_busy = self._suspects or any(worker.outstanding for worker in self._workers)
@@ -202,6 +211,12 @@ class Workers:
             # Published before anything is yielded: whoever takes the results may stop.
             yield from self._listen(_TICK_SECONDS if listed.done else _LISTING_SECONDS)
             yield None
+
+    def are_up(self) -> bool:
+        """Whether all that were started can begin at once."""
+        if not all(worker.is_ready for worker in self._workers):
+            self._listen(0)
+        return all(worker.is_ready for worker in self._workers)
 
     def close(self) -> None:
         """End all workers, and what they were at."""
@@ -215,7 +230,8 @@ class Workers:
 
     # -- handing out ------------------------------------------------------------------------------
 
-    def _hand_out(self, listed: ListedAhead) -> None:
+    def hand_out(self, listed: ListedAhead) -> None:
+        """Give the workers that have little to do what is listed."""
         for worker in self._workers:
             if worker.is_for_suspects and worker.is_ready and not worker.outstanding:
                 self._hand_out_suspects(worker)
