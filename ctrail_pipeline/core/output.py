@@ -168,6 +168,7 @@ class OutputFolders:
             Kind.QUARANTINE: quarantine_dir,
             Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
         }
+        self.scatter = Scatter(events_dir)
         self._known: set[Path] = set()
         self._writers: ThreadPoolExecutor | None = None
 
@@ -267,6 +268,23 @@ class OutputFolders:
             self._writers = None
 
 
+class Scatter:
+    """The new event folders that log files of unusually many hours make, in one run and process."""
+
+    def __init__(self, events_dir: Path) -> None:
+        self._events_dir = events_dir
+        self._new: set[str] = set()
+
+    def allows(self, folder: str, most_new: int) -> bool:
+        """Whether one more may be made; what is there already, or was allowed before, may."""
+        if folder in self._new or (self._events_dir / folder).is_dir():
+            return True
+        if len(self._new) >= most_new:
+            return False
+        self._new.add(folder)
+        return True
+
+
 class Staging:
     """The staging folders of one batch. Its lock tells others that the batch's owner lives."""
 
@@ -274,6 +292,11 @@ class Staging:
         self._folders = folders
         self._token = token
         self._lock: int | None = None
+
+    @property
+    def scatter(self) -> Scatter:
+        """What scattered log files have made so far."""
+        return self._folders.scatter
 
     def open(self) -> None:
         """Make the staging folder and lock it.
