@@ -5,6 +5,7 @@ the first bracket: the splitter against the oracle, the gunzip loop against zlib
 module, and buckets of such log files through a whole sync. What once failed stays as an example.
 """
 
+import base64
 import gzip
 import json
 import re
@@ -231,20 +232,41 @@ def test_every_kind_of_gzip_is_read_whole_and_the_limit_is_exact(
         assert (content.data, content.damage) == (text, None if text else "empty")
 
 
+@st.composite
+def harmed_gzip_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Harmed gzip, and the text that was in it."""
+    body, text = draw(gzip_bodies())
+    return draw(harmed(body)), text
+
+
+UNUSED_CODE = gzip.compress(b"", mtime=0)[:10] + base64.b64decode(
+    "BcExAQAAAIOgwwDrH8AANhwyY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aM"
+    "GTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNm"
+    "zJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgx"
+    "Y8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgdIUHEvyADAAA="
+)
+"""A flipped bit in a code of distances that is not used: zlib refuses it, isal reads it right."""
+
+
 @settings(max_examples=examples(300))
-@given(gzip_bodies().flatmap(lambda packed: harmed(packed[0])))
-def test_a_harmed_gzip_is_sound_only_if_every_byte_is_right(body: bytes) -> None:
+@given(harmed_gzip_bodies())
+@example((UNUSED_CODE, b"\x03\x0f\xa5\xb1" * 200))
+def test_a_harmed_gzip_is_sound_only_if_every_byte_is_right(
+    packed: tuple[bytes, bytes],
+) -> None:
     """And what is read of it before the damage is what zlib reads, byte for byte."""
+    body, original = packed
     if not body.startswith(b"\x1f\x8b"):
         return
     content = decompress(body, 1_000_000)
     text, sound, usual = judged(body)
     if content.damage in (None, "empty"):
-        assert (content.data, sound) == (text, True)
-        assert gzip.decompress(body) == text
+        # isal reads blocks with a code that is incomplete and not used, which zlib refuses: then it
+        # is for length and checksum to say that nothing was changed.
+        assert content.data == (text if sound else original)
     else:
         assert not (sound and usual)
-        assert text.startswith(content.data)
+        assert text.startswith(content.data) or original.startswith(content.data)
 
 
 # --- whole syncs ----------------------------------------------------------------------------------
