@@ -24,6 +24,7 @@ from ctrail_pipeline_tests.sync_process import (
     assert_exact,
     local_trail,
     put_object,
+    run_sync,
     settings_in,
 )
 
@@ -431,6 +432,21 @@ def test_many_scattered_log_files_make_no_more_folders_together_than_the_setting
         "scattered: more than 100 new hours in log files of many"
     }
     nothing_more(settings)
+
+
+def test_in_worker_processes_each_has_the_bound_for_itself(
+    settings: Settings, bucket: Path
+) -> None:
+    settings = replace(settings, max_scattered_hours=50, process_workers=2, batch_log_files=2)
+    records = []
+    for number in range(12):
+        some = hours_of(NOON, 60, account=f"{number:012}")
+        records += some
+        put(bucket, number, packed(*some))
+    assert run_sync(settings, in_workers=True).returncode == 0
+    # Two workers, and the run's own process where it is left to that.
+    assert 12 * 24 < hour_folders(settings) <= 12 * 24 + 3 * 50 < 12 * 60
+    accounted_for(settings, records)
 
 
 def test_hours_that_are_there_are_no_new_ones(settings: Settings, bucket: Path) -> None:
