@@ -12,12 +12,12 @@ DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 # Share of the log files that `make bench` measures; less than 1 only shows that it works.
 SCALE ?= 1
-# How long `make torture` goes on, and which steps it takes; without a seed, a new one each time.
+# How long `make torture` and `make fuzz` go on, and from which seed; without one, a new one each time.
 MINUTES ?= 10
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture check bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture fuzz check bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHO
 
 torture: $(INSTALLED) ## Kill, cut off and fill up for MINUTES=10, then compare: docs/torture.md
 	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+
+fuzz: $(INSTALLED) ## Hostile log files, made up for MINUTES=10: docs/hostile-input.md
+	$(BIN)/python -m ctrail_pipeline_tests.fuzz --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check

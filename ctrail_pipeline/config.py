@@ -451,6 +451,8 @@ _KEYS: dict[str, _Check] = {
     "lookback_hours": _integer(0, 24 * 36_500),
     "horizon_days": _integer(1, 36_500),
     "max_log_file_bytes": _integer(1, 2**40),
+    "max_hours_per_log_file": _integer(1, 10**6),
+    "max_scattered_hours": _integer(0, 10**9),
     "hash_log_files": _flag,
     "batch_log_files": _integer(1, 10**6),
     "batch_bytes": _integer(1, 2**40),

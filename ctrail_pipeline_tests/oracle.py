@@ -22,7 +22,9 @@ _LOG_FILE = re.compile(
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
-_EVENT_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
+_EVENT_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:([0-5][0-9]|60)(\.[0-9]+)?Z"
+)
 _OUTPUT_FILE = re.compile(
     r"(?P<folder>[0-9]{12}/[a-z0-9-]{1,40}/[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2})"
     r"/events_[0-9]{5,}\.jsonl"
@@ -173,7 +175,7 @@ def snapshot(events_dir: Path) -> set[bytes]:
 # --- buckets --------------------------------------------------------------------------------------
 
 
-class _Damaged(Exception):
+class Damaged(Exception):
     """A log file that cannot be read to its end."""
 
 
@@ -182,9 +184,9 @@ def _read_log_file(path: Path, account: str, region: str, expectation: Expectati
     records: list[tuple[bytes, Any]] = []
     target = expectation.lines
     try:
-        for record in _records(_uncompressed(path.read_bytes())):
+        for record in records_in(_uncompressed(path.read_bytes())):
             records.append(record)
-    except _Damaged:
+    except Damaged:
         expectation.damaged_log_files.append(str(path))
         target = expectation.optional
     else:
@@ -208,14 +210,14 @@ def _uncompressed(data: bytes) -> bytes:
         try:
             members.append(member.decompress(data))
         except zlib.error as error:
-            raise _Damaged from error
+            raise Damaged from error
         if not member.eof:
-            raise _Damaged
+            raise Damaged
         data = member.unused_data
     return b"".join(members)
 
 
-def _records(data: bytes) -> Iterator[tuple[bytes, Any]]:
+def records_in(data: bytes) -> Iterator[tuple[bytes, Any]]:
     """Each element of `Records`: its bytes and its value (strings as Latin-1 reads them)."""
     text = data.decode("latin-1")  # a character a byte, so that offsets are those of the bytes
     at = _expect(text, 0, "{")
@@ -232,7 +234,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, Any]]:
             at = _after_blank(text, at)
             continue
         if found:
-            raise _Damaged
+            raise Damaged
         found = True
         at = _expect(text, at, "[")
         first_element = True
@@ -247,7 +249,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, Any]]:
         at = _expect(text, at, "]")
     at = _expect(text, at, "}")
     if at != len(text) or not found:
-        raise _Damaged
+        raise Damaged
 
 
 def _after_blank(text: str, at: int) -> int:
@@ -258,7 +260,7 @@ def _after_blank(text: str, at: int) -> int:
 def _expect(text: str, at: int, character: str) -> int:
     at = _after_blank(text, at)
     if text[at : at + 1] != character:
-        raise _Damaged
+        raise Damaged
     return _after_blank(text, at + 1)
 
 
@@ -266,7 +268,7 @@ def _value(text: str, at: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError) as error:
-        raise _Damaged from error
+        raise Damaged from error
 
 
 def _without_line_ends(raw: bytes) -> bytes | None:
@@ -304,7 +306,8 @@ def _hour(event_time: Any) -> str | None:
     if not _matches(_EVENT_TIME, event_time):
         return None
     try:
-        at = datetime.strptime(event_time[:19] + "Z", "%Y-%m-%dT%H:%M:%S%z")
+        # A leap second, :60, is of its minute; datetime knows none.
+        at = datetime.strptime(event_time[:17] + "00Z", "%Y-%m-%dT%H:%M:%S%z")
     except ValueError:
         return None
     return f"{at.year:04}/{at.month:02}/{at.day:02}/{at.hour:02}"

@@ -505,6 +505,8 @@ CONFIGURATIONS = st.fixed_dictionaries(
         "lookback_hours": st.integers(0, 1000),
         "horizon_days": st.integers(1, 1000),
         "max_log_file_bytes": st.integers(1, 2**40),
+        "max_hours_per_log_file": st.integers(1, 10**6),
+        "max_scattered_hours": st.integers(0, 10**9),
         "batch_log_files": st.integers(1, 10**6),
         "batch_bytes": st.integers(1, 2**40),
         "bloom_false_positive": st.floats(0, 1, exclude_min=True, exclude_max=True),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dagster import AssetKey, Definitions
+from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
 from ctrail_pipeline import config
 from ctrail_pipeline.checks import COMPLETE, DESCRIPTIONS
@@ -29,6 +30,7 @@ DOCUMENTS = [
     ROOT / "docs/proof.md",
     ROOT / "docs/compaction.md",
     ROOT / "docs/torture.md",
+    ROOT / "docs/hostile-input.md",
 ]
 MONTH_SECONDS = 30 * 86_400
 
@@ -134,3 +136,25 @@ def test_units_start_what_is_installed_in_the_folder_of_the_workspace() -> None:
         assert "KillMode" not in service
         assert text.count("Environment=DAGSTER_HOME=/var/lib/ctrail/dagster\n") == 1
         assert text.count("Environment=CTRAIL_CONFIG=/etc/ctrail/config.json\n") == 1
+
+
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/hostile-input.md"])
+def test_tests_that_are_named_are_there(document: str) -> None:
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", text)
+    assert named
+    for module, test in named:
+        code = (ROOT / f"ctrail_pipeline_tests/{module}.py").read_text()
+        assert not test or f"def {test}(" in code, f"{module}::{test}"
+
+
+def test_the_web_ui_is_for_this_machine_only() -> None:
+    """It has no login: nothing here serves it on another interface, by default or by advice."""
+    assert DEFAULT_WEBSERVER_HOST == "127.0.0.1"
+    texts = [path.read_text() for path in (ROOT / "Makefile", *DOCUMENTS)]
+    served = [
+        line for text in texts for line in text.splitlines() if re.search(r"(-h|--host)[ =]", line)
+    ]
+    assert len(served) >= 2
+    assert all(re.search(r"(-h|--host)[ =]127\.0\.0\.1 ", line) for line in served)
+    assert "0.0.0.0" not in "".join(texts)

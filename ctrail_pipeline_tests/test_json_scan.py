@@ -20,6 +20,7 @@ from ctrail_pipeline_tests.log_file_texts import (
     OTHER,
     as_line,
     event,
+    examples,
     lines,
     log_files,
     oracle_elements,
@@ -221,7 +222,7 @@ soups = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=200) | soups | soups.map(lambda soup: b'{"Records":[' + soup))
 @example(b'{"Records":[1,2')
 @example(b'{"Records":[{},"\\')

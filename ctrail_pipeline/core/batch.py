@@ -28,8 +28,8 @@ from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import LogFileState, Outcome
 from .listing import LogFileRef
-from .output import Kind, NewFile, NewParquetFile, StagedFile, Staging
-from .records import LogFileContent, Record, Rejected, split
+from .output import Kind, NewFile, NewParquetFile, Scatter, StagedFile, Staging
+from .records import LogFileContent, Rejected, split
 from .settings import Settings
 from .store import unpack_etag
 
@@ -38,9 +38,13 @@ if TYPE_CHECKING:
 
 MOST_FOLDERS: Final = 500
 """Output partitions that one batch touches at most, a single log file's apart."""
-MOST_HOURS_A_LOG_FILE: Final = 1_000
-"""Output partitions that one log file may touch; what goes beyond is quarantined, «scattered»."""
+USUAL_HOURS_A_LOG_FILE: Final = 24
+"""Output partitions that any log file may touch: real ones touch two or three."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
+_LONGEST_TEXT: Final = 1024 * 1024
+"""Bytes that are quarantined as text at most; nobody reads more of them."""
+_MOST_ESCAPED: Final = 3
+"""How many times longer JSON may make them: all but control characters need no more than this."""
 _VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
 """When a log file that failed or is damaged is tried again, by the number of tries so far."""
 
@@ -175,7 +179,7 @@ def stage(
     settings: Settings,
 ) -> Staged:
     """Drop what the ledger has already, write the rest into the staging folders."""
-    routed = route(log_files)
+    routed = route(log_files, settings, staging.scatter)
     seen = drop_known(routed, known)
     new_files: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
     misfits = 0
@@ -207,12 +211,13 @@ def stage(
     )
 
 
-def route(log_files: Sequence[LogFileInBatch]) -> _Routed:
+def route(log_files: Sequence[LogFileInBatch], settings: Settings, scatter: Scatter) -> _Routed:
     """Sort the records of a batch into dedup partitions; copies inside the batch are dropped."""
     routed = _Routed()
     for position, one in enumerate(log_files):
         if one.content is not None:
-            _route_log_file(routed, position, one, one.content)
+            places = _Places(routed, one.ref.source.place, settings, scatter)
+            _route_log_file(routed, position, one, one.content, places)
     return routed
 
 
@@ -341,25 +346,60 @@ def next_visit(state: LogFileState, attempts: int, now: int) -> int | None:
 
 _Own = tuple[str | None, str | None, str]
 """A record's own account, region and hour."""
-_Target = tuple[dict[bytes, _Line], str] | None
-"""The dedup group and the folder that records go to; None: they go to quarantine."""
+_Target = tuple[dict[bytes, _Line], str] | str
+"""The dedup group and the folder that records go to; or why they go to quarantine."""
+
+
+class _Places:
+    """Where the records of one log file go, as far as it may be scattered over hours.
+
+    It may name as many hours as it has records, and each costs a folder and a file: whoever writes
+    to the bucket could fill the disk with a million of them by a thousand small log files.
+    """
+
+    def __init__(
+        self, routed: _Routed, place: SourcePrefix, settings: Settings, scatter: Scatter
+    ) -> None:
+        self._routed = routed
+        self._place = place
+        self._most = settings.max_hours_per_log_file
+        self._most_new = settings.max_scattered_hours
+        self._scatter = scatter
+        self.found: dict[_Own, _Target] = {}
+
+    def find(self, own: _Own) -> _Target:
+        """The place of records with an account, region and hour that is not among the found."""
+        if len(self.found) >= self._most:
+            return f"scattered: the log file has records of more than {self._most} hours"
+        target = self.found[own] = self._find(own)
+        return target
+
+    def _find(self, own: _Own) -> _Target:
+        """By their own account and region, else by the key's."""
+        account, region, hour = own
+        account = account or (self._place.account if is_account(self._place.account) else None)
+        region = region or (self._place.region if is_region(self._place.region) else None)
+        if account is None:
+            return "no usable account in the record or in the key"
+        if region is None:
+            return "no usable region in the record or in the key"
+        folder = f"{account}/{region}/{hour}"
+        is_usual = len(self.found) < USUAL_HOURS_A_LOG_FILE
+        if not (is_usual or self._scatter.allows(folder, self._most_new)):
+            return f"scattered: more than {self._most_new} new hours in log files of many"
+        return self._routed.groups.setdefault(dedup_partition(*own), {}), folder
 
 
 def _route_log_file(
-    routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent
+    routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent, places: _Places
 ) -> None:
-    targets: dict[_Own, _Target] = {}
     duplicates = 0
     for record in content.records:
         own = (record.account, record.region, record.hour)
-        if own in targets:
-            target = targets[own]
-        elif len(targets) < MOST_HOURS_A_LOG_FILE:
-            target = targets[own] = _target(routed, one.ref.source.place, own)
-        else:
-            target = None
-        if target is None:
-            _quarantine(routed, position, one, _unroutable(record, one.ref.source.place))
+        target = places.found.get(own) or places.find(own)
+        if isinstance(target, str):
+            rejected = Rejected(record.index, "record", target, bytes(record.line))
+            _quarantine(routed, position, one, rejected)
             continue
         group, folder = target
         identity = identity_of(record.line)
@@ -386,26 +426,6 @@ def _route_log_file(
         routed.times[position] = min(times), max(times)
 
 
-def _target(routed: _Routed, place: SourcePrefix, own: _Own) -> _Target:
-    """Where records go: by their own account and region, else by the key's."""
-    account, region, hour = own
-    account = account or (place.account if is_account(place.account) else None)
-    region = region or (place.region if is_region(place.region) else None)
-    if account is None or region is None:
-        return None
-    return routed.groups.setdefault(dedup_partition(*own), {}), f"{account}/{region}/{hour}"
-
-
-def _unroutable(record: Record, place: SourcePrefix) -> Rejected:
-    if not (record.account or is_account(place.account)):
-        reason = "no usable account in the record or in the key"
-    elif not (record.region or is_region(place.region)):
-        reason = "no usable region in the record or in the key"
-    else:
-        reason = f"scattered: the log file has records of more than {MOST_HOURS_A_LOG_FILE} hours"
-    return Rejected(record.index, "record", reason, bytes(record.line))
-
-
 def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: Rejected) -> None:
     """Put what cannot become an event where it is kept with where it came from, and why."""
     ref = one.ref
@@ -425,11 +445,25 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
         "verified": rejected.kind != "unverified",
         "reason": rejected.reason,
     }
-    try:
-        entry["data"] = rejected.data.decode()
-    except UnicodeDecodeError:
-        entry["data_base64"] = base64.b64encode(rejected.data).decode()
-    group[identity] = _Line(json.dumps(entry).encode(), position, Kind.QUARANTINE, folder)
+    line = _with_data(json.dumps(entry).encode(), rejected.data)
+    group[identity] = _Line(line, position, Kind.QUARANTINE, folder)
+
+
+def _with_data(entry: bytes, data: bytes) -> bytes:
+    """A JSON object with `data` as its last member: as text where that is readable, and short.
+
+    JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take
+    1.5 GB of quarantine, and 3.6 GB of memory on the way there.
+    """
+    if len(data) <= _LONGEST_TEXT:
+        try:
+            text = json.dumps(data.decode()).encode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            if len(text) <= _MOST_ESCAPED * len(data) + len('""'):
+                return b'%s, "data": %s}' % (entry[:-1], text)
+    return b"".join((entry[:-1], b', "data_base64": "', base64.b64encode(data), b'"}'))
 
 
 def quarantine_identity(bucket: str, key: str, kind: str, data: bytes) -> bytes:

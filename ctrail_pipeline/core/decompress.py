@@ -11,16 +11,21 @@ SHA-256 7; 450 MB of JSON per CPU-second.
 """
 
 import hashlib
-from typing import Final, cast
+import zlib
+from typing import Any, Final, cast
 
 import msgspec
 from isal import isal_zlib
 
 # The stubs of isal 1.9 call the class an instance.
 _IsalError: Final = cast("type[Exception]", isal_zlib.error)
+_Errors: Final = (_IsalError, zlib.error)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
+_FLAGS_AT: Final = 3
+_PLAIN_FLAGS: Final = frozenset({0, 1, 8, 9})
+"""Of a gzip header (RFC 1952): no optional field, or the file's name alone."""
 _CUT_SHORT: Final = "gzip data is cut short"
 
 
@@ -97,7 +102,7 @@ def _gunzip_member(view: memoryview, room: int) -> tuple[list[bytes], int, str |
     Fed in growing pieces, since the inflater copies whatever follows its member: 100,000 tiny
     members fed whole would copy 100,000 times the rest of the file. So they take 0.3 s.
     """
-    inflater = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
+    inflater = _inflater(view)
     output: list[bytes] = []
     read = 0
     piece = _FIRST_PIECE
@@ -114,7 +119,7 @@ def _gunzip_member(view: memoryview, room: int) -> tuple[list[bytes], int, str |
                 room -= len(inflated)
                 if room < 0:
                     return output, read, None
-    except _IsalError as error:
+    except _Errors as error:
         readable = _salvage(view, room + sum(map(len, output)))
         return [readable], read, f"gzip data is damaged ({error})"
     return output, read - len(inflater.unused_data), None
@@ -128,16 +133,26 @@ def _salvage(view: memoryview, room: int) -> bytes:
     output = bytearray()
     good = 0
     for step in (_FIRST_PIECE, 1):
-        inflater = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
+        inflater = _inflater(view)
         try:
             if good:
                 inflater.decompress(view[:good])
             while good < len(view) and len(output) <= room and not inflater.eof:
                 output += inflater.decompress(view[good : good + step], room + 1 - len(output))
                 good += step
-        except _IsalError:
+        except _Errors:
             continue
     return bytes(output)
+
+
+def _inflater(view: memoryview) -> Any:
+    """What inflates a member that comes in pieces.
+
+    zlib where its header has unusual fields: isal (1.9) misreads a checksum of the header, or
+    several fields, whose bytes do not all come at once.
+    """
+    is_plain = len(view) > _FLAGS_AT and view[_FLAGS_AT] in _PLAIN_FLAGS
+    return (isal_zlib if is_plain else zlib).decompressobj(_GZIP_WINDOW_BITS)
 
 
 def is_over(content: Decompressed, limit: int) -> bool:

@@ -444,6 +444,9 @@ class Listing:
             ref.source.found += 1
 
     def _is_first(self, undated: LogFileRef) -> bool:
+        """As far as is remembered: one that is handed out twice is done twice, and counts once."""
+        if len(self._undated) >= HELD_LOG_FILES:
+            self._undated.clear()
         held = len(self._undated)
         self._undated.add((undated.source.id, undated.name))
         return len(self._undated) > held

@@ -168,6 +168,7 @@ class OutputFolders:
             Kind.QUARANTINE: quarantine_dir,
             Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
         }
+        self.scatter = Scatter(events_dir)
         self._known: set[Path] = set()
         self._writers: ThreadPoolExecutor | None = None
 
@@ -189,8 +190,11 @@ class OutputFolders:
 
         All of them first, then each folder that got a new one is synced once, several at once:
         1,700 new hours took 8,600 fsyncs one by one, 35 of 43 s.
+
+        Raises OutputError if one is, or lies behind, a link.
         """
         new = [folder for folder in dict.fromkeys(folders) if folder not in self._known]
+        self.refuse_links(new)
         changed: dict[Path, None] = {}
         for attempt in range(_TRIES_TO_MAKE):
             try:
@@ -207,10 +211,30 @@ class OutputFolders:
             self._known.clear()
         self._known.update(new)
 
+    def refuse_links(self, folders: Iterable[Path]) -> None:
+        """Raise OutputError if a folder below one of the roots is reached through a link.
+
+        Whoever plants one would have us write, or remove, wherever it leads. The roots themselves,
+        and what is above them, are their owner's to link as he likes.
+        """
+        looked_at = set(self.roots.values())
+        for folder in folders:
+            at = folder
+            while at not in looked_at and at != at.parent:
+                if at.is_symlink():
+                    raise OutputError(f"{at} is a link, which this program never makes: remove it")
+                looked_at.add(at)
+                at = at.parent
+
+    def refuse_linked_staging(self) -> None:
+        """The same of the folders that hold all staging folders."""
+        self.refuse_links(root / STAGING for root in self.roots.values())
+
     def remove(self, files: Sequence[Published]) -> None:
         """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
         with disk_errors(self.roots[Kind.EVENTS]):
             touched: dict[Path, Path] = {}
+            self.refuse_links({self.path_of(file).parent for file in files})
             for file in files:
                 path = self.path_of(file)
                 path.unlink(missing_ok=True)
@@ -244,6 +268,23 @@ class OutputFolders:
             self._writers = None
 
 
+class Scatter:
+    """The new event folders that log files of unusually many hours make, in one run and process."""
+
+    def __init__(self, events_dir: Path) -> None:
+        self._events_dir = events_dir
+        self._new: set[str] = set()
+
+    def allows(self, folder: str, most_new: int) -> bool:
+        """Whether one more may be made; what is there already, or was allowed before, may."""
+        if folder in self._new or (self._events_dir / folder).is_dir():
+            return True
+        if len(self._new) >= most_new:
+            return False
+        self._new.add(folder)
+        return True
+
+
 class Staging:
     """The staging folders of one batch. Its lock tells others that the batch's owner lives."""
 
@@ -252,17 +293,18 @@ class Staging:
         self._token = token
         self._lock: int | None = None
 
+    @property
+    def scatter(self) -> Scatter:
+        """What scattered log files have made so far."""
+        return self._folders.scatter
+
     def open(self) -> None:
         """Make the staging folder and lock it.
 
         It gets its name when it is locked already, so that no other run's recovery, finding it
         unlocked, takes its owner for dead.
         """
-        for root in self._folders.roots.values():
-            if (root / STAGING).is_symlink():
-                raise OutputError(
-                    f"{root / STAGING} is a link, which this program never makes: remove it"
-                )
+        self._folders.refuse_linked_staging()
         folder = self._folders.staging_of(Kind.EVENTS, self._token)
         unlocked = self._unlocked
         with disk_errors(folder):
@@ -302,6 +344,7 @@ class Staging:
         vanished = []
         touched = set()
         with disk_errors(self._folders.roots[Kind.EVENTS]):
+            self._folders.refuse_links({self._folders.path_of(file).parent for file in files})
             for file in files:
                 placed = self._link(file, rename)
                 if placed is None:

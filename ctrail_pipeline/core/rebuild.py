@@ -163,6 +163,7 @@ def _files_of(ledger: Path) -> list[Path]:
 
 def _clear_staging(folders: OutputFolders) -> None:
     """What was being written counts for nothing without the ledger: it is fetched again."""
+    folders.refuse_linked_staging()
     for kind in Kind:
         root = folders.roots[kind] / STAGING
         for path in sorted(root.iterdir()) if root.is_dir() else ():

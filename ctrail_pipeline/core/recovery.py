@@ -32,7 +32,11 @@ _FOLDERLESS_SECONDS: Final = 60
 
 
 def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Finish or drop every batch whose owner is gone, and remove staging folders nobody needs."""
+    """Finish or drop every batch whose owner is gone, and remove staging folders nobody needs.
+
+    Raises OutputError if a link stands where these are: what it leads to would be removed.
+    """
+    folders.refuse_linked_staging()
     tokens = _staging_folders(folders)  # before the rows: a folder is always younger than its row
     open_batches = ledger.open_batches()
     for batch in open_batches:

@@ -90,6 +90,12 @@ class Settings:
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024
     """Decompressed; a larger log file is damaged (a gzip bomb costs no more than this)."""
+    max_hours_per_log_file: int = 1_000
+    """Output partitions that one log file may touch; records beyond them are quarantined, as
+    "scattered"."""
+    max_scattered_hours: int = 10_000
+    """New output partitions that log files of more than 24 hours may make together, in one run and
+    process; the same of records beyond them."""
     hash_log_files: bool = True
     """Whether the SHA-256 of each log file's uncompressed bytes is taken and kept, so that digests
     can be validated without reading log files again. Measured: 9 % of a sync's CPU on large log

@@ -350,9 +350,15 @@ class S3Bucket:
                     self._store, folder, offset=after or None, chunk_size=PAGE_SIZE
                 )
                 objects = [_listed_object(meta) for meta in next(iter(stream), ())]
+                page = Page(objects, len(objects) < PAGE_SIZE)
             except (InvalidPathError, ValueError):
-                return self._list_page_by_boto3(folder, after)
-            return Page(objects, len(objects) < PAGE_SIZE)
+                page = self._list_page_by_boto3(folder, after)
+            if not page.last and (not page.objects or page.objects[-1].key <= after):
+                # A server without StartAfter: the same page again and again, for ever.
+                raise StoreUnavailable(
+                    f"{self.location}/{folder}: the listing does not go on behind {after!r}"
+                )
+            return page
 
         return self._retried(request, f"{self.location}/{folder}", self._list_permission)
 

@@ -1,0 +1,75 @@
+"""The property tests again and again, with other examples each time: see docs/hostile-input.md.
+
+    python -m ctrail_pipeline_tests.fuzz --minutes 10 [--seed 17]
+
+Each round is a pytest run of all properties with a seed of its own, which is printed; the first
+failure ends it with 1, and its example is there to be kept in the test (`@example`).
+"""
+
+import argparse
+import importlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hypothesis import is_hypothesis_test, settings
+
+PROJECT = Path(__file__).parents[1]
+MODULES = (
+    *("test_hostile_properties", "test_decompress", "test_json_scan", "test_records"),
+    *("test_layout", "test_coverage"),
+)
+EXAMPLES = 10
+"""How many times as many examples as in `make test` a round has: it takes one to two minutes."""
+
+settings.register_profile("fuzz", max_examples=100 * EXAMPLES, database=None, deadline=None)
+
+
+def properties() -> Iterator[str]:
+    """The names of all property tests, as pytest has them."""
+    for name in MODULES:
+        module = importlib.import_module(f"ctrail_pipeline_tests.{name}")
+        for test, value in vars(module).items():
+            if test.startswith("test_") and is_hypothesis_test(value):
+                yield f"ctrail_pipeline_tests/{name}.py::{test}"
+
+
+def play(seed: int) -> int:
+    """One round; pytest's exit code."""
+    plugin = ["-p", "no:cacheprovider", "-p", __spec__.name, "--hypothesis-profile=fuzz"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-x", f"--hypothesis-seed={seed}"]
+    return subprocess.run(
+        [*pytest, *plugin, *sorted(properties())],
+        cwd=PROJECT,
+        env={**os.environ, "CTRAIL_FUZZ": str(EXAMPLES)},
+        check=False,
+    ).returncode
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play rounds until the time is over or one fails."""
+    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, help="of the first round; each other has the next")
+    options = parser.parse_args(arguments)
+    first = options.seed if options.seed is not None else random.randrange(10**6)
+    end = time.monotonic() + 60 * options.minutes
+    seed = first
+    while seed == first or time.monotonic() < end:
+        print(f"round {seed - first + 1}, --seed {seed}", flush=True)
+        if code := play(seed):
+            print(f"failed: make fuzz SEED={seed} plays this round again", flush=True)
+            return code
+        seed += 1
+    print(
+        f"{seed - first} rounds from seed {first} on, {len(list(properties()))} properties: sound"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
