@@ -128,6 +128,16 @@ def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
     assert peak < len(text) / MB * 1.9
 
 
+def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
+    """A kilobyte each, if all were held at once as what they become."""
+    records = (event(NOON + timedelta(seconds=at % 3600), at, "a" * 90) for at in range(300_000))
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    put_log_file(tmp_path / "bucket", 0, text)
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 300_000)
+    assert peak < len(text) / MB + 170
+
+
 def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
     """By every fetching thread's heap: else each keeps what its largest log file took."""
     records = (

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .dedup import (
+    EVENT_KEY_BYTES,
     IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,
@@ -22,6 +23,7 @@ from .dedup import (
     build_segment,
     dedup_partition,
     event_key_of,
+    held_among,
     identity_of,
 )
 from .fetch import FetchedLogFile
@@ -29,7 +31,7 @@ from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import LogFileState, Outcome
 from .listing import LogFileRef
 from .output import Kind, NewFile, NewParquetFile, Scatter, StagedFile, Staging
-from .records import LogFileContent, Rejected, split
+from .records import CutLogFile, LogFileContent, Rejected, cut_up
 from .settings import Settings
 from .store import unpack_etag
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 MOST_FOLDERS: Final = 500
 """Output partitions that one batch touches at most, a single log file's apart."""
+PIECES_AT_ONCE: Final = 100_000
+"""Records of a log file that are routed, compared and written at once: a kilobyte of memory each,
+beside their text. Real log files have less."""
 USUAL_HOURS_A_LOG_FILE: Final = 24
 """Output partitions that any log file may touch: real ones touch two or three."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
@@ -56,10 +61,20 @@ class LogFileInBatch:
     ref: LogFileRef
     etag: bytes
     size: int
-    content: LogFileContent | None
+    content: CutLogFile | None
     state: LogFileState
     reason: str | None
     may_pass: bool
+    whole: LogFileContent | None = None
+    """All of the content; None where it is too much to be held at once."""
+
+    def part(self, number: int) -> LogFileContent | None:
+        """The `number`-th part of its content, from 0; None behind the last."""
+        if self.content is None or number > self.content.pieces // PIECES_AT_ONCE:
+            return None
+        if number == 0 and self.whole is not None:
+            return self.whole
+        return self.content.part(number, PIECES_AT_ONCE)
 
 
 @dataclass(slots=True)
@@ -73,17 +88,26 @@ class BatchContent:
 
     def add(self, fetched: FetchedLogFile) -> None:
         """Take a fetched log file in, split into records."""
-        content = None
+        content = whole = None
         state, reason = fetched.state, fetched.reason
         if fetched.content is not None:
-            content = split(fetched.content)
+            content = cut_up(fetched.content)
             if content.damage is not None:
                 state, reason = LogFileState.DAMAGED, content.damage
             self.bytes += content.size
-            self.folders.update((r.account, r.region, r.hour) for r in content.records)
+            if content.pieces < PIECES_AT_ONCE:
+                whole = content.part(0, PIECES_AT_ONCE)
+                self.folders.update((r.account, r.region, r.hour) for r in whole.records)
         self.log_files.append(
             LogFileInBatch(
-                fetched.ref, fetched.etag, fetched.size, content, state, reason, fetched.may_pass
+                fetched.ref,
+                fetched.etag,
+                fetched.size,
+                content,
+                state,
+                reason,
+                fetched.may_pass,
+                whole,
             )
         )
 
@@ -124,9 +148,18 @@ class _Line:
 
 @dataclass(slots=True)
 class _Routed:
-    """The lines of a batch by dedup partition, each once."""
+    """The lines of a batch by dedup partition, each once; and, by log file, what they come to.
+
+    Where a log file of the batch is too large to be held at once, it goes through in rounds: the
+    lines are those of one round, the counts those of all up to now.
+    """
 
     groups: dict[str, dict[bytes, _Line]] = field(default_factory=dict)
+    earlier: dict[str, list[NewSegment]] = field(default_factory=dict)
+    """What the rounds before this one added to each dedup partition."""
+    places: "dict[int, _Places]" = field(default_factory=dict)
+    records: dict[int, int] = field(default_factory=dict)
+    """Events of each log file, new or not."""
     duplicates: dict[int, int] = field(default_factory=dict)
     quarantined: dict[int, int] = field(default_factory=dict)
     conflicts: dict[int, int] = field(default_factory=dict)
@@ -134,24 +167,25 @@ class _Routed:
     """Bytes of the new lines of each log file."""
     times: dict[int, tuple[str, str]] = field(default_factory=dict)
     """First and last eventTime of each log file."""
+    events_by_hour: Counter[str] = field(default_factory=Counter)
+    """New events by the hour of their eventTime, `YYYY/MM/DD/HH`."""
+    events_by_name: Counter[str] = field(default_factory=Counter)
+    """New events by eventName."""
 
-    def events_by_hour(self) -> Counter[str]:
-        """New events by the hour of their eventTime, `YYYY/MM/DD/HH`."""
-        return Counter(
-            line.folder[-_HOUR_LENGTH:]
+    def end_round(self, segments: Sequence[NewSegment]) -> None:
+        """Count the round's new events, remember what it added, and let go of its lines."""
+        events = [
+            line
             for group in self.groups.values()
             for line in group.values()
             if line.kind is Kind.EVENTS
-        )
-
-    def events_by_name(self) -> Counter[str]:
-        """New events by eventName."""
-        return Counter(
-            line.name
-            for group in self.groups.values()
-            for line in group.values()
-            if line.kind is Kind.EVENTS
-        )
+        ]
+        self.events_by_hour.update(line.folder[-_HOUR_LENGTH:] for line in events)
+        self.events_by_name.update(line.name for line in events)
+        for segment in segments:
+            self.earlier.setdefault(segment.partition, []).append(segment)
+        for group in self.groups.values():
+            group.clear()
 
 
 class Staged(NamedTuple):
@@ -179,25 +213,33 @@ def stage(
     settings: Settings,
 ) -> Staged:
     """Drop what the ledger has already, write the rest into the staging folders."""
-    routed = route(log_files, settings, staging.scatter)
-    seen = drop_known(routed, known)
-    new_files: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
+    routed = _Routed()
+    files: list[StagedFile] = []
+    segments: list[NewSegment] = []
+    seen: dict[str, int] = {}
     misfits = 0
-    if "parquet" in settings.output_formats:
-        for file in _parquet_files(log_files, routed):
-            new_files.append(NewParquetFile(file.folder, file.content, file.rows))
-            misfits += file.misfits
-    files = staging.write(new_files)
-    segments = [
-        build_segment(
-            name,
-            group.keys(),
-            (line.event_key for line in group.values() if line.event_key),
-            settings.bloom_false_positive,
-        )
-        for name, group in routed.groups.items()
-        if group
-    ]
+    known.begin()
+    for parts in _rounds(log_files):
+        route(routed, parts, settings, staging.scatter)
+        drop_known(routed, known, seen)
+        new: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
+        if "parquet" in settings.output_formats:
+            for file in _parquet_files(log_files, routed):
+                new.append(NewParquetFile(file.folder, file.content, file.rows))
+                misfits += file.misfits
+        files += staging.write(new, first_part=len(files))
+        added = [
+            build_segment(
+                name,
+                group.keys(),
+                (line.event_key for line in group.values() if line.event_key),
+                settings.bloom_false_positive,
+            )
+            for name, group in routed.groups.items()
+            if group
+        ]
+        routed.end_round(added)
+        segments += added
     return Staged(
         outcomes_of(log_files, routed),
         files,
@@ -205,50 +247,70 @@ def stage(
         seen,
         known.removed,
         sum(one.content.size for one in log_files if one.content),
-        routed.events_by_hour(),
-        routed.events_by_name(),
+        routed.events_by_hour,
+        routed.events_by_name,
         misfits,
     )
 
 
-def route(log_files: Sequence[LogFileInBatch], settings: Settings, scatter: Scatter) -> _Routed:
-    """Sort the records of a batch into dedup partitions; copies inside the batch are dropped."""
-    routed = _Routed()
-    for position, one in enumerate(log_files):
-        if one.content is not None:
-            places = _Places(routed, one.ref.source.place, settings, scatter)
-            _route_log_file(routed, position, one, one.content, places)
-    return routed
+_Part = tuple[int, LogFileInBatch, LogFileContent]
+"""A log file's position in its batch, the log file, and a part of what it holds."""
 
 
-def drop_known(routed: _Routed, known: KnownIdentities) -> dict[str, int]:
-    """Drop the lines that the ledger has already, and count what the new ones come to.
+def _rounds(log_files: Sequence[LogFileInBatch]) -> Iterator[list[_Part]]:
+    """The contents of a batch: nearly always all at once."""
+    for number in count():
+        parts = [
+            (position, one, part)
+            for position, one in enumerate(log_files)
+            if (part := one.part(number)) is not None
+        ]
+        if not parts:
+            return
+        yield parts
 
-    Returns up to which segment each dedup partition was looked at, for the commit to check.
+
+def route(routed: _Routed, parts: Sequence[_Part], settings: Settings, scatter: Scatter) -> None:
+    """Sort records into dedup partitions; copies inside the round are dropped."""
+    for position, one, part in parts:
+        if position not in routed.places:
+            place = one.ref.source.place
+            routed.places[position] = _Places(routed, place, settings, scatter)
+        _route_log_file(routed, position, one, part)
+
+
+def drop_known(routed: _Routed, known: KnownIdentities, seen: dict[str, int]) -> None:
+    """Drop the lines that the ledger or an earlier round has, and count what the new ones come to.
+
+    Notes in `seen` up to which segment each dedup partition was looked at, by the first round that
+    did, for the commit to check.
     """
-    known.begin()
-    seen = {}
     for name, group in routed.groups.items():
+        if not group:
+            continue
         partition = known.partition(name)
-        seen[name] = partition.version
-        for identity in partition.known_among(group.keys()):
-            dropped = group.pop(identity)
-            if dropped.kind is Kind.EVENTS:
-                routed.duplicates[dropped.position] = routed.duplicates.get(dropped.position, 0) + 1
-        _count_new(routed, group, partition)
-    return seen
+        seen.setdefault(name, partition.version)
+        dropped = partition.known_among(group.keys())
+        for segment in routed.earlier.get(name, ()):
+            dropped |= held_among(group.keys(), segment.identities)
+        for identity in dropped:
+            line = group.pop(identity)
+            if line.kind is Kind.EVENTS:
+                routed.duplicates[line.position] = routed.duplicates.get(line.position, 0) + 1
+        _count_new(routed, name, group, partition)
 
 
-def _count_new(routed: _Routed, group: dict[bytes, _Line], partition: Partition) -> None:
+def _count_new(routed: _Routed, name: str, group: dict[bytes, _Line], partition: Partition) -> None:
     """Count, by log file, what its new lines come to.
 
     Their bytes; and conflicts: an eventID that another record has too, somebody's forgery or AWS's
     mistake.
     """
     seen: set[bytes] = set()
-    taken = partition.event_keys_among(
-        {line.event_key for line in group.values() if line.event_key}
-    )
+    event_keys = {line.event_key for line in group.values() if line.event_key}
+    taken = partition.event_keys_among(event_keys)
+    for segment in routed.earlier.get(name, ()):
+        taken |= held_among(event_keys, segment.event_keys, EVENT_KEY_BYTES)
     for line in group.values():
         if line.event_key and (line.event_key in taken or line.event_key in seen):
             routed.conflicts[line.position] = routed.conflicts.get(line.position, 0) + 1
@@ -304,11 +366,6 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Ou
     for position, one in enumerate(log_files):
         ref = one.ref
         attempts = 0 if one.state is LogFileState.COMMITTED else ref.attempts + 1
-        quarantined = routed.quarantined.get(position, 0)
-        records = 0
-        if one.content is not None:
-            unroutable = quarantined - len(one.content.rejected)
-            records = len(one.content.records) - unroutable
         outcomes.append(
             Outcome(
                 source_id=ref.source.id,
@@ -318,9 +375,9 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Ou
                 etag=one.etag,
                 size=one.size,
                 sha256=one.content.sha256 if one.content else None,
-                records=records,
+                records=routed.records.get(position, 0),
                 duplicates=routed.duplicates.get(position, 0),
-                quarantined=quarantined,
+                quarantined=routed.quarantined.get(position, 0),
                 conflicts=routed.conflicts.get(position, 0),
                 state=one.state,
                 attempts=attempts,
@@ -391,15 +448,17 @@ class _Places:
 
 
 def _route_log_file(
-    routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent, places: _Places
+    routed: _Routed, position: int, one: LogFileInBatch, content: LogFileContent
 ) -> None:
-    duplicates = 0
+    places = routed.places[position]
+    duplicates = unroutable = 0
     for record in content.records:
         own = (record.account, record.region, record.hour)
         target = places.found.get(own) or places.find(own)
         if isinstance(target, str):
             rejected = Rejected(record.index, "record", target, bytes(record.line))
             _quarantine(routed, position, one, rejected)
+            unroutable += 1
             continue
         group, folder = target
         identity = identity_of(record.line)
@@ -419,10 +478,13 @@ def _route_log_file(
             )
     for rejected in content.rejected:
         _quarantine(routed, position, one, rejected)
+    records = len(content.records) - unroutable
+    routed.records[position] = routed.records.get(position, 0) + records
     if duplicates:
-        routed.duplicates[position] = duplicates
+        routed.duplicates[position] = routed.duplicates.get(position, 0) + duplicates
     if content.records:
         times = [record.time for record in content.records]
+        times += routed.times.get(position, ())
         routed.times[position] = min(times), max(times)
 
 

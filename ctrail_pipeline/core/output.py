@@ -314,17 +314,20 @@ class Staging:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(folder)
 
-    def write(self, files: Sequence[FileToWrite], *, make_folders: bool = True) -> list[StagedFile]:
+    def write(
+        self, files: Sequence[FileToWrite], *, first_part: int = 0, make_folders: bool = True
+    ) -> list[StagedFile]:
         """Write files into the staging folders, durable when this returns.
 
-        Their destination folders are made too, so that publishing only needs to link. Raises
-        OutputError; then the batch must be discarded, not written again over the same files.
+        Parts are numbered from `first_part` on. Their destination folders are made too, so that
+        publishing only needs to link. Raises OutputError; then the batch must be discarded, not
+        written again over the same files.
         """
         with disk_errors(self._folders.roots[Kind.EVENTS]):
             parents = {self._folders.staging_of(file.kind, self._token) for file in files}
             destinations = [self._folders.roots[file.kind] / file.folder for file in files]
             self._folders.make(*(destinations if make_folders else ()), *parents)
-            staged = self._folders.in_threads(self._write_one, enumerate(files))
+            staged = self._folders.in_threads(self._write_one, enumerate(files, first_part))
             for parent in parents:
                 fsync_folder(parent)
                 fsync_folder(parent.parent)

@@ -101,32 +101,83 @@ def split(log_file: Decompressed) -> LogFileContent:
     Of a damaged gzip nothing is a record, however whole it looks: a flipped bit yields whole
     records with other bytes long before the CRC is there to tell.
     """
+    cut = cut_up(log_file)
+    return cut.part(0, max(1, cut.pieces))
+
+
+class CutLogFile(msgspec.Struct, frozen=True):
+    """A log file whose text is cut into pieces, which are looked at some at a time.
+
+    A piece takes 64 bytes, what is made of a record to route and write it a kilobyte: a log file
+    may hold a million small ones.
+    """
+
+    elements: list[bytes]
+    leftovers: list[Rejected]
+    """Text that is no element."""
+    is_verified: bool
+    """Whether the elements may be records: the gzip is sound."""
+    has_breaks: bool
+    """Whether there is a CR or LF somewhere."""
+    damage: str | None
+    sha256: bytes | None
+    size: int
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces it has, about: the most of a kind."""
+        return max(len(self.elements), len(self.leftovers))
+
+    def part(self, number: int, most: int) -> LogFileContent:
+        """The `number`-th part, from 0, of at most `most` pieces of a kind."""
+        first = number * most
+        elements = self.elements[first : first + most]
+        records: list[Record] = []
+        rejected: list[Rejected] = []
+        newlines_replaced = 0
+        if self.is_verified:
+            newlines_replaced = _sort(elements, first, self.has_breaks, records, rejected)
+        else:
+            damage = self.damage or ""
+            rejected = [
+                Rejected(i, "unverified", damage, raw) for i, raw in enumerate(elements, first)
+            ]
+        rejected += self.leftovers[first : first + most]
+        return LogFileContent(
+            records, rejected, self.damage, self.sha256, self.size, newlines_replaced
+        )
+
+
+def cut_up(log_file: Decompressed) -> CutLogFile:
+    """Cut the text of a log file into pieces; each is in one part of the result."""
     data = log_file.data
-    records: list[Record] = []
-    rejected: list[Rejected] = []
-    newlines_replaced = 0
     damage = log_file.damage
+    elements: list[bytes] | None
     if damage is not None:
-        rejected = _unverified(data, damage)
+        elements, leftovers = _unverified(data, damage)
     else:
-        elements = _elements(data)
-        leftovers: list[Rejected] = []
+        elements, leftovers = _elements(data), []
         if elements is None:
             elements, damage, leftovers = _scan(data)
-        newlines_replaced = _sort(elements, b"\n" in data or b"\r" in data, records, rejected)
-        rejected += leftovers
-    return LogFileContent(records, rejected, damage, log_file.sha256, len(data), newlines_replaced)
+    return CutLogFile(
+        elements,
+        leftovers,
+        log_file.damage is None,
+        b"\n" in data or b"\r" in data,
+        damage,
+        log_file.sha256,
+        len(data),
+    )
 
 
-def _unverified(data: bytes, damage: str) -> list[Rejected]:
+def _unverified(data: bytes, damage: str) -> tuple[list[bytes], list[Rejected]]:
     if not data:
-        return [Rejected(None, "unreadable", damage, b"")]
+        return [], [Rejected(None, "unreadable", damage, b"")]
     scan = Scan(data)
     if not scan.elements:
-        return [Rejected(None, "unverified", damage, data)]
-    pieces = [Rejected(i, "unverified", damage, raw) for i, raw in enumerate(scan.elements)]
+        return [], [Rejected(None, "unverified", damage, data)]
     texts = [Rejected(None, "unverified", damage, left.data) for left in scan.leftovers]
-    return pieces + texts
+    return scan.elements, texts
 
 
 def _scan(data: bytes) -> tuple[list[bytes], str | None, list[Rejected]]:
@@ -251,16 +302,23 @@ _MINUTE: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
 _WHOLE_SECONDS: Final = frozenset(f":{m:02}:{s:02}Z" for m in range(60) for s in range(61))
 
 
-def _sort(raws: list[bytes], breaks: bool, records: list[Record], rejected: list[Rejected]) -> int:
+def _sort(
+    raws: list[bytes],
+    first: int,
+    breaks: bool,
+    records: list[Record],
+    rejected: list[Rejected],
+) -> int:
     """Put each element of a sound text into `records` or `rejected`; the number of CR/LF replaced.
 
-    `breaks`: there is a CR or LF somewhere in the file.
+    `first`: which element of the file the first one is. `breaks`: there is a CR or LF somewhere
+    in the file.
 
     One decoder call a record: decoding the whole file's routing fields in a second call is 3 %
     faster, but then one record of an odd type costs the whole file its fast path.
     """
     replaced = 0
-    for index, raw in enumerate(raws):
+    for index, raw in enumerate(raws, first):
         try:
             fields = _decode_routing(raw)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
