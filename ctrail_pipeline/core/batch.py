@@ -11,8 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import count, groupby
+from itertools import count, groupby, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from .dedup import (
     EVENT_KEY_BYTES,
@@ -46,6 +49,9 @@ beside their text. Real log files have less."""
 USUAL_HOURS_A_LOG_FILE: Final = 24
 """Output partitions that any log file may touch: real ones touch two or three."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
+_EVENT_KEY: Final = attrgetter("event_key")
+_NAME: Final = attrgetter("name")
+_POSITION: Final = attrgetter("position")
 _LONGEST_TEXT: Final = 1024 * 1024
 """Bytes that are quarantined as text at most; nobody reads more of them."""
 _MOST_ESCAPED: Final = 3
@@ -130,8 +136,9 @@ class BatchContent:
         return time.monotonic() - self.since
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    """A line of the output: a Struct, as `Record` is, since there is one for each record."""
+
     line: bytes
     position: int
     kind: Kind
@@ -174,14 +181,12 @@ class _Routed:
 
     def end_round(self, segments: Sequence[NewSegment]) -> None:
         """Count the round's new events, remember what it added, and let go of its lines."""
-        events = [
-            line
-            for group in self.groups.values()
-            for line in group.values()
-            if line.kind is Kind.EVENTS
-        ]
-        self.events_by_hour.update(line.folder[-_HOUR_LENGTH:] for line in events)
-        self.events_by_name.update(line.name for line in events)
+        for group in self.groups.values():
+            lines = group.values()
+            kind, folder = next(((line.kind, line.folder) for line in lines), (None, ""))
+            if kind is Kind.EVENTS:  # a group is of one kind, and of one hour
+                self.events_by_hour[folder[-_HOUR_LENGTH:]] += len(lines)
+                self.events_by_name.update(map(_NAME, lines))
         for segment in segments:
             self.earlier.setdefault(segment.partition, []).append(segment)
         for group in self.groups.values():
@@ -297,46 +302,53 @@ def drop_known(routed: _Routed, known: KnownIdentities, seen: dict[str, int]) ->
             line = group.pop(identity)
             if line.kind is Kind.EVENTS:
                 routed.duplicates[line.position] = routed.duplicates.get(line.position, 0) + 1
-        _count_new(routed, name, group, partition)
+        _count_conflicts(routed, name, group, partition)
 
 
-def _count_new(routed: _Routed, name: str, group: dict[bytes, _Line], partition: Partition) -> None:
-    """Count, by log file, what its new lines come to.
-
-    Their bytes; and conflicts: an eventID that another record has too, somebody's forgery or AWS's
-    mistake.
-    """
-    seen: set[bytes] = set()
-    event_keys = {line.event_key for line in group.values() if line.event_key}
+def _count_conflicts(
+    routed: _Routed, name: str, group: dict[bytes, _Line], partition: Partition
+) -> None:
+    """Count new events whose eventID another one has too: a forgery, or AWS's mistake."""
+    lines = [line for line in group.values() if line.event_key]
+    event_keys = set(map(_EVENT_KEY, lines))
     taken = partition.event_keys_among(event_keys)
     for segment in routed.earlier.get(name, ()):
         taken |= held_among(event_keys, segment.event_keys, EVENT_KEY_BYTES)
-    for line in group.values():
-        if line.event_key and (line.event_key in taken or line.event_key in seen):
+    if not taken and len(event_keys) == len(lines):
+        return
+    for line in lines:
+        if line.event_key in taken:
             routed.conflicts[line.position] = routed.conflicts.get(line.position, 0) + 1
-        seen.add(line.event_key)
-        if line.kind is Kind.EVENTS:
-            size = routed.bytes_out.get(line.position, 0)
-            routed.bytes_out[line.position] = size + len(line.line) + 1
+        taken.add(line.event_key)
 
 
 def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
-    """The files that hold a batch's lines, in the order of their log files."""
+    """The files that hold a round's lines, in the order of their log files.
+
+    Counts, by log file, the bytes of its new events.
+    """
     by_folder: dict[tuple[Kind, str], list[_Line]] = {}
     for group in routed.groups.values():
         for line in group.values():
             by_folder.setdefault((line.kind, line.folder), []).append(line)
     files = []
     for (kind, folder), lines in by_folder.items():
-        lines.sort(key=lambda line: line.position)
+        lines.sort(key=_POSITION)
         for at in range(0, len(lines), lines_a_file):
             some = lines[at : at + lines_a_file]
-            runs = [
-                (position, sum(1 for _ in run))
-                for position, run in groupby(some, key=lambda line: line.position)
-            ]
-            files.append(NewFile(kind, folder, [line.line for line in some], runs))
+            texts = [line.line for line in some]
+            runs = [(position, len(list(run))) for position, run in groupby(map(_POSITION, some))]
+            files.append(NewFile(kind, folder, texts, runs))
+            if kind is Kind.EVENTS:
+                _count_bytes(routed, texts, runs)
     return files
+
+
+def _count_bytes(routed: _Routed, texts: Sequence[bytes], runs: Sequence[tuple[int, int]]) -> None:
+    sizes = map(len, texts)
+    for position, lines in runs:
+        size = sum(islice(sizes, lines)) + lines
+        routed.bytes_out[position] = routed.bytes_out.get(position, 0) + size
 
 
 def _parquet_files(log_files: Sequence[LogFileInBatch], routed: _Routed) -> Iterator["ParquetFile"]:

@@ -30,6 +30,8 @@ _UNLOCKED: Final = "."
 _UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
+_LARGEST_JOIN: Final = 32 * 1024 * 1024
+"""Bytes; more is not copied: a single record may be as large as a log file, 256 MB."""
 _TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
@@ -72,8 +74,13 @@ class NewFile(NamedTuple):
         """Write its bytes, in pieces."""
         lines = iter(self.lines)
         while some := list(islice(lines, _LINES_A_WRITE)):
-            some.append(b"")
-            put(b"\n".join(some))
+            if sum(map(len, some)) > _LARGEST_JOIN:
+                for line in some:
+                    put(line)
+                    put(b"\n")
+            else:
+                some.append(b"")
+                put(b"\n".join(some))
 
 
 class NewParquetFile(NamedTuple):
