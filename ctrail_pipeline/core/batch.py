@@ -41,6 +41,7 @@ MOST_FOLDERS: Final = 500
 USUAL_HOURS_A_LOG_FILE: Final = 24
 """Output partitions that any log file may touch: real ones touch two or three."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
+_LONGEST_TIME: Final = len("2026-01-31T23:59:59.123456789Z")
 _LONGEST_TEXT: Final = 1024 * 1024
 """Bytes that are quarantined as text at most; nobody reads more of them."""
 _MOST_ESCAPED: Final = 3
@@ -423,7 +424,12 @@ def _route_log_file(
         routed.duplicates[position] = duplicates
     if content.records:
         times = [record.time for record in content.records]
-        routed.times[position] = min(times), max(times)
+        routed.times[position] = _noted(min(times)), _noted(max(times))
+
+
+def _noted(time: str) -> str:
+    """An eventTime for the ledger and for Dagster: a fraction may have a million digits."""
+    return time if len(time) <= _LONGEST_TIME else f"{time[: _LONGEST_TIME - 1]}Z"
 
 
 def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: Rejected) -> None:
