@@ -341,6 +341,21 @@ def test_no_field_of_a_record_leads_out_of_the_folder(
     assert accounts <= {".ctrail", ".staging", ACCOUNT}
 
 
+def test_an_event_time_of_any_length_is_noted_in_thirty_characters(
+    settings: Settings, bucket: Path
+) -> None:
+    """The event keeps it; ledger, status and Dagster's database are told no more than a time."""
+    long = f"2026-01-10T12:00:00.{'9' * 500_000}Z"
+    put(bucket, 1, packed(record(1, eventTime=long)))
+    summary = sync(settings)
+    assert summary.ok
+    [counts] = summary.partitions.values()
+    noted = f"2026-01-10T12:00:00.{'9' * 9}Z"
+    assert (counts.first_event, counts.last_event, counts.newest_event) == (noted, noted, noted)
+    assert settings.state_db.stat().st_size < 500_000
+    exact(settings, bucket)
+
+
 def test_a_key_whose_account_and_region_are_none_makes_no_path(
     settings: Settings, bucket: Path
 ) -> None:

@@ -52,6 +52,7 @@ _HOUR_LENGTH: Final = len("2026/01/31/23")
 _EVENT_KEY: Final = attrgetter("event_key")
 _NAME: Final = attrgetter("name")
 _POSITION: Final = attrgetter("position")
+_LONGEST_TIME: Final = len("2026-01-31T23:59:59.123456789Z")
 _LONGEST_TEXT: Final = 1024 * 1024
 """Bytes that are quarantined as text at most; nobody reads more of them."""
 _MOST_ESCAPED: Final = 3
@@ -497,7 +498,12 @@ def _route_log_file(
     if content.records:
         times = [record.time for record in content.records]
         times += routed.times.get(position, ())
-        routed.times[position] = min(times), max(times)
+        routed.times[position] = _noted(min(times)), _noted(max(times))
+
+
+def _noted(time: str) -> str:
+    """An eventTime for the ledger and for Dagster: a fraction may have a million digits."""
+    return time if len(time) <= _LONGEST_TIME else f"{time[: _LONGEST_TIME - 1]}Z"
 
 
 def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: Rejected) -> None:
