@@ -12,12 +12,15 @@ DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 # Share of the log files that `make bench` measures; less than 1 only shows that it works.
 SCALE ?= 1
-# How long `make torture` goes on, and which steps it takes; without a seed, a new one each time.
-MINUTES ?= 10
+# How long `make torture` and `make long-run` go on, and what they do; without a seed, something
+# new each time.
+MINUTES ?=
 SEED ?=
+# Where `make long-run` draws what it measured.
+PLOT ?= build/long-run.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture check bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture long-run check bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,7 +65,12 @@ test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHO
 	scripts/test ctrail_pipeline_tests/ui
 
 torture: $(INSTALLED) ## Kill, cut off and fill up for MINUTES=10, then compare: docs/torture.md
-	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(or $(MINUTES),10)' \
+		$(if $(SEED),--seed '$(SEED)')
+
+long-run: $(INSTALLED) ## Steady state for MINUTES=30: does anything grow? docs/torture.md
+	$(BIN)/python -m ctrail_pipeline_tests.torture.long_run --minutes '$(or $(MINUTES),30)' \
+		$(if $(SEED),--seed '$(SEED)') --plot '$(PLOT)'
 
 check: $(INSTALLED) ## Check format, lint and types
 	scripts/check

@@ -29,7 +29,7 @@ from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, plain
 
 from .actors import Actor, Nursery
 from .tally import Tally
-from .world import Violation, World, new_world
+from .world import Violation, World, new_world, wrong_on_disk
 
 STEPS_PER_WORLD = 40
 SECONDS_TO_END = 150.0
@@ -496,7 +496,7 @@ class Steps:
         expectation = world.expectation()
         self._tally.checks += 1
         self.events = len(expectation.lines)
-        wrong = world.check_disk(expectation)
+        wrong = wrong_on_disk(world.settings, expectation)
         open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
         if open_ones.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")

@@ -284,27 +284,6 @@ class World:
         with closing(sqlite3.connect(self.settings.state_db)) as ledger, ledger:
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
-    def check_disk(self, expectation: Expectation) -> list[str]:
-        """What is wrong with the output and the ledger, when all is quiet and brought in."""
-        settings = self.settings
-        report = check_output(
-            settings.events_dir,
-            settings.quarantine_dir,
-            expectation,
-            events_per_file=settings.events_per_file,
-        )
-        wrong = [
-            f"{len(found)} {kind}: " + "; ".join(found[:3])
-            for kind, found in report.violations.items()
-        ]
-        with closing(sqlite3.connect(settings.state_db)) as ledger:
-            open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
-            if left := open_batches.fetchall():
-                wrong.append(f"batches left open: {left}")
-            if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
-                wrong.append(f"integrity_check: {found[:3]}")
-        return wrong
-
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
         """What `reconcile` found (deep), but for log files that are damaged indeed."""
         damaged = {
@@ -316,6 +295,26 @@ class World:
             for kind, where, detail in found["findings"]
             if not (kind == "LOG_FILE_DAMAGED" and where in damaged)
         ]
+
+
+def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
+    """What is wrong with the output and the ledger, when all is quiet and brought in."""
+    report = check_output(
+        settings.events_dir,
+        settings.quarantine_dir,
+        expectation,
+        events_per_file=settings.events_per_file,
+    )
+    wrong = [
+        f"{len(found)} {kind}: " + "; ".join(found[:3]) for kind, found in report.violations.items()
+    ]
+    with closing(sqlite3.connect(settings.state_db)) as ledger:
+        open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
+        if left := open_batches.fetchall():
+            wrong.append(f"batches left open: {left}")
+        if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+            wrong.append(f"integrity_check: {found[:3]}")
+    return wrong
 
 
 @contextmanager
