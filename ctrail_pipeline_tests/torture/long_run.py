@@ -56,7 +56,13 @@ from ctrail_pipeline.sample_records import RecordWriter
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.s3_server import S3Server
-from ctrail_pipeline_tests.sync_process import PROJECT, SyncProcess, put_object, start_sync
+from ctrail_pipeline_tests.sync_process import (
+    PROJECT,
+    SyncProcess,
+    let_a_minute_pass,
+    put_object,
+    start_sync,
+)
 
 from .growth import Growth, Points, floor_of, judge, judge_rate
 from .plot import Panel, drawing
@@ -213,6 +219,8 @@ class Lasting:
             self._process.kill()
             code = self._process.wait()
         self._reader.join(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         errors = self._errors.read_text(errors="replace")
         wrong = [f"{self.name} ended by itself with {early}: {errors[-2000:]}"] * (
             early is not None
@@ -541,6 +549,9 @@ class LongRun:
 
     def _judge(self, writer: Writer, settings: Settings) -> None:
         report = self._report
+        samples = self._folder / "samples.json"
+        samples.write_text(json.dumps(report.samples.points))
+        let_a_minute_pass(settings)  # what was killed last may be younger than that
         last = sync(settings)
         if not last.ok:
             report.violations.append(f"the last sync: {last.problems[:3]}")

@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66, 18, 46, 38
 HEAD = 74
 COLOURS = ("#1f5fa8", "#c2571a", "#3c7a35")
 _STYLE = (
-    "text{font-family:Helvetica,Arial,sans-serif;font-size:12px;fill:#333}"
+    "text{font-family:Helvetica,Arial,DejaVu Sans,sans-serif;font-size:12px;fill:#333}"
     ".title{font-size:14px;font-weight:bold}.head{font-size:18px;font-weight:bold}"
     ".grid{stroke:#ddd}.axis{stroke:#888}.kill{stroke:#b00;stroke-opacity:.35}"
     ".line{fill:none;stroke-width:1.6;stroke-linejoin:round}"
