@@ -37,7 +37,7 @@ def test_steady_state_in_short(tmp_path: Path) -> None:
     assert all(one.is_bounded for one in settled), settled
     drawn = ElementTree.fromstring(report.as_svg())
     lines = drawn.findall(".//{*}polyline")
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert all(line.get("points") for line in lines)
 
 
@@ -45,6 +45,7 @@ def steady(quantity: str, at: float, rng: Random) -> float:
     """Half an hour in which all is well, and nothing stands still."""
     round_ = at % 10
     return {
+        "in use": 21e6 + rng.uniform(0, 1e6),
         "memory": 120e6 + 3e6 * min(1, at / 300) + rng.uniform(0, 2e6),
         "descriptors": 20 + 15 * (round_ < 1) + rng.choice([0, 0, 1]),
         "threads": 8 + 6 * (round_ < 1),
@@ -63,6 +64,7 @@ NAMES = [
         for name in ("watch", "host")
         for one in ("memory", "descriptors", "threads")
     ),
+    "host in use",
     *("wal", "staged", "newest committed", "oldest waiting", "committed", "pages"),
 ]
 
@@ -85,8 +87,9 @@ def test_steady_state_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("quantity", "leak"),
     [
-        ("watch memory", lambda at: at * 8_000),  # 80 kB each round
-        ("host memory", lambda at: at * 8_000),
+        ("watch memory", lambda at: at * 12_000),  # 120 kB each round
+        ("host memory", lambda at: at * 12_000),
+        ("host in use", lambda at: at * 1_500),
         ("watch descriptors", lambda at: at // 100),  # one in ten rounds
         ("host threads", lambda at: at // 100),
         ("wal", lambda at: at * 10_000),
@@ -100,7 +103,9 @@ def test_what_grows_is_found(quantity: str, leak: Callable[[float], float]) -> N
     found = [one.quantity for one in judged(samples(quantity, leak), 10) if not one.is_bounded]
     expected = {"pages": "ledger", "wal": "write-ahead log", "staged": "files in staging"}
     name, _, what = quantity.partition(" ")
-    if name in ("watch", "host"):
+    if quantity == "host in use":
+        assert found == ["memory in use of host"]
+    elif name in ("watch", "host"):
         assert found == [f"{what} of {name}"]
     else:
         assert found == [expected.get(quantity, f"lag: {quantity}")]
