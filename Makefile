@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
+AUDIT_INSTALLED := build/audit/.installed
 INSTALL := install --quiet --disable-pip-version-check
 # In quotes wherever it is used: the project may lie in a folder with spaces.
 DAGSTER_HOME := $(CURDIR)/.dagster
@@ -20,7 +21,7 @@ SEED ?=
 PLOT ?= build/long-run.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture long-run check bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture long-run check audit bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,8 +73,17 @@ long-run: $(INSTALLED) ## Steady state for MINUTES=30: does anything grow? docs/
 	$(BIN)/python -m ctrail_pipeline_tests.torture.long_run --minutes '$(or $(MINUTES),30)' \
 		$(if $(SEED),--seed '$(SEED)') --plot '$(PLOT)'
 
-check: $(INSTALLED) ## Check format, lint and types
+check: $(INSTALLED) ## Check format, lint, types, and that dependencies agree
 	scripts/check
+
+# A package that the database does not know, or cannot be asked about, is an error, not a pass.
+audit: $(AUDIT_INSTALLED) ## Ask the Python advisory database for holes in what constraints.txt pins
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(AUDIT_INSTALLED):
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip $(INSTALL) 'pip-audit>=2.10'
+	@touch $@
 
 bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 15 to 30 minutes: benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --scale '$(SCALE)'
