@@ -79,10 +79,10 @@ def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str
     root = OutputFolders.of(settings).roots[Kind.PARQUET]
     lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
     for place, line in _lines(settings.events_dir):
-        lines[place, _event_id(loads(line))].append(line)
+        lines[place, _event_id_of(line)].append(line)
     spared: dict[str, list[bytes]] = defaultdict(list)
     for line in pruned:
-        spared[_event_id(loads(line))].append(line)
+        spared[_event_id_of(line)].append(line)
     wrong = []
     for path in parquet_files(settings):
         name = _FILE.fullmatch(path.relative_to(root).as_posix())
@@ -101,6 +101,12 @@ def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str
     return [f"{len(wrong)} rows: " + "; ".join(wrong[:5])] if wrong else []
 
 
+def _event_id_of(line: bytes) -> str:
+    with suppress(ValueError):
+        return _event_id(loads(line))
+    return "of a line that is no JSON"
+
+
 def _event_id(fields: dict[str, Any]) -> str:
     return str(fields.get("eventID"))
 
@@ -108,7 +114,7 @@ def _event_id(fields: dict[str, Any]) -> str:
 def _taken(row: dict[str, Any], lines: list[bytes]) -> bool:
     """Whether one of these lines is the row's; it is taken from them."""
     for line in lines:
-        with suppress(AssertionError):
+        with suppress(AssertionError, KeyError, ValueError):  # the line is not as it was written
             assert_row(row, line)
             lines.remove(line)
             return True
