@@ -542,7 +542,7 @@ class Steps:
         wrong = wrong_on_disk(world.settings, expectation)
         if "parquet" in world.settings.output_formats:
             self._tally.checks_of_parquet += 1
-            wrong += unlike_lines(world.settings, world.gone)
+            wrong += unlike_lines(world.settings, world.gone | world.perhaps_gone)
         open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
         if open_ones.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")

@@ -125,6 +125,9 @@ class World:
         """The hour (`YYYY/MM/DD/HH`) before which anything may have been pruned; "": none was."""
         self.gone: set[bytes] = set()
         """Lines that were pruned: they must not come back, unless the ledger is lost."""
+        self.perhaps_gone: set[bytes] = set()
+        """Lines of log files with damaged JSON that are not there: they need not be, or they were
+        pruned. It shows when the log file is healed."""
         self._may_be_gone = False
         """Whether somebody pruned since the last check, and nobody knows what exactly."""
         for bucket in PREFIXES:
@@ -307,6 +310,7 @@ class World:
         """The ledger was lost, and with it what was pruned: all of it is new again."""
         self.pruned_before = ""
         self.gone.clear()
+        self.perhaps_gone.clear()
         self._may_be_gone = False
 
     # -- the checker -----------------------------------------------------------------------------
@@ -318,12 +322,19 @@ class World:
         all was brought in before. From now on it is known.
         """
         found = read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
-        if self._may_be_gone:
-            there = self.lines_before(self.pruned_before)
-            for line, expected in found.lines.items():
-                if max(map(_hour_of, expected.folders)) < self.pruned_before and line not in there:
-                    self.gone.add(line)
-            self._may_be_gone = False
+        there = self.lines_before(self.pruned_before)
+        old, optional = (
+            {
+                line
+                for line, expected in lines.items()
+                if max(map(_hour_of, expected.folders)) < self.pruned_before and line not in there
+            }
+            for lines in (found.lines, found.optional)
+        )
+        self.gone |= old if self._may_be_gone else old & self.perhaps_gone
+        self.perhaps_gone |= optional if self._may_be_gone else set()
+        self.perhaps_gone -= found.lines.keys()
+        self._may_be_gone = False
         for line in self.gone:
             found.lines.pop(line, None)
             found.optional.pop(line, None)
