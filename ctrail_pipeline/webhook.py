@@ -32,7 +32,7 @@ def post(url: str, text: str) -> None:
         if attempt:
             time.sleep(attempt)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310 - as above
                 return
         except urllib.error.HTTPError as error:
             why = f"HTTP {error.code}"

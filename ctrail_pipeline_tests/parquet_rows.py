@@ -6,8 +6,9 @@ a record again, by Python's JSON, and compared with the one in the log file that
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,57 @@ def assert_rows(settings: Settings) -> None:
         if path.is_dir():
             assert path.stat().st_mode & 0o777 == 0o700, path
             assert any(path.iterdir()) or path.name == ".staging", path
+
+
+def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str]:
+    """Where Parquet does not hold what JSONL holds, each event once and whole, in its place.
+
+    The buckets are not asked: by now there may be other log files under the same keys. `pruned`:
+    lines of hours that were pruned, whose rows may stay until their whole date is.
+    """
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    for place, line in _lines(settings.events_dir):
+        lines[place, _event_id_of(line)].append(line)
+    spared: dict[str, list[bytes]] = defaultdict(list)
+    for line in pruned:
+        spared[_event_id_of(line)].append(line)
+    wrong = []
+    for path in parquet_files(settings):
+        name = _FILE.fullmatch(path.relative_to(root).as_posix())
+        if name is None or path.stat().st_mode & 0o777 != 0o600:
+            wrong.append(f"{path}: name or permissions")
+            continue
+        for number, row in enumerate(pl.read_parquet(path, hive_partitioning=False).to_dicts()):
+            event_id = _event_id(row | loads((row["_other"] or "{}").encode()))
+            if not (
+                _taken(row, lines["/".join(name.groups()), event_id])
+                or _taken(row, spared[event_id])
+            ):
+                wrong.append(f"{path}: row {number}, event {event_id}: no line like it, or doubled")
+    for (place, event_id), left in lines.items():
+        wrong += [f"{place}: no row for event {event_id}"] * len(left)
+    return [f"{len(wrong)} rows: " + "; ".join(wrong[:5])] if wrong else []
+
+
+def _event_id_of(line: bytes) -> str:
+    with suppress(ValueError):
+        return _event_id(loads(line))
+    return "of a line that is no JSON"
+
+
+def _event_id(fields: dict[str, Any]) -> str:
+    return str(fields.get("eventID"))
+
+
+def _taken(row: dict[str, Any], lines: list[bytes]) -> bool:
+    """Whether one of these lines is the row's; it is taken from them."""
+    for line in lines:
+        with suppress(AssertionError, KeyError, ValueError):  # the line is not as it was written
+            assert_row(row, line)
+            lines.remove(line)
+            return True
+    return False
 
 
 def assert_row(row: dict[str, Any], record: bytes) -> None:

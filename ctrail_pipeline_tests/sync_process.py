@@ -34,7 +34,7 @@ from ctrail_pipeline_tests.oracle import Expectation, check_output, read_buckets
 
 PROJECT = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 120.0
-_PATHS = ("events_dir", "quarantine_dir", "state_db")
+_PATHS = ("events_dir", "quarantine_dir", "state_db", "parquet_dir")
 _TIMES = ("start", "end")
 
 
@@ -74,6 +74,11 @@ class SyncProcess:
     def pid(self) -> int:
         """The process's number."""
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
 
     def signal(self, number: int) -> None:
         """Send a signal; to a process that has ended already, none."""
@@ -302,7 +307,7 @@ def plain_of(values: Settings | Selection) -> dict[str, Any]:
 def settings_of(plain: dict[str, Any]) -> Settings:
     """The settings that `plain_of` made plain."""
     trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
-    paths = {name: Path(plain[name]) for name in _PATHS}
+    paths = {name: Path(plain[name]) for name in _PATHS if plain.get(name) is not None}
     return Settings(**{**_with_times(plain), **paths, "trails": trails})
 
 

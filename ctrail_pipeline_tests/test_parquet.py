@@ -299,7 +299,7 @@ def test_rows_are_in_order_of_time_and_groups_can_be_skipped(
 def test_a_large_batch_becomes_several_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_module, "_BYTES_A_FILE", 20_000)
+    monkeypatch.setattr(parquet_module, "BYTES_A_FILE", 20_000)
     monkeypatch.setattr(parquet_module, "_RECORDS_A_FRAME", 70)
     monkeypatch.setattr(parquet_module, "_RECORDS_A_DECODE", 30)
     records = [record(f'"eventID":"{at}","x{at % 50}":{at}') for at in range(1000)]

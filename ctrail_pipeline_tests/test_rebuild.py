@@ -203,9 +203,13 @@ def test_parquet_stays_and_gets_no_row_twice(
     [first, *_] = sorted(parquet.rglob("*.parquet"))
     first.unlink()
     remove_ledger(settings)
-    [problem] = rebuild(settings).problems
+    [problem] = rebuild(replace(settings, output_formats=("jsonl",))).problems
     assert problem.startswith(f"{first.parent}: ")
     assert "rows too few" in problem
+    assert len(rows()) < len(before), "without Parquet in the configuration, it is only said"
+    done = rebuild(settings, force=True)
+    assert (done.parquet_repaired, done.problems) == (1, [])
+    assert rows() == before
 
 
 def test_a_line_from_before_a_rebuild_says_that_nobody_knows_its_log_file(

@@ -1,17 +1,25 @@
 """The campaign works, and its checker can fail: each violation that is planted is found."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from random import Random
 
+import polars as pl
 import pytest
 
+from ctrail_pipeline.core.output import OutputFolders
+from ctrail_pipeline.sample import LAST_DAY
+
+from .parquet_rows import parquet_files
 from .torture.actors import Nursery
 from .torture.campaign import Campaign, Steps
 from .torture.tally import Tally
-from .torture.world import Violation, World, new_world
+from .torture.world import DAYS, Violation, World, new_world
 
 SECONDS = 20
+FIRST_DAY = datetime.combine(LAST_DAY, time(), UTC) - timedelta(days=DAYS - 1)
 
 
 def test_a_short_campaign(tmp_path: Path) -> None:
@@ -41,13 +49,17 @@ def test_the_same_seed_makes_the_same_buckets(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
-    """A world in which all is well."""
+    """A world in which all is well, and of whose output something was pruned."""
     folder = tmp_path_factory.mktemp("torture") / "world"
     with new_world(folder, Random(3)) as world:
+        world.settings = replace(world.settings, output_formats=("jsonl", "parquet"))
         environment = world.server.env()
         with Nursery(folder / "actors", environment) as nursery:
             steps = Steps(world, nursery, Tally(3), environment)
-            steps.perform("check", Random(1))
+            steps._prune_alone(
+                FIRST_DAY + timedelta(hours=7), f"{FIRST_DAY:%Y/%m/%d}/07", Random(1)
+            )
+            assert world.gone
             yield steps
 
 
@@ -97,6 +109,27 @@ def lose_a_quarantined_record(world: World) -> None:
         path.unlink()
 
 
+def bring_back_what_was_pruned(world: World) -> None:
+    a_file(world).with_name("events_77777.jsonl").touch(0o600)
+    a_file(world).with_name("events_77777.jsonl").write_bytes(min(world.gone) + b"\n")
+
+
+def double_rows(world: World) -> None:
+    path = parquet_files(world.settings)[-1]
+    path.with_name("part-77777.parquet").touch(0o600)
+    path.with_name("part-77777.parquet").write_bytes(path.read_bytes())
+
+
+def lose_rows(world: World) -> None:
+    parquet_files(world.settings)[-1].unlink()
+
+
+def alter_rows(world: World) -> None:
+    path = parquet_files(world.settings)[-1]
+    rows = pl.read_parquet(path, hive_partitioning=False)
+    rows.with_columns(pl.col("eventName").str.reverse()).write_parquet(path)
+
+
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
@@ -108,12 +141,16 @@ def lose_a_quarantined_record(world: World) -> None:
         (move_a_file, "misplaced"),
         (let_others_read, "wrong_permissions"),
         (lose_a_quarantined_record, "OUTPUT_MISSING"),
+        (bring_back_what_was_pruned, "altered_or_foreign"),
+        (double_rows, "rows: .*no line like it, or doubled"),
+        (lose_rows, "rows: .*no row for event"),
+        (alter_rows, "rows: .*no line like it, or doubled"),
     ],
 )
 def test_the_checker_finds_what_is_planted(
     steps: Steps, plant: Callable[[World], None], found: str
 ) -> None:
-    output = [steps.world.settings.events_dir, steps.world.settings.quarantine_dir]
+    output = list(OutputFolders.of(steps.world.settings).roots.values())
     before = {
         path: path.read_bytes()
         for root in output
@@ -125,7 +162,7 @@ def test_the_checker_finds_what_is_planted(
         steps.perform("check", Random(2))
     # As it was, whatever the check brought in besides.
     for root in output:
-        for path in root.rglob("events_[78]*.jsonl"):
+        for path in root.rglob("*[_-][78]*.*"):
             path.unlink()
     for path, data in before.items():
         path.parent.mkdir(0o700, exist_ok=True)
@@ -136,3 +173,11 @@ def test_the_checker_finds_what_is_planted(
             if folder.is_dir() and not any(folder.iterdir()) and folder.name != ".staging":
                 folder.rmdir()
     steps.perform("check", Random(2))
+
+
+def test_what_a_prune_leaves_is_found(steps: Steps) -> None:
+    hour = f"{FIRST_DAY:%Y/%m/%d}/23"
+    lines = steps.world.lines_before(hour)
+    assert lines
+    assert len(steps.world.note_pruned(hour, set())) >= len(lines)
+    steps.world.pruned_before = f"{FIRST_DAY:%Y/%m/%d}/07"

@@ -48,12 +48,16 @@ if TYPE_CHECKING:
 _RECORDS_A_DECODE: Final = 100
 _RECORDS_A_FRAME: Final = 10_000
 """Records whose fields are Python objects at a time."""
-_BYTES_A_FILE: Final = 32 * 1024 * 1024
+BYTES_A_FILE: Final = 32 * 1024 * 1024
 """Of JSON, at most: a log file of 256 MB becomes several files, since a file's rows are in memory
 at once."""
 ROWS_A_GROUP: Final = 10_000
 """Rows that a reader can skip at once."""
 LEVEL: Final = 1
+
+
+Source = tuple[str, str] | tuple[None, None]
+"""Bucket and key of a log file; None where nobody knows them any more."""
 
 
 class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +70,8 @@ class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     line: bytes
     position: int
     """Its log file's, in `sources`."""
-    index: int
+    index: int | None
+    """None, as its position: nobody knows any more where it stood (`parquet_repair`)."""
 
 
 class ParquetFile(NamedTuple):
@@ -100,9 +105,12 @@ def hours_of_date(folder: str) -> tuple[str, str]:
     return f"{day}/00", f"{day}/23"
 
 
-def parquet_files(
-    records: list[ParquetRecord], sources: Sequence[tuple[str, str]]
-) -> Iterator[ParquetFile]:
+def parquet_table(records: Sequence[ParquetRecord], sources: Sequence[Source]) -> "pl.DataFrame":
+    """The rows of some records, in their order, as a file has them."""
+    return _table(records, sources)[0]
+
+
+def parquet_files(records: list[ParquetRecord], sources: Sequence[Source]) -> Iterator[ParquetFile]:
     """The files for some records, which get sorted; `sources`: bucket and key of each log file."""
     # An eventTime without its Z sorts as text: "…:58" is before "…:58.5".
     records.sort(key=lambda record: (record.folder, record.time[:-1]))
@@ -122,7 +130,7 @@ def _runs(records: Sequence[ParquetRecord]) -> Iterator[list[ParquetRecord]]:
     run: list[ParquetRecord] = []
     size = 0
     for record in records:
-        if size + len(record.line) > _BYTES_A_FILE and run:
+        if size + len(record.line) > BYTES_A_FILE and run:
             yield run
             run, size = [], 0
         run.append(record)
@@ -145,7 +153,7 @@ def _encoded(table: "pl.DataFrame") -> bytes:
 
 
 def _table(
-    records: Sequence[ParquetRecord], sources: Sequence[tuple[str, str]]
+    records: Sequence[ParquetRecord], sources: Sequence[Source]
 ) -> tuple["pl.DataFrame", Others]:
     """The rows of some records, and what of them is in `_other`."""
     import polars as pl

@@ -3,7 +3,8 @@
 The output says which events there are: their identities are taken from its lines, so that the next
 sync, which lists and reads everything once more, adds what is missing and doubles nothing. What
 only the ledger knew is gone: which log file a line came from, which log files are done, and what
-was pruned. The old ledger is kept beside the new one.
+was pruned. The old ledger is kept beside the new one. Where Parquet is written, it is made to hold
+what the lines hold (`parquet_repair`).
 
 It is built beside, and takes its place at the end: killed at any moment, it is begun again.
 """
@@ -14,13 +15,14 @@ import os
 import re
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .batch import quarantine_identity
 from .decompress import Decompressed
@@ -35,7 +37,8 @@ from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import AdoptedFile, Ledger
 from .marker import MARKER, lock_for_rebuild, read_marker, replace_marker
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
-from .parquet import parquet_folder
+from .parquet import ParquetRecord, hours_of_date, parquet_folder
+from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
 from .records import split
 from .settings import Settings
 
@@ -67,6 +70,8 @@ class Rebuilt:
     """Lines that are there twice: not by this program, as far as it can be helped."""
     left_over: int = 0
     """Files of an interrupted compaction that were removed: other files hold all their lines."""
+    parquet_repaired: int = 0
+    """Dates of an account and region whose Parquet was made to hold their events again."""
     problems: list[str] = field(default_factory=list)
     """The first files that are not ours, and lines that are no event; they stay as they are."""
     problem_count: int = 0
@@ -86,8 +91,9 @@ def rebuild(
 ) -> Rebuilt:
     """Build the ledger of an output folder anew.
 
-    `observe` is told each step: adopted, built, moved, marked, renamed. Raises ConfigurationError
-    if there is no output, or (unless `force`) the ledger is sound; LedgerError if a run is at work.
+    `observe` is told each step: adopted, repaired, built, moved, marked, renamed. Raises
+    ConfigurationError if there is no output, or (unless `force`) the ledger is sound; LedgerError
+    if a run is at work.
     """
     events_dir, state_db = settings.events_dir, settings.state_db
     if not (events_dir / MARKER).exists():
@@ -99,23 +105,7 @@ def rebuild(
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         _clear_staging(folders)
-        removed = 0
-        while True:
-            for leftover in _files_of(new):
-                leftover.unlink()
-            result = Rebuilt(left_over=removed)
-            with closing(Ledger(new)) as ledger:
-                adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe)
-                for kind, path, folder, number in _output_files(folders, result):
-                    adopter.take(kind, path, folder, number)
-                adopter.adopt()
-                adopter.compare_parquet(folders.roots[Kind.PARQUET])
-                name, generation = ledger.uuid, ledger.generation
-            left_over = _left_over(folders, adopter.doubled_in)
-            if not left_over:
-                break
-            folders.remove(left_over)
-            removed += len(left_over)
+        result, name, generation = _built(new, settings, folders, observe)
         observe("built")
         _set_aside(state_db)
         observe("moved")
@@ -131,6 +121,44 @@ def rebuild(
         folders.close()
         lock.close()
     return result
+
+
+def _built(
+    new: Path, settings: Settings, folders: OutputFolders, observe: Callable[[str], None]
+) -> tuple[Rebuilt, str, int]:
+    """A ledger of the output, once that holds each event once; its name and generation."""
+    repairs = "parquet" in settings.output_formats
+    removed, changed = 0, 0
+    looked_at: set[str] = set()
+    said: list[str] = []
+    while True:
+        for leftover in _files_of(new):
+            leftover.unlink()
+        result = Rebuilt(left_over=removed, parquet_repaired=changed)
+        sums = RowSums() if repairs or _has_parquet(folders) else None
+        with closing(Ledger(new)) as ledger:
+            adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe, sums)
+            for kind, path, folder, number in _output_files(folders, result):
+                adopter.take(kind, path, folder, number)
+            adopter.adopt()
+            name, generation = ledger.uuid, ledger.generation
+        differing = sums.differing() if sums else []
+        if left_over := _left_over(folders, adopter.doubled_in):
+            folders.remove(left_over)
+            removed += len(left_over)
+        elif repairs and (dates := [one for one in differing if one not in looked_at]):
+            for done in _repair_parquet(folders, dates):
+                changed += done.is_changed
+                said += [f"{path}: set aside, it had rows of no event" for path in done.set_aside]
+            looked_at.update(dates)
+            observe("repaired")
+        else:
+            break
+    if sums and not repairs:
+        _note_parquet(sums, folders, result)
+    for problem in said:
+        result.note(problem)
+    return result, name, generation
 
 
 def _check_need(state_db: Path, events_dir: Path) -> None:
@@ -194,7 +222,9 @@ class _Adopter:
         false_positive: float,
         result: Rebuilt,
         observe: Callable[[str], None],
+        sums: RowSums | None,
     ) -> None:
+        """`sums` are taken of events and of Parquet, where there is any."""
         self._ledger = ledger
         self._known = KnownIdentities(ledger)
         self._false_positive = false_positive
@@ -208,9 +238,8 @@ class _Adopter:
         self.doubled_in: set[str] = set()
         """Folders in which a line is that is there twice."""
         self._held = 0
-        self._rows: Counter[str] = Counter()
-        """Rows of Parquet, less lines of events, by the folder of the former."""
-        self._has_parquet = False
+        self._sums = sums or RowSums()
+        self._takes_sums = sums is not None
 
     def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
         """One file: all its lines, and then the file itself."""
@@ -223,17 +252,19 @@ class _Adopter:
             text = b"".join(some)
             digest.update(text)
             size += len(text)
-            for offset, line in enumerate(read(some, folder)):
+            found = read(some, folder)
+            for offset, line in enumerate(found):
                 if line is None:
                     self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
                 else:
-                    self._take_line(folder, *line)
+                    self._take_line(folder, line.partition, line.identity, line.event_key)
+            if kind is Kind.EVENTS and self._takes_sums:
+                self._sums.add_lines(_parquet_records(found, folder))
             lines += len(some)
             if self._held >= _IDENTITIES_A_BATCH:
                 self.adopt()
         if kind is Kind.EVENTS:
             self._result.events += lines
-            self._rows[parquet_folder(folder)] -= lines
         else:
             self._result.quarantined += lines
         self._result.files += 1
@@ -241,28 +272,19 @@ class _Adopter:
         self._files.append(AdoptedFile(published, lines, digest.digest()))
 
     def _take_parquet(self, path: Path, folder: str, number: int) -> None:
-        """Its rows are events of the lines once more: they are counted only."""
+        """Its rows are events of the lines once more: they are compared with these only."""
         import polars
 
         try:
-            rows = int(polars.scan_parquet(path, glob=False).select(polars.len()).collect().item())
+            rows = self._sums.add_file(folder, path)
         except (polars.exceptions.PolarsError, OSError):
             self._result.note(f"{path}: no Parquet file that can be read; it is left alone")
             return
         with path.open("rb") as file:
             digest = file_digest(file, sha256).digest()
-        self._has_parquet = True
-        self._rows[folder] += rows
         self._result.files += 1
         published = Published(len(self._files), Kind.PARQUET, folder, number, path.stat().st_size)
         self._files.append(AdoptedFile(published, rows, digest))
-
-    def compare_parquet(self, root: Path) -> None:
-        """Where Parquet is written, say which dates have not a row for each event."""
-        for folder, difference in sorted(self._rows.items()) if self._has_parquet else ():
-            if difference:
-                what = f"{abs(difference):,} rows too {'many' if difference > 0 else 'few'}"
-                self._result.note(f"{root / folder}: {what} for the events of this date")
 
     def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:
         group = self._found.setdefault(partition, {})
@@ -293,6 +315,60 @@ class _Adopter:
         self._found_in.clear()
         self._held = 0
         self._observe("adopted")
+
+
+def _has_parquet(folders: OutputFolders) -> bool:
+    return any(folders.roots[Kind.PARQUET].glob("account=*/region=*/date=*/*.parquet"))
+
+
+def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> None:
+    """Parquet is not written any more: say where it is not what the events are, and leave it."""
+    for folder in sums.differing():
+        surplus = sums.surplus[folder]
+        what = "not the rows" if not surplus else f"{abs(surplus):,} rows too "
+        what += "" if not surplus else "many" if surplus > 0 else "few"
+        where = folders.roots[Kind.PARQUET] / folder
+        result.note(
+            f"{where}: {what} for the events of this date; with `parquet` in `output_formats`, a"
+            " rebuild repairs it"
+        )
+
+
+def _repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Repaired]:
+    """Make these folders hold what the lines hold."""
+    files: dict[str, list[Published]] = defaultdict(list)
+    for kind, path, folder, number in _output_files(folders, Rebuilt()):
+        if kind is Kind.PARQUET and _is_readable(path):
+            files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
+    for date in dates:
+        yield repair(folders, files[date], partial(_lines_of_date, folders, date))
+
+
+def _is_readable(path: Path) -> bool:
+    import polars
+
+    try:
+        polars.read_parquet_schema(path)
+    except (polars.exceptions.PolarsError, OSError):
+        return False
+    return True
+
+
+def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRecord]]:
+    """The lines that a folder of Parquet must hold, some at a time."""
+    root = folders.roots[Kind.EVENTS]
+    day = hours_of_date(date)[0].rpartition("/")[0]
+    for path in sorted((root / day).glob("*/*")):
+        match = _EVENTS_FILE.fullmatch(path.relative_to(root).as_posix())
+        if match is not None:
+            for some in _lines(path):
+                yield _parquet_records(_events(some, match[1]), match[1])
+
+
+def _parquet_records(lines: Iterable["_Line | None"], folder: str) -> list[ParquetRecord]:
+    """What the lines of an hour are as rows; nobody knows where in a log file they stood."""
+    date = parquet_folder(folder)
+    return [ParquetRecord(date, line.time, line.text, 0, None) for line in lines if line]
 
 
 def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Published]:
@@ -338,7 +414,7 @@ def _output_files(folders: OutputFolders, result: Rebuilt) -> Iterator[tuple[Kin
                 match = pattern.fullmatch(relative)
                 if match is not None and path.is_file() and not path.is_symlink():
                     yield kind, path, match[1], int(match[2])
-                elif not relative.startswith(MARKER):
+                elif not relative.startswith(MARKER) and SET_ASIDE not in name:
                     result.note(f"{path}: not a file of this program; it is left alone")
 
 
@@ -352,12 +428,20 @@ def _lines(path: Path) -> Iterator[list[bytes]]:
         raise OutputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-_Line = tuple[str, bytes, bytes] | None
-"""Dedup partition, identity and event key of a line; None: it is not one that we have written."""
+class _Line(NamedTuple):
+    """What a line stands for."""
+
+    partition: str
+    """For telling copies."""
+    identity: bytes
+    event_key: bytes
+    time: str
+    """eventTime."""
+    text: bytes
 
 
-def _events(lines: list[bytes], _folder: str) -> list[_Line]:
-    """What the lines of an events file stand for."""
+def _events(lines: list[bytes], _folder: str) -> list[_Line | None]:
+    """What the lines of an events file stand for; None: it is not one that we have written."""
     texts = [line.removesuffix(b"\n") for line in lines]
     data = b'{"Records":[' + b",".join(texts) + b"]}"
     content = split(Decompressed(data, None, b""))
@@ -367,10 +451,12 @@ def _events(lines: list[bytes], _folder: str) -> list[_Line]:
             return [None]
         return [event for line in lines for event in _events([line], _folder)]
     return [
-        (
+        _Line(
             dedup_partition(record.account, record.region, record.hour),
             identity_of(text),
             event_key_of(record.event_id) if record.event_id else b"",
+            record.time,
+            text,
         )
         if line.endswith(b"\n")
         else None
@@ -378,12 +464,12 @@ def _events(lines: list[bytes], _folder: str) -> list[_Line]:
     ]
 
 
-def _quarantined(lines: list[bytes], folder: str) -> list[_Line]:
+def _quarantined(lines: list[bytes], folder: str) -> list[_Line | None]:
     """What the lines of a quarantine file stand for."""
     return [_quarantined_one(line, folder) for line in lines]
 
 
-def _quarantined_one(line: bytes, folder: str) -> _Line:
+def _quarantined_one(line: bytes, folder: str) -> _Line | None:
     try:
         entry = json.loads(line)
         data = (
@@ -394,4 +480,4 @@ def _quarantined_one(line: bytes, folder: str) -> _Line:
         identity = quarantine_identity(entry["bucket"], entry["key"], entry["kind"], data)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return f"quarantine/{folder}", identity, b""
+    return _Line(f"quarantine/{folder}", identity, b"", "", line)

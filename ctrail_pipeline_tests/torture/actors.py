@@ -26,6 +26,7 @@ from typing import Any
 from ctrail_pipeline.core import store
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import CtrailError
+from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.rebuild import rebuild
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
@@ -73,7 +74,14 @@ def _verify(settings: Settings, _observe: Callable[[str], None]) -> dict[str, An
     }
 
 
-_WORK = {"compact": _compact, "rebuild": _rebuild, "verify": _verify}
+def _work(job: Mapping[str, Any]) -> Callable[[Settings, Callable[[str], None]], dict[str, Any]]:
+    def _prune(settings: Settings, observe: Callable[[str], None]) -> dict[str, Any]:
+        before = datetime.datetime.fromisoformat(job["before"])
+        return prune(settings, before, observe=observe)._asdict()
+
+    return {"compact": _compact, "rebuild": _rebuild, "verify": _verify, "prune": _prune}[
+        job["kind"]
+    ]
 
 
 def perform(job: Mapping[str, Any]) -> int:
@@ -85,7 +93,7 @@ def perform(job: Mapping[str, Any]) -> int:
     kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
     print("ready", flush=True)
     try:
-        done = _WORK[job["kind"]](
+        done = _work(job)(
             settings_of(dict(job["settings"])), killing_observer(kill_at, job["step_seconds"])
         )
     except CtrailError as error:

@@ -25,11 +25,12 @@ from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample import LAST_DAY
 from ctrail_pipeline_tests.fault_server import Faults
+from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, plain_of
 
 from .actors import Actor, Nursery
 from .tally import Tally
-from .world import Violation, World, new_world
+from .world import DAYS, Violation, World, new_world, wrong_on_disk
 
 STEPS_PER_WORLD = 40
 SECONDS_TO_END = 150.0
@@ -39,7 +40,8 @@ _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
 _PROTOCOL = {
     "sync": ["registered", "staged", "committed", "linked", "published", "recovered"],
     "compact": ["registered", "staged", "committed", "marked", "linked", "published", "removed"],
-    "rebuild": ["adopted", "built", "moved", "marked", "renamed"],
+    "rebuild": ["adopted", "repaired", "built", "moved", "marked", "renamed"],
+    "prune": ["decided", "marked", "removed", "recovered"],
 }
 _ANY_ENDING = {0, 1, -signal.SIGKILL}
 
@@ -143,6 +145,7 @@ class Steps:
             "sync": (12, self._sync),
             "windows": (6, self._windows),
             "compact": (8, self._compact),
+            "prune": (5, self._prune),
             "rewrite": (5, self._rewrite),
             "command": (2, self._command),
             "dagster": (1.5, self._dagster),
@@ -199,6 +202,7 @@ class Steps:
         clock_back: float = 0,
         may_die: bool = True,
         in_workers: bool = False,
+        before: datetime | None = None,
     ) -> Actor:
         """Start a process; if it may die, it sometimes does at a step of the commit protocol."""
         kill_at = None
@@ -213,6 +217,7 @@ class Steps:
             "step_seconds": rng.choice([0, 0, 0.001, 0.005]) if may_die else 0,
             "in_workers": in_workers,
             "clock_back": clock_back,
+            "before": before and before.isoformat(),
         }
         self._tally.runs[kind] += 1
         return self._nursery.start(job)
@@ -315,6 +320,35 @@ class Steps:
                 self._kill_at_random(actors, rng, 0.25)
             self._wait(actors)
 
+    def _prune(self, rng: Random) -> None:
+        """Old hours go: killed, beside syncs and compactions; or by itself, and exactly they."""
+        before = _MIDNIGHT + timedelta(
+            hours=rng.randrange(-24 * (DAYS - 1), 24), minutes=rng.randrange(60)
+        )
+        hour = f"{before:%Y/%m/%d/%H}"
+        if rng.random() < 0.4:
+            self._prune_alone(before, hour, rng)
+            return
+        self.world.prune_somehow(hour)
+        for _ in range(rng.randrange(1, 4)):
+            kinds = ["prune", *rng.choice([[], ["sync"], ["prune"], ["sync", "compact"]])]
+            actors = [self._start(kind, rng, before=before) for kind in kinds]
+            if rng.random() < 0.7:
+                self._kill_at_random(actors, rng, 0.25)
+            self._wait(actors)
+
+    def _prune_alone(self, before: datetime, hour: str, rng: Random) -> None:
+        self._check(rng)
+        lines = self.world.lines_before(hour)
+        alone = self._start("prune", rng, before=before, may_die=False)
+        self._wait([alone])
+        if alone.result.get("lines") != len(lines):
+            raise Violation(f"{len(lines)} lines before {hour}, and prune says {alone.result}")
+        if wrong := self.world.note_pruned(hour, lines):
+            raise Violation("; ".join(wrong[:5]))
+        self._tally.pruned += len(lines)
+        self._check(rng)
+
     def _rewrite(self, rng: Random) -> None:
         """Log files are delivered again, while a sync reads."""
         actors = [self._start("sync", rng), self._start("sync", rng)]
@@ -323,7 +357,15 @@ class Steps:
 
     def _command(self, rng: Random) -> None:
         """`ctrail`, as people type it, at once with syncs."""
-        command = rng.choice([["sync"], ["sync"], ["compact"], ["status"], ["verify", "--deep"]])
+        date = f"{_MIDNIGHT - timedelta(days=rng.randrange(-1, DAYS)):%Y-%m-%d}"
+        command = rng.choice(
+            [
+                *(["sync"], ["sync"], ["compact"], ["status"], ["verify", "--deep"]),
+                ["prune", "--before", date],
+            ]
+        )
+        if command[0] == "prune":
+            self.world.prune_somehow(f"{date.replace('-', '/')}/00")
         arguments = ["-m", "ctrail_pipeline.cli", *command]
         self._run_program(f"ctrail {command[0]}", arguments, rng, 2.0)
 
@@ -478,6 +520,7 @@ class Steps:
             raise Violation(f"rebuild: {last.result}")
         if last.result.get("doubled"):
             raise Violation(f"rebuild found lines doubled: {last.result}")
+        self.world.forget_pruned()
         self._check(rng)
 
     def _check(self, rng: Random) -> None:
@@ -496,7 +539,10 @@ class Steps:
         expectation = world.expectation()
         self._tally.checks += 1
         self.events = len(expectation.lines)
-        wrong = world.check_disk(expectation)
+        wrong = wrong_on_disk(world.settings, expectation)
+        if "parquet" in world.settings.output_formats:
+            self._tally.checks_of_parquet += 1
+            wrong += unlike_lines(world.settings, world.gone | world.perhaps_gone)
         open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
         if open_ones.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")

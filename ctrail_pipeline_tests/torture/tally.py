@@ -36,8 +36,12 @@ class Tally:
     """Buckets and outputs that were begun anew."""
     log_files: int = 0
     events: int = 0
+    pruned: int = 0
+    """Lines that were pruned while nobody else was at work, so that it is known which."""
     checks: int = 0
     """Times that all was quiet, brought in, and compared."""
+    checks_of_parquet: int = 0
+    """Of these, those where the rows were compared with the lines."""
     violations: list[str] = field(default_factory=list)
     kept: str = ""
     """Where to look, if there was a violation."""
@@ -70,7 +74,8 @@ class Tally:
             ("worlds", f"{self.worlds:,}"),
             ("log files", f"{self.log_files:,}"),
             ("events", f"{self.events:,}"),
-            ("quiescent checks", f"{self.checks:,}"),
+            ("pruned alone", f"{self.pruned:,} events"),
+            ("quiescent checks", f"{self.checks:,}, {self.checks_of_parquet:,} of Parquet too"),
             ("violations", f"{len(self.violations):,}"),
             *(("VIOLATION", text) for text in self.violations),
         ]

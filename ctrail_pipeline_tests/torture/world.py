@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ctrail_pipeline.core.output import Kind, OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample import (
     ORGANIZATION,
@@ -112,6 +113,7 @@ class World:
             process_workers=1,
             connect_timeout=5,
             client_timeout=10,
+            output_formats=rng.choice([("jsonl",), ("jsonl", "parquet")]),
         )
         self._arrivals = self._in_order_of_arrival(rng)
         self.delivered: list[SampleObject] = []
@@ -119,6 +121,15 @@ class World:
         self.held_back: list[SampleObject] = []
         """Sound versions of log files that are in the bucket damaged."""
         self.log_files = 0
+        self.pruned_before = ""
+        """The hour (`YYYY/MM/DD/HH`) before which anything may have been pruned; "": none was."""
+        self.gone: set[bytes] = set()
+        """Lines that were pruned: they must not come back, unless the ledger is lost."""
+        self.perhaps_gone: set[bytes] = set()
+        """Lines of log files with damaged JSON that are not there: they need not be, or they were
+        pruned. It shows when the log file is healed."""
+        self._may_be_gone = False
+        """Whether somebody pruned since the last check, and nobody knows what exactly."""
         for bucket in PREFIXES:
             (self.buckets / bucket).mkdir(parents=True)
         # A trail with nothing at all is an error, which is tested elsewhere.
@@ -158,6 +169,7 @@ class World:
             "events_per_file": settings.events_per_file,
             "download_workers": settings.download_workers,
             "process_workers": 1,
+            "output_formats": list(settings.output_formats),
         }
         (self.folder / "config.json").write_text(json.dumps(configuration))
 
@@ -268,11 +280,65 @@ class World:
         """Whether everything has arrived."""
         return not self._arrivals
 
+    # -- what is pruned --------------------------------------------------------------------------
+
+    def prune_somehow(self, hour: str) -> None:
+        """A prune begins that may die, or meet runs: of older hours, anything may be gone."""
+        self.pruned_before = max(self.pruned_before, hour)
+        self._may_be_gone = True
+
+    def note_pruned(self, hour: str, lines: set[bytes]) -> list[str]:
+        """These lines of older hours were pruned, all by itself; what was left of them."""
+        self.pruned_before = max(self.pruned_before, hour)
+        self.gone |= lines
+        files = OutputFolders.of(self.settings).roots[Kind.PARQUET].rglob("*.parquet")
+        date = hour[:10].replace("/", "-")
+        wrong = [f"{path} was not pruned" for path in files if path.parent.name[5:] < date]
+        return wrong + [f"not pruned: {line[:200]!r}" for line in self.lines_before(hour)]
+
+    def lines_before(self, hour: str) -> set[bytes]:
+        """The lines in the output of older hours."""
+        events = self.settings.events_dir
+        return {
+            line
+            for path in events.rglob("*.jsonl")
+            if _hour_of(path.parent.relative_to(events).as_posix()) < hour
+            for line in path.read_bytes().splitlines()
+        }
+
+    def forget_pruned(self) -> None:
+        """The ledger was lost, and with it what was pruned: all of it is new again."""
+        self.pruned_before = ""
+        self.gone.clear()
+        self.perhaps_gone.clear()
+        self._may_be_gone = False
+
     # -- the checker -----------------------------------------------------------------------------
 
     def expectation(self) -> Expectation:
-        """What the buckets hold now."""
-        return read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
+        """What the buckets hold now, but for what was pruned.
+
+        If nobody knows what that was, as who pruned died or had company, it is what is not there:
+        all was brought in before. From now on it is known.
+        """
+        found = read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
+        there = self.lines_before(self.pruned_before)
+        old, optional = (
+            {
+                line
+                for line, expected in lines.items()
+                if max(map(_hour_of, expected.folders)) < self.pruned_before and line not in there
+            }
+            for lines in (found.lines, found.optional)
+        )
+        self.gone |= old if self._may_be_gone else old & self.perhaps_gone
+        self.perhaps_gone |= optional if self._may_be_gone else set()
+        self.perhaps_gone -= found.lines.keys()
+        self._may_be_gone = False
+        for line in self.gone:
+            found.lines.pop(line, None)
+            found.optional.pop(line, None)
+        return found
 
     def looking_back(self) -> Settings:
         """Settings of a run that looks at every key again."""
@@ -283,27 +349,6 @@ class World:
         """As if so much time had passed that everything that failed is tried again."""
         with closing(sqlite3.connect(self.settings.state_db)) as ledger, ledger:
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
-
-    def check_disk(self, expectation: Expectation) -> list[str]:
-        """What is wrong with the output and the ledger, when all is quiet and brought in."""
-        settings = self.settings
-        report = check_output(
-            settings.events_dir,
-            settings.quarantine_dir,
-            expectation,
-            events_per_file=settings.events_per_file,
-        )
-        wrong = [
-            f"{len(found)} {kind}: " + "; ".join(found[:3])
-            for kind, found in report.violations.items()
-        ]
-        with closing(sqlite3.connect(settings.state_db)) as ledger:
-            open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
-            if left := open_batches.fetchall():
-                wrong.append(f"batches left open: {left}")
-            if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
-                wrong.append(f"integrity_check: {found[:3]}")
-        return wrong
 
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
         """What `reconcile` found (deep), but for log files that are damaged indeed."""
@@ -316,6 +361,31 @@ class World:
             for kind, where, detail in found["findings"]
             if not (kind == "LOG_FILE_DAMAGED" and where in damaged)
         ]
+
+
+def _hour_of(folder: str) -> str:
+    """`YYYY/MM/DD/HH` of `account/region/YYYY/MM/DD/HH`."""
+    return folder.split("/", 2)[2]
+
+
+def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
+    """What is wrong with the output and the ledger, when all is quiet and brought in."""
+    report = check_output(
+        settings.events_dir,
+        settings.quarantine_dir,
+        expectation,
+        events_per_file=settings.events_per_file,
+    )
+    wrong = [
+        f"{len(found)} {kind}: " + "; ".join(found[:3]) for kind, found in report.violations.items()
+    ]
+    with closing(sqlite3.connect(settings.state_db)) as ledger:
+        open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
+        if left := open_batches.fetchall():
+            wrong.append(f"batches left open: {left}")
+        if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+            wrong.append(f"integrity_check: {found[:3]}")
+    return wrong
 
 
 @contextmanager

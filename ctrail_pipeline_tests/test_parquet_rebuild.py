@@ -1,0 +1,238 @@
+"""A ledger lost while files get their names: afterwards Parquet holds each event once."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ctrail_pipeline.core.compaction import compact
+from ctrail_pipeline.core.output import OutputFolders, Staging
+from ctrail_pipeline.core.prune import prune
+from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
+from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline_tests.oracle import Expectation
+from ctrail_pipeline_tests.parquet_rows import parquet_files, rows, unlike_lines
+from ctrail_pipeline_tests.sync_process import (
+    assert_exact,
+    let_a_minute_pass,
+    sample_expectation,
+    sample_settings,
+)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "buckets"
+    write_sample(folder, log_files=80, days=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expectation(sample: Path) -> Expectation:
+    return sample_expectation(sample)
+
+
+@pytest.fixture
+def settings(sample: Path, tmp_path: Path) -> Settings:
+    formats = ("jsonl", "parquet")
+    return sample_settings(
+        sample, tmp_path, output_formats=formats, batch_log_files=30, process_workers=1
+    )
+
+
+class Killed(BaseException):
+    """What a kill is to code that cannot catch it."""
+
+
+def killing(step: str, count: int) -> Callable[[str], None]:
+    seen = 0
+
+    def observe(at: str) -> None:
+        nonlocal seen
+        seen += at == step
+        if at == step and seen == count:
+            raise Killed
+
+    return observe
+
+
+def lose_ledger(settings: Settings) -> None:
+    for path in settings.state_db.parent.glob(f"{settings.state_db.name}*"):
+        if path.is_file():
+            path.unlink()
+
+
+def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
+    """Rebuild, sync; then all is there once, as lines and as rows, and the ledger agrees."""
+    let_a_minute_pass(settings)
+    done = rebuild(settings)
+    assert (done.doubled, unlike_lines(settings)) == (0, [])
+    sync(settings)
+    assert_exact(settings, expectation)
+    assert unlike_lines(settings) == []
+    report = reconcile(settings, deep=True)
+    assert [one for one in report.findings if "OUTPUT" in one.kind.name] == []
+    return done
+
+
+@pytest.mark.parametrize("links", [1, 3, 10, 25, 40])
+def test_amid_the_links_of_a_batch(
+    settings: Settings, expectation: Expectation, links: int
+) -> None:
+    """Of one batch, some files of lines and some of rows have their names, and others have not."""
+    with pytest.raises(Killed):
+        sync(settings, observe=killing("linked", links))
+    lose_ledger(settings)
+    rebuilt(settings, expectation)
+
+
+def test_rows_without_their_lines(settings: Settings, expectation: Expectation) -> None:
+    """A file of rows has its name, and the lines have not: the next sync brings them, with rows."""
+    sync(settings)
+    lost = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    count = len(lost.read_bytes().splitlines())
+    lost.unlink()
+    lose_ledger(settings)
+    before = len(rows(settings))
+    done = rebuilt(settings, expectation)
+    assert done.parquet_repaired == 1
+    assert done.problem_count == len(done.problems) > 0
+    kept = [Path(one.partition(": set aside")[0]) for one in done.problems]
+    assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
+    assert len(rows(settings)) == before
+    lose_ledger(settings)
+    assert rebuild(settings).problems == [], "what was set aside is nobody's business any more"
+
+
+@pytest.mark.parametrize(
+    ("step", "count"),
+    [
+        ("committed", 1),
+        ("linked", 1),
+        ("linked", 2),
+        ("linked", 7),
+        ("published", 1),
+        ("removed", 1),
+    ],
+)
+def test_amid_a_compaction(
+    settings: Settings, expectation: Expectation, step: str, count: int
+) -> None:
+    """Merged files and old ones lie side by side, of rows as of lines."""
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    with pytest.raises(Killed):
+        compact(settings, observe=killing(step, count))
+    lose_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.problems == []
+    everywhere = [row for row in rows(settings) if row["_key"] is None]
+    assert not everywhere, "one of both tells where each record is"
+    assert compact(settings).problems == []
+    assert unlike_lines(settings) == []
+
+
+def test_merged_rows_of_a_compaction_that_is_half_published(
+    settings: Settings, expectation: Expectation
+) -> None:
+    """As if only some of the merged files of rows had got their names."""
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    before = {path: path.read_bytes() for path in parquet_files(settings)}
+    compact(settings)
+    for path, data in before.items():
+        if not path.exists():
+            path.write_bytes(data)
+            path.chmod(0o600)
+    assert unlike_lines(settings)
+    lose_ledger(settings)
+    assert rebuilt(settings, expectation).parquet_repaired > 0
+
+
+def test_lines_whose_rows_are_lost_get_new_ones(
+    settings: Settings, expectation: Expectation
+) -> None:
+    sync(settings)
+    for path in parquet_files(settings)[::2]:
+        path.unlink()
+    shutil.rmtree(parquet_files(settings)[0].parent)
+    lose_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.parquet_repaired > 1
+    new = [row for row in rows(settings) if row["_key"] is None]
+    assert {(row["_bucket"], row["_index"]) for row in new} == {(None, None)}
+    assert 0 < len(new) < len(rows(settings))
+    assert compact(settings).problems == []
+    assert unlike_lines(settings) == []
+
+
+def test_after_hours_of_a_date_were_pruned(settings: Settings, expectation: Expectation) -> None:
+    """A lost ledger takes with it what was pruned: rows that were left and lines come back once."""
+    sync(settings)
+    prune(settings, datetime(2026, 1, 15, 11, tzinfo=UTC))
+    assert unlike_lines(settings)
+    lose_ledger(settings)
+    rebuilt(settings, expectation)
+
+
+def test_lines_that_somebody_doubled_get_one_row(settings: Settings) -> None:
+    sync(settings)
+    path = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    line = path.read_bytes().splitlines(keepends=True)[0]
+    other = path.with_name("events_00099.jsonl")
+    other.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
+    before = {path: path.read_bytes() for path in parquet_files(settings)}
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert (done.doubled, done.parquet_repaired) == (1, 0)
+    assert {path: path.read_bytes() for path in parquet_files(settings)} == before
+
+
+@pytest.mark.parametrize("at", ["linked", "removed"])
+def test_killed_amid_the_repair_it_is_begun_again(
+    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    for path in parquet_files(settings)[::3]:
+        path.unlink()
+    double = parquet_files(settings)[0]
+    shutil.copy(double, double.with_name("part-00077.parquet"))
+    lose_ledger(settings)
+
+    def die(done: object, *_: object) -> None:
+        if isinstance(done, Staging):
+            done.close()  # as the kernel lets go of the lock
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
+        with pytest.raises(Killed):
+            rebuild(settings)
+    rebuilt(settings, expectation)
+
+
+def test_a_file_that_cannot_be_read_is_left_alone(
+    settings: Settings, expectation: Expectation
+) -> None:
+    sync(settings)
+    path = parquet_files(settings)[0]
+    os.truncate(path, path.stat().st_size - 5)
+    data = path.read_bytes()
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert done.problems == [f"{path}: no Parquet file that can be read; it is left alone"]
+    assert done.parquet_repaired == 1
+    assert path.read_bytes() == data
+    path.unlink()
+    assert unlike_lines(settings) == []
+    sync(settings)
+    assert_exact(settings, expectation)
