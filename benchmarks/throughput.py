@@ -27,6 +27,7 @@ _LOOP_SHARE: Final = 5
 _S3, _LOCAL, _PROFILED = "sync from S3", "sync from a local folder", "sync from S3, profiled"
 _TWO = "sync from a local folder, two worker processes"
 _TWO_S3 = "sync from S3, two worker processes"
+_UNHASHED = "sync from S3, log files not hashed"
 _NOTHING, _EMPTY, _EMPTY_LOCAL = "nothing new (S3)", "start-up (S3)", "start-up (local folder)"
 _S5CMD, _FLOOR, _LOOP = "s5cmd, download only", "floor", "boto3 + gzip + json loop"
 
@@ -86,6 +87,13 @@ def _variants(
         ),
         _S5CMD: lambda: _s5cmd(bench, shape, server),
         _PROFILED: profiled,
+        _UNHASHED: lambda: bench.sync(
+            from_s3,
+            bench.fresh("unhashed"),
+            server=server,
+            changes={**workers(1), "hash_log_files": False},
+            events=expected,
+        ),
         _LOCAL: lambda: bench.sync(
             local, bench.fresh("local"), changes=workers(1), events=expected
         ),
@@ -248,7 +256,7 @@ def _table(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> Ta
 
 
 def _ratios(runs: Mapping[str, Sequence[Usage]]) -> Table:
-    names = [name for name in (_S3, _LOCAL, _TWO_S3, _TWO) if name in runs]
+    names = [name for name in (_S3, _UNHASHED, _LOCAL, _TWO_S3, _TWO) if name in runs]
     return Table(
         ("CPU less start-up, as a multiple of:", "s5cmd", "the floor", "the loop"),
         [

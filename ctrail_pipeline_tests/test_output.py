@@ -1,5 +1,6 @@
 """Files of the output: whole or not there, private, and never over a file of somebody else."""
 
+import base64
 import errno
 import os
 import stat
@@ -14,10 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctrail_pipeline.core import output
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.marker import open_ledger
 from ctrail_pipeline.core.output import (
     Kind,
+    LongLine,
     NewFile,
     OutputFolders,
     Published,
@@ -95,12 +98,26 @@ def test_lineage_takes_two_bytes_for_a_small_run(runs: list[tuple[int, int]]) ->
 # -- staging and publishing -------------------------------------------------------------------
 
 
+def test_a_long_line_is_written_in_pieces(
+    folders: OutputFolders, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "LARGEST_JOIN", 1_000)
+    data = os.urandom(output._ENCODED_AT_ONCE + 1_000_001)
+    long = LongLine(b'{"data": "', data, b'"}')
+    [staged] = staging.write([NewFile(Kind.QUARANTINE, "f", [b"one", long, b"three"], [(0, 3)])])
+    expected = b'one\n{"data": "' + base64.b64encode(data) + b'"}\nthree\n'
+    path = folders.staging_of(Kind.QUARANTINE, "token") / f"{staged.part:05d}.part"
+    assert path.read_bytes() == expected
+    assert (staged.size, staged.sha256) == (len(expected), sha256(expected).digest())
+    assert len(long) == len(expected) - len("one\n\nthree\n")
+
+
 def test_staged_files_are_described_as_they_lie_there(
     folders: OutputFolders, staging: Staging
 ) -> None:
     staged = staging.write([EVENTS, QUARANTINE, MANY])
     for file, new in zip(staged, [EVENTS, QUARANTINE, MANY], strict=True):
-        content = b"".join(line + b"\n" for line in new.lines)
+        content = b"".join(bytes(line) + b"\n" for line in new.lines)  # type: ignore[arg-type]
         path = folders.staging_of(file.kind, "token") / f"{file.part:05d}.part"
         assert path.read_bytes() == content
         assert file == StagedFile(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count, groupby, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
@@ -33,7 +33,16 @@ from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger import LogFileState, Outcome
 from .listing import LogFileRef
-from .output import Kind, NewFile, NewParquetFile, Scatter, StagedFile, Staging
+from .output import (
+    LARGEST_JOIN,
+    Kind,
+    LongLine,
+    NewFile,
+    NewParquetFile,
+    Scatter,
+    StagedFile,
+    Staging,
+)
 from .records import CutLogFile, LogFileContent, Rejected, cut_up
 from .settings import Settings
 from .store import unpack_etag
@@ -140,7 +149,7 @@ class BatchContent:
 class _Line(msgspec.Struct, frozen=True, gc=False):
     """A line of the output: a Struct, as `Record` is, since there is one for each record."""
 
-    line: bytes
+    line: bytes | LongLine
     position: int
     kind: Kind
     folder: str
@@ -345,7 +354,9 @@ def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
     return files
 
 
-def _count_bytes(routed: _Routed, texts: Sequence[bytes], runs: Sequence[tuple[int, int]]) -> None:
+def _count_bytes(
+    routed: _Routed, texts: Sequence[bytes | LongLine], runs: Sequence[tuple[int, int]]
+) -> None:
     sizes = map(len, texts)
     for position, lines in runs:
         size = sum(islice(sizes, lines)) + lines
@@ -365,7 +376,9 @@ def _parquet_files(log_files: Sequence[LogFileInBatch], routed: _Routed) -> Iter
     ]
     folders = {folder: parquet_folder(folder) for folder in {line.folder for line in events}}
     records = [
-        ParquetRecord(folders[line.folder], line.time, line.line, line.position, line.index)
+        ParquetRecord(
+            folders[line.folder], line.time, cast("bytes", line.line), line.position, line.index
+        )
         for line in events
     ]
     sources = [(one.ref.source.place.bucket, one.ref.key) for one in log_files]
@@ -529,7 +542,7 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
     group[identity] = _Line(line, position, Kind.QUARANTINE, folder)
 
 
-def _with_data(entry: bytes, data: bytes) -> bytes:
+def _with_data(entry: bytes, data: bytes) -> bytes | LongLine:
     """A JSON object with `data` as its last member: as text where that is readable, and short.
 
     JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take
@@ -543,10 +556,14 @@ def _with_data(entry: bytes, data: bytes) -> bytes:
         else:
             if len(text) <= _MOST_ESCAPED * len(data) + len('""'):
                 return b'%s, "data": %s}' % (entry[:-1], text)
-    return b"".join((entry[:-1], b', "data_base64": "', base64.b64encode(data), b'"}'))
+    head, tail = entry[:-1] + b', "data_base64": "', b'"}'
+    if len(data) > LARGEST_JOIN:
+        return LongLine(head, data, tail)
+    return b"".join((head, base64.b64encode(data), tail))
 
 
 def quarantine_identity(bucket: str, key: str, kind: str, data: bytes) -> bytes:
     """What makes a line of quarantine the same as another one."""
-    text = b"\0".join((bucket.encode(), key.encode(), kind.encode(), data))
-    return sha256(text).digest()[:IDENTITY_BYTES]
+    digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
+    digest.update(data)  # it may be as large as a log file: not copied
+    return digest.digest()[:IDENTITY_BYTES]

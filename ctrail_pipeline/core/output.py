@@ -7,12 +7,13 @@ links them to their final names. So a reader never sees half a file under a fina
 that exists is ever overwritten. Which names, and whether a batch counts, is the ledger's to say.
 """
 
+import base64
 import errno
 import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import IntEnum
@@ -30,8 +31,9 @@ _UNLOCKED: Final = "."
 _UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
-_LARGEST_JOIN: Final = 32 * 1024 * 1024
+LARGEST_JOIN: Final = 32 * 1024 * 1024
 """Bytes; more is not copied: a single record may be as large as a log file, 256 MB."""
+_ENCODED_AT_ONCE: Final = 3 * 1024 * 1024
 _TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
@@ -54,13 +56,35 @@ _FILE_NAME: Final = {
 _PARQUET_FOLDER: Final = "parquet"
 
 
+class LongLine:
+    """A line of more than `LARGEST_JOIN` that holds bytes in base64: made while it is written.
+
+    What cannot be told apart of a log file of 256 MB would otherwise be in memory four times.
+    """
+
+    def __init__(self, head: bytes, data: bytes, tail: bytes) -> None:
+        self._head = head
+        self._data = data
+        self._tail = tail
+
+    def __len__(self) -> int:
+        return len(self._head) + -(-len(self._data) // 3) * 4 + len(self._tail)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The line."""
+        yield self._head
+        for at in range(0, len(self._data), _ENCODED_AT_ONCE):
+            yield base64.b64encode(self._data[at : at + _ENCODED_AT_ONCE])
+        yield self._tail
+
+
 class NewFile(NamedTuple):
     """A file to be written."""
 
     kind: Kind
     folder: str
     """Relative to the kind's root; made of validated parts only."""
-    lines: Sequence[bytes]
+    lines: Sequence[bytes | LongLine]
     """Without their line feeds."""
     lineage: Sequence[tuple[int, int]]
     """Runs of lines: a log file's position in its batch, and how many lines in a row are its."""
@@ -74,13 +98,14 @@ class NewFile(NamedTuple):
         """Write its bytes, in pieces."""
         lines = iter(self.lines)
         while some := list(islice(lines, _LINES_A_WRITE)):
-            if sum(map(len, some)) > _LARGEST_JOIN:
+            if sum(map(len, some)) > LARGEST_JOIN:
                 for line in some:
-                    put(line)
+                    for piece in line.pieces() if isinstance(line, LongLine) else (line,):
+                        put(piece)
                     put(b"\n")
             else:
                 some.append(b"")
-                put(b"\n".join(some))
+                put(b"\n".join(some))  # type: ignore[arg-type] # what is that short is bytes
 
 
 class NewParquetFile(NamedTuple):
