@@ -199,6 +199,7 @@ def _section(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
     if _TWO in runs:
         section.parts.append(_two_workers(runs))
     section.parts += _profile(runs)
+    section.parts.append(_bound(kind, runs))
     section.targets += _targets(kind, shape, runs)
     return section
 
@@ -324,6 +325,35 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
     if missing:
         parts.append(f"Not found in the core, and so part of others: {', '.join(missing)}.")
     return parts
+
+
+def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
+    """What the targets run into, in figures of this run."""
+    profiles = [usage.report["profile"] for usage in runs[_PROFILED]]
+    log_files = int(runs[_PROFILED][0].report["log_files"])
+
+    def milliseconds(*stages: str) -> float:
+        """CPU of some stages for each log file."""
+        sums = (sum(one["seconds"][stage] for stage in stages) for one in profiles)
+        return Spread.of(sums).median / log_files * 1e3
+
+    whole = milliseconds(*STAGES)
+    if kind == "small":
+        get = milliseconds("get")
+        download = _net(runs, _S5CMD).median / log_files * 1e3
+        return (
+            f"What bounds it: obstore's GET takes {get:.2f} CPU-ms of {whole:.2f}. s5cmd needs"
+            f" {download:.2f} to download a log file; 0.6 of that is {0.6 * download:.2f}, and all"
+            f" but the GET takes {whole - get:.2f} here."
+        )
+    floor = milliseconds("get", "gunzip", "write", "fsync")
+    return (
+        f"What bounds it: to get, gunzip and write takes {floor / whole:.0%} (the writing with the"
+        f" SHA-256 of each output file), the hash of each log file"
+        f" {milliseconds('hash of log file') / whole:.0%}, to cut the text into records and find"
+        f" their fields {milliseconds('split') / whole:.0%} (msgspec reads it twice), and to route"
+        f" them, mostly SHA-256 over each, {milliseconds('route') / whole:.0%}."
+    )
 
 
 def _targets(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> list[Target]:
