@@ -186,6 +186,8 @@ class Listing:
     """Log files whose next visit is not later (seconds since 1970) are due."""
     now: Minute = FOREVER
     """By this machine's clock; nothing later by more than a day moves what is covered."""
+    at_once: int = _LISTERS
+    """LIST requests in flight; so many are made before anything is said to be enough."""
     hold: int = PAGE_SIZE
     """New log files of one folder that are held at most until their day's turn comes."""
     counts: ListingCounts = field(default_factory=ListingCounts)
@@ -218,14 +220,14 @@ class Listing:
         A partition whose listing fails says so in its `failure`; the others go on.
         """
         due_day = ledger.newest_due_day(self.due_at, FOREVER) if self.visits else None
-        with DaemonThreads(_LISTERS, "ctrail-list") as threads:
+        with DaemonThreads(self.at_once, "ctrail-list") as threads:
             while self._heap or due_day is not None:
                 if due_day is not None and not (self._heap and -self._heap[0][0] > due_day):
                     yield from self._due_log_files(ledger, due_day)
                     due_day = ledger.newest_due_day(self.due_at, due_day)
                     continue
                 unlisted: list[_Node] = []
-                while self._heap and len(unlisted) < _LISTERS:
+                while self._heap and len(unlisted) < self.at_once:
                     if self._heap[0][2].waiting is not None:
                         break
                     node = _to_be_listed(heapq.heappop(self._heap)[2])
