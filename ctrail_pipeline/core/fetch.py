@@ -25,6 +25,7 @@ from .exceptions import (
 from .ledger import LogFileState
 from .listing import LogFileRef
 from .settings import Settings
+from .sharing import cost_of
 from .store import Fetched
 
 KEYS_A_TASK: Final = 8
@@ -296,7 +297,10 @@ class Feed:
         bytes_ahead: int = BYTES_AHEAD,
         keys_a_task: int = KEYS_A_TASK,
     ) -> None:
-        """`keys_a_task`: how many log files a thread fetches in a row; twice as many are begun."""
+        """`keys_a_task`: how many log files a thread fetches in a row.
+
+        Twice as many for each thread are begun, or fewer large ones.
+        """
         self._listed = listed
         self._settings = settings
         self._closed = Event()
@@ -305,6 +309,8 @@ class Feed:
         self._tasks: deque[_Task] = deque()
         self._begun = 0
         self._taken = 0
+        self._cost = 0
+        """Of what is begun and not taken."""
         self._room = Room(bytes_ahead)
         self._downloads = settings.downloads_of(1)
         self._most_ahead = 2 * keys_a_task * self._downloads
@@ -316,14 +322,15 @@ class Feed:
         """Log files that were taken from the listing, and not yet from here."""
         return len(self._ready) + self._begun - self._taken
 
-    @property
-    def takes_more(self) -> bool:
-        """Whether it goes on taking what is listed."""
-        return not self._last
+    def take_no_more(self) -> list[LogFileRef]:
+        """Leave the rest to somebody else: `results` ends with what is begun.
 
-    def take_no_more(self) -> None:
-        """Leave what is listed from now on to somebody else; `results` ends with what is here."""
+        Returns what was taken from the listing and is not begun.
+        """
         self._last = True
+        left = list(self._ready)
+        self._ready.clear()
+        return left
 
     def results(self) -> Iterator[FetchedLogFile | None]:
         """Fetched log files in listing order; None now and then, when nothing came for a while.
@@ -355,6 +362,7 @@ class Feed:
         while fetched:
             one, size = fetched.pop()
             self._taken += 1
+            self._cost -= cost_of(one.ref)
             task.left -= 1
             yield one
             del one
@@ -378,12 +386,13 @@ class Feed:
     def _start_tasks(self) -> None:
         limit = self._settings.max_log_file_bytes
         keys = max(1, min(self._keys_a_task, len(self._ready) // self._downloads))
-        while self._ready and self._begun - self._taken < self._most_ahead:
+        while self._ready and self._cost < self._most_ahead:
             refs = [self._ready.popleft() for _ in range(min(keys, len(self._ready)))]
             task = _Task(self._begun, refs, hashed=self._settings.hash_log_files)
             self._threads.submit(task.run, limit, self._room, self._closed.is_set)
             self._tasks.append(task)
             self._begun += len(task.refs)
+            self._cost += sum(map(cost_of, task.refs))
 
 
 def _get(ref: LogFileRef) -> Fetched:

@@ -251,6 +251,7 @@ class _Run:
         cpus = usable_cpus()
         self._processes = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
         self._workers: Workers | None = None
+        self._is_handed_over = False
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         for trails, who in who_reads(self._settings.trails):
@@ -337,7 +338,7 @@ class _Run:
             for fetched in feed.results():
                 if self._stop.is_set():
                     return
-                self._hand_over(listing, listed, feed)
+                self._hand_over(listing, feed)
                 if fetched is not None and fetched.is_unread:
                     self._count_unread(fetched.ref, fetched.reason or "")
                 elif fetched is not None:
@@ -353,7 +354,7 @@ class _Run:
         if batch.log_files:
             self._commit(batch, listing)
 
-    def _hand_over(self, listing: Listing, listed: ListedAhead, feed: Feed) -> None:
+    def _hand_over(self, listing: Listing, feed: Feed) -> None:
         """Start worker processes once there is enough to do; leave them the rest when they are up.
 
         Until then this process goes on: they take a third of a second.
@@ -361,9 +362,9 @@ class _Run:
         if self._workers is None:
             if self._is_much_left(listing):
                 self._workers = self._start_workers(listing)
-        elif feed.takes_more and self._workers.are_up():
-            feed.take_no_more()
-            self._workers.hand_out(listed)
+        elif not self._is_handed_over and self._workers.are_up():
+            self._is_handed_over = True
+            self._workers.hand_out(feed.take_no_more())
 
     def _start_workers(self, listing: Listing) -> Workers:
         return Workers(

@@ -202,7 +202,7 @@ class Workers:
         Raises LedgerError or OutputError, as a commit in this process would, or WorkersFailed.
         """
         while True:
-            self.hand_out(listed)
+            self._hand_out_listed(listed)
             while self._hopeless:
                 yield self._give_up(self._hopeless.pop())
             is_busy = self._suspects or any(worker.outstanding for worker in self._workers)
@@ -230,8 +230,16 @@ class Workers:
 
     # -- handing out ------------------------------------------------------------------------------
 
-    def hand_out(self, listed: ListedAhead) -> None:
-        """Give the workers that have little to do what is listed."""
+    def hand_out(self, refs: Sequence[LogFileRef]) -> None:
+        """Give these log files to the workers, whatever they have to do already."""
+        by_number = {worker.number: worker for worker in self._workers}
+        loads = {w.number: w.load for w in self._workers if not w.is_for_suspects}
+        for piece in pieces(refs):
+            number = self._affinity.choose(piece, loads)
+            self._send(by_number[number], [(next(self._numbers), ref) for ref in piece.refs])
+            loads[number] += piece.cost
+
+    def _hand_out_listed(self, listed: ListedAhead) -> None:
         for worker in self._workers:
             if worker.is_for_suspects and worker.is_ready and not worker.outstanding:
                 self._hand_out_suspects(worker)
@@ -242,11 +250,7 @@ class Workers:
             refs = listed.take(0)
             if refs is None:
                 break
-            by_number = {worker.number: worker for worker in self._workers}
-            for piece in pieces(refs):
-                number = self._affinity.choose(piece, loads)
-                self._send(by_number[number], [(next(self._numbers), ref) for ref in piece.refs])
-                loads[number] += piece.cost
+            self.hand_out(refs)
         if listed.done:
             for worker in self._workers:
                 self._tell_last(worker)
