@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import listing, watch
+from ctrail_pipeline.core import watch
 from ctrail_pipeline.core.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.layout import (
     MINUTES_PER_DAY,
@@ -145,7 +145,7 @@ def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "FOUND_A_PARTITION", 20)
-    monkeypatch.setattr(listing, "_LISTERS", 2)  # what is asked for side by side comes in whole
+    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
     assert sync(settings).ok
     for days in range(15):

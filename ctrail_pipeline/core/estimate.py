@@ -12,7 +12,7 @@ from typing import Final
 
 from .coverage import Lookback
 from .ledger import KnownLogFile, Ledger, Visit
-from .listing import Listing, Source
+from .listing import FEW_AT_ONCE, Listing, Source
 from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
 
@@ -24,8 +24,6 @@ DOLLARS_A_GET: Final = 0.0004 / 1000
 _KEYS_A_LIST: Final = 1000
 _JSON_BYTES_A_STORED_BYTE: Final = 7
 """Real log files compress 5.6 to 8.6 times (FACTS: a six-day set of one organization)."""
-_LISTED_AT_ONCE: Final = 32
-"""LIST requests in flight: fewer than in a sync, as it is to stop when it has seen enough."""
 _SECONDS_A_LOG_FILE: Final = 0.0005
 _SECONDS_A_JSON_BYTE: Final = 1 / 100e6
 """Measured on one core of a small machine, everything on loopback."""
@@ -87,7 +85,7 @@ def estimate(
         places = find_places(settings, selection, note, may_get=False)
         sources = sources_of(places, settings, ledger)
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
-        listing = Listing(sources, lookback, at_once=_LISTED_AT_ONCE, hold=settings.list_batch_size)
+        listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
         for refs in listing.log_files(ledger or _NothingKnown()):
             source = refs[0].source

@@ -44,6 +44,9 @@ from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""
 _FEWEST_HELD: Final = 20
+FEW_AT_ONCE: Final = 32
+"""LIST requests in flight where a listing is to stop when it has shown enough: so many more are
+made than were needed."""
 _LISTERS: Final = 128
 """LIST requests in flight: one costs a round trip and little else."""
 _DAY_DEPTH: Final = 3
@@ -187,7 +190,7 @@ class Listing:
     now: Minute = FOREVER
     """By this machine's clock; nothing later by more than a day moves what is covered."""
     at_once: int = _LISTERS
-    """LIST requests in flight; so many are made before anything is said to be enough."""
+    """LIST requests in flight."""
     hold: int = PAGE_SIZE
     """New log files of one folder that are held at most until their day's turn comes."""
     counts: ListingCounts = field(default_factory=ListingCounts)

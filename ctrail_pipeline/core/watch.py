@@ -25,7 +25,7 @@ from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
 from .layout import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
 from .ledger import FoundLogFile, Ledger, Waiting
-from .listing import Listing, LogFileRef, Source, Stretch
+from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 from .marker import open_ledger
 from .output import OutputFolders
 from .selection import Problem, known_places, not_listed, sources_of
@@ -289,6 +289,7 @@ class _Looking:
             self._lookback,
             visits=False,
             now=self._minute,
+            at_once=FEW_AT_ONCE,
             hold=FOUND_A_PARTITION,
         )
         new: list[LogFileRef] = []
