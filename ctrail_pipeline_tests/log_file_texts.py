@@ -40,7 +40,7 @@ def lines(content: LogFileContent) -> list[bytes]:
 
 
 def rejected(content: LogFileContent) -> list[tuple[str, int | None, bytes]]:
-    return [(entry.kind, entry.index, entry.data) for entry in content.rejected]
+    return [(entry.kind, entry.index, bytes(entry.data)) for entry in content.rejected]
 
 
 def event(**fields: object) -> bytes:

@@ -100,7 +100,7 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
         return
     content = read(data)
     found = {record.index: record.line for record in content.records}
-    rejected = {one.index: one.data for one in content.rejected if one.index is not None}
+    rejected = {one.index: bytes(one.data) for one in content.rejected if one.index is not None}
     assert found.keys().isdisjoint(rejected)
     in_order = found | {index: as_line(one) for index, one in rejected.items()}
     # Nothing is there that is not in the text, in its order, and nothing overlaps.

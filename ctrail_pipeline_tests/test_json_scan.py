@@ -193,7 +193,7 @@ def test_the_scanner_finds_the_same_elements_as_the_fast_path(
 ) -> None:
     data, elements = log_file
     scan = Scan(data)
-    assert (scan.elements, scan.leftovers, scan.damage) == (elements, [], None)
+    assert (list(scan.elements), scan.leftovers, scan.damage) == (elements, [], None)
     content = read(data)
     assert lines(content) == [as_line(element) for element in scan.elements]
 
@@ -201,7 +201,9 @@ def test_the_scanner_finds_the_same_elements_as_the_fast_path(
 def is_accounted_for(content: LogFileContent, data: bytes) -> bool:
     """Lines and rejected bytes stand in the text, in order, and overlap nowhere."""
     records = [(record.index, record.line) for record in content.records]
-    elements = [(entry.index, entry.data) for entry in content.rejected if entry.index is not None]
+    elements = [
+        (entry.index, bytes(entry.data)) for entry in content.rejected if entry.index is not None
+    ]
     text = as_line(data)
     position = 0
     for _, element in sorted(records + elements):
@@ -232,7 +234,7 @@ def test_no_text_raises_or_loses_anything(data: bytes) -> None:
     assert is_accounted_for(content, data)
     elements, end = oracle_elements(data)
     found: dict[int | None, bytes] = {record.index: record.line for record in content.records}
-    found |= {entry.index: as_line(entry.data) for entry in content.rejected}
+    found |= {entry.index: as_line(bytes(entry.data)) for entry in content.rejected}
     if [entry.kind for entry in content.rejected] == ["unreadable"]:
         assert content.rejected[0].data == data
         return

@@ -5,12 +5,13 @@ import errno
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from threading import Barrier, Event, Thread
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,12 +99,16 @@ def test_lineage_takes_two_bytes_for_a_small_run(runs: list[tuple[int, int]]) ->
 # -- staging and publishing -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("held_as", [bytes, memoryview, msgspec.Raw])
 def test_a_long_line_is_written_in_pieces(
-    folders: OutputFolders, staging: Staging, monkeypatch: pytest.MonkeyPatch
+    folders: OutputFolders,
+    staging: Staging,
+    monkeypatch: pytest.MonkeyPatch,
+    held_as: Callable[[bytes], bytes],
 ) -> None:
     monkeypatch.setattr(output, "LARGEST_JOIN", 1_000)
     data = os.urandom(output._ENCODED_AT_ONCE + 1_000_001)
-    long = LongLine(b'{"data": "', data, b'"}')
+    long = LongLine(b'{"data": "', held_as(data), b'"}')
     [staged] = staging.write([NewFile(Kind.QUARANTINE, "f", [b"one", long, b"three"], [(0, 3)])])
     expected = b'one\n{"data": "' + base64.b64encode(data) + b'"}\nthree\n'
     path = folders.staging_of(Kind.QUARANTINE, "token") / f"{staged.part:05d}.part"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctrail_pipeline.core import records
 from ctrail_pipeline.core.records import Rejected
 from ctrail_pipeline_tests.log_file_texts import (
     EVENT,
@@ -399,3 +400,88 @@ def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
             assert record.account == (account if re.fullmatch(r"\d{12}", account) else None)
         records += len(elements)
     assert records > 3000
+
+
+# --- large log files -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large_from_a_kilobyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done to a log file of more than 32 MB, done to small ones."""
+    monkeypatch.setattr(records, "_LARGE", 0)
+    monkeypatch.setattr(records, "_LARGEST_AT_ONCE", 1000)
+    monkeypatch.setattr(records, "_CHUNK", 200)
+
+
+def test_a_very_large_log_file_is_cut_in_chunks(
+    large_from_a_kilobyte: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = b'{"eventTime":"%s","a":[{"event":1},{"event":2}],"b":"},{\\"event"}' % TIME.encode()
+    elements = [EVENT, OTHER, trap] * 100
+    chunked = []
+    by_chunks = records._elements_by_chunks
+
+    def seen(data: bytes) -> object:
+        chunked.append(by_chunks(data))
+        return chunked[-1]
+
+    monkeypatch.setattr(records, "_elements_by_chunks", seen)
+    content = read(wrap(*elements))
+    assert lines(content) == elements
+    assert (content.rejected, content.damage) == ([], None)
+    assert len(chunked) == 1
+    # A cut amid the array of the trap is noticed, and only costs time.
+    plain = [EVENT, OTHER] * 100
+    assert lines(read(wrap(*plain))) == plain
+    assert chunked[1] is not None
+    assert list(chunked[1]) == plain
+
+
+@pytest.mark.parametrize("elements", [[EVENT + b" ", OTHER] * 50, [EVENT, b"7"] * 50])
+def test_what_the_chunks_do_not_prove_goes_the_slow_way(
+    large_from_a_kilobyte: None, elements: list[bytes]
+) -> None:
+    content = read(wrap(*elements))
+    good = [element.strip() for element in elements if element.startswith(b"{")]
+    assert lines(content) == good
+    assert len(content.rejected) == len(elements) - len(good)
+
+
+def test_a_damaged_very_large_log_file_keeps_what_is_whole(large_from_a_kilobyte: None) -> None:
+    data = wrap(*[EVENT, OTHER] * 100)[:-40]
+    content = read(data)
+    assert len(lines(content)) == 199
+    assert content.damage is not None
+    assert [entry.kind for entry in content.rejected] == ["remainder"]
+
+
+@given(log_files())
+def test_any_very_large_log_file_is_read_as_a_small_one(
+    log_file: tuple[bytes, list[bytes]],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_LARGE", 0)
+        patch.setattr(records, "_LARGEST_AT_ONCE", 10)
+        patch.setattr(records, "_CHUNK", 5)
+        content = read(log_file[0])
+    assert lines(content) == [as_line(element) for element in log_file[1]]
+    assert (content.rejected, content.damage) == ([], None)
+
+
+def test_elements_by_the_million_are_noticed_wherever_they_stand() -> None:
+    usual = wrap(*[EVENT] * (5 * 1024 * 1024 // len(EVENT)))
+    assert not records._may_have_many_elements(usual)
+    tiny = b"1," * (len(usual) // 10)
+    for at in (12, len(usual) // 2, len(usual) - 2):
+        assert records._may_have_many_elements(usual[:at] + tiny + usual[at:])
+
+
+@pytest.mark.parametrize("around", [b"\n  ", b""])
+def test_a_record_of_many_megabytes_is_a_line_like_any_other(around: bytes) -> None:
+    inside = b"x" * 3_000_000
+    record = b'{"eventTime":"%s",\r\n"a":"%s"}' % (TIME.encode(), inside)
+    content = read(wrap(EVENT, around + record, OTHER), 10_000_000)
+    assert lines(content) == [EVENT, as_line(record), OTHER]
+    assert content.newlines_replaced == 2
+    sound = read(wrap(EVENT, around + as_line(record)), 10_000_000)
+    assert list(map(bytes, lines(sound))) == [EVENT, as_line(record)]

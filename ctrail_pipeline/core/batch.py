@@ -43,7 +43,7 @@ from .output import (
     StagedFile,
     Staging,
 )
-from .records import CutLogFile, LogFileContent, Rejected, cut_up
+from .records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from .settings import Settings
 from .store import unpack_etag
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 MOST_FOLDERS: Final = 500
 """Output partitions that one batch touches at most, a single log file's apart."""
-PIECES_AT_ONCE: Final = 100_000
+PIECES_AT_ONCE: Final = 50_000
 """Records of a log file that are routed, compared and written at once: a kilobyte of memory each,
 beside their text. Real log files have less."""
 USUAL_HOURS_A_LOG_FILE: Final = 24
@@ -60,6 +60,7 @@ USUAL_HOURS_A_LOG_FILE: Final = 24
 _HOUR_LENGTH: Final = len("2026/01/31/23")
 _EVENT_KEY: Final = attrgetter("event_key")
 _NAME: Final = attrgetter("name")
+_OWN: Final = attrgetter("own")
 _POSITION: Final = attrgetter("position")
 _LONGEST_TIME: Final = len("2026-01-31T23:59:59.123456789Z")
 _LONGEST_TEXT: Final = 1024 * 1024
@@ -99,7 +100,7 @@ class BatchContent:
 
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
-    folders: set[tuple[str | None, str | None, str]] = field(default_factory=set)
+    folders: set[Own] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 
     def add(self, fetched: FetchedLogFile) -> None:
@@ -113,7 +114,7 @@ class BatchContent:
             self.bytes += content.size
             if content.pieces < PIECES_AT_ONCE:
                 whole = content.part(0, PIECES_AT_ONCE)
-                self.folders.update((r.account, r.region, r.hour) for r in whole.records)
+                self.folders.update(map(_OWN, whole.records))
         self.log_files.append(
             LogFileInBatch(
                 fetched.ref,
@@ -174,6 +175,8 @@ class _Routed:
     groups: dict[str, dict[bytes, _Line]] = field(default_factory=dict)
     earlier: dict[str, list[NewSegment]] = field(default_factory=dict)
     """What the rounds before this one added to each dedup partition."""
+    event_keys: dict[str, set[bytes]] = field(default_factory=dict)
+    """Those of the round's new lines, by dedup partition."""
     places: "dict[int, _Places]" = field(default_factory=dict)
     records: dict[int, int] = field(default_factory=dict)
     """Events of each log file, new or not."""
@@ -247,7 +250,7 @@ def stage(
             build_segment(
                 name,
                 group.keys(),
-                (line.event_key for line in group.values() if line.event_key),
+                routed.event_keys[name],
                 settings.bloom_false_positive,
             )
             for name, group in routed.groups.items()
@@ -312,15 +315,20 @@ def drop_known(routed: _Routed, known: KnownIdentities, seen: dict[str, int]) ->
             line = group.pop(identity)
             if line.kind is Kind.EVENTS:
                 routed.duplicates[line.position] = routed.duplicates.get(line.position, 0) + 1
-        _count_conflicts(routed, name, group, partition)
+        lines = [line for line in group.values() if line.event_key]
+        event_keys = set(map(_EVENT_KEY, lines))
+        _count_conflicts(routed, name, lines, event_keys, partition)
+        routed.event_keys[name] = event_keys
 
 
 def _count_conflicts(
-    routed: _Routed, name: str, group: dict[bytes, _Line], partition: Partition
+    routed: _Routed,
+    name: str,
+    lines: Sequence[_Line],
+    event_keys: set[bytes],
+    partition: Partition,
 ) -> None:
     """Count new events whose eventID another one has too: a forgery, or AWS's mistake."""
-    lines = [line for line in group.values() if line.event_key]
-    event_keys = set(map(_EVENT_KEY, lines))
     taken = partition.event_keys_among(event_keys)
     for segment in routed.earlier.get(name, ()):
         taken |= held_among(event_keys, segment.event_keys, EVENT_KEY_BYTES)
@@ -427,8 +435,6 @@ def next_visit(state: LogFileState, attempts: int, now: int) -> int | None:
     return now + _VISIT_AFTER_SECONDS[min(attempts, len(_VISIT_AFTER_SECONDS)) - 1]
 
 
-_Own = tuple[str | None, str | None, str]
-"""A record's own account, region and hour."""
 _Target = tuple[dict[bytes, _Line], str] | str
 """The dedup group and the folder that records go to; or why they go to quarantine."""
 
@@ -448,16 +454,16 @@ class _Places:
         self._most = settings.max_hours_per_log_file
         self._most_new = settings.max_scattered_hours
         self._scatter = scatter
-        self.found: dict[_Own, _Target] = {}
+        self.found: dict[Own, _Target] = {}
 
-    def find(self, own: _Own) -> _Target:
+    def find(self, own: Own) -> _Target:
         """The place of records with an account, region and hour that is not among the found."""
         if len(self.found) >= self._most:
             return f"scattered: the log file has records of more than {self._most} hours"
         target = self.found[own] = self._find(own)
         return target
 
-    def _find(self, own: _Own) -> _Target:
+    def _find(self, own: Own) -> _Target:
         """By their own account and region, else by the key's."""
         account, region, hour = own
         account = account or (self._place.account if is_account(self._place.account) else None)
@@ -478,9 +484,12 @@ def _route_log_file(
 ) -> None:
     places = routed.places[position]
     duplicates = unroutable = 0
+    own: Own | None = None
+    target: _Target = ""
     for record in content.records:
-        own = (record.account, record.region, record.hour)
-        target = places.found.get(own) or places.find(own)
+        if record.own is not own:
+            own = record.own
+            target = places.found.get(own) or places.find(own)
         if isinstance(target, str):
             rejected = Rejected(record.index, "record", target, bytes(record.line))
             _quarantine(routed, position, one, rejected)
@@ -542,7 +551,7 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
     group[identity] = _Line(line, position, Kind.QUARANTINE, folder)
 
 
-def _with_data(entry: bytes, data: bytes) -> bytes | LongLine:
+def _with_data(entry: bytes, data: bytes | memoryview) -> bytes | LongLine:
     """A JSON object with `data` as its last member: as text where that is readable, and short.
 
     JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take
@@ -550,7 +559,7 @@ def _with_data(entry: bytes, data: bytes) -> bytes | LongLine:
     """
     if len(data) <= _LONGEST_TEXT:
         try:
-            text = json.dumps(data.decode()).encode()
+            text = json.dumps(bytes(data).decode()).encode()
         except UnicodeDecodeError:
             pass
         else:
@@ -562,7 +571,7 @@ def _with_data(entry: bytes, data: bytes) -> bytes | LongLine:
     return b"".join((head, base64.b64encode(data), tail))
 
 
-def quarantine_identity(bucket: str, key: str, kind: str, data: bytes) -> bytes:
+def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryview) -> bytes:
     """What makes a line of quarantine the same as another one."""
     digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
     digest.update(data)  # it may be as large as a log file: not copied

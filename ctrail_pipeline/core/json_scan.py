@@ -16,13 +16,16 @@ Measured: 40 MB of JSON per CPU-second with what `records` then does, a tenth of
 """
 
 import re
-from typing import Final, NamedTuple
+from array import array
+from collections.abc import Sequence
+from typing import Final, NamedTuple, overload
 
 import msgspec
 
-from .lenient_json import STRING, decode_object
+from .lenient_json import LONGEST_LENIENT, STRING, decode_object
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
+_NO_SPACE: Final = re.compile(rb"[^ \t\n\r\v\f]")
 _SPACE_OR_BOM: Final = re.compile(rb"(?:[ \t\n\r]++|\xef\xbb\xbf)*+")
 _SCALAR: Final = re.compile(rb'[^ \t\n\r,:{}\[\]"]+')
 # Up to the next run of brackets that is not inside a string. Possessive: backtracking would keep
@@ -35,6 +38,9 @@ _CLOSING: Final = bytes.maketrans(b"{[", b"}]")
 _RECORDS_KEY: Final = b'"Records"'
 _LONGEST_RECORDS_KEY: Final = len('"' + 7 * "\\u0052" + '"')
 
+LONGEST_COPY: Final = 1024 * 1024
+"""Bytes; of more a view is kept: what is told apart may be nearly all of 256 MB."""
+
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -43,7 +49,42 @@ class Leftover(NamedTuple):
     """Text that is not one complete element and may be of a record."""
 
     reason: str
-    data: bytes
+    data: bytes | memoryview
+
+
+class Slices(Sequence[bytes]):
+    """Parts of a text, made when they are asked for: 16 bytes each, where bytes take 41 more.
+
+    A log file of 256 MB may have a million. Or a single one: over a megabyte they are no copies,
+    but `msgspec.Raw`.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._starts = array("Q")
+        self._ends = array("Q")
+
+    def append(self, start: int, end: int) -> None:
+        """One more part."""
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return list(map(self._part, self._starts[index], self._ends[index]))
+        return self._part(self._starts[index], self._ends[index])
+
+    def _part(self, start: int, end: int) -> bytes:
+        if end - start > LONGEST_COPY:
+            return msgspec.Raw(memoryview(self._text)[start:end])
+        return self._text[start:end]
 
 
 def most_elements(data: bytes) -> int:
@@ -69,13 +110,13 @@ class Scan:
     them, are read as one; so is a byte order mark before any of them.
 
     >>> scan = Scan(b'{"Records":[{"a":1},{"a"')
-    >>> scan.elements, scan.leftovers
+    >>> list(scan.elements), scan.leftovers
     ([b'{"a":1}'], [Leftover(reason='JSON is damaged at byte 20: expected a complete value',
     data=b',{"a"')])
     """
 
     def __init__(self, data: bytes) -> None:
-        self.elements: list[bytes] = []
+        self.elements = Slices(data)
         self.leftovers: list[Leftover] = []
         self.damage: str | None = None
         self._data = data
@@ -150,7 +191,7 @@ class Scan:
             start = self._position
             self._value()
             self._count_piece()
-            self.elements.append(self._data[start : self._position])
+            self.elements.append(start, self._position)
             self._told_apart = self._position
             self._skip(_SPACE)
             closed = self._found(b"]")
@@ -166,7 +207,7 @@ class Scan:
             self._damaged(f"second Records key before byte {start}")
         if is_records:
             self._leave(start, self._position, "Records is not an array")
-        elif not _is_json(self._data[start : self._position]):
+        elif not _is_json(memoryview(self._data)[start : self._position]):
             self._damaged(f"JSON is damaged in the value at byte {start}")
             self._leave(start, self._position, "not valid JSON")
         self._skip(_SPACE)
@@ -232,14 +273,20 @@ class Scan:
         self.damage = self.damage or damage
 
     def _leave(self, start: int, end: int, reason: str) -> None:
-        text = self._data[start:end]
-        if not text.isspace() and text:
+        if _NO_SPACE.search(self._data, start, end):
+            text: bytes | memoryview
+            if end - start > LONGEST_COPY:
+                text = memoryview(self._data)[start:end]
+            else:
+                text = self._data[start:end]
             self.leftovers.append(Leftover(reason, text))
 
 
-def _is_json(value: bytes) -> bool:
+def _is_json(value: memoryview) -> bool:
     try:
         _decode_raw(value)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return not isinstance(decode_object(b'{"value":' + value + b"}"), str)
+        if len(value) > LONGEST_LENIENT:
+            return False
+        return not isinstance(decode_object(b'{"value":%s}' % value), str)
     return True

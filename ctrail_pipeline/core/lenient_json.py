@@ -19,7 +19,7 @@ STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 
 # AWS documents 256 KB for an event, 1 MB with enrichment; Python's JSON builds every value.
-_MOST_BYTES: Final = 4 * 1024 * 1024
+LONGEST_LENIENT: Final = 4 * 1024 * 1024
 
 # Integers as floats: Python refuses those of more than 4,300 digits.
 _decoder = json.JSONDecoder(strict=False, parse_int=float)
@@ -31,7 +31,7 @@ def decode_object(raw: bytes) -> dict[str, object] | str:
     Over a latin-1 view, which every byte string has and which leaves ASCII, and so every value
     that can route a record, as it is.
     """
-    if len(raw) > _MOST_BYTES:
+    if len(raw) > LONGEST_LENIENT:
         return "not valid JSON, and too long to be read leniently"
     try:
         fields = _decoder.decode(raw.decode("latin-1"))

@@ -62,9 +62,9 @@ class LongLine:
     What cannot be told apart of a log file of 256 MB would otherwise be in memory four times.
     """
 
-    def __init__(self, head: bytes, data: bytes, tail: bytes) -> None:
+    def __init__(self, head: bytes, data: bytes | memoryview, tail: bytes) -> None:
         self._head = head
-        self._data = data
+        self._data = memoryview(data)
         self._tail = tail
 
     def __len__(self) -> int:
