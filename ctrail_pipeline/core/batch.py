@@ -347,8 +347,13 @@ def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
     """
     by_folder: dict[tuple[Kind, str], list[_Line]] = {}
     for group in routed.groups.values():
+        folder = None
+        together: list[_Line] = []
         for line in group.values():
-            by_folder.setdefault((line.kind, line.folder), []).append(line)
+            if line.folder is not folder:
+                folder = line.folder
+                together = by_folder.setdefault((line.kind, folder), [])
+            together.append(line)
     files = []
     for (kind, folder), lines in by_folder.items():
         lines.sort(key=_POSITION)

@@ -94,7 +94,11 @@ def identity_of(line: bytes) -> bytes:
 
 def event_key_of(event_id: str) -> bytes:
     """What is kept of an eventID: a fast hash will do, since it decides nothing."""
-    return xxh3_64_digest(event_id.encode(errors="replace"))[:EVENT_KEY_BYTES]
+    try:
+        text = event_id.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        text = event_id.encode(errors="replace")
+    return xxh3_64_digest(text)[:EVENT_KEY_BYTES]
 
 
 def dedup_partition(account: str | None, region: str | None, hour: str) -> str:
