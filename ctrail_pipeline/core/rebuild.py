@@ -105,7 +105,8 @@ def rebuild(
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         _clear_staging(folders)
-        result, name, generation = _built(new, settings, folders, observe)
+        set_aside = partial(_set_aside, state_db)
+        result, name, generation = _built(new, settings, folders, set_aside, observe)
         observe("built")
         _set_aside(state_db)
         observe("moved")
@@ -124,9 +125,17 @@ def rebuild(
 
 
 def _built(
-    new: Path, settings: Settings, folders: OutputFolders, observe: Callable[[str], None]
+    new: Path,
+    settings: Settings,
+    folders: OutputFolders,
+    set_aside: Callable[[], None],
+    observe: Callable[[str], None],
 ) -> tuple[Rebuilt, str, int]:
-    """A ledger of the output, once that holds each event once; its name and generation."""
+    """A ledger of the output, once that holds each event once; its name and generation.
+
+    Before the output is changed, the old ledger is set aside: were it still there after a kill, the
+    next sync would go on with it, though it does not know of the change.
+    """
     repairs = "parquet" in settings.output_formats
     removed, changed = 0, 0
     looked_at: set[str] = set()
@@ -144,9 +153,11 @@ def _built(
             name, generation = ledger.uuid, ledger.generation
         differing = sums.differing() if sums else []
         if left_over := _left_over(folders, adopter.doubled_in):
+            set_aside()
             folders.remove(left_over)
             removed += len(left_over)
         elif repairs and (dates := [one for one in differing if one not in looked_at]):
+            set_aside()
             for done in _repair_parquet(folders, dates):
                 changed += done.is_changed
                 said += [f"{path}: set aside, it had rows of no event" for path in done.set_aside]
@@ -278,7 +289,7 @@ class _Adopter:
         try:
             rows = self._sums.add_file(folder, path)
         except (polars.exceptions.PolarsError, OSError):
-            self._result.note(f"{path}: no Parquet file that can be read; it is left alone")
+            self._result.note(f"{path}: not Parquet as this program writes it; it is left alone")
             return
         with path.open("rb") as file:
             digest = file_digest(file, sha256).digest()
@@ -338,20 +349,10 @@ def _repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Re
     """Make these folders hold what the lines hold."""
     files: dict[str, list[Published]] = defaultdict(list)
     for kind, path, folder, number in _output_files(folders, Rebuilt()):
-        if kind is Kind.PARQUET and _is_readable(path):
+        if kind is Kind.PARQUET:
             files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
     for date in dates:
         yield repair(folders, files[date], partial(_lines_of_date, folders, date))
-
-
-def _is_readable(path: Path) -> bool:
-    import polars
-
-    try:
-        polars.read_parquet_schema(path)
-    except (polars.exceptions.PolarsError, OSError):
-        return False
-    return True
 
 
 def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRecord]]:
@@ -359,8 +360,10 @@ def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRe
     root = folders.roots[Kind.EVENTS]
     day = hours_of_date(date)[0].rpartition("/")[0]
     for path in sorted((root / day).glob("*/*")):
-        match = _EVENTS_FILE.fullmatch(path.relative_to(root).as_posix())
-        if match is not None:
+        relative = path.relative_to(root)
+        match = _EVENTS_FILE.fullmatch(relative.as_posix())
+        is_ours = path.is_file() and path.resolve() == root.resolve() / relative  # behind no link
+        if match is not None and is_ours:
             for some in _lines(path):
                 yield _parquet_records(_events(some, match[1]), match[1])
 
