@@ -11,8 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ctrail_pipeline.core import rebuild as rebuild_module
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.marker import replace_marker
 from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.parquet import hours_of_date
 from ctrail_pipeline.core.prune import prune
@@ -331,6 +333,21 @@ def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
     assert "behind a link" not in {row["eventID"] for row in found}
 
 
+def test_parquet_that_was_switched_on_since_is_written_and_private(
+    settings: Settings, expectation: Expectation
+) -> None:
+    umask = os.umask(0)
+    try:
+        sync(replace(settings, output_formats=("jsonl",)))
+        lose_ledger(settings)
+        rebuilt(settings, expectation)
+    finally:
+        os.umask(umask)
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in (root, *root.rglob("*"))}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
 @pytest.mark.parametrize("at", ["linked", "removed"])
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
@@ -382,3 +399,60 @@ def test_what_is_set_aside_stays_so_after_a_power_cut(
     assert len(rebuild(settings).problems) > 0
     assert not strange.exists()
     assert steps[-1:] == ["set aside"]
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_parquet_of_another_ledger_beside_ours_is_not_touched(
+    settings: Settings, expectation: Expectation
+) -> None:
+    """Two output folders in one: by default, their Parquet folder is the same, and one's only."""
+    sync(settings)
+    neighbour = replace(
+        settings,
+        events_dir=settings.events_dir.with_name("others"),
+        quarantine_dir=settings.events_dir.with_name("others-quarantine"),
+        state_db=settings.state_db.with_name("others.db"),
+        output_formats=("jsonl",),
+    )
+    sync(neighbour)
+    next(neighbour.events_dir.rglob("*.jsonl")).unlink()
+    lose_ledger(neighbour)
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    (root / ".staging" / "a batch").mkdir()
+    before = files_below(root)
+    with pytest.raises(LedgerError, match="another folder in `parquet_dir`"):
+        rebuild(replace(neighbour, output_formats=("jsonl", "parquet")))
+    assert rebuild(neighbour).problems == []
+    assert files_below(root) == before
+    assert (root / ".staging" / "a batch").exists()
+    assert sync(settings).ok
+    sync(neighbour)
+    assert_exact(neighbour, expectation)
+
+
+@pytest.mark.parametrize("marked", [1, 2])
+def test_killed_while_it_marks_the_folders(
+    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
+) -> None:
+    """And again, when the next one has just begun."""
+    sync(settings)
+    lose_ledger(settings)
+    marks = 0
+
+    def die(*arguments: object) -> None:
+        nonlocal marks
+        replace_marker(*arguments)  # type: ignore[arg-type]
+        marks += 1
+        if marks == marked:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild_module, "replace_marker", die)
+        with pytest.raises(Killed):
+            rebuild(settings)
+    with pytest.raises(Killed):
+        rebuild(settings, observe=killing("adopted", 1))
+    assert rebuilt(settings, expectation).problems == []

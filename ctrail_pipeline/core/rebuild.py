@@ -16,8 +16,8 @@ import re
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import file_digest, sha256
@@ -35,7 +35,13 @@ from .dedup import (
 )
 from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import AdoptedFile, Ledger
-from .marker import MARKER, lock_for_rebuild, read_marker, replace_marker
+from .marker import (
+    MARKER,
+    is_parquet_ours,
+    lock_for_rebuild,
+    read_marker,
+    replace_marker,
+)
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
 from .parquet import ParquetRecord, hours_of_date, parquet_folder
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
@@ -104,16 +110,18 @@ def rebuild(
     folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
-        _clear_staging(folders)
+        kinds = _kinds(new, settings, folders)
+        _clear_staging(folders, kinds)
         set_aside = partial(_set_aside, state_db)
-        result, name, generation = _built(new, settings, folders, set_aside, observe)
+        result, name, generation = _built(new, settings, folders, kinds, set_aside, observe)
         observe("built")
         _set_aside(state_db)
         observe("moved")
-        # Before it has its name: in between there is no ledger, so any run says what to do.
-        replace_marker(name, generation, events_dir)
-        if (folders.roots[Kind.PARQUET] / MARKER).exists():
+        # Before it has its name: in between there is no ledger, so any run says what to do. The
+        # Parquet folder first: killed in between, `_kinds` still knows it.
+        if Kind.PARQUET in kinds:
             replace_marker(name, generation, folders.roots[Kind.PARQUET])
+        replace_marker(name, generation, events_dir)
         observe("marked")
         new.rename(state_db)
         fsync_folder(state_db.parent)
@@ -128,6 +136,7 @@ def _built(
     new: Path,
     settings: Settings,
     folders: OutputFolders,
+    kinds: Sequence[Kind],
     set_aside: Callable[[], None],
     observe: Callable[[str], None],
 ) -> tuple[Rebuilt, str, int]:
@@ -144,10 +153,10 @@ def _built(
         for leftover in _files_of(new):
             leftover.unlink()
         result = Rebuilt(left_over=removed, parquet_repaired=changed)
-        sums = RowSums() if repairs or _has_parquet(folders) else None
+        sums = RowSums() if repairs or _has_parquet(folders, kinds) else None
         with closing(Ledger(new)) as ledger:
             adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe, sums)
-            for kind, path, folder, number in _output_files(folders, result):
+            for kind, path, folder, number in _output_files(folders, kinds, result):
                 adopter.take(kind, path, folder, number)
             adopter.adopt()
             name, generation = ledger.uuid, ledger.generation
@@ -194,16 +203,27 @@ def _check_need(state_db: Path, events_dir: Path) -> None:
         )
 
 
+def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
+    """The kinds of output that are this ledger's; Parquet there may be another's."""
+    rebuilt = None
+    if new.exists():
+        with suppress(LedgerError), closing(Ledger(new)) as ledger:
+            rebuilt = ledger.uuid
+    writes = "parquet" in settings.output_formats
+    ours = is_parquet_ours(folders, settings.events_dir, rebuilt, writes=writes)
+    return [kind for kind in Kind if kind is not Kind.PARQUET or ours]
+
+
 def _files_of(ledger: Path) -> list[Path]:
     """A ledger's file and what SQLite keeps beside it."""
     paths = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm")]
     return [path for path in paths if path.exists()]
 
 
-def _clear_staging(folders: OutputFolders) -> None:
+def _clear_staging(folders: OutputFolders, kinds: Sequence[Kind]) -> None:
     """What was being written counts for nothing without the ledger: it is fetched again."""
     folders.refuse_linked_staging()
-    for kind in Kind:
+    for kind in kinds:
         root = folders.roots[kind] / STAGING
         for path in sorted(root.iterdir()) if root.is_dir() else ():
             staging = Staging(folders, path.name)
@@ -328,8 +348,10 @@ class _Adopter:
         self._observe("adopted")
 
 
-def _has_parquet(folders: OutputFolders) -> bool:
-    return any(folders.roots[Kind.PARQUET].glob("account=*/region=*/date=*/*.parquet"))
+def _has_parquet(folders: OutputFolders, kinds: Sequence[Kind]) -> bool:
+    return Kind.PARQUET in kinds and any(
+        folders.roots[Kind.PARQUET].glob("account=*/region=*/date=*/*.parquet")
+    )
 
 
 def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> None:
@@ -348,9 +370,8 @@ def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> Non
 def _repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Repaired]:
     """Make these folders hold what the lines hold."""
     files: dict[str, list[Published]] = defaultdict(list)
-    for kind, path, folder, number in _output_files(folders, Rebuilt()):
-        if kind is Kind.PARQUET:
-            files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
+    for kind, path, folder, number in _output_files(folders, [Kind.PARQUET], Rebuilt()):
+        files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
     for date in dates:
         yield repair(folders, files[date], partial(_lines_of_date, folders, date))
 
@@ -403,9 +424,12 @@ def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Publis
     return found
 
 
-def _output_files(folders: OutputFolders, result: Rebuilt) -> Iterator[tuple[Kind, Path, str, int]]:
+def _output_files(
+    folders: OutputFolders, kinds: Sequence[Kind], result: Rebuilt
+) -> Iterator[tuple[Kind, Path, str, int]]:
     """Every output file with its folder and number; what else lies there is a problem."""
-    for kind, pattern in _NAMES.items():
+    for kind in kinds:
+        pattern = _NAMES[kind]
         root = folders.roots[kind]
         for parent, names, file_names in os.walk(root):
             if Path(parent) == root and STAGING in names:
