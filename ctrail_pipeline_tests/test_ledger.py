@@ -589,6 +589,23 @@ def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger:
     assert known(ledger, "/failed.json.gz") == (LogFileState.COMMITTED, OTHER_ETAG)
 
 
+def test_an_earlier_version_without_lines_is_not_kept(path: Path, ledger: Ledger) -> None:
+    """Whatever its counts say: all of it was there already."""
+    first = replace(outcome(ledger), quarantined=1, state=LogFileState.DAMAGED)
+    batch, _ = commit(ledger, [first], [staged()], [segment(1, 2)])
+    again = replace(first, expected=known(ledger), duplicates=2, has_lines=False)
+    for _ in range(3):
+        commit(ledger, [again])
+    assert superseded(path) == [("/a.json.gz", ETAG)]
+    earlier, _ = commit(ledger, [replace(outcome(ledger, "/b.json.gz"))], [staged()], [segment(3)])
+    with ledger.transaction():
+        ledger.uncommit_batch(batch)
+    assert known(ledger) == (LogFileState.LOST, ETAG), "it may have dropped what is gone"
+    with ledger.transaction():
+        ledger.uncommit_batch(earlier)
+    assert superseded(path) == []
+
+
 def test_visits_are_due_at_their_time_newest_day_first(ledger: Ledger) -> None:
     failed = replace(outcome(ledger), state=LogFileState.FAILED, attempts=1)
     commit(

@@ -1,6 +1,11 @@
 """A log file too large to be held at once goes through in rounds: nothing else is different."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from datetime import timedelta
@@ -10,12 +15,59 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core import batch
+from ctrail_pipeline.core.output import STAGING, Kind, OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.parquet_rows import assert_rows
-from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in
+from ctrail_pipeline_tests.sync_process import (
+    PROJECT,
+    TIMEOUT_SECONDS,
+    assert_exact,
+    let_a_minute_pass,
+    local_trail,
+    plain_of,
+    settings_in,
+)
 from ctrail_pipeline_tests.test_memory import ACCOUNT, NOON, REGION, put_log_file
+
+PIECES = 7
+IN_ROUNDS = """
+import os, signal
+from pathlib import Path
+from ctrail_pipeline.core import batch
+from ctrail_pipeline.core.output import Staging
+batch.PIECES_AT_ONCE = int(os.environ["PIECES"])
+write, written = Staging.write, 0
+def write_and_die(staging, *arguments, **more):
+    global written
+    staged = write(staging, *arguments, **more)
+    written += 1
+    if written == int(os.environ["KILL_AFTER"]) and not Path(os.environ["ONCE"]).exists():
+        Path(os.environ["ONCE"]).touch()
+        for pid in eval(os.environ["WHO_DIES"]):
+            os.kill(pid, signal.SIGKILL)
+    return staged
+Staging.write = write_and_die
+"""
+"""Before a sync or a worker process: rounds of a few records, and an end after so many of them."""
+WORKER = f"""
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+{IN_ROUNDS}
+from ctrail_pipeline.core.worker import main
+main(int(sys.argv[1]))
+"""
+SYNC = """
+import json, os, sys
+from ctrail_pipeline.core import sync as sync_module, workers
+from ctrail_pipeline_tests.sync_process import leave_all_to_workers, settings_of
+settings = settings_of(json.loads(sys.argv[1]))
+if settings.process_workers > 1:
+    sync_module._Run._process = leave_all_to_workers
+    workers._START = os.environ["WORKER"]
+sync_module.sync(settings)
+"""
 
 
 def record(number: int, **more: Any) -> dict[str, Any]:
@@ -103,3 +155,122 @@ def test_a_log_file_is_scattered_over_all_its_rounds_together(
     summary, lines = synced(settings)
     assert summary.progress.events == 5
     assert sum(len(some) for folder, some in lines.items() if folder.startswith("q")) == 5
+
+
+# --- killed between two rounds ----------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    bucket = tmp_path / "bucket"
+    fill(bucket)
+    formats = ("jsonl", "parquet")
+    return settings_in(tmp_path, [local_trail(bucket)], output_formats=formats, process_workers=1)
+
+
+def sync_in_rounds(settings: Settings, kill_after: int = 0, who_dies: str = "[os.getpid()]") -> int:
+    """Sync in a process of its own, which is killed after so many rounds of all; its exit code."""
+    environment = {
+        "PIECES": str(PIECES),
+        "KILL_AFTER": str(kill_after),
+        "WHO_DIES": who_dies,
+        "ONCE": str(settings.state_db.with_name("killed")),
+        "WORKER": WORKER,
+    }
+    script = SYNC if settings.process_workers > 1 else IN_ROUNDS + SYNC
+    return subprocess.run(
+        [sys.executable, "-c", script, json.dumps(plain_of(settings))],
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    ).returncode
+
+
+def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many rounds a sync takes that nothing happens to."""
+    rounds = 0
+    write = Staging.write
+
+    def counting(staging: Staging, *arguments: Any, **more: Any) -> Any:
+        nonlocal rounds
+        rounds += 1
+        return write(staging, *arguments, **more)
+
+    elsewhere = settings_in(settings.events_dir.parent / "undisturbed", settings.trails)
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "PIECES_AT_ONCE", PIECES)
+        patch.setattr(Staging, "write", counting)
+        sync(replace(elsewhere, output_formats=settings.output_formats, process_workers=1))
+    return rounds
+
+
+def assert_left_amid_a_batch(settings: Settings) -> None:
+    """There is a staging folder with parts of rounds, of every kind, and no output."""
+    for kind, root in OutputFolders.of(settings).roots.items():
+        parts = [*root.glob(".staging/*/*.part")]
+        assert parts or kind is Kind.QUARANTINE, kind
+        assert [path for path in root.rglob("*.*") if path.suffix in (".jsonl", ".parquet")] == []
+
+
+def wait_until_nobody_lives(settings: Settings) -> None:
+    """The workers of a run that was killed end by themselves, and let go of their locks."""
+    folders = OutputFolders.of(settings)
+    deadline = time.monotonic() + 10
+    for path in (settings.events_dir / STAGING).iterdir():
+        staging = Staging(folders, path.name)
+        while staging.owner_lives():
+            assert time.monotonic() < deadline, "a worker outlives its run"
+            time.sleep(0.01)
+        staging.close()
+
+
+def assert_recovers(settings: Settings) -> None:
+    """A sync in a fresh process makes all of it right, and another one finds nothing to do."""
+    let_a_minute_pass(settings)
+    assert sync_in_rounds(settings) == 0
+    expectation = read_buckets([(settings.events_dir.parent / "bucket", "")])
+    assert_exact(settings, expectation)
+    assert_rows(settings)
+    assert sync(settings).progress.events == 0
+    assert_exact(settings, expectation)
+
+
+@pytest.mark.parametrize("before_the_last", [None, 1, 0])
+def test_killed_between_two_rounds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, before_the_last: int | None
+) -> None:
+    """Also after the last one, when all lies in staging and nothing is committed."""
+    rounds = rounds_of(settings, monkeypatch)
+    assert rounds > 3
+    kill_after = 1 if before_the_last is None else rounds - before_the_last
+    assert sync_in_rounds(settings, kill_after) == -signal.SIGKILL
+    assert_left_amid_a_batch(settings)
+    assert_recovers(settings)
+
+
+def test_killed_between_two_rounds_again_and_again(settings: Settings) -> None:
+    for kill_after in (2, 1, 3):
+        assert sync_in_rounds(settings, kill_after) == -signal.SIGKILL
+        assert_left_amid_a_batch(settings)
+        settings.state_db.with_name("killed").unlink()
+    assert_recovers(settings)
+
+
+def test_a_worker_killed_between_two_rounds(settings: Settings) -> None:
+    """The run gives its log files to another worker, and drops what the first one had staged."""
+    settings = replace(settings, process_workers=2)
+    assert sync_in_rounds(settings, 2) == 0
+    assert settings.state_db.with_name("killed").exists()
+    expectation = read_buckets([(settings.events_dir.parent / "bucket", "")])
+    assert_exact(settings, expectation)
+    assert_rows(settings)
+
+
+def test_a_run_killed_between_two_rounds_of_its_worker(settings: Settings) -> None:
+    settings = replace(settings, process_workers=2)
+    returncode = sync_in_rounds(settings, 2, "[os.getppid(), os.getpid()]")
+    assert returncode == -signal.SIGKILL
+    assert_left_amid_a_batch(settings)
+    wait_until_nobody_lives(settings)
+    assert_recovers(settings)

@@ -185,6 +185,8 @@ class _Routed:
     conflicts: dict[int, int] = field(default_factory=dict)
     bytes_out: dict[int, int] = field(default_factory=dict)
     """Bytes of the new lines of each log file."""
+    with_lines: set[int] = field(default_factory=set)
+    """Log files that new lines came from, of quarantine too."""
     times: dict[int, tuple[str, str]] = field(default_factory=dict)
     """First and last eventTime of each log file."""
     events_by_hour: Counter[str] = field(default_factory=Counter)
@@ -343,7 +345,7 @@ def _count_conflicts(
 def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
     """The files that hold a round's lines, in the order of their log files.
 
-    Counts, by log file, the bytes of its new events.
+    Notes the log files that they came from, and counts, by log file, the bytes of its new events.
     """
     by_folder: dict[tuple[Kind, str], list[_Line]] = {}
     for group in routed.groups.values():
@@ -362,6 +364,7 @@ def output_files(routed: _Routed, lines_a_file: int) -> list[NewFile]:
             texts = [line.line for line in some]
             runs = [(position, len(list(run))) for position, run in groupby(map(_POSITION, some))]
             files.append(NewFile(kind, folder, texts, runs))
+            routed.with_lines.update(position for position, _ in runs)
             if kind is Kind.EVENTS:
                 _count_bytes(routed, texts, runs)
     return files
@@ -426,6 +429,7 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Ou
                 times=routed.times.get(position),
                 bytes_out=routed.bytes_out.get(position, 0),
                 may_pass=one.may_pass,
+                has_lines=position in routed.with_lines,
             )
         )
     return outcomes

@@ -76,6 +76,14 @@ _COLD: Final = (
     " AND f.batch > 0 AND f.batch < ?"
 )
 """What of a log file's row must be so before it may be archived."""
+_NO_LINES: Final = -1
+"""As a log file's position in its batch: no line of the batch came from it."""
+_MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined > 0"
+"""What a log file's row says if lines came from it: it is kept when the log file is done again.
+
+A damaged one is done again every day, and brings nothing: its counts are the same each time. Where
+an earlier version of this program wrote the row, only they can tell.
+"""
 _DATE_FOLDER: Final = "/date=YYYY-MM-DD"
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
@@ -242,6 +250,8 @@ class Outcome:
     """Bytes of its new lines."""
     may_pass: bool = False
     """Whether its failure may pass by itself."""
+    has_lines: bool = True
+    """Whether lines of the batch came from it, of events or of quarantine."""
 
 
 class SourceTotals(NamedTuple):
@@ -1250,7 +1260,7 @@ class Ledger:
             " SELECT source_partition, day, name, etag, size, sha256, records, duplicates,"
             " quarantined, state, reason, batch, position FROM log_file"
             " WHERE batch > ? AND duplicates + quarantined > 0 AND state != ?"
-            " AND records - duplicates + quarantined > 0",
+            f" AND {_MAY_HAVE_LINES}",
             values,
         )
         for source_id, log_files in self._rows(
@@ -1326,7 +1336,7 @@ class Ledger:
                     " SELECT source_partition, day, name, etag, size, sha256, records, duplicates,"
                     " quarantined, state, reason, batch, position FROM log_file"
                     " WHERE source_partition = ? AND day = ? AND name = ? AND state != ?"
-                    " AND records - duplicates + quarantined > 0",
+                    f" AND {_MAY_HAVE_LINES}",
                     (outcome.source_id, outcome.day, outcome.name, LogFileState.LOST),
                 )
         self._db.executemany(
@@ -1350,7 +1360,7 @@ class Ledger:
                     o.next_visit,
                     o.reason,
                     batch,
-                    o.position,
+                    o.position if o.has_lines else _NO_LINES,
                 )
                 for o in outcomes
             ],

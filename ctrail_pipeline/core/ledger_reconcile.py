@@ -87,7 +87,7 @@ class LogFileOrigin(NamedTuple):
 
 
 class BatchOrigin(NamedTuple):
-    """A batch: which run committed it, when, and its log files by their position in it.
+    """A batch: which run committed it, when, and, by position, the log files that it has lines of.
 
     Of one that a rebuild made nobody knows the log files.
     """
@@ -330,7 +330,8 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
             for position, *values in ledger._archive.ask(
                 file,
                 "SELECT position, source_partition, day, name, etag, size, sha256, records,"
-                " duplicates FROM log_file WHERE source_partition = ? AND day = ? AND batch = ?",
+                " duplicates FROM log_file WHERE source_partition = ? AND day = ? AND batch = ?"
+                " AND position >= 0",
                 source_id,
                 day,
                 batch,
@@ -342,7 +343,8 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
             " l.sha256, l.records, l.duplicates"
             f" FROM json_each(?) j CROSS JOIN {table} l"
             " ON l.source_partition = json_extract(j.value, '$[0]')"
-            " AND l.day = json_extract(j.value, '$[1]') WHERE l.batch = ?",
+            " AND l.day = json_extract(j.value, '$[1]') WHERE l.batch = ?"
+            " AND l.position >= 0",
             sources,
             batch,
         ):

@@ -144,6 +144,36 @@ def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
     _remove_unfinished(root)
 
 
+def is_parquet_ours(
+    folders: OutputFolders, events_dir: Path, rebuilt: str | None, *, writes: bool
+) -> bool:
+    """For a rebuild: whether the Parquet folder is of the same ledger as an output folder.
+
+    By default it lies beside that, where that of another output folder may lie. `rebuilt`: the
+    ledger that a rebuild which was killed may have marked it with. If Parquet is written, an empty
+    folder is taken; LedgerError is raised for another's.
+    """
+    root = folders.roots[Kind.PARQUET]
+    ours, marker = read_marker(events_dir), read_marker(root)
+    if ours is None:
+        raise AssertionError(f"{events_dir} has no marker")
+    is_new = marker is None and writes and not _holds_files(root)
+    if is_new:
+        with disk_errors(root):
+            folders.make(root)
+    if is_new or (marker is not None and marker[0] == rebuilt):
+        replace_marker(*ours, root)
+        return True
+    if marker is not None and marker[0] == ours[0]:
+        return True
+    if writes:
+        raise LedgerError(
+            f"{root} holds files of another ledger than that of {events_dir}: name another folder"
+            " in `parquet_dir`"
+        )
+    return False
+
+
 def check_belongs(ledger: Ledger, events_dir: Path) -> None:
     """Look whether a ledger is that of an output folder, without changing either.
 

@@ -14,24 +14,41 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .output import Kind, NewParquetFile, OutputFolders, Published, Staging, disk_errors
+from .dedup import identity_of
+from .output import (
+    Kind,
+    NewParquetFile,
+    OutputFolders,
+    Published,
+    Staging,
+    disk_errors,
+    fsync_folder,
+)
 from .parquet import BYTES_A_FILE, ParquetRecord, parquet_files, parquet_table
-from .parquet_schema import COLUMNS, OTHER, Leaf
+from .parquet_schema import BUCKET, COLUMNS, INDEX, KEY, NESTED, OTHER, Leaf
 
 if TYPE_CHECKING:
     import polars as pl
 
 SET_ASIDE: Final = ".before-rebuild-"
-"""In the name of a file that was set aside; no reader takes it for Parquet, nor do we."""
+"""In the name of a file that was set aside; no reader takes it for Parquet, nor do we.
+
+The name begins with `_`, too: Athena and Spark read whatever lies in a date's folder but that.
+"""
 _TOLD_BY: Final = [
     *(name for name, spec in COLUMNS.items() if isinstance(spec, Leaf)),
     OTHER,
 ]
-"""Columns that tell rows apart: all but the nested ones, with the time and the IDs."""
+"""Columns that tell rows apart, besides the nested ones: all but where the record is.
+
+A forged event may differ from the real one in its `userIdentity` alone.
+"""
+_OURS: Final = {*COLUMNS, OTHER, BUCKET, KEY, INDEX}
 _ROWS_AT_ONCE: Final = 10_000
 _SEED: Final = secrets.randbits(64)
 """Nobody can make two records that have the same hash."""
@@ -50,19 +67,18 @@ class RowSums:
     def add_lines(self, records: Sequence[ParquetRecord]) -> None:
         """Lines of one folder."""
         if records:
-            self.lines[records[0].folder] += sum(_hashes(_table(records)))
+            self.lines[records[0].folder] += sum(_hashes_of_lines(records))
             self.surplus[records[0].folder] -= len(records)
 
     def add_file(self, folder: str, path: Path) -> int:
         """All rows of a file; how many they are. Raises OSError or PolarsError."""
-        rows = [len(some) for some in self._added(folder, path)]
-        self.surplus[folder] += sum(rows)
-        return sum(rows)
-
-    def _added(self, folder: str, path: Path) -> Iterator[list[int]]:
+        rows = total = 0
         for some in _hashes_of(path):
-            self.rows[folder] += sum(some)
-            yield some
+            rows += len(some)
+            total += sum(some)
+        self.rows[folder] += total  # not before all of it could be read
+        self.surplus[folder] += rows
+        return rows
 
     def differing(self) -> list[str]:
         """Folders whose rows are not those of the lines."""
@@ -92,63 +108,87 @@ def repair(
 ) -> Repaired:
     """Make a date's files hold each of its lines once; `lines` gives them, as often as asked.
 
+    Different lines may be the same row (a field that is null, or absent): each has one. Files that
+    cannot be read, or have other columns, are left alone.
+
     A hash of each line and row of the date is in memory. Killed at any instant, it is done again:
     rows that are there twice by then are like any others.
     """
-    wanted = {one for some in lines() for one in _hashes(_table(some))}
-    held = {
-        file: [one for some in _hashes_of(folders.path_of(file)) for one in some] for file in files
-    }
+    wanted = Counter(one for some in _distinct(lines()) for one in _hashes_of_lines(some))
+    held = _held(folders, files)
     kept = _kept(held, wanted)
-    missing = wanted - {one for file in kept for one in held[file]}
+    missing = wanted - sum((held[file] for file in kept), Counter())
     done = Repaired()
     number = max((file.number for file in files), default=0) + 1
-    for some in _portions(lines(), missing):
+    for some in _portions(_distinct(lines()), missing):
         number += _write(folders, some, number)
         done.written += len(some)
-    gone = [file for file in files if file not in kept]
-    strange = [file for file in gone if not wanted.issuperset(held[file])]
+    gone = [file for file in held if file not in kept]
+    strange = [file for file in gone if not held[file].keys() <= wanted.keys()]
     with disk_errors(folders.roots[Kind.PARQUET]):
         for file in strange:
             path = folders.path_of(file)
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            aside = path.with_name(f"{path.name}{SET_ASIDE}{stamp}-{uuid.uuid4().hex[:4]}")
+            aside = path.with_name(f"_{path.name}{SET_ASIDE}{stamp}-{uuid.uuid4().hex[:4]}")
             path.rename(aside)
             done.set_aside.append(aside)
+        # Durable before the new ledger is, or a power cut brings back rows that it does not know.
+        for folder in {path.parent for path in done.set_aside}:
+            fsync_folder(folder)
     folders.remove([file for file in gone if file not in strange])
     done.removed = len(gone) - len(strange)
     return done
 
 
-def _kept(held: dict[Published, list[int]], wanted: set[int]) -> set[Published]:
-    """The files that can stay together, as no row of theirs is unwanted or there twice.
+def _held(folders: OutputFolders, files: Iterable[Published]) -> dict[Published, Counter[int]]:
+    """The hashes of the rows of each file that can be read."""
+    import polars as pl
+
+    held = {}
+    for file in files:
+        # What cannot be read is for the rebuild to say, which has tried already.
+        with suppress(pl.exceptions.PolarsError, OSError):
+            held[file] = Counter(one for some in _hashes_of(folders.path_of(file)) for one in some)
+    return held
+
+
+def _distinct(lines: Iterable[Sequence[ParquetRecord]]) -> Iterator[list[ParquetRecord]]:
+    """Each line once: only somebody else can have doubled one."""
+    seen: set[bytes] = set()
+    for some in lines:
+        new = {identity_of(record.line): record for record in some}
+        yield [record for identity, record in new.items() if identity not in seen]
+        seen.update(new)
+
+
+def _kept(held: dict[Published, Counter[int]], wanted: Counter[int]) -> set[Published]:
+    """The files that can stay together, as no row of theirs is unwanted or there too often.
 
     Of merged files and those they were made of, either can stay: whichever hold more.
     """
     found: list[tuple[int, set[Published]]] = []
     ordered = sorted(held, key=lambda file: file.number)
     for some in (ordered, ordered[::-1]):
-        left, kept = set(wanted), set()
+        left, kept = wanted.copy(), set()
         for file in some:
-            rows = set(held[file])
-            if len(rows) == len(held[file]) and rows <= left:
-                left -= rows
+            if held[file] <= left:
+                left -= held[file]
                 kept.add(file)
-        found.append((len(left), kept))
+        found.append((left.total(), kept))
     return min(found, key=lambda one: one[0])[1]
 
 
 def _portions(
-    lines: Iterable[Sequence[ParquetRecord]], missing: set[int]
+    lines: Iterable[Sequence[ParquetRecord]], missing: Counter[int]
 ) -> Iterator[list[ParquetRecord]]:
     """The records of the lines that are missing, each once, about a file's worth at a time."""
-    missing = set(missing)
+    missing = missing.copy()
     portion: list[ParquetRecord] = []
     size = 0
     for some in lines:
-        for record, one in zip(some, _hashes(_table(some)), strict=True):
-            if one in missing:
-                missing.remove(one)
+        for record, one in zip(some, _hashes_of_lines(some), strict=True):
+            if missing[one]:
+                missing[one] -= 1
                 portion.append(record)
                 size += len(record.line)
         if size > BYTES_A_FILE:
@@ -184,20 +224,27 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
     return len(files) + renamed + 1
 
 
-def _table(records: Sequence[ParquetRecord]) -> "pl.DataFrame":
-    return parquet_table(records, _NOWHERE)
+def _hashes_of_lines(records: Sequence[ParquetRecord]) -> list[int]:
+    """Of the rows of some lines, which may be none."""
+    return _hashes(parquet_table(records, _NOWHERE)) if records else []
 
 
 def _hashes(table: "pl.DataFrame") -> list[int]:
     """A hash of each row."""
-    return table.select(_TOLD_BY).hash_rows(_SEED).to_list() if len(table) else []
+    import polars as pl
+
+    nested = pl.struct(*NESTED).struct.json_encode().alias("nested")
+    return table.select(*_TOLD_BY, nested).hash_rows(_SEED).to_list()
 
 
 def _hashes_of(path: Path) -> Iterator[list[int]]:
-    """Of the rows of a file, some at a time."""
+    """Of the rows of a file, some at a time. Raises PolarsError for columns that are not ours."""
     import polars as pl
 
-    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(_TOLD_BY)
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    if {*rows.collect_schema()} != _OURS:
+        raise pl.exceptions.SchemaError(f"{path} has other columns")
+    rows = rows.select(*_TOLD_BY, *NESTED)
     at = 0
     while len(some := rows.slice(at, _ROWS_AT_ONCE).collect()):
         yield _hashes(some)

@@ -16,8 +16,8 @@ import re
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import file_digest, sha256
@@ -35,7 +35,13 @@ from .dedup import (
 )
 from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import AdoptedFile, Ledger
-from .marker import MARKER, lock_for_rebuild, read_marker, replace_marker
+from .marker import (
+    MARKER,
+    is_parquet_ours,
+    lock_for_rebuild,
+    read_marker,
+    replace_marker,
+)
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
 from .parquet import ParquetRecord, hours_of_date, parquet_folder
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
@@ -104,15 +110,18 @@ def rebuild(
     folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
-        _clear_staging(folders)
-        result, name, generation = _built(new, settings, folders, observe)
+        kinds = _kinds(new, settings, folders)
+        _clear_staging(folders, kinds)
+        set_aside = partial(_set_aside, state_db)
+        result, name, generation = _built(new, settings, folders, kinds, set_aside, observe)
         observe("built")
         _set_aside(state_db)
         observe("moved")
-        # Before it has its name: in between there is no ledger, so any run says what to do.
-        replace_marker(name, generation, events_dir)
-        if (folders.roots[Kind.PARQUET] / MARKER).exists():
+        # Before it has its name: in between there is no ledger, so any run says what to do. The
+        # Parquet folder first: killed in between, `_kinds` still knows it.
+        if Kind.PARQUET in kinds:
             replace_marker(name, generation, folders.roots[Kind.PARQUET])
+        replace_marker(name, generation, events_dir)
         observe("marked")
         new.rename(state_db)
         fsync_folder(state_db.parent)
@@ -124,9 +133,18 @@ def rebuild(
 
 
 def _built(
-    new: Path, settings: Settings, folders: OutputFolders, observe: Callable[[str], None]
+    new: Path,
+    settings: Settings,
+    folders: OutputFolders,
+    kinds: Sequence[Kind],
+    set_aside: Callable[[], None],
+    observe: Callable[[str], None],
 ) -> tuple[Rebuilt, str, int]:
-    """A ledger of the output, once that holds each event once; its name and generation."""
+    """A ledger of the output, once that holds each event once; its name and generation.
+
+    Before the output is changed, the old ledger is set aside: were it still there after a kill, the
+    next sync would go on with it, though it does not know of the change.
+    """
     repairs = "parquet" in settings.output_formats
     removed, changed = 0, 0
     looked_at: set[str] = set()
@@ -135,18 +153,20 @@ def _built(
         for leftover in _files_of(new):
             leftover.unlink()
         result = Rebuilt(left_over=removed, parquet_repaired=changed)
-        sums = RowSums() if repairs or _has_parquet(folders) else None
+        sums = RowSums() if repairs or _has_parquet(folders, kinds) else None
         with closing(Ledger(new)) as ledger:
             adopter = _Adopter(ledger, settings.bloom_false_positive, result, observe, sums)
-            for kind, path, folder, number in _output_files(folders, result):
+            for kind, path, folder, number in _output_files(folders, kinds, result):
                 adopter.take(kind, path, folder, number)
             adopter.adopt()
             name, generation = ledger.uuid, ledger.generation
         differing = sums.differing() if sums else []
         if left_over := _left_over(folders, adopter.doubled_in):
+            set_aside()
             folders.remove(left_over)
             removed += len(left_over)
         elif repairs and (dates := [one for one in differing if one not in looked_at]):
+            set_aside()
             for done in _repair_parquet(folders, dates):
                 changed += done.is_changed
                 said += [f"{path}: set aside, it had rows of no event" for path in done.set_aside]
@@ -183,16 +203,27 @@ def _check_need(state_db: Path, events_dir: Path) -> None:
         )
 
 
+def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
+    """The kinds of output that are this ledger's; Parquet there may be another's."""
+    rebuilt = None
+    if new.exists():
+        with suppress(LedgerError), closing(Ledger(new)) as ledger:
+            rebuilt = ledger.uuid
+    writes = "parquet" in settings.output_formats
+    ours = is_parquet_ours(folders, settings.events_dir, rebuilt, writes=writes)
+    return [kind for kind in Kind if kind is not Kind.PARQUET or ours]
+
+
 def _files_of(ledger: Path) -> list[Path]:
     """A ledger's file and what SQLite keeps beside it."""
     paths = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm")]
     return [path for path in paths if path.exists()]
 
 
-def _clear_staging(folders: OutputFolders) -> None:
+def _clear_staging(folders: OutputFolders, kinds: Sequence[Kind]) -> None:
     """What was being written counts for nothing without the ledger: it is fetched again."""
     folders.refuse_linked_staging()
-    for kind in Kind:
+    for kind in kinds:
         root = folders.roots[kind] / STAGING
         for path in sorted(root.iterdir()) if root.is_dir() else ():
             staging = Staging(folders, path.name)
@@ -278,7 +309,7 @@ class _Adopter:
         try:
             rows = self._sums.add_file(folder, path)
         except (polars.exceptions.PolarsError, OSError):
-            self._result.note(f"{path}: no Parquet file that can be read; it is left alone")
+            self._result.note(f"{path}: not Parquet as this program writes it; it is left alone")
             return
         with path.open("rb") as file:
             digest = file_digest(file, sha256).digest()
@@ -317,8 +348,10 @@ class _Adopter:
         self._observe("adopted")
 
 
-def _has_parquet(folders: OutputFolders) -> bool:
-    return any(folders.roots[Kind.PARQUET].glob("account=*/region=*/date=*/*.parquet"))
+def _has_parquet(folders: OutputFolders, kinds: Sequence[Kind]) -> bool:
+    return Kind.PARQUET in kinds and any(
+        folders.roots[Kind.PARQUET].glob("account=*/region=*/date=*/*.parquet")
+    )
 
 
 def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> None:
@@ -337,21 +370,10 @@ def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> Non
 def _repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Repaired]:
     """Make these folders hold what the lines hold."""
     files: dict[str, list[Published]] = defaultdict(list)
-    for kind, path, folder, number in _output_files(folders, Rebuilt()):
-        if kind is Kind.PARQUET and _is_readable(path):
-            files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
+    for kind, path, folder, number in _output_files(folders, [Kind.PARQUET], Rebuilt()):
+        files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
     for date in dates:
         yield repair(folders, files[date], partial(_lines_of_date, folders, date))
-
-
-def _is_readable(path: Path) -> bool:
-    import polars
-
-    try:
-        polars.read_parquet_schema(path)
-    except (polars.exceptions.PolarsError, OSError):
-        return False
-    return True
 
 
 def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRecord]]:
@@ -359,8 +381,10 @@ def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRe
     root = folders.roots[Kind.EVENTS]
     day = hours_of_date(date)[0].rpartition("/")[0]
     for path in sorted((root / day).glob("*/*")):
-        match = _EVENTS_FILE.fullmatch(path.relative_to(root).as_posix())
-        if match is not None:
+        relative = path.relative_to(root)
+        match = _EVENTS_FILE.fullmatch(relative.as_posix())
+        is_ours = path.is_file() and path.resolve() == root.resolve() / relative  # behind no link
+        if match is not None and is_ours:
             for some in _lines(path):
                 yield _parquet_records(_events(some, match[1]), match[1])
 
@@ -400,9 +424,12 @@ def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Publis
     return found
 
 
-def _output_files(folders: OutputFolders, result: Rebuilt) -> Iterator[tuple[Kind, Path, str, int]]:
+def _output_files(
+    folders: OutputFolders, kinds: Sequence[Kind], result: Rebuilt
+) -> Iterator[tuple[Kind, Path, str, int]]:
     """Every output file with its folder and number; what else lies there is a problem."""
-    for kind, pattern in _NAMES.items():
+    for kind in kinds:
+        pattern = _NAMES[kind]
         root = folders.roots[kind]
         for parent, names, file_names in os.walk(root):
             if Path(parent) == root and STAGING in names:

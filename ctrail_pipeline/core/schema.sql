@@ -49,7 +49,7 @@ CREATE TABLE log_file (
     next_visit       INTEGER,          -- due from then on; of a found one: when it was found
     reason           TEXT,
     batch            INTEGER NOT NULL,
-    position         INTEGER NOT NULL, -- in its batch: what output_file.lineage counts by
+    position         INTEGER NOT NULL, -- in its batch, for output_file.lineage; -1: it has no lines
     PRIMARY KEY (source_partition, day, name)
 ) WITHOUT ROWID;
 CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL;
