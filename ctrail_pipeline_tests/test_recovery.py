@@ -1,11 +1,13 @@
 """What a run that died left behind: published if it was committed, dropped if it was not."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,11 @@ from ctrail_pipeline.core.layout import SourcePrefix
 from ctrail_pipeline.core.ledger import BatchState, Ledger, LogFileState, Outcome
 from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging
 from ctrail_pipeline.core.recovery import recover
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline_tests.parquet_rows import unlike_lines
+from ctrail_pipeline_tests.sync_process import local_trail, settings_in
+from ctrail_pipeline_tests.test_explain import event
+from ctrail_pipeline_tests.test_memory import put_log_file
 
 DAY = 19_724
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
@@ -303,6 +310,7 @@ def test_staging_folders_that_no_batch_needs_are_removed(run: Run) -> None:
         leftover = root / ".staging" / uuid.uuid4().hex
         leftover.mkdir(parents=True)
         (leftover / "00000.part").write_bytes(b"x")
+        os.utime(leftover, (0, 0))
     recovered(run)
     assert run.staging_folders() == []
 
@@ -333,3 +341,24 @@ def test_what_another_run_published_meanwhile_is_not_taken_back(
     assert run.state() is BatchState.PUBLISHED
     assert len(run.ledger.segments(HOUR, 0)) == 1
     assert run.ledger.due_visits(int(time.time()), DAY, (0, ""), 10) == []
+
+
+def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> None:
+    """Two output folders in one: by default, their folders of Parquet and of quarantine are one."""
+    bucket = tmp_path / "bucket"
+    put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
+    ours = settings_in(tmp_path, [local_trail(bucket)], output_formats=("jsonl", "parquet"))
+    neighbour = replace(
+        ours,
+        events_dir=tmp_path / "others",
+        state_db=tmp_path / "others.db",
+        output_formats=("jsonl",),
+    )
+
+    def observe(step: str) -> None:
+        if step == "committed":
+            sync(neighbour)
+
+    assert sync(ours, observe=observe).ok
+    assert unlike_lines(ours) == []
+    assert len([*ours.quarantine_dir.rglob("*.jsonl")]) == 2

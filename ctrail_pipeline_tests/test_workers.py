@@ -208,8 +208,8 @@ def test_copies_in_the_hands_of_several_workers(
         return redo(self, *arguments)  # type: ignore[arg-type]
 
     slowly = (
-        " import time; stage = worker.stage;"
-        " worker.stage = lambda *values: (stage(*values), time.sleep(0.5))[0]"
+        " import time; prepare = worker.prepare;"
+        " worker.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
     )
     monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(slowly))
     monkeypatch.setattr(workers.Workers, "_redo", counting)
@@ -302,7 +302,7 @@ def test_workers_that_cannot_start_end_the_run(
 def test_a_mistake_of_ours_in_a_worker_is_raised(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(" worker.stage = None"))
+    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(" worker.prepare = None"))
     with pytest.raises(RuntimeError, match="'NoneType' object is not callable"):
         sync(settings)
     assert children(os.getpid()) == []

@@ -8,10 +8,10 @@ import base64
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -85,9 +85,14 @@ class LogFileInBatch:
     whole: LogFileContent | None = None
     """All of the content; None where it is too much to be held at once."""
 
+    @property
+    def rounds(self) -> int:
+        """How many parts its content has."""
+        return 0 if self.content is None else self.content.pieces // PIECES_AT_ONCE + 1
+
     def part(self, number: int) -> LogFileContent | None:
         """The `number`-th part of its content, from 0; None behind the last."""
-        if self.content is None or number > self.content.pieces // PIECES_AT_ONCE:
+        if self.content is None or number >= self.rounds:
             return None
         if number == 0 and self.whole is not None:
             return self.whole
@@ -233,21 +238,39 @@ def stage(
     settings: Settings,
 ) -> Staged:
     """Drop what the ledger has already, write the rest into the staging folders."""
+    return prepare(log_files, staging, known, settings)()
+
+
+def prepare(
+    log_files: Sequence[LogFileInBatch],
+    staging: Staging,
+    known: KnownIdentities,
+    settings: Settings,
+) -> Callable[[], Staged]:
+    """The same up to what is left to be written, which the result does when it is called.
+
+    That asks nothing of the ledger, so it may be another thread's to do.
+    """
     routed = _Routed()
     files: list[StagedFile] = []
     segments: list[NewSegment] = []
     seen: dict[str, int] = {}
     misfits = 0
+    last: list[NewFile | NewParquetFile] = []
+    rounds = max((one.rounds for one in log_files), default=0)
     known.begin()
-    for parts in _rounds(log_files):
-        route(routed, parts, settings, staging.scatter)
+    for number in range(rounds):
+        route(routed, _parts(log_files, number), settings, staging.scatter)
         drop_known(routed, known, seen)
         new: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
         if "parquet" in settings.output_formats:
             for file in _parquet_files(log_files, routed):
                 new.append(NewParquetFile(file.folder, file.content, file.rows))
                 misfits += file.misfits
-        files += staging.write(new, first_part=len(files))
+        if number < rounds - 1:
+            files += staging.write(new, first_part=len(files))
+        else:
+            last = new
         added = [
             build_segment(
                 name,
@@ -260,7 +283,7 @@ def stage(
         ]
         routed.end_round(added)
         segments += added
-    return Staged(
+    staged = Staged(
         outcomes_of(log_files, routed),
         files,
         segments,
@@ -272,22 +295,20 @@ def stage(
         misfits,
     )
 
+    return lambda: staged._replace(files=[*files, *staging.write(last, first_part=len(files))])
+
 
 _Part = tuple[int, LogFileInBatch, LogFileContent]
 """A log file's position in its batch, the log file, and a part of what it holds."""
 
 
-def _rounds(log_files: Sequence[LogFileInBatch]) -> Iterator[list[_Part]]:
-    """The contents of a batch: nearly always all at once."""
-    for number in count():
-        parts = [
-            (position, one, part)
-            for position, one in enumerate(log_files)
-            if (part := one.part(number)) is not None
-        ]
-        if not parts:
-            return
-        yield parts
+def _parts(log_files: Sequence[LogFileInBatch], number: int) -> list[_Part]:
+    """What a round is about: of nearly all log files there is one part only."""
+    return [
+        (position, one, part)
+        for position, one in enumerate(log_files)
+        if (part := one.part(number)) is not None
+    ]
 
 
 def route(routed: _Routed, parts: Sequence[_Part], settings: Settings, scatter: Scatter) -> None:

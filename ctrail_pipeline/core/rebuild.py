@@ -111,7 +111,7 @@ def rebuild(
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         kinds = _kinds(new, settings, folders)
-        _clear_staging(folders, kinds)
+        _clear_staging(folders)
         set_aside = partial(_set_aside, state_db)
         result, name, generation = _built(new, settings, folders, kinds, set_aside, observe)
         observe("built")
@@ -220,18 +220,16 @@ def _files_of(ledger: Path) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _clear_staging(folders: OutputFolders, kinds: Sequence[Kind]) -> None:
+def _clear_staging(folders: OutputFolders) -> None:
     """What was being written counts for nothing without the ledger: it is fetched again."""
     folders.refuse_linked_staging()
-    for kind in kinds:
-        root = folders.roots[kind] / STAGING
-        for path in sorted(root.iterdir()) if root.is_dir() else ():
-            staging = Staging(folders, path.name)
-            if staging.owner_lives():
-                raise LedgerError(
-                    f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then rebuild"
-                )
-            staging.remove()
+    for token in sorted(folders.staging_tokens()):
+        staging = Staging(folders, token)
+        if staging.owner_lives():
+            raise LedgerError(
+                f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then rebuild"
+            )
+        staging.remove()
 
 
 def _set_aside(state_db: Path) -> None:

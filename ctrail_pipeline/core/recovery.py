@@ -37,7 +37,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
     Raises OutputError if a link stands where these are: what it leads to would be removed.
     """
     folders.refuse_linked_staging()
-    tokens = _staging_folders(folders)  # before the rows: a folder is always younger than its row
+    tokens = folders.staging_tokens()  # before the rows: a folder is always younger than its row
     open_batches = ledger.open_batches()
     for batch in open_batches:
         staging = Staging(folders, batch.token)
@@ -128,12 +128,3 @@ def _take_back(
             uncommit_compaction(ledger, batch.id)
         else:
             ledger.uncommit_batch(batch.id)
-
-
-def _staging_folders(folders: OutputFolders) -> set[str]:
-    tokens: set[str] = set()
-    for kind in Kind:
-        root = folders.roots[kind] / STAGING
-        if root.is_dir():
-            tokens.update(path.name for path in root.iterdir() if not path.name.startswith("."))
-    return tokens

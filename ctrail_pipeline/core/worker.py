@@ -16,11 +16,12 @@ from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from queue import SimpleQueue
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
 from .allocator import give_back_large_buffers
-from .batch import BatchContent, LogFileInBatch, Staged, stage
+from .batch import BatchContent, LogFileInBatch, Staged, prepare
+from .daemon_threads import DaemonThreads
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
@@ -139,15 +140,24 @@ def main(descriptor: int) -> NoReturn:
         setup: Setup = connection.recv()
         _Worker(connection, setup).serve()
     except CtrailError as error:
-        connection.send(Failed(error, str(error)))
+        _send(connection, Failed(error, str(error)))
     except (EOFError, ConnectionError):
         os._exit(0)
     except Exception as error:  # noqa: BLE001 - the run raises it
         import traceback
 
-        connection.send(Failed(None, "".join(traceback.format_exception(error))))
+        _send(connection, Failed(None, "".join(traceback.format_exception(error))))
     while True:  # the thread that reads ends the process when the run is gone
         Event().wait()
+
+
+_sending: Final = Lock()
+
+
+def _send(connection: Connection, message: object) -> None:
+    """Send to the run, whichever thread."""
+    with _sending:
+        connection.send(message)
 
 
 class _Unopened:
@@ -199,18 +209,19 @@ class _Worker:
         self._stagings: dict[str, Staging] = {}
         self._in_hand: _InHand | None = None
         self._is_last = False
+        self._writer = DaemonThreads(1, "ctrail-stage")
 
     def serve(self) -> None:
         listed = ListedAhead(self._received(), lists=0)
         feed = Feed(listed, self._settings, self._bytes_ahead)
         flush_seconds = min(self._settings.jsonl_flush_interval, self._settings.state_save_interval)
-        self._connection.send(Ready(os.getpid()))
+        self._send(Ready(os.getpid()))
         content = BatchContent()
         for fetched in feed.results():
             self._obey_all()
             if fetched is not None and fetched.is_unread:
                 number = self._numbers.pop(_identity(fetched.ref))
-                self._connection.send(Unread(number, fetched.reason or ""))
+                self._send(Unread(number, fetched.reason or ""))
             elif fetched is not None:
                 if not content.has_room(fetched, self._settings):
                     content = self._stage(content)
@@ -265,19 +276,32 @@ class _Worker:
         return BatchContent()
 
     def _stage_and_send(self, batch: _InHand) -> None:
+        """Stage a batch. It is written in a thread, while the next log files are split."""
         staging = self._stagings[batch.token]
-        staged = stage(batch.log_files, staging, self._known, self._settings)
+        write = prepare(batch.log_files, staging, self._known, self._settings)
         self._in_hand = batch
-        outcomes = [_pack_outcome(outcome) for outcome in staged.outcomes]
-        self._connection.send(
-            StagedBatch(batch.token, batch.numbers, outcomes, staged._replace(outcomes=[]))
-        )
+        self._writer.submit(self._write_and_send, batch, write)
+
+    def _write_and_send(self, batch: _InHand, write: Callable[[], Staged]) -> None:
+        try:
+            staged = write()
+            outcomes = [_pack_outcome(outcome) for outcome in staged.outcomes]
+            self._send(
+                StagedBatch(batch.token, batch.numbers, outcomes, staged._replace(outcomes=[]))
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._orders.put(error)
+
+    def _send(self, message: object) -> None:
+        _send(self._connection, message)
 
     def _obey_all(self) -> None:
         while not self._orders.empty():
             self._obey(self._orders.get())
 
     def _obey(self, order: object) -> None:
+        if isinstance(order, BaseException):
+            raise order
         obey: dict[type, Callable[[Any], None]] = {
             Ticket: self._take_ticket,
             Committed: self._let_go,
