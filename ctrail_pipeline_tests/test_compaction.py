@@ -28,7 +28,6 @@ from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.sync_process import (
@@ -36,7 +35,6 @@ from ctrail_pipeline_tests.sync_process import (
     assert_exact,
     let_a_minute_pass,
     run_sync,
-    sample_expectation,
     sample_settings,
     start_sync,
 )
@@ -48,16 +46,7 @@ class Killed(BaseException):
     """The process ends here: nothing that follows is done."""
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=120, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 120, "days": 2}
 
 
 @pytest.fixture

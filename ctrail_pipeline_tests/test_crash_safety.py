@@ -23,16 +23,12 @@ from ctrail_pipeline.core.ledger import BatchState, Ledger
 from ctrail_pipeline.core.output import OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import (
-    write_sample,
-)
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     Ended,
     assert_exact,
     let_a_minute_pass,
     run_sync,
-    sample_expectation,
     sample_settings,
     start_sync,
 )
@@ -42,17 +38,7 @@ SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
 
 NewPlace = Callable[[], Settings]
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=120, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 120, "days": 2}
 
 
 @pytest.fixture

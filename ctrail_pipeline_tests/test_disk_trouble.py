@@ -16,27 +16,13 @@ from ctrail_pipeline.core.exceptions import CtrailError, LedgerError, OutputErro
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import (
-    write_sample,
-)
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     assert_exact,
-    sample_expectation,
     sample_settings,
 )
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=160, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 160, "days": 2}
 
 
 @pytest.fixture

@@ -25,18 +25,12 @@ from ctrail_pipeline.core.output import Kind, OutputFolders
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, sample_settings
 from ctrail_pipeline_tests.test_compaction import STEPS, Killed, compact_and_die
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=150, days=2)
-    return folder
+SAMPLE = {"log_files": 150, "days": 2}
 
 
 @pytest.fixture

@@ -22,31 +22,19 @@ from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.parquet_rows import parquet_files, rows, unlike_lines
 from ctrail_pipeline_tests.sync_process import (
     assert_exact,
     let_a_minute_pass,
     local_trail,
-    sample_expectation,
     sample_settings,
     settings_in,
 )
 from ctrail_pipeline_tests.test_explain import event
 from ctrail_pipeline_tests.test_memory import put_log_file
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=80, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 80, "days": 2}
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from ctrail_pipeline.core.output import Kind
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline.status import as_json, as_prometheus, read_status
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
@@ -31,7 +30,6 @@ from ctrail_pipeline_tests.sync_process import (
     assert_exact,
     let_a_minute_pass,
     run_sync,
-    sample_expectation,
     sample_settings,
     start_sync,
 )
@@ -39,17 +37,7 @@ from ctrail_pipeline_tests.test_crash_safety import KILLS, SEED
 
 BOTH = ("jsonl", "parquet")
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=80, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 80, "days": 2}
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     PROJECT,
     assert_exact,
-    sample_expectation,
     sample_settings,
 )
 
@@ -44,11 +43,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutTime"},17]}'))
     second.write_bytes(b"\xff\xfeno gzip")
     return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
 
 
 @pytest.fixture

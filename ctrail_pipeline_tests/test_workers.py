@@ -24,7 +24,6 @@ from ctrail_pipeline.core.listing import Listing, LogFileRef, Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.store import LocalBucket
 from ctrail_pipeline.core.sync import Summary, sync
-from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import (
     SyncProcess,
@@ -33,7 +32,6 @@ from ctrail_pipeline_tests.sync_process import (
     let_a_minute_pass,
     local_trail,
     run_sync,
-    sample_expectation,
     sample_settings,
     settings_in,
     start_sync,
@@ -49,17 +47,7 @@ IN_A_WORKER = (
     " worker.main(int(sys.argv[1]))"
 )
 
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=300, days=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expectation(sample: Path) -> Expectation:
-    return sample_expectation(sample)
+SAMPLE = {"log_files": 300, "days": 2}
 
 
 @pytest.fixture

@@ -1,0 +1,24 @@
+"""What many test files begin with: a sample bucket of their own, and what its output must be."""
+
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.sample import write_sample
+
+from .oracle import Expectation
+from .sync_process import sample_expectation
+
+
+@pytest.fixture(scope="module")
+def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's buckets; the test file says in `SAMPLE` how many log files, of how many days."""
+    folder = tmp_path_factory.mktemp("sample") / "buckets"
+    write_sample(folder, **request.module.SAMPLE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expectation(sample: Path) -> Expectation:
+    """What the output of the whole sample must be."""
+    return sample_expectation(sample)
