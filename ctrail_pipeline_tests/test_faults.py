@@ -25,6 +25,7 @@ import pytest
 
 from ctrail_pipeline.core import store
 from ctrail_pipeline.core.coverage import EVERYTHING
+from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.layout import SourcePrefix
 from ctrail_pipeline.core.ledger import LogFileState
@@ -561,7 +562,9 @@ def test_a_body_cut_between_two_gzip_members_is_noticed() -> None:
         etag = pack_etag("0" * 32)
         ref = LogFileRef(source, 0, "/x.json.gz", len(whole), etag, False, None, 0, None)
         found = fetch_log_file(ref, 1000)
-        return found.state, found.content.data if found.content else None, found.reason
+        content = found.content
+        data = content.data if isinstance(content, Decompressed) else None
+        return found.state, data, found.reason
 
     sound = (LogFileState.COMMITTED, gzip.decompress(whole), None)
     assert fetch(whole) == sound

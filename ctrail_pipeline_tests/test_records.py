@@ -409,8 +409,8 @@ def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
 def large_from_a_kilobyte(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done to a log file of more than 32 MB, done to small ones."""
     monkeypatch.setattr(records, "_LARGE", 0)
-    monkeypatch.setattr(records, "_LARGEST_AT_ONCE", 1000)
-    monkeypatch.setattr(records, "_CHUNK", 200)
+    monkeypatch.setattr(records, "LARGEST_AT_ONCE", 1000)
+    monkeypatch.setattr(records, "CHUNK", 200)
 
 
 def test_a_very_large_log_file_is_cut_in_chunks(
@@ -461,8 +461,8 @@ def test_any_very_large_log_file_is_read_as_a_small_one(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "_LARGE", 0)
-        patch.setattr(records, "_LARGEST_AT_ONCE", 10)
-        patch.setattr(records, "_CHUNK", 5)
+        patch.setattr(records, "LARGEST_AT_ONCE", 10)
+        patch.setattr(records, "CHUNK", 5)
         content = read(log_file[0])
     assert lines(content) == [as_line(element) for element in log_file[1]]
     assert (content.rejected, content.damage) == ([], None)

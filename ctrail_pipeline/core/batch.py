@@ -46,6 +46,7 @@ from .output import (
 from .records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from .settings import Settings
 from .store import unpack_etag
+from .streaming import StreamedLogFile
 
 if TYPE_CHECKING:
     from .parquet import ParquetFile
@@ -78,7 +79,7 @@ class LogFileInBatch:
     ref: LogFileRef
     etag: bytes
     size: int
-    content: CutLogFile | None
+    content: CutLogFile | StreamedLogFile | None
     state: LogFileState
     reason: str | None
     may_pass: bool
@@ -88,7 +89,7 @@ class LogFileInBatch:
     @property
     def rounds(self) -> int:
         """How many parts its content has."""
-        return 0 if self.content is None else self.content.pieces // PIECES_AT_ONCE + 1
+        return 0 if self.content is None else self.content.rounds(PIECES_AT_ONCE)
 
     def part(self, number: int) -> LogFileContent | None:
         """The `number`-th part of its content, from 0; None behind the last."""
@@ -110,14 +111,18 @@ class BatchContent:
 
     def add(self, fetched: FetchedLogFile) -> None:
         """Take a fetched log file in, split into records."""
-        content = whole = None
+        content: CutLogFile | StreamedLogFile | None = None
+        whole = None
         state, reason = fetched.state, fetched.reason
         if fetched.content is not None:
-            content = cut_up(fetched.content)
+            if isinstance(fetched.content, StreamedLogFile):
+                content = fetched.content
+            else:
+                content = cut_up(fetched.content)
             if content.damage is not None:
                 state, reason = LogFileState.DAMAGED, content.damage
             self.bytes += content.size
-            if content.pieces < PIECES_AT_ONCE:
+            if content.rounds(PIECES_AT_ONCE) == 1:
                 whole = content.part(0, PIECES_AT_ONCE)
                 self.folders.update(map(_OWN, whole.records))
         self.log_files.append(
@@ -135,7 +140,7 @@ class BatchContent:
 
     def has_room(self, fetched: FetchedLogFile, settings: Settings) -> bool:
         """Whether a log file fits in; a large one is a batch of its own."""
-        size = len(fetched.content.data) if fetched.content else 0
+        size = fetched.content.size if fetched.content else 0
         return not self.log_files or self.bytes + size <= settings.batch_bytes
 
     def is_full(self, settings: Settings) -> bool:

@@ -19,9 +19,9 @@ from isal import isal_zlib
 
 # The stubs of isal 1.9 call the class an instance.
 _IsalError: Final = cast("type[Exception]", isal_zlib.error)
-_Errors: Final = (_IsalError, zlib.error)
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_GZIP_WINDOW_BITS: Final = 31
+GZIP_ERRORS: Final = (_IsalError, zlib.error)
+GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
 _FLAGS_AT: Final = 3
 _PLAIN_FLAGS: Final = frozenset({0, 1, 8, 9})
@@ -38,6 +38,16 @@ class Decompressed(msgspec.Struct, frozen=True, gc=False):
     sha256: bytes | None
     """Of `data`; None where it was not asked for."""
 
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes."""
+        return len(self.data)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self.data)
+
 
 def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
     """The bytes of a log file, gunzipped if its first two bytes say gzip, and their SHA-256.
@@ -45,7 +55,7 @@ def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
     Without `hashed` no SHA-256 is taken. More than `limit` bytes are damage, of which nothing is
     kept.
     """
-    if body.startswith(_GZIP_MAGIC):
+    if body.startswith(GZIP_MAGIC):
         data, damage = gunzip(body, limit)
     elif len(body) > limit:
         data, damage = b"", _over(limit)
@@ -63,7 +73,7 @@ def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
     rest. The first member is nearly always the only one, so it is fed all bytes at once, 2 µs
     cheaper than the general way of `_members_from`.
     """
-    inflater = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
+    inflater = isal_zlib.decompressobj(GZIP_WINDOW_BITS)
     try:
         data = inflater.decompress(body, limit + 1)
     except _IsalError:
@@ -84,7 +94,7 @@ def _members_from(offset: int, body: bytes, data: bytes, limit: int) -> tuple[by
     room = limit - len(data)
     damage = None
     while damage is None and offset < len(body):
-        if not body.startswith(_GZIP_MAGIC, offset):
+        if not body.startswith(GZIP_MAGIC, offset):
             damage = f"{len(body) - offset} trailing bytes after the gzip data"
             break
         output, length, damage = _gunzip_member(view[offset:], room)
@@ -119,7 +129,7 @@ def _gunzip_member(view: memoryview, room: int) -> tuple[list[bytes], int, str |
                 room -= len(inflated)
                 if room < 0:
                     return output, read, None
-    except _Errors as error:
+    except GZIP_ERRORS as error:
         readable = _salvage(view, room + sum(map(len, output)))
         return [readable], read, f"gzip data is damaged ({error})"
     return output, read - len(inflater.unused_data), None
@@ -140,7 +150,7 @@ def _salvage(view: memoryview, room: int) -> bytes:
             while good < len(view) and len(output) <= room and not inflater.eof:
                 output += inflater.decompress(view[good : good + step], room + 1 - len(output))
                 good += step
-        except _Errors:
+        except GZIP_ERRORS:
             continue
     return bytes(output)
 
@@ -152,7 +162,7 @@ def _inflater(view: memoryview) -> Any:
     several fields, whose bytes do not all come at once.
     """
     is_plain = len(view) > _FLAGS_AT and view[_FLAGS_AT] in _PLAIN_FLAGS
-    return (isal_zlib if is_plain else zlib).decompressobj(_GZIP_WINDOW_BITS)
+    return (isal_zlib if is_plain else zlib).decompressobj(GZIP_WINDOW_BITS)
 
 
 def is_over(content: Decompressed, limit: int) -> bool:

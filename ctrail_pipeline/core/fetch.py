@@ -27,6 +27,7 @@ from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of
 from .store import Fetched
+from .streaming import IN_HAND, STREAMED_FROM, StreamedLogFile, is_to_be_streamed, stream
 
 KEYS_A_TASK: Final = 8
 """Keys that one thread fetches in a row; to hand over results one by one costs about 40 µs each."""
@@ -48,7 +49,7 @@ class FetchedLogFile:
     etag: bytes
     size: int
     retries: int
-    content: Decompressed | None
+    content: Decompressed | StreamedLogFile | None
     state: LogFileState = LogFileState.COMMITTED
     reason: str | None = None
     may_pass: bool = False
@@ -149,7 +150,7 @@ def fetch_log_file(
     if ref.archived:
         return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
     try:
-        share.grow_to(ref.size + _expected(ref.size))
+        share.grow_to(ref.size + min(_expected(ref.size), STREAMED_FROM))
         fetched = _get(ref)
         content = _decompress(fetched.body, limit, share, hashed=hashed)
         if content.damage is not None or _is_short(ref, fetched):
@@ -174,11 +175,18 @@ def fetch_log_file(
     return FetchedLogFile(ref, fetched.etag, len(fetched.body), fetched.retries, content)
 
 
-def _decompress(body: bytes, limit: int, share: _Share, *, hashed: bool) -> Decompressed:
+def _decompress(
+    body: bytes, limit: int, share: _Share, *, hashed: bool
+) -> Decompressed | StreamedLogFile:
     """Inflate as far as is to be expected; a bomb's size is taken into account before it is there.
 
     What expands to more than expected is inflated anew, which costs it up to a half more time.
     """
+    if is_to_be_streamed(body):
+        share.grow_to(len(body) + IN_HAND)
+        streamed = stream(body, limit, hashed=hashed)
+        if streamed is not None:
+            return streamed
     expected = _expected(len(body))
     if expected < limit:
         if len(body) + expected > share.held:
@@ -222,7 +230,7 @@ class _Task:
                     break
                 share = _Share(room, turn, hand_over)
                 one = fetch_log_file(ref, limit, share, hashed=self.hashed)
-                share.grow_to(len(one.content.data) if one.content else 0)
+                share.grow_to(one.content.held if one.content else 0)
                 fetched.append((one, share.held))
             hand_over()
         except _Closed:

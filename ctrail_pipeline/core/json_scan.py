@@ -87,12 +87,12 @@ class Slices(Sequence[bytes]):
         return self._text[start:end]
 
 
-def most_elements(data: bytes) -> int:
-    """More elements than any log file has: what is beyond is not told apart (G6).
+def most_elements(size: int) -> int:
+    """More elements than any log file of `size` bytes has: what is beyond is not told apart (G6).
 
     A real record has 1,500 bytes; one that holds no more than eventTime has 36.
     """
-    return 100_000 + len(data) // 256
+    return 100_000 + size // 256
 
 
 class _Broken(Exception):
@@ -123,7 +123,7 @@ class Scan:
         self._position = 0
         self._told_apart = 0
         """Everything before this is in `elements` or `leftovers`, or is no record's text."""
-        self._pieces_left = most_elements(data)
+        self._pieces_left = most_elements(len(data))
         self._arrays = 0
         self._read()
 

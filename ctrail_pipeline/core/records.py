@@ -147,11 +147,17 @@ class CutLogFile(msgspec.Struct, frozen=True):
     damage: str | None
     sha256: bytes | None
     size: int
+    first: int = 0
+    """Position in the file's `Records` of the first element."""
 
     @property
     def pieces(self) -> int:
         """How many pieces it has, about: the most of a kind."""
         return max(len(self.elements), len(self.leftovers))
+
+    def rounds(self, most: int) -> int:
+        """How many parts of at most `most` pieces it has."""
+        return self.pieces // most + 1
 
     def part(self, number: int, most: int) -> LogFileContent:
         """The `number`-th part, from 0, of at most `most` pieces of a kind."""
@@ -161,7 +167,9 @@ class CutLogFile(msgspec.Struct, frozen=True):
         rejected: list[Rejected] = []
         newlines_replaced = 0
         if self.is_verified:
-            newlines_replaced = _sort(elements, first, self.has_breaks, records, rejected)
+            newlines_replaced = _sort(
+                elements, self.first + first, self.has_breaks, records, rejected
+            )
         else:
             damage = self.damage or ""
             rejected = [
@@ -224,8 +232,8 @@ class _Envelope(msgspec.Struct, gc=False):
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_CANONICAL_HEAD: Final = b'{"Records":['
-_CANONICAL_TAIL: Final = b"]}"
+CANONICAL_HEAD: Final = b'{"Records":['
+CANONICAL_TAIL: Final = b"]}"
 _HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"Records"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*')
 _COMMA: Final = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _TAIL: Final = re.compile(rb"[ \t\n\r]*\][ \t\n\r]*\}[ \t\n\r]*")
@@ -236,9 +244,9 @@ _TAIL: Final = re.compile(rb"[ \t\n\r]*\][ \t\n\r]*\}[ \t\n\r]*")
 # does, so first those at random places, which nobody can foresee and keep free.
 _LARGE: Final = 4 * 1024 * 1024
 _BYTES_PER_COMMA: Final = 20
-_LARGEST_AT_ONCE: Final = 32 * 1024 * 1024
-_CHUNK: Final = 4 * 1024 * 1024
-_BETWEEN_RECORDS: Final = b'},{"event'
+LARGEST_AT_ONCE: Final = 32 * 1024 * 1024
+CHUNK: Final = 4 * 1024 * 1024
+BETWEEN_RECORDS: Final = b'},{"event'
 """Records begin with eventVersion, as AWS writes them, and most of what others write with a key
 like it. Where none does, the file goes the slow way."""
 _SAMPLES: Final = 256
@@ -266,7 +274,7 @@ def _elements(data: bytes, has_breaks: bool) -> Sequence[bytes] | None:
     it skips into a Raw it checks as JSON (control characters in strings included, but not UTF-8)
     and gives without the whitespace around it.
     """
-    if len(data) > _LARGEST_AT_ONCE:
+    if len(data) > LARGEST_AT_ONCE:
         return _elements_by_chunks(data)
     if len(data) > _LARGE and _may_have_many_elements(data):
         return None
@@ -274,11 +282,11 @@ def _elements(data: bytes, has_breaks: bool) -> Sequence[bytes] | None:
         raws = _decode_envelope(data).Records
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    if not raws or len(raws) > most_elements(data):
+    if not raws or len(raws) > most_elements(len(data)):
         return None
     length = sum(map(len, raws)) + len(raws) - 1
-    if len(data) == len(_CANONICAL_HEAD) + length + len(_CANONICAL_TAIL) and data.startswith(
-        _CANONICAL_HEAD
+    if len(data) == len(CANONICAL_HEAD) + length + len(CANONICAL_TAIL) and data.startswith(
+        CANONICAL_HEAD
     ):
         # The elements, the commas between them, head and tail account for every byte.
         if len(data) > _LARGE and not has_breaks:
@@ -294,27 +302,32 @@ def _elements_by_chunks(data: bytes) -> Slices | None:
     It is cut where a record seems to begin. If a chunk is a plain list of elements and the next one
     is, so is what they make together: a cut in the wrong place leaves something that is not.
     """
-    if not (data.startswith(_CANONICAL_HEAD) and data.endswith(_CANONICAL_TAIL)):
+    if not (data.startswith(CANONICAL_HEAD) and data.endswith(CANONICAL_TAIL)):
         return None
     elements = Slices(data)
-    start, last = len(_CANONICAL_HEAD), len(data) - len(_CANONICAL_TAIL)
+    start, last = len(CANONICAL_HEAD), len(data) - len(CANONICAL_TAIL)
     while start <= last:
-        cut = data.find(_BETWEEN_RECORDS, start + _CHUNK, last)
+        cut = data.find(BETWEEN_RECORDS, start + CHUNK, last)
         end = last if cut < 0 else cut + 1
-        if end - start > _LARGEST_AT_ONCE:
+        if end - start > LARGEST_AT_ONCE:
             return None
-        try:
-            raws = _decode_list(b"[%s]" % data[start:end])
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            return None
-        if not raws or len(elements) + len(raws) > most_elements(data):
-            return None
-        if sum(map(len, raws)) + len(raws) - 1 != end - start:
+        raws = plain_elements(data[start:end])
+        if raws is None or len(elements) + len(raws) > most_elements(len(data)):
             return None
         for raw in raws:
             elements.append(start, start + len(raw))
             start += len(raw) + 1
     return elements
+
+
+def plain_elements(text: bytes) -> list[msgspec.Raw] | None:
+    """The elements of a text that is nothing but them, with a comma between each two; else None."""
+    try:
+        raws = _decode_list(b"[%s]" % text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    is_plain = raws and sum(map(len, raws)) + len(raws) - 1 == len(text)
+    return raws if is_plain else None
 
 
 def _walk(data: bytes, raws: Sequence[msgspec.Raw]) -> Sequence[bytes] | None:
