@@ -21,7 +21,7 @@ from hypothesis import is_hypothesis_test, settings
 PROJECT = Path(__file__).parents[1]
 MODULES = (
     *("test_hostile_properties", "test_decompress", "test_json_scan", "test_records"),
-    *("test_layout", "test_coverage"),
+    *("test_layout", "test_coverage", "test_streaming"),
 )
 EXAMPLES = 10
 """How many times as many examples as in `make test` a round has: it takes one to two minutes."""

@@ -1,5 +1,6 @@
 """Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
 
+import gc
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.sync_process import PROJECT, local_trail, put_object, settings_in
 
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
@@ -161,3 +163,14 @@ def test_a_log_file_of_nothing_but_nul(tmp_path: Path) -> None:
     assert peak < 2.5 * 40
     [line] = (tmp_path / "quarantine").rglob("*.jsonl")
     assert line.stat().st_size < 1.4 * 40 * MB
+
+
+def test_cycles_are_searched_for_less_often_while_a_sync_lasts_and_then_as_before(
+    tmp_path: Path,
+) -> None:
+    put_log_file(tmp_path / "bucket", 0, ('{"Records":[' + event(NOON, 0) + "]}").encode())
+    before, during = gc.get_threshold(), []
+    settings = settings_in(tmp_path, [local_trail(tmp_path / "bucket")])
+    sync(settings, observe=lambda _step: during.append(gc.get_threshold()))
+    assert max(during)[0] > 10 * before[0]
+    assert gc.get_threshold() == before

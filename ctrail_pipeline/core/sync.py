@@ -17,7 +17,7 @@ from threading import Event
 from typing import Final
 
 from .access import who_reads
-from .allocator import give_back_large_buffers
+from .allocator import give_back_large_buffers, rare_collections
 from .archive import archive
 from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer
@@ -215,7 +215,8 @@ def sync(
                 claim_parquet(ledger, folders)
             recover(ledger, folders, observe)
             run = _Run(settings, selection, ledger, folders, run_id, stop or Event(), observe)
-            return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
+            with rare_collections():
+                return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
         finally:
             ledger.close()
     finally:

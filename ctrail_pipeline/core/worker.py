@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
-from .allocator import give_back_large_buffers
+from .allocator import give_back_large_buffers, rare_collections
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
 from .daemon_threads import DaemonThreads
 from .dedup import KnownIdentities
@@ -138,7 +138,8 @@ def main(descriptor: int) -> NoReturn:
     connection = Connection(descriptor)
     try:
         setup: Setup = connection.recv()
-        _Worker(connection, setup).serve()
+        with rare_collections():
+            _Worker(connection, setup).serve()
     except CtrailError as error:
         _send(connection, Failed(error, str(error)))
     except (EOFError, ConnectionError):
