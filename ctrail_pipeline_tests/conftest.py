@@ -1,13 +1,19 @@
-"""What many test files begin with: a sample bucket of their own, and what its output must be."""
+"""What many test files share: a sample bucket of their own, and what its output must be."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ctrail_pipeline.sample import write_sample
 
 from .oracle import Expectation
 from .sync_process import sample_expectation
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings.get_current_profile_name() == "default":  # else it was asked for, as `make fuzz` does
+    settings.load_profile("busy")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from ctrail_pipeline_tests.test_hostile_memory import only_long
 from ctrail_pipeline_tests.test_memory import MB, NOON, event, put_log_file, synced
 
 LIMIT = 1_000_000
+packed = partial(gzip.compress, mtime=0)
 ODD = b'{"no":"time"}'
 
 
@@ -109,23 +111,24 @@ def test_what_is_written_as_aws_does_is_read_in_parts(
         assert stream(body[:cut], LIMIT) is None
         flipped = bytearray(body)
         flipped[data.draw(st.integers(10, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        assert stream(bytes(flipped), LIMIT) is None
+        if stream(bytes(flipped), LIMIT) is not None:  # a bit behind the last block's end
+            assert gzip.decompress(flipped) == text
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        gzip.compress(wrap(EVENT)) + gzip.compress(wrap(OTHER)),
-        gzip.compress(wrap(EVENT)) + b"\0",
-        gzip.compress(wrap(EVENT) + b"\n"),
-        gzip.compress(b" " + wrap(EVENT)),
-        gzip.compress(wrap(EVENT, b" " + OTHER)),
-        gzip.compress(wrap(EVENT, b"x")),
-        gzip.compress(wrap()),
-        gzip.compress(b'{"Rec'),
-        gzip.compress(b""),
-        gzip.compress(wrap(b'{"a":"%s"}' % (b"x" * 3_000))),
-        gzip.compress(wrap(EVENT)[:-2] + b'],"Records":[]}'),
+        packed(wrap(EVENT)) + packed(wrap(OTHER)),
+        packed(wrap(EVENT)) + b"\0",
+        packed(wrap(EVENT) + b"\n"),
+        packed(b" " + wrap(EVENT)),
+        packed(wrap(EVENT, b" " + OTHER)),
+        packed(wrap(EVENT, b"x")),
+        packed(wrap()),
+        packed(b'{"Rec'),
+        packed(b""),
+        packed(wrap(b'{"a":"%s"}' % (b"x" * 3_000))),
+        packed(wrap(EVENT)[:-2] + b'],"Records":[]}'),
         b"\x1f\x8b",
     ],
 )
