@@ -27,7 +27,8 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from .config import Config
-from .core.ledger import Health, Ledger, LogFileState
+from .core.ledger import Ledger
+from .core.ledger_rows import Health, LogFileState
 from .core.selection import Problem, Selection, find_places
 from .core.settings import Trail
 from .core.sync import Summary

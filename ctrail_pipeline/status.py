@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .core.coverage import cursor
 from .core.layout import SourcePrefix, datetime_of
-from .core.ledger import Ledger, LogFileState, OutputSize
+from .core.ledger import Ledger
+from .core.ledger_rows import LogFileState, OutputSize
 from .core.marker import check_belongs
 from .core.output import Kind
 from .core.settings import Settings

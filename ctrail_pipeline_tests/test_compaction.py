@@ -21,7 +21,8 @@ from ctrail_pipeline.core import compaction
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.layout import key_of
-from ctrail_pipeline.core.ledger import BatchState, Ledger, Pruned
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_rows import BatchState, Pruned
 from ctrail_pipeline.core.merging import Limits, files_to_merge
 from ctrail_pipeline.core.output import Kind, runs_of
 from ctrail_pipeline.core.prune import prune

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from ctrail_pipeline.core import ledger as ledger_module
+from ctrail_pipeline.core import ledger_file
 from ctrail_pipeline.core.coverage import Range
 from ctrail_pipeline.core.dedup import (
     FILTERED_FROM,
@@ -25,12 +25,11 @@ from ctrail_pipeline.core.dedup import (
 )
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.layout import FOREVER, Minute, SourcePrefix
-from ctrail_pipeline.core.ledger import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger_rows import (
     BatchState,
     Known,
-    Ledger,
     LogFileState,
     Outcome,
     StaleBatch,
@@ -304,7 +303,7 @@ def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> 
 def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
         other.register_batch("token", "", [])

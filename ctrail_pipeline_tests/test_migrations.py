@@ -11,7 +11,8 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.output import Kind
 
 FIXTURES = {version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2)}

@@ -17,7 +17,8 @@ from typing import Final
 
 from .coverage import Range
 from .layout import MINUTES_PER_DAY, Minute
-from .ledger import ColdDay, ColdSegment, Ledger
+from .ledger import Ledger
+from .ledger_rows import ColdDay, ColdSegment
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from .exceptions import ConfigurationError
-from .ledger import OutputSize
+from .ledger_rows import OutputSize
 from .marker import open_ledger, write_marker
 from .output import Kind, OutputFolders
 from .recovery import finish_pruning, recover

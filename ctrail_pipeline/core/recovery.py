@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from .ledger import BatchRow, BatchState, Ledger
+from .ledger import Ledger
 from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
+from .ledger_rows import BatchRow, BatchState
 from .output import (
     STAGING,
     Kind,

@@ -26,7 +26,8 @@ from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
 from .fetch import KEYS_A_TASK, Feed, ListedAhead
 from .layout import minute_of
-from .ledger import Ledger, LogFileState, Outcome
+from .ledger import Ledger
+from .ledger_rows import LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
 from .marker import claim_parquet, open_ledger
 from .output import OutputFolders
