@@ -25,7 +25,7 @@ from ctrail_pipeline.core.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_archive import ArchiveWriter
+from ctrail_pipeline.core.ledger_archive_file import ArchiveWriter
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.selection import Selection
@@ -342,7 +342,7 @@ _KILLED = """
 import os, signal, sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from ctrail_pipeline.core import archive, ledger, ledger_archive
+from ctrail_pipeline.core import archive, ledger, ledger_archive_file
 
 step, at = int(sys.argv[2]), 0
 
@@ -361,10 +361,10 @@ def dying(inner):
     return call
 
 for owner, name in [
-    (ledger_archive.ArchiveWriter, "__enter__"),
-    (ledger_archive.ArchiveWriter, "finish"),
-    (ledger_archive.Path, "rename"),
-    (ledger_archive, "fsync_folder"),
+    (ledger_archive_file.ArchiveWriter, "__enter__"),
+    (ledger_archive_file.ArchiveWriter, "finish"),
+    (ledger_archive_file.Path, "rename"),
+    (ledger_archive_file, "fsync_folder"),
     (ledger.Ledger, "note_archived"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))

@@ -18,7 +18,7 @@ from typing import Final
 from .coverage import Range, merged
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
 from .layout import Minute, SourcePrefix
-from .ledger_archive import (
+from .ledger_archive_file import (
     LOG_FILE_COLUMNS,
     ArchivedLogFile,
     ArchiveFile,

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from .dedup import SEGMENTS_A_READ
 from .ledger import REBUILD_RUN, Ledger
-from .ledger_archive import ArchiveFile
+from .ledger_archive_file import ArchiveFile
 from .ledger_rows import BatchState, LogFileState, Pruned
 from .output import Kind, Published, Run, runs_of
 

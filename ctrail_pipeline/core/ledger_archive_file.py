@@ -1,9 +1,9 @@
-"""The ledger's archive: what is cold, in files beside it that are written once and never changed.
+"""An archive file: what is cold of the ledger, in a file beside it that is never changed again.
 
 The ledger proper holds what runs ask for every day. Log files of days behind the horizon, and the
 identities of such hours, move to archive files, so that it stops growing; a late log file, or a
-late copy of an event, still finds them there. Not here: what is cold (`archive`), and what a row
-means (`ledger`).
+late copy of an event, still finds them there. Not here: what is cold (`archive`), and what a
+row means (`ledger`).
 
 An archive file is an SQLite file, not Parquet: what is asked of it is a few rows by their key, of
 hashes that no compression makes smaller, and a run that meets an old day need not import polars.
