@@ -1,15 +1,14 @@
 """The ledger: the one database that decides what has been done. SQL is in `ledger*.py` only.
 
-Here: source partitions, log files, output, batches and segments. Everything that a commit must be
-sure of (DESIGN §5) is checked here, inside its transaction. No file of the output is touched here,
-and nothing is decided about log files beyond what the tables must keep true. The SQLite file as
-such is `ledger_file`'s.
+Source partitions, log files, batches with their output, and segments. Everything that a commit must
+be sure of (DESIGN §5) is checked here, inside its transaction. No file of the output is touched
+here, and nothing is decided about log files beyond what the tables must keep true. The SQLite file
+as such is `ledger_file`'s, the values that come and go are in `ledger_rows`, and what one part of
+the program alone asks or writes has a file that is called after it: `ledger_compaction`, …
 """
 
 import json
-import sqlite3
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +22,6 @@ from .ledger_archive_file import (
     ArchivedLogFile,
     ArchiveFile,
     ArchiveReader,
-    ArchiveWriter,
 )
 from .ledger_file import LedgerFile
 from .ledger_rows import (
@@ -31,16 +29,11 @@ from .ledger_rows import (
     AdoptedFile,
     BatchRow,
     BatchState,
-    ColdDay,
-    ColdSegment,
     FoundLogFile,
-    Health,
     Known,
     KnownLogFile,
     LogFileState,
     Outcome,
-    OutputSize,
-    Pruned,
     SourceTotals,
     StaleBatch,
     Visit,
@@ -50,13 +43,7 @@ from .output import Kind, Published, StagedFile, pack_lineage
 
 REBUILD_RUN: Final = "rebuild"
 """The run that a batch of a rebuilt ledger names."""
-_HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
-_HOUR_LENGTH: Final = len(_HOUR_FOLDER) - 1
-_COLD: Final = (
-    "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
-    " AND f.batch > 0 AND f.batch < ?"
-)
-"""What of a log file's row must be so before it may be archived."""
+_HOUR_LENGTH: Final = len("YYYY/MM/DD/HH")
 _NO_LINES: Final = -1
 """As a log file's position in its batch: no line of the batch came from it."""
 _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined > 0"
@@ -65,27 +52,6 @@ _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined >
 A damaged one is done again every day, and brings nothing: its counts are the same each time. Where
 an earlier version of this program wrote the row, only they can tell.
 """
-_DATE_FOLDER: Final = "/date=YYYY-MM-DD"
-_PRUNABLE: Final = (
-    "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
-    " JOIN batch b ON b.id = f.batch"
-    " WHERE f.pruned = 0 AND b.state = 2 AND CASE p.kind"
-    f" WHEN {Kind.EVENTS:d} THEN substr(p.folder, -{_HOUR_LENGTH})"
-    # A date is behind all of its hours.
-    f" WHEN {Kind.PARQUET:d} THEN replace(substr(p.folder, -10), '-', '/') || '/99' END < ?"
-)
-_SIZED_FOLDER: Final = {
-    Kind.EVENTS: f"substr(p.folder, 1, length(p.folder) - {len(_HOUR_FOLDER)})",
-    Kind.PARQUET: (
-        f"replace(replace(substr(p.folder, 1, length(p.folder) - {len(_DATE_FOLDER)}),"
-        " 'account=', ''), 'region=', '')"
-    ),
-    Kind.QUARANTINE: "''",
-}
-
-
-class _Moved(Exception):
-    """Rows that were to be archived have changed meanwhile."""
 
 
 class Ledger(LedgerFile):
@@ -299,161 +265,7 @@ class Ledger(LedgerFile):
             limit,
         )
 
-    def health(self, source_ids: Iterable[int], since: int) -> Health:
-        """What is wrong with the log files of some source partitions; `since` says what is new."""
-        ids = json.dumps(list(source_ids))
-        open_rows = self._rows(
-            "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
-            " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
-            LogFileState.COMMITTED,
-            LogFileState.FOUND,
-            ids,
-        )
-        remarkable = self._row(
-            "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
-            " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
-            " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
-            " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
-            " WHERE quarantined + conflicts > 0"
-            " AND source_partition IN (SELECT value FROM json_each(?))",
-            since,
-            ids,
-        )
-        return Health({LogFileState(state): count for state, count in open_rows}, *remarkable)
-
-    def count_by_state(self) -> dict[LogFileState, int]:
-        """How many log files stand open: neither committed nor just found."""
-        return {
-            LogFileState(state): count
-            for state, count in self._rows(
-                "SELECT state, count(*) FROM log_file WHERE state != 1 AND state != ?"
-                " GROUP BY state",
-                LogFileState.FOUND,
-            )
-        }
-
-    def open_by_source(self) -> dict[int, dict[LogFileState, int]]:
-        """Log files that are not committed, by source partition and state."""
-        found: dict[int, dict[LogFileState, int]] = {}
-        for id_, state, count in self._rows(
-            "SELECT source_partition, state, count(*) FROM log_file WHERE state != 1 GROUP BY 1, 2"
-        ):
-            found.setdefault(id_, {})[LogFileState(state)] = count
-        return found
-
-    def quarantined_by_source(self) -> dict[int, int]:
-        """How many records of each source partition are in quarantine."""
-        return dict(
-            self._rows(
-                "SELECT source_partition, sum(quarantined) FROM log_file"
-                " WHERE quarantined + conflicts > 0 GROUP BY 1"
-            )
-        )
-
-    # -- output as a whole ----------------------------------------------------------------------
-
-    def output_sizes(self, kind: Kind) -> list[OutputSize]:
-        """What there is of the output, by account and region (of quarantine: in all)."""
-        return [
-            OutputSize(*row)
-            for row in self._rows(
-                f"SELECT {_SIZED_FOLDER[kind]},"
-                " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
-                " sum(f.pruned != 0) FROM output_partition p"
-                " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
-                # What a compaction has merged counts as the merged file.
-                " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",
-                kind,
-            )
-        ]
-
-    def holds_files(self, kind: Kind) -> bool:
-        """Whether there is output of a kind that was not pruned."""
-        row = self._row(
-            "SELECT EXISTS (SELECT 1 FROM output_partition p"
-            " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
-            kind,
-        )
-        return bool(row[0])
-
-    def prunable(self, before: str) -> OutputSize:
-        """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`.
-
-        Its lines are events: rows of Parquet are the same ones again.
-        """
-        lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
-        row = self._row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
-        return OutputSize("", *(value or 0 for value in row))
-
-    def decide_pruning(
-        self, before: str, most: int, from_partition: int = 0
-    ) -> tuple[list[Published], int]:
-        """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
-
-        Of Parquet, which has a file for a date, those whose date is over by then.
-
-        At most so many, from an output partition on; and the one that they reach up to, so that
-        the next call need not look at what this one did.
-
-        Published ones only: what a living run, or a recovery, is about to link stays. Inside a
-        transaction. The ledger's generation grows: a copy from before it is older than the folder.
-        """
-        rows = self._rows(
-            f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
-            " AND p.id >= ?"
-            " ORDER BY p.id, f.number LIMIT ?",
-            before,
-            from_partition,
-            most,
-        )
-        if rows:
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-            )
-        for id_, number, _, _, lines, _, _ in rows:
-            self._db.execute(
-                "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
-                (Pruned.DECIDED, id_, number),
-            )
-            self._db.execute(
-                "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
-            )
-        files = [
-            Published(part, Kind(kind), folder, number, size)
-            for _, number, kind, folder, _, part, size in rows
-        ]
-        return files, rows[-1][0] if rows else from_partition
-
-    def files_to_remove(self, most: int) -> list[Published]:
-        """Files whose removal was decided, and is not known to be done."""
-        return [
-            Published(part, Kind(kind), folder, number, size)
-            for part, kind, folder, number, size in self._rows(
-                "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
-                " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
-                most,
-            )
-        ]
-
-    def note_removed(self, files: Iterable[Published]) -> None:
-        """These files are gone, durably. Inside a transaction.
-
-        The rows of those that a compaction replaced go: what they say, the merged file's says.
-        """
-        names = [(file.number, file.kind, file.folder) for file in files]
-        self._db.executemany(
-            "DELETE FROM output_file WHERE number = ? AND output_partition ="
-            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
-            f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
-            names,
-        )
-        self._db.executemany(
-            "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
-            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-            [(Pruned.REMOVED, *name) for name in names],
-        )
-
-    # -- batches --------------------------------------------------------------------------------
+    # -- batches and their output ---------------------------------------------------------------
 
     def register_batch(self, token: str, run_id: str, published: Sequence[int]) -> tuple[int, int]:
         """A new batch, in state `staging`, and the ledger's generation by it.
@@ -575,6 +387,15 @@ class Ledger(LedgerFile):
                 "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
                 (BatchState.PUBLISHED, int(time.time()), batch),
             )
+
+    def holds_files(self, kind: Kind) -> bool:
+        """Whether there is output of a kind that was not pruned."""
+        row = self._row(
+            "SELECT EXISTS (SELECT 1 FROM output_partition p"
+            " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
+            kind,
+        )
+        return bool(row[0])
 
     def published_files(self, batch: int) -> list[Published]:
         """The files of a committed batch, with the names they have or must get."""
@@ -744,163 +565,7 @@ class Ledger(LedgerFile):
         """How often segments were taken out of the ledger."""
         return int(self._meta("segments_removed"))
 
-    # -- archive (archive) ----------------------------------------------------------------------
-
-    def archived_at(self) -> int:
-        """When what is cold was last moved to the archive (seconds since 1970; 0: never)."""
-        return int(self._meta("archived_at"))
-
-    def note_archived(self, at: int) -> None:
-        """All that is cold was moved."""
-        with self.transaction():
-            self._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
-
-    def settled_before(self, created_before: int) -> int:
-        """A batch id: those below are published or aborted for good, and were made before then.
-
-        One that was made far behind then was made by a clock that was wrong: its state alone says.
-        """
-        return int(
-            self._row(
-                "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
-                " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
-                created_before,
-                created_before + 3 * LONGEST_PAUSE_SECONDS,
-            )[0]
-        )
-
-    def cold_days(self, before_day: int, before_batch: int, most: int) -> list[ColdDay]:
-        """Days with log files that may be archived: committed, settled; oldest first."""
-        return [
-            ColdDay(*row)
-            for row in self._rows(
-                "SELECT f.source_partition, f.day, count(*)"
-                " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
-                f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
-                " GROUP BY f.source_partition, f.day ORDER BY f.day LIMIT ?",
-                before_day,
-                before_batch,
-                most,
-            )
-        ]
-
-    def cold_segments(self, before_hour: str, before_batch: int, most: int) -> list[ColdSegment]:
-        """Segments of hours before `YYYY/MM/DD/HH` that may be archived, oldest first.
-
-        Those of quarantine stay: there are few, and their names end in no hour.
-        """
-        return [
-            ColdSegment(*row)
-            for row in self._rows(
-                f"SELECT s.id, substr(p.name, -{_HOUR_LENGTH}) AS hour, s.count"
-                " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
-                " LEFT JOIN batch b ON b.id = s.batch"
-                " WHERE hour < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
-                " ORDER BY hour LIMIT ?",
-                before_hour,
-                before_batch,
-                BatchState.PUBLISHED,
-                most,
-            )
-        ]
-
-    def move_to_archive(
-        self, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
-    ) -> bool:
-        """Move rows into a new archive file; False, and nothing happens, if one of them changed.
-
-        The file is there, durably, before the rows go.
-        """
-        try:
-            with ArchiveWriter(self.archive_folder, f"{uuid.uuid4().hex}.db") as writer:
-                self._copy_to(writer, days, segments, before_batch)
-                size, digest = writer.finish()
-        except _Moved:
-            return False
-        except (OSError, sqlite3.Error) as error:
-            raise self._refused(error) from error
-        file = ArchiveFile(
-            0,
-            writer.path.name,
-            size,
-            digest,
-            min((day.day for day in days), default=0),
-            max((day.day for day in days), default=-1),
-            min((segment.hour for segment in segments), default=""),
-            max((segment.hour for segment in segments), default=""),
-            min((segment.id for segment in segments), default=0),
-            max((segment.id for segment in segments), default=0),
-        )
-        try:
-            with self.transaction():
-                self._name_archive_file(file, days, segments, before_batch)
-        except _Moved:
-            writer.path.unlink(missing_ok=True)
-            return False
-        return True
-
-    def archive_files(self) -> list[ArchiveFile]:
-        """All archive files, oldest first."""
-        return self._archives("1")
-
     # -- the inside -----------------------------------------------------------------------------
-
-    def _copy_to(
-        self,
-        writer: ArchiveWriter,
-        days: Sequence[ColdDay],
-        segments: Sequence[ColdSegment],
-        before_batch: int,
-    ) -> None:
-        for day in days:
-            rows = self._db.execute(
-                f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
-                f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-                (day.source_id, day.day, before_batch),
-            )
-            if writer.add_log_files(rows) != day.log_files:
-                raise _Moved
-        writer.add_segments(
-            self._db.execute(
-                "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
-                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
-                " WHERE s.id IN (SELECT value FROM json_each(?))",
-                (json.dumps([segment.id for segment in segments]),),
-            )
-        )
-
-    def _name_archive_file(
-        self,
-        file: ArchiveFile,
-        days: Sequence[ColdDay],
-        segments: Sequence[ColdSegment],
-        before_batch: int,
-    ) -> None:
-        """Make an archive file a part of the ledger, in place of the rows that it holds."""
-        # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
-        if not (self.archive_folder / file.name).exists():
-            raise _Moved
-        self._db.execute(
-            "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
-            " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            file[1:],
-        )
-        for day in days:
-            gone = self._db.execute(
-                f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-                (day.source_id, day.day, before_batch),
-            )
-            if gone.rowcount != day.log_files:
-                raise _Moved
-        gone = self._db.execute(
-            "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps([segment.id for segment in segments]),),
-        )
-        if gone.rowcount != len(segments):
-            raise _Moved
-        self._db.execute(
-            "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
-        )
 
     def _archives(self, condition: str, *values: object) -> list[ArchiveFile]:
         return [

@@ -2,7 +2,7 @@
 
 The ledger proper holds what runs ask for every day. Log files of days behind the horizon, and the
 identities of such hours, move to archive files, so that it stops growing; a late log file, or a
-late copy of an event, still finds them there. Not here: what is cold (`archive`), and what a
+late copy of an event, still finds them there. Not here: what is cold (`ledger_archive`), and what a
 row means (`ledger`).
 
 An archive file is an SQLite file, not Parquet: what is asked of it is a few rows by their key, of

@@ -107,19 +107,6 @@ class Waiting(NamedTuple):
     """When the first of those that a look found was found (seconds since 1970)."""
 
 
-class Health(NamedTuple):
-    """What is wrong with the log files of a trail."""
-
-    open: dict[LogFileState, int]
-    """Log files that are neither committed nor just found, by state."""
-    quarantined: int
-    """Records and rests of log files that are in quarantine."""
-    conflicts: int
-    """Events that share their eventID with another event, but not their bytes."""
-    new_quarantined: int
-    new_conflicts: int
-
-
 @dataclass(frozen=True, slots=True)
 class FoundLogFile:
     """A log file that a look at the bucket saw and the ledger did not have, or not so."""
@@ -183,24 +170,6 @@ class BatchRow:
     token: str
     state: BatchState
     created_at: int
-
-
-class ColdDay(NamedTuple):
-    """Log files of one day that may be archived."""
-
-    source_id: int
-    day: int
-    log_files: int
-
-
-class ColdSegment(NamedTuple):
-    """A segment that may be archived."""
-
-    id: int
-    hour: str
-    """`YYYY/MM/DD/HH`."""
-    size: int
-    """How many identities it holds."""
 
 
 class AdoptedFile(NamedTuple):
