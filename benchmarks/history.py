@@ -24,7 +24,8 @@ from ctrail_pipeline.core.dedup import (
     split_identities,
 )
 from ctrail_pipeline.core.layout import Minute, SourcePrefix, datetime_of, minute_of
-from ctrail_pipeline.core.ledger import Ledger, LogFileState, Outcome
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_rows import LogFileState, Outcome
 from ctrail_pipeline.core.output import Kind, StagedFile, pack_lineage
 
 _LOG_FILES_A_BATCH: Final = 400

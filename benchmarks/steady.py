@@ -21,6 +21,7 @@ from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
 from ctrail_pipeline.core.archive import archive
 from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_archive import archive_files
 
 _PARTITIONS: Final = 300
 _FIRST_FILES_EACH: Final = 30
@@ -146,7 +147,7 @@ def _archived(path: Path, events: int, bench: Bench) -> str:
     started, used = time.monotonic(), time.process_time()
     with closing(Ledger(path)) as ledger:
         files = archive(ledger, 0, seconds=3_600)
-        size = sum(file.size for file in ledger.archive_files())
+        size = sum(file.size for file in archive_files(ledger))
     took, cpu = time.monotonic() - started, time.process_time() - used
     with closing(sqlite3.connect(path)) as db:
         (hot,) = db.execute(

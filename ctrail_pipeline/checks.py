@@ -27,7 +27,9 @@ from dagster import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from .config import Config
-from .core.ledger import Health, Ledger, LogFileState
+from .core.ledger import Ledger
+from .core.ledger_reports import Health, read_health
+from .core.ledger_rows import LogFileState
 from .core.selection import Problem, Selection, find_places
 from .core.settings import Trail
 from .core.sync import Summary
@@ -207,7 +209,8 @@ def _health(trails: Sequence[Trail], cursor: CursorResource) -> dict[str, Health
     with closing(Ledger(cursor.path)) as ledger:
         ids = ledger.source_ids()
         return {
-            trail.name: ledger.health(
+            trail.name: read_health(
+                ledger,
                 [
                     id_
                     for source, id_ in ids.items()

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from .core.coverage import cursor
 from .core.layout import SourcePrefix, datetime_of
-from .core.ledger import Ledger, LogFileState, OutputSize
+from .core.ledger import Ledger
+from .core.ledger_reports import open_by_source, output_sizes, quarantined_by_source
+from .core.ledger_rows import LogFileState, OutputSize
 from .core.marker import check_belongs
 from .core.output import Kind
 from .core.settings import Settings
@@ -90,13 +92,13 @@ def read_status(settings: Settings) -> Status:
     with closing(Ledger(settings.state_db)) as ledger:
         check_belongs(ledger, settings.events_dir)
         partitions = list(_partitions(settings, ledger))
-        parquet = {size.folder: size for size in ledger.output_sizes(Kind.PARQUET)}
+        parquet = {size.folder: size for size in output_sizes(ledger, Kind.PARQUET)}
         nothing = OutputSize("", 0, 0, 0, 0)
         output = [
             _output(size, parquet.get(size.folder, nothing))
-            for size in ledger.output_sizes(Kind.EVENTS)
+            for size in output_sizes(ledger, Kind.EVENTS)
         ]
-        quarantine = sum(size.bytes for size in ledger.output_sizes(Kind.QUARANTINE))
+        quarantine = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {one.trail for one in partitions}
     return Status(
@@ -111,7 +113,7 @@ def read_status(settings: Settings) -> Status:
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     coverage, totals = ledger.coverage(), ledger.totals()
-    opened, quarantined = ledger.open_by_source(), ledger.quarantined_by_source()
+    opened, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
     now = time.time()
     for source, id_ in ledger.source_ids().items():
         end = cursor(coverage.get(id_, []))

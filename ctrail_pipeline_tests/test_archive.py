@@ -25,7 +25,9 @@ from ctrail_pipeline.core.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_archive import ArchiveWriter
+from ctrail_pipeline.core.ledger_archive import archive_files
+from ctrail_pipeline.core.ledger_archive_file import ArchiveWriter
+from ctrail_pipeline.core.ledger_reports import read_health
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.selection import Selection
@@ -184,7 +186,7 @@ def test_what_is_open_or_remarkable_stays(settings: Settings, bucket: Path) -> N
     assert len(names) == 2
     with closing(Ledger(settings.state_db)) as ledger:
         [source_id] = ledger.source_ids().values()
-        assert ledger.health([source_id], 0).quarantined == 2
+        assert read_health(ledger, [source_id], 0).quarantined == 2
 
 
 def test_a_day_that_is_not_covered_stays(settings: Settings) -> None:
@@ -342,7 +344,7 @@ _KILLED = """
 import os, signal, sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from ctrail_pipeline.core import archive, ledger, ledger_archive
+from ctrail_pipeline.core import archive, ledger, ledger_archive_file
 
 step, at = int(sys.argv[2]), 0
 
@@ -361,11 +363,11 @@ def dying(inner):
     return call
 
 for owner, name in [
-    (ledger_archive.ArchiveWriter, "__enter__"),
-    (ledger_archive.ArchiveWriter, "finish"),
-    (ledger_archive.Path, "rename"),
-    (ledger_archive, "fsync_folder"),
-    (ledger.Ledger, "note_archived"),
+    (ledger_archive_file.ArchiveWriter, "__enter__"),
+    (ledger_archive_file.ArchiveWriter, "finish"),
+    (ledger_archive_file.Path, "rename"),
+    (ledger_archive_file, "fsync_folder"),
+    (archive, "note_archived"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))
 now = time.time() + 2 * 86400
@@ -394,7 +396,7 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucke
     assert hot(settings)["log_file"] == 9
     with closing(Ledger(settings.state_db)) as ledger:
         assert [path.name for path in files_of(settings)] == [
-            file.name for file in ledger.archive_files()
+            file.name for file in archive_files(ledger)
         ]
     assert_exact(settings, read_buckets([(bucket, "")]))
 

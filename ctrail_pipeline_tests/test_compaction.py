@@ -21,7 +21,10 @@ from ctrail_pipeline.core import compaction
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.layout import key_of
-from ctrail_pipeline.core.ledger import BatchState, Ledger, Pruned
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_prune import prunable
+from ctrail_pipeline.core.ledger_reports import output_sizes
+from ctrail_pipeline.core.ledger_rows import BatchState, Pruned
 from ctrail_pipeline.core.merging import Limits, files_to_merge
 from ctrail_pipeline.core.output import Kind, runs_of
 from ctrail_pipeline.core.prune import prune
@@ -93,11 +96,11 @@ def assert_agrees(settings: Settings) -> None:
     assert ledger_files(settings) == [str(p.relative_to(settings.events_dir)) for p in paths]
     lines = {path: path.read_bytes().count(b"\n") for path in paths}
     with closing(Ledger(settings.state_db)) as ledger:
-        sizes = ledger.output_sizes(Kind.EVENTS)
+        sizes = output_sizes(ledger, Kind.EVENTS)
         assert sum(size.files for size in sizes) == len(paths)
         assert sum(size.lines for size in sizes) == sum(lines.values())
         assert sum(size.bytes for size in sizes) == sum(path.stat().st_size for path in paths)
-        would = ledger.prunable("2099/01/01/00")
+        would = prunable(ledger, "2099/01/01/00")
         assert would.files == len(paths) + len(parquet_files(settings))
         assert would.lines == sum(lines.values())
     with closing(sqlite3.connect(settings.state_db)) as db:
@@ -136,10 +139,10 @@ def test_what_the_ledger_counts_is_right_at_each_step(synced: Settings) -> None:
 
     def count(step: str) -> None:
         with closing(Ledger(synced.state_db)) as ledger:
-            sizes = ledger.output_sizes(Kind.EVENTS)
+            sizes = output_sizes(ledger, Kind.EVENTS)
             counted[step] = (
                 sum(size.lines for size in sizes),
-                ledger.prunable("2099/01/01/00").lines,
+                prunable(ledger, "2099/01/01/00").lines,
                 sum(size.pruned_files for size in sizes),
             )
 

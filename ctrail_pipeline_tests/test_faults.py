@@ -28,7 +28,7 @@ from ctrail_pipeline.core.coverage import EVERYTHING
 from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.layout import SourcePrefix
-from ctrail_pipeline.core.ledger import LogFileState
+from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.store import ATTEMPTS, TIMEOUTS, Bucket, Fetched, pack_etag

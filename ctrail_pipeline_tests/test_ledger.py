@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from ctrail_pipeline.core import ledger as ledger_module
+from ctrail_pipeline.core import ledger_file
 from ctrail_pipeline.core.coverage import Range
 from ctrail_pipeline.core.dedup import (
     FILTERED_FROM,
@@ -25,12 +25,12 @@ from ctrail_pipeline.core.dedup import (
 )
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.layout import FOREVER, Minute, SourcePrefix
-from ctrail_pipeline.core.ledger import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger_reports import count_by_state
+from ctrail_pipeline.core.ledger_rows import (
     BatchState,
     Known,
-    Ledger,
     LogFileState,
     Outcome,
     StaleBatch,
@@ -304,7 +304,7 @@ def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> 
 def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
         other.register_batch("token", "", [])
@@ -557,7 +557,7 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
         (id_, DAY, "/1.json.gz"),
     ]
     assert {visit.known.state for visit in visits} == {LogFileState.LOST}
-    assert ledger.count_by_state() == {LogFileState.LOST: 2}
+    assert count_by_state(ledger) == {LogFileState.LOST: 2}
     assert known(ledger, "/kept.json.gz") == (LogFileState.COMMITTED, ETAG)
     again = [replace(one, expected=known(ledger, one.name)) for one in mine]
     _, [file] = commit(ledger, again, [staged()], [segment(1, 2)])
@@ -620,7 +620,7 @@ def test_visits_are_due_at_their_time_newest_day_first(ledger: Ledger) -> None:
     assert due(ledger, 99) == []
     assert [visit.day for visit in due(ledger, 100)] == [DAY, DAY - 1]
     assert [visit.day for visit in due(ledger, 200)] == [DAY + 1, DAY, DAY - 1]
-    assert ledger.count_by_state() == {LogFileState.FAILED: 3}
+    assert count_by_state(ledger) == {LogFileState.FAILED: 3}
 
 
 def test_a_reopened_ledger_knows_what_was_committed(ledger: Ledger) -> None:

@@ -23,7 +23,8 @@ from ctrail_pipeline.core.layout import (
     is_log_file,
     place_of,
 )
-from ctrail_pipeline.core.ledger import FoundLogFile, Known, Ledger, LogFileState, Outcome
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source, Stretch, is_wanted
 from ctrail_pipeline.core.store import Fetched, Folder, Listed, Page
 

@@ -11,7 +11,10 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import APPLICATION_ID, SCHEMA_VERSION, Ledger
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger_prune import files_to_remove, prunable
+from ctrail_pipeline.core.ledger_reports import output_sizes
 from ctrail_pipeline.core.output import Kind
 
 FIXTURES = {version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2)}
@@ -61,8 +64,8 @@ def test_an_older_ledger_becomes_one_of_this_version_and_a_copy_is_kept(
     path = ledger_of(version, tmp_path / "state.db")
     before = contents(path)
     with closing(Ledger(path)) as ledger:
-        assert sum(size.lines for size in ledger.output_sizes(Kind.EVENTS)) > 0
-        assert ledger.prunable("2099/01/01/00").files > 0
+        assert sum(size.lines for size in output_sizes(ledger, Kind.EVENTS)) > 0
+        assert prunable(ledger, "2099/01/01/00").files > 0
     new = tmp_path / "new.db"
     Ledger(new).close()
     assert schema(path) == schema(new)
@@ -95,7 +98,7 @@ def test_two_runs_may_find_an_old_ledger_at_once(tmp_path: Path) -> None:
         thread.join()
     assert failed == []
     with closing(Ledger(path)) as ledger:
-        assert ledger.files_to_remove(1) == []
+        assert files_to_remove(ledger, 1) == []
 
 
 def test_a_ledger_stays_as_it_is_where_no_copy_can_be_made(

@@ -20,6 +20,7 @@ from ctrail_pipeline.core import compaction, parquet_merging
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_reports import output_sizes
 from ctrail_pipeline.core.merging import Altered
 from ctrail_pipeline.core.output import Kind, OutputFolders
 from ctrail_pipeline.core.prune import prune
@@ -70,7 +71,7 @@ def by_duckdb(settings: Settings) -> list[tuple[Any, ...]]:
 
 def assert_agrees(settings: Settings) -> None:
     with closing(Ledger(settings.state_db)) as ledger:
-        sizes = ledger.output_sizes(Kind.PARQUET)
+        sizes = output_sizes(ledger, Kind.PARQUET)
     paths = parquet_files(settings)
     assert sum(size.files for size in sizes) == len(paths)
     assert sum(size.bytes for size in sizes) == sum(path.stat().st_size for path in paths)

@@ -19,6 +19,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_reports import output_sizes
 from ctrail_pipeline.core.output import Kind
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
@@ -58,7 +59,7 @@ def assert_whole(settings: Settings, expectation: Expectation) -> None:
     assert_exact(settings, expectation)
     assert_rows(settings)
     with closing(Ledger(settings.state_db)) as ledger:
-        of_ledger = ledger.output_sizes(Kind.PARQUET)
+        of_ledger = output_sizes(ledger, Kind.PARQUET)
     assert sum(size.files for size in of_ledger) == len(parquet_files(settings))
     assert sum(size.bytes for size in of_ledger) == sum(
         path.stat().st_size for path in parquet_files(settings)

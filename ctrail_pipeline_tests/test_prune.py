@@ -15,7 +15,9 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.ledger import Ledger, Pruned
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_prune import decide_pruning
+from ctrail_pipeline.core.ledger_rows import Pruned
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -145,7 +147,7 @@ def test_a_batch_that_is_committed_and_not_published_is_not_touched(settings: Se
     """It was killed before it linked its files: recovery publishes them, then they are pruned."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode < 0
     with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
-        assert ledger.decide_pruning("2099/01/01/00", 1000) == ([], 0)
+        assert decide_pruning(ledger, "2099/01/01/00", 1000) == ([], 0)
     prune(settings, BEFORE)
     assert sync(settings).ok
     prune(settings, BEFORE)

@@ -21,6 +21,7 @@ from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_prune import files_to_remove
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
@@ -260,7 +261,7 @@ def test_a_ledger_lost_amid_a_compaction(
     if step == "published":  # then the old files go, one by one
         with closing(Ledger(settings.state_db)) as ledger:
             replaced = {
-                settings.events_dir / one.folder / one.name for one in ledger.files_to_remove(1000)
+                settings.events_dir / one.folder / one.name for one in files_to_remove(ledger, 1000)
             }
         for path in sorted(replaced)[:already_removed]:
             path.unlink()

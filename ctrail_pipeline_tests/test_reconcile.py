@@ -20,8 +20,9 @@ from ctrail_pipeline.core.evidence import Evidence, HourRange
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.findings import EXPLANATIONS, Finding, FindingKind, HourState
 from ctrail_pipeline.core.layout import MINUTES_PER_DAY, Minute, SourcePrefix, day_number, key_of
-from ctrail_pipeline.core.ledger import FoundLogFile, Ledger
+from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_reconcile import known_by_name
+from ctrail_pipeline.core.ledger_rows import FoundLogFile
 from ctrail_pipeline.core.listing import Source
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (

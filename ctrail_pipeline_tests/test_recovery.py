@@ -15,7 +15,8 @@ import pytest
 from ctrail_pipeline.core import recovery
 from ctrail_pipeline.core.dedup import build_segment, identity_of
 from ctrail_pipeline.core.layout import SourcePrefix
-from ctrail_pipeline.core.ledger import BatchState, Ledger, LogFileState, Outcome
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging
 from ctrail_pipeline.core.recovery import recover
 from ctrail_pipeline.core.sync import sync

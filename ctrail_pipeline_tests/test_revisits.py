@@ -17,7 +17,7 @@ from ctrail_pipeline.core import batch, fetch
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.explain import Explained
-from ctrail_pipeline.core.ledger import LogFileState
+from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.store import Fetched

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.dedup import KnownIdentities, build_segment, identity_of, split_identities
-from ctrail_pipeline.core.ledger import Ledger, StaleBatch
+from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger_rows import StaleBatch
 from ctrail_pipeline.core.segment_merging import (
     LARGEST,
     MERGED_TOGETHER,

@@ -17,7 +17,18 @@ from typing import Final
 
 from .coverage import Range
 from .layout import MINUTES_PER_DAY, Minute
-from .ledger import ColdDay, ColdSegment, Ledger
+from .ledger import Ledger
+from .ledger_archive import (
+    ColdDay,
+    ColdSegment,
+    archive_files,
+    archived_at,
+    cold_days,
+    cold_segments,
+    move_to_archive,
+    note_archived,
+    settled_before,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,28 +51,28 @@ def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
     What is left, a later run moves.
     """
     started, now = time.monotonic(), time.time()
-    if abs(now - ledger.archived_at()) < _EVERY_SECONDS:
+    if abs(now - archived_at(ledger)) < _EVERY_SECONDS:
         return 0
     made = 0
     before = datetime.fromtimestamp(now, UTC) - timedelta(days=horizon_days + _DAYS_BEHIND)
-    bound = ledger.settled_before(int(now) - _EVERY_SECONDS)
+    bound = settled_before(ledger, int(now) - _EVERY_SECONDS)
     while True:
         days = _covered(
-            ledger.cold_days(int(before.timestamp()) // 86_400, bound, _AT_ONCE), ledger
+            cold_days(ledger, int(before.timestamp()) // 86_400, bound, _AT_ONCE), ledger
         )
-        segments = ledger.cold_segments(before.strftime("%Y/%m/%d/%H"), bound, _AT_ONCE)
+        segments = cold_segments(ledger, before.strftime("%Y/%m/%d/%H"), bound, _AT_ONCE)
         if max(sum(day.log_files for day in days), len(segments)) < WORTHWHILE:
             break
         moved = 0
         for some_days, some_segments in _portions(days, segments):
             if time.monotonic() - started > seconds:
                 return made
-            moved += ledger.move_to_archive(some_days, some_segments, bound)
+            moved += move_to_archive(ledger, some_days, some_segments, bound)
         made += moved
         if not moved or max(len(days), len(segments)) < _AT_ONCE:
             break
     _remove_leftovers(ledger, now)
-    ledger.note_archived(int(now))
+    note_archived(ledger, int(now))
     return made
 
 
@@ -74,7 +85,7 @@ def _remove_leftovers(ledger: Ledger, now: float) -> None:
     if not paths:
         return
     with ledger.transaction():
-        named = {file.name for file in ledger.archive_files()}
+        named = {file.name for file in archive_files(ledger)}
         for path in paths:
             if path.name not in named:
                 path.unlink(missing_ok=True)

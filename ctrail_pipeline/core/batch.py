@@ -31,7 +31,7 @@ from .dedup import (
 )
 from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
-from .ledger import LogFileState, Outcome
+from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
 from .output import (
     LARGEST_JOIN,

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from .batch import BatchContent, LogFileInBatch, Staged, stage
 from .dedup import KnownIdentities
 from .exceptions import LedgerError
-from .ledger import BatchState, Ledger, Outcome, StaleBatch
+from .ledger import Ledger
+from .ledger_rows import BatchState, Outcome, StaleBatch
 from .listing import LogFileRef, Stretch
 from .marker import write_marker
 from .output import Kind, OutputFolders, Published, Staging

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from .exceptions import ConfigurationError, LedgerError
-from .ledger import BatchState, Ledger, StaleBatch
+from .ledger import Ledger
 from .ledger_compaction import (
     Folder,
     OldFile,
@@ -31,6 +31,7 @@ from .ledger_compaction import (
     is_output,
     publish_compaction,
 )
+from .ledger_rows import BatchState, StaleBatch
 from .marker import claim_parquet, open_ledger, write_marker
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
 from .output import FileToWrite, Kind, OutputFolders, Published, Staging

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from .coverage import Lookback
-from .ledger import KnownLogFile, Ledger, Visit
+from .ledger import Ledger
+from .ledger_rows import KnownLogFile, Visit
 from .listing import FEW_AT_ONCE, Listing, Source
 from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings

@@ -22,7 +22,7 @@ from .exceptions import (
     StoreError,
     StoreUnavailable,
 )
-from .ledger import LogFileState
+from .ledger_rows import LogFileState
 from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of

@@ -1,81 +1,49 @@
 """The ledger: the one database that decides what has been done. SQL is in `ledger*.py` only.
 
-SQLite in WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are
-explicit `BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Everything that a commit
-must be sure of (DESIGN §5) is checked here, inside its transaction. No file of the output is
-touched here, and nothing is decided about log files beyond what the tables must keep true.
+Source partitions, log files, batches with their output, and segments. Everything that a commit must
+be sure of (DESIGN §5) is checked here, inside its transaction. No file of the output is touched
+here, and nothing is decided about log files beyond what the tables must keep true. The SQLite file
+as such is `ledger_file`'s, the values that come and go are in `ledger_rows`, and what one part of
+the program alone asks or writes has a file that is called after it: `ledger_compaction`, …
 """
 
-import errno
 import json
-import logging
-import os
-import sqlite3
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from enum import IntEnum
-from importlib.resources import files
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from .coverage import Range, merged
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
-from .exceptions import LedgerError
-from .file_system import network_file_system
 from .layout import Minute, SourcePrefix
-from .ledger_archive import (
+from .ledger_archive_file import (
     LOG_FILE_COLUMNS,
     ArchivedLogFile,
     ArchiveFile,
     ArchiveReader,
-    ArchiveWriter,
 )
-from .output import Kind, Published, StagedFile, fsync_folder, pack_lineage
+from .ledger_file import LedgerFile
+from .ledger_rows import (
+    LONGEST_PAUSE_SECONDS,
+    AdoptedFile,
+    BatchRow,
+    BatchState,
+    FoundLogFile,
+    Known,
+    KnownLogFile,
+    LogFileState,
+    Outcome,
+    SourceTotals,
+    StaleBatch,
+    Visit,
+    Waiting,
+)
+from .output import Kind, Published, StagedFile, pack_lineage
 
-log = logging.getLogger(__name__)
-
-SCHEMA_VERSION: Final = 3
-_MIGRATIONS: Final = {
-    1: (
-        "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
-        "CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1",
-        "ALTER TABLE batch ADD COLUMN log_files INTEGER NOT NULL DEFAULT 0",
-        "DROP INDEX log_file_to_visit",
-        "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
-    ),
-    2: (
-        "CREATE TABLE archive_file (id INTEGER PRIMARY KEY AUTOINCREMENT,"
-        " name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL,"
-        " first_day INTEGER NOT NULL, last_day INTEGER NOT NULL,"
-        " first_hour TEXT NOT NULL, last_hour TEXT NOT NULL,"
-        " first_segment INTEGER NOT NULL, last_segment INTEGER NOT NULL)",
-        "INSERT INTO meta VALUES ('archived_at', '0')",
-        # Public keys of digests.
-        "CREATE TABLE public_key (fingerprint TEXT PRIMARY KEY, der BLOB NOT NULL,"
-        " added_at INTEGER NOT NULL) WITHOUT ROWID",
-        "ALTER TABLE output_file ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE output_file ADD COLUMN replaced_by INTEGER",
-        "CREATE INDEX output_file_replaced ON output_file (replaced_by)"
-        " WHERE replaced_by IS NOT NULL",
-    ),
-}
-"""What makes the next version of each."""
 REBUILD_RUN: Final = "rebuild"
 """The run that a batch of a rebuilt ledger names."""
-APPLICATION_ID: Final = 0x6374_7261
-"""«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
-_LONGEST_PAUSE_SECONDS: Final = 86_400
-_HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
-_HOUR_LENGTH: Final = len(_HOUR_FOLDER) - 1
-_COLD: Final = (
-    "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
-    " AND f.batch > 0 AND f.batch < ?"
-)
-"""What of a log file's row must be so before it may be archived."""
+_HOUR_LENGTH: Final = len("YYYY/MM/DD/HH")
 _NO_LINES: Final = -1
 """As a log file's position in its batch: no line of the batch came from it."""
 _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined > 0"
@@ -84,245 +52,9 @@ _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined >
 A damaged one is done again every day, and brings nothing: its counts are the same each time. Where
 an earlier version of this program wrote the row, only they can tell.
 """
-_DATE_FOLDER: Final = "/date=YYYY-MM-DD"
-_PRUNABLE: Final = (
-    "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
-    " JOIN batch b ON b.id = f.batch"
-    " WHERE f.pruned = 0 AND b.state = 2 AND CASE p.kind"
-    f" WHEN {Kind.EVENTS:d} THEN substr(p.folder, -{_HOUR_LENGTH})"
-    # A date is behind all of its hours.
-    f" WHEN {Kind.PARQUET:d} THEN replace(substr(p.folder, -10), '-', '/') || '/99' END < ?"
-)
-_SIZED_FOLDER: Final = {
-    Kind.EVENTS: f"substr(p.folder, 1, length(p.folder) - {len(_HOUR_FOLDER)})",
-    Kind.PARQUET: (
-        f"replace(replace(substr(p.folder, 1, length(p.folder) - {len(_DATE_FOLDER)}),"
-        " 'account=', ''), 'region=', '')"
-    ),
-    Kind.QUARANTINE: "''",
-}
-BUSY_SECONDS: Final = 60.0
-"""How long a run waits for another one's transaction before it gives up."""
 
 
-class LogFileState(IntEnum):
-    """What became of a log file."""
-
-    COMMITTED = 1
-    DAMAGED = 2
-    FAILED = 3
-    ARCHIVED = 4
-    GONE = 5
-    LOST = 6
-    """It was committed, and its output vanished before it was published: to be done again."""
-    FOUND = 7
-    """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
-
-
-class BatchState(IntEnum):
-    """How far a batch came."""
-
-    STAGING = 0
-    COMMITTED = 1
-    PUBLISHED = 2
-    ABORTED = 3
-
-
-class Pruned(IntEnum):
-    """Whether old output was removed on purpose (`prune`)."""
-
-    NO = 0
-    DECIDED = 1
-    """It is to be removed: whoever comes next does it, if the one who decided died."""
-    REMOVED = 2
-
-
-class OutputSize(NamedTuple):
-    """What one account and region of the output comes to."""
-
-    folder: str
-    """`account/region`."""
-    files: int
-    lines: int
-    bytes: int
-    pruned_files: int
-
-
-class Known(NamedTuple):
-    """What the ledger knows of a log file: the state and version that a new result replaces."""
-
-    state: LogFileState
-    etag: bytes
-
-
-class KnownLogFile(NamedTuple):
-    """A log file's row, as far as a listing needs it."""
-
-    state: LogFileState
-    etag: bytes
-    next_visit: int | None
-
-    @property
-    def known(self) -> Known:
-        """What a new result must find unchanged."""
-        return Known(self.state, self.etag)
-
-    def is_due(self, now: int) -> bool:
-        """Whether it is to be visited now.
-
-        No pause is longer than a day: a visit set for later was set by a clock that was wrong.
-        """
-        return self.next_visit is not None and not (
-            now < self.next_visit <= now + 2 * _LONGEST_PAUSE_SECONDS
-        )
-
-
-class Visit(NamedTuple):
-    """A log file that is due: found by a look, or to be tried again."""
-
-    source_id: int
-    day: int
-    name: str
-    size: int
-    attempts: int
-    known: Known
-    archived: bool
-
-
-class Waiting(NamedTuple):
-    """Log files of one source partition that are due."""
-
-    log_files: int
-    oldest_found: int | None
-    """When the first of those that a look found was found (seconds since 1970)."""
-
-
-class Health(NamedTuple):
-    """What is wrong with the log files of a trail."""
-
-    open: dict[LogFileState, int]
-    """Log files that are neither committed nor just found, by state."""
-    quarantined: int
-    """Records and rests of log files that are in quarantine."""
-    conflicts: int
-    """Events that share their eventID with another event, but not their bytes."""
-    new_quarantined: int
-    new_conflicts: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoundLogFile:
-    """A log file that a look at the bucket saw and the ledger did not have, or not so."""
-
-    source_id: int
-    day: int
-    name: str
-    etag: bytes
-    size: int
-    archived: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a batch found out about one log file, as its row will say."""
-
-    source_id: int
-    day: int
-    name: str
-    expected: Known | None
-    """The row that this replaces, as it was seen before; None for no row."""
-    etag: bytes
-    size: int
-    sha256: bytes | None
-    records: int
-    duplicates: int
-    quarantined: int
-    conflicts: int
-    """New records that share their eventID with another record, but not their bytes."""
-    state: LogFileState
-    attempts: int
-    next_visit: int | None
-    reason: str | None
-    position: int
-    times: tuple[str, str] | None = None
-    """First and last eventTime of its records."""
-    bytes_out: int = 0
-    """Bytes of its new lines."""
-    may_pass: bool = False
-    """Whether its failure may pass by itself."""
-    has_lines: bool = True
-    """Whether lines of the batch came from it, of events or of quarantine."""
-
-
-class SourceTotals(NamedTuple):
-    """What the ledger holds of one source partition, over all runs."""
-
-    log_files: int
-    events: int
-    first_event: str | None
-    last_event: str | None
-    reported_at: int
-    """When Dagster was last told of new events (seconds since 1970; 0: never)."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRow:
-    """An unfinished batch."""
-
-    id: int
-    token: str
-    state: BatchState
-    created_at: int
-
-
-class ColdDay(NamedTuple):
-    """Log files of one day that may be archived."""
-
-    source_id: int
-    day: int
-    log_files: int
-
-
-class ColdSegment(NamedTuple):
-    """A segment that may be archived."""
-
-    id: int
-    hour: str
-    """`YYYY/MM/DD/HH`."""
-    size: int
-    """How many identities it holds."""
-
-
-class AdoptedFile(NamedTuple):
-    """An output file that was there before its ledger: it has its name and its lines."""
-
-    file: Published
-    lines: int
-    digest: bytes
-    """SHA-256 of its bytes."""
-
-
-class StaleBatch(Exception):
-    """The ledger moved on since the batch looked at it; nothing of it was committed."""
-
-    def __init__(self, why: str, taken: Sequence[int] = ()) -> None:
-        super().__init__(why)
-        self.taken = frozenset(taken)
-        """Positions of log files that another run settled meanwhile."""
-
-
-class _Moved(Exception):
-    """Rows that were to be archived have changed meanwhile."""
-
-
-class Closable(Protocol):
-    """What a ledger may hold on to."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class Ledger:
+class Ledger(LedgerFile):
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
     def __init__(self, path: Path) -> None:
@@ -330,83 +62,15 @@ class Ledger:
 
         Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
         """
-        self.path = path
-        kind = network_file_system(path)
-        if kind is not None:
-            raise LedgerError(
-                f"{path} lies on a network file system ({kind}), where SQLite cannot keep a ledger"
-                " safe: name a file on a local disk in `state_db`"
-            )
+        super().__init__(path)
         self.archive_folder = path.with_name(f"{path.name}.archive")
         """Where its archive files are: parts of it, to be kept and copied together with it."""
         self._archive = ArchiveReader(self.archive_folder)
-        self._held: Closable | None = None
-        self._db = self._connect()
-        try:
-            self._check_origin()
-            self._check_size()
-            self._use_wal()
-            if self._pragma("application_id") == 0:
-                self._create()
-            elif self._pragma("user_version") < SCHEMA_VERSION:
-                self._migrate()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise self._refused(error) from error
-        except BaseException:
-            self._db.close()
-            raise
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._archive.close()
-        self._db.close()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-
-    def hold(self, lock: "Closable") -> None:
-        """Close this, too, when the ledger is closed."""
-        self._held = lock
-
-    def reopen(self) -> None:
-        """A new connection, after an error that leaves the old one's state unknown."""
-        self._db.close()
-        self._db = self._connect()
-        self._use_wal()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """A write transaction: all of it or nothing, and nobody else writes meanwhile.
-
-        Raises LedgerError if it cannot be begun or committed; whether a failed COMMIT took effect
-        is for `batch_state` on a reopened ledger to say.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise self._refused(error) from error
-            raise
-
-    # -- identity of the ledger -----------------------------------------------------------------
-
-    @property
-    def uuid(self) -> str:
-        """Names this ledger for ever; the output folder keeps it too."""
-        return self._meta("uuid")
-
-    @property
-    def generation(self) -> int:
-        """Grows with every batch: an older copy of the ledger is recognised by it."""
-        return int(self._meta("generation"))
+        super().close()
 
     def is_unused(self) -> bool:
         """Whether no batch was ever committed."""
@@ -601,161 +265,7 @@ class Ledger:
             limit,
         )
 
-    def health(self, source_ids: Iterable[int], since: int) -> Health:
-        """What is wrong with the log files of some source partitions; `since` says what is new."""
-        ids = json.dumps(list(source_ids))
-        open_rows = self._rows(
-            "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
-            " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
-            LogFileState.COMMITTED,
-            LogFileState.FOUND,
-            ids,
-        )
-        remarkable = self._row(
-            "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
-            " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
-            " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
-            " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
-            " WHERE quarantined + conflicts > 0"
-            " AND source_partition IN (SELECT value FROM json_each(?))",
-            since,
-            ids,
-        )
-        return Health({LogFileState(state): count for state, count in open_rows}, *remarkable)
-
-    def count_by_state(self) -> dict[LogFileState, int]:
-        """How many log files stand open: neither committed nor just found."""
-        return {
-            LogFileState(state): count
-            for state, count in self._rows(
-                "SELECT state, count(*) FROM log_file WHERE state != 1 AND state != ?"
-                " GROUP BY state",
-                LogFileState.FOUND,
-            )
-        }
-
-    def open_by_source(self) -> dict[int, dict[LogFileState, int]]:
-        """Log files that are not committed, by source partition and state."""
-        found: dict[int, dict[LogFileState, int]] = {}
-        for id_, state, count in self._rows(
-            "SELECT source_partition, state, count(*) FROM log_file WHERE state != 1 GROUP BY 1, 2"
-        ):
-            found.setdefault(id_, {})[LogFileState(state)] = count
-        return found
-
-    def quarantined_by_source(self) -> dict[int, int]:
-        """How many records of each source partition are in quarantine."""
-        return dict(
-            self._rows(
-                "SELECT source_partition, sum(quarantined) FROM log_file"
-                " WHERE quarantined + conflicts > 0 GROUP BY 1"
-            )
-        )
-
-    # -- output as a whole ----------------------------------------------------------------------
-
-    def output_sizes(self, kind: Kind) -> list[OutputSize]:
-        """What there is of the output, by account and region (of quarantine: in all)."""
-        return [
-            OutputSize(*row)
-            for row in self._rows(
-                f"SELECT {_SIZED_FOLDER[kind]},"
-                " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
-                " sum(f.pruned != 0) FROM output_partition p"
-                " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
-                # What a compaction has merged counts as the merged file.
-                " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",
-                kind,
-            )
-        ]
-
-    def holds_files(self, kind: Kind) -> bool:
-        """Whether there is output of a kind that was not pruned."""
-        row = self._row(
-            "SELECT EXISTS (SELECT 1 FROM output_partition p"
-            " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
-            kind,
-        )
-        return bool(row[0])
-
-    def prunable(self, before: str) -> OutputSize:
-        """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`.
-
-        Its lines are events: rows of Parquet are the same ones again.
-        """
-        lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
-        row = self._row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
-        return OutputSize("", *(value or 0 for value in row))
-
-    def decide_pruning(
-        self, before: str, most: int, from_partition: int = 0
-    ) -> tuple[list[Published], int]:
-        """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
-
-        Of Parquet, which has a file for a date, those whose date is over by then.
-
-        At most so many, from an output partition on; and the one that they reach up to, so that
-        the next call need not look at what this one did.
-
-        Published ones only: what a living run, or a recovery, is about to link stays. Inside a
-        transaction. The ledger's generation grows: a copy from before it is older than the folder.
-        """
-        rows = self._rows(
-            f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
-            " AND p.id >= ?"
-            " ORDER BY p.id, f.number LIMIT ?",
-            before,
-            from_partition,
-            most,
-        )
-        if rows:
-            self._db.execute(
-                "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-            )
-        for id_, number, _, _, lines, _, _ in rows:
-            self._db.execute(
-                "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
-                (Pruned.DECIDED, id_, number),
-            )
-            self._db.execute(
-                "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
-            )
-        files = [
-            Published(part, Kind(kind), folder, number, size)
-            for _, number, kind, folder, _, part, size in rows
-        ]
-        return files, rows[-1][0] if rows else from_partition
-
-    def files_to_remove(self, most: int) -> list[Published]:
-        """Files whose removal was decided, and is not known to be done."""
-        return [
-            Published(part, Kind(kind), folder, number, size)
-            for part, kind, folder, number, size in self._rows(
-                "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
-                " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
-                most,
-            )
-        ]
-
-    def note_removed(self, files: Iterable[Published]) -> None:
-        """These files are gone, durably. Inside a transaction.
-
-        The rows of those that a compaction replaced go: what they say, the merged file's says.
-        """
-        names = [(file.number, file.kind, file.folder) for file in files]
-        self._db.executemany(
-            "DELETE FROM output_file WHERE number = ? AND output_partition ="
-            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
-            f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
-            names,
-        )
-        self._db.executemany(
-            "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
-            " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-            [(Pruned.REMOVED, *name) for name in names],
-        )
-
-    # -- batches --------------------------------------------------------------------------------
+    # -- batches and their output ---------------------------------------------------------------
 
     def register_batch(self, token: str, run_id: str, published: Sequence[int]) -> tuple[int, int]:
         """A new batch, in state `staging`, and the ledger's generation by it.
@@ -878,10 +388,14 @@ class Ledger:
                 (BatchState.PUBLISHED, int(time.time()), batch),
             )
 
-    def check(self) -> None:
-        """Look through the whole file. Raises LedgerError if it is damaged."""
-        if self._row("PRAGMA quick_check(1)")[0] != "ok":
-            raise self._refused(sqlite3.DatabaseError("malformed"))
+    def holds_files(self, kind: Kind) -> bool:
+        """Whether there is output of a kind that was not pruned."""
+        row = self._row(
+            "SELECT EXISTS (SELECT 1 FROM output_partition p"
+            " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
+            kind,
+        )
+        return bool(row[0])
 
     def published_files(self, batch: int) -> list[Published]:
         """The files of a committed batch, with the names they have or must get."""
@@ -1051,163 +565,7 @@ class Ledger:
         """How often segments were taken out of the ledger."""
         return int(self._meta("segments_removed"))
 
-    # -- archive (archive) ----------------------------------------------------------------------
-
-    def archived_at(self) -> int:
-        """When what is cold was last moved to the archive (seconds since 1970; 0: never)."""
-        return int(self._meta("archived_at"))
-
-    def note_archived(self, at: int) -> None:
-        """All that is cold was moved."""
-        with self.transaction():
-            self._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
-
-    def settled_before(self, created_before: int) -> int:
-        """A batch id: those below are published or aborted for good, and were made before then.
-
-        One that was made far behind then was made by a clock that was wrong: its state alone says.
-        """
-        return int(
-            self._row(
-                "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
-                " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
-                created_before,
-                created_before + 3 * _LONGEST_PAUSE_SECONDS,
-            )[0]
-        )
-
-    def cold_days(self, before_day: int, before_batch: int, most: int) -> list[ColdDay]:
-        """Days with log files that may be archived: committed, settled; oldest first."""
-        return [
-            ColdDay(*row)
-            for row in self._rows(
-                "SELECT f.source_partition, f.day, count(*)"
-                " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
-                f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
-                " GROUP BY f.source_partition, f.day ORDER BY f.day LIMIT ?",
-                before_day,
-                before_batch,
-                most,
-            )
-        ]
-
-    def cold_segments(self, before_hour: str, before_batch: int, most: int) -> list[ColdSegment]:
-        """Segments of hours before `YYYY/MM/DD/HH` that may be archived, oldest first.
-
-        Those of quarantine stay: there are few, and their names end in no hour.
-        """
-        return [
-            ColdSegment(*row)
-            for row in self._rows(
-                f"SELECT s.id, substr(p.name, -{_HOUR_LENGTH}) AS hour, s.count"
-                " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
-                " LEFT JOIN batch b ON b.id = s.batch"
-                " WHERE hour < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
-                " ORDER BY hour LIMIT ?",
-                before_hour,
-                before_batch,
-                BatchState.PUBLISHED,
-                most,
-            )
-        ]
-
-    def move_to_archive(
-        self, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
-    ) -> bool:
-        """Move rows into a new archive file; False, and nothing happens, if one of them changed.
-
-        The file is there, durably, before the rows go.
-        """
-        try:
-            with ArchiveWriter(self.archive_folder, f"{uuid.uuid4().hex}.db") as writer:
-                self._copy_to(writer, days, segments, before_batch)
-                size, digest = writer.finish()
-        except _Moved:
-            return False
-        except (OSError, sqlite3.Error) as error:
-            raise self._refused(error) from error
-        file = ArchiveFile(
-            0,
-            writer.path.name,
-            size,
-            digest,
-            min((day.day for day in days), default=0),
-            max((day.day for day in days), default=-1),
-            min((segment.hour for segment in segments), default=""),
-            max((segment.hour for segment in segments), default=""),
-            min((segment.id for segment in segments), default=0),
-            max((segment.id for segment in segments), default=0),
-        )
-        try:
-            with self.transaction():
-                self._name_archive_file(file, days, segments, before_batch)
-        except _Moved:
-            writer.path.unlink(missing_ok=True)
-            return False
-        return True
-
-    def archive_files(self) -> list[ArchiveFile]:
-        """All archive files, oldest first."""
-        return self._archives("1")
-
     # -- the inside -----------------------------------------------------------------------------
-
-    def _copy_to(
-        self,
-        writer: ArchiveWriter,
-        days: Sequence[ColdDay],
-        segments: Sequence[ColdSegment],
-        before_batch: int,
-    ) -> None:
-        for day in days:
-            rows = self._db.execute(
-                f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
-                f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-                (day.source_id, day.day, before_batch),
-            )
-            if writer.add_log_files(rows) != day.log_files:
-                raise _Moved
-        writer.add_segments(
-            self._db.execute(
-                "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
-                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
-                " WHERE s.id IN (SELECT value FROM json_each(?))",
-                (json.dumps([segment.id for segment in segments]),),
-            )
-        )
-
-    def _name_archive_file(
-        self,
-        file: ArchiveFile,
-        days: Sequence[ColdDay],
-        segments: Sequence[ColdSegment],
-        before_batch: int,
-    ) -> None:
-        """Make an archive file a part of the ledger, in place of the rows that it holds."""
-        # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
-        if not (self.archive_folder / file.name).exists():
-            raise _Moved
-        self._db.execute(
-            "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
-            " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            file[1:],
-        )
-        for day in days:
-            gone = self._db.execute(
-                f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-                (day.source_id, day.day, before_batch),
-            )
-            if gone.rowcount != day.log_files:
-                raise _Moved
-        gone = self._db.execute(
-            "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps([segment.id for segment in segments]),),
-        )
-        if gone.rowcount != len(segments):
-            raise _Moved
-        self._db.execute(
-            "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
-        )
 
     def _archives(self, condition: str, *values: object) -> list[ArchiveFile]:
         return [
@@ -1413,176 +771,12 @@ class Ledger:
             )
         }
 
-    def _meta(self, name: str) -> str:
-        return str(self._row("SELECT value FROM meta WHERE name = ?", name)[0])
-
-    def _rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
-
-    def _row(self, sql: str, *values: object) -> tuple:  # type: ignore[type-arg]
-        rows = self._rows(sql, *values)
-        if not rows:
-            raise LedgerError(f"{self.path}: the ledger lacks a row that it must have: damaged")
-        return rows[0]
-
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            for folder in reversed(self.path.parents):  # `parents=True` would not make them private
-                if not folder.is_dir():
-                    folder.mkdir(mode=0o700, exist_ok=True)
-                    fsync_folder(folder.parent)
-            # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
-            # A file that is there must not be opened and closed by us: POSIX drops all locks that
-            # this process holds on a file when it closes any descriptor of it (SQLite's page "How
-            # To Corrupt An SQLite Database File", 2.2), and another process, taking itself for the
-            # last, would remove the log that a living run writes to.
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-                fsync_folder(self.path.parent)
-            if self.path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
-            db = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        except OSError as error:
-            raise LedgerError(
-                f"{self.path}: the ledger cannot be opened: {error.strerror}; check `state_db`"
-            ) from error
-        except sqlite3.Error as error:
-            raise self._refused(error) from error
-        return db
-
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def _check_origin(self) -> None:
-        """Refuse what is no ledger of ours, or one of a newer version."""
-        # Tables first: another run that makes the ledger just now makes both in one transaction.
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        application, version = self._pragma("application_id"), self._pragma("user_version")
-        if application not in (0, APPLICATION_ID) or (application == 0 and tables):
-            raise LedgerError(
-                f"{self.path} is a database of another program: name another file in `state_db`"
-            )
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"{self.path} is a ledger of version {version}; this program knows up to"
-                f" {SCHEMA_VERSION}: update ctrail-pipeline"
-            )
-
-    def _use_wal(self) -> None:
-        """WAL and FULL: readers never wait, and what COMMIT confirmed survives a power cut.
-
-        Turning WAL on in a new file takes a lock that SQLite does not wait for by itself.
-        """
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        self._db.execute("PRAGMA synchronous = FULL")
-
-    def _check_size(self) -> None:
-        """A ledger that was cut off is refused before anything is built on what is left of it."""
-        pages, page_size = self._pragma("page_count"), self._pragma("page_size")
-        size = self.path.stat().st_size
-        wal = self.path.with_name(self.path.name + "-wal")
-        if size and size < pages * page_size and not (wal.exists() and wal.stat().st_size):
-            raise LedgerError(
-                f"{self.path}: the ledger is cut off ({size} of {pages * page_size} bytes):"
-                " restore it from a backup that is as new as the output"
-            )
-
-    def _create(self) -> None:
-        """Make the tables; when two runs start at once, one of them does."""
-        schema = files(__package__).joinpath("schema.sql").read_text()
-        self._db.execute("BEGIN IMMEDIATE")
-        if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            for statement in _statements(schema):
-                self._db.execute(statement)
-            self._db.executemany(
-                "INSERT INTO meta VALUES (?, ?)",
-                [
-                    ("uuid", str(uuid.uuid4())),
-                    ("generation", "0"),
-                    ("segments_removed", "0"),
-                    ("archived_at", "0"),
-                ],
-            )
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
-
-    def _migrate(self) -> None:
-        """Bring an older ledger to this version, once a copy of it is kept."""
-        with self.transaction():  # when two runs start at once, one of them does it
-            while (version := self._pragma("user_version")) < SCHEMA_VERSION:
-                try:
-                    self._keep_copy(version)
-                except OSError as error:
-                    raise LedgerError(
-                        f"{self.path}: the ledger is of version {version}, and no copy of it could"
-                        f" be made beside it ({error.strerror}): make room, then run again"
-                    ) from error
-                for statement in _MIGRATIONS[version]:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {version + 1}")
-                log.info("%s: the ledger is of version %d now", self.path, version + 1)
-
-    def _keep_copy(self, version: int) -> None:
-        """A copy beside the ledger, private and whole; one that is there already stays."""
-        copy = self.path.with_name(f"{self.path.name}.version-{version}")
-        if copy.exists():
-            return
-        unfinished = copy.with_name(f"{copy.name}.part")
-        unfinished.unlink(missing_ok=True)
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        # A second connection: the first is in the transaction that keeps all others from writing.
-        with closing(sqlite3.connect(self.path)) as reader:
-            reader.execute("VACUUM INTO ?", (str(unfinished),))
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(copy)
-        fsync_folder(copy.parent)
-
-    def _refused(self, error: sqlite3.Error | OSError) -> LedgerError:
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            advice = f"another run has held it for {BUSY_SECONDS:.0f} s: try again when it is done"
-        elif "disk is full" in text or "No space left" in text:
-            advice = "the disk is full: free some space, then run again; nothing is lost"
-        elif "disk I/O" in text:  # some writes that lack space end so, too
-            advice = "the disk is full or fails: check it, then run again; nothing is lost"
-        elif "malformed" in text or "not a database" in text:
-            advice = "it is damaged or no ledger: restore it from a backup as new as the output"
-        elif "readonly" in text or "unable to open" in text:
-            advice = "it cannot be written: check the permissions of the file and its folder"
-        else:
-            advice = "see the error"
-        return LedgerError(f"{self.path}: the ledger failed ({text}): {advice}")
-
 
 def _due(now: int) -> tuple[int, int]:
     """The bounds in SQL of what `KnownLogFile.is_due` is about."""
-    return now, now + 2 * _LONGEST_PAUSE_SECONDS
+    return now, now + 2 * LONGEST_PAUSE_SECONDS
 
 
 def _as_settled(row: "tuple[int, bytes] | None") -> "tuple[int, bytes] | None":
     """A row that only says that a log file was found says no more than no row."""
     return None if row is None or row[0] == LogFileState.FOUND else row
-
-
-def _statements(schema: str) -> Iterator[str]:
-    statement = ""
-    for line in schema.splitlines():
-        statement += line.partition("--")[0] + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

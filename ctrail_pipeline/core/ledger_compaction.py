@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .ledger import BatchState, Ledger, Pruned, StaleBatch
+from .ledger import Ledger
+from .ledger_rows import BatchState, Pruned, StaleBatch
 from .output import Kind, Published, StagedFile
 
 _FOLDERS_A_READ: Final = 500

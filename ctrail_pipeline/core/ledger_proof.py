@@ -6,7 +6,8 @@ Functions over a Ledger, with SQL: a topic of its own beside `ledger`.
 from typing import NamedTuple
 
 from .digests import PublicKey
-from .ledger import Ledger, LogFileState
+from .ledger import Ledger
+from .ledger_rows import LogFileState
 
 LAST_NAME = chr(0x10FFFF)
 """Behind every name."""

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .dedup import SEGMENTS_A_READ
-from .ledger import REBUILD_RUN, BatchState, Ledger, LogFileState, Pruned
-from .ledger_archive import ArchiveFile
+from .ledger import REBUILD_RUN, Ledger
+from .ledger_archive_file import ArchiveFile
+from .ledger_rows import BatchState, LogFileState, Pruned
 from .output import Kind, Published, Run, runs_of
 
 _ROWS_A_READ: Final = 2_000

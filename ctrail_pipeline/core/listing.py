@@ -38,7 +38,7 @@ from .layout import (
     key_of,
     place_of,
 )
-from .ledger import Known, KnownLogFile, LogFileState, Visit
+from .ledger_rows import Known, KnownLogFile, LogFileState, Visit
 from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 
 HELD_LOG_FILES: Final = 200_000

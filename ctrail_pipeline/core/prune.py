@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Final
 
 from .exceptions import ConfigurationError
-from .ledger import OutputSize
+from .ledger_prune import decide_pruning, prunable
+from .ledger_rows import OutputSize
 from .marker import open_ledger, write_marker
 from .output import Kind, OutputFolders
 from .recovery import finish_pruning, recover
@@ -40,13 +41,13 @@ def prune(
         ledger = open_ledger(settings.state_db, settings.events_dir, folders)
         try:
             if dry_run:
-                return ledger.prunable(hour)
+                return prunable(ledger, hour)
             recover(ledger, folders, observe)
-            found = ledger.prunable(hour)
+            found = prunable(ledger, hour)
             reached = 0
             while True:
                 with ledger.transaction():
-                    decided, reached = ledger.decide_pruning(hour, _DECIDED_AT_ONCE, reached)
+                    decided, reached = decide_pruning(ledger, hour, _DECIDED_AT_ONCE, reached)
                 if not decided:
                     return found
                 observe("decided")

@@ -34,7 +34,8 @@ from .dedup import (
     identity_of,
 )
 from .exceptions import ConfigurationError, LedgerError, OutputError
-from .ledger import AdoptedFile, Ledger
+from .ledger import Ledger
+from .ledger_rows import AdoptedFile
 from .marker import (
     MARKER,
     is_parquet_ours,

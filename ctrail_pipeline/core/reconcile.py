@@ -42,7 +42,7 @@ from .layout import (
     minute_of,
     place_of,
 )
-from .ledger import FoundLogFile, Ledger, LogFileState
+from .ledger import Ledger
 from .ledger_reconcile import (
     COMPACT_FROM,
     KnownObject,
@@ -53,6 +53,7 @@ from .ledger_reconcile import (
     open_log_files,
     snapshot,
 )
+from .ledger_rows import FoundLogFile, LogFileState
 from .listing import Source, is_wanted
 from .marker import open_ledger
 from .output import Kind, OutputFolders

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from .ledger import BatchRow, BatchState, Ledger
+from .ledger import Ledger
 from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
+from .ledger_prune import files_to_remove, note_removed
+from .ledger_rows import BatchRow, BatchState
 from .output import (
     STAGING,
     Kind,
@@ -65,11 +67,11 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
 
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
     """Remove the output files whose removal was decided; by this run or by another one."""
-    while files := ledger.files_to_remove(_REMOVED_AT_ONCE):
+    while files := files_to_remove(ledger, _REMOVED_AT_ONCE):
         folders.remove(files)
         observe("removed")
         with ledger.transaction():
-            ledger.note_removed(files)
+            note_removed(ledger, files)
 
 
 def _publish(

@@ -1,5 +1,5 @@
 -- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
--- Opened by ledger*.py only; a change of this file is a new version with a migration there.
+-- Made by ledger_file.py; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,

@@ -26,7 +26,9 @@ from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
 from .fetch import KEYS_A_TASK, Feed, ListedAhead
 from .layout import minute_of
-from .ledger import Ledger, LogFileState, Outcome
+from .ledger import Ledger
+from .ledger_reports import count_by_state
+from .ledger_rows import LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
 from .marker import claim_parquet, open_ledger
 from .output import OutputFolders
@@ -298,7 +300,7 @@ class _Run:
         if complete:
             archive(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not complete
-        self._summary.standing = self._ledger.count_by_state()
+        self._summary.standing = count_by_state(self._ledger)
         self._add_totals()
         return self._summary
 

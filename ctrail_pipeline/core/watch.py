@@ -24,7 +24,8 @@ from .daemon_threads import DaemonThreads
 from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
 from .layout import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
-from .ledger import FoundLogFile, Ledger, Waiting
+from .ledger import Ledger
+from .ledger_rows import FoundLogFile, Waiting
 from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 from .marker import open_ledger
 from .output import OutputFolders

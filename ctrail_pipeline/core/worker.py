@@ -25,7 +25,8 @@ from .daemon_threads import DaemonThreads
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
-from .ledger import Ledger, Outcome
+from .ledger import Ledger
+from .ledger_rows import Outcome
 from .listing import LogFileRef, Source
 from .output import OutputFolders, Staging
 from .settings import Settings

@@ -32,7 +32,7 @@ from .commit import (
 )
 from .exceptions import WorkersFailed
 from .fetch import BYTES_AHEAD, ListedAhead
-from .ledger import LogFileState, StaleBatch
+from .ledger_rows import LogFileState, StaleBatch
 from .listing import LogFileRef, Stretch
 from .output import Published
 from .settings import Settings

@@ -1,0 +1,220 @@
+"""An archive file: what is cold of the ledger, in a file beside it that is never changed again.
+
+The ledger proper holds what runs ask for every day. Log files of days behind the horizon, and the
+identities of such hours, move to archive files, so that it stops growing; a late log file, or a
+late copy of an event, still finds them there. Not here: what is cold (`ledger_archive`), and what a
+row means (`ledger`).
+
+An archive file is an SQLite file, not Parquet: what is asked of it is a few rows by their key, of
+hashes that no compression makes smaller, and a run that meets an old day need not import polars.
+"""
+
+import os
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from .dedup import Segment
+from .exceptions import LedgerError
+from .output import fsync_folder
+
+_OPEN_AT_ONCE: Final = 4
+_ROWS_AT_ONCE: Final = 10_000
+_SCHEMA: Final = """
+CREATE TABLE log_file (
+    source_partition INTEGER NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL, etag BLOB NOT NULL,
+    size INTEGER NOT NULL, sha256 BLOB, records INTEGER NOT NULL, duplicates INTEGER NOT NULL,
+    batch INTEGER NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY (source_partition, day, name)
+) WITHOUT ROWID;
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY, partition TEXT NOT NULL, count INTEGER NOT NULL,
+    identities BLOB NOT NULL, filter BLOB, event_keys BLOB NOT NULL
+);
+CREATE INDEX segment_of_partition ON segment (partition, id);
+"""
+LOG_FILE_COLUMNS: Final = (
+    "source_partition, day, name, etag, size, sha256, records, duplicates, batch, position"
+)
+"""What an archive file keeps of a log file: the rest is the same for all that may be archived."""
+
+
+class ArchiveFile(NamedTuple):
+    """One archive file, as the ledger names it, and what may be in it."""
+
+    id: int
+    """A file with a higher one overrides others."""
+    name: str
+    size: int
+    digest: bytes
+    """SHA-256 of its bytes."""
+    first_day: int
+    last_day: int
+    """Of its log files; before the first if there are none."""
+    first_hour: str
+    last_hour: str
+    """Of its segments, as `YYYY/MM/DD/HH`; empty if there are none."""
+    first_segment: int
+    last_segment: int
+    """Ids of its segments."""
+
+
+class ArchivedLogFile(NamedTuple):
+    """A log file's row in an archive file: it is committed, and nothing about it is open."""
+
+    source_id: int
+    day: int
+    name: str
+    etag: bytes
+    size: int
+    sha256: bytes | None
+    records: int
+    duplicates: int
+    batch: int
+    position: int
+
+
+class ArchiveReader:
+    """Reads archive files; a few are kept open. Not for use by two threads at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def log_files(
+        self, file: ArchiveFile, source_id: int, day: int, low: str, high: str
+    ) -> list[ArchivedLogFile]:
+        """Log files of one day with a name from `low` to `high`, both included, by name.
+
+        Raises LedgerError if the file is missing or not what was written; so do the others.
+        """
+        return [
+            ArchivedLogFile(*row)
+            for row in self.ask(
+                file,
+                f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
+                " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ? ORDER BY name",
+                source_id,
+                day,
+                low,
+                high,
+            )
+        ]
+
+    def segments(self, file: ArchiveFile, partition: str, after: int, most: int) -> list[Segment]:
+        """The first `most` segments of a dedup partition with an id above `after`, in order."""
+        return [
+            Segment(*row)
+            for row in self.ask(
+                file,
+                "SELECT id, count,"
+                " CASE WHEN filter IS NULL THEN identities ELSE x'' END, filter,"
+                " CASE WHEN filter IS NULL THEN event_keys ELSE x'' END"
+                " FROM segment WHERE partition = ? AND id > ? ORDER BY id LIMIT ?",
+                partition,
+                after,
+                most,
+            )
+        ]
+
+    def segment(self, file: ArchiveFile, segment_id: int) -> tuple[bytes, bytes] | None:
+        """Identities and event keys of a segment; None if this file does not have it."""
+        rows = self.ask(file, "SELECT identities, event_keys FROM segment WHERE id = ?", segment_id)
+        return rows[0] if rows else None
+
+    def ask(self, file: ArchiveFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        """The rows of a query."""
+        try:
+            return self._connection(file).execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise _not_as_written(self._folder / file.name, str(error)) from error
+
+    def _connection(self, file: ArchiveFile) -> sqlite3.Connection:
+        connection = self._open.pop(file.name, None)
+        if connection is None:
+            path = self._folder / file.name
+            self._check(file, path)
+            # Nobody writes to it: no locks, and no files of SQLite's beside it.
+            uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            while len(self._open) >= _OPEN_AT_ONCE:
+                self._open.popitem(last=False)[1].close()
+        self._open[file.name] = connection
+        return connection
+
+    def _check(self, file: ArchiveFile, path: Path) -> None:
+        """Once, when it is opened: 20 ms for a file of 40 MB."""
+        try:
+            with path.open("rb") as opened:
+                digest = file_digest(opened, sha256).digest()
+        except OSError as error:
+            raise LedgerError(
+                f"{path}: a part of the ledger cannot be read: {error.strerror}; restore it from a"
+                " backup. Without it, old log files and events would be taken for new ones"
+            ) from error
+        if digest != file.digest:
+            raise _not_as_written(path, "its bytes have changed")
+
+
+class ArchiveWriter:
+    """Writes one archive file; it counts once the ledger names it. Use as a context manager."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / name
+        self._part = folder / f"{name}.part"
+
+    def __enter__(self) -> "ArchiveWriter":
+        folder = self.path.parent
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            fsync_folder(folder.parent)
+        os.close(os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(self._part, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")  # fsynced as a whole, once
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        self._part.unlink(missing_ok=True)
+
+    def add_log_files(self, rows: sqlite3.Cursor) -> int:
+        """Take in rows of `LOG_FILE_COLUMNS`; how many there were."""
+        taken = 0
+        while some := rows.fetchmany(_ROWS_AT_ONCE):
+            self._db.executemany("INSERT INTO log_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
+            taken += len(some)
+        return taken
+
+    def add_segments(self, rows: Iterable[Sequence[object]]) -> None:
+        """Take in rows of segments: id, partition, count, identities, filter, event keys."""
+        self._db.executemany("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def finish(self) -> tuple[int, bytes]:
+        """Give the file its name, durably; its size and SHA-256."""
+        self._db.execute("COMMIT")
+        self._db.close()
+        with self._part.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = file_digest(file, sha256).digest()
+        size = self._part.stat().st_size
+        self._part.rename(self.path)
+        fsync_folder(self.path.parent)
+        return size, digest
+
+
+def _not_as_written(path: Path, what: str) -> LedgerError:
+    return LedgerError(
+        f"{path}: a part of the ledger is not as it was written ({what}): restore it from a backup"
+    )

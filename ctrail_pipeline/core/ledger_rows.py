@@ -1,0 +1,190 @@
+"""What goes into the ledger and comes out of it: plain values, and the states that rows are in.
+
+No SQL, and nothing that asks the database. Values that one topic alone has to do with are beside
+its functions, in the other `ledger_*.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from .output import Published
+
+LONGEST_PAUSE_SECONDS: Final = 86_400
+"""How far ahead a visit is set at most."""
+
+
+class LogFileState(IntEnum):
+    """What became of a log file."""
+
+    COMMITTED = 1
+    DAMAGED = 2
+    FAILED = 3
+    ARCHIVED = 4
+    GONE = 5
+    LOST = 6
+    """It was committed, and its output vanished before it was published: to be done again."""
+    FOUND = 7
+    """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
+
+
+class BatchState(IntEnum):
+    """How far a batch came."""
+
+    STAGING = 0
+    COMMITTED = 1
+    PUBLISHED = 2
+    ABORTED = 3
+
+
+class Pruned(IntEnum):
+    """Whether old output was removed on purpose (`prune`)."""
+
+    NO = 0
+    DECIDED = 1
+    """It is to be removed: whoever comes next does it, if the one who decided died."""
+    REMOVED = 2
+
+
+class OutputSize(NamedTuple):
+    """What one account and region of the output comes to."""
+
+    folder: str
+    """`account/region`."""
+    files: int
+    lines: int
+    bytes: int
+    pruned_files: int
+
+
+class Known(NamedTuple):
+    """What the ledger knows of a log file: the state and version that a new result replaces."""
+
+    state: LogFileState
+    etag: bytes
+
+
+class KnownLogFile(NamedTuple):
+    """A log file's row, as far as a listing needs it."""
+
+    state: LogFileState
+    etag: bytes
+    next_visit: int | None
+
+    @property
+    def known(self) -> Known:
+        """What a new result must find unchanged."""
+        return Known(self.state, self.etag)
+
+    def is_due(self, now: int) -> bool:
+        """Whether it is to be visited now.
+
+        No pause is longer than a day: a visit set for later was set by a clock that was wrong.
+        """
+        return self.next_visit is not None and not (
+            now < self.next_visit <= now + 2 * LONGEST_PAUSE_SECONDS
+        )
+
+
+class Visit(NamedTuple):
+    """A log file that is due: found by a look, or to be tried again."""
+
+    source_id: int
+    day: int
+    name: str
+    size: int
+    attempts: int
+    known: Known
+    archived: bool
+
+
+class Waiting(NamedTuple):
+    """Log files of one source partition that are due."""
+
+    log_files: int
+    oldest_found: int | None
+    """When the first of those that a look found was found (seconds since 1970)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLogFile:
+    """A log file that a look at the bucket saw and the ledger did not have, or not so."""
+
+    source_id: int
+    day: int
+    name: str
+    etag: bytes
+    size: int
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch found out about one log file, as its row will say."""
+
+    source_id: int
+    day: int
+    name: str
+    expected: Known | None
+    """The row that this replaces, as it was seen before; None for no row."""
+    etag: bytes
+    size: int
+    sha256: bytes | None
+    records: int
+    duplicates: int
+    quarantined: int
+    conflicts: int
+    """New records that share their eventID with another record, but not their bytes."""
+    state: LogFileState
+    attempts: int
+    next_visit: int | None
+    reason: str | None
+    position: int
+    times: tuple[str, str] | None = None
+    """First and last eventTime of its records."""
+    bytes_out: int = 0
+    """Bytes of its new lines."""
+    may_pass: bool = False
+    """Whether its failure may pass by itself."""
+    has_lines: bool = True
+    """Whether lines of the batch came from it, of events or of quarantine."""
+
+
+class SourceTotals(NamedTuple):
+    """What the ledger holds of one source partition, over all runs."""
+
+    log_files: int
+    events: int
+    first_event: str | None
+    last_event: str | None
+    reported_at: int
+    """When Dagster was last told of new events (seconds since 1970; 0: never)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """An unfinished batch."""
+
+    id: int
+    token: str
+    state: BatchState
+    created_at: int
+
+
+class AdoptedFile(NamedTuple):
+    """An output file that was there before its ledger: it has its name and its lines."""
+
+    file: Published
+    lines: int
+    digest: bytes
+    """SHA-256 of its bytes."""
+
+
+class StaleBatch(Exception):
+    """The ledger moved on since the batch looked at it; nothing of it was committed."""
+
+    def __init__(self, why: str, taken: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.taken = frozenset(taken)
+        """Positions of log files that another run settled meanwhile."""
