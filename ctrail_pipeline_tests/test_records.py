@@ -476,6 +476,32 @@ def test_elements_by_the_million_are_noticed_wherever_they_stand() -> None:
         assert records._may_have_many_elements(usual[:at] + tiny + usual[at:])
 
 
+def test_a_chunk_of_elements_by_the_million_is_not_decoded() -> None:
+    assert records.plain_elements(b",".join([b"1"] * 2_000_000)) is None
+    usual = b",".join([EVENT] * 20_000)
+    assert len(records.plain_elements(usual) or ()) == 20_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b'"a":%s',
+        b'"userIdentity":{"a":%s}',
+        b'"userIdentity":{"accountId":%s}',
+        b'"recipientAccountId":"123456789012","userIdentity":%s',
+        b'"eventName":5,"userIdentity":{"a":%s}',
+        b'"eventName":5,"userIdentity":%s',
+    ],
+)
+def test_no_depth_raises(fields: bytes) -> None:
+    """How deep msgspec goes depends on the stack: whatever it takes, the rest must take too."""
+    for depth in range(700, 1_010):
+        record = b'{"eventTime":"%s",%s}' % (TIME.encode(), fields % (b"[" * depth + b"]" * depth))
+        content = read(wrap(record, EVENT))
+        assert [entry.reason for entry in content.rejected] in ([], ["nested too deeply"])
+        assert len(content.records) + len(content.rejected) == 2
+
+
 @pytest.mark.parametrize("around", [b"\n  ", b""])
 def test_a_record_of_many_megabytes_is_a_line_like_any_other(around: bytes) -> None:
     inside = b"x" * 3_000_000

@@ -307,11 +307,11 @@ def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run)
 
 
 def test_staging_folders_that_no_batch_needs_are_removed(run: Run) -> None:
+    token = uuid.uuid4().hex
     for root in run.folders.roots.values():
-        leftover = root / ".staging" / uuid.uuid4().hex
+        leftover = root / ".staging" / token
         leftover.mkdir(parents=True)
         (leftover / "00000.part").write_bytes(b"x")
-        os.utime(leftover, (0, 0))
     recovered(run)
     assert run.staging_folders() == []
 
@@ -362,4 +362,27 @@ def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> N
 
     assert sync(ours, observe=observe).ok
     assert unlike_lines(ours) == []
+    assert len([*ours.quarantine_dir.rglob("*.jsonl")]) == 2
+
+
+def test_what_a_neighbour_has_committed_waits_for_him_however_long(tmp_path: Path) -> None:
+    """Taken away, his batch would be done again; and lost, if its log file is gone by then."""
+    bucket = tmp_path / "bucket"
+    put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
+    ours = settings_in(tmp_path, [local_trail(bucket)])
+    neighbour = replace(ours, events_dir=tmp_path / "others", state_db=tmp_path / "others.db")
+
+    def die(step: str) -> None:
+        if step == "committed":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync(ours, observe=die)
+    for part in (ours.quarantine_dir / ".staging").iterdir():
+        os.utime(part, (0, 0))
+    sync(neighbour)
+    shutil.rmtree(bucket)
+    bucket.mkdir()
+    sync(ours)
+    assert len([*ours.events_dir.rglob("*.jsonl")]) == 1
     assert len([*ours.quarantine_dir.rglob("*.jsonl")]) == 2

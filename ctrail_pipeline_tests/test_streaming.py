@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from ctrail_pipeline.core import batch, fetch, streaming
 from ctrail_pipeline.core.records import Record
 from ctrail_pipeline.core.streaming import StreamedLogFile, is_to_be_streamed, stream
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, as_line, log_files, read, wrap
+from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, TIME, as_line, log_files, read, wrap
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in
 from ctrail_pipeline_tests.test_hostile_memory import only_long
@@ -77,6 +79,50 @@ def test_parts_may_be_asked_for_again(small: None) -> None:
     assert streamed.part(1, 5) != third
     assert streamed.part(2, 5) == third
     assert streamed.part(0, 5) == first
+
+
+def test_a_part_of_which_one_chunk_has_line_feeds(small: None) -> None:
+    broken = EVENT.replace(b",", b",\n", 1) + b""
+    elements = [EVENT] * 10 + [broken.replace(b"{", b"{\n", 1)] * 3 + [OTHER] * 10
+    streamed = stream(packed(wrap(*elements)), LIMIT)
+    assert streamed is not None
+    assert [bytes(one.line) for one in records_of(streamed, 1_000)] == [
+        as_line(element) for element in elements
+    ]
+
+
+def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How deep msgspec goes depends on the stack: less, where a batch is routed."""
+    monkeypatch.setattr(streaming, "LARGEST_AT_ONCE", 10_000)
+    shallow: list[StreamedLogFile | None] = []
+    depth = sys.getrecursionlimit() - 60
+    deep = b'{"eventTime":"%s","a":%s}' % (TIME.encode(), b"[" * depth + b"]" * depth)
+    body = packed(wrap(*[EVENT] * 20, deep, *[OTHER] * 20))
+    thread = Thread(target=lambda: shallow.append(stream(body, LIMIT)))
+    thread.start()
+    thread.join()
+    [streamed] = shallow
+    assert streamed is not None
+
+    def parts(frames: int) -> list[tuple[int, int]]:
+        if frames:
+            return parts(frames - 1)
+        some = [streamed.part(number, 7) for number in range(streamed.rounds(7))]
+        return [(len(part.records), len(part.rejected)) for part in some]
+
+    sizes = parts(60)
+    assert (sum(size for size, _ in sizes), sum(size for _, size in sizes)) == (40, 1)
+
+
+def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some records of 31 MB are a part each."""
+    monkeypatch.setattr(streaming, "_PART", 400)
+    large = b'{"eventTime":"%s","a":"%s"}' % (TIME.encode(), b"x" * 1_500)
+    streamed = stream(packed(wrap(*[large] * 5)), LIMIT)
+    assert streamed is not None
+    assert streamed.rounds(1_000) == 5
 
 
 @given(log_files(), st.integers(1, 4))

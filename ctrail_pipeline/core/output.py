@@ -29,7 +29,6 @@ STAGING: Final = ".staging"
 _UNLOCKED: Final = "."
 """Begins the name of a staging folder for the instant in which it is not locked yet."""
 _UNLOCKED_SECONDS: Final = 60
-_OLD_SECONDS: Final = 24 * 3600
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
 LARGEST_JOIN: Final = 32 * 1024 * 1024
@@ -219,22 +218,14 @@ class OutputFolders:
         return self.roots[kind] / STAGING / token
 
     def staging_tokens(self) -> set[str]:
-        """The batches that have staging folders here, as far as they are surely ours.
+        """The batches that have staging folders here.
 
-        The roots of quarantine and Parquet may be another ledger's too, whose locks lie under its
-        own events. So what lies there alone is left until it is a day old: ours has no reason to.
+        By those under events only, which go last: the roots of quarantine and Parquet may be
+        another ledger's too, whose batches may live, or be committed and wait to be published.
         """
-        tokens: set[str] = set()
-        for kind in Kind:
-            root = self.roots[kind] / STAGING
-            for path in root.iterdir() if root.is_dir() else ():
-                if path.name.startswith(_UNLOCKED):
-                    continue
-                with suppress(FileNotFoundError):
-                    is_old = time.time() - path.lstat().st_mtime > _OLD_SECONDS
-                    if kind is Kind.EVENTS or is_old:
-                        tokens.add(path.name)
-        return tokens
+        root = self.roots[Kind.EVENTS] / STAGING
+        names = (path.name for path in (root.iterdir() if root.is_dir() else ()))
+        return {name for name in names if not name.startswith(_UNLOCKED)}
 
     def make(self, *folders: Path) -> None:
         """Make folders with their parents, private, and durable before anything is put into them.

@@ -321,7 +321,12 @@ def _elements_by_chunks(data: bytes) -> Slices | None:
 
 
 def plain_elements(text: bytes) -> list[msgspec.Raw] | None:
-    """The elements of a text that is nothing but them, with a comma between each two; else None."""
+    """The elements of a text that is nothing but them, with a comma between each two; else None.
+
+    None, too, if they are very many, or nested more deeply than the calling thread's stack allows.
+    """
+    if len(text) > CHUNK // 4 and _may_have_many_elements(text):
+        return None
     try:
         raws = _decode_list(b"[%s]" % text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -373,6 +378,7 @@ class _Routing(msgspec.Struct, gc=False, rename="camel"):
     )
     aws_region: Annotated[str, msgspec.Meta(max_length=_REGION_LENGTH)] | None = None
     recipient_account_id: Annotated[str, msgspec.Meta(max_length=_ACCOUNT_LENGTH)] | None = None
+    user_identity: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _LooseIdentity(msgspec.Struct, gc=False, rename="camel"):
@@ -425,7 +431,9 @@ def _sort(
         else:
             own = _own(fields.recipient_account_id, fields.aws_region, fields.event_time)
             if own is not None and own.account is None:
-                own = _shared_own(_callers_account(raw), own.region, own.hour)
+                # As old records are.
+                account = _account(_account_in(fields.user_identity))
+                own = _shared_own(account, own.region, own.hour)
         if own is None:
             reason = "eventTime is not a UTC time" if fields.event_time else "no eventTime"
             rejected.append(Rejected(index, "record", reason, bytes(raw)))
@@ -450,6 +458,7 @@ def _without_breaks(raw: bytes) -> tuple[bytes, int]:
             piece = line[at : at + LONGEST_COPY]
             line[at : at + LONGEST_COPY] = piece.translate(_SPACES)
         return line, number  # type: ignore[return-value] # nothing is done to it that bytes refuse
+    raw = bytes(raw)  # a view cannot be searched
     if b"\n" not in raw and b"\r" not in raw:
         return raw, 0
     # 2.4 times as fast as translate.
@@ -477,15 +486,11 @@ def _odd_fields(raw: bytes) -> _Routing | str:
     )
 
 
-def _callers_account(raw: bytes) -> str | None:
-    """userIdentity.accountId of a record without a recipientAccountId of use, as old ones are."""
-    return _account(_account_in(_decode_loose_routing(raw).user_identity))
-
-
 def _account_in(user_identity: msgspec.Raw) -> str | None:
+    """userIdentity.accountId."""
     try:
         return _text(_decode_loose_identity(user_identity).account_id)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 
 

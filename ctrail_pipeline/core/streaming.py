@@ -11,12 +11,12 @@ Measured, a sync of one log file of 255 MB of usual records: 63 MB of memory in 
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from isal import isal_zlib
 
 from .decompress import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
-from .json_scan import most_elements
+from .json_scan import Scan, most_elements
 from .records import (
     BETWEEN_RECORDS,
     CANONICAL_HEAD,
@@ -32,13 +32,19 @@ STREAMED_FROM: Final = LARGEST_AT_ONCE
 """Uncompressed bytes of the smallest log file that is worth it."""
 _READ: Final = 1024 * 1024
 _INFLATE: Final = 1024 * 1024
-_CHUNKS_A_PART: Final = 4
-IN_HAND: Final = (_CHUNKS_A_PART + 2) * CHUNK
+_PART: Final = 4 * CHUNK
+"""Bytes of a part at least, but for the last and for one of very many elements."""
+IN_HAND: Final = _PART + 2 * CHUNK
 """Bytes of text that are held at once, about, beside the gzip."""
 
 
 class _NotPlain(Exception):
     """It is not what AWS writes, or too much."""
+
+
+class _Chunk(NamedTuple):
+    elements: int
+    bytes: int
 
 
 class StreamedLogFile:
@@ -49,8 +55,10 @@ class StreamedLogFile:
 
     damage: Final = None
 
-    def __init__(self, body: bytes, size: int, sha256: bytes | None, counts: Sequence[int]) -> None:
-        """`counts`: the elements of each chunk."""
+    def __init__(
+        self, body: bytes, size: int, sha256: bytes | None, counts: Sequence[_Chunk]
+    ) -> None:
+        """`counts`: what there is in each chunk."""
         self._body = body
         self.size = size
         """Uncompressed bytes."""
@@ -77,30 +85,43 @@ class StreamedLogFile:
             for _ in range(sum(parts[:number])):
                 next(self._chunks)
         self._next = number + 1
+        begun = sum(parts[:number])
         elements: list[bytes] = []
         has_breaks = False
-        for _ in range(parts[number]):
+        for count in self._counts[begun : begun + parts[number]]:
             chunk = next(self._chunks)
-            found: Sequence[bytes] = plain_elements(chunk) or ()
-            if b"\n" in chunk or b"\r" in chunk:
-                has_breaks = True
-                found = list(map(bytes, found))  # views of the chunk cannot be searched
-            elements += found
-        first = sum(self._counts[: sum(parts[:number])])
+            has_breaks = has_breaks or b"\n" in chunk or b"\r" in chunk
+            elements += _elements_again(chunk, count.elements)
+        first = sum(count.elements for count in self._counts[:begun])
         cut = CutLogFile(elements, [], True, has_breaks, None, self.sha256, self.size, first)
         return cut.part(0, max(1, len(elements)))
 
     def _parts(self, most: int) -> list[int]:
         """How many chunks each part has."""
         parts: list[int] = []
-        elements = most
+        elements, size = 0, _PART
         for count in self._counts:
-            if elements + count > most or parts[-1] == _CHUNKS_A_PART:
+            if elements + count.elements > most or size >= _PART:
                 parts.append(0)
-                elements = 0
+                elements = size = 0
             parts[-1] += 1
-            elements += count
+            elements += count.elements
+            size += count.bytes
         return parts
+
+
+def _elements_again(chunk: bytes, number: int) -> Sequence[bytes]:
+    """The elements of a chunk that is known to be a plain list of so many.
+
+    How deep msgspec goes depends on how deep the stack is already: what it took in the thread that
+    fetched, it may refuse in the one that routes. Then they are told apart without recursion.
+    """
+    elements: Sequence[bytes] | None = plain_elements(chunk)
+    if elements is None:
+        elements = Scan(CANONICAL_HEAD + chunk + CANONICAL_TAIL).elements
+    if len(elements) != number:
+        raise AssertionError(f"{len(elements)} records where {number} were counted")
+    return elements
 
 
 def is_to_be_streamed(body: bytes) -> bool:
@@ -111,19 +132,19 @@ def is_to_be_streamed(body: bytes) -> bool:
 def stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
     """A log file to be read in parts, if that is possible; None: it must be held whole."""
     digest = hashlib.sha256() if hashed else None
-    counts: list[int] = []
+    counts: list[_Chunk] = []
     size = 0
     try:
         for chunk in _chunks(body, limit, digest):
             elements = plain_elements(chunk)
             if elements is None:
                 return None
-            counts.append(len(elements))
+            counts.append(_Chunk(len(elements), len(chunk)))
             size += len(chunk) + len(b",")
     except _NotPlain:
         return None
     size += len(CANONICAL_HEAD) + len(CANONICAL_TAIL) - len(b",")
-    if sum(counts) > most_elements(size):
+    if sum(count.elements for count in counts) > most_elements(size):
         return None
     return StreamedLogFile(body, size, digest.digest() if digest else None, counts)
 
@@ -136,6 +157,7 @@ def _chunks(body: bytes, limit: int, digest: Any = None) -> Iterator[bytes]:
     """
     text = bytearray()
     size = 0
+    searched = CHUNK
     for piece in _inflated(body):
         if digest is not None:
             digest.update(piece)
@@ -148,9 +170,11 @@ def _chunks(body: bytes, limit: int, digest: Any = None) -> Iterator[bytes]:
             if not text.startswith(CANONICAL_HEAD):
                 raise _NotPlain
             del text[: len(CANONICAL_HEAD)]
-        while (cut := text.find(BETWEEN_RECORDS, CHUNK)) >= 0:
+        while (cut := text.find(BETWEEN_RECORDS, searched)) >= 0:
             yield bytes(text[: cut + 1])
             del text[: cut + 2]
+            searched = CHUNK
+        searched = max(CHUNK, len(text) - len(BETWEEN_RECORDS) + 1)
     if size < len(CANONICAL_HEAD) or not text.endswith(CANONICAL_TAIL):
         raise _NotPlain
     yield bytes(text[: -len(CANONICAL_TAIL)])
