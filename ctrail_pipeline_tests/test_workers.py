@@ -17,7 +17,7 @@ import pytest
 from ctrail_pipeline.core import sharing, workers
 from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.coverage import EVERYTHING
-from ctrail_pipeline.core.exceptions import WorkersFailed
+from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.layout import SourcePrefix
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source
@@ -297,6 +297,23 @@ def test_a_mistake_of_ours_in_a_worker_is_raised(
 
 
 # --- runs that die, are stopped, or overlap ---------------------------------------------------
+
+
+def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, expectation: Expectation
+) -> None:
+    """It writes in a thread of its own."""
+    fail = (
+        " from ctrail_pipeline.core.exceptions import OutputError;"
+        " worker.Staging.write = lambda *values, **named:"
+        " (_ for _ in ()).throw(OutputError('the disk is full'))"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_START", IN_A_WORKER.format(fail))
+        with pytest.raises(OutputError, match="the disk is full"):
+            synced(settings)
+    synced(settings)
+    assert_exact(settings, expectation)
 
 
 def test_the_run_killed_at_random_instants(
