@@ -116,6 +116,13 @@ def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
     assert (sum(size for size, _ in sizes), sum(size for _, size in sizes)) == (40, 1)
 
 
+def test_a_chunk_that_is_told_apart_again_may_have_many_elements() -> None:
+    """A file as large as 32 MB may have more of them than its chunk by itself could."""
+    deep = b"[" * 5_000 + b"]" * 5_000
+    elements = [b'{"a":"xxxxxxxxxxxxxxxx"}'] * 150_000 + [deep]
+    assert list(streaming._elements_again(b",".join(elements), len(elements))) == elements
+
+
 def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some records of 31 MB are a part each."""
     monkeypatch.setattr(streaming, "_PART", 400)

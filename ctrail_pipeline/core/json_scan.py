@@ -115,7 +115,8 @@ class Scan:
     data=b',{"a"')])
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, most: int | None = None) -> None:
+        """`most`: pieces to tell apart at most, if another bound holds already."""
         self.elements = Slices(data)
         self.leftovers: list[Leftover] = []
         self.damage: str | None = None
@@ -123,7 +124,7 @@ class Scan:
         self._position = 0
         self._told_apart = 0
         """Everything before this is in `elements` or `leftovers`, or is no record's text."""
-        self._pieces_left = most_elements(len(data))
+        self._pieces_left = most_elements(len(data)) if most is None else most
         self._arrays = 0
         self._read()
 

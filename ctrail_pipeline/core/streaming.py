@@ -118,7 +118,8 @@ def _elements_again(chunk: bytes, number: int) -> Sequence[bytes]:
     """
     elements: Sequence[bytes] | None = plain_elements(chunk)
     if elements is None:
-        elements = Scan(CANONICAL_HEAD + chunk + CANONICAL_TAIL).elements
+        text = CANONICAL_HEAD + chunk + CANONICAL_TAIL
+        elements = Scan(text, most=number + 1).elements  # one for the document itself
     if len(elements) != number:
         raise AssertionError(f"{len(elements)} records where {number} were counted")
     return elements
