@@ -131,7 +131,7 @@ CREATE TABLE segment (
 );
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
 
--- Files beside the ledger that hold what is cold: ledger_archive.ArchiveFile. AUTOINCREMENT: newer
+-- Files beside the ledger that hold what is cold: ledger_archive_file.py. AUTOINCREMENT: newer
 -- ones override older ones.
 CREATE TABLE archive_file (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
