@@ -1,7 +1,7 @@
 """CPU of one GET: `python -m benchmarks.gets JSON`, a fresh process for each client.
 
-`obstore` is the store that a sync uses, `pycurl` libcurl with its own SigV4; each in as many
-threads as told, connections kept. The first keys only warm up.
+`store` is what a sync does: libcurl, driven by one thread; `obstore` its synchronous GET in as many
+threads as there are GETs in flight. Connections are kept; the first keys only warm up.
 """
 
 import json
@@ -12,23 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-_WARM_UP: Final = 200
-_KEYS_A_TASK: Final = 8
+from ctrail_pipeline.core.fetch import KEYS_A_TASK
+
+_WARM_UP: Final = 400
+_OBSTORE_KEYS_A_TASK: Final = 8
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Read all keys; returns what to print."""
     keys = [line.split(" ", 1) for line in Path(job["keys"]).read_text().splitlines()]
-    opener = {"obstore": _obstore, "pycurl": _pycurl}[job["client"]]
+    opener = {"store": _store, "obstore": _obstore}[job["client"]]
     bucket = keys[0][0]
     names = [key for found, key in keys if found == bucket][: job["most"] + _WARM_UP]
-    with ThreadPoolExecutor(job["threads"]) as threads:
+    get, keys_a_task, threads = opener(job, bucket)
+    with ThreadPoolExecutor(threads) as pool:
 
         def get_all(some: Sequence[str]) -> int:
-            tasks = [some[at : at + _KEYS_A_TASK] for at in range(0, len(some), _KEYS_A_TASK)]
-            return sum(threads.map(lambda task: sum(map(get, task)), tasks))
+            tasks = [some[at : at + keys_a_task] for at in range(0, len(some), keys_a_task)]
+            return sum(pool.map(get, tasks))
 
-        get = opener(job, bucket)
         get_all(names[:_WARM_UP])
         rest = names[_WARM_UP:] or names
         began = time.process_time()
@@ -36,50 +38,49 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         return {"gets": len(rest), "bytes": size, "work_cpu": time.process_time() - began}
 
 
-def _obstore(job: dict[str, Any], bucket: str) -> Callable[[str], int]:
+_Get = tuple[Callable[[Sequence[str]], int], int, int]
+"""Bytes of some keys; how many keys are given at once, and in how many threads."""
+
+
+def _store(job: dict[str, Any], bucket: str) -> _Get:
     from ctrail_pipeline.core.settings import Settings, Trail
-    from ctrail_pipeline.core.store import open_bucket
+    from ctrail_pipeline.core.store import Fetched, get_all, open_bucket
 
     nowhere = Path("unused")
     trail = Trail("gets", bucket, "", "us-east-1", job["endpoint_url"])
-    store = open_bucket(trail, Settings((trail,), nowhere, nowhere, nowhere))
-    return lambda key: len(store.get(key, None).body)
+    settings = Settings(
+        (trail,), nowhere, nowhere, nowhere, download_workers=job["in_flight"], process_workers=1
+    )
+    store = open_bucket(trail, settings)
+
+    def get(keys: Sequence[str]) -> int:
+        found = get_all(store, [(key, None) for key in keys])
+        return sum(len(one.body) for one in found if isinstance(one, Fetched))
+
+    return get, KEYS_A_TASK, -(-job["in_flight"] // KEYS_A_TASK) + 1
 
 
-def _pycurl(job: dict[str, Any], bucket: str) -> Callable[[str], int]:
+def _obstore(job: dict[str, Any], bucket: str) -> _Get:
     import os
-    import threading
-    from io import BytesIO
-    from urllib.parse import quote
 
-    import pycurl
+    import obstore
+    from obstore.store import S3Store
 
-    local = threading.local()
+    options: dict[str, Any] = {"allow_http": True}
+    if "AWS_CA_BUNDLE" in os.environ:
+        options["root_certificate"] = Path(os.environ["AWS_CA_BUNDLE"]).read_bytes()
+    store = S3Store(
+        bucket,
+        endpoint=job["endpoint_url"],
+        region="us-east-1",
+        client_options=options,  # type: ignore[arg-type]
+        virtual_hosted_style_request=False,
+    )
 
-    def handle() -> Any:
-        curl = pycurl.Curl()
-        curl.setopt(pycurl.AWS_SIGV4, "aws:amz:us-east-1:s3")
-        curl.setopt(
-            pycurl.USERPWD,
-            f"{os.environ['AWS_ACCESS_KEY_ID']}:{os.environ['AWS_SECRET_ACCESS_KEY']}",
-        )
-        curl.setopt(pycurl.FAILONERROR, True)
-        curl.setopt(pycurl.NOSIGNAL, True)
-        curl.setopt(pycurl.HTTPHEADER, ["x-amz-content-sha256: UNSIGNED-PAYLOAD"])
-        if "AWS_CA_BUNDLE" in os.environ:
-            curl.setopt(pycurl.CAINFO, os.environ["AWS_CA_BUNDLE"])
-        return curl
+    def get(keys: Sequence[str]) -> int:
+        return sum(len(bytes(obstore.get(store, key).bytes())) for key in keys)
 
-    def get(key: str) -> int:
-        if not hasattr(local, "curl"):
-            local.curl = handle()
-        body = BytesIO()
-        local.curl.setopt(pycurl.URL, f"{job['endpoint_url']}/{bucket}/{quote(key)}")
-        local.curl.setopt(pycurl.WRITEDATA, body)
-        local.curl.perform()
-        return body.tell()
-
-    return get
+    return get, _OBSTORE_KEYS_A_TASK, int(job["in_flight"])
 
 
 if __name__ == "__main__":

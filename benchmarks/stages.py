@@ -3,7 +3,7 @@
 Each is wrapped from outside and charged with the CPU time of its own thread, less what wrapped
 functions inside it took; a few calls a log file, none a record, so that timing costs little (the
 report compares with a run without). Threads that are not Python's (obstore's runtime, which does
-the network's work for GET and LIST) are read from the kernel. What is left of the process's time
+the network's work for LIST) are read from the kernel. What is left of the process's time
 is `other`.
 
 The table names functions of the core by module: one that is no longer there is reported as missing,
@@ -38,15 +38,15 @@ STAGES: Final = (
 )
 _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
-    ("start-up", "store", "_open_s3"),
+    ("start-up", "store", "open_bucket"),
     ("start-up", "sync", "who_reads"),
     ("list", "sync", "find_places"),
     ("list", "store", "S3Bucket.list_page"),
     ("list", "store", "S3Bucket.list_folder"),
     ("list", "store", "LocalBucket.list_page"),
     ("list", "store", "LocalBucket.list_folder"),
-    ("get", "store", "S3Bucket.get"),
-    ("get", "store", "LocalBucket.get"),
+    ("get", "fetch", "get_all"),
+    ("get", "curl", "Transfers._turn"),
     ("hash of log file", "fetch", "decompress"),
     ("gunzip", "decompress", "gunzip"),
     ("split", "batch", "cut_up"),
@@ -98,7 +98,7 @@ class Profile:
         for counter in self._threads:
             for stage, spent in counter.items():
                 seconds[stage] += spent
-        seconds["get"] += _cpu_of_threads(_RUNTIME_THREADS)
+        seconds["list"] += _cpu_of_threads(_RUNTIME_THREADS)
         seconds["other"] = total - sum(seconds.values())
         return {
             "seconds": {stage: seconds[stage] for stage in STAGES},

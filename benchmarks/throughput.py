@@ -342,7 +342,7 @@ def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
         get = milliseconds("get")
         download = _net(runs, _S5CMD).median / log_files * 1e3
         return (
-            f"What bounds it: obstore's GET takes {get:.2f} CPU-ms of {whole:.2f}. s5cmd needs"
+            f"What bounds it: libcurl's GET takes {get:.2f} CPU-ms of {whole:.2f}. s5cmd needs"
             f" {download:.2f} to download a log file; 0.6 of that is {0.6 * download:.2f}, and all"
             f" but the GET takes {whole - get:.2f} here."
         )

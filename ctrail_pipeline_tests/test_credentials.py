@@ -1,7 +1,8 @@
 """What a trail is read with: profiles, roles, what expires in mid-run. STS is moto's server.
 
-The S3 server refuses the keys that it is told to, as S3 refuses expired ones. Ordinary keys are
-read by obstore, a key such as `a//b.json.gz` by boto3: both must use the same credentials.
+The S3 server refuses the keys that it is told to, as S3 refuses expired ones. Folders are listed by
+obstore, ordinary keys read by libcurl, a key such as `a/./b.json.gz` by boto3: all must use the
+same credentials.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ from .oracle import check_output
 from .sync_process import leave_all_to_workers
 
 ROLE = "arn:aws:iam::111122223333:role/log-archive/ctrail-reader"
-ODD_KEY = "AWSLogs//odd.json.gz"
+KEY = "AWSLogs/ordinary.json.gz"
+ODD_KEY = "AWSLogs/./odd.json.gz"
 LOG_FILES = 60
 PRIVATE = "private-text-of-an-answer"
 _KEY_ID = re.compile(r"Credential=([^/]+)/")
@@ -125,17 +127,18 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-# --- one chain for both clients -------------------------------------------------------------------
+# --- one chain for all clients  -------------------------------------------------------------------
 
 
-def assert_both_clients_use(world: World, key: str, **trail: Any) -> None:
-    """Reads a key through obstore and one that only boto3 reads."""
+def assert_all_clients_use(world: World, key: str, **trail: Any) -> None:
+    """Lists through obstore and reads a key through libcurl and one that only boto3 reads."""
     bucket = open_bucket(world.trail(**trail), world.settings())
     world.keys.clear()
     bucket.list_folder("AWSLogs/")
-    with pytest.raises(Exception, match="no longer there"):
-        bucket.get(ODD_KEY, None)
-    assert len(world.keys) >= 2
+    for each in (KEY, ODD_KEY):
+        with pytest.raises(Exception, match="no longer there"):
+            bucket.get(each, None)
+    assert len(world.keys) >= 3
     assert set(world.keys) == {key}
 
 
@@ -149,8 +152,8 @@ def test_a_profile_of_a_trail_is_used_by_both_clients(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_PROFILE", "other")
     without_keys(monkeypatch)
-    assert_both_clients_use(world, "AKIAAUDIT", profile="audit")
-    assert_both_clients_use(world, "AKIAOTHER")
+    assert_all_clients_use(world, "AKIAAUDIT", profile="audit")
+    assert_all_clients_use(world, "AKIAOTHER")
 
 
 def test_a_role_is_assumed_with_its_external_id_and_session_name(
@@ -264,9 +267,9 @@ def test_roles_of_an_instance_and_of_a_container_are_used_by_both_clients(
     with metadata_server() as (instance, container):
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
         monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance)
-        assert_both_clients_use(world, "ASIAINSTANCE")
+        assert_all_clients_use(world, "ASIAINSTANCE")
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", container)
-        assert_both_clients_use(world, "ASIACONTAINER")
+        assert_all_clients_use(world, "ASIACONTAINER")
 
 
 def test_single_sign_on_is_used_by_both_clients(
@@ -290,7 +293,7 @@ def test_single_sign_on_is_used_by_both_clients(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with metadata_server() as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", url)
-        assert_both_clients_use(world, "ASIASIGNEDON", profile="work")
+        assert_all_clients_use(world, "ASIASIGNEDON", profile="work")
 
 
 @pytest.mark.parametrize("pays", [False, True])

@@ -1,8 +1,8 @@
-"""Private certificate authorities and proxies: what boto3 is told by its variables, obstore is too.
+"""Private certificate authorities and proxies: what boto3 is told by its variables, all are.
 
 The server presents a certificate that an authority made here signed; the proxy is a few lines that
-count. Each request is made by both clients: a log file with an ordinary key goes through obstore,
-one with a key such as `a//b.json.gz` through boto3, and so does HeadBucket.
+count. Each request is made by all clients: listings go through obstore, a log file with an ordinary
+key through libcurl, one with a key such as `a/./b.json.gz` through boto3, and so does HeadBucket.
 """
 
 import ipaddress
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,7 +43,8 @@ from ctrail_pipeline_tests.sync_process import served_sample_settings
 from .fault_server import FaultServer
 from .oracle import check_output
 
-ODD_KEY = "AWSLogs//odd.json.gz"
+KEY = "AWSLogs/ordinary.json.gz"
+ODD_KEY = "AWSLogs/./odd.json.gz"
 NOT_TRUSTED = "the server's certificate is not trusted"
 WHAT_TO_DO = (
     "if a private authority signed it, set AWS_CA_BUNDLE to a file with that authority's"
@@ -261,8 +263,13 @@ def ask_by_obstore(bucket: Bucket) -> None:
     assert bucket.list_folder("AWSLogs/").folders == ["o-exampleorg1"]
 
 
+def ask_by_curl(bucket: Bucket) -> None:
+    with pytest.raises(ObjectGone):
+        bucket.get(KEY, None)
+
+
 def ask_by_boto3(bucket: Bucket) -> None:
-    """Obstore refuses such a key before any request."""
+    """Neither of the others asks for such a key."""
     with pytest.raises(ObjectGone):
         bucket.get(ODD_KEY, None)
 
@@ -289,12 +296,13 @@ def test_without_the_authority_the_sync_says_to_set_it_and_does_not_try_again(
     assert server.counts.requests.total() == 0
 
 
-def test_without_the_authority_boto3_says_the_same(
+def test_without_the_authority_the_other_clients_say_the_same(
     tls: TlsFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = rf"{NOT_TRUSTED} \(unable to get local issuer certificate\): {WHAT_TO_DO}"
-    with pytest.raises(StoreError, match=said):
-        bucket_at(tls.url).get(ODD_KEY, None)
+    for key in (KEY, ODD_KEY):
+        with pytest.raises(StoreError, match=said):
+            bucket_at(tls.url).get(key, None)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
     with pytest.raises(StoreError, match=said):  # HeadBucket
         bucket_at(None, region=None)
@@ -345,15 +353,15 @@ def test_an_authority_file_that_is_none_is_a_mistake_of_the_configuration(
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
-def test_plain_requests_of_both_clients_go_through_the_proxy(
+def test_plain_requests_of_all_clients_go_through_the_proxy(
     server: FaultServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, proxy.url)
-    assert through(proxy, bucket_at(server.endpoint_url)) == (True, True)
+    assert through(proxy, bucket_at(server.endpoint_url)) == [True] * 3
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
-def test_tls_requests_of_both_clients_go_through_the_proxy(
+def test_tls_requests_of_all_clients_go_through_the_proxy(
     tls: TlsFront,
     proxy: Proxy,
     authority: Authority,
@@ -362,12 +370,12 @@ def test_tls_requests_of_both_clients_go_through_the_proxy(
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     monkeypatch.setenv(variable, proxy.url)
-    assert through(proxy, bucket_at(tls.url)) == (True, True)
+    assert through(proxy, bucket_at(tls.url)) == [True] * 3
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 @pytest.mark.parametrize("hosts", ["127.0.0.1", "localhost, 127.0.0.1"])
-def test_hosts_that_are_excepted_are_asked_directly_by_both_clients(
+def test_hosts_that_are_excepted_are_asked_directly_by_all_clients(
     server: FaultServer,
     tls: TlsFront,
     proxy: Proxy,
@@ -380,8 +388,8 @@ def test_hosts_that_are_excepted_are_asked_directly_by_both_clients(
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv(variable, hosts)
-    assert through(proxy, bucket_at(server.endpoint_url)) == (False, False)
-    assert through(proxy, bucket_at(tls.url)) == (False, False)
+    assert through(proxy, bucket_at(server.endpoint_url)) == [False] * 3
+    assert through(proxy, bucket_at(tls.url)) == [False] * 3
 
 
 def test_a_whole_sync_goes_through_the_proxy(
@@ -404,10 +412,10 @@ def test_a_whole_sync_goes_through_the_proxy(
     assert proxy.connections == tls.connections > 2
 
 
-def through(proxy: Proxy, bucket: Bucket) -> tuple[bool, bool]:
-    """Whether obstore and boto3 went through the proxy."""
+def through(proxy: Proxy, bucket: Bucket) -> list[bool]:
+    """Whether obstore, libcurl and boto3 went through the proxy."""
     counts = [proxy.connections]
-    for ask in (ask_by_obstore, ask_by_boto3):
+    for ask in (ask_by_obstore, ask_by_curl, ask_by_boto3):
         ask(bucket)
         counts.append(proxy.connections)
-    return counts[1] > counts[0], counts[2] > counts[1]
+    return [after > before for before, after in pairwise(counts)]

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core import store
+from ctrail_pipeline.core.credentials import Credentials
 from ctrail_pipeline.core.exceptions import (
     AccessDenied,
     ObjectArchived,
@@ -26,6 +28,7 @@ from ctrail_pipeline.core.store import (
     Bucket,
     LocalBucket,
     S3Bucket,
+    _place_of,
     open_bucket,
     pack_etag,
     unpack_etag,
@@ -292,6 +295,35 @@ def put(client: Any, *keys: str, **more: str) -> None:
         client.put_object(Bucket="logs", Key=key, Body=key.encode(), **more)
 
 
+@pytest.mark.parametrize(
+    ("name", "region", "url", "has_own_host"),
+    [
+        ("logs", "eu-west-1", "https://logs.s3.eu-west-1.amazonaws.com", True),
+        ("logs", "us-gov-west-1", "https://logs.s3.us-gov-west-1.amazonaws.com", True),
+        ("logs", "cn-north-1", "https://logs.s3.cn-north-1.amazonaws.com.cn", True),
+        ("my.logs", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.logs", False),
+    ],
+)
+def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
+    name: str, region: str, url: str, has_own_host: bool
+) -> None:
+    """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
+    trail = Trail("trail", name, region=region)
+    place = _place_of(trail, Credentials(trail))
+    assert (place.url, place.has_own_host) == (url, has_own_host)
+    open_bucket(trail, settings_of(trail))  # obstore takes it, too
+
+
+def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trail = Trail("trail", "logs", region="eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
+    assert _place_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
+    own = replace(trail, endpoint_url="http://127.0.0.1:9000")
+    assert _place_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
+
+
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:
     keys = ["x/a-b", "x/a/b", "x/a/c", "x/a0", "x/b/1/2/3"]
     put(client, *keys, "w", "y")
@@ -370,13 +402,13 @@ def test_s3_another_version_than_the_listed_one_has_changed(
         s3(endpoint).get("a.json.gz", etag)
 
 
-@pytest.mark.parametrize("key", ["none.json.gz", "none//x.json.gz"])
+@pytest.mark.parametrize("key", ["none.json.gz", "none//x.json.gz", "none/./x.json.gz"])
 def test_s3_a_deleted_object_is_gone(endpoint: str, client: Any, key: str) -> None:
     with pytest.raises(ObjectGone, match="no longer there"):
         s3(endpoint).get(key, b"\0" * 16)
 
 
-@pytest.mark.parametrize("key", ["cold.json.gz", "cold//x.json.gz"])
+@pytest.mark.parametrize("key", ["cold.json.gz", "cold//x.json.gz", "cold/./x.json.gz"])
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
 def test_s3_an_archived_object_says_to_restore_it(
     endpoint: str, client: Any, key: str, storage_class: str
@@ -437,7 +469,7 @@ def test_a_mistake_of_ours_is_no_failing_bucket(
         raise TypeError("a mistake")
 
     bucket = s3(endpoint)
-    monkeypatch.setattr("obstore.get", broken)
+    monkeypatch.setattr("ctrail_pipeline.core.curl.Transfers.get", broken)
     monkeypatch.setattr("obstore.get_range", broken)
     with pytest.raises(TypeError, match="a mistake"):
         bucket.get("any.json.gz", None)

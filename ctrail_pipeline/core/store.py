@@ -8,18 +8,33 @@ pass is retried here first. Nothing here knows what a log file is.
 import logging
 import os
 import re
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import uniform
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies
 
 from .credentials import Credentials
+from .curl import (
+    NOT_TRUSTED,
+    Answer,
+    CurlError,
+    Keys,
+    NoAnswer,
+    OtherAnswer,
+    Target,
+    Wanted,
+    can_ask_for,
+    transfers_of_process,
+)
 from .exceptions import (
     AccessDenied,
     ConfigurationError,
@@ -57,6 +72,25 @@ RENEWAL_SECONDS: Final = 30
 _WALKS_KEPT: Final = 1000
 _MD5_ETAG: Final = re.compile(r"[0-9a-f]{32}")
 _ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_CURL_CAUSES: Final = {
+    5: "no connection to the proxy",
+    6: "no connection to the server",
+    7: "no connection to the server",
+    18: "the connection broke",
+    28: "it timed out",
+    52: "the connection broke",
+    55: "the connection broke",
+    56: "the connection broke",
+    97: "no connection to the proxy",
+}
+"""By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html); others in its own words."""
+_KINDS: Final = {
+    401: "UnauthenticatedError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    412: "PreconditionError",
+}
+"""What obstore calls an answer of such a status."""
 _OBSTORE_CAUSE: Final = re.compile(r"HttpError \{\s*kind: (\w+)|source: (InvalidListResponse) \{")
 _CAUSES: Final = {
     "Connect": "no connection to the server",
@@ -163,6 +197,24 @@ def open_bucket(trail: Trail, settings: Settings) -> Bucket:
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
     return S3Bucket(trail, settings)
+
+
+def get_all(
+    bucket: Bucket, wanted: Sequence[tuple[str, bytes | None]]
+) -> "list[Fetched | StoreError]":
+    """Read objects by key and etag, each as `Bucket.get` does; errors are among what is returned.
+
+    Those of a bucket in S3 are asked for side by side.
+    """
+    if isinstance(bucket, S3Bucket):
+        return bucket.get_all(wanted)
+    found: list[Fetched | StoreError] = []
+    for key, etag in wanted:
+        try:
+            found.append(bucket.get(key, etag))
+        except StoreError as error:
+            found.append(error)
+    return found
 
 
 def get_described(bucket: Bucket, key: str) -> Described:
@@ -304,11 +356,11 @@ def _listed_file(key: str, stat: os.stat_result) -> Listed:
 
 
 class S3Bucket:
-    """A bucket in S3, read through obstore (a tenth of boto3's CPU a GET: 0.11–0.22 ms, 1.8–2.1).
+    """A bucket in S3: listed through obstore, read through libcurl (`curl`), the cheapest of each.
 
     obstore refuses a whole listing for one key that is no clean path (`a//b`, `..`, control
     characters), so whoever may write to the bucket could hide everything else in a folder: such
-    listings, and such keys, go through boto3.
+    listings go through boto3, and so do the few keys that libcurl does not ask for as they are.
     """
 
     def __init__(self, trail: Trail, settings: Settings) -> None:
@@ -316,7 +368,11 @@ class S3Bucket:
         self._trail = trail
         self._settings = settings
         self._credentials = Credentials(trail)
-        self._store = _open_s3(trail, settings, self._credentials)
+        place = _place_of(trail, self._credentials)
+        self._target = _target_at(place, trail, settings)
+        self._transfers = transfers_of_process(settings.downloads_of(1))
+        self._open_store = partial(_open_store, place, trail, settings)
+        self._store = self._open_store(self._credentials)
         self._boto3_client: Any = None
         self._renewing = threading.Lock()
         self._unusable: tuple[float, CredentialsError] | None = None
@@ -364,29 +420,55 @@ class S3Bucket:
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
-        import obstore
-        from obstore.exceptions import InvalidPathError
+        [found] = self.get_all([(key, etag)])
+        if isinstance(found, StoreError):
+            raise found
+        return found
 
-        where = f"{self.location}/{key}"
+    def get_all(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | StoreError]":
+        """Read objects whole, side by side; errors are among what is returned."""
+        wheres = [f"{self.location}/{key}" for key, _ in wanted]
         retries = -1
 
-        def request() -> Fetched:
+        def request(left: Sequence[int]) -> "list[Fetched | Exception]":
             nonlocal retries
             retries += 1
-            options: Any = {} if etag is None else {"if_match": unpack_etag(etag)}
-            try:
-                result = obstore.get(self._store, key, options=options)
-                meta = result.meta
-                body = bytes(result.bytes())
-            except (InvalidPathError, ValueError):  # a path as an argument is a ValueError
-                return self._get_by_boto3(key, etag)._replace(retries=retries)
-            if len(body) != meta["size"]:
-                raise StoreUnavailable(
-                    f"{where} was cut short: {len(body)} of {meta['size']} bytes arrived"
-                )
-            return Fetched(body, pack_etag(meta["e_tag"] or ""), retries)
+            answers = self._ask_for([wanted[number] for number in left])
+            return [
+                one if isinstance(one, Exception) else one._replace(retries=retries)
+                for one in answers
+            ]
 
-        return self._retried(request, where, self._get_permission)
+        return self._all_retried(request, wheres, self._get_permission)
+
+    def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
+        """One request for each of some objects."""
+        found: list[Fetched | Exception | None] = [None] * len(wanted)
+        asked: dict[int, Wanted] = {}
+        for number, (key, etag) in enumerate(wanted):
+            one = Wanted(key, None if etag is None else unpack_etag(etag))
+            if can_ask_for(one):
+                asked[number] = one
+            else:
+                try:
+                    found[number] = self._get_by_boto3(key, etag)
+                except client_errors() as error:
+                    found[number] = error
+        answers = self._transfers.get(self._target, self._keys(), list(asked.values()))
+        for number, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Answer):
+                found[number] = Fetched(answer.body, pack_etag(answer.etag), 0)
+            else:
+                found[number] = answer
+        return cast("list[Fetched | Exception]", found)
+
+    def _keys(self) -> Keys:
+        """The credentials that are good now."""
+        try:
+            keys = self._credentials()
+        except client_errors() as error:
+            raise _CredentialsFailed(error) from error
+        return Keys(keys["access_key_id"], keys["secret_access_key"], keys["token"])
 
     def probe(self, key: str) -> None:
         """Read one byte of an object: what KMS denies shows too, unlike in a HEAD's answer.
@@ -404,7 +486,8 @@ class S3Bucket:
                     Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
                 )
         except client_errors() as error:
-            raise self._translate(error, f"{self.location}/{key}", self._get_permission) from error
+            where = f"{self.location}/{key}"
+            raise _translate(error, where, self._get_permission, self._trail) from error
 
     def get_described(self, key: str) -> Described:
         """Read one object whole, with its user metadata, through boto3 (digests are few)."""
@@ -425,37 +508,72 @@ class S3Bucket:
         return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
 
     def _retried(self, request: Callable[[], T], where: str, permission: str) -> T:
-        """Run a request; try again what may pass, with growing pauses and jitter.
+        """Run a request as `_all_retried` does; raises what stands in the way."""
 
-        All retries are made here and none inside obstore: two levels multiply (a key that is
-        throttled for good cost 20 requests), and those inside are in nobody's count.
+        def attempt(_left: Sequence[int]) -> "list[T | Exception]":
+            return [request()]
+
+        [result] = self._all_retried(attempt, [where], permission)
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    def _all_retried(
+        self,
+        request: Callable[[Sequence[int]], "list[T | Exception]"],
+        wheres: Sequence[str],
+        permission: str,
+    ) -> "list[T | StoreError]":
+        """Ask for some things at once, again for those that may pass: growing pauses with jitter.
+
+        `request` is told the numbers of those that are left, and says what came of each, in order;
+        what it raises goes for all of them. All retries are made here and none inside obstore or
+        libcurl: two levels multiply (a key that is throttled for good cost 20 requests), and those
+        inside are in nobody's count.
         """
+        results: dict[int, T | StoreError] = {}
+        left = list(range(len(wheres)))
         last_start = time.monotonic() + TIMEOUTS * self._settings.client_timeout
         for attempt in range(ATTEMPTS):
             if attempt:
                 share = uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
                 time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * share)
-            self._refuse_if_unusable()
-            store = self._store
+            credentials, unusable = self._credentials, self._why_unusable()
+            if unusable is not None:
+                results |= dict.fromkeys(left, unusable)
+                break
             try:
-                return request()
+                came = request(left)
             except client_errors() as error:
-                failure = self._translate(error, where, permission)
-                is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
-                if isinstance(failure, CredentialsError) and (is_last or not self._renewed(store)):
+                came = [error] * len(left)
+            is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
+            again = []
+            for number, one in zip(left, came, strict=True):
+                if not isinstance(one, Exception):
+                    results[number] = one
+                    continue
+                failure = _translate(one, wheres[number], permission, self._trail)
+                if isinstance(failure, CredentialsError) and (
+                    is_last or not self._renewed(credentials)
+                ):
                     self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
-                    raise failure from error
-                if is_last or not isinstance(failure, StoreUnavailable):
-                    raise failure from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                elif isinstance(failure, StoreUnavailable) and not is_last:
+                    again.append(number)
+                    continue
+                failure.__cause__ = one
+                results[number] = failure
+            if not again:
+                break
+            left = again
+        return [results[number] for number in range(len(wheres))]
 
-    def _renewed(self, store: "S3Store") -> bool:
-        """Look for other credentials than those that `store` has: whether there are any.
+    def _renewed(self, before: Credentials) -> bool:
+        """Look for other credentials than those of `before`: whether there are any.
 
         Everything is looked up anew: files that `aws sso login` and others write, the role.
         """
         with self._renewing:
-            if self._store is not store:
+            if self._credentials is not before:
                 return True  # another thread has renewed them
             found = None
             try:
@@ -467,19 +585,17 @@ class S3Bucket:
             if found is None or not is_new:
                 return False
             log.info("%s: the AWS credentials expired; others were found", self.location)
+            self._store = self._open_store(found)
             self._credentials, self._boto3_client = found, None
-            self._store = _open_s3(self._trail, self._settings, found)
             return True
 
-    def _refuse_if_unusable(self) -> None:
+    def _why_unusable(self) -> CredentialsError | None:
+        """What is wrong with the credentials, if that is known and not long ago."""
         unusable = self._unusable
-        if unusable is not None:
-            if time.monotonic() < unusable[0]:
-                raise unusable[1]
+        if unusable is None or time.monotonic() >= unusable[0]:
             self._unusable = None
-
-    def _translate(self, error: Exception, where: str, permission: str) -> StoreError:
-        return _translate(error, where, permission, self._trail)
+            return None
+        return unusable[1]
 
     @property
     def _payer(self) -> dict[str, str]:
@@ -531,32 +647,80 @@ class S3Bucket:
         return self._boto3_client
 
 
-def _open_s3(trail: Trail, settings: Settings, credentials: Credentials) -> "S3Store":
-    """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for both."""
-    from obstore.store import S3Store
+class _Place(NamedTuple):
+    """Where a bucket is, for the clients that are told so."""
 
+    region: str
+    endpoint: str
+    """Without the bucket's name, unless it is a part of the host's."""
+    has_own_host: bool
+    url: str
+    """Of the bucket."""
+
+
+def _place_of(trail: Trail, credentials: Credentials) -> _Place:
     region = trail.region or _bucket_region(trail, credentials.session)
     endpoint = trail.endpoint_url or endpoint_of_environment()
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    if not endpoint and "." not in trail.bucket:
+        url = f"https://{trail.bucket}.s3.{region}.{domain}"
+        return _Place(region, url, has_own_host=True, url=url)
+    # A dotted name matches no certificate as a host's name.
+    endpoint = (endpoint or f"https://s3.{region}.{domain}").rstrip("/")
+    return _Place(region, endpoint, has_own_host=False, url=f"{endpoint}/{trail.bucket}")
+
+
+def _target_at(place: _Place, trail: Trail, settings: Settings) -> Target:
+    """A bucket for libcurl, with the authorities and proxies that boto3 and obstore go by."""
+    system = ssl.get_default_verify_paths()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
+    own = os.environ.get("AWS_CA_BUNDLE")
+    if own:
+        _read_authorities(own)
+    proxies = getproxies()
+    scheme = urlsplit(place.url).scheme
+    return Target(
+        place.url,
+        place.region,
+        settings.connect_timeout,
+        settings.client_timeout,
+        own or system.cafile or _authorities_of_botocore(),
+        system.capath,
+        proxies.get(scheme) or proxies.get("all", ""),
+        proxies.get("no", ""),
+        ("x-amz-request-payer: requester",) if trail.requester_pays else (),
+    )
+
+
+def _authorities_of_botocore() -> str:
+    """The file of authorities that boto3 brings, for systems without one."""
+    import botocore
+
+    return str(Path(botocore.__file__).with_name("cacert.pem"))
+
+
+def _open_store(
+    place: _Place, trail: Trail, settings: Settings, credentials: Credentials
+) -> "S3Store":
+    """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for all."""
+    from obstore.store import S3Store
+
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout),
         "timeout": timedelta(seconds=settings.client_timeout),
-        "allow_http": (endpoint or "").startswith("http://"),
+        "allow_http": place.endpoint.startswith("http://"),
     }
     authorities = os.environ.get("AWS_CA_BUNDLE")
     if authorities:
         client_options["root_certificate"] = _read_authorities(authorities)
-    location: dict[str, Any] = {"region": region, "virtual_hosted_style_request": False}
-    if endpoint:
-        location["endpoint"] = endpoint
-    elif "." not in trail.bucket:  # a dotted name matches no certificate as a host name
-        location["virtual_hosted_style_request"] = True
     return S3Store(
         trail.bucket,
         credential_provider=credentials,
         client_options=client_options,  # type: ignore[arg-type]
-        retry_config={"max_retries": 0},  # see S3Bucket._retried
+        retry_config={"max_retries": 0},  # see S3Bucket._all_retried
         request_payer=trail.requester_pays,
-        **location,
+        region=place.region,
+        endpoint=place.endpoint,
+        virtual_hosted_style_request=place.has_own_host,
     )
 
 
@@ -625,7 +789,23 @@ def client_errors() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError
 
-    return (StoreError, OSError, BaseError, BotoCoreError, ClientError, ResponseParserError)
+    return (
+        StoreError,
+        OSError,
+        BaseError,
+        BotoCoreError,
+        ClientError,
+        ResponseParserError,
+        CurlError,
+        _CredentialsFailed,
+    )
+
+
+class _CredentialsFailed(Exception):
+    """No credentials could be had for a request; its text is in obstore's form."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"External AWS credential provider: {type(cause).__name__}: {cause}")
 
 
 def _translate(error: Exception, where: str, permission: str, trail: Trail) -> StoreError:
@@ -634,6 +814,8 @@ def _translate(error: Exception, where: str, permission: str, trail: Trail) -> S
         return error
     kind, text = type(error).__name__, str(error)
     code = _error_code(error, text)
+    if isinstance(error, OtherAnswer):
+        kind = _KINDS.get(error.status, text)
     if code == "InvalidObjectState":
         return ObjectArchived(f"{where} is archived: restore it from Glacier, then sync again")
     if code == "NoSuchBucket":
@@ -642,17 +824,19 @@ def _translate(error: Exception, where: str, permission: str, trail: Trail) -> S
         return ObjectGone(f"{where} is no longer there")
     if kind == "PreconditionError" or code in {"PreconditionFailed", "412"}:
         return ObjectChanged(f"{where} was written again since it was listed")
-    if code.startswith("KMS.") or "kms:" in text:
+    if code.startswith("KMS.") or "kms:" in text or getattr(error, "names_kms", False):
         return AccessDenied(
             f"{where}: access denied by KMS: kms:Decrypt on {trail.kms_key_id or _SOME_KEY} is"
             " missing"
         )
-    wrong = _unusable_credentials(kind, code, text, where, trail) or _wrong_setup(code, text, where)
+    wrong = _unusable_credentials(kind, code, text, where, trail) or _wrong_setup(
+        error, code, text, where
+    )
     if wrong is not None:
         return wrong
     if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in {"AccessDenied", "403"}:
         return AccessDenied(f"{where}: access denied: {permission} is missing")
-    return _unavailable(kind, code, text, where)
+    return _unavailable(kind, code, _cause(error, text), where)
 
 
 def _unusable_credentials(
@@ -678,7 +862,7 @@ def _unusable_credentials(
     return None
 
 
-def _wrong_setup(code: str, text: str, where: str) -> StoreError | None:
+def _wrong_setup(error: Exception, code: str, text: str, where: str) -> StoreError | None:
     """What this machine or the configuration has wrong, and no further try mends."""
     if code == "RequestTimeTooSkewed":
         return AccessDenied(f"{where}: this machine's clock is wrong by more than 15 minutes")
@@ -690,11 +874,12 @@ def _wrong_setup(code: str, text: str, where: str) -> StoreError | None:
             " out"
         )
     certificate = _NOT_TRUSTED.search(text)
-    if certificate:
+    by_curl = isinstance(error, NoAnswer) and error.number == NOT_TRUSTED
+    if certificate or by_curl:
+        why = certificate[1] or certificate[2] if certificate else text
         return StoreError(
-            f"{where}: the server's certificate is not trusted"
-            f" ({certificate[1] or certificate[2]}): if a private authority signed it, set"
-            " AWS_CA_BUNDLE to a file with that authority's certificate"
+            f"{where}: the server's certificate is not trusted ({why}): if a private authority"
+            " signed it, set AWS_CA_BUNDLE to a file with that authority's certificate"
         )
     return None
 
@@ -703,24 +888,26 @@ def _no_such_bucket(where: str) -> StoreError:
     return StoreError(f"{where}: there is no such bucket: check the trail's `bucket`")
 
 
-def _unavailable(kind: str, code: str, text: str, where: str) -> StoreUnavailable:
+def _unavailable(kind: str, code: str, cause: str, where: str) -> StoreUnavailable:
     if not code and kind in {"NotFoundError", "FileNotFoundError"}:  # S3 says what is not there
         return StoreUnavailable(
             f"{where}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
         )
-    return StoreUnavailable(
-        f"{where} cannot be read: {code or _cause(text) or kind}, after several tries"
-    )
+    return StoreUnavailable(f"{where} cannot be read: {code or cause or kind}, after several tries")
 
 
-def _cause(text: str) -> str:
+def _cause(error: Exception, text: str) -> str:
     """What went wrong below HTTP, in words of ours: obstore's hold URLs and a dump of its error."""
+    if isinstance(error, NoAnswer):
+        return _CURL_CAUSES.get(error.number, text)
     match = _OBSTORE_CAUSE.search(text)
     return _CAUSES.get(match[1] or match[2], "") if match else ""
 
 
 def _error_code(error: Exception, text: str) -> str:
     """S3's error code; only the code, since the rest of an answer may hold what is private."""
+    if isinstance(error, OtherAnswer):
+        return error.code
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code", ""))

@@ -24,7 +24,7 @@ from .commit import BatchResult, Committer, Observer
 from .coverage import Lookback
 from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
-from .fetch import KEYS_A_TASK, Feed, ListedAhead
+from .fetch import AHEAD, Feed, ListedAhead
 from .layout import minute_of
 from .ledger import Ledger
 from .ledger_reports import count_by_state
@@ -55,7 +55,7 @@ _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
 _MOST_WORKERS: Final = 4
 """Worker processes, where there are fewer CPUs: a `gocloudtrail` configuration may ask for 500."""
-_KEYS_A_TASK_UNTIL_UP: Final = 2
+_AHEAD_UNTIL_UP: Final = 4
 """While worker processes may come, little is begun that they would have to wait for."""
 _MOST_COUNTED: Final = 10_000
 """Hours or names that a summary counts one by one: memory must not depend on the data."""
@@ -335,8 +335,8 @@ class _Run:
         batch = BatchContent()
         settings = share_of(self._settings, self._processes)
         flush_seconds = min(settings.jsonl_flush_interval, settings.state_save_interval)
-        keys_a_task = KEYS_A_TASK if self._processes == 1 else _KEYS_A_TASK_UNTIL_UP
-        feed = Feed(listed, settings, bytes_ahead_of(self._processes), keys_a_task)
+        ahead = AHEAD if self._processes == 1 else _AHEAD_UNTIL_UP
+        feed = Feed(listed, settings, bytes_ahead_of(self._processes), ahead)
         try:
             for fetched in feed.results():
                 if self._stop.is_set():

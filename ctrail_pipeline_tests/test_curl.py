@@ -1,0 +1,376 @@
+"""GETs through libcurl: signed as boto3 signs, whole or an error, and never a wait without end."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pycurl
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotocoreKeys
+
+from ctrail_pipeline.core.curl import (
+    Answer,
+    CurlError,
+    Keys,
+    NoAnswer,
+    OtherAnswer,
+    Target,
+    Transfers,
+    Wanted,
+    can_ask_for,
+)
+
+KEYS = Keys("AKIAEXAMPLE", "secret/with+signs:and=", None)
+Handler = Callable[[BaseHTTPRequestHandler], object]
+
+
+@contextmanager
+def serve(handle: Handler) -> Iterator[str]:
+    """A server whose every GET is answered by `handle`."""
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            handle(self)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 200
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that is gone is no news."""
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), "ETag": '"e"', **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def target_at(url: str, **changes: Any) -> Target:
+    """A bucket called `logs`."""
+    target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "")
+    return target._replace(**changes)
+
+
+@pytest.fixture
+def transfers() -> Iterator[Transfers]:
+    with closing(Transfers(100)) as transfers:
+        yield transfers
+
+
+def get(transfers: Transfers, url: str, *keys: str, **changes: Any) -> list[Answer | CurlError]:
+    return transfers.get(target_at(url, **changes), KEYS, [Wanted(key, None) for key in keys])
+
+
+# --- signatures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [None, "a/session+token=="])
+@pytest.mark.parametrize("etag", [None, '"0123456789abcdef0123456789abcdef"', '"a b-2"'])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AWSLogs/111122223333/CloudTrail/us-east-1/2026/11/01/a_T0000Z_x-Y~.json.gz",
+        "a b+c.json.gz",
+        "100%.json.gz",
+        "%2F%20.json.gz",
+        "é😀.json.gz",
+        "q?x=1&y=#z;:@!$'()*,[]|\\^`{}\"<>.json.gz",
+        "a//b.json.gz",
+        "/leading.json.gz",
+        "...json.gz",
+        "a/.../b.json.gz",
+        "control\x01\x7f.json.gz",
+    ],
+)
+def test_a_request_is_signed_as_botocore_signs_it(
+    transfers: Transfers, key: str, etag: str | None, token: str | None
+) -> None:
+    seen: list[tuple[str, Message]] = []
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        seen.append((handler.path, handler.headers))
+        send(handler, b"body")
+
+    keys = KEYS._replace(token=token)
+    with serve(handle) as url:
+        payer = ("x-amz-request-payer: requester",)
+        [answer] = transfers.get(target_at(url, headers=payer), keys, [Wanted(key, etag)])
+    assert answer == Answer(b"body", '"e"')
+    [(path, headers)] = seen
+    authorization = headers["Authorization"]
+    signed = authorization.split("SignedHeaders=")[1].split(",")[0].split(";")
+    assert {"host", "x-amz-content-sha256", "x-amz-date", "x-amz-request-payer"} <= set(signed)
+    assert ("x-amz-security-token" in signed) == (token is not None)
+    request = AWSRequest("GET", url + path, {name: headers[name] for name in signed})
+    request.context["timestamp"] = headers["x-amz-date"]
+    signer = S3SigV4Auth(BotocoreKeys(*keys), "s3", "eu-west-1")
+    expected = signer.signature(
+        signer.string_to_sign(request, signer.canonical_request(request)), request
+    )
+    assert authorization.endswith(f"Signature={expected}")
+    assert headers["If-Match"] == etag
+
+
+@pytest.mark.parametrize("key", [".", "..", "a/./b", "a/../b", "./a", "a/.."])
+def test_a_path_that_libcurl_would_resolve_is_not_for_it(key: str) -> None:
+    assert not can_ask_for(Wanted(key, None))
+
+
+def test_an_etag_cannot_add_a_header() -> None:
+    assert can_ask_for(Wanted("a", '"an etag-2"'))
+    assert not can_ask_for(Wanted("a", '"x"\r\nx-amz-other: 1'))
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_each_gets_its_own_answer(transfers: Transfers) -> None:
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        name = handler.path.rpartition("/")[2]
+        number = int(name)
+        time.sleep(0.02 * (number % 3))
+        if number % 5 == 0:
+            send(handler, f"<Error><Code>NoSuchKey</Code></Error>{number}".encode(), 404)
+        else:
+            send(handler, name.encode() * 5000, ETag=f'"{name}"')
+
+    with serve(handle) as url:
+        answers = get(transfers, url, *map(str, range(300)))
+    for number, answer in enumerate(answers):
+        if number % 5 == 0:
+            assert isinstance(answer, OtherAnswer)
+            assert (answer.status, answer.code) == (404, "NoSuchKey")
+        else:
+            assert answer == Answer(str(number).encode() * 5000, f'"{number}"')
+
+
+def test_no_more_are_on_their_way_than_asked_for() -> None:
+    lock = threading.Lock()
+    now: list[int] = [0]
+    most: list[int] = [0]
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with lock:
+            now[0] -= 1
+        send(handler, b"x")
+
+    with serve(handle) as url, closing(Transfers(3)) as transfers:
+        threads = [
+            threading.Thread(target=get, args=(transfers, url, *map(str, range(10))))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+    assert most == [3]
+
+
+def test_connections_are_kept() -> None:
+    ports = set()
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        ports.add(handler.client_address)
+        send(handler, b"x")
+
+    with serve(handle) as url, closing(Transfers(2)) as transfers:
+        for _ in range(10):
+            get(transfers, url, "a", "b", "c")
+    assert len(ports) <= 2
+
+
+def test_a_body_stays_as_it_is_stored(transfers: Transfers) -> None:
+    """CloudTrail's log files say Content-Encoding: gzip; they are not unpacked on the way."""
+    body = b"\x1f\x8b\x08 no gzip at all"
+    with serve(lambda handler: send(handler, body, Content_Encoding="gzip")) as url:
+        assert get(transfers, url, "a") == [Answer(body, '"e"')]
+
+
+def test_a_redirect_is_not_followed(transfers: Transfers) -> None:
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        assert handler.path == "/logs/a", "signed requests go where they were meant to"
+        error = b"<Error><Code>PermanentRedirect</Code></Error>"
+        send(handler, error, 301, Location="/elsewhere")
+
+    with serve(handle) as url:
+        [answer] = get(transfers, url, "a")
+    assert isinstance(answer, OtherAnswer)
+    assert (answer.status, answer.code) == (301, "PermanentRedirect")
+
+
+@pytest.mark.parametrize("length", ["100", None])
+def test_a_body_that_may_be_cut_short_is_no_answer(
+    transfers: Transfers, length: str | None
+) -> None:
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        if length:
+            handler.send_header("Content-Length", length)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(b"half of it")
+        handler.close_connection = True
+
+    with serve(handle) as url:
+        [answer] = get(transfers, url, "a")
+    assert isinstance(answer, NoAnswer)
+    assert answer.number == pycurl.E_PARTIAL_FILE
+
+
+def test_no_server_and_a_slow_one_are_told_apart(transfers: Transfers) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        [answer] = get(transfers, f"http://127.0.0.1:{bound.getsockname()[1]}", "a")
+        assert isinstance(answer, NoAnswer)
+        assert answer.number == pycurl.E_COULDNT_CONNECT
+    with serve(lambda _handler: time.sleep(2)) as url:
+        began = time.monotonic()
+        [answer] = get(transfers, url, "a", timeout=0.3)
+        assert isinstance(answer, NoAnswer)
+        assert answer.number == pycurl.E_OPERATION_TIMEDOUT
+        assert time.monotonic() - began < 1.5
+
+
+def test_other_buckets_and_new_keys_are_asked_with_their_own(transfers: Transfers) -> None:
+    seen = []
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        scope = handler.headers["Authorization"].split("Credential=")[1].split("/")
+        seen.append((handler.path, scope[0], scope[2], handler.headers["x-amz-security-token"]))
+        send(handler, b"x")
+
+    with serve(handle) as url:
+        for target, keys in (
+            (target_at(url), KEYS),
+            (target_at(url), Keys("ASIANEW", "s", "t")),
+            (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", ""), KEYS),
+        ):
+            transfers.get(target, keys, [Wanted("a", None)])
+    assert seen == [
+        ("/logs/a", "AKIAEXAMPLE", "eu-west-1", None),
+        ("/logs/a", "ASIANEW", "eu-west-1", "t"),
+        ("/other/a", "AKIAEXAMPLE", "us-east-1", None),
+    ]
+
+
+def test_more_files_may_be_open_than_select_can_count(transfers: Transfers) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 3000:
+        pytest.skip("no more than 3,000 files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with serve(lambda handler: send(handler, b"x")) as url:
+            assert get(transfers, url, "a", "b") == [Answer(b"x", '"e"')] * 2
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- its thread -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["_begin", "_answer", "_events", "_end"])
+def test_whoever_waits_hears_of_a_mistake_in_the_thread(
+    transfers: Transfers, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(*_arguments: object) -> None:
+        raise TypeError("a mistake")
+
+    with serve(lambda handler: send(handler, b"x")) as url:
+        monkeypatch.setattr(transfers, method, broken)
+        for _ in range(2):  # nor does anybody wait for it afterwards
+            with pytest.raises(RuntimeError, match="the thread that fetches has ended") as caught:
+                get(transfers, url, "a", "b")
+            assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_what_cannot_be_asked_for_is_a_mistake_and_no_wait(transfers: Transfers) -> None:
+    with pytest.raises(RuntimeError, match="the thread that fetches has ended"):
+        get(transfers, "http://127.0.0.1:1", "lone surrogate \ud800")
+
+
+def test_whoever_waits_is_released_when_it_is_closed() -> None:
+    transfers = Transfers(1)
+    hold = threading.Event()
+    with serve(lambda _handler: hold.wait(20)) as url:
+        found: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                get(transfers, url, "a", "b")
+            except RuntimeError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.2)
+        transfers.close()
+        thread.join(5)
+        hold.set()
+        assert not thread.is_alive()
+        assert len(found) == 1
+    with pytest.raises(RuntimeError, match="the thread that fetches has ended"):
+        get(transfers, "http://127.0.0.1:1", "a")
+
+
+ENDS_AMID_GETS = """
+import sys, threading, time
+from contextlib import suppress
+from ctrail_pipeline.core.curl import Keys, Target, Wanted, transfers_of_process
+target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "")
+keys = Keys("a", "b", None)
+def ask():
+    while True:
+        with suppress(RuntimeError):  # at the end
+            transfers_of_process(50).get(target, keys, [Wanted("x", None)] * 20)
+for _ in range(4):
+    threading.Thread(target=ask, daemon=True).start()
+time.sleep(0.5)
+"""
+
+
+def test_a_process_ends_well_amid_requests(tmp_path: Path) -> None:
+    """Its threads are daemons: one inside libcurl must not outlive what it works with."""
+    with serve(lambda handler: send(handler, b"x" * 1000)) as url:
+        for _ in range(3):
+            done = subprocess.run(
+                [sys.executable, "-c", ENDS_AMID_GETS, url],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, "")
