@@ -38,13 +38,13 @@ STAGES: Final = (
 )
 _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
-    ("start-up", "store", "open_bucket"),
+    ("start-up", "selection", "open_bucket"),
     ("start-up", "sync", "who_reads"),
     ("list", "sync", "find_places"),
-    ("list", "store", "S3Bucket.list_page"),
-    ("list", "store", "S3Bucket.list_folder"),
-    ("list", "store", "LocalBucket.list_page"),
-    ("list", "store", "LocalBucket.list_folder"),
+    ("list", "s3_bucket", "S3Bucket.list_page"),
+    ("list", "s3_bucket", "S3Bucket.list_folder"),
+    ("list", "local_bucket", "LocalBucket.list_page"),
+    ("list", "local_bucket", "LocalBucket.list_folder"),
     ("get", "fetch", "get_all"),
     ("get", "curl", "Transfers._turn"),
     ("hash of log file", "fetch", "decompress"),

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from .core.bucket import unpack_etag
 from .core.explain import COPIES_LOOKED_AT, Explained, Explainer, Line, Sought, explainer
 from .core.proof import digest_of
 from .core.settings import Settings
-from .core.store import unpack_etag
 from .exit_codes import EXIT_FAILED, EXIT_OK
 from .verify_report import shown
 

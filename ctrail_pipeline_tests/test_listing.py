@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctrail_pipeline.core.bucket import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.coverage import EVERYTHING, Lookback, Range, cursor, merged
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.layout import (
@@ -26,7 +27,6 @@ from ctrail_pipeline.core.layout import (
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source, Stretch, is_wanted
-from ctrail_pipeline.core.store import Fetched, Folder, Listed, Page
 
 PLACES = [
     SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),

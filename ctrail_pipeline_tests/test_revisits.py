@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core import batch, fetch
+from ctrail_pipeline.core.bucket import Fetched
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.explain import Explained
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef
 from ctrail_pipeline.core.reconcile import reconcile
-from ctrail_pipeline.core.store import Fetched
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact

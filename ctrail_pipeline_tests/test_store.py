@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import store
+from ctrail_pipeline.core import local_bucket, s3_bucket
+from ctrail_pipeline.core.bucket import Bucket, Folder, Page, pack_etag, unpack_etag
 from ctrail_pipeline.core.credentials import Credentials
 from ctrail_pipeline.core.exceptions import (
     AccessDenied,
@@ -23,16 +24,11 @@ from ctrail_pipeline.core.exceptions import (
     StoreError,
     StoreUnavailable,
 )
+from ctrail_pipeline.core.local_bucket import LocalBucket
+from ctrail_pipeline.core.s3_bucket import S3Bucket
+from ctrail_pipeline.core.s3_place import place_of
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.store import (
-    Bucket,
-    LocalBucket,
-    S3Bucket,
-    _place_of,
-    open_bucket,
-    pack_etag,
-    unpack_etag,
-)
+from ctrail_pipeline.core.store import open_bucket
 from ctrail_pipeline_tests.moto_server import moto_server
 
 
@@ -124,7 +120,7 @@ def test_a_hyphen_sorts_before_the_folder_of_the_same_name(tmp_path: Path) -> No
 def test_pages_follow_one_another_with_nothing_lost_or_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PAGE_SIZE", 7)
+    monkeypatch.setattr(local_bucket, "PAGE_SIZE", 7)
     keys = sorted(f"x/{number % 4}/{number:03}.json" for number in range(70))
     write(tmp_path, *keys, "w.json", "y.json")
     bucket = LocalBucket(tmp_path)
@@ -134,7 +130,7 @@ def test_pages_follow_one_another_with_nothing_lost_or_twice(
     assert (len(first.objects), first.last) == (7, False)
     again = LocalBucket(tmp_path).list_page("x/", first.objects[-1].key)
     assert again == bucket.list_page("x/", first.objects[-1].key)
-    assert bucket.list_page("x/", keys[-1]) == store.Page([], last=True)
+    assert bucket.list_page("x/", keys[-1]) == Page([], last=True)
 
 
 def test_a_listed_file_is_read_whole_with_the_etag_it_was_listed_with(tmp_path: Path) -> None:
@@ -172,9 +168,9 @@ def test_a_folder_where_a_file_was_is_an_error_of_that_key(tmp_path: Path) -> No
 def test_a_missing_folder_is_empty_as_in_s3(tmp_path: Path) -> None:
     write(tmp_path, "file")
     bucket = LocalBucket(tmp_path)
-    assert bucket.list_folder("none/") == store.Folder([], [])
-    assert bucket.list_folder("file/") == store.Folder([], [])
-    assert bucket.list_page("none/", "") == store.Page([], last=True)
+    assert bucket.list_folder("none/") == Folder([], [])
+    assert bucket.list_folder("file/") == Folder([], [])
+    assert bucket.list_page("none/", "") == Page([], last=True)
 
 
 def test_a_missing_bucket_is_an_error(tmp_path: Path) -> None:
@@ -309,7 +305,7 @@ def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
 ) -> None:
     """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
     trail = Trail("trail", name, region=region)
-    place = _place_of(trail, Credentials(trail))
+    place = place_of(trail, Credentials(trail))
     assert (place.url, place.has_own_host) == (url, has_own_host)
     open_bucket(trail, settings_of(trail))  # obstore takes it, too
 
@@ -319,9 +315,9 @@ def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
 ) -> None:
     trail = Trail("trail", "logs", region="eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
-    assert _place_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
+    assert place_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
     own = replace(trail, endpoint_url="http://127.0.0.1:9000")
-    assert _place_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
+    assert place_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
 
 
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:
@@ -339,14 +335,14 @@ def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client:
         fetched = bucket.get(listed.key, listed.etag)
         assert (fetched.body, fetched.etag) == (listed.key.encode(), listed.etag)
         assert listed.size == len(fetched.body)
-    assert bucket.list_page("none/", "") == store.Page([], last=True)
+    assert bucket.list_page("none/", "") == Page([], last=True)
 
 
 @pytest.mark.parametrize("page_size", [1, 2])
 def test_s3_pages_go_on_behind_any_key(
     endpoint: str, client: Any, monkeypatch: pytest.MonkeyPatch, page_size: int
 ) -> None:
-    monkeypatch.setattr(store, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(s3_bucket, "PAGE_SIZE", page_size)
     keys = sorted([*UNUSUAL, "unusual/a", "unusual/a/b", "unusual/a-b", "unusual/a%20b"])
     put(client, *keys)
     assert every_key(s3(endpoint), "unusual/") == keys
@@ -355,7 +351,7 @@ def test_s3_pages_go_on_behind_any_key(
 def test_s3_pages_go_on_behind_hostile_keys(
     endpoint: str, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PAGE_SIZE", 1)
+    monkeypatch.setattr(s3_bucket, "PAGE_SIZE", 1)
     # moto fails to list behind a control character, so that key is not among them.
     paths = [key for key in HOSTILE if key.isprintable()]
     keys = sorted([*paths, "odd//", "odd/a/b", "odd/z"])
@@ -449,7 +445,7 @@ def test_without_credentials_the_error_says_how_to_get_some(
 
 
 def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ATTEMPTS", 1)
+    monkeypatch.setattr(s3_bucket, "ATTEMPTS", 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         trail = Trail("trail", "logs", endpoint_url=f"http://127.0.0.1:{probe.getsockname()[1]}")

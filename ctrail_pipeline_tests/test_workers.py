@@ -21,8 +21,8 @@ from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.layout import SourcePrefix
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source
+from ctrail_pipeline.core.local_bucket import LocalBucket
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.store import LocalBucket
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import (

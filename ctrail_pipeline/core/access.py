@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from .bucket import Bucket
 from .credentials import open_session
 from .exceptions import AccessDenied, CredentialsError, StoreError
 from .layout import SourcePrefix, is_log_file
+from .s3_place import endpoint_of_environment
 from .settings import Trail
-from .store import Bucket, endpoint_of_environment
 
 log = logging.getLogger(__name__)
 

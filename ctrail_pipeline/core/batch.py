@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
+from .bucket import unpack_etag
 from .dedup import (
     EVENT_KEY_BYTES,
     IDENTITY_BYTES,
@@ -45,7 +46,6 @@ from .output import (
 )
 from .records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from .settings import Settings
-from .store import unpack_etag
 from .streaming import StreamedLogFile
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ that fails is an error, never "no accounts".
 import logging
 from collections.abc import Callable, Iterator
 
+from .bucket import Bucket
 from .daemon_threads import DaemonThreads
 from .exceptions import StoreError
 from .layout import (
@@ -18,7 +19,6 @@ from .layout import (
     region_root,
 )
 from .settings import Trail
-from .store import Bucket
 
 log = logging.getLogger(__name__)
 

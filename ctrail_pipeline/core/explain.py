@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .bucket import Bucket
 from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
 from .exceptions import ConfigurationError, LedgerError, StoreError
 from .layout import MINUTES_PER_DAY, SourcePrefix, key_of, minute_of, place_of
@@ -37,7 +38,7 @@ from .output_check import contents_of
 from .records import LogFileContent, Record, read_log_file
 from .selection import matches
 from .settings import Settings
-from .store import Bucket, open_bucket
+from .store import open_bucket
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""

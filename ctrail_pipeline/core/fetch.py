@@ -1,7 +1,7 @@
 """From listed log files to their uncompressed bytes: many GETs at once, results in order.
 
 Every failure becomes a result, so that it costs its log file only; a request that may pass was
-already tried again in `store`. Bounded: what is on its way or waits to be taken is limited in
+already tried again in `s3_bucket`. Bounded: what is on its way or waits to be taken is limited in
 number and in bytes, whatever the log files hold.
 """
 
@@ -13,6 +13,7 @@ from queue import Empty, Full, Queue, SimpleQueue
 from threading import Condition, Event, Thread
 from typing import Final
 
+from .bucket import Fetched
 from .daemon_threads import DaemonThreads
 from .decompress import Decompressed, decompress, is_over
 from .exceptions import (
@@ -27,7 +28,7 @@ from .ledger_rows import LogFileState
 from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of
-from .store import Fetched, get_all
+from .store import get_all
 from .streaming import IN_HAND, STREAMED_FROM, StreamedLogFile, is_to_be_streamed, stream
 
 KEYS_A_TASK: Final = 32

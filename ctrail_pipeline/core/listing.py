@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from typing import Final, Protocol
 
+from .bucket import PAGE_SIZE, Bucket, Folder, Listed, Page
 from .coverage import (
     EVERYTHING,
     Lookback,
@@ -39,7 +40,6 @@ from .layout import (
     place_of,
 )
 from .ledger_rows import Known, KnownLogFile, LogFileState, Visit
-from .store import PAGE_SIZE, Bucket, Folder, Listed, Page
 
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
+from .bucket import unpack_etag
 from .exceptions import ConfigurationError, LedgerError
 from .explain import Sought
 from .layout import SourcePrefix, key_of
@@ -32,7 +33,6 @@ from .marker import check_belongs
 from .output import Kind
 from .parquet import hours_of_date
 from .settings import Settings
-from .store import unpack_etag
 
 FORMAT: Final = "ctrail-manifest/1"
 _BATCHES_KEPT: Final = 64

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from .bucket import Listed, Page
 from .coverage import EVERYTHING, Range, cursor, intersection, merged, uncovered, whole_days
 from .daemon_threads import DaemonThreads
 from .evidence import Evidence, HourRange, joined, merge_hours
@@ -62,7 +63,6 @@ from .parquet import hours_of_date
 from .recovery import recover
 from .selection import Problem, Selection, find_places, known_places, not_listed, sources_of
 from .settings import Settings
-from .store import Listed, Page
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from .access import check_access, check_keys
+from .bucket import Bucket
 from .coverage import EVERYTHING, Range
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
@@ -21,7 +22,7 @@ from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, key_of, minute_of
 from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail
-from .store import Bucket, open_bucket
+from .store import open_bucket
 
 log = logging.getLogger(__name__)
 

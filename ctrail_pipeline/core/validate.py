@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from .bucket import Bucket, Listed
 from .coverage import EVERYTHING, Range, intersection, merged, whole_days
 from .daemon_threads import DaemonThreads
 from .decompress import decompress
@@ -53,7 +54,7 @@ from .ledger import Ledger
 from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
 from .selection import Place, Problem, Selection, is_configured
 from .settings import Settings, Trail
-from .store import Bucket, Listed, get_described
+from .store import get_described
 
 log = logging.getLogger(__name__)
 

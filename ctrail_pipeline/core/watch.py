@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Final, Self
 from zlib import crc32
 
+from .bucket import Bucket
 from .coverage import Lookback, Range, cursor, intersection, uncovered
 from .daemon_threads import DaemonThreads
 from .discovery import discover
@@ -31,7 +32,7 @@ from .marker import open_ledger
 from .output import OutputFolders
 from .selection import Problem, known_places, not_listed, sources_of
 from .settings import Settings, Trail
-from .store import Bucket, open_bucket
+from .store import open_bucket
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from .allocator import give_back_large_buffers, rare_collections
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
+from .bucket import Bucket, Fetched, Folder, Page
 from .daemon_threads import DaemonThreads
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
@@ -30,7 +31,7 @@ from .ledger_rows import Outcome
 from .listing import LogFileRef, Source
 from .output import OutputFolders, Staging
 from .settings import Settings
-from .store import Bucket, Fetched, Folder, Page, open_bucket
+from .store import open_bucket
 
 _SENT_FIELDS: Final = tuple(
     f.name for f in fields(LogFileRef) if f.name not in {"source", "stretch"}

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline.core import store
+from ctrail_pipeline.core import s3_bucket
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.prune import prune
@@ -125,7 +125,7 @@ def _child(job: Mapping[str, Any], output: Path) -> None:
 
 def main() -> None:
     """The nursery: fork a child for each line, say how children ended."""
-    vars(store)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
+    vars(s3_bucket)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)

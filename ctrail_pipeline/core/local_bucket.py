@@ -1,0 +1,133 @@
+"""A folder that holds a bucket's tree, as `aws s3 sync` leaves it: listed and read as S3 is."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from .bucket import PAGE_SIZE, Fetched, Folder, Listed, Page
+from .exceptions import AccessDenied, ObjectChanged, ObjectGone, StoreError, StoreUnavailable
+from .layout import Minute
+
+log = logging.getLogger(__name__)
+
+_WALKS_KEPT: Final = 1000
+
+
+class LocalBucket:
+    """A folder that holds a bucket's tree, as `aws s3 sync` leaves it.
+
+    The etag is made of size and modification time, so a file that was written again is noticed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._walks: dict[tuple[str, str], Iterator[Listed]] = {}
+        self.location = f"file://{quote(str(root))}"
+
+    def list_folder(self, folder: str) -> Folder:
+        """List what lies directly in `folder`; a folder that is not there is empty, as in S3."""
+        found = Folder([], [])
+        for name, entry in self._entries(folder):
+            if name.endswith("/"):
+                found.folders.append(name[:-1])
+            else:
+                with suppress(FileNotFoundError):  # as in `_walk`
+                    found.objects.append(_listed_file(folder + name, entry.stat()))
+        return found
+
+    def list_page(self, folder: str, after: str) -> Page:
+        """List what lies below `folder` in key order behind the key `after` ("": all)."""
+        walk = self._walks.pop((folder, after), None) or self._walk(folder, after)
+        objects = list(islice(walk, PAGE_SIZE))
+        last = len(objects) < PAGE_SIZE
+        if not last:
+            # The next page goes on with this walk; reading a huge folder anew for each page is
+            # quadratic. Walks that nobody comes back for are let go.
+            if len(self._walks) >= _WALKS_KEPT:
+                self._walks.clear()
+            self._walks[folder, objects[-1].key] = walk
+        return Page(objects, last)
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:
+        """Read one file whole."""
+        where = f"{self.location}/{key}"
+        try:
+            with (self.root / key).open("rb") as file:
+                found = _file_etag(os.fstat(file.fileno()))
+                if etag is not None and etag != found:
+                    raise ObjectChanged(f"{where} was written again since it was listed")
+                body = file.read()
+                if _file_etag(os.fstat(file.fileno())) != found:
+                    raise ObjectChanged(f"{where} changed while it was read")
+        except FileNotFoundError as error:
+            raise ObjectGone(f"{where} is no longer there") from error
+        except PermissionError as error:
+            raise _not_readable(where) from error
+        except OSError as error:
+            raise StoreUnavailable(f"{where} cannot be read: {error.strerror}") from error
+        return Fetched(body, found, 0)
+
+    def probe(self, key: str) -> None:
+        """See whether a file can be opened."""
+        try:
+            (self.root / key).open("rb").close()
+        except PermissionError as error:
+            raise _not_readable(f"{self.location}/{key}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.location}/{key} cannot be read") from error
+
+    def _walk(self, folder: str, after: str) -> Iterator[Listed]:
+        for name, entry in self._entries(folder):
+            key = folder + name
+            if name.endswith("/"):
+                if key >= after or after.startswith(key):
+                    yield from self._walk(key, after)
+            elif key > after:
+                try:
+                    yield _listed_file(key, entry.stat())
+                except FileNotFoundError:
+                    continue  # deleted, or a dangling link: as if the listing had come later
+
+    def _entries(self, folder: str) -> list[tuple[str, "os.DirEntry[str]"]]:
+        """Entries in the order of their keys: a folder sorts with its slash, as in S3."""
+        if not self.root.is_dir():
+            raise StoreError(f"{self.location} is not a folder: check the trail's `bucket`")
+        found = []
+        try:
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    try:
+                        entry.name.encode()
+                    except UnicodeEncodeError:
+                        log.warning(
+                            "a file name below %s is not UTF-8: not a key, left alone", folder
+                        )
+                        continue
+                    try:
+                        found.append((entry.name + "/" if entry.is_dir() else entry.name, entry))
+                    except OSError as error:  # a link that leads to itself
+                        log.warning("a file below %s is left alone: %s", folder, error.strerror)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            raise AccessDenied(
+                f"{self.location}/{folder} cannot be listed: give this user read permission"
+            ) from error
+        return sorted(found, key=lambda item: item[0].encode())
+
+
+def _not_readable(where: str) -> AccessDenied:
+    return AccessDenied(f"{where} cannot be read: give this user read permission")
+
+
+def _file_etag(stat: os.stat_result) -> bytes:
+    return b'"%x-%x' % (stat.st_mtime_ns, stat.st_size)
+
+
+def _listed_file(key: str, stat: os.stat_result) -> Listed:
+    return Listed(key, stat.st_size, _file_etag(stat), Minute(int(stat.st_mtime // 60)), False)

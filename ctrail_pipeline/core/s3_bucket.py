@@ -1,0 +1,340 @@
+"""A bucket in S3: which client asks for what, and what is asked again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import uniform
+from typing import Any, Final, TypeVar, cast
+
+from .bucket import PAGE_SIZE, Described, Fetched, Folder, Listed, Page, pack_etag, unpack_etag
+from .credentials import Credentials
+from .curl import Answer, Keys, Wanted, can_ask_for, transfers_of_process
+from .exceptions import CredentialsError, StoreError, StoreUnavailable
+from .layout import minute_of
+from .s3_errors import CredentialsFailed, client_errors, translate
+from .s3_place import open_store, place_of, target_at
+from .settings import Settings, Trail
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 7
+"""How often one request is tried; the pauses sum to 12.6 s at most. Half of all requests failing
+(S3 throttles a prefix so) leaves 1 in 128 to a later run."""
+TIMEOUTS: Final = 3
+"""Client timeouts after which no further try begins: a server that hangs costs no more."""
+FIRST_PAUSE_SECONDS: Final = 0.2
+"""At most, before the second try; each later pause is twice as long, times a random half to one."""
+RENEWAL_SECONDS: Final = 30
+"""After credentials expired and no others were found: how long until a request is made again."""
+_ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+class S3Bucket:
+    """A bucket in S3: listed through obstore, read through libcurl (`curl`), the cheapest of each.
+
+    obstore refuses a whole listing for one key that is no clean path (`a//b`, `..`, control
+    characters), so whoever may write to the bucket could hide everything else in a folder: such
+    listings go through boto3, and so do the few keys that libcurl does not ask for as they are.
+    """
+
+    def __init__(self, trail: Trail, settings: Settings) -> None:
+        self.location = f"s3://{trail.bucket}"
+        self._trail = trail
+        self._settings = settings
+        self._credentials = Credentials(trail)
+        place = place_of(trail, self._credentials)
+        self._target = target_at(place, trail, settings)
+        self._transfers = transfers_of_process(settings.downloads_of(1))
+        self._open_store = partial(open_store, place, trail, settings)
+        self._store = self._open_store(self._credentials)
+        self._boto3_client: Any = None
+        self._renewing = threading.Lock()
+        self._unusable: tuple[float, CredentialsError] | None = None
+
+    def list_folder(self, folder: str) -> Folder:
+        """List what lies directly in `folder` (a delimiter listing, all pages)."""
+        import obstore
+        from obstore.exceptions import InvalidPathError
+
+        def request() -> Folder:
+            try:
+                found = obstore.list_with_delimiter(self._store, folder)
+            except (InvalidPathError, ValueError):
+                return self._list_folder_by_boto3(folder)
+            names = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
+            return Folder(names, [_listed_object(meta) for meta in found["objects"]])
+
+        return self._retried(request, f"{self.location}/{folder}", self._list_permission)
+
+    def list_page(self, folder: str, after: str) -> Page:
+        """List what lies below `folder`, in key order, behind the key `after` ("": from the start).
+
+        Each page is a request of its own (StartAfter), so a failed one is simply asked again.
+        """
+        import obstore
+        from obstore.exceptions import InvalidPathError
+
+        def request() -> Page:
+            try:
+                stream = obstore.list(
+                    self._store, folder, offset=after or None, chunk_size=PAGE_SIZE
+                )
+                objects = [_listed_object(meta) for meta in next(iter(stream), ())]
+                page = Page(objects, len(objects) < PAGE_SIZE)
+            except (InvalidPathError, ValueError):
+                page = self._list_page_by_boto3(folder, after)
+            if not page.last and (not page.objects or page.objects[-1].key <= after):
+                # A server without StartAfter: the same page again and again, for ever.
+                raise StoreUnavailable(
+                    f"{self.location}/{folder}: the listing does not go on behind {after!r}"
+                )
+            return page
+
+        return self._retried(request, f"{self.location}/{folder}", self._list_permission)
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:
+        """Read one object whole."""
+        [found] = self.get_all([(key, etag)])
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    def get_all(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | StoreError]":
+        """Read objects whole, side by side; errors are among what is returned."""
+        wheres = [f"{self.location}/{key}" for key, _ in wanted]
+        retries = -1
+
+        def request(left: Sequence[int]) -> "list[Fetched | Exception]":
+            nonlocal retries
+            retries += 1
+            answers = self._ask_for([wanted[number] for number in left])
+            return [
+                one if isinstance(one, Exception) else one._replace(retries=retries)
+                for one in answers
+            ]
+
+        return self._all_retried(request, wheres, self._get_permission)
+
+    def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
+        """One request for each of some objects."""
+        found: list[Fetched | Exception | None] = [None] * len(wanted)
+        asked: dict[int, Wanted] = {}
+        for number, (key, etag) in enumerate(wanted):
+            one = Wanted(key, None if etag is None else unpack_etag(etag))
+            if can_ask_for(one):
+                asked[number] = one
+            else:
+                try:
+                    found[number] = self._get_by_boto3(key, etag)
+                except client_errors() as error:
+                    found[number] = error
+        answers = self._transfers.get(self._target, self._keys(), list(asked.values()))
+        for number, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Answer):
+                found[number] = Fetched(answer.body, pack_etag(answer.etag), 0)
+            else:
+                found[number] = answer
+        return cast("list[Fetched | Exception]", found)
+
+    def _keys(self) -> Keys:
+        """The credentials that are good now."""
+        try:
+            keys = self._credentials()
+        except client_errors() as error:
+            raise CredentialsFailed(error) from error
+        return Keys(keys["access_key_id"], keys["secret_access_key"], keys["token"])
+
+    def probe(self, key: str) -> None:
+        """Read one byte of an object: what KMS denies shows too, unlike in a HEAD's answer.
+
+        Tried once: only a denial is of interest, and that is no passing fault.
+        """
+        import obstore
+        from obstore.exceptions import InvalidPathError
+
+        try:
+            try:
+                obstore.get_range(self._store, key, start=0, end=1)
+            except (InvalidPathError, ValueError):
+                self._boto3().get_object(
+                    Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
+                )
+        except client_errors() as error:
+            where = f"{self.location}/{key}"
+            raise translate(error, where, self._get_permission, self._trail) from error
+
+    def get_described(self, key: str) -> Described:
+        """Read one object whole, with its user metadata, through boto3 (digests are few)."""
+
+        def request() -> Described:
+            reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **self._payer)
+            metadata = {str(name).lower(): str(value) for name, value in reply["Metadata"].items()}
+            return Described(reply["Body"].read(), metadata)
+
+        return self._retried(request, f"{self.location}/{key}", self._get_permission)
+
+    @property
+    def _list_permission(self) -> str:
+        return f"s3:ListBucket on arn:aws:s3:::{self._trail.bucket}"
+
+    @property
+    def _get_permission(self) -> str:
+        return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
+
+    def _retried(self, request: Callable[[], T], where: str, permission: str) -> T:
+        """Run a request as `_all_retried` does; raises what stands in the way."""
+
+        def attempt(_left: Sequence[int]) -> "list[T | Exception]":
+            return [request()]
+
+        [result] = self._all_retried(attempt, [where], permission)
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    def _all_retried(
+        self,
+        request: Callable[[Sequence[int]], "list[T | Exception]"],
+        wheres: Sequence[str],
+        permission: str,
+    ) -> "list[T | StoreError]":
+        """Ask for some things at once, again for those that may pass: growing pauses with jitter.
+
+        `request` is told the numbers of those that are left, and says what came of each, in order;
+        what it raises goes for all of them. All retries are made here and none inside obstore or
+        libcurl: two levels multiply (a key that is throttled for good cost 20 requests), and those
+        inside are in nobody's count.
+        """
+        results: dict[int, T | StoreError] = {}
+        left = list(range(len(wheres)))
+        last_start = time.monotonic() + TIMEOUTS * self._settings.client_timeout
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                share = uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
+                time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * share)
+            credentials, unusable = self._credentials, self._why_unusable()
+            if unusable is not None:
+                results |= dict.fromkeys(left, unusable)
+                break
+            try:
+                came = request(left)
+            except client_errors() as error:
+                came = [error] * len(left)
+            is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
+            again = []
+            for number, one in zip(left, came, strict=True):
+                if not isinstance(one, Exception):
+                    results[number] = one
+                    continue
+                failure = translate(one, wheres[number], permission, self._trail)
+                if isinstance(failure, CredentialsError) and (
+                    is_last or not self._renewed(credentials)
+                ):
+                    self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
+                elif isinstance(failure, StoreUnavailable) and not is_last:
+                    again.append(number)
+                    continue
+                failure.__cause__ = one
+                results[number] = failure
+            if not again:
+                break
+            left = again
+        return [results[number] for number in range(len(wheres))]
+
+    def _renewed(self, before: Credentials) -> bool:
+        """Look for other credentials than those of `before`: whether there are any.
+
+        Everything is looked up anew: files that `aws sso login` and others write, the role.
+        """
+        with self._renewing:
+            if self._credentials is not before:
+                return True  # another thread has renewed them
+            found = None
+            try:
+                found = Credentials(self._trail)
+                is_new = not found.are_those_of(self._credentials)
+            except client_errors() as error:
+                log.debug("no new credentials: %s", type(error).__name__)
+                is_new = False
+            if found is None or not is_new:
+                return False
+            log.info("%s: the AWS credentials expired; others were found", self.location)
+            self._store = self._open_store(found)
+            self._credentials, self._boto3_client = found, None
+            return True
+
+    def _why_unusable(self) -> CredentialsError | None:
+        """What is wrong with the credentials, if that is known and not long ago."""
+        unusable = self._unusable
+        if unusable is None or time.monotonic() >= unusable[0]:
+            self._unusable = None
+            return None
+        return unusable[1]
+
+    @property
+    def _payer(self) -> dict[str, str]:
+        return {"RequestPayer": "requester"} if self._trail.requester_pays else {}
+
+    def _list_folder_by_boto3(self, folder: str) -> Folder:
+        found = Folder([], [])
+        pages = self._boto3().get_paginator("list_objects_v2")
+        for reply in pages.paginate(
+            Bucket=self._trail.bucket, Prefix=folder, Delimiter="/", **self._payer
+        ):
+            for common in reply.get("CommonPrefixes", ()):
+                found.folders.append(common["Prefix"][len(folder) : -1])
+            found.objects.extend(_listed_by_boto3(item) for item in reply.get("Contents", ()))
+        return found
+
+    def _list_page_by_boto3(self, folder: str, after: str) -> Page:
+        reply = self._boto3().list_objects_v2(
+            Bucket=self._trail.bucket,
+            Prefix=folder,
+            StartAfter=after,
+            MaxKeys=PAGE_SIZE,
+            **self._payer,
+        )
+        objects = [_listed_by_boto3(item) for item in reply.get("Contents", ())]
+        return Page(objects, not reply["IsTruncated"])
+
+    def _get_by_boto3(self, key: str, etag: bytes | None) -> Fetched:
+        condition = {} if etag is None else {"IfMatch": unpack_etag(etag)}
+        reply = self._boto3().get_object(
+            Bucket=self._trail.bucket, Key=key, **condition, **self._payer
+        )
+        return Fetched(reply["Body"].read(), pack_etag(reply["ETag"]), 0)
+
+    def _boto3(self) -> Any:
+        if self._boto3_client is None:
+            from botocore.config import Config
+
+            self._boto3_client = self._credentials.session.client(
+                "s3",
+                region_name=self._trail.region,
+                endpoint_url=self._trail.endpoint_url,
+                config=Config(
+                    connect_timeout=self._settings.connect_timeout,
+                    read_timeout=self._settings.client_timeout,
+                    retries={"total_max_attempts": 1},  # see `_retried`
+                ),
+            )
+        return self._boto3_client
+
+
+def _listed_object(meta: Any) -> Listed:
+    etag = pack_etag(meta["e_tag"] or "")
+    return Listed(meta["path"], meta["size"], etag, minute_of(meta["last_modified"]), False)
+
+
+def _listed_by_boto3(item: Any) -> Listed:
+    return Listed(
+        item["Key"],
+        item["Size"],
+        pack_etag(item["ETag"]),
+        minute_of(item["LastModified"]),
+        item.get("StorageClass", "") in _ARCHIVED_CLASSES,
+    )

@@ -1,0 +1,207 @@
+"""What obstore, libcurl, boto3 and S3 say is wrong, as errors of ours: what to do about it.
+
+A message names bucket, key and permission, and S3's error code; the rest of an answer may hold what
+is private.
+"""
+
+import re
+from typing import Final
+
+from .curl import NOT_TRUSTED, CurlError, NoAnswer, OtherAnswer
+from .exceptions import (
+    AccessDenied,
+    CredentialsError,
+    ObjectArchived,
+    ObjectChanged,
+    ObjectGone,
+    StoreError,
+    StoreUnavailable,
+)
+from .settings import Trail
+
+_ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_CURL_CAUSES: Final = {
+    5: "no connection to the proxy",
+    6: "no connection to the server",
+    7: "no connection to the server",
+    18: "the connection broke",
+    28: "it timed out",
+    52: "the connection broke",
+    55: "the connection broke",
+    56: "the connection broke",
+    97: "no connection to the proxy",
+}
+"""By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html); others in its own words."""
+_KINDS: Final = {
+    401: "UnauthenticatedError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    412: "PreconditionError",
+}
+"""What obstore calls an answer of such a status."""
+_OBSTORE_CAUSE: Final = re.compile(r"HttpError \{\s*kind: (\w+)|source: (InvalidListResponse) \{")
+_CAUSES: Final = {
+    "Connect": "no connection to the server",
+    "Timeout": "it timed out",
+    "Interrupted": "the connection broke",
+    "InvalidListResponse": "the listing was cut short",
+}
+_NO_CREDENTIALS: Final = re.compile(r"External AWS credential provider: (\w+)")
+_CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
+_CREDENTIAL_ERRORS: Final = frozenset(
+    {
+        "CredentialRetrievalError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+_NOT_VALID: Final = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken"}
+    | {"TokenRefreshRequired"}
+)
+_SOME_KEY: Final = "the trail's key"
+_NOT_TRUSTED: Final = re.compile(
+    r"error: InvalidCertificate\(\s*(\w+)|certificate verify failed: ([^(]+?) \("
+)
+_OTHER_REGION: Final = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+)
+
+
+def client_errors() -> tuple[type[Exception], ...]:
+    """What obstore, libcurl, boto3 and the network below them raise; they share no base.
+
+    Nothing else is caught: a mistake of ours is no failing bucket, to be tried again and recorded.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from obstore.exceptions import BaseError
+
+    return (
+        StoreError,
+        OSError,
+        BaseError,
+        BotoCoreError,
+        ClientError,
+        ResponseParserError,
+        CurlError,
+        CredentialsFailed,
+    )
+
+
+class CredentialsFailed(Exception):
+    """No credentials could be had for a request; its text is in obstore's form."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"External AWS credential provider: {type(cause).__name__}: {cause}")
+
+
+def translate(error: Exception, where: str, permission: str, trail: Trail) -> StoreError:
+    """One of our errors for one of a client's: by its class, else by S3's error code."""
+    if isinstance(error, StoreError):
+        return error
+    kind, text = type(error).__name__, str(error)
+    code = _error_code(error, text)
+    if isinstance(error, OtherAnswer):
+        kind = _KINDS.get(error.status, text)
+    if code == "InvalidObjectState":
+        return ObjectArchived(f"{where} is archived: restore it from Glacier, then sync again")
+    if code == "NoSuchBucket":
+        return no_such_bucket(where)
+    if code in {"NoSuchKey", "404"}:
+        return ObjectGone(f"{where} is no longer there")
+    if kind == "PreconditionError" or code in {"PreconditionFailed", "412"}:
+        return ObjectChanged(f"{where} was written again since it was listed")
+    if code.startswith("KMS.") or "kms:" in text or getattr(error, "names_kms", False):
+        return AccessDenied(
+            f"{where}: access denied by KMS: kms:Decrypt on {trail.kms_key_id or _SOME_KEY} is"
+            " missing"
+        )
+    wrong = _unusable_credentials(kind, code, text, where, trail) or _wrong_setup(
+        error, code, text, where
+    )
+    if wrong is not None:
+        return wrong
+    if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in {"AccessDenied", "403"}:
+        return AccessDenied(f"{where}: access denied: {permission} is missing")
+    return _unavailable(kind, code, _cause(error, text), where)
+
+
+def _unusable_credentials(
+    kind: str, code: str, text: str, where: str, trail: Trail
+) -> StoreError | None:
+    """Whether it is the credentials that fail, which no object can be blamed for."""
+    call = _CALL_FAILED.search(text)
+    if call and call[2] == "AssumeRole":
+        return CredentialsError(
+            f"{where}: AWS credentials could not be obtained (AssumeRole: {call[1]}): check that"
+            f" sts:AssumeRole on {trail.role_arn or 'the role of AWS_PROFILE'} is allowed, and by"
+            " the role's trust policy too (its external id?)"
+        )
+    if code in _NOT_VALID:
+        return CredentialsError(f"{where}: the AWS credentials are not valid ({code})")
+    provider = _NO_CREDENTIALS.search(text)
+    if provider or kind in _CREDENTIAL_ERRORS:
+        cause = f"{call[2]}: {call[1]}" if call else provider[1] if provider else kind
+        return CredentialsError(
+            f"{where}: AWS credentials could not be obtained ({cause}); run `aws sso login`, or"
+            " check AWS_PROFILE and its role"
+        )
+    return None
+
+
+def _wrong_setup(error: Exception, code: str, text: str, where: str) -> StoreError | None:
+    """What this machine or the configuration has wrong, and no further try mends."""
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(f"{where}: this machine's clock is wrong by more than 15 minutes")
+    if code == "SignatureDoesNotMatch":
+        return AccessDenied(f"{where}: the AWS credentials are not valid ({code})")
+    if code in _OTHER_REGION or "inner: BareRedirect" in text:
+        return StoreError(
+            f"{where}: the bucket is in another region: correct the trail's `region`, or leave it"
+            " out"
+        )
+    certificate = _NOT_TRUSTED.search(text)
+    by_curl = isinstance(error, NoAnswer) and error.number == NOT_TRUSTED
+    if certificate or by_curl:
+        why = certificate[1] or certificate[2] if certificate else text
+        return StoreError(
+            f"{where}: the server's certificate is not trusted ({why}): if a private authority"
+            " signed it, set AWS_CA_BUNDLE to a file with that authority's certificate"
+        )
+    return None
+
+
+def no_such_bucket(where: str) -> StoreError:
+    """The error for a bucket that is not there."""
+    return StoreError(f"{where}: there is no such bucket: check the trail's `bucket`")
+
+
+def _unavailable(kind: str, code: str, cause: str, where: str) -> StoreUnavailable:
+    if not code and kind in {"NotFoundError", "FileNotFoundError"}:  # S3 says what is not there
+        return StoreUnavailable(
+            f"{where}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
+        )
+    return StoreUnavailable(f"{where} cannot be read: {code or cause or kind}, after several tries")
+
+
+def _cause(error: Exception, text: str) -> str:
+    """What went wrong below HTTP, in words of ours: obstore's hold URLs and a dump of its error."""
+    if isinstance(error, NoAnswer):
+        return _CURL_CAUSES.get(error.number, text)
+    match = _OBSTORE_CAUSE.search(text)
+    return _CAUSES.get(match[1] or match[2], "") if match else ""
+
+
+def _error_code(error: Exception, text: str) -> str:
+    """S3's error code; only the code, since the rest of an answer may hold what is private."""
+    if isinstance(error, OtherAnswer):
+        return error.code
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return str(response.get("Error", {}).get("Code", ""))
+    match = _ERROR_CODE.search(text)
+    return match[1] if match else ""
