@@ -360,10 +360,10 @@ _REGION_LENGTH: Final = 40
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _NAME_LENGTH: Final = 128
 _EVENT_ID_LENGTH: Final = 64
-_TIME: Final = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])"
-    r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z"
-)
+_HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])")
+_HOUR_LENGTH: Final = len("2026-01-31T23")
+_IN_HOUR: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
+"""What follows the hour in an eventTime."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 _TIME_LENGTH: Final = len("2026-01-31T23:59:59.123456789Z")
 
@@ -429,7 +429,14 @@ def _sort(
             fields = odd
             own = _own_of(fields.recipient_account_id, fields.aws_region, fields.event_time)
         else:
-            own = _own(fields.recipient_account_id, fields.aws_region, fields.event_time)
+            time = fields.event_time
+            own = (
+                _cached_own_in_hour(
+                    fields.recipient_account_id, fields.aws_region, time[:_HOUR_LENGTH]
+                )
+                if time and _is_in_hour(time[_HOUR_LENGTH:])
+                else None
+            )
             if own is not None and own.account is None:
                 # As old records are.
                 account = _account(_account_in(fields.user_identity))
@@ -542,16 +549,27 @@ def _routing_of(
 
 def _own_of(account: str | None, region: str | None, time: str | None) -> Own | None:
     """The three validated; None where the time is not a UTC time."""
-    hour = _hour(time) if time else None
-    if hour is None:
+    if not time or not _IN_HOUR.fullmatch(time[_HOUR_LENGTH:]):
+        return None
+    return _own_in_hour(account, region, time[:_HOUR_LENGTH])
+
+
+def _own_in_hour(account: str | None, region: str | None, hour: str) -> Own | None:
+    folder = _hour_folder(hour)
+    if folder is None:
         return None
     is_region = region is not None and _REGION.fullmatch(region)
-    return _shared_own(_account(account), region if is_region else None, hour)
+    return _shared_own(_account(account), region if is_region else None, folder)
 
 
-# Asked with fields that `_Routing` has bounded, so the cache holds little, however hostile a file.
-# Cached by the whole time: a log file has those of five minutes, mostly.
-_own = lru_cache(4096)(_own_of)
+# The two below are asked with fields that `_Routing` has bounded, so the caches hold little,
+# however hostile a file. Times are cut after the hour: it has 3,600 seconds, and hours are few.
+_cached_own_in_hour = lru_cache(4096)(_own_in_hour)
+
+
+@lru_cache(8192)
+def _is_in_hour(rest: str) -> bool:
+    return _IN_HOUR.fullmatch(rest) is not None
 
 
 @lru_cache(4096)
@@ -568,8 +586,8 @@ def _account(text: str | None) -> str | None:
     return text if text is not None and _ACCOUNT.fullmatch(text) else None
 
 
-def _hour(time: str) -> str | None:
-    match = _TIME.fullmatch(time)
+def _hour_folder(hour: str) -> str | None:
+    match = _HOUR.fullmatch(hour)
     if match is None:
         return None
     year, month, day, hour = match.groups()
