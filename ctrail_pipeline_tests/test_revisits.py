@@ -16,7 +16,7 @@ import pytest
 from ctrail_pipeline.core import batch, fetch
 from ctrail_pipeline.core.bucket import Fetched
 from ctrail_pipeline.core.compaction import compact
-from ctrail_pipeline.core.exceptions import StoreUnavailable
+from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.explain import Explained
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef
@@ -117,10 +117,10 @@ def test_a_damaged_log_file_that_cannot_be_read_every_second_time(
     before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
     get = fetch._get
 
-    def refuse(ref: LogFileRef) -> Fetched:
+    def refuse(ref: LogFileRef, came: Fetched | StoreError | None = None) -> Fetched:
         if ref.key.endswith("D.json.gz"):
             raise StoreUnavailable("not today")
-        return get(ref)
+        return get(ref, came)
 
     for number in range(20):
         with monkeypatch.context() as patch:
