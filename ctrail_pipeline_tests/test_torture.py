@@ -1,5 +1,6 @@
 """The campaign works, and its checker can fail: each violation that is planted is found."""
 
+import gzip
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
@@ -8,13 +9,21 @@ from random import Random
 
 import polars as pl
 import pytest
+from msgspec import structs
 
 from ctrail_pipeline.core.output import OutputFolders
-from ctrail_pipeline.sample import LAST_DAY
+from ctrail_pipeline.core.records import LogFileContent
+from ctrail_pipeline.core.streaming import StreamedLogFile
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.sample import LAST_DAY, generate_log_files
 
+from .oracle import _uncompressed, records_in
 from .parquet_rows import parquet_files
+from .torture import campaign
 from .torture.actors import Nursery
 from .torture.campaign import Campaign, Steps
+from .torture.hostile_log_files import hostile_log_file
+from .torture.small_pieces import SmallPieces
 from .torture.tally import Tally
 from .torture.world import DAYS, Violation, World, new_world
 
@@ -30,6 +39,8 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     assert tally.kills_at_work > 0
     assert tally.faults.total() > 50
     assert tally.events > 0
+    assert tally.streamed > 0
+    assert tally.parts > 0
     assert not list((tmp_path / "campaign").iterdir()), "a clean campaign leaves nothing"
 
 
@@ -47,6 +58,17 @@ def test_the_same_seed_makes_the_same_buckets(tmp_path: Path) -> None:
     assert len(contents[0]) > 120
 
 
+def test_a_campaign_that_streams_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "ENOUGH_SYNCS", 1)
+    monkeypatch.setattr(campaign, "SMALL_PIECES_RATE", 1)
+    monkeypatch.setattr(SmallPieces, "drawn", lambda _: SmallPieces(streamed_from=1 << 32))
+    tally = Campaign(tmp_path / "campaign", 406, print).run(1)
+    assert tally.in_small_pieces > 0
+    assert tally.violations == ["no log file was streamed in parts: the campaign is wrong"]
+
+
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
     """A world in which all is well, and of whose output something was pruned."""
@@ -61,6 +83,67 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
             )
             assert world.gone
             yield steps
+
+
+def test_the_oracle_can_judge_hostile_log_files() -> None:
+    """Of one that it takes for damaged, nothing would have to be in the output."""
+    one = next(generate_log_files(log_files=1, seed=1))
+    for seed in range(50):
+        body = hostile_log_file(gzip.decompress(one.body), Random(seed))
+        assert len(list(records_in(_uncompressed(body)))) >= 30
+
+
+@pytest.fixture
+def streaming_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """A world that nothing was done to yet, where each sync streams what it can."""
+    monkeypatch.setattr(campaign, "SMALL_PIECES_RATE", 1)
+    monkeypatch.setattr(campaign, "SMALL_PIECES_RATE_IN_WORKERS", 1)
+    monkeypatch.setattr(SmallPieces, "drawn", lambda _: SmallPieces())
+    with new_world(tmp_path / "world", Random(5)) as world:
+        environment = world.server.env()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with Nursery(tmp_path / "actors", environment) as nursery:
+            yield Steps(world, nursery, Tally(5), environment)
+
+
+def test_worker_processes_stream_too(streaming_steps: Steps) -> None:
+    settings = replace(streaming_steps.world.settings, process_workers=2)
+    actor = streaming_steps._start("sync", Random(1), settings, may_die=False, in_workers=True)
+    streaming_steps._wait([actor])
+    assert actor.streamed.log_files == actor.streamed.in_workers > 20
+    assert actor.streamed.parts > 100
+    streaming_steps.perform("check", Random(1))
+
+
+@pytest.mark.parametrize("in_workers", [False, True])
+def test_a_process_dies_at_a_part(streaming_steps: Steps, in_workers: bool) -> None:
+    """A worker process once: the next one does what it had."""
+    settings = replace(streaming_steps.world.settings, process_workers=1 + in_workers)
+    rng = Random(26)  # of which comes: only at the eighth part
+    actor = streaming_steps._start("sync", rng, settings, in_workers=in_workers)
+    streaming_steps._wait([actor])
+    assert actor.streamed.died_at_a_part
+    streaming_steps.perform("check", Random(1))
+
+
+def test_a_record_that_streaming_loses_is_found(
+    streaming_steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one behind a part's end, in a sync that is content with itself."""
+    part = StreamedLogFile.part
+
+    def without_the_first(self: StreamedLogFile, number: int, most: int) -> LogFileContent:
+        content = part(self, number, most)
+        return structs.replace(content, records=content.records[number == 1 :])
+
+    with monkeypatch.context() as patch:
+        for module, name, value in SmallPieces().values():
+            patch.setattr(module, name, value)
+        patch.setattr(StreamedLogFile, "part", without_the_first)
+        assert sync(streaming_steps.world.settings).progress.events > 100
+    with pytest.raises(Violation, match="missing"):
+        streaming_steps.perform("check", Random(2))
 
 
 def a_file(world: World) -> Path:

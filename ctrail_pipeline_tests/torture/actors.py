@@ -33,6 +33,8 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests import sync_process
 from ctrail_pipeline_tests.sync_process import PROJECT, killing_observer, settings_of
 
+from .small_pieces import Noted, SmallPieces, lower, noted
+
 POLL_SECONDS = 0.003
 RETRY_PAUSE_SECONDS = 0.005
 """Instead of 0.2 (which doubles with each attempt): so many faults more in the same time."""
@@ -84,10 +86,12 @@ def _work(job: Mapping[str, Any]) -> Callable[[Settings, Callable[[str], None]],
     ]
 
 
-def perform(job: Mapping[str, Any]) -> int:
-    """Do what a job says; what it came to is printed."""
+def perform(job: Mapping[str, Any], notes: Path) -> int:
+    """Do what a job says; what it came to is printed, what it streamed is noted."""
     if job["clock_back"]:
         set_clock_back(job["clock_back"])
+    if job["small_pieces"]:
+        lower(SmallPieces(**job["small_pieces"]), notes, job["kill_at_part"])
     if job["kind"] == "sync":
         return sync_process.main(json.dumps(job))
     kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
@@ -113,7 +117,7 @@ def _child(job: Mapping[str, Any], output: Path) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for number, descriptor in enumerate((nothing, target, errors)):
             os.dup2(descriptor, number)
-        code = perform(job)
+        code = perform(job, notes_of(output))
     except BaseException:  # noqa: BLE001 - whatever it is, it is what the campaign looks for
         traceback.print_exc()
     finally:
@@ -121,6 +125,11 @@ def _child(job: Mapping[str, Any], output: Path) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def notes_of(output: Path) -> Path:
+    """Where a child notes what it streams."""
+    return Path(f"{output}.streamed")
 
 
 def main() -> None:
@@ -146,8 +155,9 @@ def main() -> None:
 class Actor:
     """A process at work."""
 
-    def __init__(self, nursery: "Nursery", kind: str, pid: int, output: Path) -> None:
-        self.kind = kind
+    def __init__(self, nursery: "Nursery", job: Mapping[str, Any], pid: int, output: Path) -> None:
+        self.kind = str(job["kind"])
+        self.has_small_pieces = job["small_pieces"] is not None
         self.pid = pid
         self.returncode: int | None = None
         self.was_killed = False
@@ -171,6 +181,11 @@ class Actor:
         """The end of its standard error."""
         path = Path(f"{self._output}.err")
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    @property
+    def streamed(self) -> Noted:
+        """What it and its workers have streamed up to now."""
+        return noted(notes_of(self._output))
 
     def poll(self) -> bool:
         """Whether it has ended."""
@@ -237,7 +252,7 @@ class Nursery:
         self._count += 1
         output = self._folder / f"{self._count:06}-{job['kind']}"
         pid = self.ask({"job": job, "output": str(output)})
-        return Actor(self, job["kind"], pid, output)
+        return Actor(self, job, pid, output)
 
 
 if __name__ == "__main__":

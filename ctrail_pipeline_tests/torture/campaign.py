@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
@@ -29,11 +29,18 @@ from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, plain_of
 
 from .actors import Actor, Nursery
+from .small_pieces import SmallPieces
 from .tally import Tally
 from .world import DAYS, Violation, World, new_world, wrong_on_disk
 
 STEPS_PER_WORLD = 40
 SECONDS_TO_END = 150.0
+SMALL_PIECES_RATE = 0.5
+"""Share of the syncs that stream log files of usual size."""
+SMALL_PIECES_RATE_IN_WORKERS = 0.8
+"""The same of those in worker processes, which are few."""
+ENOUGH_SYNCS = 30
+"""Of these, so many cannot all have met no log file that they stream."""
 PATIENCE_SECONDS = 10.0
 """So long a program with an interpreter of its own meets faults."""
 _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
@@ -82,6 +89,8 @@ class Campaign:
         while time.monotonic() < deadline and not self.tally.violations:
             self._run_world(number, deadline)
             number += 1
+        if self.tally.in_small_pieces >= ENOUGH_SYNCS and not self.tally.parts:
+            self.tally.violations.append("no log file was streamed in parts: the campaign is wrong")
         return self.tally
 
     def _run_world(self, number: int, deadline: float) -> None:
@@ -141,7 +150,7 @@ class Steps:
         self._environment = environment
         self._weights: dict[str, tuple[float, Callable[[Random], None]]] = {
             "storm": (30, self._storm),
-            "workers": (2, self._workers),
+            "workers": (4, self._workers),
             "sync": (12, self._sync),
             "windows": (6, self._windows),
             "compact": (8, self._compact),
@@ -209,6 +218,12 @@ class Steps:
         if may_die and kind in _PROTOCOL and rng.random() < 0.35:
             many = rng.choice([1, 1, 2, 3, 8]) if kind != "rebuild" else 1
             kill_at = (rng.choice(_PROTOCOL[kind]), many)
+        pieces, kill_at_part = None, 0
+        rate = SMALL_PIECES_RATE_IN_WORKERS if in_workers else SMALL_PIECES_RATE
+        if kind == "sync" and rng.random() < rate:
+            pieces = asdict(SmallPieces.drawn(rng))
+            if may_die and rng.random() < 0.5:
+                kill_at_part = rng.choice([1, 1, 2, 3, 8, 30])
         job = {
             "kind": kind,
             "settings": plain_of(settings or self.world.settings),
@@ -218,6 +233,8 @@ class Steps:
             "in_workers": in_workers,
             "clock_back": clock_back,
             "before": before and before.isoformat(),
+            "small_pieces": pieces,
+            "kill_at_part": kill_at_part,
         }
         self._tally.runs[kind] += 1
         return self._nursery.start(job)
@@ -232,10 +249,17 @@ class Steps:
             self._judge(actor)
 
     def _judge(self, actor: Actor) -> None:
+        streamed = actor.streamed
+        self._tally.in_small_pieces += actor.has_small_pieces
+        self._tally.streamed += streamed.log_files
+        self._tally.streamed_in_workers += streamed.in_workers
+        self._tally.parts += streamed.parts
+        self._tally.kills_at_part += streamed.died_at_a_part
         if actor.returncode == -signal.SIGKILL:
             self._tally.kills[actor.kind] += 1
             self._tally.kills_at_work += actor.was_ready
-            self._tally.kills_in_protocol += not actor.was_killed
+            at_part = streamed.died_at_a_part and not streamed.in_workers
+            self._tally.kills_in_protocol += not actor.was_killed and not at_part
         elif actor.returncode not in _ANY_ENDING or not actor.result:
             raise Violation(f"{actor.kind} ended with {actor.returncode}: {actor.errors}")
         elif "error" in actor.result:

@@ -22,6 +22,8 @@ class Tally:
     """Those that had begun their work and had not ended it."""
     kills_in_protocol: int = 0
     """Of these, those at a step of the commit protocol; the others died at a random instant."""
+    kills_at_part: int = 0
+    """Sync and worker processes that died when they had read a part of a streamed log file."""
     refusals: Counter[str] = field(default_factory=Counter)
     """Runs that gave up with a sentence, by its kind: nothing wrong with that under such faults."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -38,6 +40,14 @@ class Tally:
     events: int = 0
     pruned: int = 0
     """Lines that were pruned while nobody else was at work, so that it is known which."""
+    in_small_pieces: int = 0
+    """Syncs that were to stream log files of usual size."""
+    streamed: int = 0
+    """Log files that were, each time."""
+    streamed_in_workers: int = 0
+    """Of these, those in worker processes."""
+    parts: int = 0
+    """Parts of theirs that were read, the first of each log file apart, each time."""
     checks: int = 0
     """Times that all was quiet, brought in, and compared."""
     checks_of_parquet: int = 0
@@ -66,6 +76,7 @@ class Tally:
                 f"{self.kills_at_work:,}, {self.kills_in_protocol:,} of them at a step of the"
                 " commit protocol",
             ),
+            ("… at a part", f"{self.kills_at_part:,}, of a streamed log file"),
             ("faults injected", _counted(self.faults)),
             ("keys shown late", f"{self.hidden:,}"),
             ("other trouble", _counted(self.trouble)),
@@ -74,6 +85,11 @@ class Tally:
             ("worlds", f"{self.worlds:,}"),
             ("log files", f"{self.log_files:,}"),
             ("events", f"{self.events:,}"),
+            (
+                "streamed",
+                f"{self.streamed:,} log files ({self.streamed_in_workers:,} in worker processes)"
+                f" in {self.in_small_pieces:,} syncs, {self.parts:,} parts behind the first ones",
+            ),
             ("pruned alone", f"{self.pruned:,} events"),
             ("quiescent checks", f"{self.checks:,}, {self.checks_of_parquet:,} of Parquet too"),
             ("violations", f"{len(self.violations):,}"),

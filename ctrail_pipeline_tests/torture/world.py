@@ -28,14 +28,14 @@ from ctrail_pipeline_tests.fault_server import FaultServer
 from ctrail_pipeline_tests.oracle import Expectation, check_output, read_buckets
 from ctrail_pipeline_tests.sync_process import put_object
 
+from .hostile_log_files import HEAD, TAIL, hostile_log_file
+
 PREFIXES = {ORGANIZATION_BUCKET: "", PAYMENTS_BUCKET: PAYMENTS_PREFIX}
 ROOMY = "512m"
 LOG_FILES = 800
 AT_FIRST = 120
 DAYS = 3
 EVERYTHING_HOURS = 24 * 365 * 20
-_START = b'{"Records":['
-_END = b"]}"
 
 
 class Violation(Exception):
@@ -182,14 +182,16 @@ class World:
     def _deliver_one(self, rng: Random) -> str:
         one = self._arrivals.pop(0)
         what = rng.random()
-        if "/CloudTrail/" not in one.key or what >= 0.12:
+        if "/CloudTrail/" not in one.key or what >= 0.15:
             self._put(one)
         elif what < 0.06:
             self._put_damaged(one, rng)
         elif what < 0.09:
             self._put_copy(one, rng)
-        else:
+        elif what < 0.12:
             self._put_odd(one, rng)
+        else:
+            self._put_hostile(one, rng)
         return one.key
 
     def _put(self, one: SampleObject) -> None:
@@ -232,6 +234,16 @@ class World:
         put_object(self.buckets / other, key, body, one.last_modified)
         self.log_files += 1
 
+    def _put_hostile(self, one: SampleObject, rng: Random) -> None:
+        """A log file in its place that is hard to tell apart; now and then damaged besides."""
+        hostile = replace(one, body=hostile_log_file(gzip.decompress(one.body), rng))
+        if rng.random() < 0.15:
+            self._put_damaged(hostile, rng)
+        elif rng.random() < 0.15:
+            self._put_copy(hostile, rng)
+        else:
+            self._put(hostile)
+
     def _put_odd(self, one: SampleObject, rng: Random) -> None:
         """The log file, and beside it what has an odd name or odd records."""
         self._put(one)
@@ -267,9 +279,9 @@ class World:
             text = gzip.decompress(one.body)
             if rng.random() < 0.5:
                 more = gzip.decompress(rng.choice(self.delivered).body)
-                if all(some.startswith(_START) and some.endswith(_END) for some in (text, more)):
-                    both = text[len(_START) : -len(_END)], more[len(_START) : -len(_END)]
-                    text = _START + b",".join(filter(None, both)) + _END
+                if all(some.startswith(HEAD) and some.endswith(TAIL) for some in (text, more)):
+                    both = text[len(HEAD) : -len(TAIL)], more[len(HEAD) : -len(TAIL)]
+                    text = HEAD + b",".join(filter(None, both)) + TAIL
             body = gzip.compress(text, rng.choice([0, 1, 9]), mtime=0)
             again = replace(one, body=body, last_modified=one.last_modified + timedelta(hours=1))
             put_object(self.buckets / one.bucket, one.key, body, again.last_modified)

@@ -1,0 +1,181 @@
+"""Processes in which usual log files are what those of more than 32 MB are: read in parts.
+
+No campaign has time for log files of that size. So the sizes from which on the pipeline streams a
+log file, cuts it and takes it through in rounds are lowered in some sync processes, and in the
+worker processes that these start. The pipeline itself knows nothing of it.
+
+What was streamed is noted in files, a byte each, for a process that is killed tells nothing.
+"""
+
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from ctrail_pipeline.core import batch, fetch, records, streaming
+from ctrail_pipeline.core.records import LogFileContent
+from ctrail_pipeline.core.streaming import StreamedLogFile, stream
+
+_STREAMED: Final = b"s"
+_PART: Final = b"p"
+_MANY_FROM: Final = records.CHUNK // 4
+"""Bytes of a text of which the pipeline samples how many elements it may have."""
+_WORKER: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
+    " from ctrail_pipeline_tests.torture.small_pieces import lower_as_told; lower_as_told({!r});"
+    " from ctrail_pipeline.core.worker import main; main(int(sys.argv[1]))"
+)
+
+
+@dataclass(frozen=True)
+class SmallPieces:
+    """Sizes in place of the pipeline's, which are 10 to 10,000 times as large."""
+
+    streamed_from: int = 0
+    largest_at_once: int = 20_000
+    chunk: int = 1_000
+    part: int = 4_000
+    read: int = 64
+    inflate: int = 200
+    pieces_at_once: int = 20
+
+    @classmethod
+    def drawn(cls, rng: Random) -> "SmallPieces":
+        """Some, so that a log file of a few records is streamed, or only larger ones are."""
+        chunk = rng.choice([300, 2_000, 8_000])
+        return cls(
+            streamed_from=rng.choice([0, 0, 0, 5_000]),
+            largest_at_once=rng.choice([20_000, 100_000]),
+            chunk=chunk,
+            part=chunk * rng.choice([1, 4]),
+            read=rng.choice([16, 64, 1_000]),
+            inflate=rng.choice([100, 500, 4_000]),
+            pieces_at_once=rng.choice([8, 20, 50_000]),
+        )
+
+    def values(self) -> list[tuple[ModuleType, str, Any]]:
+        """What is to be changed: the module, the name in it, the value."""
+        in_hand = self.part + 2 * self.chunk
+        return [
+            (streaming, "STREAMED_FROM", self.streamed_from),
+            (fetch, "STREAMED_FROM", self.streamed_from),
+            (streaming, "LARGEST_AT_ONCE", self.largest_at_once),
+            (streaming, "CHUNK", self.chunk),
+            (streaming, "_PART", self.part),
+            (streaming, "_READ", self.read),
+            (streaming, "_INFLATE", self.inflate),
+            (streaming, "IN_HAND", in_hand),
+            (fetch, "IN_HAND", in_hand),
+            (batch, "PIECES_AT_ONCE", self.pieces_at_once),
+            # What is too large to be told apart at once and cannot be streamed is cut in memory.
+            (records, "LARGEST_AT_ONCE", self.largest_at_once),
+            (records, "CHUNK", self.chunk),
+            (records, "_may_have_many_elements", _may_have_many_elements),
+        ]
+
+
+class Noted(NamedTuple):
+    """What the processes of one job streamed."""
+
+    log_files: int = 0
+    """Those that could be, each time that one was fetched."""
+    parts: int = 0
+    """Parts behind the first of its log file that were read, each time."""
+    in_workers: int = 0
+    """Of the log files, those in worker processes."""
+    died_at_a_part: bool = False
+    """Whether a process killed itself when it had read a part."""
+
+
+@dataclass
+class _Told:
+    """Where to note what is streamed, and when to die; as JSON in a worker's command."""
+
+    pieces: SmallPieces
+    notes: str
+    """File name; workers add to it."""
+    kill_at_part: int = 0
+    """Die when so many parts behind a first one were read, if no process of the job did; 0: no."""
+    parts: int = field(default=0, init=False)
+
+    def note(self, what: bytes) -> None:
+        descriptor = os.open(self.notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(descriptor, what)
+        os.close(descriptor)
+
+    def note_part(self) -> None:
+        self.note(_PART)
+        self.parts += 1
+        if self.parts == self.kill_at_part and not _has_died(self.notes):
+            _died_file(self.notes).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
+    """Lower the sizes in this process, for good, and in the worker processes that it starts."""
+    from ctrail_pipeline.core import workers
+
+    workers_are_told = asdict(_Told(pieces, f"{notes}.workers", kill_at_part))
+    vars(workers)["_START"] = _WORKER.format(json.dumps(workers_are_told))
+    _lower(_Told(pieces, str(notes), kill_at_part))
+
+
+def lower_as_told(argument: str) -> None:
+    """The same in a worker process."""
+    told = json.loads(argument)
+    _lower(_Told(SmallPieces(**told["pieces"]), told["notes"], told["kill_at_part"]))
+
+
+def noted(notes: Path) -> Noted:
+    """What a job that was started with these notes has streamed up to now."""
+    ours, of_workers = (
+        path.read_bytes() if path.exists() else b"" for path in (notes, Path(f"{notes}.workers"))
+    )
+    return Noted(
+        (ours + of_workers).count(_STREAMED),
+        (ours + of_workers).count(_PART),
+        of_workers.count(_STREAMED),
+        _has_died(str(notes)) or _has_died(f"{notes}.workers"),
+    )
+
+
+def _lower(told: _Told) -> None:
+    for module, name, value in told.pieces.values():
+        vars(module)[name] = value
+
+    def noting_stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
+        streamed = stream(body, limit, hashed=hashed)
+        if streamed is not None:
+            told.note(_STREAMED)
+        return streamed
+
+    part = StreamedLogFile.part
+
+    def noting_part(self: StreamedLogFile, number: int, most: int) -> LogFileContent:
+        content = part(self, number, most)
+        if number:
+            told.note_part()
+        return content
+
+    vars(fetch)["stream"] = noting_stream
+    type.__setattr__(StreamedLogFile, "part", noting_part)
+
+
+_really_may_have_many_elements = records._may_have_many_elements
+
+
+def _may_have_many_elements(data: bytes) -> bool:
+    """As the pipeline asks; it never does of so little, of which no sample can be taken."""
+    return len(data) > _MANY_FROM and _really_may_have_many_elements(data)
+
+
+def _died_file(notes: str) -> Path:
+    return Path(f"{notes}.died")
+
+
+def _has_died(notes: str) -> bool:
+    return _died_file(notes).exists()
