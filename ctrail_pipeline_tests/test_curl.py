@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pycurl
 import pytest
@@ -84,6 +85,10 @@ def transfers() -> Iterator[Transfers]:
 
 def get(transfers: Transfers, url: str, *keys: str, **changes: Any) -> list[Answer | CurlError]:
     return transfers.get(target_at(url, **changes), KEYS, [Wanted(key, None) for key in keys])
+
+
+def not_failed(answer: Answer | CurlError) -> TypeGuard[Answer]:
+    return isinstance(answer, Answer)
 
 
 # --- signatures -----------------------------------------------------------------------------------
@@ -214,6 +219,19 @@ def test_a_body_stays_as_it_is_stored(transfers: Transfers) -> None:
     body = b"\x1f\x8b\x08 no gzip at all"
     with serve(lambda handler: send(handler, body, Content_Encoding="gzip")) as url:
         assert get(transfers, url, "a") == [Answer(body, '"e"')]
+
+
+def test_a_body_is_held_by_nobody_but_who_asked_for_it(transfers: Transfers) -> None:
+    """Handles are used again, and may be idle for long; a body may have 256 MB."""
+    with serve(lambda handler: send(handler, bytes(4_000_000))) as url:
+        get(transfers, url, "a")
+        tracemalloc.start()
+        try:
+            sizes = [len(one.body) for one in get(transfers, url, *"abcdefgh") if not_failed(one)]
+            assert sizes == [4_000_000] * 8
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_redirect_is_not_followed(transfers: Transfers) -> None:
