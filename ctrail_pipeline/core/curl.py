@@ -34,6 +34,8 @@ _CERTIFICATE: Final = re.compile(r"SSL certificate [\w ]+: ([a-z ]+)(?: \(\d+\))
 _READ_BYTES: Final = 128 * 1024
 """What is read from a connection at once; libcurl calls us for each such piece."""
 _OK: Final = 200
+_KEPT: Final = 3
+"""Connections that are kept for each GET in flight: buckets that are asked in turn have their own."""
 NOT_TRUSTED: Final = 60
 """libcurl's number for a certificate that no authority vouches for, or for another host."""
 _STOP_SECONDS: Final = 2
@@ -208,7 +210,7 @@ class Transfers:
                 return
             self._names = pycurl
             self._multi = pycurl.CurlMulti()
-            self._multi.setopt(pycurl.M_MAXCONNECTS, self._most)
+            self._multi.setopt(pycurl.M_MAXCONNECTS, _KEPT * self._most)
             self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
             self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
             self._alarm, self._ring = os.pipe()
@@ -291,6 +293,8 @@ class Transfers:
         curl.setopt(names.NOSIGNAL, 1)
         curl.setopt(names.BUFFERSIZE, _READ_BYTES)
         curl.setopt(names.USERAGENT, "ctrail_pipeline")
+        # All that S3 speaks; others would have all requests share one connection.
+        curl.setopt(names.HTTP_VERSION, names.CURL_HTTP_VERSION_1_1)
         curl.setopt(names.AWS_SIGV4, f"aws:amz:{target.region}:s3".encode())
         curl.setopt(names.USERNAME, keys.access_key.encode())
         curl.setopt(names.PASSWORD, keys.secret_key.encode())

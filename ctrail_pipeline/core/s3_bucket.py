@@ -238,7 +238,8 @@ class S3Bucket:
                 elif isinstance(failure, StoreUnavailable) and not is_last:
                     again.append(number)
                     continue
-                failure.__cause__ = one
+                if failure is not one:
+                    failure.__cause__ = one
                 results[number] = failure
             if not again:
                 break
