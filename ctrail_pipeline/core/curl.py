@@ -35,7 +35,7 @@ _READ_BYTES: Final = 128 * 1024
 """What is read from a connection at once; libcurl calls us for each such piece."""
 _OK: Final = 200
 _KEPT: Final = 3
-"""Connections that are kept for each GET in flight: buckets that are asked in turn have their own."""
+"""Connections that are kept for each GET in flight: buckets asked in turn have their own."""
 NOT_TRUSTED: Final = 60
 """libcurl's number for a certificate that no authority vouches for, or for another host."""
 _STOP_SECONDS: Final = 2

@@ -238,8 +238,6 @@ class S3Bucket:
                 elif isinstance(failure, StoreUnavailable) and not is_last:
                     again.append(number)
                     continue
-                if failure is not one:
-                    failure.__cause__ = one
                 results[number] = failure
             if not again:
                 break

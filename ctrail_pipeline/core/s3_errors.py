@@ -100,9 +100,16 @@ class CredentialsFailed(Exception):
 
 
 def translate(error: Exception, where: str, permission: str, trail: Trail) -> StoreError:
-    """One of our errors for one of a client's: by its class, else by S3's error code."""
+    """One of our errors for one of a client's, which becomes its cause."""
     if isinstance(error, StoreError):
         return error
+    failure = _translated(error, where, permission, trail)
+    failure.__cause__ = error
+    return failure
+
+
+def _translated(error: Exception, where: str, permission: str, trail: Trail) -> StoreError:
+    """By the error's class, else by S3's error code."""
     kind, text = type(error).__name__, str(error)
     code = _error_code(error, text)
     if isinstance(error, OtherAnswer):
