@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from email.message import Message
@@ -196,6 +197,18 @@ def test_no_more_are_on_their_way_than_asked_for() -> None:
     assert most == [3]
 
 
+def test_a_body_that_was_handed_out_is_not_held(transfers: Transfers) -> None:
+    with serve(lambda handler: send(handler, b"x" * 1_000_000)) as url:
+        get(transfers, url, "a")
+        tracemalloc.start()
+        try:
+            get(transfers, url, *map(str, range(30)))
+            held, _most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert held < 5_000_000
+
+
 def test_connections_are_kept() -> None:
     ports = set()
 
@@ -320,6 +333,21 @@ def test_whoever_waits_hears_of_a_mistake_in_the_thread(
 def test_what_cannot_be_asked_for_is_a_mistake_and_no_wait(transfers: Transfers) -> None:
     with pytest.raises(RuntimeError, match="the thread that fetches has ended"):
         get(transfers, "http://127.0.0.1:1", "lone surrogate \ud800")
+
+
+def test_nobody_waits_for_a_thread_that_could_not_start(
+    transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serve(lambda handler: send(handler, b"x")) as url:
+        with monkeypatch.context() as patch:
+            patch.setattr("ctrail_pipeline.core.curl.threading.Thread.start", no_more)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    get(transfers, url, "a")
+        assert get(transfers, url, "a") == [Answer(b"x", '"e"')]
 
 
 def test_whoever_waits_is_released_when_it_is_closed() -> None:

@@ -215,8 +215,9 @@ class Transfers:
             os.set_blocking(self._ring, False)
             self._selector = selectors.DefaultSelector()
             self._selector.register(self._alarm, selectors.EVENT_READ)
-            self._thread = threading.Thread(target=self._serve, name="ctrail-curl", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._serve, name="ctrail-curl", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: nobody is to wait for one that could not start
             # While the interpreter ends, a thread inside libcurl could outlive what it works with.
             atexit.register(self.close)
 
@@ -330,6 +331,8 @@ class Transfers:
         answer = failure or self._answer(curl, head.getvalue(), body.getvalue())
         self._multi.remove_handle(curl)
         del self._running[curl]
+        for kept in (head, body):  # the handle keeps them until it is used again
+            kept.close()
         self._idle.append(curl)
         request.task.answer(request.number, answer)
 
