@@ -232,9 +232,9 @@ class S3Bucket:
                     continue
                 failure = translate(one, wheres[number], permission, self._trail)
                 if isinstance(failure, CredentialsError) and (
-                    is_last or not self._renewed(credentials)
+                    is_last or not self._renewed(credentials, failure)
                 ):
-                    self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
+                    self._refuse_for_a_while(failure)
                 elif isinstance(failure, StoreUnavailable) and not is_last:
                     again.append(number)
                     continue
@@ -245,14 +245,17 @@ class S3Bucket:
             left = again
         return [results[number] for number in range(len(wheres))]
 
-    def _renewed(self, before: Credentials) -> bool:
+    def _renewed(self, before: Credentials, failure: CredentialsError) -> bool:
         """Look for other credentials than those of `before`: whether there are any.
 
-        Everything is looked up anew: files that `aws sso login` and others write, the role.
+        Everything is looked up anew: files that `aws sso login` and others write, the role. Once
+        for all requests that failed together, which may be thousands: each look may ask STS.
         """
         with self._renewing:
             if self._credentials is not before:
                 return True  # another thread has renewed them
+            if self._why_unusable() is not None:
+                return False  # somebody looked a moment ago
             found = None
             try:
                 found = Credentials(self._trail)
@@ -261,11 +264,16 @@ class S3Bucket:
                 log.debug("no new credentials: %s", type(error).__name__)
                 is_new = False
             if found is None or not is_new:
+                self._refuse_for_a_while(failure)
                 return False
             log.info("%s: the AWS credentials expired; others were found", self.location)
             self._store = self._open_store(found)
             self._credentials, self._boto3_client = found, None
             return True
+
+    def _refuse_for_a_while(self, failure: CredentialsError) -> None:
+        if self._why_unusable() is None:
+            self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
 
     def _why_unusable(self) -> CredentialsError | None:
         """What is wrong with the credentials, if that is known and not long ago."""
