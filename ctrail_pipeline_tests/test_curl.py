@@ -229,6 +229,16 @@ def test_a_body_stays_as_it_is_stored(transfers: Transfers) -> None:
         assert get(transfers, url, "a") == [Answer(body, '"e"')]
 
 
+def test_an_etag_ends_with_its_line(transfers: Transfers) -> None:
+    """Servers that end lines with LF alone are understood by libcurl."""
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b'HTTP/1.1 200 OK\netag: "e"\nServer: x\nContent-Length: 1\n\nx')
+
+    with serve(handle) as url:
+        assert get(transfers, url, "a") == [Answer(b"x", '"e"')]
+
+
 def test_a_redirect_is_not_followed(transfers: Transfers) -> None:
     def handle(handler: BaseHTTPRequestHandler) -> None:
         assert handler.path == "/logs/a", "signed requests go where they were meant to"

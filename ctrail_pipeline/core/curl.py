@@ -344,7 +344,7 @@ class Transfers:
             # Cut short is what libcurl notices by itself; without a length nobody can.
             return self._no_answer(self._names.E_PARTIAL_FILE, "")
         at = head.lower().rfind(b"\netag:")  # the last: a proxy's answer may stand before
-        etag = head[at + 6 : head.find(b"\r", at)] if at >= 0 else b""
+        etag = head[at + 6 : head.find(b"\n", at + 1)] if at >= 0 else b""
         return Answer(body, etag.decode("latin-1").strip())
 
     def _no_answer(self, number: int, text: str) -> NoAnswer:
