@@ -301,6 +301,8 @@ class Transfers:
         for option, value in (
             (names.CAINFO, target.authorities_file),
             (names.CAPATH, target.authorities_folder),
+            (names.PROXY_CAINFO, target.authorities_file),
+            (names.PROXY_CAPATH, target.authorities_folder),
         ):
             if value is None:
                 curl.unsetopt(option)
