@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,9 +27,10 @@ from typing import Any
 import boto3
 import pytest
 
+from ctrail_pipeline.core.credentials import Credentials
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.store import open_bucket
+from ctrail_pipeline.core.store import get_all, open_bucket
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import ORGANIZATION_BUCKET, write_sample
 
@@ -386,6 +388,50 @@ def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: Wo
     world.refused = lambda _key: False
     assert sync(world.settings()).ok
     world.assert_whole()
+
+
+def test_other_keys_are_looked_for_once_for_all_that_failed_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look may ask STS, or wait for a credential process."""
+    bucket = open_bucket(world.trail(), world.settings())
+    looks: list[Trail] = []
+
+    class Noted(Credentials):
+        def __init__(self, trail: Trail) -> None:
+            looks.append(trail)
+            super().__init__(trail)
+
+    monkeypatch.setattr("ctrail_pipeline.core.s3_bucket.Credentials", Noted)
+    world.refused = lambda _key: True
+    with ThreadPoolExecutor(4) as threads:
+        groups = [[(f"{group}/{number}", None) for number in range(20)] for group in range(4)]
+        for found in threads.map(lambda wanted: get_all(bucket, wanted), groups):
+            assert {type(one) for one in found} == {CredentialsError}
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("minutes", [-5, None])
+def test_a_credential_process_that_has_nothing_good_any_more_is_said(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int | None
+) -> None:
+    """What it gives has expired already, or is no JSON: botocore has no error for these."""
+    without_keys(monkeypatch)
+    printed, configuration = tmp_path / "printed", tmp_path / "config"
+    configuration.write_text(f"[default]\ncredential_process = cat {printed}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(configuration))
+
+    def text(minutes: int) -> str:
+        expiry = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+        keys = {"AccessKeyId": "ASIAX", "SecretAccessKey": "x", "SessionToken": "t"}
+        return json.dumps({"Version": 1, **keys, "Expiration": expiry})
+
+    printed.write_text(text(5))  # so soon that botocore asks for others at once
+    bucket = open_bucket(world.trail(), world.settings())
+    printed.write_text(PRIVATE if minutes is None else text(minutes))
+    with pytest.raises(CredentialsError, match="could not be obtained") as caught:
+        bucket.get(KEY, None)
+    assert PRIVATE not in str(caught.value)
 
 
 def test_keys_that_expire_while_workers_fetch_are_one_problem_too(

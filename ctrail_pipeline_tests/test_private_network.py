@@ -209,6 +209,22 @@ class Proxy(Relay):
         return client, theirs
 
 
+class TlsProxy(Proxy):
+    """A proxy that is spoken to through TLS."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(authority.server)
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
+        return super().connect(self._context.wrap_socket(client, server_side=True))
+
+
 # --- the world ------------------------------------------------------------------------------------
 
 
@@ -372,6 +388,20 @@ def test_tls_requests_of_all_clients_go_through_the_proxy(
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     monkeypatch.setenv(variable, proxy.url)
     assert through(proxy, bucket_at(tls.url)) == [True] * 3
+
+
+def test_the_authority_vouches_for_a_proxy_too(
+    server: FaultServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of obstore and libcurl; boto3 has no such setting for proxies of the environment."""
+    with closing(TlsProxy(authority)) as proxy:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        bucket = bucket_at(server.endpoint_url)
+        ask_by_obstore(bucket)
+        listed = proxy.connections
+        ask_by_curl(bucket)
+        assert proxy.connections > listed > 0
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])

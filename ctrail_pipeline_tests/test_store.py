@@ -3,8 +3,11 @@
 import logging
 import os
 import socket
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,13 @@ from ctrail_pipeline.core.exceptions import (
     StoreUnavailable,
 )
 from ctrail_pipeline.core.local_bucket import LocalBucket
-from ctrail_pipeline.core.s3_bucket import S3Bucket
+from ctrail_pipeline.core.s3_bucket import TIMEOUTS, S3Bucket
 from ctrail_pipeline.core.s3_place import place_of
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.store import open_bucket
+from ctrail_pipeline.core.store import get_all, open_bucket
 from ctrail_pipeline_tests.moto_server import moto_server
+
+from .test_curl import serve
 
 
 def settings_of(*trails: Trail) -> Settings:
@@ -452,6 +457,25 @@ def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monkey
         bucket = open_bucket(trail, settings_of(trail))
         with pytest.raises(StoreUnavailable, match="s3://logs/x cannot be read"):
             bucket.get("x", None)
+
+
+def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that hangs takes all that is in flight; that must not count for those behind."""
+    monkeypatch.setattr(s3_bucket, "FIRST_PAUSE_SECONDS", 0.01)
+    asked: Counter[str] = Counter()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        asked[handler.path] += 1
+        time.sleep(1)
+
+    with serve(hang) as url:
+        trail = Trail("trail", "logs", region="us-east-1", endpoint_url=url)
+        settings = replace(settings_of(trail), client_timeout=0.2, download_workers=1)
+        found = get_all(open_bucket(trail, settings), [(key, None) for key in "abcd"])
+    assert all(isinstance(one, StoreUnavailable) for one in found)
+    assert asked == {f"/logs/{key}": TIMEOUTS for key in "abcd"}
 
 
 def test_a_mistake_of_ours_is_no_failing_bucket(

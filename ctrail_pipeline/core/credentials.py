@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SESSION_NAME: Final = "ctrail"
 """How CloudTrail itself will show what we read with a trail's role."""
 _STS_ATTEMPTS: Final = 5
+_OTHER_ERRORS: Final = (RuntimeError, LookupError, TypeError, ValueError)
+"""What botocore raises, besides its own: of credentials that have expired already when they come,
+and of a credential process's output that it cannot read."""
 
 # Without any handler Python prints what botocore warns of, with a traceback that holds answers of
 # servers. What goes wrong is said by whoever needs the credentials.
@@ -36,7 +39,8 @@ class Credentials:
             self.session = open_session(trail)
             """boto3's session, for its clients."""
             self._found: Any = self.session.get_credentials()
-        except BotoCoreError as error:  # its text may hold what a credential process printed
+        except (BotoCoreError, *_OTHER_ERRORS) as error:
+            # Its text may hold what a credential process printed.
             raise AccessDenied(
                 f"trail {trail.name!r}: the AWS credentials cannot be used"
                 f" ({type(error).__name__}); check AWS_PROFILE and the AWS configuration files"
@@ -54,7 +58,14 @@ class Credentials:
         `expires_at` on; so that must be the true time. Its own adapter for boto3 says "in 30
         minutes", twice as long as botocore may leave a session's credentials un-refreshed.
         """
-        frozen = self._found.get_frozen_credentials()  # refreshes what is about to expire
+        from botocore.exceptions import CredentialRetrievalError
+
+        try:
+            frozen = self._found.get_frozen_credentials()  # refreshes what is about to expire
+        except _OTHER_ERRORS as error:
+            raise CredentialRetrievalError(
+                provider=type(self._found).__name__, error_msg=type(error).__name__
+            ) from None
         expiry = getattr(self._found, "_expiry_time", None)
         return {
             "access_key_id": frozen.access_key,

@@ -45,6 +45,9 @@ _STOP_SECONDS: Final = 2
 class CurlError(Exception):
     """A GET that brought no object; its text holds nothing of an answer but S3's error code."""
 
+    seconds: float = 0
+    """How long the request took, without waiting for its turn."""
+
 
 class NoAnswer(CurlError):
     """The connection failed, broke or took too long."""
@@ -147,7 +150,7 @@ class _Task:
         """What came for each."""
         self._done.wait()
         if self._why is not None:
-            raise RuntimeError("the thread that fetches has ended") from self._why
+            raise RuntimeError("log files cannot be asked for") from self._why
         return self.answers
 
 
@@ -246,7 +249,11 @@ class Transfers:
 
     def _turn(self) -> None:
         while self._waiting and len(self._running) < self._most:
-            self._begin(self._waiting.popleft())
+            request = self._waiting.popleft()
+            try:
+                self._begin(request)
+            except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+                request.task.give_up(error)
         for key, events in self._events():
             if key.fd == self._alarm:
                 os.read(self._alarm, 4096)
@@ -270,22 +277,23 @@ class Transfers:
         return events
 
     def _begin(self, request: _Request) -> None:
-        curl = self._idle.pop() if self._idle else self._names.Curl()
-        head, body = BytesIO(), BytesIO()
-        self._running[curl] = request, head, body
-        names, task, wanted = self._names, request.task, request.wanted
-        if self._set_for.get(curl) != (task.target, task.keys):
-            self._set_up(curl, task.target, task.keys)
+        task, wanted = request.task, request.wanted
+        url = f"{task.target.url}/{quote(wanted.key)}".encode()
         headers = [_NO_BODY, *task.target.headers]
         if task.keys.token:
             headers.append(f"x-amz-security-token: {task.keys.token}")
         if wanted.etag is not None:
             headers.append(f"if-match: {wanted.etag}")
-        curl.setopt(names.URL, f"{task.target.url}/{quote(wanted.key)}".encode())
+        curl = self._idle.pop() if self._idle else self._names.Curl()
+        names, head, body = self._names, BytesIO(), BytesIO()
+        if self._set_for.get(curl) != (task.target, task.keys):
+            self._set_up(curl, task.target, task.keys)
+        curl.setopt(names.URL, url)
         curl.setopt(names.HTTPHEADER, headers)
         curl.setopt(names.WRITEHEADER, head)
         curl.setopt(names.WRITEDATA, body)
         self._multi.add_handle(curl)
+        self._running[curl] = request, head, body
 
     def _set_up(self, curl: Any, target: Target, keys: Keys) -> None:
         names = self._names
@@ -305,6 +313,8 @@ class Transfers:
         for option, value in (
             (names.CAINFO, target.authorities_file),
             (names.CAPATH, target.authorities_folder),
+            (names.PROXY_CAINFO, target.authorities_file),
+            (names.PROXY_CAPATH, target.authorities_folder),
         ):
             if value is None:
                 curl.unsetopt(option)
@@ -333,6 +343,8 @@ class Transfers:
     def _end(self, curl: Any, failure: NoAnswer | None) -> None:
         request, head, body = self._running[curl]
         answer = failure or self._answer(curl, head.getvalue(), body.getvalue())
+        if isinstance(answer, CurlError):
+            answer.seconds = curl.getinfo(self._names.TOTAL_TIME)
         self._multi.remove_handle(curl)
         del self._running[curl]
         for kept in (head, body):  # the handle keeps them until it is used again
@@ -348,7 +360,7 @@ class Transfers:
             # Cut short is what libcurl notices by itself; without a length nobody can.
             return self._no_answer(self._names.E_PARTIAL_FILE, "")
         at = head.lower().rfind(b"\netag:")  # the last: a proxy's answer may stand before
-        etag = head[at + 6 : head.find(b"\r", at)] if at >= 0 else b""
+        etag = head[at + 6 : head.find(b"\n", at + 1)] if at >= 0 else b""
         return Answer(body, etag.decode("latin-1").strip())
 
     def _no_answer(self, number: int, text: str) -> NoAnswer:

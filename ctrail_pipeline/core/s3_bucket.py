@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import uniform
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 from .bucket import PAGE_SIZE, Described, Fetched, Folder, Listed, Page, pack_etag, unpack_etag
 from .credentials import Credentials
-from .curl import Answer, Keys, Wanted, can_ask_for, transfers_of_process
+from .curl import Answer, CurlError, Keys, Wanted, can_ask_for, transfers_of_process
 from .exceptions import CredentialsError, StoreError, StoreUnavailable
 from .layout import minute_of
 from .s3_errors import CredentialsFailed, client_errors, translate
@@ -207,11 +208,12 @@ class S3Bucket:
         `request` is told the numbers of those that are left, and says what came of each, in order;
         what it raises goes for all of them. All retries are made here and none inside obstore or
         libcurl: two levels multiply (a key that is throttled for good cost 20 requests), and those
-        inside are in nobody's count.
+        inside are in nobody's count. (But libcurl asks a second time where a connection that it
+        kept turns out to be closed.)
         """
         results: dict[int, T | StoreError] = {}
         left = list(range(len(wheres)))
-        last_start = time.monotonic() + TIMEOUTS * self._settings.client_timeout
+        spent: defaultdict[int, float] = defaultdict(float)
         for attempt in range(ATTEMPTS):
             if attempt:
                 share = uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
@@ -220,38 +222,55 @@ class S3Bucket:
             if unusable is not None:
                 results |= dict.fromkeys(left, unusable)
                 break
+            began = time.monotonic()
             try:
                 came = request(left)
             except client_errors() as error:
                 came = [error] * len(left)
-            is_last = attempt == ATTEMPTS - 1 or time.monotonic() >= last_start
+            took = time.monotonic() - began
             again = []
             for number, one in zip(left, came, strict=True):
                 if not isinstance(one, Exception):
                     results[number] = one
                     continue
-                failure = translate(one, wheres[number], permission, self._trail)
-                if isinstance(failure, CredentialsError) and (
-                    is_last or not self._renewed(credentials)
-                ):
-                    self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
-                elif isinstance(failure, StoreUnavailable) and not is_last:
+                # Its own time: others that were asked for with it may have been slow.
+                spent[number] += one.seconds if isinstance(one, CurlError) else took
+                is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._most_seconds
+                results[number] = translate(one, wheres[number], permission, self._trail)
+                if self._may_pass(results[number], credentials, is_last=is_last):
                     again.append(number)
-                    continue
-                results[number] = failure
             if not again:
                 break
             left = again
         return [results[number] for number in range(len(wheres))]
 
-    def _renewed(self, before: Credentials) -> bool:
+    @property
+    def _most_seconds(self) -> float:
+        """Of requests for one thing, after which no other begins."""
+        return 0.99 * TIMEOUTS * self._settings.client_timeout  # clocks differ by some ms
+
+    def _may_pass(
+        self, failure: "T | StoreError", credentials: Credentials, *, is_last: bool
+    ) -> bool:
+        """Whether to ask again; for failing credentials, if there are others by then."""
+        if isinstance(failure, CredentialsError) and (
+            is_last or not self._renewed(credentials, failure)
+        ):
+            self._refuse_for_a_while(failure)
+            return False
+        return isinstance(failure, StoreUnavailable) and not is_last
+
+    def _renewed(self, before: Credentials, failure: CredentialsError) -> bool:
         """Look for other credentials than those of `before`: whether there are any.
 
-        Everything is looked up anew: files that `aws sso login` and others write, the role.
+        Everything is looked up anew: files that `aws sso login` and others write, the role. Once
+        for all requests that failed together, which may be thousands: each look may ask STS.
         """
         with self._renewing:
             if self._credentials is not before:
                 return True  # another thread has renewed them
+            if self._why_unusable() is not None:
+                return False  # somebody looked a moment ago
             found = None
             try:
                 found = Credentials(self._trail)
@@ -260,11 +279,16 @@ class S3Bucket:
                 log.debug("no new credentials: %s", type(error).__name__)
                 is_new = False
             if found is None or not is_new:
+                self._refuse_for_a_while(failure)
                 return False
             log.info("%s: the AWS credentials expired; others were found", self.location)
             self._store = self._open_store(found)
             self._credentials, self._boto3_client = found, None
             return True
+
+    def _refuse_for_a_while(self, failure: CredentialsError) -> None:
+        if self._why_unusable() is None:
+            self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
 
     def _why_unusable(self) -> CredentialsError | None:
         """What is wrong with the credentials, if that is known and not long ago."""

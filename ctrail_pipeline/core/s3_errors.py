@@ -32,6 +32,7 @@ _CURL_CAUSES: Final = {
     97: "no connection to the proxy",
 }
 """By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html); others in its own words."""
+_NO_AUTHORITIES: Final = 77
 _KINDS: Final = {
     401: "UnauthenticatedError",
     403: "PermissionDeniedError",
@@ -170,6 +171,11 @@ def _wrong_setup(error: Exception, code: str, text: str, where: str) -> StoreErr
         return StoreError(
             f"{where}: the bucket is in another region: correct the trail's `region`, or leave it"
             " out"
+        )
+    if isinstance(error, NoAnswer) and error.number == _NO_AUTHORITIES:
+        return StoreError(
+            f"{where}: the file of certificate authorities cannot be used: check AWS_CA_BUNDLE and"
+            " SSL_CERT_FILE"
         )
     certificate = _NOT_TRUSTED.search(text)
     by_curl = isinstance(error, NoAnswer) and error.number == NOT_TRUSTED
