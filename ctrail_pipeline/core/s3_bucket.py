@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import uniform
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from .bucket import PAGE_SIZE, Described, Fetched, Folder, Listed, Page, pack_etag, unpack_etag
 from .credentials import Credentials
@@ -17,6 +17,9 @@ from .layout import minute_of
 from .s3_errors import CredentialsFailed, client_errors, translate
 from .s3_place import open_store, place_of, target_at
 from .settings import Settings, Trail
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class S3Bucket:
         self._target = target_at(place, trail, settings)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._open_store = partial(open_store, place, trail, settings)
-        self._store = self._open_store(self._credentials)
+        self._opened: tuple[Credentials, S3Store] | None = None
         self._boto3_client: Any = None
         self._renewing = threading.Lock()
         self._unusable: tuple[float, CredentialsError] | None = None
@@ -63,7 +66,7 @@ class S3Bucket:
 
         def request() -> Folder:
             try:
-                found = obstore.list_with_delimiter(self._store, folder)
+                found = obstore.list_with_delimiter(self._obstore(), folder)
             except (InvalidPathError, ValueError):
                 return self._list_folder_by_boto3(folder)
             names = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
@@ -82,7 +85,7 @@ class S3Bucket:
         def request() -> Page:
             try:
                 stream = obstore.list(
-                    self._store, folder, offset=after or None, chunk_size=PAGE_SIZE
+                    self._obstore(), folder, offset=after or None, chunk_size=PAGE_SIZE
                 )
                 objects = [_listed_object(meta) for meta in next(iter(stream), ())]
                 page = Page(objects, len(objects) < PAGE_SIZE)
@@ -159,7 +162,7 @@ class S3Bucket:
 
         try:
             try:
-                obstore.get_range(self._store, key, start=0, end=1)
+                obstore.get_range(self._obstore(), key, start=0, end=1)
             except (InvalidPathError, ValueError):
                 self._boto3().get_object(
                     Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
@@ -177,6 +180,13 @@ class S3Bucket:
             return Described(reply["Body"].read(), metadata)
 
         return self._retried(request, f"{self.location}/{key}", self._get_permission)
+
+    def _obstore(self) -> "S3Store":
+        """Opened when it is needed, and anew for new credentials: worker processes do not list."""
+        opened, credentials = self._opened, self._credentials
+        if opened is None or opened[0] is not credentials:
+            opened = self._opened = (credentials, self._open_store(credentials))
+        return opened[1]
 
     @property
     def _list_permission(self) -> str:
@@ -282,7 +292,6 @@ class S3Bucket:
                 self._refuse_for_a_while(failure)
                 return False
             log.info("%s: the AWS credentials expired; others were found", self.location)
-            self._store = self._open_store(found)
             self._credentials, self._boto3_client = found, None
             return True
 
