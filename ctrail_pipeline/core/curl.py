@@ -1,7 +1,7 @@
 """Many GETs from S3 at once through libcurl, all driven by one thread.
 
-A GET costs about half of the CPU that obstore's does, start of the connection included, and that is
-most of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), keeps
+A GET costs two thirds to three quarters of the CPU that obstore's does, and it is the largest part
+of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), keeps
 connections and checks certificates. In threads of their own requests cost more again: each would
 load the certificate authorities for itself (1 MB) and wait for Python's lock many times.
 
