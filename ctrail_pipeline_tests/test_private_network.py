@@ -163,13 +163,19 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             end.shutdown(socket.SHUT_RDWR)
 
 
+def tls_of(authority: Authority) -> ssl.SSLContext:
+    """As which a server presents the certificate that the authority signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.server)
+    return context
+
+
 class TlsFront(Relay):
     """Speaks TLS to clients and plain HTTP to the server behind."""
 
     def __init__(self, server: FaultServer, authority: Authority) -> None:
         self._behind = urlsplit(server.endpoint_url)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(authority.server)
+        self._context = tls_of(authority)
         super().__init__()
 
     @property
@@ -213,8 +219,7 @@ class TlsProxy(Proxy):
     """A proxy that is spoken to through TLS."""
 
     def __init__(self, authority: Authority) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(authority.server)
+        self._context = tls_of(authority)
         super().__init__()
 
     @property

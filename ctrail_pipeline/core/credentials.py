@@ -1,4 +1,4 @@
-"""The credentials of a trail: one chain for boto3 and obstore, and new ones when the old expire.
+"""The credentials of a trail: one chain for all clients, and new ones when the old expire.
 
 boto3 finds them (environment, profile, SSO, web identity, container, instance role); on top comes
 the role that a trail may name. Nothing here reads a bucket, and no message holds a credential.
@@ -27,7 +27,7 @@ logging.getLogger("botocore").addHandler(logging.NullHandler())
 
 
 class Credentials:
-    """What a trail is read with. Call it for credentials that are good now, as obstore does.
+    """What a trail is read with. Call it for credentials that are good now, as clients do.
 
     Raises AccessDenied if there are none, or if the AWS configuration cannot be used.
     """

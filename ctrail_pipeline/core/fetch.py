@@ -230,7 +230,7 @@ def _expected(stored: int) -> int:
 
 
 class _Task:
-    """Log files that one thread fetches in a row, and what it has handed over of them."""
+    """Log files that one thread asks for together, and what it has handed over of them."""
 
     def __init__(self, turn: int, refs: list[LogFileRef], *, hashed: bool) -> None:
         self.turn = turn
