@@ -16,6 +16,14 @@ if settings.get_current_profile_name() == "default":  # else it was asked for, a
     settings.load_profile("busy")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: what gzip compresses holds the time of day.
+
+    Test processes that name one test differently refuse to start.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="module")
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's buckets; the test file says in `SAMPLE` how many log files, of how many days."""

@@ -201,6 +201,7 @@ def test_a_window_judges_its_own_hours(tmp_path: Path) -> None:
         gzip.compress(b'{"digestStartTime": 1}'),
         gzip.compress(b'\xff\xfe{"a"'),
     ],
+    ids=["empty", "no gzip", "cut short", "deeply nested", "a number for a time", "no UTF-8"],
 )
 def test_hostile_bytes_are_an_altered_digest(tmp_path: Path, body: bytes) -> None:
     delivery = Delivery(tmp_path)
