@@ -20,6 +20,8 @@ from typing import Any, Final, Protocol
 
 PROJECT: Final = Path(__file__).parents[1]
 _SAMPLE_SECONDS: Final = 0.02
+_NEAR: Final = 0.95
+"""Share of the most resident memory from which on there may be a peak."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -32,8 +34,7 @@ class Usage:
     cpu: float
     """User and system time of the process and of all its children, in seconds."""
     peak_bytes: int
-    """Resident memory of the process tree at its highest, pages that processes share counted in
-    each (an upper bound)."""
+    """Memory of the process tree at its highest: a page that processes share counts once (PSS)."""
     server_cpu: float = 0.0
     server_peak_bytes: int = 0
     report: dict[str, Any] = field(default_factory=dict)
@@ -155,12 +156,16 @@ def process_cpu(pid: int) -> float:
 
 
 class _PeakMemory:
-    """Samples the resident memory of a process tree while the `with` block runs."""
+    """Samples the memory of a process tree while the `with` block runs.
+
+    What is shared is told apart only near a peak, since that takes some milliseconds.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._most_resident = 0
         self.peak_bytes = 0
 
     def __enter__(self) -> "_PeakMemory":
@@ -174,13 +179,16 @@ class _PeakMemory:
     def _sample(self) -> None:
         while not self._done.wait(_SAMPLE_SECONDS):
             try:
-                self.peak_bytes = max(self.peak_bytes, _resident_of_tree(self._pid))
+                resident = _of_tree(self._pid, _resident)
+                if resident >= _NEAR * self._most_resident:
+                    self.peak_bytes = max(self.peak_bytes, _of_tree(self._pid, _proportional))
+                    self._most_resident = max(self._most_resident, resident)
             except OSError:
                 return  # it has ended
 
 
-def _resident_of_tree(pid: int) -> int:
-    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+def _of_tree(pid: int, memory: Callable[[int], int]) -> int:
+    found = memory(pid)
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             children = (task / "children").read_text().split()
@@ -188,10 +196,21 @@ def _resident_of_tree(pid: int) -> int:
             continue
         for child in children:
             try:
-                resident += _resident_of_tree(int(child))
+                found += _of_tree(int(child), memory)
             except OSError:
                 continue
-    return resident
+    return found
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def _proportional(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _forget_peak(pid: int) -> None:

@@ -36,7 +36,7 @@ def wrap(*elements: bytes) -> bytes:
 
 
 def lines(content: LogFileContent) -> list[bytes]:
-    return [record.line for record in content.records]
+    return [bytes(record.line) for record in content.records]
 
 
 def rejected(content: LogFileContent) -> list[tuple[str, int | None, bytes]]:

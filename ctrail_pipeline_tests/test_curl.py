@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreKeys
 
 from ctrail_pipeline.core.curl import (
+    TOO_LONG,
     Answer,
     CurlError,
     Keys,
@@ -71,9 +72,12 @@ def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **head
     handler.wfile.write(body)
 
 
+MOST_BYTES = 8 * 1024 * 1024
+
+
 def target_at(url: str, **changes: Any) -> Target:
     """A bucket called `logs`."""
-    target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "")
+    target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "", MOST_BYTES)
     return target._replace(**changes)
 
 
@@ -306,7 +310,7 @@ def test_other_buckets_and_new_keys_are_asked_with_their_own(transfers: Transfer
         for target, keys in (
             (target_at(url), KEYS),
             (target_at(url), Keys("ASIANEW", "s", "t")),
-            (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", ""), KEYS),
+            (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", "", MOST_BYTES), KEYS),
         ):
             transfers.get(target, keys, [Wanted("a", None)])
     assert seen == [
@@ -404,7 +408,7 @@ ENDS_AMID_GETS = """
 import sys, threading, time
 from contextlib import suppress
 from ctrail_pipeline.core.curl import Keys, Target, Wanted, transfers_of_process
-target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "")
+target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "", 2**26)
 keys = Keys("a", "b", None)
 def ask():
     while True:
@@ -428,3 +432,36 @@ def test_a_process_ends_well_amid_requests(tmp_path: Path) -> None:
                 check=False,
             )
             assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_answer_of_more_bytes_than_wanted_is_broken_off(transfers: Transfers) -> None:
+    """Whether it says its length, or says none, or is an error that does not end."""
+    sent = 0
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        if handler.path.endswith("/long"):
+            send(handler, b"x" * (MOST_BYTES + 1))
+            return
+        handler.send_response(200 if handler.path.endswith("/endless") else 503)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(b"<Error><Code>SlowDown</Code>")
+        with suppress(ConnectionError):
+            while sent < 20 * MOST_BYTES:
+                sent += handler.wfile.write(b"x" * 65536)
+
+    with serve(handle) as url:
+        for key in ("long", "endless"):
+            [answer] = transfers.get(target_at(url), KEYS, [Wanted(key, None)])
+            assert isinstance(answer, NoAnswer)
+            assert answer.number == TOO_LONG
+        assert sent < 5 * MOST_BYTES
+        [answer] = transfers.get(target_at(url), KEYS, [Wanted("error", None)])
+        assert isinstance(answer, OtherAnswer)
+        assert (answer.status, answer.code) == (503, "SlowDown")
+        assert sent < 10 * MOST_BYTES
+        [answer] = transfers.get(
+            target_at(url, most_bytes=MOST_BYTES + 1), KEYS, [Wanted("long", None)]
+        )
+        assert isinstance(answer, Answer)

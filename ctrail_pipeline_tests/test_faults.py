@@ -43,6 +43,7 @@ from ctrail_pipeline.sample import (
 
 from .fault_server import Counts, Faults, FaultServer
 from .oracle import Expectation, Report, check_output, read_buckets
+from .sync_process import settings_in
 
 LOG_FILES: Final = 120
 STATES: Final = {"failed", "damaged", "not listed"}
@@ -552,7 +553,7 @@ class CuttingBucket:
         return Fetched(self.bodies.pop(0), pack_etag("0" * 32), 0)
 
 
-def test_a_body_cut_between_two_gzip_members_is_noticed() -> None:
+def test_a_body_cut_between_two_gzip_members_is_noticed(tmp_path: Path) -> None:
     half = gzip.compress(b'{"Records":[{"eventTime":"2026-01-15T00:00:00Z"}]}', mtime=0)
     whole = half + gzip.compress(b"\n", mtime=0)
 
@@ -562,10 +563,10 @@ def test_a_body_cut_between_two_gzip_members_is_noticed() -> None:
         source = Source(1, place, "trail", bucket, [], EVERYTHING, deep=False)
         etag = pack_etag("0" * 32)
         ref = LogFileRef(source, 0, "/x.json.gz", len(whole), etag, False, None, 0, None)
-        found = fetch_log_file(ref, 1000)
+        found = fetch_log_file(ref, settings_in(tmp_path, [], max_log_file_bytes=1000))
         content = found.content
         data = content.data if isinstance(content, Decompressed) else None
-        return found.state, data, found.reason
+        return found.state, None if data is None else data[:], found.reason
 
     sound = (LogFileState.COMMITTED, gzip.decompress(whole), None)
     assert fetch(whole) == sound

@@ -99,7 +99,7 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
     if data.startswith(b"\x1f\x8b"):
         return
     content = read(data)
-    found = {record.index: record.line for record in content.records}
+    found = {record.index: bytes(record.line) for record in content.records}
     rejected = {one.index: bytes(one.data) for one in content.rejected if one.index is not None}
     assert found.keys().isdisjoint(rejected)
     in_order = found | {index: as_line(one) for index, one in rejected.items()}

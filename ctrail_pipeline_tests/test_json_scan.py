@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from ctrail_pipeline.core import json_scan
 from ctrail_pipeline.core.json_scan import Scan
 from ctrail_pipeline.core.records import LogFileContent
 from ctrail_pipeline_tests.log_file_texts import (
@@ -200,7 +201,7 @@ def test_the_scanner_finds_the_same_elements_as_the_fast_path(
 
 def is_accounted_for(content: LogFileContent, data: bytes) -> bool:
     """Lines and rejected bytes stand in the text, in order, and overlap nowhere."""
-    records = [(record.index, record.line) for record in content.records]
+    records = [(record.index, bytes(record.line)) for record in content.records]
     elements = [
         (entry.index, bytes(entry.data)) for entry in content.rejected if entry.index is not None
     ]
@@ -233,7 +234,9 @@ def test_no_text_raises_or_loses_anything(data: bytes) -> None:
     content = read(data)
     assert is_accounted_for(content, data)
     elements, end = oracle_elements(data)
-    found: dict[int | None, bytes] = {record.index: record.line for record in content.records}
+    found: dict[int | None, bytes] = {
+        record.index: bytes(record.line) for record in content.records
+    }
     found |= {entry.index: as_line(bytes(entry.data)) for entry in content.rejected}
     if [entry.kind for entry in content.rejected] == ["unreadable"]:
         assert content.rejected[0].data == data
@@ -242,3 +245,26 @@ def test_no_text_raises_or_loses_anything(data: bytes) -> None:
     cut = elements and elements[-1][:1] not in b'{["' and data[end : end + 1] not in b" \t\r\n,]"
     sure = elements[:-1] if cut or end == len(data) else elements
     assert [found[index] for index in range(len(sure))] == [as_line(element) for element in sure]
+
+
+def test_what_is_nested_without_end_is_damage() -> None:
+    deep = json_scan._DEEPEST + 1
+    data = b'{"Records":[' + EVENT + b"," + b"[" * deep + b"]" * deep + b"," + OTHER + b"]}"
+    scan = Scan(data)
+    assert list(scan.elements) == [EVENT]
+    assert "nested deeper than 1,000,000" in (scan.damage or "")
+    assert [bytes(left.data) for left in scan.leftovers] == [data[len(b'{"Records":[' + EVENT) :]]
+    fine = b"[" * (deep - 1) + b"]" * (deep - 1)
+    assert list(Scan(b'{"Records":[' + fine + b"]}").elements) == [fine]
+
+
+def test_pieces_that_are_no_elements_are_told_apart_up_to_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_scan, "_MOST_LEFTOVERS", 3)
+    data = b'{"Records":[' + EVENT + b'],"a":{b},"a":{b},"a":{b},"a":{b},"a":{b}}'
+    scan = Scan(data)
+    assert list(scan.elements) == [EVENT]
+    assert len(scan.leftovers) == 4
+    assert bytes(scan.leftovers[-1].data).endswith(b'"a":{b},"a":{b}}')
+    assert scan.damage == f"JSON is damaged in the value at byte {data.index(b'{b}')}"

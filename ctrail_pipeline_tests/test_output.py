@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import output
+from ctrail_pipeline.core import mapped_text, output
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.long_lines import EncodedLine
 from ctrail_pipeline.core.marker import open_ledger
 from ctrail_pipeline.core.output import (
     Kind,
-    LongLine,
     NewFile,
     OutputFolders,
     Published,
@@ -107,8 +107,8 @@ def test_a_long_line_is_written_in_pieces(
     held_as: Callable[[bytes], bytes],
 ) -> None:
     monkeypatch.setattr(output, "LARGEST_JOIN", 1_000)
-    data = os.urandom(output._ENCODED_AT_ONCE + 1_000_001)
-    long = LongLine(b'{"data": "', held_as(data), b'"}')
+    data = os.urandom(mapped_text._PIECE + 1_000_001)
+    long = EncodedLine(b'{"data": "', held_as(data), b'"}')
     [staged] = staging.write([NewFile(Kind.QUARANTINE, "f", [b"one", long, b"three"], [(0, 3)])])
     expected = b'one\n{"data": "' + base64.b64encode(data) + b'"}\nthree\n'
     path = folders.staging_of(Kind.QUARANTINE, "token") / f"{staged.part:05d}.part"
@@ -122,7 +122,7 @@ def test_staged_files_are_described_as_they_lie_there(
 ) -> None:
     staged = staging.write([EVENTS, QUARANTINE, MANY])
     for file, new in zip(staged, [EVENTS, QUARANTINE, MANY], strict=True):
-        content = b"".join(bytes(line) + b"\n" for line in new.lines)  # type: ignore[arg-type]
+        content = b"".join(bytes(line) + b"\n" for line in new.lines)
         path = folders.staging_of(file.kind, "token") / f"{file.part:05d}.part"
         assert path.read_bytes() == content
         assert file == StagedFile(

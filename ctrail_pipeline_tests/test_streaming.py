@@ -53,7 +53,7 @@ def test_the_parts_are_the_whole(small: None, most: int) -> None:
     streamed = stream(gzip.compress(data), LIMIT)
     assert streamed is not None
     whole = read(data)
-    assert list(map(bytes, [one.line for one in records_of(streamed, most)])) == [
+    assert [bytes(one.line) for one in records_of(streamed, most)] == [
         one.line for one in whole.records
     ]
     assert [one.index for one in records_of(streamed, most)] == [one.index for one in whole.records]
@@ -125,7 +125,7 @@ def test_a_chunk_that_is_told_apart_again_may_have_many_elements() -> None:
 
 def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some records of 31 MB are a part each."""
-    monkeypatch.setattr(streaming, "_PART", 400)
+    monkeypatch.setattr(streaming, "PART_BYTES", 400)
     large = b'{"eventTime":"%s","a":"%s"}' % (TIME.encode(), b"x" * 1_500)
     streamed = stream(packed(wrap(*[large] * 5)), LIMIT)
     assert streamed is not None

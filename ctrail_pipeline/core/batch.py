@@ -34,10 +34,10 @@ from .fetch import FetchedLogFile
 from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
+from .long_lines import LARGEST_JOIN, EncodedLine, LongLine, UnbrokenLine
+from .mapped_text import pieces_of
 from .output import (
-    LARGEST_JOIN,
     Kind,
-    LongLine,
     NewFile,
     NewParquetFile,
     Scatter,
@@ -419,12 +419,16 @@ def _parquet_files(log_files: Sequence[LogFileInBatch], routed: _Routed) -> Iter
     folders = {folder: parquet_folder(folder) for folder in {line.folder for line in events}}
     records = [
         ParquetRecord(
-            folders[line.folder], line.time, cast("bytes", line.line), line.position, line.index
+            folders[line.folder], line.time, _bytes_of(line.line), line.position, line.index
         )
         for line in events
     ]
     sources = [(one.ref.source.place.bucket, one.ref.key) for one in log_files]
     return parquet_files(records, sources)
+
+
+def _bytes_of(line: bytes | LongLine) -> bytes:
+    return bytes(line) if isinstance(line, LongLine) else line
 
 
 def outcomes_of(log_files: Sequence[LogFileInBatch], routed: _Routed) -> list[Outcome]:
@@ -526,7 +530,7 @@ def _route_log_file(
             own = record.own
             target = places.found.get(own) or places.find(own)
         if isinstance(target, str):
-            rejected = Rejected(record.index, "record", target, bytes(record.line))
+            rejected = Rejected(record.index, "record", target, _data_of(record.line))
             _quarantine(routed, position, one, rejected)
             unroutable += 1
             continue
@@ -556,6 +560,11 @@ def _route_log_file(
         times = [record.time for record in content.records]
         times += routed.times.get(position, ())
         routed.times[position] = _noted(min(times)), _noted(max(times))
+
+
+def _data_of(line: bytes | LongLine) -> memoryview:
+    """A record that goes to quarantine."""
+    return line.record if isinstance(line, UnbrokenLine) else memoryview(cast("bytes", line))
 
 
 def _noted(time: str) -> str:
@@ -602,12 +611,13 @@ def _with_data(entry: bytes, data: bytes | memoryview) -> bytes | LongLine:
                 return b'%s, "data": %s}' % (entry[:-1], text)
     head, tail = entry[:-1] + b', "data_base64": "', b'"}'
     if len(data) > LARGEST_JOIN:
-        return LongLine(head, data, tail)
+        return EncodedLine(head, data, tail)
     return b"".join((head, base64.b64encode(data), tail))
 
 
 def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryview) -> bytes:
     """What makes a line of quarantine the same as another one."""
     digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
-    digest.update(data)  # it may be as large as a log file: not copied
+    for piece in pieces_of(data):
+        digest.update(piece)
     return digest.digest()[:IDENTITY_BYTES]

@@ -38,6 +38,8 @@ _KEPT: Final = 3
 """Connections that are kept for each GET in flight: buckets asked in turn have their own."""
 NOT_TRUSTED: Final = 60
 """libcurl's number for a certificate that no authority vouches for, or for another host."""
+TOO_LONG: Final = 63
+"""libcurl's number for an answer of more bytes than are wanted."""
 _STOP_SECONDS: Final = 2
 """How long the end of the process waits for the thread; one turn of it takes milliseconds."""
 
@@ -96,6 +98,8 @@ class Target(NamedTuple):
     """URL of a proxy; "" for none."""
     no_proxy: str
     """Hosts that are asked without it, between commas."""
+    most_bytes: int
+    """Of an answer: a longer one is broken off."""
     headers: tuple[str, ...] = ()
     """What is sent besides."""
 
@@ -308,6 +312,7 @@ class Transfers:
         curl.setopt(names.PASSWORD, keys.secret_key.encode())
         curl.setopt(names.CONNECTTIMEOUT_MS, int(target.connect_timeout * 1000))
         curl.setopt(names.TIMEOUT_MS, int(target.timeout * 1000))
+        curl.setopt(names.MAXFILESIZE, target.most_bytes)
         curl.setopt(names.PROXY, target.proxy.encode())
         curl.setopt(names.NOPROXY, target.no_proxy.encode())
         for option, value in (
@@ -342,6 +347,8 @@ class Transfers:
 
     def _end(self, curl: Any, failure: NoAnswer | None) -> None:
         request, head, body = self._running[curl]
+        if failure and failure.number == TOO_LONG and self._status(curl) != _OK:
+            failure = None  # an error, whose beginning says which
         answer = failure or self._answer(curl, head.getvalue(), body.getvalue())
         if isinstance(answer, CurlError):
             answer.seconds = curl.getinfo(self._names.TOTAL_TIME)
@@ -353,7 +360,7 @@ class Transfers:
         request.task.answer(request.number, answer)
 
     def _answer(self, curl: Any, head: bytes, body: bytes) -> Answer | CurlError:
-        status = curl.getinfo(self._names.RESPONSE_CODE)
+        status = self._status(curl)
         if status != _OK:
             return OtherAnswer(status, body)
         if curl.getinfo(self._names.CONTENT_LENGTH_DOWNLOAD_T) != len(body):
@@ -362,6 +369,9 @@ class Transfers:
         at = head.lower().rfind(b"\netag:")  # the last: a proxy's answer may stand before
         etag = head[at + 6 : head.find(b"\n", at + 1)] if at >= 0 else b""
         return Answer(body, etag.decode("latin-1").strip())
+
+    def _status(self, curl: Any) -> int:
+        return int(curl.getinfo(self._names.RESPONSE_CODE))
 
     def _no_answer(self, number: int, text: str) -> NoAnswer:
         """An error in words that hold no address and nothing that a server sent."""

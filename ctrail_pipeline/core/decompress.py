@@ -12,10 +12,16 @@ SHA-256 7; 450 MB of JSON per CPU-second.
 
 import hashlib
 import zlib
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from isal import isal_zlib
+
+from .mapped_text import MappedText, Text, TextFile
 
 # The stubs of isal 1.9 call the class an instance.
 _IsalError: Final = cast("type[Exception]", isal_zlib.error)
@@ -23,6 +29,8 @@ GZIP_ERRORS: Final = (_IsalError, zlib.error)
 GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
+READ_AT_ONCE: Final = 1024 * 1024
+"""Bytes that are inflated at a time where not all are to be held."""
 _FLAGS_AT: Final = 3
 _PLAIN_FLAGS: Final = frozenset({0, 1, 8, 9})
 """Of a gzip header (RFC 1952): no optional field, or the file's name alone."""
@@ -32,7 +40,7 @@ _CUT_SHORT: Final = "gzip data is cut short"
 class Decompressed(msgspec.Struct, frozen=True, gc=False):
     """The uncompressed bytes of a log file; see `decompress`."""
 
-    data: bytes
+    data: Text
     """All bytes; where `damage` is set, those that could be read before it."""
     damage: str | None
     sha256: bytes | None
@@ -46,7 +54,7 @@ class Decompressed(msgspec.Struct, frozen=True, gc=False):
     @property
     def held(self) -> int:
         """Bytes of memory that it takes."""
-        return len(self.data)
+        return len(self.data) if isinstance(self.data, bytes) else READ_AT_ONCE
 
 
 def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
@@ -66,6 +74,29 @@ def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
     return Decompressed(data, damage, hashlib.sha256(data).digest() if hashed else None)
 
 
+def decompress_to_file(
+    body: bytes, limit: int, folder: Path, *, hashed: bool = True
+) -> Decompressed:
+    """The same, where the bytes of a gzip are not held: they go to a file without name in `folder`.
+
+    Raises OutputError if there is no room.
+    """
+    if not body.startswith(GZIP_MAGIC):
+        return decompress(body, limit, hashed=hashed)
+    file = TextFile(folder)
+    damage = _members_from(0, body, file, limit)
+    if file.tell() > limit:
+        file.cut(0)
+        damage = _over(limit)
+    data = file.text()
+    if not data and damage is None:
+        damage = "empty"
+    sha256 = None
+    if hashed:
+        sha256 = data.digest() if isinstance(data, MappedText) else hashlib.sha256(data).digest()
+    return Decompressed(data, damage, sha256)
+
+
 def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
     """Every gzip member of `body`; and what is damaged, with what could be read until there.
 
@@ -77,82 +108,123 @@ def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
     try:
         data = inflater.decompress(body, limit + 1)
     except _IsalError:
-        return _members_from(0, body, b"", limit)
+        return _gunzip_from(0, body, b"", limit)
     if len(data) > limit:
         return b"", _over(limit)
     # The inflater comes to `eof` only after it has compared the member's checksum and length.
     if not inflater.eof:
         return data, _CUT_SHORT
     rest = len(inflater.unused_data)
-    return (data, None) if not rest else _members_from(len(body) - rest, body, data, limit)
+    return (data, None) if not rest else _gunzip_from(len(body) - rest, body, data, limit)
 
 
-def _members_from(offset: int, body: bytes, data: bytes, limit: int) -> tuple[bytes, str | None]:
+class _Output(Protocol):
+    """Where the bytes go: memory, or a file."""
+
+    def write(self, piece: bytes, /) -> object:
+        """Append."""
+
+    def tell(self) -> int:
+        """How many there are."""
+        ...
+
+    def cut(self, size: int) -> None:
+        """Drop what is behind the first `size` bytes."""
+
+
+class _Held(BytesIO):
+    """Bytes in memory."""
+
+    def cut(self, size: int) -> None:
+        """Drop what is behind the first `size` bytes."""
+        self.truncate(size)
+        self.seek(size)
+
+
+def _gunzip_from(offset: int, body: bytes, data: bytes, limit: int) -> tuple[bytes, str | None]:
     """As `gunzip`, where `data` is what the members before `offset` hold."""
+    output = _Held()
+    output.write(data)
+    del data
+    damage = _members_from(offset, body, output, limit)
+    return (b"", _over(limit)) if output.tell() > limit else (output.getvalue(), damage)
+
+
+def _members_from(offset: int, body: bytes, output: _Output, limit: int) -> str | None:
+    """Inflate the gzip members from `offset` on; what is damaged. Stops beyond `limit` bytes."""
     view = memoryview(body)
-    parts = [data]
-    room = limit - len(data)
-    damage = None
-    while damage is None and offset < len(body):
+    while offset < len(body):
         if not body.startswith(GZIP_MAGIC, offset):
-            damage = f"{len(body) - offset} trailing bytes after the gzip data"
-            break
-        output, length, damage = _gunzip_member(view[offset:], room)
+            return f"{len(body) - offset} trailing bytes after the gzip data"
+        length, damage = _gunzip_member(view[offset:], output, limit)
         offset += length
-        parts.extend(output)
-        room -= sum(map(len, output))
-        if room < 0:
-            return b"", _over(limit)
-    return b"".join(parts), damage
+        if damage is not None or output.tell() > limit:
+            return damage
+    return None
 
 
-def _gunzip_member(view: memoryview, room: int) -> tuple[list[bytes], int, str | None]:
-    """One gzip member: its output (stops once it exceeds `room`), its length, what is damaged.
+def _gunzip_member(view: memoryview, output: _Output, limit: int) -> tuple[int, str | None]:
+    """One gzip member: its length, what is damaged. Stops once `output` exceeds `limit`.
 
     Fed in growing pieces, since the inflater copies whatever follows its member: 100,000 tiny
     members fed whole would copy 100,000 times the rest of the file. So they take 0.3 s.
     """
     inflater = _inflater(view)
-    output: list[bytes] = []
+    start = output.tell()
     read = 0
     piece = _FIRST_PIECE
     try:
         while not inflater.eof:
             if read == len(view):
-                return output, read, _CUT_SHORT
+                return read, _CUT_SHORT
             chunk = view[read : read + piece]
             read += len(chunk)
-            piece *= 2
-            inflated = inflater.decompress(chunk, room + 1)
-            if inflated:
-                output.append(inflated)
-                room -= len(inflated)
-                if room < 0:
-                    return output, read, None
+            piece = min(2 * piece, READ_AT_ONCE)
+            for inflated in _inflated(inflater, chunk):
+                output.write(inflated)
+                if output.tell() > limit:
+                    return read, None
     except GZIP_ERRORS as error:
-        readable = _salvage(view, room + sum(map(len, output)))
-        return [readable], read, f"gzip data is damaged ({error})"
-    return output, read - len(inflater.unused_data), None
+        output.cut(start)
+        _salvage(view, output, limit)
+        return read, f"gzip data is damaged ({error})"
+    return read - len(inflater.unused_data), None
 
 
-def _salvage(view: memoryview, room: int) -> bytes:
+def _salvage(view: memoryview, output: _Output, limit: int) -> None:
     """What can be read of a member before its damage: an exception loses its call's output.
 
     First in coarse pieces up to the one that raises, then again up to there and on byte by byte.
     """
-    output = bytearray()
+    start = output.tell()
     good = 0
     for step in (_FIRST_PIECE, 1):
+        output.cut(start)
         inflater = _inflater(view)
+        coarse = range(0, good, _FIRST_PIECE)
+        fine = range(good, len(view), step)
         try:
-            if good:
-                inflater.decompress(view[:good])
-            while good < len(view) and len(output) <= room and not inflater.eof:
-                output += inflater.decompress(view[good : good + step], room + 1 - len(output))
-                good += step
+            for at in chain(coarse, fine):
+                end = at + (_FIRST_PIECE if at < good else step)
+                for inflated in _inflated(inflater, view[at:end]):
+                    output.write(inflated)
+                if output.tell() > limit or inflater.eof:
+                    break
+                good = max(good, end)
         except GZIP_ERRORS:
             continue
-    return bytes(output)
+        return
+
+
+def _inflated(inflater: Any, chunk: bytes | memoryview) -> Iterator[bytes]:
+    """What some more bytes of a member hold, in pieces."""
+    while not inflater.eof:
+        text = inflater.decompress(chunk, READ_AT_ONCE)
+        if text:
+            yield text
+        chunk = inflater.unconsumed_tail
+        if not chunk and len(text) < READ_AT_ONCE:
+            return
 
 
 def _inflater(view: memoryview) -> Any:
@@ -163,6 +235,11 @@ def _inflater(view: memoryview) -> Any:
     """
     is_plain = len(view) > _FLAGS_AT and view[_FLAGS_AT] in _PLAIN_FLAGS
     return (isal_zlib if is_plain else zlib).decompressobj(GZIP_WINDOW_BITS)
+
+
+def too_large_stored(size: int, limit: int) -> Decompressed:
+    """What is said of an object that is not read, since it has `size` bytes, more than `limit`."""
+    return Decompressed(b"", f"over the size limit of {limit} bytes stored: {size}", None)
 
 
 def is_over(content: Decompressed, limit: int) -> bool:

@@ -23,6 +23,8 @@ from typing import Final, NamedTuple, Protocol
 from rbloom import Bloom
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
+from .long_lines import LongLine
+
 IDENTITY_BYTES: Final = 16
 EVENT_KEY_BYTES: Final = 6
 """Of the hash of an eventID. In an hour of a million events one false alarm in 280 such hours."""
@@ -85,10 +87,14 @@ _NEW_SHA256: Final = sha256()
 algorithm up each time)."""
 
 
-def identity_of(line: bytes) -> bytes:
+def identity_of(line: bytes | LongLine) -> bytes:
     """The identity of a record by the line as it is written."""
     digest = _NEW_SHA256.copy()
-    digest.update(line)
+    if isinstance(line, LongLine):
+        for piece in line.pieces():
+            digest.update(piece)
+    else:
+        digest.update(line)
     return digest.digest()[:IDENTITY_BYTES]
 
 

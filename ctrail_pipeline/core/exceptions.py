@@ -4,7 +4,7 @@ CtrailError
 ├── ConfigurationError   whoever wrote the configuration or the run config
 ├── LedgerError          whoever runs the machine: the ledger cannot be trusted or opened
 ├── OutputError          whoever runs the machine: disk full, folder not writable
-├── WorkersFailed        whoever runs the machine: worker processes dieperh
+├── WorkersFailed        whoever runs the machine: worker processes die
 ├── Interrupted          nobody: the run was asked to stop, and did
 └── StoreError           whoever owns the bucket, or nobody (it may pass)
     ├── ObjectGone       the object is no longer there

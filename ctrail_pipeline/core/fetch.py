@@ -15,7 +15,13 @@ from typing import Final
 
 from .bucket import Fetched
 from .daemon_threads import DaemonThreads
-from .decompress import Decompressed, decompress, is_over
+from .decompress import (
+    Decompressed,
+    decompress,
+    decompress_to_file,
+    is_over,
+    too_large_stored,
+)
 from .exceptions import (
     CredentialsError,
     ObjectArchived,
@@ -154,10 +160,9 @@ class _Share:
 
 def fetch_log_file(
     ref: LogFileRef,
-    limit: int,
+    settings: Settings,
     share: _Share | None = None,
     *,
-    hashed: bool = True,
     came: Fetched | StoreError | None = None,
 ) -> FetchedLogFile:
     """GET and gunzip one log file; never raises for what may be wrong with it.
@@ -170,16 +175,19 @@ def fetch_log_file(
     share = share or _Share(Room(0), 0, lambda: None)
     if ref.archived:
         return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
+    if ref.size > settings.max_stored_bytes:
+        too_large = too_large_stored(ref.size, settings.max_stored_bytes)
+        return FetchedLogFile(ref, _known_etag(ref), ref.size, 0, too_large)
     try:
         share.grow_to(_first_size(ref))
         fetched = _get(ref, came)
         del came  # the body is not held longer than it is needed
-        content = _decompress(fetched.body, limit, share, hashed=hashed)
+        content = _decompress(fetched.body, settings, share)
         if content.damage is not None or _is_short(ref, fetched):
             again = _get(ref)
             if again.body != fetched.body:
                 del content  # before there are two of them
-                content = _decompress(again.body, limit, share, hashed=hashed)
+                content = _decompress(again.body, settings, share)
             fetched = again._replace(retries=fetched.retries + again.retries + 1)
         if _is_short(ref, fetched):
             where = f"{ref.source.bucket.location}/{ref.key}"
@@ -197,27 +205,31 @@ def fetch_log_file(
     return FetchedLogFile(ref, fetched.etag, len(fetched.body), fetched.retries, content)
 
 
-def _decompress(
-    body: bytes, limit: int, share: _Share, *, hashed: bool
-) -> Decompressed | StreamedLogFile:
+def _decompress(body: bytes, settings: Settings, share: _Share) -> Decompressed | StreamedLogFile:
     """Inflate as far as is to be expected; a bomb's size is taken into account before it is there.
 
-    What expands to more than expected is inflated anew, which costs it up to a half more time.
+    What expands to more than expected is inflated anew, which costs it up to a half more time; and
+    what neither can be read in parts nor is small enough to be held, once more, into a file.
     """
+    limit, hashed = settings.max_log_file_bytes, settings.hash_log_files
     if is_to_be_streamed(body):
         share.grow_to(len(body) + IN_HAND)
         streamed = stream(body, limit, hashed=hashed)
         if streamed is not None:
             return streamed
-    expected = _expected(len(body))
-    if expected < limit:
-        if len(body) + expected > share.held:
-            share.grow_to(len(body) + expected)
-        content = decompress(body, expected, hashed=hashed)
-        if not is_over(content, expected):
+    held = min(limit, STREAMED_FROM)
+    most = min(_expected(len(body)), held)
+    while True:
+        if len(body) + most > share.held:
+            share.grow_to(len(body) + most)
+        content = decompress(body, most, hashed=hashed)
+        if not is_over(content, most) or most == limit:
             return content
-    share.grow_to(len(body) + limit)
-    return decompress(body, limit, hashed=hashed)
+        if most == held:
+            break
+        most = held
+    share.grow_to(len(body) + IN_HAND)
+    return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
 
 
 def _first_size(ref: LogFileRef) -> int:
@@ -232,16 +244,15 @@ def _expected(stored: int) -> int:
 class _Task:
     """Log files that one thread asks for together, and what it has handed over of them."""
 
-    def __init__(self, turn: int, refs: list[LogFileRef], *, hashed: bool) -> None:
+    def __init__(self, turn: int, refs: list[LogFileRef]) -> None:
         self.turn = turn
         """Which log file of the run its first one is."""
         self.refs = refs
-        self.hashed = hashed
         self.left = len(refs)
         self.results: SimpleQueue[list[tuple[FetchedLogFile, int]] | BaseException] = SimpleQueue()
         """Fetched log files, each with the bytes it holds; or what went wrong with us."""
 
-    def run(self, limit: int, room: Room, closed: Callable[[], bool]) -> None:
+    def run(self, settings: Settings, room: Room, closed: Callable[[], bool]) -> None:
         """Fetch them, in a thread."""
         fetched: list[tuple[FetchedLogFile, int]] = []
 
@@ -256,10 +267,10 @@ class _Task:
             while left and not closed():
                 some = self._with_room(left, room, hand_over)
                 del left[: len(some)]
-                came = _get_all([ref for ref, _ in some])
+                came = _get_all([ref for ref, _ in some], settings)
                 came.reverse()
                 for ref, share in some:
-                    one = fetch_log_file(ref, limit, share, hashed=self.hashed, came=came.pop())
+                    one = fetch_log_file(ref, settings, share, came=came.pop())
                     share.grow_to(one.content.held if one.content else 0)
                     fetched.append((one, share.held))
             hand_over()
@@ -437,7 +448,6 @@ class Feed:
             self._ready.extend(refs)
 
     def _start_tasks(self) -> None:
-        limit = self._settings.max_log_file_bytes
         fair = sum(map(cost_of, self._ready)) // _SHARED_BY
         most = max(1, min(KEYS_A_TASK, fair))
         while self._ready and self._cost < self._most_ahead:
@@ -446,20 +456,24 @@ class Feed:
             while self._ready and cost < most:
                 refs.append(self._ready.popleft())
                 cost += cost_of(refs[-1])
-            task = _Task(self._begun, refs, hashed=self._settings.hash_log_files)
-            self._threads.submit(task.run, limit, self._room, self._closed.is_set)
+            task = _Task(self._begun, refs)
+            self._threads.submit(task.run, self._settings, self._room, self._closed.is_set)
             self._tasks.append(task)
             self._begun += len(task.refs)
             self._cost += cost
 
 
-def _get_all(refs: Sequence[LogFileRef]) -> list[Fetched | StoreError | None]:
+def _get_all(refs: Sequence[LogFileRef], settings: Settings) -> list[Fetched | StoreError | None]:
     """A first GET of each log file; None for those that cannot be read."""
     came: list[Fetched | StoreError | None] = []
-    for (bucket, is_archived), some in groupby(
-        refs, key=lambda ref: (ref.source.bucket, ref.archived)
+    for (bucket, is_left), some in groupby(
+        refs,
+        key=lambda ref: (
+            ref.source.bucket,
+            ref.archived or ref.size > settings.max_stored_bytes,
+        ),
     ):
-        if is_archived:
+        if is_left:
             came += [None for _ in some]
         else:
             came += get_all(bucket, [(ref.key, ref.etag) for ref in some])
@@ -485,5 +499,9 @@ def _is_short(ref: LogFileRef, fetched: Fetched) -> bool:
 
 
 def _failed(ref: LogFileRef, state: LogFileState, reason: str) -> FetchedLogFile:
-    etag = ref.etag or (ref.expected.etag if ref.expected else b"")
-    return FetchedLogFile(ref, etag, ref.size, 0, None, state, reason)
+    return FetchedLogFile(ref, _known_etag(ref), ref.size, 0, None, state, reason)
+
+
+def _known_etag(ref: LogFileRef) -> bytes:
+    """Without a GET; empty where nobody knows it."""
+    return ref.etag or (ref.expected.etag if ref.expected else b"")

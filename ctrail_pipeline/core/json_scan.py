@@ -17,12 +17,14 @@ Measured: 40 MB of JSON per CPU-second with what `records` then does, a tenth of
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple, overload
 
 import msgspec
 
 from .lenient_json import LONGEST_LENIENT, STRING, decode_object
+from .mapped_text import Text, let_go
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 _NO_SPACE: Final = re.compile(rb"[^ \t\n\r\v\f]")
@@ -31,7 +33,8 @@ _SCALAR: Final = re.compile(rb'[^ \t\n\r,:{}\[\]"]+')
 # Up to the next run of brackets that is not inside a string. Possessive: backtracking would keep
 # a state for every escape and every string (1.1 GB for a string of 10 million escapes).
 _TO_BRACKETS: Final = re.compile(
-    rb'[^{}\[\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}\[\]"]*+)*+([{\[]++|[}\]]++|)', re.DOTALL
+    rb'[^{}\[\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}\[\]"]*+)*+([{\[]{1,9999}+|[}\]]{1,9999}+|)',
+    re.DOTALL,
 )
 _OPENING: Final = b"{["
 _CLOSING: Final = bytes.maketrans(b"{[", b"}]")
@@ -40,6 +43,13 @@ _LONGEST_RECORDS_KEY: Final = len('"' + 7 * "\\u0052" + '"')
 
 LONGEST_COPY: Final = 1024 * 1024
 """Bytes; of more a view is kept: what is told apart may be nearly all of 256 MB."""
+_LONGEST_COPY_OF_MAPPED: Final = 1024
+_KEPT: Final = 16 * 1024 * 1024
+"""Bytes of a mapped text that are read before they are let go of."""
+_MOST_LEFTOVERS: Final = 100_000
+"""Pieces that are not elements; the rest of a text with more is one."""
+_DEEPEST: Final = 1_000_000
+"""Brackets inside each other, which take a byte each; JSON decoders refuse some thousand."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -55,12 +65,13 @@ class Leftover(NamedTuple):
 class Slices(Sequence[bytes]):
     """Parts of a text, made when they are asked for: 16 bytes each, where bytes take 41 more.
 
-    A log file of 256 MB may have a million. Or a single one: over a megabyte they are no copies,
-    but `msgspec.Raw`.
+    A log file of 256 MB may have a million. Or a single one: over a megabyte they are no copies
+    but views, in a mapped text over a kilobyte. What is done to elements views allow too.
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: Text) -> None:
         self._text = text
+        self._longest = LONGEST_COPY if isinstance(text, bytes) else _LONGEST_COPY_OF_MAPPED
         self._starts = array("Q")
         self._ends = array("Q")
 
@@ -78,12 +89,18 @@ class Slices(Sequence[bytes]):
     def __getitem__(self, index: slice) -> list[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
+            let_go(self._text)  # of what was asked for before
             return list(map(self._part, self._starts[index], self._ends[index]))
         return self._part(self._starts[index], self._ends[index])
 
+    def reach(self, first: int, number: int, size: int) -> int:
+        """Up to which one they are at most `number`, and `size` bytes of the text; one at least."""
+        end = bisect_right(self._ends, self._starts[first] + size, first + 1)
+        return min(first + number, end)
+
     def _part(self, start: int, end: int) -> bytes:
-        if end - start > LONGEST_COPY:
-            return msgspec.Raw(memoryview(self._text)[start:end])
+        if end - start > self._longest:
+            return memoryview(self._text)[start:end]  # type: ignore[return-value] # see `Slices`
         return self._text[start:end]
 
 
@@ -115,7 +132,7 @@ class Scan:
     data=b',{"a"')])
     """
 
-    def __init__(self, data: bytes, most: int | None = None) -> None:
+    def __init__(self, data: Text, most: int | None = None) -> None:
         """`most`: pieces to tell apart at most, if another bound holds already."""
         self.elements = Slices(data)
         self.leftovers: list[Leftover] = []
@@ -126,6 +143,7 @@ class Scan:
         """Everything before this is in `elements` or `leftovers`, or is no record's text."""
         self._pieces_left = most_elements(len(data)) if most is None else most
         self._arrays = 0
+        self._let_go_at = 0
         self._read()
 
     def _read(self) -> None:
@@ -175,8 +193,10 @@ class Scan:
         self._position = match.end()
         self._skip(_SPACE)
         self._expect(b":", "':'")
+        if match.end() - match.start() > _LONGEST_RECORDS_KEY:
+            return False  # and not copied, which may be most of the text
         key = match[0]
-        if b"\\" not in key or len(key) > _LONGEST_RECORDS_KEY:
+        if b"\\" not in key:
             return key == _RECORDS_KEY
         try:
             return _decode_text(key) == "Records"
@@ -234,6 +254,8 @@ class Scan:
                 break
             if brackets[0] in _OPENING:
                 expected += brackets.translate(_CLOSING)
+                if len(expected) > _DEEPEST:
+                    raise _Broken(match.start(), f"nested deeper than {_DEEPEST:,}")
                 continue
             closing = brackets[: len(expected)]
             if not expected.endswith(closing[::-1]):
@@ -263,6 +285,9 @@ class Scan:
             self._position = match.end()
 
     def _count_piece(self) -> None:
+        if self._position > self._let_go_at + _KEPT:
+            let_go(self._data)
+            self._let_go_at = self._position
         self._pieces_left -= 1
         if self._pieces_left < 0:
             raise _Broken(self._position, "more records than a log file can have")
@@ -274,6 +299,8 @@ class Scan:
         self.damage = self.damage or damage
 
     def _leave(self, start: int, end: int, reason: str) -> None:
+        if len(self.leftovers) == _MOST_LEFTOVERS and end < len(self._data):
+            raise _Broken(start, "more pieces that are no records than a log file can have")
         if _NO_SPACE.search(self._data, start, end):
             text: bytes | memoryview
             if end - start > LONGEST_COPY:

@@ -33,6 +33,7 @@ def decode_object(raw: bytes) -> dict[str, object] | str:
     """
     if len(raw) > LONGEST_LENIENT:
         return "not valid JSON, and too long to be read leniently"
+    raw = bytes(raw)  # a view has no text
     try:
         fields = _decoder.decode(raw.decode("latin-1"))
     except RecursionError:

@@ -7,13 +7,12 @@ links them to their final names. So a reader never sees half a file under a fina
 that exists is ever overwritten. Which names, and whether a batch counts, is the ledger's to say.
 """
 
-import base64
 import errno
 import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import IntEnum
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from .exceptions import OutputError
+from .long_lines import LARGEST_JOIN, LongLine
+from .mapped_text import pieces_of
 from .settings import Settings
 
 STAGING: Final = ".staging"
@@ -31,9 +32,6 @@ _UNLOCKED: Final = "."
 _UNLOCKED_SECONDS: Final = 60
 _LINES_A_WRITE: Final = 256
 """Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
-LARGEST_JOIN: Final = 32 * 1024 * 1024
-"""Bytes; more is not copied: a single record may be as large as a log file, 256 MB."""
-_ENCODED_AT_ONCE: Final = 3 * 1024 * 1024
 _TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
@@ -56,28 +54,6 @@ _FILE_NAME: Final = {
 _PARQUET_FOLDER: Final = "parquet"
 
 
-class LongLine:
-    """A line of more than `LARGEST_JOIN` that holds bytes in base64: made while it is written.
-
-    What cannot be told apart of a log file of 256 MB would otherwise be in memory four times.
-    """
-
-    def __init__(self, head: bytes, data: bytes | memoryview, tail: bytes) -> None:
-        self._head = head
-        self._data = memoryview(data)
-        self._tail = tail
-
-    def __len__(self) -> int:
-        return len(self._head) + -(-len(self._data) // 3) * 4 + len(self._tail)
-
-    def pieces(self) -> Iterator[bytes]:
-        """The line."""
-        yield self._head
-        for at in range(0, len(self._data), _ENCODED_AT_ONCE):
-            yield base64.b64encode(self._data[at : at + _ENCODED_AT_ONCE])
-        yield self._tail
-
-
 class NewFile(NamedTuple):
     """A file to be written."""
 
@@ -94,13 +70,13 @@ class NewFile(NamedTuple):
         """How many lines it has."""
         return len(self.lines)
 
-    def write_to(self, put: Callable[[bytes], None]) -> None:
+    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
         """Write its bytes, in pieces."""
         lines = iter(self.lines)
         while some := list(islice(lines, _LINES_A_WRITE)):
             if sum(map(len, some)) > LARGEST_JOIN:
                 for line in some:
-                    for piece in line.pieces() if isinstance(line, LongLine) else (line,):
+                    for piece in line.pieces() if isinstance(line, LongLine) else pieces_of(line):
                         put(piece)
                     put(b"\n")
             else:
@@ -118,7 +94,7 @@ class NewParquetFile(NamedTuple):
     kind: Kind = Kind.PARQUET
     lineage: Sequence[tuple[int, int]] = ()
 
-    def write_to(self, put: Callable[[bytes], None]) -> None:
+    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
         """Write its bytes."""
         put(self.content)
 
@@ -142,7 +118,7 @@ class FileToWrite(Protocol):
     def lineage(self) -> Sequence[Sequence[int]]:
         """As `pack_lineage` takes it."""
 
-    def write_to(self, put: Callable[[bytes], None]) -> None:
+    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
         """Write its bytes, in pieces; what `put` raises is raised."""
 
 
@@ -454,7 +430,7 @@ class Staging:
             0o600,
         )
 
-        def put(block: bytes) -> None:
+        def put(block: bytes | memoryview) -> None:
             nonlocal size
             digest.update(block)
             size += len(block)
@@ -604,7 +580,7 @@ class disk_errors:  # noqa: N801 - reads as the statement that it is
         raise OutputError(f"{where}: {advice}") from error
 
 
-def _write_all(descriptor: int, block: bytes) -> None:
+def _write_all(descriptor: int, block: bytes | memoryview) -> None:
     written = os.write(descriptor, block)
     while written < len(block):
         written += os.write(descriptor, memoryview(block)[written:])

@@ -28,8 +28,10 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 
 from .decompress import Decompressed, decompress
-from .json_scan import LONGEST_COPY, Scan, Slices, most_elements
+from .json_scan import Scan, Slices, most_elements
 from .lenient_json import decode_object
+from .long_lines import LARGEST_JOIN, LongLine, UnbrokenLine
+from .mapped_text import MappedText, Text, let_go
 
 
 class Own(NamedTuple):
@@ -50,9 +52,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     and 20 ns for a NamedTuple; a plain tuple costs 0.18 µs.
     """
 
-    line: bytes
+    line: bytes | LongLine
     """The record's own bytes; CR and LF between tokens are spaces. In a large log file, or if it is
-    large itself, a `msgspec.Raw`, which is a view of the log file's text, or a bytearray."""
+    large itself, it may be a view of the log file's text (a memoryview, or `msgspec.Raw`)."""
     own: Own
     """Records of one account, region and hour share it: mostly it is the same object."""
     index: int
@@ -126,8 +128,7 @@ def split(log_file: Decompressed) -> LogFileContent:
     Of a damaged gzip nothing is a record, however whole it looks: a flipped bit yields whole
     records with other bytes long before the CRC is there to tell.
     """
-    cut = cut_up(log_file)
-    return cut.part(0, max(1, cut.pieces))
+    return cut_up(log_file).whole()
 
 
 class CutLogFile(msgspec.Struct, frozen=True):
@@ -150,19 +151,33 @@ class CutLogFile(msgspec.Struct, frozen=True):
     first: int = 0
     """Position in the file's `Records` of the first element."""
 
-    @property
-    def pieces(self) -> int:
-        """How many pieces it has, about: the most of a kind."""
-        return max(len(self.elements), len(self.leftovers))
+    def whole(self) -> LogFileContent:
+        """All of it at once."""
+        return self._content(0, len(self.elements), self.leftovers)
 
     def rounds(self, most: int) -> int:
-        """How many parts of at most `most` pieces it has."""
-        return self.pieces // most + 1
+        """How many parts of at most `most` pieces of a kind it has."""
+        return max(len(self._ends(most)), -(-len(self.leftovers) // most))
 
     def part(self, number: int, most: int) -> LogFileContent:
-        """The `number`-th part, from 0, of at most `most` pieces of a kind."""
-        first = number * most
-        elements = self.elements[first : first + most]
+        """The `number`-th part, from 0."""
+        ends = [0, *self._ends(most)]
+        first, end = (ends[min(at, len(ends) - 1)] for at in (number, number + 1))
+        return self._content(first, end, self.leftovers[number * most : (number + 1) * most])
+
+    def _ends(self, most: int) -> list[int]:
+        """Before which element each part ends: of many bytes it has fewer than `most`."""
+        number = len(self.elements)
+        if not isinstance(self.elements, Slices):  # and so not of a very large text
+            return [*range(most, number, most), number]
+        ends = [self.elements.reach(0, most, PART_BYTES)] if number else [0]
+        while ends[-1] < number:
+            ends.append(self.elements.reach(ends[-1], most, PART_BYTES))
+        return ends
+
+    def _content(self, first: int, end: int, leftovers: Sequence[Rejected]) -> LogFileContent:
+        """Elements from `first` up to before `end`, and text that is none."""
+        elements = self.elements[first:end]
         records: list[Record] = []
         rejected: list[Rejected] = []
         newlines_replaced = 0
@@ -175,7 +190,7 @@ class CutLogFile(msgspec.Struct, frozen=True):
             rejected = [
                 Rejected(i, "unverified", damage, raw) for i, raw in enumerate(elements, first)
             ]
-        rejected += self.leftovers[first : first + most]
+        rejected += leftovers
         return LogFileContent(
             records, rejected, self.damage, self.sha256, self.size, newlines_replaced
         )
@@ -185,7 +200,7 @@ def cut_up(log_file: Decompressed) -> CutLogFile:
     """Cut the text of a log file into pieces; each is in one part of the result."""
     data = log_file.data
     damage = log_file.damage
-    has_breaks = b"\n" in data or b"\r" in data
+    has_breaks = data.find(b"\n") >= 0 or data.find(b"\r") >= 0
     elements: Sequence[bytes] | None
     if damage is not None:
         elements, leftovers = _unverified(data, damage)
@@ -204,21 +219,21 @@ def cut_up(log_file: Decompressed) -> CutLogFile:
     )
 
 
-def _unverified(data: bytes, damage: str) -> tuple[Sequence[bytes], list[Rejected]]:
+def _unverified(data: Text, damage: str) -> tuple[Sequence[bytes], list[Rejected]]:
     if not data:
         return [], [Rejected(None, "unreadable", damage, b"")]
     scan = Scan(data)
     if not scan.elements:
-        return [], [Rejected(None, "unverified", damage, data)]
+        return [], [Rejected(None, "unverified", damage, memoryview(data))]
     texts = [Rejected(None, "unverified", damage, left.data) for left in scan.leftovers]
     return scan.elements, texts
 
 
-def _scan(data: bytes) -> tuple[Sequence[bytes], str | None, list[Rejected]]:
+def _scan(data: Text) -> tuple[Sequence[bytes], str | None, list[Rejected]]:
     """The elements the slow exact way, what is damaged, and the text that is no element."""
     scan = Scan(data)
     if scan.damage is not None and not scan.elements:
-        return [], scan.damage, [Rejected(None, "unreadable", scan.damage, data)]
+        return [], scan.damage, [Rejected(None, "unreadable", scan.damage, memoryview(data))]
     leftovers = [Rejected(None, "remainder", left.reason, left.data) for left in scan.leftovers]
     return scan.elements, scan.damage, leftovers
 
@@ -246,6 +261,8 @@ _LARGE: Final = 4 * 1024 * 1024
 _BYTES_PER_COMMA: Final = 20
 LARGEST_AT_ONCE: Final = 32 * 1024 * 1024
 CHUNK: Final = 4 * 1024 * 1024
+PART_BYTES: Final = 4 * CHUNK
+"""Of the text of a large log file that is looked at at once."""
 BETWEEN_RECORDS: Final = b'},{"event'
 """Records begin with eventVersion, as AWS writes them, and most of what others write with a key
 like it. Where none does, the file goes the slow way."""
@@ -267,14 +284,14 @@ def _may_have_many_elements(data: bytes) -> bool:
     return data.count(b",") > len(data) // _BYTES_PER_COMMA
 
 
-def _elements(data: bytes, has_breaks: bool) -> Sequence[bytes] | None:
+def _elements(data: Text, has_breaks: bool) -> Sequence[bytes] | None:
     """Each element of `Records`; None unless there is proof that the file holds nothing else.
 
     msgspec is silent about other keys and about all but the last of several `Records` keys. What
     it skips into a Raw it checks as JSON (control characters in strings included, but not UTF-8)
     and gives without the whitespace around it.
     """
-    if len(data) > LARGEST_AT_ONCE:
+    if isinstance(data, MappedText) or len(data) > LARGEST_AT_ONCE:
         return _elements_by_chunks(data)
     if len(data) > _LARGE and _may_have_many_elements(data):
         return None
@@ -296,7 +313,7 @@ def _elements(data: bytes, has_breaks: bool) -> Sequence[bytes] | None:
     return _walk(data, raws)
 
 
-def _elements_by_chunks(data: bytes) -> Slices | None:
+def _elements_by_chunks(data: Text) -> Slices | None:
     """The same of a very large log file: that of 256 MB may have seven million tiny elements.
 
     It is cut where a record seems to begin. If a chunk is a plain list of elements and the next one
@@ -317,6 +334,7 @@ def _elements_by_chunks(data: bytes) -> Slices | None:
         for raw in raws:
             elements.append(start, start + len(raw))
             start += len(raw) + 1
+        let_go(data)
     return elements
 
 
@@ -364,7 +382,6 @@ _HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])"
 _HOUR_LENGTH: Final = len("2026-01-31T23")
 _IN_HOUR: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
 """What follows the hour in an eventTime."""
-_SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 _TIME_LENGTH: Final = len("2026-01-31T23:59:59.123456789Z")
 
 
@@ -422,9 +439,9 @@ def _sort(
         try:
             fields = _decode_routing(raw)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            odd = _odd_fields(bytes(raw))
+            odd = _odd_fields(raw)
             if isinstance(odd, str):
-                rejected.append(Rejected(index, "record", odd, bytes(raw)))
+                rejected.append(Rejected(index, "record", odd, memoryview(raw)))
                 continue
             fields = odd
             own = _own_of(fields.recipient_account_id, fields.aws_region, fields.event_time)
@@ -443,9 +460,9 @@ def _sort(
                 own = _shared_own(account, own.region, own.hour)
         if own is None:
             reason = "eventTime is not a UTC time" if fields.event_time else "no eventTime"
-            rejected.append(Rejected(index, "record", reason, bytes(raw)))
+            rejected.append(Rejected(index, "record", reason, memoryview(raw)))
             continue
-        line = raw
+        line: bytes | LongLine = raw
         if breaks:
             line, breaks_in_line = _without_breaks(raw)
             replaced += breaks_in_line
@@ -456,15 +473,12 @@ def _sort(
     return replaced
 
 
-def _without_breaks(raw: bytes) -> tuple[bytes, int]:
+def _without_breaks(raw: bytes) -> tuple[bytes | LongLine, int]:
     """A record with spaces in place of CR and LF, and how many there were."""
-    if len(raw) > LONGEST_COPY:
-        line = bytearray(raw)
-        number = line.count(b"\n") + line.count(b"\r")
-        for at in range(0, len(line) if number else 0, LONGEST_COPY):  # no third copy
-            piece = line[at : at + LONGEST_COPY]
-            line[at : at + LONGEST_COPY] = piece.translate(_SPACES)
-        return line, number  # type: ignore[return-value] # nothing is done to it that bytes refuse
+    if len(raw) > LARGEST_JOIN:
+        line = UnbrokenLine(raw)
+        number = line.count_breaks()
+        return (line if number else raw), number
     raw = bytes(raw)  # a view cannot be searched
     if b"\n" not in raw and b"\r" not in raw:
         return raw, 0
@@ -475,7 +489,7 @@ def _without_breaks(raw: bytes) -> tuple[bytes, int]:
 
 def _odd_fields(raw: bytes) -> _Routing | str:
     """The routing fields of an element that is not as it should be; or why it is no record."""
-    if not raw.startswith(b"{"):
+    if bytes(memoryview(raw)[:1]) != b"{":
         return "not an object"
     try:
         loose = _decode_loose_routing(raw)

@@ -7,7 +7,7 @@ is private.
 import re
 from typing import Final
 
-from .curl import NOT_TRUSTED, CurlError, NoAnswer, OtherAnswer
+from .curl import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
 from .exceptions import (
     AccessDenied,
     CredentialsError,
@@ -128,6 +128,8 @@ def _translated(error: Exception, where: str, permission: str, trail: Trail) -> 
             f"{where}: access denied by KMS: kms:Decrypt on {trail.kms_key_id or _SOME_KEY} is"
             " missing"
         )
+    if isinstance(error, NoAnswer) and error.number == TOO_LONG:
+        return StoreError(f"{where}: more bytes came than a log file has: it was not read")
     wrong = _unusable_credentials(kind, code, text, where, trail) or _wrong_setup(
         error, code, text, where
     )

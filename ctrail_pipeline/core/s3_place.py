@@ -62,6 +62,7 @@ def target_at(place: Place, trail: Trail, settings: Settings) -> Target:
         system.capath,
         proxies.get(scheme) or proxies.get("all", ""),
         proxies.get("no", ""),
+        settings.max_stored_bytes,
         ("x-amz-request-payer: requester",) if trail.requester_pays else (),
     )
 

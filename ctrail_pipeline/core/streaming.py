@@ -3,7 +3,8 @@
 The first time proves that the file is what AWS writes: one sound gzip, and in it `{"Records":[`,
 one JSON value after the other with nothing but a comma between, `]}`. The second time the records
 are taken, a part after the other. What is not like that (damaged, indented, several members, a
-record of 32 MB) is held whole, so nothing here needs to know what to do with it.
+record of 32 MB) is unpacked into a file (`mapped_text`), so nothing here needs to know what to do
+with it.
 
 Measured, a sync of one log file of 255 MB of usual records: 63 MB of memory in place of 442, and
 1.6 to 1.7 times the CPU.
@@ -23,6 +24,7 @@ from .records import (
     CANONICAL_TAIL,
     CHUNK,
     LARGEST_AT_ONCE,
+    PART_BYTES,
     CutLogFile,
     LogFileContent,
     plain_elements,
@@ -32,9 +34,7 @@ STREAMED_FROM: Final = LARGEST_AT_ONCE
 """Uncompressed bytes of the smallest log file that is worth it."""
 _READ: Final = 1024 * 1024
 _INFLATE: Final = 1024 * 1024
-_PART: Final = 4 * CHUNK
-"""Bytes of a part at least, but for the last and for one of very many elements."""
-IN_HAND: Final = _PART + 2 * CHUNK
+IN_HAND: Final = PART_BYTES + 2 * CHUNK
 """Bytes of text that are held at once, about, beside the gzip."""
 
 
@@ -94,14 +94,14 @@ class StreamedLogFile:
             elements += _elements_again(chunk, count.elements)
         first = sum(count.elements for count in self._counts[:begun])
         cut = CutLogFile(elements, [], True, has_breaks, None, self.sha256, self.size, first)
-        return cut.part(0, max(1, len(elements)))
+        return cut.whole()
 
     def _parts(self, most: int) -> list[int]:
         """How many chunks each part has."""
         parts: list[int] = []
-        elements, size = 0, _PART
+        elements, size = 0, PART_BYTES
         for count in self._counts:
-            if elements + count.elements > most or size >= _PART:
+            if elements + count.elements > most or size >= PART_BYTES:
                 parts.append(0)
                 elements = size = 0
             parts[-1] += 1
@@ -131,7 +131,7 @@ def is_to_be_streamed(body: bytes) -> bool:
 
 
 def stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
-    """A log file to be read in parts, if that is possible; None: it must be held whole."""
+    """A log file to be read in parts, if that is possible; else None."""
     digest = hashlib.sha256() if hashed else None
     counts: list[_Chunk] = []
     size = 0

@@ -65,7 +65,7 @@ class SmallPieces:
             (fetch, "STREAMED_FROM", self.streamed_from),
             (streaming, "LARGEST_AT_ONCE", self.largest_at_once),
             (streaming, "CHUNK", self.chunk),
-            (streaming, "_PART", self.part),
+            (streaming, "PART_BYTES", self.part),
             (streaming, "_READ", self.read),
             (streaming, "_INFLATE", self.inflate),
             (streaming, "IN_HAND", in_hand),
