@@ -1,11 +1,11 @@
 """A first sync of many small and of few large log files, beside a plain loop, the floor and s5cmd.
 
-Start-up (interpreter, imports, credentials, a new ledger) is measured by syncing two
-buckets
-that hold one log file each; it is shown, and taken off where a table says so.
+Start-up (interpreter, imports, credentials, a new ledger) is measured by syncing two buckets that
+hold one log file each; it is shown, and taken off where a table says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Final, Literal
@@ -26,6 +26,7 @@ _LOOP_SHARE: Final = 5
 
 _S3, _LOCAL, _PROFILED = "sync from S3", "sync from a local folder", "sync from S3, profiled"
 _TWO = "sync from a local folder, two worker processes"
+_PAIR = "two syncs at once from a local folder, one process each"
 _TWO_S3 = "sync from S3, two worker processes"
 _UNHASHED = "sync from S3, log files not hashed"
 _NOTHING, _EMPTY, _EMPTY_LOCAL = "nothing new (S3)", "start-up (S3)", "start-up (local folder)"
@@ -101,6 +102,7 @@ def _variants(
         _LOOP: lambda: _loop(bench, shape, server),
     }
     if has_worker_processes():
+        found[_PAIR] = lambda: _pair(bench, shape)
         found[_TWO] = lambda: bench.sync(
             local, bench.fresh("two"), changes=workers(2), events=expected
         )
@@ -108,6 +110,24 @@ def _variants(
             from_s3, bench.fresh("two"), server=server, changes=workers(2), events=expected
         )
     return found
+
+
+def _pair(bench: Bench, shape: Shape) -> Usage:
+    """Two whole syncs that have nothing to do with each other: what two CPUs give at most."""
+
+    def one(folder: Path) -> Usage:
+        return bench.sync(
+            shape.local_trails(), folder, changes=workers(1), events=shape.distinct_records
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        usages = list(threads.map(one, [bench.fresh("pair"), bench.fresh("pair")]))
+    return Usage(
+        max(usage.wall for usage in usages),
+        sum(usage.cpu for usage in usages),
+        sum(usage.peak_bytes for usage in usages),
+        report={"seconds": max(usage.report["seconds"] for usage in usages)},
+    )
 
 
 def _s5cmd(bench: Bench, shape: Shape, server: MeasuredServer) -> Usage:
@@ -221,7 +241,7 @@ def _table(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> Ta
         done = usages[0].report.get("log_files", shape.log_files)
         size = usages[0].report.get("bytes", shape.json_bytes)
         per = "–"
-        if name not in (_EMPTY, _EMPTY_LOCAL, _NOTHING):
+        if name not in (_EMPTY, _EMPTY_LOCAL, _NOTHING, _PAIR):
             net = _net(runs, name)
             per = (
                 Spread.of(value / done * 1e3 for value in net.values).text(3)
@@ -295,9 +315,14 @@ def _speed_up(runs: Mapping[str, Sequence[Usage]], two: str, one: str) -> Spread
 
 def _two_workers(runs: Mapping[str, Sequence[Usage]]) -> str:
     local, from_s3 = _speed_up(runs, _TWO, _LOCAL), _speed_up(runs, _TWO_S3, _S3)
+    pair = Spread.of(2 * value for value in _speed_up(runs, _PAIR, _LOCAL).values)
+    share = Spread.of(ours / theirs for ours, theirs in zip(local.values, pair.values, strict=True))
     return (
         f"Two worker processes are {local.text()} times as fast as one process by wall time on a"
         f" local folder, {from_s3.text()} times from S3, where the server competes for the CPUs."
+        f" What bounds it: two syncs that share nothing, at once, do {pair.text()} times as much"
+        f" as one in the same time on this machine; of that two worker processes reach"
+        f" {share.text()}."
     )
 
 

@@ -167,6 +167,7 @@ class Scan:
         self._expect(b"{", "an object")
         closed = self._found(b"}")
         while not closed:
+            self._let_go_behind()
             is_records = self._key()
             records_keys += is_records
             if is_records and self._data.startswith(b"[", self._position):
@@ -285,12 +286,15 @@ class Scan:
             self._position = match.end()
 
     def _count_piece(self) -> None:
-        if self._position > self._let_go_at + _KEPT:
-            let_go(self._data)
-            self._let_go_at = self._position
+        self._let_go_behind()
         self._pieces_left -= 1
         if self._pieces_left < 0:
             raise _Broken(self._position, "more records than a log file can have")
+
+    def _let_go_behind(self) -> None:
+        if self._position > self._let_go_at + _KEPT:
+            let_go(self._data)
+            self._let_go_at = self._position
 
     def _broken(self, expected: str) -> _Broken:
         return _Broken(self._position, f"expected {expected}")

@@ -157,13 +157,24 @@ class CutLogFile(msgspec.Struct, frozen=True):
 
     def rounds(self, most: int) -> int:
         """How many parts of at most `most` pieces of a kind it has."""
+        if self._is_small(most):
+            return 1
         return max(len(self._ends(most)), -(-len(self.leftovers) // most))
 
     def part(self, number: int, most: int) -> LogFileContent:
         """The `number`-th part, from 0."""
+        if number == 0 and self._is_small(most):  # as nearly all are
+            return self.whole()
         ends = [0, *self._ends(most)]
         first, end = (ends[min(at, len(ends) - 1)] for at in (number, number + 1))
         return self._content(first, end, self.leftovers[number * most : (number + 1) * most])
+
+    def _is_small(self, most: int) -> bool:
+        return (
+            len(self.elements) <= most
+            and len(self.leftovers) <= most
+            and not isinstance(self.elements, Slices)
+        )
 
     def _ends(self, most: int) -> list[int]:
         """Before which element each part ends: of many bytes it has fewer than `most`."""
