@@ -218,16 +218,13 @@ def _decompress(body: bytes, settings: Settings, share: _Share) -> Decompressed 
         if streamed is not None:
             return streamed
     held = min(limit, STREAMED_FROM)
-    most = min(_expected(len(body)), held)
-    while True:
+    expected = _expected(len(body))
+    for most in (expected, held) if expected < held else (held,):
         if len(body) + most > share.held:
             share.grow_to(len(body) + most)
         content = decompress(body, most, hashed=hashed)
-        if not is_over(content, most) or most == limit:
+        if most == limit or not is_over(content, most):
             return content
-        if most == held:
-            break
-        most = held
     share.grow_to(len(body) + IN_HAND)
     return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
 
