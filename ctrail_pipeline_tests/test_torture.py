@@ -41,6 +41,7 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     assert tally.events > 0
     assert tally.streamed > 0
     assert tally.parts > 0
+    assert tally.unpacked > 0
     assert not list((tmp_path / "campaign").iterdir()), "a clean campaign leaves nothing"
 
 

@@ -89,8 +89,12 @@ class Campaign:
         while time.monotonic() < deadline and not self.tally.violations:
             self._run_world(number, deadline)
             number += 1
-        if self.tally.in_small_pieces >= ENOUGH_SYNCS and not self.tally.parts:
-            self.tally.violations.append("no log file was streamed in parts: the campaign is wrong")
+        if self.tally.in_small_pieces >= ENOUGH_SYNCS and not (
+            self.tally.parts and self.tally.unpacked
+        ):
+            self.tally.violations.append(
+                "no log file was streamed in parts, or none was mapped: the campaign is wrong"
+            )
         return self.tally
 
     def _run_world(self, number: int, deadline: float) -> None:
@@ -254,6 +258,7 @@ class Steps:
         self._tally.streamed += streamed.log_files
         self._tally.streamed_in_workers += streamed.in_workers
         self._tally.parts += streamed.parts
+        self._tally.unpacked += streamed.unpacked
         self._tally.kills_at_part += streamed.died_at_a_part
         if actor.returncode == -signal.SIGKILL:
             self._tally.kills[actor.kind] += 1

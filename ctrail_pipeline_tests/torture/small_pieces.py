@@ -1,4 +1,4 @@
-"""Processes in which usual log files are what those of more than 32 MB are: read in parts.
+"""Processes in which usual log files are what those over 32 MB are: read in parts, or mapped.
 
 No campaign has time for log files of that size. So the sizes from which on the pipeline streams a
 log file, cuts it and takes it through in rounds are lowered in some sync processes, and in the
@@ -16,12 +16,23 @@ from random import Random
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ctrail_pipeline.core import batch, fetch, records, streaming
+from ctrail_pipeline.core import (
+    batch,
+    decompress,
+    fetch,
+    json_scan,
+    mapped_text,
+    records,
+    streaming,
+)
+from ctrail_pipeline.core.decompress import Decompressed, decompress_to_file
+from ctrail_pipeline.core.mapped_text import MappedText
 from ctrail_pipeline.core.records import LogFileContent
 from ctrail_pipeline.core.streaming import StreamedLogFile, stream
 
 _STREAMED: Final = b"s"
 _PART: Final = b"p"
+_UNPACKED: Final = b"u"
 _MANY_FROM: Final = records.CHUNK // 4
 """Bytes of a text of which the pipeline samples how many elements it may have."""
 _WORKER: Final = (
@@ -71,7 +82,11 @@ class SmallPieces:
             (streaming, "IN_HAND", in_hand),
             (fetch, "IN_HAND", in_hand),
             (batch, "PIECES_AT_ONCE", self.pieces_at_once),
-            # What is too large to be told apart at once and cannot be streamed is cut in memory.
+            # What cannot be streamed is unpacked into a file, and cut there.
+            (decompress, "READ_AT_ONCE", self.inflate),
+            (mapped_text, "_PIECE", 3 * self.read),
+            (json_scan, "_LONGEST_COPY_OF_MAPPED", self.inflate),
+            (records, "PART_BYTES", self.part),
             (records, "LARGEST_AT_ONCE", self.largest_at_once),
             (records, "CHUNK", self.chunk),
             (records, "_may_have_many_elements", _may_have_many_elements),
@@ -87,6 +102,8 @@ class Noted(NamedTuple):
     """Parts behind the first of its log file that were read, each time."""
     in_workers: int = 0
     """Of the log files, those in worker processes."""
+    unpacked: int = 0
+    """Log files that could not be streamed and were mapped, each time."""
     died_at_a_part: bool = False
     """Whether a process killed itself when it had read a part."""
 
@@ -139,6 +156,7 @@ def noted(notes: Path) -> Noted:
         (ours + of_workers).count(_STREAMED),
         (ours + of_workers).count(_PART),
         of_workers.count(_STREAMED),
+        (ours + of_workers).count(_UNPACKED),
         _has_died(str(notes)) or _has_died(f"{notes}.workers"),
     )
 
@@ -153,6 +171,12 @@ def _lower(told: _Told) -> None:
             told.note(_STREAMED)
         return streamed
 
+    def noting_file(body: bytes, limit: int, folder: Path, *, hashed: bool = True) -> Decompressed:
+        content = decompress_to_file(body, limit, folder, hashed=hashed)
+        if isinstance(content.data, MappedText):
+            told.note(_UNPACKED)
+        return content
+
     part = StreamedLogFile.part
 
     def noting_part(self: StreamedLogFile, number: int, most: int) -> LogFileContent:
@@ -162,6 +186,7 @@ def _lower(told: _Told) -> None:
         return content
 
     vars(fetch)["stream"] = noting_stream
+    vars(fetch)["decompress_to_file"] = noting_file
     type.__setattr__(StreamedLogFile, "part", noting_part)
 
 

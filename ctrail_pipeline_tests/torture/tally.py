@@ -46,6 +46,8 @@ class Tally:
     """Log files that were, each time."""
     streamed_in_workers: int = 0
     """Of these, those in worker processes."""
+    unpacked: int = 0
+    """Log files that could not be streamed and were mapped, each time."""
     parts: int = 0
     """Parts of theirs that were read, the first of each log file apart, each time."""
     checks: int = 0
@@ -88,7 +90,8 @@ class Tally:
             (
                 "streamed",
                 f"{self.streamed:,} log files ({self.streamed_in_workers:,} in worker processes)"
-                f" in {self.in_small_pieces:,} syncs, {self.parts:,} parts behind the first ones",
+                f" in {self.in_small_pieces:,} syncs, {self.parts:,} parts behind the first ones;"
+                f" {self.unpacked:,} mapped",
             ),
             ("pruned alone", f"{self.pruned:,} events"),
             ("quiescent checks", f"{self.checks:,}, {self.checks_of_parquet:,} of Parquet too"),
