@@ -29,6 +29,7 @@ GZIP_ERRORS: Final = (_IsalError, zlib.error)
 GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
+_HELD_FOR_MAPPED: Final = 24 * 1024 * 1024
 READ_AT_ONCE: Final = 1024 * 1024
 """Bytes that are inflated at a time where not all are to be held."""
 _FLAGS_AT: Final = 3
@@ -53,8 +54,8 @@ class Decompressed(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes."""
-        return len(self.data) if isinstance(self.data, bytes) else READ_AT_ONCE
+        """Bytes of memory that it takes; a mapped text takes none, but its disk is bounded so."""
+        return len(self.data) if isinstance(self.data, bytes) else _HELD_FOR_MAPPED
 
 
 def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
@@ -84,7 +85,7 @@ def decompress_to_file(
     if not body.startswith(GZIP_MAGIC):
         return decompress(body, limit, hashed=hashed)
     file = TextFile(folder)
-    damage = _members_from(0, body, file, limit)
+    damage = _gunzip_into(file, body, limit)
     if file.tell() > limit:
         file.cut(0)
         damage = _over(limit)
@@ -116,6 +117,20 @@ def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
         return data, _CUT_SHORT
     rest = len(inflater.unused_data)
     return (data, None) if not rest else _gunzip_from(len(body) - rest, body, data, limit)
+
+
+def _gunzip_into(output: "_Output", body: bytes, limit: int) -> str | None:
+    """As `gunzip`, in pieces; the first one holds all of the first member's header."""
+    view = memoryview(body)
+    inflater = isal_zlib.decompressobj(GZIP_WINDOW_BITS)
+    try:
+        length, damage = _inflate_member(inflater, view, output, limit, READ_AT_ONCE)
+    except GZIP_ERRORS:
+        output.cut(0)
+        return _members_from(0, body, output, limit)
+    if damage is not None or output.tell() > limit:
+        return damage
+    return _members_from(length, body, output, limit)
 
 
 class _Output(Protocol):
@@ -169,25 +184,30 @@ def _gunzip_member(view: memoryview, output: _Output, limit: int) -> tuple[int, 
     Fed in growing pieces, since the inflater copies whatever follows its member: 100,000 tiny
     members fed whole would copy 100,000 times the rest of the file. So they take 0.3 s.
     """
-    inflater = _inflater(view)
     start = output.tell()
-    read = 0
-    piece = _FIRST_PIECE
     try:
-        while not inflater.eof:
-            if read == len(view):
-                return read, _CUT_SHORT
-            chunk = view[read : read + piece]
-            read += len(chunk)
-            piece = min(2 * piece, READ_AT_ONCE)
-            for inflated in _inflated(inflater, chunk):
-                output.write(inflated)
-                if output.tell() > limit:
-                    return read, None
+        return _inflate_member(_inflater(view), view, output, limit, _FIRST_PIECE)
     except GZIP_ERRORS as error:
         output.cut(start)
         _salvage(view, output, limit)
-        return read, f"gzip data is damaged ({error})"
+        return len(view), f"gzip data is damaged ({error})"
+
+
+def _inflate_member(
+    inflater: Any, view: memoryview, output: _Output, limit: int, piece: int
+) -> tuple[int, str | None]:
+    """The same of one without damage; raises one of GZIP_ERRORS. `piece`: bytes of the first."""
+    read = 0
+    while not inflater.eof:
+        if read == len(view):
+            return read, _CUT_SHORT
+        chunk = view[read : read + piece]
+        read += len(chunk)
+        piece = min(2 * piece, READ_AT_ONCE)
+        for inflated in _inflated(inflater, chunk):
+            output.write(inflated)
+            if output.tell() > limit:
+                return read, None
     return read - len(inflater.unused_data), None
 
 

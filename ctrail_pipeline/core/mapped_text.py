@@ -101,7 +101,10 @@ class TextFile:
             size = self._file.tell()
             if not size:
                 return b""  # that cannot be mapped
-            return MappedText(self._file.fileno(), size, access=mmap.ACCESS_READ)
+            try:
+                return MappedText(self._file.fileno(), size, access=mmap.ACCESS_READ)
+            except OSError as error:  # too many open files, or no address left
+                raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
         why = error.strerror
