@@ -64,9 +64,9 @@ def in_small_pieces(test: Test) -> Test:
 
 
 def mapped(data: bytes) -> Text:
-    file = TextFile(Path(tempfile.gettempdir()))
-    file.write(data)
-    return file.text()
+    with TextFile(Path(tempfile.gettempdir())) as file:
+        file.write(data)
+        return file.text()
 
 
 # --- the text -------------------------------------------------------------------------------------
@@ -88,11 +88,11 @@ def test_it_is_searched_as_bytes_are(data: bytes, sought: bytes, draw: st.DataOb
 
 
 def test_the_file_has_no_name_and_is_for_its_owner_only(tmp_path: Path) -> None:
-    file = TextFile(tmp_path)
-    file.write(b"private")
-    assert list(tmp_path.iterdir()) == []
-    assert stat.S_IMODE(os.fstat(file._file.fileno()).st_mode) == 0o600
-    text = file.text()
+    with TextFile(tmp_path) as file:
+        file.write(b"private")
+        assert list(tmp_path.iterdir()) == []
+        assert stat.S_IMODE(os.fstat(file._file.fileno()).st_mode) == 0o600
+        text = file.text()
     assert text[:] == b"private"
 
 
@@ -113,7 +113,10 @@ def test_a_full_disk_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     full = Full(os.dup(file._file.fileno()), "wb")
     file._file.close()
     monkeypatch.setattr(file, "_file", full)
-    with pytest.raises(OutputError, match=f"^{tmp_path}, .*the disk is full: free some space"):
+    with (
+        pytest.raises(OutputError, match=f"^{tmp_path}, .*the disk is full: free some space"),
+        file,
+    ):
         file.write(b"x")
     assert full.closed
 
@@ -185,14 +188,16 @@ def parts(cut: CutLogFile, most: int) -> list[LogFileContent]:
 
 @pytest.mark.parametrize("most", [1, 7, 1_000])
 @pytest.mark.parametrize("is_sound", [True, False])
+@pytest.mark.parametrize("damage", [None, "gzip data is damaged"])
 @in_small_pieces
 def test_its_parts_are_the_whole_and_small(
-    monkeypatch: pytest.MonkeyPatch, most: int, is_sound: bool
+    monkeypatch: pytest.MonkeyPatch, most: int, is_sound: bool, damage: str | None
 ) -> None:
     monkeypatch.setattr(records, "PART_BYTES", 5 * len(EVENT))
     text = wrap(*[EVENT, OTHER + b"\n", b"7"] * 20, b" " + EVENT * 8)
     text = text if is_sound else text[:-40]
-    cut = cut_up(Decompressed(mapped(text), None, None))
+    text += b'{"no":"%s"}' % (b"r" * len(EVENT)) * 30
+    cut = cut_up(Decompressed(mapped(text), damage, None))
     whole, some = cut.whole(), parts(cut, most)
     assert [one for part in some for one in as_bytes(part)[0]] == as_bytes(whole)[0]
     rejected = [one for part in some for one in as_bytes(part)[1]]
@@ -202,6 +207,9 @@ def test_its_parts_are_the_whole_and_small(
         lines = [one.line for one in part.records]
         assert len(lines) <= most
         assert len(lines) <= 1 or sum(map(len, lines)) <= 5 * len(EVENT)
+        left = [one.data for one in part.rejected if one.index is None]
+        assert len(left) <= most
+        assert len(left) <= 1 or sum(map(len, left)) <= 5 * len(EVENT)
 
 
 # --- a sync ---------------------------------------------------------------------------------------
@@ -241,6 +249,18 @@ def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
     print(f"indented: {size:.0f} MB, peak {peak} MB")
     assert (log_files, events) == (1, 1_000)
     assert peak < 120
+
+
+def test_what_is_no_record_is_not_held_either(tmp_path: Path) -> None:
+    """Of documents that hold no record; JSON writes what is in them in three times the bytes."""
+    documents = (b'{"a%d":"%s"}' % (number, "\xe9".encode() * (MB // 2)) for number in range(128))
+    text = wrap(event(NOON, 0).encode()) + b"".join(documents)
+    put_log_file(tmp_path / "bucket", 0, text)
+    del text
+    log_files, events, peak = synced(tmp_path)
+    print(f"documents: 128 MB, peak {peak} MB")
+    assert (log_files, events) == (1, 1)
+    assert peak < 150
 
 
 def test_an_object_too_large_for_a_log_file_is_not_fetched(tmp_path: Path) -> None:

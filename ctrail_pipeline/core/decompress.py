@@ -84,12 +84,12 @@ def decompress_to_file(
     """
     if not body.startswith(GZIP_MAGIC):
         return decompress(body, limit, hashed=hashed)
-    file = TextFile(folder)
-    damage = _gunzip_into(file, body, limit)
-    if file.tell() > limit:
-        file.cut(0)
-        damage = _over(limit)
-    data = file.text()
+    with TextFile(folder) as file:
+        damage = _gunzip_into(file, body, limit)
+        if file.tell() > limit:
+            file.cut(0)
+            damage = _over(limit)
+        data = file.text()
     if not data and damage is None:
         damage = "empty"
     sha256 = None

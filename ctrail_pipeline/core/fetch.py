@@ -179,7 +179,7 @@ def fetch_log_file(
         too_large = too_large_stored(ref.size, settings.max_stored_bytes)
         return FetchedLogFile(ref, _known_etag(ref), ref.size, 0, too_large)
     try:
-        share.grow_to(_first_size(ref))
+        share.grow_to(_first_size(ref, settings))
         fetched = _get(ref, came)
         del came  # the body is not held longer than it is needed
         content = _decompress(fetched.body, settings, share)
@@ -229,8 +229,10 @@ def _decompress(body: bytes, settings: Settings, share: _Share) -> Decompressed 
     return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
 
 
-def _first_size(ref: LogFileRef) -> int:
+def _first_size(ref: LogFileRef, settings: Settings) -> int:
     """Bytes that a log file will hold, as far as they are known before it comes."""
+    if ref.size > settings.max_stored_bytes:
+        return 0  # it is not fetched
     return ref.size + min(_expected(ref.size), STREAMED_FROM)
 
 
@@ -262,7 +264,7 @@ class _Task:
         try:
             left = list(enumerate(self.refs, self.turn))
             while left and not closed():
-                some = self._with_room(left, room, hand_over)
+                some = self._with_room(left, settings, room, hand_over)
                 del left[: len(some)]
                 came = _get_all([ref for ref, _ in some], settings)
                 came.reverse()
@@ -277,7 +279,11 @@ class _Task:
             self.results.put(error)
 
     def _with_room(
-        self, left: Sequence[tuple[int, LogFileRef]], room: Room, hand_over: Callable[[], None]
+        self,
+        left: Sequence[tuple[int, LogFileRef]],
+        settings: Settings,
+        room: Room,
+        hand_over: Callable[[], None],
     ) -> list[tuple[LogFileRef, _Share]]:
         """The next log files that there is room for, at least one; only that one waits for it.
 
@@ -285,7 +291,7 @@ class _Task:
         """
         some: list[tuple[LogFileRef, _Share]] = []
         for turn, ref in left:
-            share, size = _Share(room, turn, hand_over), _first_size(ref)
+            share, size = _Share(room, turn, hand_over), _first_size(ref, settings)
             if not some:
                 share.grow_to(size)
             elif not share.try_grow_to(size):

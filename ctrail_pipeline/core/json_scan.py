@@ -90,15 +90,16 @@ class Slices(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
             let_go(self._text)  # of what was asked for before
-            return list(map(self._part, self._starts[index], self._ends[index]))
-        return self._part(self._starts[index], self._ends[index])
+            return list(map(self.part, self._starts[index], self._ends[index]))
+        return self.part(self._starts[index], self._ends[index])
 
     def reach(self, first: int, number: int, size: int) -> int:
         """Up to which one they are at most `number`, and `size` bytes of the text; one at least."""
         end = bisect_right(self._ends, self._starts[first] + size, first + 1)
         return min(first + number, end)
 
-    def _part(self, start: int, end: int) -> bytes:
+    def part(self, start: int, end: int) -> bytes:
+        """Any part of the text, as one of them."""
         if end - start > self._longest:
             return memoryview(self._text)[start:end]  # type: ignore[return-value] # see `Slices`
         return self._text[start:end]
@@ -306,12 +307,7 @@ class Scan:
         if len(self.leftovers) == _MOST_LEFTOVERS and end < len(self._data):
             raise _Broken(start, "more pieces that are no records than a log file can have")
         if _NO_SPACE.search(self._data, start, end):
-            text: bytes | memoryview
-            if end - start > LONGEST_COPY:
-                text = memoryview(self._data)[start:end]
-            else:
-                text = self._data[start:end]
-            self.leftovers.append(Leftover(reason, text))
+            self.leftovers.append(Leftover(reason, self.elements.part(start, end)))
 
 
 def _is_json(value: memoryview) -> bool:

@@ -76,6 +76,14 @@ class TextFile:
             raise self._failed(error) from error
         self._file = cast("BinaryIO", opened)
 
+    def __enter__(self) -> "TextFile":
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it; a text of it stays."""
+        self._file.close()
+
     def write(self, piece: bytes) -> None:
         """Append; raises OutputError if the disk is full."""
         view = memoryview(piece)
@@ -83,7 +91,6 @@ class TextFile:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            self._file.close()
             raise self._failed(error) from error
 
     def tell(self) -> int:
@@ -92,19 +99,21 @@ class TextFile:
 
     def cut(self, size: int) -> None:
         """Drop what is behind the first `size` bytes."""
-        self._file.truncate(size)
-        self._file.seek(size)
+        try:
+            self._file.truncate(size)
+            self._file.seek(size)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def text(self) -> Text:
-        """What was written; nothing can be written any more."""
-        with self._file:
-            size = self._file.tell()
-            if not size:
-                return b""  # that cannot be mapped
-            try:
-                return MappedText(self._file.fileno(), size, access=mmap.ACCESS_READ)
-            except OSError as error:  # too many open files, or no address left
-                raise self._failed(error) from error
+        """What was written; nothing is to be written any more."""
+        size = self._file.tell()
+        if not size:
+            return b""  # that cannot be mapped
+        try:
+            return MappedText(self._file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:  # too many open files, or no address left
+            raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> OutputError:
         why = error.strerror

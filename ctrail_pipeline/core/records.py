@@ -159,20 +159,20 @@ class CutLogFile(msgspec.Struct, frozen=True):
         """How many parts of at most `most` pieces of a kind it has."""
         if self._is_small(most):
             return 1
-        return max(len(self._ends(most)), -(-len(self.leftovers) // most))
+        return max(len(self._ends(most)), len(self._leftover_ends(most)))
 
     def part(self, number: int, most: int) -> LogFileContent:
         """The `number`-th part, from 0."""
         if number == 0 and self._is_small(most):  # as nearly all are
             return self.whole()
-        ends = [0, *self._ends(most)]
-        first, end = (ends[min(at, len(ends) - 1)] for at in (number, number + 1))
-        return self._content(first, end, self.leftovers[number * most : (number + 1) * most])
+        first, end = _bounds(self._ends(most), number)
+        leftovers = slice(*_bounds(self._leftover_ends(most), number))
+        return self._content(first, end, self.leftovers[leftovers])
 
     def _is_small(self, most: int) -> bool:
         return (
             len(self.elements) <= most
-            and len(self.leftovers) <= most
+            and not self.leftovers
             and not isinstance(self.elements, Slices)
         )
 
@@ -185,6 +185,18 @@ class CutLogFile(msgspec.Struct, frozen=True):
         while ends[-1] < number:
             ends.append(self.elements.reach(ends[-1], most, PART_BYTES))
         return ends
+
+    def _leftover_ends(self, most: int) -> list[int]:
+        """The same of text that is no element."""
+        ends = []
+        number = size = 0
+        for at, left in enumerate(self.leftovers):
+            if number == most or (number and size + len(left.data) > PART_BYTES):
+                ends.append(at)
+                number = size = 0
+            number += 1
+            size += len(left.data)
+        return [*ends, len(self.leftovers)]
 
     def _content(self, first: int, end: int, leftovers: Sequence[Rejected]) -> LogFileContent:
         """Elements from `first` up to before `end`, and text that is none."""
@@ -205,6 +217,12 @@ class CutLogFile(msgspec.Struct, frozen=True):
         return LogFileContent(
             records, rejected, self.damage, self.sha256, self.size, newlines_replaced
         )
+
+
+def _bounds(ends: Sequence[int], number: int) -> tuple[int, int]:
+    """Where the `number`-th part begins and ends; behind the last nothing is left."""
+    starts = [0, *ends]
+    return starts[min(number, len(ends))], starts[min(number + 1, len(ends))]
 
 
 def cut_up(log_file: Decompressed) -> CutLogFile:
