@@ -30,6 +30,7 @@ GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
 _HELD_FOR_MAPPED: Final = 24 * 1024 * 1024
+"""Bytes of those that may be fetched ahead which a mapped text counts for: two or three at once."""
 READ_AT_ONCE: Final = 1024 * 1024
 """Bytes that are inflated at a time where not all are to be held."""
 _FLAGS_AT: Final = 3

@@ -41,9 +41,10 @@ _CLOSING: Final = bytes.maketrans(b"{[", b"}]")
 _RECORDS_KEY: Final = b'"Records"'
 _LONGEST_RECORDS_KEY: Final = len('"' + 7 * "\\u0052" + '"')
 
-LONGEST_COPY: Final = 1024 * 1024
-"""Bytes; of more a view is kept: what is told apart may be nearly all of 256 MB."""
+_LONGEST_COPY: Final = 1024 * 1024
+"""Bytes; of more a view is kept: what is told apart may be nearly all of the text."""
 _LONGEST_COPY_OF_MAPPED: Final = 1024
+"""The same of a mapped text: copies would stay in memory, views of it need not."""
 _KEPT: Final = 16 * 1024 * 1024
 """Bytes of a mapped text that are read before they are let go of."""
 _MOST_LEFTOVERS: Final = 100_000
@@ -71,7 +72,7 @@ class Slices(Sequence[bytes]):
 
     def __init__(self, text: Text) -> None:
         self._text = text
-        self._longest = LONGEST_COPY if isinstance(text, bytes) else _LONGEST_COPY_OF_MAPPED
+        self._longest = _LONGEST_COPY if isinstance(text, bytes) else _LONGEST_COPY_OF_MAPPED
         self._starts = array("Q")
         self._ends = array("Q")
 

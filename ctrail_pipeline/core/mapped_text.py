@@ -16,6 +16,8 @@ from typing import BinaryIO, Final, cast
 from .exceptions import OutputError
 
 _PIECE: Final = 3 * 1024 * 1024
+"""Bytes that are read before they are let go of: a multiple of three, so that base64 pads no piece
+but the last."""
 
 
 class MappedText(mmap.mmap):

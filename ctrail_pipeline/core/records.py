@@ -336,7 +336,7 @@ def _elements(data: Text, has_breaks: bool) -> Sequence[bytes] | None:
     ):
         # The elements, the commas between them, head and tail account for every byte.
         if len(data) > _LARGE and not has_breaks:
-            # They stay where they are in `data`: 256 MB need not be there twice.
+            # They stay where they are in `data`: 32 MB need not be there twice.
             return list(raws)
         return list(map(bytes, raws))
     return _walk(data, raws)
