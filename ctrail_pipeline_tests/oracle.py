@@ -7,6 +7,7 @@ wrong here too. Slow and plain on purpose; everything is held in memory, so it i
 import base64
 import binascii
 import json
+import os
 import re
 import stat
 import zlib
@@ -158,14 +159,25 @@ def check_output(
     return report
 
 
+def output_files_now(events_dir: Path) -> list[Path]:
+    """The JSONL files below `events_dir` while a sync may be at work.
+
+    Not glob, which fails if a staging folder goes or gets its name while it looks.
+    """
+    walk = os.walk(events_dir)
+    return sorted(
+        Path(folder, name) for folder, _, names in walk for name in names if name.endswith(".jsonl")
+    )
+
+
 def snapshot(events_dir: Path) -> set[bytes]:
-    """All lines below `events_dir`.
+    """All lines below `events_dir`; a sync may be at work there.
 
     Raises:
         AssertionError: a line is there twice.
     """
     lines: set[bytes] = set()
-    for path in sorted(events_dir.glob("**/*.jsonl")):
+    for path in output_files_now(events_dir):
         for line in path.read_bytes().removesuffix(b"\n").split(b"\n"):
             assert line not in lines, f"doubled in {path}: {_shown(line)}"
             lines.add(line)

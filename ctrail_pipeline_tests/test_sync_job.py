@@ -18,7 +18,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.sample import write_sample
 
-from .oracle import check_output, snapshot
+from .oracle import check_output, output_files_now, snapshot
 from .s3_server import S3Server
 from .sync_process import let_a_minute_pass
 
@@ -271,9 +271,7 @@ def wait_for_workers(process: "subprocess.Popen[str]", number: int) -> list[int]
 
 def file_count(folder: Path) -> int:
     """Output files so far: what grows while a run is at work."""
-    # Not rglob, which fails if a folder goes or gets its name meanwhile.
-    walk = os.walk(folder / "events")
-    return sum(name.endswith(".jsonl") for _, _, names in walk for name in names)
+    return len(output_files_now(folder / "events"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
