@@ -525,16 +525,18 @@ def _route_log_file(
     duplicates = unroutable = 0
     own: Own | None = None
     target: _Target = ""
+    group: dict[bytes, _Line] | None = None
+    folder = ""
     for record in content.records:
         if record.own is not own:
             own = record.own
             target = places.found.get(own) or places.find(own)
-        if isinstance(target, str):
-            rejected = Rejected(record.index, "record", target, _data_of(record.line))
+            group, folder = (None, "") if isinstance(target, str) else target
+        if group is None:
+            rejected = Rejected(record.index, "record", str(target), _data_of(record.line))
             _quarantine(routed, position, one, rejected)
             unroutable += 1
             continue
-        group, folder = target
         identity = identity_of(record.line)
         if identity in group:
             duplicates += 1

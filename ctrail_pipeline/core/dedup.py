@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, Protocol
 from rbloom import Bloom
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from .long_lines import LongLine
+from .long_lines import HELD_LINES, LongLine
 
 IDENTITY_BYTES: Final = 16
 EVENT_KEY_BYTES: Final = 6
@@ -82,29 +82,22 @@ class SegmentReader(Protocol):
         ...
 
 
-_NEW_SHA256: Final = sha256()
-"""Copied for each line, which takes 0.3 µs less than to make a new one of 1.8 (OpenSSL 3 looks its
-algorithm up each time)."""
-
-
 def identity_of(line: bytes | LongLine) -> bytes:
     """The identity of a record by the line as it is written."""
-    digest = _NEW_SHA256.copy()
-    if isinstance(line, LongLine):
-        for piece in line.pieces():
-            digest.update(piece)
-    else:
-        digest.update(line)
+    if isinstance(line, HELD_LINES):
+        return sha256(line).digest()[:IDENTITY_BYTES]
+    digest = sha256()
+    for piece in line.pieces():
+        digest.update(piece)
     return digest.digest()[:IDENTITY_BYTES]
 
 
 def event_key_of(event_id: str) -> bytes:
     """What is kept of an eventID: a fast hash will do, since it decides nothing."""
     try:
-        text = event_id.encode()
+        return xxh3_64_digest(event_id.encode())[:EVENT_KEY_BYTES]
     except UnicodeEncodeError:  # lone surrogates
-        text = event_id.encode(errors="replace")
-    return xxh3_64_digest(text)[:EVENT_KEY_BYTES]
+        return xxh3_64_digest(event_id.encode(errors="replace"))[:EVENT_KEY_BYTES]
 
 
 def dedup_partition(account: str | None, region: str | None, hour: str) -> str:

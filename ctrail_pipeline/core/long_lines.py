@@ -8,10 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from .mapped_text import pieces_of
 
 LARGEST_JOIN: Final = 32 * 1024 * 1024
 """Bytes; more is not copied."""
+HELD_LINES: Final = (bytes, msgspec.Raw, memoryview)
+"""What a line is that is there as a whole. Asked for this, in place of `LongLine`, an ordinary line
+answers in 0.05 µs, not 0.4: an abstract class looks its subclasses up."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 

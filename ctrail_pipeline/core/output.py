@@ -12,14 +12,16 @@ import fcntl
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .exceptions import OutputError
 from .long_lines import LARGEST_JOIN, LongLine
@@ -35,6 +37,10 @@ _LINES_A_WRITE: Final = 256
 _TRIES_TO_MAKE: Final = 10
 _WRITERS: Final = 8
 """Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Kind(IntEnum):
@@ -177,7 +183,7 @@ class OutputFolders:
             Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
         }
         self.scatter = Scatter(events_dir)
-        self._known: set[Path] = set()
+        self._known: set[str] = set()
         self._writers: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -188,6 +194,14 @@ class OutputFolders:
     def path_of(self, file: Published) -> Path:
         """Where a file has its final name."""
         return self.roots[file.kind] / file.folder / file.name
+
+    def folder_of(self, file: "Published | FileToWrite") -> str:
+        """The path of the folder in which a file has its final name.
+
+        Text, here and where else each file of a batch has paths made: as `Path` objects, which
+        are taken apart and put together again and again, they took a twentieth of a sync.
+        """
+        return f"{self.roots[file.kind]}/{file.folder}"
 
     def staging_of(self, kind: Kind, token: str) -> Path:
         """The staging folder of a batch under one root."""
@@ -203,7 +217,7 @@ class OutputFolders:
         names = (path.name for path in (root.iterdir() if root.is_dir() else ()))
         return {name for name in names if not name.startswith(_UNLOCKED)}
 
-    def make(self, *folders: Path) -> None:
+    def make(self, *folders: Path | str) -> None:
         """Make folders with their parents, private, and durable before anything is put into them.
 
         All of them first, then each folder that got a new one is synced once, several at once:
@@ -211,9 +225,10 @@ class OutputFolders:
 
         Raises OutputError if one is, or lies behind, a link.
         """
-        new = [folder for folder in dict.fromkeys(folders) if folder not in self._known]
+        wanted = dict.fromkeys(os.fspath(folder) for folder in folders)
+        new = [folder for folder in wanted if folder not in self._known]
         self.refuse_links(new)
-        changed: dict[Path, None] = {}
+        changed: dict[str, None] = {}
         for attempt in range(_TRIES_TO_MAKE):
             try:
                 _make_missing(new, changed)
@@ -229,20 +244,20 @@ class OutputFolders:
             self._known.clear()
         self._known.update(new)
 
-    def refuse_links(self, folders: Iterable[Path]) -> None:
+    def refuse_links(self, folders: Iterable[Path | str]) -> None:
         """Raise OutputError if a folder below one of the roots is reached through a link.
 
         Whoever plants one would have us write, or remove, wherever it leads. The roots themselves,
         and what is above them, are their owner's to link as he likes.
         """
-        looked_at = set(self.roots.values())
+        looked_at = {os.fspath(root) for root in self.roots.values()}
         for folder in folders:
-            at = folder
-            while at not in looked_at and at != at.parent:
-                if at.is_symlink():
+            at = os.fspath(folder)
+            while at not in looked_at and at != (parent := os.path.dirname(at)):
+                if os.path.islink(at):
                     raise OutputError(f"{at} is a link, which this program never makes: remove it")
                 looked_at.add(at)
-                at = at.parent
+                at = parent
 
     def refuse_linked_staging(self) -> None:
         """The same of the folders that hold all staging folders."""
@@ -252,7 +267,7 @@ class OutputFolders:
         """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
         with disk_errors(self.roots[Kind.EVENTS]):
             touched: dict[Path, Path] = {}
-            self.refuse_links({self.path_of(file).parent for file in files})
+            self.refuse_links(map(self.folder_of, files))
             for file in files:
                 path = self.path_of(file)
                 path.unlink(missing_ok=True)
@@ -269,15 +284,38 @@ class OutputFolders:
                     self.forget(at)
                     at = at.parent
 
-    def forget(self, folder: Path) -> None:
+    def forget(self, folder: Path | str) -> None:
         """The folder is gone, or may be."""
-        self._known.discard(folder)
+        self._known.discard(os.fspath(folder))
 
-    def in_threads(self, work: Callable[..., object], items: Iterable[object]) -> list[object]:
-        """Do something to each item, several at once; the first error is raised."""
+    def in_threads(self, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """Do something to each item, several at once; the results in the order of the items.
+
+        An error is raised when nothing is at work any more. One task a thread, not one an item, of
+        which each would make a lock and wake a thread.
+        """
         if self._writers is None:
             self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ctrail-write")
-        return list(self._writers.map(work, items))
+        waiting = deque(enumerate(items))
+        done: list[tuple[int, _Result]] = []
+
+        def work_off() -> None:
+            while True:
+                try:
+                    number, item = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    done.append((number, work(item)))
+                except BaseException:
+                    waiting.clear()
+                    raise
+
+        tasks = [self._writers.submit(work_off) for _ in range(min(_WRITERS, len(waiting)))]
+        wait(tasks)
+        for task in tasks:
+            task.result()
+        return [result for _, result in sorted(done, key=itemgetter(0))]
 
     def close(self) -> None:
         """End the writing threads."""
@@ -342,14 +380,15 @@ class Staging:
         written again over the same files.
         """
         with disk_errors(self._folders.roots[Kind.EVENTS]):
-            parents = {self._folders.staging_of(file.kind, self._token) for file in files}
-            destinations = [self._folders.roots[file.kind] / file.folder for file in files]
-            self._folders.make(*(destinations if make_folders else ()), *parents)
+            kinds = {file.kind for file in files}
+            parents = {self._folders.staging_of(kind, self._token) for kind in kinds}
+            destinations = map(self._folders.folder_of, files) if make_folders else ()
+            self._folders.make(*destinations, *parents)
             staged = self._folders.in_threads(self._write_one, enumerate(files, first_part))
             for parent in parents:
                 fsync_folder(parent)
                 fsync_folder(parent.parent)
-        return staged  # type: ignore[return-value]
+        return staged
 
     def publish(
         self,
@@ -365,13 +404,13 @@ class Staging:
         vanished = []
         touched = set()
         with disk_errors(self._folders.roots[Kind.EVENTS]):
-            self._folders.refuse_links({self._folders.path_of(file).parent for file in files})
+            self._folders.refuse_links(map(self._folders.folder_of, files))
             for file in files:
                 placed = self._link(file, rename)
                 if placed is None:
                     vanished.append(file)
                 else:
-                    touched.add(self._folders.path_of(placed).parent)
+                    touched.add(self._folders.folder_of(placed))
                     linked(placed)
             self._folders.in_threads(fsync_folder, sorted(touched))
         return vanished
@@ -417,8 +456,8 @@ class Staging:
         """The name that the folder has before it is locked."""
         return self._folders.staging_of(Kind.EVENTS, f"{_UNLOCKED}{self._token}")
 
-    def _part(self, kind: Kind, part: int) -> Path:
-        return self._folders.staging_of(kind, self._token) / f"{part:05d}.part"
+    def _part(self, kind: Kind, part: int) -> str:
+        return f"{self._folders.roots[kind]}/{STAGING}/{self._token}/{part:05d}.part"
 
     def _write_one(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
@@ -455,19 +494,20 @@ class Staging:
         """Link one part to its final name; None if there is nothing left to link."""
         part = self._part(file.kind, file.part)
         while True:
-            final = self._folders.path_of(file)
+            folder = self._folders.folder_of(file)
+            final = f"{folder}/{file.name}"
             try:
                 os.link(part, final, follow_symlinks=False)
                 return file
             except FileNotFoundError:
-                if not part.exists():
+                if not os.path.exists(part):
                     return file if _has_size(final, file.size) else None
-                self._folders.forget(final.parent)
-                self._folders.make(final.parent)  # somebody removed the folder meanwhile
+                self._folders.forget(folder)
+                self._folders.make(folder)  # somebody removed the folder meanwhile
             except FileExistsError:
                 if _same_file(part, final):
                     return file
-                if part.exists():  # else another recovery has published it since: look again
+                if os.path.exists(part):  # else another recovery has published it: look again
                     file = rename(file)
 
 
@@ -512,7 +552,7 @@ def _unpacked(packed: bytes) -> list[int]:
     return numbers
 
 
-def fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path | str) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -521,27 +561,27 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _fsync_if_there(folder: Path) -> None:
+def _fsync_if_there(folder: str) -> None:
     """One that another run pruned meanwhile is made again when something is linked into it."""
     with suppress(FileNotFoundError):
         fsync_folder(folder)
 
 
-def _make_missing(folders: Iterable[Path], changed: dict[Path, None]) -> None:
+def _make_missing(folders: Iterable[str], changed: dict[str, None]) -> None:
     """Make what is not there; each folder that gets a new one is noted in `changed`."""
     for folder in folders:
         missing = []
         at = folder
-        while not at.is_dir():
+        while not os.path.isdir(at):
             missing.append(at)
-            at = at.parent
+            at = os.path.dirname(at)
         for path in reversed(missing):
             try:
-                path.mkdir(mode=0o700)
+                os.mkdir(path, mode=0o700)
             except FileExistsError:
-                if not path.is_dir():
+                if not os.path.isdir(path):
                     raise OutputError(f"{path} is in the way: a folder must be there") from None
-            changed[path.parent] = None
+            changed[os.path.dirname(path)] = None
 
 
 def remove_unlocked(staging_root: Path) -> None:
@@ -586,16 +626,16 @@ def _write_all(descriptor: int, block: bytes | memoryview) -> None:
         written += os.write(descriptor, memoryview(block)[written:])
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _has_size(path: str, size: int) -> bool:
     """Whether a file is there, and is ours as far as its size tells."""
     try:
-        return path.lstat().st_size == size
+        return os.lstat(path).st_size == size
     except FileNotFoundError:
         return False
 
 
-def _same_file(first: Path, second: Path) -> bool:
+def _same_file(first: str, second: str) -> bool:
     try:
-        return os.path.samestat(first.lstat(), second.lstat())
+        return os.path.samestat(os.lstat(first), os.lstat(second))
     except FileNotFoundError:
         return False
