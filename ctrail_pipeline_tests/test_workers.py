@@ -261,8 +261,9 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
         put_log_file(bucket, "111122223333", NOON, [event(number)], number)
     deadly = put_log_file(bucket, "111122223333", NOON, [event(1_000)], 77_777)
     die = (
-        " fetch._get = lambda ref, came, get=fetch._get: os.kill(os.getpid(), signal.SIGKILL)"
-        f" if ref.key == {deadly!r} else get(ref, came)"
+        " fetch._Came.unpack = lambda one, settings, unpack=fetch._Came.unpack:"
+        f" os.kill(os.getpid(), signal.SIGKILL) if one.ref.key == {deadly!r}"
+        " else unpack(one, settings)"
     )
     monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(die))
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=2)
