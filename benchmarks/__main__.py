@@ -39,11 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         history = round(_HISTORY_EVENTS * options.scale)
     bench = Bench(options.work, options.scale, options.rounds, history)
     bench.work.mkdir(parents=True, exist_ok=True)
-    bench.clear()
+    bench.remove()
     sections = []
-    for name in options.only or _SECTIONS:
-        bench.say(f"--- {name}")
-        sections.append(_SECTIONS[name](bench))
+    try:
+        for name in options.only or _SECTIONS:
+            bench.say(f"--- {name}")
+            sections.append(_SECTIONS[name](bench))
+    finally:
+        bench.remove()
     seconds = time.monotonic() - bench.began
     text = results(sections, scale=options.scale, rounds=options.rounds, seconds=seconds)
     target.write_text(text)

@@ -4,7 +4,6 @@ At default settings, on one account and region and on 500. Both runs go through 
 its own cost cancels out.
 """
 
-import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -30,7 +29,7 @@ def measure(bench: Bench) -> Section:
     rows = []
     for number in _PARTITIONS:
         partitions = number if number == 1 else bench.scaled(number, 5)
-        found = Partitioned(bench.work / "latency", partitions)
+        found = Partitioned(bench.fresh("latency"), partitions)
         found.add(max(1, bench.scaled(_LOG_FILES, partitions) // partitions), shapes.noon())
         shape = found.shape()
         runs = _run(bench, shape)
@@ -70,5 +69,4 @@ def _run(bench: Bench, shape: Shape) -> dict[str, list[Usage]]:
         variants = {"0 ms": sync_through(fast), "30 ms": sync_through(slow)}
         runs = interleaved(variants, bench.rounds, say=bench.say)
     bench.clear()
-    shutil.rmtree(shape.folder)
     return runs

@@ -104,7 +104,6 @@ class Partitioned:
     """Log files spread evenly over accounts and regions, and more of them whenever asked for."""
 
     def __init__(self, folder: Path, partitions: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
         (folder / BIG_BUCKET).mkdir(parents=True)
         self.folder = folder
         self.places = [

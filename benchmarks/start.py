@@ -20,7 +20,7 @@ _CORE, _JOB, _TRIVIAL = "ctrail sync", "dagster job execute -j sync", "a trivial
 
 def measure(bench: Bench) -> Section:
     """Sync once, then again and again with nothing new."""
-    found = Partitioned(bench.work / "start", _PARTITIONS)
+    found = Partitioned(bench.fresh("start"), _PARTITIONS)
     found.add(bench.scaled(_LOG_FILES_EACH), shapes.noon())
     state = bench.fresh("start")
     home = state / "dagster"
@@ -53,7 +53,6 @@ def measure(bench: Bench) -> Section:
         variants[_CORE]()  # brings everything in
         runs = interleaved(variants, bench.rounds, say=bench.say)
     bench.clear()
-    shutil.rmtree(found.folder)
     more = Spread.of(
         job.cpu - trivial.cpu for job, trivial in zip(runs[_JOB], runs[_TRIVIAL], strict=True)
     )

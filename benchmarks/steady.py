@@ -32,7 +32,7 @@ _MINUTES_BETWEEN_RUNS: Final = 5
 def steady_state(bench: Bench) -> Section:
     """A first sync, then runs that each find three new log files everywhere."""
     partitions = bench.scaled(_PARTITIONS, 3)
-    found = Partitioned(bench.work / "steady", partitions)
+    found = Partitioned(bench.fresh("steady"), partitions)
     state = bench.fresh("steady")
     usages: list[Usage] = []
     commits: list[int] = []
@@ -52,7 +52,6 @@ def steady_state(bench: Bench) -> Section:
             usages.append(usage)
             commits.append(_committed(state) - before)
     bench.clear()
-    shutil.rmtree(found.folder)
     section = Section("Steady state")
     section.parts += [
         f"{partitions} accounts and regions, after a first sync of"
@@ -78,7 +77,7 @@ def steady_state(bench: Bench) -> Section:
 def growth(bench: Bench) -> Section:
     """The same with a long history in the ledger, beside the same without."""
     partitions = bench.scaled(_PARTITIONS, 3)
-    found = Partitioned(bench.work / "growth", partitions)
+    found = Partitioned(bench.fresh("growth"), partitions)
     found.add(bench.scaled(_FIRST_FILES_EACH, 2), shapes.noon())
     fresh, grown = bench.fresh("fresh"), bench.fresh("grown")
     trails = found.shape().local_trails()
@@ -135,7 +134,6 @@ def growth(bench: Bench) -> Section:
         Target("ledger bytes an event, none archived (goal, hot)", 30, size / history.events),
     ]
     bench.clear()
-    shutil.rmtree(found.folder)
     return section
 
 
