@@ -1,8 +1,9 @@
 """The bytes of an object in the bucket -> the log file's uncompressed bytes, or what is damaged.
 
-Runs in the fetching threads: gunzip and SHA-256 release the GIL. Never raises for what is in the
-bytes; memory and time are bounded by `limit`, whatever they are. Sound means: every gzip member is
-read to its end, its checksum and length are right, nothing stands behind the last one.
+Of large log files it runs in the fetching threads, as gunzip and SHA-256 release the GIL; of small
+ones where they are split. Never raises for what is in the bytes; memory and time are bounded by
+`limit`, whatever they are. Sound means: every gzip member is read to its end, its checksum and
+length are right, nothing stands behind the last one.
 
 Not here: what the bytes mean (`records`), and whether a damaged object is fetched again (`fetch`).
 

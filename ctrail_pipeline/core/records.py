@@ -1,7 +1,7 @@
 """The text of one log file -> its records: raw bytes plus the fields that route them.
 
-Two steps, because they run in different places: `decompress` in the fetching threads, `split` in
-the main thread (JSON holds the GIL). Neither ever raises for what is in the bytes: every byte of
+Two steps, because they may run in different places: `decompress` in the fetching threads, `split`
+in the main thread (JSON holds the GIL). Neither ever raises for what is in the bytes: every byte of
 every record ends up in `records` or, with a reason, in `rejected`, and a damaged file says so in
 `damage`. A reason holds offsets, lengths and kinds, never text of an event. Time and memory are
 linear in the text, whatever it is.
