@@ -76,6 +76,11 @@ class FetchedLogFile:
     is_unread: bool = False
     """Whether it stays as it is, since not the log file but the credentials failed."""
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        return self.content.held if self.content else 0
+
 
 class _Closed(Exception):
     """The run ends; what is fetched is of no use any more."""
@@ -217,6 +222,11 @@ class _Came(NamedTuple):
     ref: LogFileRef
     fetched: Fetched
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes, until it is unpacked: at most KEYS_A_TASK are at once."""
+        return len(self.fetched.body)
+
     def unpack(self, settings: Settings) -> FetchedLogFile | None:
         """The log file; None if there may be something wrong: then it is `fetch_log_file`'s."""
         body = self.fetched.body
@@ -298,11 +308,12 @@ class _Task:
                     came = _get_all([ref for ref, _ in some], settings)
                 came.reverse()
                 for ref, share in some:
+                    one: FetchedLogFile | _Came
                     if self._came is None and _is_small(came[-1]):
-                        fetched.append((_Came(ref, cast("Fetched", came.pop())), share.held))
-                        continue
-                    one = fetch_log_file(ref, settings, share, came=came.pop())
-                    share.grow_to(one.content.held if one.content else 0)
+                        one = _Came(ref, cast("Fetched", came.pop()))
+                    else:
+                        one = fetch_log_file(ref, settings, share, came=came.pop())
+                    share.grow_to(one.held)
                     fetched.append((one, share.held))
             hand_over()
         except _Closed:
