@@ -21,7 +21,7 @@ SEED ?=
 PLOT ?= build/long-run.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture fuzz long-run check audit bench constraints clean .venv
+.PHONY: help demo dev test test-ui torture fuzz long-run check audit bench bench-memory constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -89,8 +89,11 @@ $(AUDIT_INSTALLED):
 	build/audit/bin/python -m pip $(INSTALL) 'pip-audit>=2.10'
 	@touch $@
 
-bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 15 to 30 minutes: benchmarks/RESULTS.md
+bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 20 to 40 minutes: benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --scale '$(SCALE)'
+
+bench-memory: $(BENCH_INSTALLED) ## Measure the memory that the largest inputs take, half an hour
+	$(BIN)/python -m benchmarks --only memory --rounds 1 --scale '$(SCALE)'
 
 sample: | $(INSTALLED) ## Write the sample bucket, if it is not there
 	$(BIN)/python -m ctrail_pipeline.sample sample

@@ -25,20 +25,31 @@ needs_extra = pytest.mark.skipif(
 )
 
 
-@needs_extra
-def test_a_smoke_run_measures_everything(tmp_path: Path) -> None:
-    results = tmp_path / "RESULTS.md"
-    options = {"scale": "0.002", "rounds": "1", "history": "1000", "work": tmp_path / "work"}
+def measured(folder: Path, *more: str) -> str:
+    """The results of a smoke run."""
+    results = folder / "RESULTS.md"
+    options = {"scale": "0.002", "rounds": "1", "history": "1000", "work": folder / "work"}
     words = [f"--{name}={value}" for name, value in options.items()]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words, f"--results={results}"],
+        [sys.executable, "-m", "benchmarks", *words, f"--results={results}", *more],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    text = results.read_text()
+    return results.read_text()
+
+
+@needs_extra
+def test_a_smoke_run_measures_everything(tmp_path: Path) -> None:
+    text = measured(tmp_path)
     assert tuple(line[3:] for line in text.splitlines() if line.startswith("## ")) == SECTIONS
     # The profile names functions of the core; whoever renames one finds it here.
     assert "Not found in the core" not in text
+
+
+def test_the_memory_of_large_inputs_is_measured(tmp_path: Path) -> None:
+    text = measured(tmp_path, "--only=memory")
+    assert "## Memory where an input is large in one way" in text
+    assert text.count("MB of memory: ") == 4
