@@ -228,11 +228,11 @@ class _Came(NamedTuple):
         return len(self.fetched.body)
 
     def unpack(self, settings: Settings) -> FetchedLogFile | None:
-        """The log file; None if there may be something wrong: then it is `fetch_log_file`'s."""
+        """The log file; None if it may be damaged, or large: `fetch_log_file` does it then."""
         body = self.fetched.body
-        if _is_short(self.ref, self.fetched):
+        if _is_short(self.ref, self.fetched) or is_to_be_streamed(body):
             return None
-        most = min(settings.max_log_file_bytes, _expected(len(body)))
+        most = min(settings.max_log_file_bytes, STREAMED_FROM, _expected(len(body)))
         content = decompress(body, most, hashed=settings.hash_log_files)
         if content.damage is not None:
             return None
