@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -174,3 +175,45 @@ def test_cycles_are_searched_for_less_often_while_a_sync_lasts_and_then_as_befor
     sync(settings, observe=lambda _step: during.append(gc.get_threshold()))
     assert max(during)[0] > 10 * before[0]
     assert gc.get_threshold() == before
+
+
+def test_what_batches_and_runs_held_is_gone_with_them(tmp_path: Path) -> None:
+    """No cycle may hold it: cycles are searched for too rarely for memory to be bounded by that."""
+    for number in range(4):
+        text = "".join(("{", '"Records":[', event(NOON, number), ",", event(NOON, 9), "]}"))
+        put_log_file(tmp_path / "bucket", number, text.encode())
+    put_log_file(tmp_path / "bucket", 4, b'{"Records":[{"eventTime":1},{]}')
+    settings = settings_in(
+        tmp_path,
+        [local_trail(tmp_path / "bucket")],
+        batch_log_files=1,
+        output_formats=("jsonl", "parquet"),
+    )
+    gc.collect()
+    flags = gc.get_debug()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.disable()
+    try:
+        summary = sync(settings)
+        gc.collect()
+        ours = [type(one) for one in gc.garbage if "ctrail_pipeline" in type(one).__module__]
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        gc.enable()
+    assert summary.progress.log_files == 5
+    assert not ours
+
+
+def test_a_batch_is_full_of_small_records_before_it_is_full_of_text(tmp_path: Path) -> None:
+    """Each takes more memory beside its text than its text does."""
+    for number in range(6):
+        events = ",".join(event(NOON, number * 500 + index) for index in range(500))
+        put_log_file(tmp_path / "bucket", number, f'{{"Records":[{events}]}}'.encode())
+    settings = settings_in(
+        tmp_path, [local_trail(tmp_path / "bucket")], batch_bytes=1000 * 640, process_workers=1
+    )
+    assert sync(settings).progress.events == 3000
+    with closing(sqlite3.connect(settings.state_db)) as ledger:
+        batches = ledger.execute("SELECT log_files FROM batch WHERE log_files > 0").fetchall()
+    assert batches == [(2,)] * 3

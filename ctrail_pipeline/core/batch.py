@@ -58,6 +58,8 @@ PIECES_AT_ONCE: Final = 50_000
 beside their text. Real log files have less."""
 USUAL_HOURS_A_LOG_FILE: Final = 24
 """Output partitions that any log file may touch: real ones touch two or three."""
+_BYTES_A_RECORD: Final = 640
+"""What a record of a batch counts as at least: a shorter one takes more memory than its text."""
 _HOUR_LENGTH: Final = len("2026/01/31/23")
 _EVENT_KEY: Final = attrgetter("event_key")
 _NAME: Final = attrgetter("name")
@@ -106,6 +108,7 @@ class BatchContent:
 
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
+    """Of text, decompressed; where records are short, what they are reckoned at."""
     folders: set[Own] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 
@@ -121,10 +124,13 @@ class BatchContent:
                 content = cut_up(fetched.content)
             if content.damage is not None:
                 state, reason = LogFileState.DAMAGED, content.damage
-            self.bytes += content.size
-            if content.rounds(PIECES_AT_ONCE) == 1:
+            rounds = content.rounds(PIECES_AT_ONCE)
+            records = rounds * PIECES_AT_ONCE
+            if rounds == 1:
                 whole = content.part(0, PIECES_AT_ONCE)
+                records = len(whole.records) + len(whole.rejected)
                 self.folders.update(map(_OWN, whole.records))
+            self.bytes += max(content.size, records * _BYTES_A_RECORD)
         self.log_files.append(
             LogFileInBatch(
                 fetched.ref,
@@ -321,7 +327,7 @@ def route(routed: _Routed, parts: Sequence[_Part], settings: Settings, scatter: 
     for position, one, part in parts:
         if position not in routed.places:
             place = one.ref.source.place
-            routed.places[position] = _Places(routed, place, settings, scatter)
+            routed.places[position] = _Places(routed.groups, place, settings, scatter)
         _route_log_file(routed, position, one, part)
 
 
@@ -486,9 +492,13 @@ class _Places:
     """
 
     def __init__(
-        self, routed: _Routed, place: SourcePrefix, settings: Settings, scatter: Scatter
+        self,
+        groups: dict[str, dict[bytes, _Line]],
+        place: SourcePrefix,
+        settings: Settings,
+        scatter: Scatter,
     ) -> None:
-        self._routed = routed
+        self._groups = groups  # not what is routed: a cycle would keep all of it in memory
         self._place = place
         self._most = settings.max_hours_per_log_file
         self._most_new = settings.max_scattered_hours
@@ -515,7 +525,7 @@ class _Places:
         is_usual = len(self.found) < USUAL_HOURS_A_LOG_FILE
         if not (is_usual or self._scatter.allows(folder, self._most_new)):
             return f"scattered: more than {self._most_new} new hours in log files of many"
-        return self._routed.groups.setdefault(dedup_partition(*own), {}), folder
+        return self._groups.setdefault(dedup_partition(*own), {}), folder
 
 
 def _route_log_file(

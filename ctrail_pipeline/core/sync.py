@@ -217,8 +217,11 @@ def sync(
                 claim_parquet(ledger, folders)
             recover(ledger, folders, observe)
             run = _Run(settings, selection, ledger, folders, run_id, stop or Event(), observe)
-            with rare_collections():
-                return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
+            try:
+                with rare_collections():
+                    return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
+            finally:
+                run.let_go()
         finally:
             ledger.close()
     finally:
@@ -303,6 +306,10 @@ class _Run:
         self._summary.standing = count_by_state(self._ledger)
         self._add_totals()
         return self._summary
+
+    def let_go(self) -> None:
+        """Hold nothing any more: what reports on a run refers to it, and it to them."""
+        vars(self).clear()
 
     def _sources(self) -> list[Source]:
         places = self._places()
