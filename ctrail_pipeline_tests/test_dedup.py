@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from ctrail_pipeline.core.dedup import (
     event_key_of,
     held_among,
     identity_of,
+    merge_segments,
     split_identities,
 )
 
@@ -41,6 +43,8 @@ class MemorySegments:
         self.removals = 0
         self.next_id = 1
         self.blobs_read = 0
+        self.filters_read = 0
+        self.merged: set[int] = set()
 
     def add(self, segment: NewSegment) -> int:
         self.rows.append((segment.partition, self.next_id, segment))
@@ -53,9 +57,9 @@ class MemorySegments:
 
     def segments(self, partition: str, after: int, most: int = 64) -> list[Segment]:
         found = [
-            Segment(id_, new.size, b"", new.filter, b"")
+            Segment(id_, new.size, b"", len(new.filter), b"", id_ in self.merged)
             if new.filter
-            else Segment(id_, new.size, new.identities, None, new.event_keys)
+            else Segment(id_, new.size, new.identities, 0, new.event_keys, id_ in self.merged)
             for name, id_, new in self.rows
             if name == partition and id_ > after
         ]
@@ -64,6 +68,10 @@ class MemorySegments:
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
         return next((new.identities for _, id_, new in self.rows if id_ == segment_id), b"")
+
+    def segment_filter(self, segment_id: int) -> bytes:
+        self.filters_read += 1
+        return next((new.filter or b"" for _, id_, new in self.rows if id_ == segment_id), b"")
 
     def segment_event_keys(self, segment_id: int) -> bytes:
         return next((new.event_keys for _, id_, new in self.rows if id_ == segment_id), b"")
@@ -126,17 +134,19 @@ def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
     forged = segment.filter[:head] + byte * (bloom.size_in_bits // 8)
     reader = MemorySegments()
     reader.add(segment._replace(filter=forged))
-    answer = hour_of(reader).known_among([*held[:300], *new])
-    assert not answer & set(new)
-    if byte == b"\xff":
-        assert answer == set(held[:300])
+    for few in range(0, 300, 100):
+        answer = hour_of(reader).known_among([*held[few : few + 100], *new[few : few + 100]])
+        assert not answer & set(new)
+        if byte == b"\xff":
+            assert answer == set(held[few : few + 100])
+    assert reader.filters_read
 
 
 def test_a_certain_no_reads_no_identities() -> None:
     reader = MemorySegments()
     reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), (), 1e-9))
     hour = hour_of(reader)
-    assert hour.known_among(identities(10_000, 10_500)) == set()
+    assert hour.known_among(identities(10_000, 10_400)) == set()
     assert reader.blobs_read == 0
     assert hour.known_among(identities(5, 6)) == set(identities(5, 6))
     assert reader.blobs_read == 1
@@ -208,17 +218,74 @@ def test_what_is_forgotten_or_never_kept_is_read_again(
             assert partition.version == reader.rows[number + 4 * len(hours)][1]
 
 
+def test_many_questions_read_the_identities_and_spare_the_filter() -> None:
+    reader = MemorySegments()
+    reader.add(build_segment(HOUR, identities(0, FILTERED_FROM), (), 1e-9))
+    hour = hour_of(reader)
+    assert hour.known_among(identities(4_000, 9_000)) == set(identities(4_000, FILTERED_FROM))
+    assert reader.blobs_read == 1
+
+
+def test_segments_that_were_merged_are_asked_no_more() -> None:
+    reader = MemorySegments()
+    parts = [
+        build_segment(HOUR, identities(at, at + FILTERED_FROM), (), 0.5)
+        for at in (0, 10_000, 20_000)
+    ]
+    ids = [reader.add(part) for part in parts[:2]]
+    known = KnownIdentities(reader)
+    known.begin()
+    assert known.partition(HOUR).known_among(identities(5, 20)) == set(identities(5, 20))
+    reader.rows = []
+    merged = merge_segments(HOUR, [(part.identities, b"") for part in parts[:2]], 1e-9)
+    reader.merged.add(reader.add(merged))
+    newest = reader.add(parts[2])
+    hour = known.partition(HOUR)
+    assert (hour.version, len(hour)) == (newest, 2)
+    for at in (5, 10_005, 20_005):
+        assert hour.known_among(identities(at, at + 9)) == set(identities(at, at + 9))
+    reader.blobs_read = 0
+    assert not hour.known_among(identities(40_000, 40_001))
+    assert reader.blobs_read <= 1, ids  # of the newest one; those that went would say maybe, too
+
+
+@pytest.mark.parametrize("items_a_range", [1, 7, 1_000, 50_000])
+def test_a_merged_segment_is_what_one_of_all_would_have_been(
+    monkeypatch: pytest.MonkeyPatch, items_a_range: int
+) -> None:
+    monkeypatch.setattr(dedup, "_ITEMS_A_RANGE", items_a_range)
+    keys = [event_key_of(str(number % 900)) for number in range(6_000)]
+    parts = [
+        build_segment(HOUR, identities(first, end), keys[first:end], 0.001)
+        for first, end in ((0, 1), (1, 1_500), (1_500, 1_600), (1_600, 6_000))
+    ]
+    merged = merge_segments(HOUR, [(one.identities, one.event_keys) for one in parts], 0.001)
+    assert merged.filter
+    assert merged._replace(filter=None) == build_segment(
+        HOUR, identities(0, 6_000), keys, 0.001
+    )._replace(filter=None)
+    bloom = Bloom.load_bytes(merged.filter, xxh3_64_intdigest)
+    assert all(identity in bloom for identity in identities(0, 6_000))
+    assert sum(identity in bloom for identity in identities(10_000, 20_000)) < 50
+
+
 @given(
     st.sets(st.binary(min_size=6, max_size=6), max_size=60),
     st.sets(st.binary(min_size=6, max_size=6), max_size=60),
     st.integers(0, 3_000),
+    st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
 def test_what_a_blob_holds_however_it_is_looked_for(
-    held: set[bytes], others: set[bytes], more: int
+    held: set[bytes],
+    others: set[bytes],
+    more: int,
+    alike: bool,
 ) -> None:
-    blob = sorted(held | {number.to_bytes(6) for number in range(more)})
-    question = held | others
+    """Also where all begin alike."""
+    order: Literal["big", "little"] = "big" if alike else "little"
+    blob = sorted(held | {number.to_bytes(6, order) for number in range(more)})
+    question = held | others | {number.to_bytes(6, order) for number in range(0, 4_000, 900)}
     for asked in (question, [*question][:1], sorted(question)):
         assert held_among(asked, b"".join(blob), 6) == set(asked) & set(blob)
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.dedup import KnownIdentities, build_segment, identity_of, split_identities
+from ctrail_pipeline.core.dedup import (
+    FILTERED_FROM,
+    KnownIdentities,
+    build_segment,
+    identity_of,
+    split_identities,
+)
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import StaleBatch
 from ctrail_pipeline.core.segment_merging import (
@@ -74,8 +80,17 @@ def test_many_small_segments_become_few_with_the_same_identities(ledger: Ledger)
     segments = ledger.segments(HOUR, 0, 1000)
     assert len(segments) < 24
     assert identities(ledger) == before == sorted({identity_of(b"%d" % n) for n in range(20_000)})
-    assert any(segment.filter for segment in segments)
+    assert any(segment.filter_bytes and segment.is_merged for segment in segments)
     assert merger.merge() == 0
+
+
+def test_what_is_large_is_merged_while_a_run_lasts(ledger: Ledger) -> None:
+    merger = SegmentMerger(ledger, 0.001)
+    for number in range(MERGED_TOGETHER):
+        add(ledger, range(number * FILTERED_FROM, (number + 1) * FILTERED_FROM))
+        assert len(ledger.segments(HOUR, 0)) == number + 1
+        merger.after_batch()
+    assert [segment.size for segment in ledger.segments(HOUR, 0)] == [8 * FILTERED_FROM]
 
 
 def test_a_batch_that_may_be_taken_back_keeps_its_segment(ledger: Ledger) -> None:

@@ -484,8 +484,9 @@ class Ledger(LedgerFile):
             Segment(*row)
             for row in self._rows(
                 "SELECT s.id, s.count,"
-                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END, s.filter,"
-                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END"
+                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END,"
+                " coalesce(length(s.filter), 0),"
+                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END, s.batch = 0"
                 " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
                 " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
                 partition,
@@ -508,26 +509,29 @@ class Ledger(LedgerFile):
 
     def segment_identities(self, segment_id: int) -> bytes:
         """The sorted identities of one segment; none if it was removed meanwhile."""
-        rows = self._rows("SELECT identities FROM segment WHERE id = ?", segment_id)
-        return bytes(rows[0][0]) if rows else self._archived_segment(segment_id)[0]
+        return self._of_segment("identities", segment_id)
+
+    def segment_filter(self, segment_id: int) -> bytes:
+        """The filter of one segment that has one; empty if it was removed meanwhile."""
+        return self._of_segment("filter", segment_id)
 
     def segment_event_keys(self, segment_id: int) -> bytes:
         """The sorted hashes of eventIDs of one segment; none if it was removed meanwhile."""
-        rows = self._rows("SELECT event_keys FROM segment WHERE id = ?", segment_id)
-        return bytes(rows[0][0]) if rows else self._archived_segment(segment_id)[1]
+        return self._of_segment("event_keys", segment_id)
 
     def newest_segment(self) -> int:
         """The id of the newest segment; 0 if there is none."""
         return int(self._row("SELECT coalesce(max(id), 0) FROM segment")[0])
 
-    def partitions_with_segments(self, after: int) -> list[str]:
-        """Dedup partitions that have a segment with an id above `after`."""
+    def partitions_with_segments(self, after: int, least: int = 1) -> list[str]:
+        """Dedup partitions that have a segment of `least` identities with an id above `after`."""
         return [
             name
             for (name,) in self._rows(
                 "SELECT name FROM dedup_partition WHERE id IN"
-                " (SELECT dedup_partition FROM segment WHERE id > ?)",
+                " (SELECT dedup_partition FROM segment WHERE id > ? AND count >= ?)",
                 after,
+                least,
             )
         ]
 
@@ -577,14 +581,18 @@ class Ledger(LedgerFile):
             )
         ]
 
-    def _archived_segment(self, segment_id: int) -> tuple[bytes, bytes]:
+    def _of_segment(self, column: str, segment_id: int) -> bytes:
+        """A blob of a segment, wherever it lies; empty if it was removed."""
+        rows = self._rows(f"SELECT {column} FROM segment WHERE id = ?", segment_id)
+        if rows:
+            return bytes(rows[0][0])
         for file in self._archives(
             "first_segment <= ? AND last_segment >= ?", segment_id, segment_id
         ):
-            found = self._archive.segment(file, segment_id)
+            found = self._archive.segment(file, segment_id, column)
             if found is not None:
                 return found
-        return b"", b""
+        return b""
 
     def _bring_back(self, log_files: Iterable[tuple[int, int, str]]) -> None:
         """Have rows of archived log files (source, day, name) here again: they may change.

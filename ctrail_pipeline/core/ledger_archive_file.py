@@ -117,8 +117,9 @@ class ArchiveReader:
             for row in self.ask(
                 file,
                 "SELECT id, count,"
-                " CASE WHEN filter IS NULL THEN identities ELSE x'' END, filter,"
-                " CASE WHEN filter IS NULL THEN event_keys ELSE x'' END"
+                " CASE WHEN filter IS NULL THEN identities ELSE x'' END,"
+                " coalesce(length(filter), 0),"
+                " CASE WHEN filter IS NULL THEN event_keys ELSE x'' END, 0"
                 " FROM segment WHERE partition = ? AND id > ? ORDER BY id LIMIT ?",
                 partition,
                 after,
@@ -126,10 +127,10 @@ class ArchiveReader:
             )
         ]
 
-    def segment(self, file: ArchiveFile, segment_id: int) -> tuple[bytes, bytes] | None:
-        """Identities and event keys of a segment; None if this file does not have it."""
-        rows = self.ask(file, "SELECT identities, event_keys FROM segment WHERE id = ?", segment_id)
-        return rows[0] if rows else None
+    def segment(self, file: ArchiveFile, segment_id: int, column: str) -> bytes | None:
+        """A blob of a segment; None if this file does not have the segment."""
+        rows = self.ask(file, f"SELECT {column} FROM segment WHERE id = ?", segment_id)
+        return bytes(rows[0][0]) if rows else None
 
     def ask(self, file: ArchiveFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
         """The rows of a query."""

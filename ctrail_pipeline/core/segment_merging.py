@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .dedup import EVENT_KEY_BYTES, build_segment, split_identities
+from .dedup import FILTERED_FROM, merge_segments
 from .ledger import Ledger
 
 MERGED_TOGETHER: Final = 8
-LARGEST: Final = 1 << 19
-"""Identities of a merged segment at most: 8 MB of them, and 50 MB while it is made."""
-_SEGMENTS_LEFT: Final = 16
-"""About how many of a partition are left: what their filters say "maybe" to for nothing adds up."""
+LARGEST: Final = 1 << 20
+"""Identities of a merged segment at most: 16 MB of them, and 60 MB while it is made."""
+_FILTERS_BETTER_BY: Final = 256
+"""A filter that says "maybe" for nothing has up to 16 MB read, as long as 25,000 questions take."""
 _BATCHES_BETWEEN: Final = 64
+"""Between two looks at all that the run added to; at what is large it looks every 8."""
 
 
 def segments_to_merge(sizes: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -46,7 +47,7 @@ class SegmentMerger:
 
     def __init__(self, ledger: Ledger, false_positive: float) -> None:
         self._ledger = ledger
-        self._false_positive = false_positive / _SEGMENTS_LEFT
+        self._false_positive = false_positive / _FILTERS_BETTER_BY
         self._since = ledger.newest_segment()
         self._batches = 0
 
@@ -55,12 +56,17 @@ class SegmentMerger:
         self._batches += 1
         if self._batches % _BATCHES_BETWEEN == 0:
             self.merge()
+        elif self._batches % MERGED_TOGETHER == 0:
+            self.merge(least=FILTERED_FROM)
 
-    def merge(self, seconds: float = 30.0) -> int:
-        """Merge what is to be merged for about so many seconds; how many segments went."""
+    def merge(self, seconds: float = 30.0, least: int = 1) -> int:
+        """Merge what is to be merged for about so many seconds; how many segments went.
+
+        Looks at partitions that got a segment of at `least` so many identities.
+        """
         deadline = time.monotonic() + seconds
         until, went = self._ledger.newest_segment(), 0
-        for partition in self._ledger.partitions_with_segments(self._since):
+        for partition in self._ledger.partitions_with_segments(self._since, least):
             # A merged one may be the eighth of its own size.
             while merged := sum(
                 len(ids) - 1
@@ -70,17 +76,16 @@ class SegmentMerger:
                 went += merged
             if time.monotonic() > deadline:
                 return went
-        self._since = until
+        if least == 1:
+            self._since = until
         return went
 
     def _merge(self, partition: str, ids: Sequence[int]) -> bool:
-        identities: list[bytes] = []
-        event_keys: set[bytes] = set()
-        for id_ in ids:
-            identities += split_identities(self._ledger.segment_identities(id_))
-            event_keys.update(
-                split_identities(self._ledger.segment_event_keys(id_), EVENT_KEY_BYTES)
-            )
-        merged = build_segment(partition, identities, event_keys, self._false_positive)
+        parts = [
+            (self._ledger.segment_identities(id_), self._ledger.segment_event_keys(id_))
+            for id_ in ids
+        ]
+        merged = merge_segments(partition, parts, self._false_positive)
+        del parts
         with self._ledger.transaction():
             return self._ledger.replace_segments(ids, merged)
