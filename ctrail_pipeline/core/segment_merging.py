@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .dedup import FILTERED_FROM, merge_segments
+from .dedup import merge_segments
 from .ledger import Ledger
 
 MERGED_TOGETHER: Final = 8
@@ -21,6 +21,8 @@ _FILTERS_BETTER_BY: Final = 256
 """A filter that says "maybe" for nothing has up to 16 MB read, as long as 25,000 questions take."""
 _BATCHES_BETWEEN: Final = 64
 """Between two looks at all that the run added to; at what is large it looks every 8."""
+_LARGE: Final = 4_096
+"""Identities of a segment that makes a partition one to look at."""
 
 
 def segments_to_merge(sizes: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -57,7 +59,7 @@ class SegmentMerger:
         if self._batches % _BATCHES_BETWEEN == 0:
             self.merge()
         elif self._batches % MERGED_TOGETHER == 0:
-            self.merge(least=FILTERED_FROM)
+            self.merge(least=_LARGE)
 
     def merge(self, seconds: float = 30.0, least: int = 1) -> int:
         """Merge what is to be merged for about so many seconds; how many segments went.
