@@ -17,12 +17,14 @@ from ctrail_pipeline.core.dedup import (
     NewSegment,
     Partition,
     Segment,
+    SegmentGone,
     build_segment,
     dedup_partition,
     event_key_of,
     held_among,
     identity_of,
-    merge_segments,
+    merge_identities,
+    merge_sorted,
     split_identities,
 )
 
@@ -75,14 +77,20 @@ class MemorySegments:
 
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
-        return next((new.identities for _, id_, new in self.rows if id_ == segment_id), b"")
+        return self.one(segment_id).identities
 
     def segment_filter(self, segment_id: int) -> bytes:
         self.filters_read += 1
-        return next((new.filter or b"" for _, id_, new in self.rows if id_ == segment_id), b"")
+        return self.one(segment_id).filter or b""
 
     def segment_event_keys(self, segment_id: int) -> bytes:
-        return next((new.event_keys for _, id_, new in self.rows if id_ == segment_id), b"")
+        return self.one(segment_id).event_keys
+
+    def one(self, segment_id: int) -> NewSegment:
+        for _, id_, new in self.rows:
+            if id_ == segment_id:
+                return new
+        raise SegmentGone
 
     def segments_removed(self) -> int:
         return self.removals
@@ -184,7 +192,7 @@ def test_what_was_removed_is_forgotten_when_the_next_batch_begins() -> None:
     known.begin()
     hour = known.partition(HOUR)
     reader.remove(large)
-    # Before the next batch, a filter's maybe finds no identities: an event is rather kept.
+    # Before the next batch, too: an event is rather kept.
     assert hour.known_among(identities(100, 110)) == set()
     assert known.removed != reader.segments_removed()
     known.begin()
@@ -245,7 +253,7 @@ def test_segments_that_were_merged_are_asked_no_more() -> None:
     known.begin()
     assert known.partition(HOUR).known_among(identities(5, 20)) == set(identities(5, 20))
     reader.rows = []
-    merged = merge_segments(HOUR, [(part.identities, b"") for part in parts[:2]], 1e-9)
+    merged = merge_identities(HOUR, [part.identities for part in parts[:2]], b"", 1e-9)
     reader.merged.add(reader.add(merged))
     newest = reader.add(parts[2])
     hour = known.partition(HOUR)
@@ -255,6 +263,34 @@ def test_segments_that_were_merged_are_asked_no_more() -> None:
     reader.blobs_read = 0
     assert not hour.known_among(identities(40_000, 40_001))
     assert reader.blobs_read <= 1, ids  # of the newest one; those that went would say maybe, too
+
+
+@pytest.mark.parametrize("bound", [0, dedup.CACHED_BYTES])
+def test_what_is_merged_while_it_is_asked_is_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, bound: int
+) -> None:
+    monkeypatch.setattr(dedup, "CACHED_BYTES", bound)
+    reader = MemorySegments()
+    keys = [event_key_of(str(number)) for number in range(2 * FILTERED_FROM)]
+    items = identities(0, 2 * FILTERED_FROM)
+    parts = [
+        build_segment(HOUR, items[at : at + FILTERED_FROM], keys[at : at + FILTERED_FROM], 0.001)
+        for at in (0, FILTERED_FROM)
+    ]
+    for part in parts:
+        reader.add(part)
+    known = KnownIdentities(reader)
+    known.begin()
+    by_identity, by_key = known.partition(HOUR), hour_of(reader)
+    reader.rows = []
+    merged_keys = merge_sorted([part.event_keys for part in parts], 6)
+    merged = merge_identities(HOUR, [part.identities for part in parts], merged_keys, 0.001)
+    reader.merged.add(reader.add(merged))
+    assert by_identity.known_among({items[7], b"new"}) == {items[7]}
+    assert by_key.event_keys_among({keys[-7], b"newkey"}) == {keys[-7]}
+    for _ in range(3):  # what is held is counted as it was, whatever happened in between
+        assert known.partition(HOUR).known_among({items[-7]}) == {items[-7]}
+    assert known._held == known.partition(HOUR).held_bytes
 
 
 @pytest.mark.parametrize("items_a_range", [1, 7, 1_000, 50_000])
@@ -267,7 +303,8 @@ def test_a_merged_segment_is_what_one_of_all_would_have_been(
         build_segment(HOUR, identities(first, end), keys[first:end], 0.001)
         for first, end in ((0, 1), (1, 1_500), (1_500, 1_600), (1_600, 6_000))
     ]
-    merged = merge_segments(HOUR, [(one.identities, one.event_keys) for one in parts], 0.001)
+    merged_keys = merge_sorted([one.event_keys for one in parts], 6)
+    merged = merge_identities(HOUR, [one.identities for one in parts], merged_keys, 0.001)
     assert merged.filter
     assert merged._replace(filter=None) == build_segment(
         HOUR, identities(0, 6_000), keys, 0.001

@@ -42,7 +42,7 @@ _AT_ONCE: Final = 50_000
 _LOG_FILES_A_FILE: Final = 200_000
 """20 MB of an archive file, and two seconds in which nobody else can write to the ledger."""
 _IDENTITIES_A_FILE: Final = 1_000_000
-"""24 MB."""
+"""24 MB; twice that where the last segment is a large merged one."""
 
 
 def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:

@@ -14,7 +14,7 @@ would take six times the memory (95 bytes an identity), and to build one takes a
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
@@ -54,7 +54,7 @@ class Segment(NamedTuple):
     event_keys: bytes
     """Sorted hashes of the eventIDs; empty where `identities` are."""
     is_merged: bool
-    """Whether it stands for older ones, which are gone."""
+    """Whether it stands for older ones, which are gone; of one in an archive, that is not known."""
 
 
 class NewSegment(NamedTuple):
@@ -67,6 +67,10 @@ class NewSegment(NamedTuple):
     event_keys: bytes
 
 
+class SegmentGone(Exception):
+    """A segment was removed: merged with others into a newer one, or its batch taken back."""
+
+
 class SegmentReader(Protocol):
     """What this module asks of the ledger."""
 
@@ -75,15 +79,15 @@ class SegmentReader(Protocol):
         ...
 
     def segment_identities(self, segment_id: int) -> bytes:
-        """The sorted identities of one segment; none if it was removed meanwhile."""
+        """The sorted identities of one segment. Raises SegmentGone; so do the next two."""
         ...
 
     def segment_filter(self, segment_id: int) -> bytes:
-        """The filter of one segment that has one; empty if it was removed meanwhile."""
+        """The filter of one segment that has one."""
         ...
 
     def segment_event_keys(self, segment_id: int) -> bytes:
-        """The sorted hashes of eventIDs of one segment; none if it was removed meanwhile."""
+        """The sorted hashes of eventIDs of one segment."""
         ...
 
     def segments_removed(self) -> int:
@@ -136,24 +140,27 @@ def build_segment(
     )
 
 
-def merge_segments(
-    partition: str, parts: Sequence[tuple[bytes, bytes]], false_positive: float
+def merge_identities(
+    partition: str, blobs: list[bytes], event_keys: bytes, false_positive: float
 ) -> NewSegment:
-    """One segment of the sorted identities and event keys of several; no identity is in two."""
-    number = sum(len(identities) for identities, _ in parts) // IDENTITY_BYTES
+    """One segment of the sorted identities of several; no identity is in two. Empties `blobs`."""
+    number = sum(map(len, blobs)) // IDENTITY_BYTES
     bloom = Bloom(number, false_positive, xxh3_64_intdigest) if number >= FILTERED_FROM else None
-    ordered = []
-    for some in _ranges([identities for identities, _ in parts], IDENTITY_BYTES):
-        some.sort()
-        ordered.append(b"".join(some))
-        if bloom is not None:
-            bloom.update(some)
-    keys = [
-        b"".join(sorted(set(some)))
-        for some in _ranges([event_keys for _, event_keys in parts], EVENT_KEY_BYTES)
-    ]
+    identities = merge_sorted(blobs, IDENTITY_BYTES, bloom)
     packed_filter = bloom.save_bytes() if bloom is not None else None
-    return NewSegment(partition, number, b"".join(ordered), packed_filter, b"".join(keys))
+    return NewSegment(partition, number, identities, packed_filter, event_keys)
+
+
+def merge_sorted(blobs: list[bytes], width: int, bloom: Bloom | None = None) -> bytes:
+    """The items of sorted blobs, each once and sorted, and put into `bloom`. Empties `blobs`."""
+    pieces = []
+    for some in _ranges(blobs, width):
+        items = list(dict.fromkeys(sorted(some)))
+        pieces.append(b"".join(items))
+        if bloom is not None:
+            bloom.update(items)
+    blobs.clear()
+    return b"".join(pieces)
 
 
 def _ranges(blobs: Sequence[bytes], width: int) -> Iterator[list[bytes]]:
@@ -193,6 +200,9 @@ class _Wanted:
         self._items = items if isinstance(items, set) else set(items)
         self._width = width
         self._beginnings: set[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def held_by(self, packed: bytes) -> set[bytes]:
         """Those that a blob holds."""
@@ -273,64 +283,92 @@ class _Held(NamedTuple):
 class Partition:
     """What the ledger holds of one dedup partition, up to the segment `version`."""
 
-    def __init__(self, ledger: SegmentReader) -> None:
+    def __init__(self, ledger: SegmentReader, name: str) -> None:
         self._ledger = ledger
+        self._name = name
         self._segments: list[_Held] = []
         self.version = 0
         """The newest segment seen: the commit checks those that are newer."""
         self.held_bytes = _PARTITION_BYTES
+        self.counted_bytes = 0
+        """Those of the held ones that `KnownIdentities` has counted."""
 
     def __len__(self) -> int:
         """How many segments are asked."""
         return len(self._segments)
 
-    def refresh(self, name: str, room: int) -> None:
-        """Look at the segments that were added since; keep what fits into `room` bytes."""
+    def look(self) -> None:
+        """Look at the segments that were added since; keep what fits into `CACHED_BYTES`."""
+        while True:
+            try:
+                self._look()
+            except SegmentGone:
+                self._forget()
+            else:
+                return
+
+    def _look(self) -> None:
         is_new = not self._segments
-        while segments := self._ledger.segments(name, self.version, SEGMENTS_A_READ):
+        while segments := self._ledger.segments(self._name, self.version, SEGMENTS_A_READ):
             if not is_new and any(segment.is_merged for segment in segments):
-                # What it was merged of would be asked for ever, in vain.
-                self._segments.clear()
-                self.version, self.held_bytes, is_new = 0, _PARTITION_BYTES, True
+                # What they were merged of would be asked on, in vain.
+                self._forget()
+                is_new = True
                 continue
             for segment in segments:
-                self._take(segment, room)
+                self._take(segment)
             self.version = segments[-1].id
 
     def known_among(self, identities: Collection[bytes]) -> set[bytes]:
         """Those of `identities` that the ledger already holds in this dedup partition."""
-        known: set[bytes] = set()
-        if not self._segments:
-            return known
-        wanted = set(identities)
-        all_of_them = _Wanted(wanted, IDENTITY_BYTES)
-        for held in self._segments:
-            asked = all_of_them
-            if held.has_filter and held.size > _FILTER_COST * len(wanted):
-                bloom = held.filter if held.filter is not None else self._filter(held.id)
-                maybe = [item for item in wanted if item in bloom] if bloom is not None else ()
-                if not maybe:
-                    continue
-                asked = _Wanted(maybe, IDENTITY_BYTES)
-            known |= asked.held_by(held.identities or self._ledger.segment_identities(held.id))
-        return known
+        wanted = set(identities) if self._segments else set()
+        return self._asked_again_if_gone(lambda: self._known_among(wanted))
 
     def event_keys_among(self, event_keys: Collection[bytes]) -> set[bytes]:
         """Those of `event_keys` that records of this dedup partition have already.
 
         Asked of new records only: such a one shares an eventID with another, but not its bytes.
         """
-        known: set[bytes] = set()
         wanted = _Wanted(event_keys, EVENT_KEY_BYTES)
-        for held in self._segments if event_keys else ():
+        return self._asked_again_if_gone(lambda: self._event_keys_among(wanted))
+
+    def _asked_again_if_gone(self, ask: Callable[[], set[bytes]]) -> set[bytes]:
+        """What was merged while it was asked is in a newer segment: look, and ask again.
+
+        Of identities the commit would find out, but not of event keys.
+        """
+        while True:
+            try:
+                return ask()
+            except SegmentGone:
+                self._forget()
+                self.look()
+
+    def _known_among(self, wanted: set[bytes]) -> set[bytes]:
+        known: set[bytes] = set()
+        all_of_them = _Wanted(wanted, IDENTITY_BYTES)
+        for held in self._segments if wanted else ():
+            asked = all_of_them
+            if held.has_filter and held.size > _FILTER_COST * len(wanted):
+                bloom = held.filter if held.filter is not None else self._filter(held.id)
+                maybe = [item for item in wanted if item in bloom]
+                if not maybe:
+                    continue
+                asked = _Wanted(maybe, IDENTITY_BYTES)
+            known |= asked.held_by(held.identities or self._ledger.segment_identities(held.id))
+        return known
+
+    def _event_keys_among(self, wanted: _Wanted) -> set[bytes]:
+        known: set[bytes] = set()
+        for held in self._segments if wanted else ():
             known |= wanted.held_by(held.event_keys or self._ledger.segment_event_keys(held.id))
         return known
 
-    def _take(self, segment: Segment, room: int) -> None:
+    def _take(self, segment: Segment) -> None:
         size = segment.filter_bytes or len(segment.identities) + len(segment.event_keys)
         self.held_bytes += _SEGMENT_BYTES
         bloom, identities, event_keys = None, b"", b""
-        if self.held_bytes + size <= room:
+        if self.held_bytes + size <= CACHED_BYTES:
             self.held_bytes += size
             identities, event_keys = segment.identities, segment.event_keys
             bloom = self._filter(segment.id) if segment.filter_bytes else None
@@ -339,10 +377,12 @@ class Partition:
             _Held(segment.id, segment.size, has_filter, bloom, identities, event_keys)
         )
 
-    def _filter(self, segment_id: int) -> Bloom | None:
-        """The filter of a segment; None if the segment is gone, and its identities are with it."""
-        packed = self._ledger.segment_filter(segment_id)
-        return Bloom.load_bytes(packed, xxh3_64_intdigest) if packed else None
+    def _forget(self) -> None:
+        self._segments.clear()
+        self.version, self.held_bytes = 0, _PARTITION_BYTES
+
+    def _filter(self, segment_id: int) -> Bloom:
+        return Bloom.load_bytes(self._ledger.segment_filter(segment_id), xxh3_64_intdigest)
 
 
 class KnownIdentities:
@@ -374,13 +414,13 @@ class KnownIdentities:
         """
         partition = self._partitions.pop(name, None)
         if partition is None:
-            partition = Partition(self._ledger)
-        else:
-            self._held -= partition.held_bytes
-        partition.refresh(name, CACHED_BYTES)
+            partition = Partition(self._ledger, name)
+        self._held -= partition.counted_bytes
+        partition.look()
         self._partitions[name] = partition
-        self._held += partition.held_bytes
+        partition.counted_bytes = partition.held_bytes
+        self._held += partition.counted_bytes
         while self._held > CACHED_BYTES and len(self._partitions) > 1:
             _, oldest = self._partitions.popitem(last=False)
-            self._held -= oldest.held_bytes
+            self._held -= oldest.counted_bytes
         return partition

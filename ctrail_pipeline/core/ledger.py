@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from .coverage import Range, merged
-from .dedup import SEGMENTS_A_READ, NewSegment, Segment, held_among, split_identities
+from .dedup import SEGMENTS_A_READ, NewSegment, Segment, SegmentGone, held_among, split_identities
 from .layout import Minute, SourcePrefix
 from .ledger_archive_file import (
     LOG_FILE_COLUMNS,
@@ -508,15 +508,15 @@ class Ledger(LedgerFile):
         return [found[id_] for id_ in sorted(found)[:most]]
 
     def segment_identities(self, segment_id: int) -> bytes:
-        """The sorted identities of one segment; none if it was removed meanwhile."""
+        """The sorted identities of one segment. Raises SegmentGone; so do the next two."""
         return self._of_segment("identities", segment_id)
 
     def segment_filter(self, segment_id: int) -> bytes:
-        """The filter of one segment that has one; empty if it was removed meanwhile."""
+        """The filter of one segment that has one."""
         return self._of_segment("filter", segment_id)
 
     def segment_event_keys(self, segment_id: int) -> bytes:
-        """The sorted hashes of eventIDs of one segment; none if it was removed meanwhile."""
+        """The sorted hashes of eventIDs of one segment."""
         return self._of_segment("event_keys", segment_id)
 
     def newest_segment(self) -> int:
@@ -582,7 +582,7 @@ class Ledger(LedgerFile):
         ]
 
     def _of_segment(self, column: str, segment_id: int) -> bytes:
-        """A blob of a segment, wherever it lies; empty if it was removed."""
+        """A blob of a segment, wherever it lies."""
         rows = self._rows(f"SELECT {column} FROM segment WHERE id = ?", segment_id)
         if rows:
             return bytes(rows[0][0])
@@ -592,7 +592,7 @@ class Ledger(LedgerFile):
             found = self._archive.segment(file, segment_id, column)
             if found is not None:
                 return found
-        return b""
+        raise SegmentGone(segment_id)
 
     def _bring_back(self, log_files: Iterable[tuple[int, int, str]]) -> None:
         """Have rows of archived log files (source, day, name) here again: they may change.

@@ -367,8 +367,15 @@ def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, b
     ):
         after = rows[-1][1]
         for id_, name in rows:
-            for (segment,) in ledger._rows("SELECT id FROM segment WHERE dedup_partition = ?", id_):
-                yield name, ledger.segment_event_keys(segment)
+            segment = 0
+            while rows_of_one := ledger._rows(  # one by one: a merged one is the newest
+                "SELECT id, event_keys FROM segment WHERE dedup_partition = ? AND id > ?"
+                " ORDER BY id LIMIT 1",
+                id_,
+                segment,
+            ):
+                [(segment, event_keys)] = rows_of_one
+                yield name, event_keys
     for file in ledger._archives("last_hour > ''"):
         last = -1
         while found := ledger._archive.ask(

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .dedup import merge_segments
+from .dedup import EVENT_KEY_BYTES, SegmentGone, merge_identities, merge_sorted
 from .ledger import Ledger
 
 MERGED_TOGETHER: Final = 8
 LARGEST: Final = 1 << 20
-"""Identities of a merged segment at most: 16 MB of them, and 60 MB while it is made."""
+"""Identities of a merged segment at most: 16 MB of them."""
 _FILTERS_BETTER_BY: Final = 256
 """A filter that says "maybe" for nothing has up to 16 MB read, as long as 25,000 questions take."""
 _BATCHES_BETWEEN: Final = 64
@@ -83,11 +83,12 @@ class SegmentMerger:
         return went
 
     def _merge(self, partition: str, ids: Sequence[int]) -> bool:
-        parts = [
-            (self._ledger.segment_identities(id_), self._ledger.segment_event_keys(id_))
-            for id_ in ids
-        ]
-        merged = merge_segments(partition, parts, self._false_positive)
-        del parts
+        ledger = self._ledger
+        try:
+            keys = merge_sorted([ledger.segment_event_keys(id_) for id_ in ids], EVENT_KEY_BYTES)
+            identities = [ledger.segment_identities(id_) for id_ in ids]
+        except SegmentGone:
+            return False  # another run has merged them
+        merged = merge_identities(partition, identities, keys, self._false_positive)
         with self._ledger.transaction():
             return self._ledger.replace_segments(ids, merged)

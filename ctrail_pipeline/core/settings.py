@@ -105,8 +105,8 @@ class Settings:
     batch_log_files: int = 400
     """Log files of one commit at most. Measured: see DESIGN, 400 is where throughput levels off."""
     batch_bytes: int = 32 * 1024 * 1024
-    """Decompressed bytes of one commit at most, where a record counts as 640 or more (one larger
-    log file makes a batch of its own)."""
+    """Decompressed bytes of one commit at most (one larger log file makes a batch of its own). A
+    record counts as 640 bytes or more, which is known once its log file is taken in."""
     bloom_false_positive: float = 0.001
     state_save_interval: float = 300
     """Seconds after which what is done is committed at the latest, with the cursor."""
