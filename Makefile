@@ -92,8 +92,9 @@ $(AUDIT_INSTALLED):
 bench: $(BENCH_INSTALLED) ## Measure what a sync costs, 20 to 40 minutes: benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks --scale '$(SCALE)'
 
-bench-memory: $(BENCH_INSTALLED) ## Measure the memory that the largest inputs take, half an hour
-	$(BIN)/python -m benchmarks --only memory --rounds 1 --scale '$(SCALE)'
+bench-memory: $(BENCH_INSTALLED) ## Measure the memory that the largest inputs take, 10 minutes: benchmarks/MEMORY.md
+	$(BIN)/python -m benchmarks --only memory --rounds 1 --scale '$(SCALE)' \
+	  $(if $(filter 1,$(SCALE)),--results benchmarks/MEMORY.md)
 
 sample: | $(INSTALLED) ## Write the sample bucket, if it is not there
 	$(BIN)/python -m ctrail_pipeline.sample sample

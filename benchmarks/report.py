@@ -70,9 +70,10 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
     head = "\n\n".join(
         (
             "# Benchmark results",
-            "Written by `make bench`; do not edit. Figures are CPU seconds, user and system time of"
-            " whole process trees, unless they say otherwise: median (least..greatest) of"
-            f" {rounds} interleaved rounds{' after one that is thrown away' * (rounds > 1)}."
+            "Written by `python -m benchmarks`; do not edit. Figures are CPU seconds, user and"
+            " system time of whole process trees, unless they say otherwise: median"
+            f" (least..greatest) of {rounds} interleaved rounds"
+            f"{' after one that is thrown away' * (rounds > 1)}."
             " Only ratios within this file mean anything: machine and clock are what they were.",
             Table(
                 ("", ""),
