@@ -2,8 +2,8 @@
 
 A question to a dedup partition asks every segment of it, and every batch adds one: an hour that
 came in over a day of small runs would have hundreds. Nothing is lost or added by a merge, so it may
-happen beside any run: whoever still asks a segment that is gone meets its identities again at the
-commit, in the merged one, which is newer. Only published batches take part: one that may yet be
+happen beside any run: whoever asks a segment that is gone is told so and asks the merged one, which
+is newer, and so does the commit. Only published batches take part: one that may yet be
 taken back has its identities apart.
 """
 
@@ -16,7 +16,7 @@ from .ledger import Ledger
 
 MERGED_TOGETHER: Final = 8
 LARGEST: Final = 1 << 20
-"""Identities of a merged segment at most: 16 MB of them."""
+"""Identities of a merged segment at most: 16 MB of them. To make and write it took 85 MB."""
 _FILTERS_BETTER_BY: Final = 256
 """A filter that says "maybe" for nothing has up to 16 MB read, as long as 25,000 questions take."""
 _BATCHES_BETWEEN: Final = 64
