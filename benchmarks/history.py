@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.coverage import Range
 from ctrail_pipeline.core.dedup import (
     EVENT_KEY_BYTES,
     IDENTITY_BYTES,
@@ -23,7 +22,8 @@ from ctrail_pipeline.core.dedup import (
     dedup_partition,
     split_identities,
 )
-from ctrail_pipeline.core.layout import Minute, SourcePrefix, datetime_of, minute_of
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, datetime_of, minute_of
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import LogFileState, Outcome
 from ctrail_pipeline.core.output import Kind, StagedFile, pack_lineage

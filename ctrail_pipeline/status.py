@@ -12,8 +12,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .core.coverage import cursor
-from .core.layout import SourcePrefix, datetime_of
+from ctrail_pipeline.core.keys.coverage import cursor
+from ctrail_pipeline.core.keys.names import SourcePrefix, datetime_of
+
 from .core.ledger import Ledger
 from .core.ledger_reports import open_by_source, output_sizes, quarantined_by_source
 from .core.ledger_rows import LogFileState, OutputSize

@@ -20,7 +20,7 @@ import pytest
 from ctrail_pipeline.core import compaction
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
-from ctrail_pipeline.core.layout import key_of
+from ctrail_pipeline.core.keys.names import key_of
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_prune import prunable
 from ctrail_pipeline.core.ledger_reports import output_sizes

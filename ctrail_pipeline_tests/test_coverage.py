@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.coverage import (
+from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Lookback,
     Range,
@@ -17,7 +17,7 @@ from ctrail_pipeline.core.coverage import (
     whole_days,
     windows_to_list,
 )
-from ctrail_pipeline.core.layout import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from ctrail_pipeline.core.keys.names import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 MOST = 60
 RANGE = st.builds(

@@ -14,9 +14,9 @@ import pytest
 from ctrail_pipeline.core import listing as listing_module
 from ctrail_pipeline.core import s3_bucket, store
 from ctrail_pipeline.core.bucket import PAGE_SIZE, Fetched, Folder, Listed, Page
-from ctrail_pipeline.core.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.exceptions import StoreUnavailable
-from ctrail_pipeline.core.layout import Minute, SourcePrefix
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
+from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
 from ctrail_pipeline.core.listing import Listing, Source
 from ctrail_pipeline.core.local_bucket import LocalBucket
 from ctrail_pipeline.core.selection import Selection

@@ -25,10 +25,10 @@ import pytest
 
 from ctrail_pipeline.core import s3_bucket
 from ctrail_pipeline.core.bucket import Bucket, Fetched, pack_etag
-from ctrail_pipeline.core.coverage import EVERYTHING
 from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.fetch import fetch_log_file
-from ctrail_pipeline.core.layout import SourcePrefix
+from ctrail_pipeline.core.keys.coverage import EVERYTHING
+from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
 from ctrail_pipeline.core.s3_bucket import ATTEMPTS, TIMEOUTS

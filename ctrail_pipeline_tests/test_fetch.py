@@ -15,11 +15,11 @@ from typing import Final, cast
 import pytest
 
 from ctrail_pipeline.core.bucket import Bucket, Fetched, pack_etag
-from ctrail_pipeline.core.coverage import EVERYTHING
 from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
-from ctrail_pipeline.core.layout import SourcePrefix
+from ctrail_pipeline.core.keys.coverage import EVERYTHING
+from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.layout import (
+from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
     KeyPlace,

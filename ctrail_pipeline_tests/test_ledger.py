@@ -14,7 +14,6 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core import ledger_file
-from ctrail_pipeline.core.coverage import Range
 from ctrail_pipeline.core.dedup import (
     FILTERED_FROM,
     KnownIdentities,
@@ -24,7 +23,8 @@ from ctrail_pipeline.core.dedup import (
     identity_of,
 )
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.layout import FOREVER, Minute, SourcePrefix
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import FOREVER, Minute, SourcePrefix
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.ledger_reports import count_by_state

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.layout import SourcePrefix, day_folder, day_number
+from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, day_number
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync

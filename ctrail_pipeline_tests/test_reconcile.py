@@ -16,11 +16,17 @@ import pytest
 
 from ctrail_pipeline.core import reconcile as reconcile_module
 from ctrail_pipeline.core.bucket import Page
-from ctrail_pipeline.core.coverage import Range
 from ctrail_pipeline.core.evidence import Evidence, HourRange
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.findings import EXPLANATIONS, Finding, FindingKind, HourState
-from ctrail_pipeline.core.layout import MINUTES_PER_DAY, Minute, SourcePrefix, day_number, key_of
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import (
+    MINUTES_PER_DAY,
+    Minute,
+    SourcePrefix,
+    day_number,
+    key_of,
+)
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_reconcile import known_by_name
 from ctrail_pipeline.core.ledger_rows import FoundLogFile

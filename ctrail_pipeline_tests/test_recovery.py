@@ -14,7 +14,7 @@ import pytest
 
 from ctrail_pipeline.core import recovery
 from ctrail_pipeline.core.dedup import build_segment, identity_of
-from ctrail_pipeline.core.layout import SourcePrefix
+from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging

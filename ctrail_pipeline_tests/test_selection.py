@@ -16,7 +16,7 @@ import pytest
 
 from ctrail_pipeline.config import load_config, window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.layout import SourcePrefix
+from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync

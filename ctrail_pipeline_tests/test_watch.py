@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core import watch
-from ctrail_pipeline.core.coverage import EVERYTHING, Lookback, Range
-from ctrail_pipeline.core.layout import (
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
+from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
     Minute,
     SourcePrefix,

@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from ctrail_pipeline.core.keys.names import SourcePrefix, is_log_file
+
 from .bucket import Bucket
 from .credentials import open_session
 from .exceptions import AccessDenied, CredentialsError, StoreError
-from .layout import SourcePrefix, is_log_file
 from .s3_place import endpoint_of_environment
 from .settings import Trail
 

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from .coverage import Range
-from .layout import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, Minute
+
 from .ledger import Ledger
 from .ledger_archive import (
     ColdDay,

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
+from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
+
 from .bucket import unpack_etag
 from .dedup import (
     EVENT_KEY_BYTES,
@@ -31,7 +33,6 @@ from .dedup import (
     identity_of,
 )
 from .fetch import FetchedLogFile
-from .layout import SourcePrefix, day_folder, is_account, is_region
 from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
 from .long_lines import LARGEST_JOIN, EncodedLine, LongLine, UnbrokenLine

@@ -8,7 +8,7 @@ pass is retried first. Nothing here knows what a log file is.
 import re
 from typing import Final, NamedTuple, Protocol
 
-from .layout import Minute
+from ctrail_pipeline.core.keys.names import Minute
 
 PAGE_SIZE: Final = 1000
 """Keys of one LIST answer: what S3 gives at most."""

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from ctrail_pipeline.core.keys.names import DIGEST_KIND, SourcePrefix, digest_root
+
 from .decompress import gunzip
-from .layout import DIGEST_KIND, SourcePrefix, digest_root
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

@@ -7,10 +7,7 @@ that fails is an error, never "no accounts".
 import logging
 from collections.abc import Callable, Iterator
 
-from .bucket import Bucket
-from .daemon_threads import DaemonThreads
-from .exceptions import StoreError
-from .layout import (
+from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     digest_root,
     is_organization,
@@ -18,7 +15,11 @@ from .layout import (
     logs_root,
     region_root,
 )
+
+from .bucket import Bucket
+from .exceptions import StoreError
 from .settings import Trail
+from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from .coverage import Lookback
+from ctrail_pipeline.core.keys.coverage import Lookback
+
 from .ledger import Ledger
 from .ledger_rows import KnownLogFile, Visit
 from .listing import FEW_AT_ONCE, Listing, Source

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from ctrail_pipeline.core.keys.names import SourcePrefix
+
 from .findings import Finding, HourState
-from .layout import SourcePrefix
 
 
 class HourRange(NamedTuple):

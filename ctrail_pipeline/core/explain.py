@@ -16,10 +16,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.keys.names import (
+    MINUTES_PER_DAY,
+    SourcePrefix,
+    key_of,
+    minute_of,
+    place_of,
+)
+
 from .bucket import Bucket
 from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
 from .exceptions import ConfigurationError, LedgerError, StoreError
-from .layout import MINUTES_PER_DAY, SourcePrefix, key_of, minute_of, place_of
 from .ledger import Ledger
 from .ledger_reconcile import (
     BatchOrigin,

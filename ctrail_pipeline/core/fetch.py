@@ -16,7 +16,6 @@ from threading import Condition, Event, Thread
 from typing import Final, NamedTuple, cast
 
 from .bucket import Fetched
-from .daemon_threads import DaemonThreads
 from .decompress import (
     Decompressed,
     decompress,
@@ -38,6 +37,7 @@ from .settings import Settings
 from .sharing import cost_of
 from .store import get_all
 from .streaming import IN_HAND, STREAMED_FROM, StreamedLogFile, is_to_be_streamed, stream
+from .threads import DaemonThreads
 
 KEYS_A_TASK: Final = 32
 """Small log files that a thread asks for at once. To hand over results one by one costs about 40 µs

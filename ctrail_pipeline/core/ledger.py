@@ -14,9 +14,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from .coverage import Range, merged
+from ctrail_pipeline.core.keys.coverage import Range, merged
+from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
+
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, SegmentGone, held_among, split_identities
-from .layout import Minute, SourcePrefix
 from .ledger_archive_file import (
     LOG_FILE_COLUMNS,
     ArchivedLogFile,

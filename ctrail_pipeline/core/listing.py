@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from typing import Final, Protocol
 
-from .bucket import PAGE_SIZE, Bucket, Folder, Listed, Page
-from .coverage import (
+from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Lookback,
     Range,
@@ -25,9 +24,7 @@ from .coverage import (
     whole_days,
     windows_to_list,
 )
-from .daemon_threads import DaemonThreads
-from .exceptions import StoreError
-from .layout import (
+from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
     KeyPlace,
@@ -39,7 +36,11 @@ from .layout import (
     key_of,
     place_of,
 )
+
+from .bucket import PAGE_SIZE, Bucket, Folder, Listed, Page
+from .exceptions import StoreError
 from .ledger_rows import Known, KnownLogFile, LogFileState, Visit
+from .threads import DaemonThreads
 
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""

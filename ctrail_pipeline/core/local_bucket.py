@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ctrail_pipeline.core.keys.names import Minute
+
 from .bucket import PAGE_SIZE, Fetched, Folder, Listed, Page
 from .exceptions import AccessDenied, ObjectChanged, ObjectGone, StoreError, StoreUnavailable
-from .layout import Minute
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+
 from .evidence import Evidence, HourRange
 from .findings import FindingKind
-from .layout import SourcePrefix, key_of
 from .ledger import Ledger
 from .ledger_reconcile import LogFileOrigin
 from .listing import Source

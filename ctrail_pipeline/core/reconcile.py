@@ -24,13 +24,16 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from .bucket import Listed, Page
-from .coverage import EVERYTHING, Range, cursor, intersection, merged, uncovered, whole_days
-from .daemon_threads import DaemonThreads
-from .evidence import Evidence, HourRange, joined, merge_hours
-from .exceptions import ConfigurationError, StoreError
-from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .layout import (
+from ctrail_pipeline.core.keys.coverage import (
+    EVERYTHING,
+    Range,
+    cursor,
+    intersection,
+    merged,
+    uncovered,
+    whole_days,
+)
+from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
@@ -43,6 +46,11 @@ from .layout import (
     minute_of,
     place_of,
 )
+
+from .bucket import Listed, Page
+from .evidence import Evidence, HourRange, joined, merge_hours
+from .exceptions import ConfigurationError, StoreError
+from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
 from .ledger import Ledger
 from .ledger_reconcile import (
     COMPACT_FROM,
@@ -63,6 +71,7 @@ from .parquet import hours_of_date
 from .recovery import recover
 from .selection import Problem, Selection, find_places, known_places, not_listed, sources_of
 from .settings import Settings
+from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

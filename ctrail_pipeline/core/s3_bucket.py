@@ -9,11 +9,12 @@ from functools import partial
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from ctrail_pipeline.core.keys.names import minute_of
+
 from .bucket import PAGE_SIZE, Described, Fetched, Folder, Listed, Page, pack_etag, unpack_etag
 from .credentials import Credentials
 from .curl import Answer, CurlError, Keys, Wanted, can_ask_for, transfers_of_process
 from .exceptions import CredentialsError, StoreError, StoreUnavailable
-from .layout import minute_of
 from .s3_errors import CredentialsFailed, client_errors, translate
 from .s3_place import open_store, place_of, target_at
 from .settings import Settings, Trail

@@ -13,12 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
+from ctrail_pipeline.core.keys.names import (
+    MINUTES_PER_HOUR,
+    Minute,
+    SourcePrefix,
+    key_of,
+    minute_of,
+)
+
 from .access import check_access, check_keys
 from .bucket import Bucket
-from .coverage import EVERYTHING, Range
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
-from .layout import MINUTES_PER_HOUR, Minute, SourcePrefix, key_of, minute_of
 from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail

@@ -16,22 +16,22 @@ from functools import partial
 from threading import Event
 from typing import Final
 
+from ctrail_pipeline.core.keys.coverage import Lookback
+from ctrail_pipeline.core.keys.names import minute_of
+
 from .access import who_reads
-from .allocator import give_back_large_buffers, rare_collections
 from .archive import archive
 from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer
-from .coverage import Lookback
-from .daemon_threads import DaemonThreads
 from .exceptions import CredentialsError
 from .fetch import AHEAD, Feed, ListedAhead
-from .layout import minute_of
 from .ledger import Ledger
 from .ledger_reports import count_by_state
 from .ledger_rows import LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
 from .marker import claim_parquet, open_ledger
 from .output import OutputFolders
+from .process_memory import give_back_large_buffers, rare_collections
 from .recovery import recover
 from .segment_merging import SegmentMerger
 from .selection import (
@@ -45,6 +45,7 @@ from .selection import (
 )
 from .settings import Settings, Trail
 from .sharing import BYTES_AS_A_LOG_FILE
+from .threads import DaemonThreads
 from .workers import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,21 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, intersection, merged, whole_days
+from ctrail_pipeline.core.keys.names import (
+    MINUTES_PER_DAY,
+    MINUTES_PER_HOUR,
+    KeyPlace,
+    Minute,
+    SourcePrefix,
+    day_folder,
+    day_number,
+    is_log_file,
+    minute_of,
+    place_of,
+)
+
 from .bucket import Bucket, Listed
-from .coverage import EVERYTHING, Range, intersection, merged, whole_days
-from .daemon_threads import DaemonThreads
 from .decompress import decompress
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
 from .digests import (
@@ -38,23 +50,12 @@ from .digests import (
 from .discovery import discover_digests
 from .exceptions import ConfigurationError, ObjectArchived, ObjectGone, StoreError
 from .findings import Finding, FindingKind, HourState, Severity
-from .layout import (
-    MINUTES_PER_DAY,
-    MINUTES_PER_HOUR,
-    KeyPlace,
-    Minute,
-    SourcePrefix,
-    day_folder,
-    day_number,
-    is_log_file,
-    minute_of,
-    place_of,
-)
 from .ledger import Ledger
 from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
 from .selection import Place, Problem, Selection, is_configured
 from .settings import Settings, Trail
 from .store import get_described
+from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,18 @@ from datetime import UTC, datetime
 from typing import Final, Self
 from zlib import crc32
 
+from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
+from ctrail_pipeline.core.keys.names import (
+    MINUTES_PER_DAY,
+    MINUTES_PER_HOUR,
+    Minute,
+    SourcePrefix,
+    minute_of,
+)
+
 from .bucket import Bucket
-from .coverage import Lookback, Range, cursor, intersection, uncovered
-from .daemon_threads import DaemonThreads
 from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
-from .layout import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
 from .ledger import Ledger
 from .ledger_rows import FoundLogFile, Waiting
 from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
@@ -33,6 +39,7 @@ from .output import OutputFolders
 from .selection import Problem, known_places, not_listed, sources_of
 from .settings import Settings, Trail
 from .store import open_bucket
+from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

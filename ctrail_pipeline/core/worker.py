@@ -19,10 +19,8 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
-from .allocator import give_back_large_buffers, rare_collections
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
 from .bucket import Bucket, Fetched, Folder, Page
-from .daemon_threads import DaemonThreads
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
@@ -30,8 +28,10 @@ from .ledger import Ledger
 from .ledger_rows import Outcome
 from .listing import LogFileRef, Source
 from .output import OutputFolders, Staging
+from .process_memory import give_back_large_buffers, rare_collections
 from .settings import Settings
 from .store import open_bucket
+from .threads import DaemonThreads
 
 _SENT_FIELDS: Final = tuple(
     f.name for f in fields(LogFileRef) if f.name not in {"source", "stretch"}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .layout import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from .names import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 
 class Range(NamedTuple):
