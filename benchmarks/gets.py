@@ -43,9 +43,9 @@ _Get = tuple[Callable[[Sequence[str]], int], int, int]
 
 
 def _store(job: dict[str, Any], bucket: str) -> _Get:
-    from ctrail_pipeline.core.bucket import Fetched
+    from ctrail_pipeline.core.bucket.interface import Fetched
+    from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
     from ctrail_pipeline.core.settings import Settings, Trail
-    from ctrail_pipeline.core.store import get_all, open_bucket
 
     nowhere = Path("unused")
     trail = Trail("gets", bucket, "", "us-east-1", job["endpoint_url"])

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from .core.bucket import unpack_etag
+from ctrail_pipeline.core.bucket.interface import unpack_etag
+
 from .core.explain import COPIES_LOOKED_AT, Explained, Explainer, Line, Sought, explainer
 from .core.proof import digest_of
 from .core.settings import Settings

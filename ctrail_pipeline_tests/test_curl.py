@@ -20,7 +20,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreKeys
 
-from ctrail_pipeline.core.curl import (
+from ctrail_pipeline.core.bucket.curl import (
     TOO_LONG,
     Answer,
     CurlError,
@@ -373,7 +373,7 @@ def test_nobody_waits_for_a_thread_that_could_not_start(
 
     with serve(lambda handler: send(handler, b"x")) as url:
         with monkeypatch.context() as patch:
-            patch.setattr("ctrail_pipeline.core.curl.threading.Thread.start", no_more)
+            patch.setattr("ctrail_pipeline.core.bucket.curl.threading.Thread.start", no_more)
             for _ in range(2):
                 with pytest.raises(RuntimeError, match="can't start new thread"):
                     get(transfers, url, "a")

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from ctrail_pipeline.core import estimate as estimate_module
-from ctrail_pipeline.core import local_bucket, s3_bucket
+from ctrail_pipeline.core.bucket import local, s3
 from ctrail_pipeline.core.estimate import (
     DOLLARS_A_GET,
     DOLLARS_A_LIST,
@@ -225,8 +225,8 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     by_s3: bool,
 ) -> None:
     monkeypatch.setattr(estimate_module, "LISTED_A_PARTITION", enough)
-    monkeypatch.setattr(local_bucket, "PAGE_SIZE", 20)
-    monkeypatch.setattr(s3_bucket, "PAGE_SIZE", 20)
+    monkeypatch.setattr(local, "PAGE_SIZE", 20)
+    monkeypatch.setattr(s3, "PAGE_SIZE", 20)
     truth = write_partition(tmp_path, first, days, log_files_a_day)
     server.root = tmp_path
     trail = Trail("trail", (tmp_path / "logs").as_uri())

@@ -23,15 +23,15 @@ from typing import Final, cast
 
 import pytest
 
-from ctrail_pipeline.core import s3_bucket
-from ctrail_pipeline.core.bucket import Bucket, Fetched, pack_etag
+from ctrail_pipeline.core.bucket import s3
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
+from ctrail_pipeline.core.bucket.s3 import ATTEMPTS, TIMEOUTS
 from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
-from ctrail_pipeline.core.s3_bucket import ATTEMPTS, TIMEOUTS
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import (
@@ -136,7 +136,7 @@ def make_world(
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     # Retries as in production, ten times as fast.
-    monkeypatch.setattr(s3_bucket, "FIRST_PAUSE_SECONDS", s3_bucket.FIRST_PAUSE_SECONDS / 10)
+    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", s3.FIRST_PAUSE_SECONDS / 10)
     servers: list[FaultServer] = []
 
     def make(

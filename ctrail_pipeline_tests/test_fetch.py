@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import pytest
 
-from ctrail_pipeline.core.bucket import Bucket, Fetched, pack_etag
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
 from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.bucket import Fetched, Folder, Listed, Page
+from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
 from ctrail_pipeline.core.keys.names import (

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core import reconcile as reconcile_module
-from ctrail_pipeline.core.bucket import Page
+from ctrail_pipeline.core.bucket.interface import Page
+from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.evidence import Evidence, HourRange
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.findings import EXPLANATIONS, Finding, FindingKind, HourState
@@ -31,7 +32,6 @@ from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_reconcile import known_by_name
 from ctrail_pipeline.core.ledger_rows import FoundLogFile
 from ctrail_pipeline.core.listing import Source
-from ctrail_pipeline.core.local_bucket import LocalBucket
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (
     COUNTS,
@@ -425,7 +425,7 @@ def test_a_listing_is_compared_page_by_page(world: World, monkeypatch: pytest.Mo
     world.put(FIRST + 20, "B", event(3, FIRST + 20))
     once = world.reconcile()
     for size in (1, 2, 7):
-        monkeypatch.setattr("ctrail_pipeline.core.local_bucket.PAGE_SIZE", size)
+        monkeypatch.setattr("ctrail_pipeline.core.bucket.local.PAGE_SIZE", size)
         again = world.reconcile()
         assert totals(again) == totals(once)
         assert again.partitions[0].days == once.partitions[0].days

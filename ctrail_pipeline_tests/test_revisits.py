@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core import batch, fetch
-from ctrail_pipeline.core.bucket import Fetched
+from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.explain import Explained

@@ -16,9 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import local_bucket, s3_bucket
-from ctrail_pipeline.core.bucket import Bucket, Folder, Page, pack_etag, unpack_etag
-from ctrail_pipeline.core.credentials import Credentials
+from ctrail_pipeline.core.bucket import local
+from ctrail_pipeline.core.bucket import s3 as s3_bucket
+from ctrail_pipeline.core.bucket.credentials import Credentials
+from ctrail_pipeline.core.bucket.endpoint import place_of
+from ctrail_pipeline.core.bucket.interface import Bucket, Folder, Page, pack_etag, unpack_etag
+from ctrail_pipeline.core.bucket.local import LocalBucket
+from ctrail_pipeline.core.bucket.s3 import TIMEOUTS, S3Bucket
+from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
 from ctrail_pipeline.core.exceptions import (
     AccessDenied,
     ObjectArchived,
@@ -27,11 +32,7 @@ from ctrail_pipeline.core.exceptions import (
     StoreError,
     StoreUnavailable,
 )
-from ctrail_pipeline.core.local_bucket import LocalBucket
-from ctrail_pipeline.core.s3_bucket import TIMEOUTS, S3Bucket
-from ctrail_pipeline.core.s3_place import place_of
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.store import get_all, open_bucket
 from ctrail_pipeline_tests.moto_server import moto_server
 
 from .test_curl import serve
@@ -125,7 +126,7 @@ def test_a_hyphen_sorts_before_the_folder_of_the_same_name(tmp_path: Path) -> No
 def test_pages_follow_one_another_with_nothing_lost_or_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_bucket, "PAGE_SIZE", 7)
+    monkeypatch.setattr(local, "PAGE_SIZE", 7)
     keys = sorted(f"x/{number % 4}/{number:03}.json" for number in range(70))
     write(tmp_path, *keys, "w.json", "y.json")
     bucket = LocalBucket(tmp_path)
@@ -489,7 +490,7 @@ def test_a_mistake_of_ours_is_no_failing_bucket(
         raise TypeError("a mistake")
 
     bucket = s3(endpoint)
-    monkeypatch.setattr("ctrail_pipeline.core.curl.Transfers.get", broken)
+    monkeypatch.setattr("ctrail_pipeline.core.bucket.curl.Transfers.get", broken)
     monkeypatch.setattr("obstore.get_range", broken)
     with pytest.raises(TypeError, match="a mistake"):
         bucket.get("any.json.gz", None)

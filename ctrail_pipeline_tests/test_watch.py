@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core import watch
+from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -22,7 +23,6 @@ from ctrail_pipeline.core.keys.names import (
     day_number,
 )
 from ctrail_pipeline.core.listing import Source
-from ctrail_pipeline.core.local_bucket import LocalBucket
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
@@ -107,8 +107,8 @@ def test_what_is_new_since_the_last_run_is_found_once_and_fetched_without_listin
     assert seen.waiting["main", "111122223333/eu-west-1"].log_files == 2
     assert looked(settings).found == 0
     with monkeypatch.context() as patched:
-        patched.setattr("ctrail_pipeline.core.local_bucket.LocalBucket.list_page", None)
-        patched.setattr("ctrail_pipeline.core.local_bucket.LocalBucket.list_folder", None)
+        patched.setattr("ctrail_pipeline.core.bucket.local.LocalBucket.list_page", None)
+        patched.setattr("ctrail_pipeline.core.bucket.local.LocalBucket.list_folder", None)
         assert listed_run(settings).progress.log_files == 2
     assert looked(settings).waiting == {}
     assert listed_run(settings).progress.log_files == 0

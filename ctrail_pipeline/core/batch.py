@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
+from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
 
-from .bucket import unpack_etag
 from .dedup import (
     EVENT_KEY_BYTES,
     IDENTITY_BYTES,

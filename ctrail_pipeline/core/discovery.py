@@ -7,6 +7,7 @@ that fails is an error, never "no accounts".
 import logging
 from collections.abc import Callable, Iterator
 
+from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     digest_root,
@@ -16,7 +17,6 @@ from ctrail_pipeline.core.keys.names import (
     region_root,
 )
 
-from .bucket import Bucket
 from .exceptions import StoreError
 from .settings import Trail
 from .threads import DaemonThreads

@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
     SourcePrefix,
@@ -24,7 +26,6 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 
-from .bucket import Bucket
 from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
 from .exceptions import ConfigurationError, LedgerError, StoreError
 from .ledger import Ledger
@@ -45,7 +46,6 @@ from .output_check import contents_of
 from .records import LogFileContent, Record, read_log_file
 from .selection import matches
 from .settings import Settings
-from .store import open_bucket
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""

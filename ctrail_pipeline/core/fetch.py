@@ -15,7 +15,9 @@ from queue import Empty, Full, Queue, SimpleQueue
 from threading import Condition, Event, Thread
 from typing import Final, NamedTuple, cast
 
-from .bucket import Fetched
+from ctrail_pipeline.core.bucket.interface import Fetched
+from ctrail_pipeline.core.bucket.trail_bucket import get_all
+
 from .decompress import (
     Decompressed,
     decompress,
@@ -35,7 +37,6 @@ from .ledger_rows import LogFileState
 from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of
-from .store import get_all
 from .streaming import IN_HAND, STREAMED_FROM, StreamedLogFile, is_to_be_streamed, stream
 from .threads import DaemonThreads
 

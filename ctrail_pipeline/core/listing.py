@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from typing import Final, Protocol
 
+from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Bucket, Folder, Listed, Page
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Lookback,
@@ -37,7 +38,6 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 
-from .bucket import PAGE_SIZE, Bucket, Folder, Listed, Page
 from .exceptions import StoreError
 from .ledger_rows import Known, KnownLogFile, LogFileState, Visit
 from .threads import DaemonThreads

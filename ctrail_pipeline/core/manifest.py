@@ -15,9 +15,9 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
+from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 
-from .bucket import unpack_etag
 from .exceptions import ConfigurationError, LedgerError
 from .explain import Sought
 from .ledger import Ledger

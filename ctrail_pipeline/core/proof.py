@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 
 from .evidence import Evidence, HourRange
@@ -18,7 +19,6 @@ from .listing import Source
 from .reconcile import Report, reconcile
 from .selection import Place, Selection, known_places
 from .settings import Settings, Trail
-from .store import open_bucket
 from .validate import Validation, validate
 
 _OF_A_LOG_FILE = (FindingKind.LOG_FILE_ALTERED, FindingKind.LOG_FILE_DELETED)

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Range,
@@ -47,7 +48,6 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 
-from .bucket import Listed, Page
 from .evidence import Evidence, HourRange, joined, merge_hours
 from .exceptions import ConfigurationError, StoreError
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity

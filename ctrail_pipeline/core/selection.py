@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.permissions import check_access, check_keys
+from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_HOUR,
@@ -22,14 +25,11 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
 )
 
-from .access import check_access, check_keys
-from .bucket import Bucket
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
 from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail
-from .store import open_bucket
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from functools import partial
 from threading import Event
 from typing import Final
 
+from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.names import minute_of
 
-from .access import who_reads
 from .archive import archive
 from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer

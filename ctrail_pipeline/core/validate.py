@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from ctrail_pipeline.core.bucket.interface import Bucket, Listed
+from ctrail_pipeline.core.bucket.trail_bucket import get_described
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, intersection, merged, whole_days
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -34,7 +36,6 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 
-from .bucket import Bucket, Listed
 from .decompress import decompress
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
 from .digests import (
@@ -54,7 +55,6 @@ from .ledger import Ledger
 from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
 from .selection import Place, Problem, Selection, is_configured
 from .settings import Settings, Trail
-from .store import get_described
 from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class _KeysOfTrail:
         """CloudTrail's keys of a day around a time; keys are the digest's own region's."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from .credentials import Credentials
+        from ctrail_pipeline.core.bucket.credentials import Credentials
 
         region = place.source.region
         try:

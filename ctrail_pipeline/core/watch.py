@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from typing import Final, Self
 from zlib import crc32
 
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -28,7 +30,6 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
 )
 
-from .bucket import Bucket
 from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
 from .ledger import Ledger
@@ -38,7 +39,6 @@ from .marker import open_ledger
 from .output import OutputFolders
 from .selection import Problem, known_places, not_listed, sources_of
 from .settings import Settings, Trail
-from .store import open_bucket
 from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)

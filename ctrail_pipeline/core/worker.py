@@ -19,8 +19,10 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
+from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
-from .bucket import Bucket, Fetched, Folder, Page
 from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
@@ -30,7 +32,6 @@ from .listing import LogFileRef, Source
 from .output import OutputFolders, Staging
 from .process_memory import give_back_large_buffers, rare_collections
 from .settings import Settings
-from .store import open_bucket
 from .threads import DaemonThreads
 
 _SENT_FIELDS: Final = tuple(

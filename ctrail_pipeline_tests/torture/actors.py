@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline.core import s3_bucket
+from ctrail_pipeline.core.bucket import s3
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.prune import prune
@@ -134,7 +134,7 @@ def notes_of(output: Path) -> Path:
 
 def main() -> None:
     """The nursery: fork a child for each line, say how children ended."""
-    vars(s3_bucket)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
+    vars(s3)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.settings import Settings, Trail
+
 from .credentials import Credentials
 from .curl import Target
-from .exceptions import ConfigurationError
 from .s3_errors import no_such_bucket, translate
-from .settings import Settings, Trail
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

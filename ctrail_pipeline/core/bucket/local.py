@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ctrail_pipeline.core.exceptions import (
+    AccessDenied,
+    ObjectChanged,
+    ObjectGone,
+    StoreError,
+    StoreUnavailable,
+)
 from ctrail_pipeline.core.keys.names import Minute
 
-from .bucket import PAGE_SIZE, Fetched, Folder, Listed, Page
-from .exceptions import AccessDenied, ObjectChanged, ObjectGone, StoreError, StoreUnavailable
+from .interface import PAGE_SIZE, Fetched, Folder, Listed, Page
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import logging
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
-from .exceptions import AccessDenied
-from .settings import Trail
+from ctrail_pipeline.core.exceptions import AccessDenied
+from ctrail_pipeline.core.settings import Trail
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential

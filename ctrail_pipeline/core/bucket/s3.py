@@ -9,15 +9,31 @@ from functools import partial
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from ctrail_pipeline.core.exceptions import CredentialsError, StoreError, StoreUnavailable
 from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.settings import Settings, Trail
 
-from .bucket import PAGE_SIZE, Described, Fetched, Folder, Listed, Page, pack_etag, unpack_etag
 from .credentials import Credentials
-from .curl import Answer, CurlError, Keys, Wanted, can_ask_for, transfers_of_process
-from .exceptions import CredentialsError, StoreError, StoreUnavailable
+from .curl import (
+    Answer,
+    CurlError,
+    Keys,
+    Wanted,
+    can_ask_for,
+    transfers_of_process,
+)
+from .endpoint import open_store, place_of, target_at
+from .interface import (
+    PAGE_SIZE,
+    Described,
+    Fetched,
+    Folder,
+    Listed,
+    Page,
+    pack_etag,
+    unpack_etag,
+)
 from .s3_errors import CredentialsFailed, client_errors, translate
-from .s3_place import open_store, place_of, target_at
-from .settings import Settings, Trail
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

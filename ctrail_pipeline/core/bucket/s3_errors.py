@@ -7,8 +7,7 @@ is private.
 import re
 from typing import Final
 
-from .curl import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
-from .exceptions import (
+from ctrail_pipeline.core.exceptions import (
     AccessDenied,
     CredentialsError,
     ObjectArchived,
@@ -17,7 +16,9 @@ from .exceptions import (
     StoreError,
     StoreUnavailable,
 )
-from .settings import Trail
+from ctrail_pipeline.core.settings import Trail
+
+from .curl import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
 
 _ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _CURL_CAUSES: Final = {

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
 from ctrail_pipeline.core.keys.names import SourcePrefix, is_log_file
+from ctrail_pipeline.core.settings import Trail
 
-from .bucket import Bucket
 from .credentials import open_session
-from .exceptions import AccessDenied, CredentialsError, StoreError
-from .s3_place import endpoint_of_environment
-from .settings import Trail
+from .endpoint import endpoint_of_environment
+from .interface import Bucket
 
 log = logging.getLogger(__name__)
 

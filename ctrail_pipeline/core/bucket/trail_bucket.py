@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .bucket import Bucket, Described, Fetched
-from .exceptions import StoreError
-from .local_bucket import LocalBucket
-from .s3_bucket import S3Bucket
-from .settings import Settings, Trail
+from ctrail_pipeline.core.exceptions import StoreError
+from ctrail_pipeline.core.settings import Settings, Trail
+
+from .interface import Bucket, Described, Fetched
+from .local import LocalBucket
+from .s3 import S3Bucket
 
 
 def open_bucket(trail: Trail, settings: Settings) -> Bucket:
