@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.decompress import Decompressed, decompress, gunzip
+from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, gunzip
 from ctrail_pipeline_tests.log_file_texts import EVENT, LIMIT, OTHER, examples, members, wrap
 
 DATA = wrap(EVENT, OTHER)

@@ -26,12 +26,12 @@ import pytest
 from ctrail_pipeline.core.bucket import s3
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
 from ctrail_pipeline.core.bucket.s3 import ATTEMPTS, TIMEOUTS
-from ctrail_pipeline.core.decompress import Decompressed
 from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger_rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
+from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import (

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import json_scan
-from ctrail_pipeline.core.json_scan import Scan
-from ctrail_pipeline.core.records import LogFileContent
+from ctrail_pipeline.core.log_file import json_scan
+from ctrail_pipeline.core.log_file.json_scan import Scan
+from ctrail_pipeline.core.log_file.records import LogFileContent
 from ctrail_pipeline_tests.log_file_texts import (
     BOM,
     EVENT,

@@ -17,18 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import decompress as decompressing
-from ctrail_pipeline.core import fetch, json_scan, mapped_text, records
+from ctrail_pipeline.core import fetch
 from ctrail_pipeline.core.batch import BatchContent
-from ctrail_pipeline.core.decompress import (
-    Decompressed,
-    decompress,
-    decompress_to_file,
-)
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.fetch import FetchedLogFile
-from ctrail_pipeline.core.mapped_text import MappedText, Text, TextFile, pieces_of
-from ctrail_pipeline.core.records import CutLogFile, LogFileContent, cut_up
+from ctrail_pipeline.core.log_file import gunzip as decompressing
+from ctrail_pipeline.core.log_file import json_scan, mapped_text, records
+from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, decompress_to_file
+from ctrail_pipeline.core.log_file.mapped_text import MappedText, Text, TextFile, pieces_of
+from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, cut_up
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, examples, log_files, wrap

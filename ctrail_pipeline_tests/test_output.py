@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import mapped_text, output
+from ctrail_pipeline.core import output
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.long_lines import EncodedLine
+from ctrail_pipeline.core.log_file import mapped_text
+from ctrail_pipeline.core.log_file.long_lines import EncodedLine
 from ctrail_pipeline.core.marker import open_ledger
 from ctrail_pipeline.core.output import (
     Kind,

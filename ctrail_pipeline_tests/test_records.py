@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import records
-from ctrail_pipeline.core.records import Rejected
+from ctrail_pipeline.core.log_file import records
+from ctrail_pipeline.core.log_file.records import Rejected
 from ctrail_pipeline_tests.log_file_texts import (
     EVENT,
     LIMIT,

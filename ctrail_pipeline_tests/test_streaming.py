@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import batch, fetch, streaming
-from ctrail_pipeline.core.records import Record
-from ctrail_pipeline.core.streaming import StreamedLogFile, is_to_be_streamed, stream
+from ctrail_pipeline.core import batch, fetch
+from ctrail_pipeline.core.log_file import streaming
+from ctrail_pipeline.core.log_file.records import Record
+from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, TIME, as_line, log_files, read, wrap
 from ctrail_pipeline_tests.oracle import read_buckets

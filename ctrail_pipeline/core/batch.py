@@ -19,6 +19,15 @@ import msgspec
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
+from ctrail_pipeline.core.log_file.long_lines import (
+    LARGEST_JOIN,
+    EncodedLine,
+    LongLine,
+    UnbrokenLine,
+)
+from ctrail_pipeline.core.log_file.mapped_text import pieces_of
+from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, Rejected, cut_up
+from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 
 from .dedup import (
     EVENT_KEY_BYTES,
@@ -35,8 +44,6 @@ from .dedup import (
 from .fetch import FetchedLogFile
 from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
-from .long_lines import LARGEST_JOIN, EncodedLine, LongLine, UnbrokenLine
-from .mapped_text import pieces_of
 from .output import (
     Kind,
     NewFile,
@@ -45,9 +52,7 @@ from .output import (
     StagedFile,
     Staging,
 )
-from .records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from .settings import Settings
-from .streaming import StreamedLogFile
 
 if TYPE_CHECKING:
     from .parquet import ParquetFile

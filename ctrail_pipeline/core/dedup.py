@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, Protocol
 from rbloom import Bloom
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from .long_lines import HELD_LINES, LongLine
+from ctrail_pipeline.core.log_file.long_lines import HELD_LINES, LongLine
 
 IDENTITY_BYTES: Final = 16
 EVENT_KEY_BYTES: Final = 6

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from ctrail_pipeline.core.keys.names import DIGEST_KIND, SourcePrefix, digest_root
-
-from .decompress import gunzip
+from ctrail_pipeline.core.log_file.gunzip import gunzip
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey

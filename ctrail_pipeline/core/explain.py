@@ -25,6 +25,7 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
+from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
 
 from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
 from .exceptions import ConfigurationError, LedgerError, StoreError
@@ -43,7 +44,6 @@ from .ledger_reconcile import (
 from .marker import check_belongs
 from .output import Kind, OutputFolders, Run
 from .output_check import contents_of
-from .records import LogFileContent, Record, read_log_file
 from .selection import matches
 from .settings import Settings
 

@@ -17,14 +17,21 @@ from typing import Final, NamedTuple, cast
 
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.bucket.trail_bucket import get_all
-
-from .decompress import (
+from ctrail_pipeline.core.log_file.gunzip import (
     Decompressed,
     decompress,
     decompress_to_file,
     is_over,
     too_large_stored,
 )
+from ctrail_pipeline.core.log_file.streaming import (
+    IN_HAND,
+    STREAMED_FROM,
+    StreamedLogFile,
+    is_to_be_streamed,
+    stream,
+)
+
 from .exceptions import (
     CredentialsError,
     ObjectArchived,
@@ -37,7 +44,6 @@ from .ledger_rows import LogFileState
 from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of
-from .streaming import IN_HAND, STREAMED_FROM, StreamedLogFile, is_to_be_streamed, stream
 from .threads import DaemonThreads
 
 KEYS_A_TASK: Final = 32

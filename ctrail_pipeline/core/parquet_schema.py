@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .lenient_json import members_of
+from ctrail_pipeline.core.log_file.lenient_json import members_of
 
 SCHEMA_VERSION: Final = 1
 """Stands in each file's metadata as `ctrail_schema_version`."""

@@ -24,8 +24,10 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.log_file.gunzip import Decompressed
+from ctrail_pipeline.core.log_file.records import split
+
 from .batch import quarantine_identity
-from .decompress import Decompressed
 from .dedup import (
     KnownIdentities,
     build_segment,
@@ -46,7 +48,6 @@ from .marker import (
 from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
 from .parquet import ParquetRecord, hours_of_date, parquet_folder
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
-from .records import split
 from .settings import Settings
 
 _EVENTS_FILE: Final = re.compile(

@@ -35,8 +35,8 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
+from ctrail_pipeline.core.log_file.gunzip import decompress
 
-from .decompress import decompress
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
 from .digests import (
     Chain,

@@ -16,19 +16,12 @@ from random import Random
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ctrail_pipeline.core import (
-    batch,
-    decompress,
-    fetch,
-    json_scan,
-    mapped_text,
-    records,
-    streaming,
-)
-from ctrail_pipeline.core.decompress import Decompressed, decompress_to_file
-from ctrail_pipeline.core.mapped_text import MappedText
-from ctrail_pipeline.core.records import LogFileContent
-from ctrail_pipeline.core.streaming import StreamedLogFile, stream
+from ctrail_pipeline.core import batch, fetch
+from ctrail_pipeline.core.log_file import gunzip, json_scan, mapped_text, records, streaming
+from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress_to_file
+from ctrail_pipeline.core.log_file.mapped_text import MappedText
+from ctrail_pipeline.core.log_file.records import LogFileContent
+from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, stream
 
 _STREAMED: Final = b"s"
 _PART: Final = b"p"
@@ -83,7 +76,7 @@ class SmallPieces:
             (fetch, "IN_HAND", in_hand),
             (batch, "PIECES_AT_ONCE", self.pieces_at_once),
             # What cannot be streamed is unpacked into a file, and cut there.
-            (decompress, "READ_AT_ONCE", self.inflate),
+            (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),
             (json_scan, "_LONGEST_COPY_OF_MAPPED", self.inflate),
             (records, "PART_BYTES", self.part),

@@ -27,7 +27,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from .decompress import Decompressed, decompress
+from .gunzip import Decompressed, decompress
 from .json_scan import Scan, Slices, most_elements
 from .lenient_json import decode_object
 from .long_lines import LARGEST_JOIN, LongLine, UnbrokenLine

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from .exceptions import OutputError
+from ctrail_pipeline.core.exceptions import OutputError
 
 _PIECE: Final = 3 * 1024 * 1024
 """Bytes that are read before they are let go of: a multiple of three, so that base64 pads no piece

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from isal import isal_zlib
 
-from .decompress import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
+from .gunzip import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
 from .json_scan import Scan, most_elements
 from .records import (
     BETWEEN_RECORDS,

@@ -1,0 +1,1 @@
+"""From the bytes of a log file to its records: decompression, splitting, damage, identities."""
