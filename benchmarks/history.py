@@ -26,7 +26,7 @@ from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, datetime_of, minute_of
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import LogFileState, Outcome
-from ctrail_pipeline.core.output import Kind, StagedFile, pack_lineage
+from ctrail_pipeline.core.output.staging import Kind, StagedFile, pack_lineage
 
 _LOG_FILES_A_BATCH: Final = 400
 _LOG_FILES_AN_HOUR: Final = 8

@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from .core.marker import MARKER
+from ctrail_pipeline.core.output.marker import MARKER
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from ctrail_pipeline.core.ledger_prune import prunable
 from ctrail_pipeline.core.ledger_reports import output_sizes
 from ctrail_pipeline.core.ledger_rows import BatchState, Pruned
 from ctrail_pipeline.core.merging import Limits, files_to_merge
-from ctrail_pipeline.core.output import Kind, runs_of
+from ctrail_pipeline.core.output.staging import Kind, runs_of
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
@@ -676,7 +676,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     def no_space(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ctrail_pipeline.core.output.os.write", no_space)
+    monkeypatch.setattr("ctrail_pipeline.core.output.staging.os.write", no_space)
     with pytest.raises(OutputError, match="the disk is full: free some space"):
         compact(synced)
     monkeypatch.undo()

@@ -21,7 +21,7 @@ import pytest
 
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import BatchState
-from ctrail_pipeline.core.output import OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import Expectation, snapshot

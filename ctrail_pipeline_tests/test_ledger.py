@@ -36,7 +36,7 @@ from ctrail_pipeline.core.ledger_rows import (
     StaleBatch,
     Visit,
 )
-from ctrail_pipeline.core.output import Kind, Published, StagedFile
+from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
 
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"

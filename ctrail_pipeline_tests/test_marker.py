@@ -12,8 +12,8 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.marker import MARKER, open_ledger, write_marker
-from ctrail_pipeline.core.output import OutputFolders
+from ctrail_pipeline.core.output.marker import MARKER, open_ledger, write_marker
+from ctrail_pipeline.core.output.staging import OutputFolders
 
 
 class Place:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core import merging
 from ctrail_pipeline.core.ledger_compaction import OldFile
 from ctrail_pipeline.core.merging import MergedFile, groups_of, slices_of
-from ctrail_pipeline.core.output import Run, pack_lineage
+from ctrail_pipeline.core.output.staging import Run, pack_lineage
 
 LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), min_size=1)
 

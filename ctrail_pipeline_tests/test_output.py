@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import output
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.log_file import mapped_text
 from ctrail_pipeline.core.log_file.long_lines import EncodedLine
-from ctrail_pipeline.core.marker import open_ledger
-from ctrail_pipeline.core.output import (
+from ctrail_pipeline.core.output import staging as output
+from ctrail_pipeline.core.output.marker import open_ledger
+from ctrail_pipeline.core.output.staging import (
     Kind,
     NewFile,
     OutputFolders,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import parquet as parquet_module
-from ctrail_pipeline.core.parquet import ParquetRecord
-from ctrail_pipeline.core.parquet_schema import COLUMNS, decode_rows
+from ctrail_pipeline.core.output import parquet as parquet_module
+from ctrail_pipeline.core.output.parquet import ParquetRecord
+from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.reports import as_json, summary_line

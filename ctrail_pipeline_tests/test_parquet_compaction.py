@@ -22,7 +22,7 @@ from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_reports import output_sizes
 from ctrail_pipeline.core.merging import Altered
-from ctrail_pipeline.core.output import Kind, OutputFolders
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
@@ -266,7 +266,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, data)
 
-    monkeypatch.setattr("ctrail_pipeline.core.output.os.write", no_space)
+    monkeypatch.setattr("ctrail_pipeline.core.output.staging.os.write", no_space)
     with pytest.raises(OutputError, match="the disk is full: free some space"):
         compact(synced)
     monkeypatch.undo()

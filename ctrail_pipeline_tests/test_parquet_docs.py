@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ctrail_pipeline.core.parquet import ROWS_A_GROUP
-from ctrail_pipeline.core.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
+from ctrail_pipeline.core.output.parquet import ROWS_A_GROUP
+from ctrail_pipeline.core.output.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
 from ctrail_pipeline.sample import write_sample
 
 from .test_cli import ctrail, environment

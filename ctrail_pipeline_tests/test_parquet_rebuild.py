@@ -14,9 +14,9 @@ import pytest
 from ctrail_pipeline.core import rebuild as rebuild_module
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.marker import replace_marker
-from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
-from ctrail_pipeline.core.parquet import hours_of_date
+from ctrail_pipeline.core.output.marker import replace_marker
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.reconcile import reconcile

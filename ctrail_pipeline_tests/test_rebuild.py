@@ -23,7 +23,7 @@ from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_prune import files_to_remove
 from ctrail_pipeline.core.manifest import manifest
-from ctrail_pipeline.core.output import Kind, OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync

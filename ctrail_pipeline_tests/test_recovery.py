@@ -17,7 +17,7 @@ from ctrail_pipeline.core.dedup import build_segment, identity_of
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger import Ledger
 from ctrail_pipeline.core.ledger_rows import BatchState, LogFileState, Outcome
-from ctrail_pipeline.core.output import Kind, NewFile, OutputFolders, Published, Staging
+from ctrail_pipeline.core.output.staging import Kind, NewFile, OutputFolders, Published, Staging
 from ctrail_pipeline.core.recovery import recover
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.parquet_rows import unlike_lines

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core import batch
-from ctrail_pipeline.core.output import STAGING, Kind, OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import STAGING, Kind, OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import read_buckets

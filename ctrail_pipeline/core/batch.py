@@ -28,6 +28,14 @@ from ctrail_pipeline.core.log_file.long_lines import (
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
 from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
+from ctrail_pipeline.core.output.staging import (
+    Kind,
+    NewFile,
+    NewParquetFile,
+    Scatter,
+    StagedFile,
+    Staging,
+)
 
 from .dedup import (
     EVENT_KEY_BYTES,
@@ -44,18 +52,10 @@ from .dedup import (
 from .fetch import FetchedLogFile
 from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
-from .output import (
-    Kind,
-    NewFile,
-    NewParquetFile,
-    Scatter,
-    StagedFile,
-    Staging,
-)
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .parquet import ParquetFile
+    from ctrail_pipeline.core.output.parquet import ParquetFile
 
 MOST_FOLDERS: Final = 500
 """Output partitions that one batch touches at most, a single log file's apart."""
@@ -420,7 +420,7 @@ def _count_bytes(
 def _parquet_files(log_files: Sequence[LogFileInBatch], routed: _Routed) -> Iterator["ParquetFile"]:
     """The events among a batch's lines once more, as rows."""
     # Here, as most runs write none: it costs each process 5 ms.
-    from .parquet import ParquetRecord, parquet_files, parquet_folder
+    from ctrail_pipeline.core.output.parquet import ParquetRecord, parquet_files, parquet_folder
 
     events = [
         line

@@ -14,14 +14,15 @@ from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.output.marker import write_marker
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Published, Staging
+
 from .batch import BatchContent, LogFileInBatch, Staged, stage
 from .dedup import KnownIdentities
 from .exceptions import LedgerError
 from .ledger import Ledger
 from .ledger_rows import BatchState, Outcome, StaleBatch
 from .listing import LogFileRef, Stretch
-from .marker import write_marker
-from .output import Kind, OutputFolders, Published, Staging
 from .settings import Settings
 
 log = logging.getLogger(__name__)

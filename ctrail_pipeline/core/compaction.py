@@ -20,6 +20,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger, write_marker
+from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders, Published, Staging
+
 from .exceptions import ConfigurationError, LedgerError
 from .ledger import Ledger
 from .ledger_compaction import (
@@ -32,9 +35,7 @@ from .ledger_compaction import (
     publish_compaction,
 )
 from .ledger_rows import BatchState, StaleBatch
-from .marker import claim_parquet, open_ledger, write_marker
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
-from .output import FileToWrite, Kind, OutputFolders, Published, Staging
 from .recovery import finish_pruning, recover
 from .settings import Settings
 

@@ -26,6 +26,8 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
+from ctrail_pipeline.core.output.marker import check_belongs
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
 
 from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
 from .exceptions import ConfigurationError, LedgerError, StoreError
@@ -41,8 +43,6 @@ from .ledger_reconcile import (
     segments_by_partition,
     with_duplicates,
 )
-from .marker import check_belongs
-from .output import Kind, OutputFolders, Run
 from .output_check import contents_of
 from .selection import matches
 from .settings import Settings

@@ -16,6 +16,7 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range, merged
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
+from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile, pack_lineage
 
 from .dedup import SEGMENTS_A_READ, NewSegment, Segment, SegmentGone, held_among, split_identities
 from .ledger_archive_file import (
@@ -40,7 +41,6 @@ from .ledger_rows import (
     Visit,
     Waiting,
 )
-from .output import Kind, Published, StagedFile, pack_lineage
 
 REBUILD_RUN: Final = "rebuild"
 """The run that a batch of a rebuilt ledger names."""

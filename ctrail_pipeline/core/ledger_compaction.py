@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
+
 from .ledger import Ledger
 from .ledger_rows import BatchState, Pruned, StaleBatch
-from .output import Kind, Published, StagedFile
 
 _FOLDERS_A_READ: Final = 500
 _IS_CLOSED: Final = {

@@ -17,9 +17,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, Protocol
 
+from ctrail_pipeline.core.output.staging import fsync_folder
+
 from .exceptions import LedgerError
 from .file_system import network_file_system
-from .output import fsync_folder
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ Files that a compaction replaced take the second half of the same way.
 from collections.abc import Iterable
 from typing import Final
 
+from ctrail_pipeline.core.output.staging import Kind, Published
+
 from .ledger import Ledger
 from .ledger_rows import BatchState, OutputSize, Pruned
-from .output import Kind, Published
 
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"

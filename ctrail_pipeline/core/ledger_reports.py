@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.output.staging import Kind
+
 from .ledger import Ledger
 from .ledger_rows import LogFileState, OutputSize
-from .output import Kind
 
 _HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
 _DATE_FOLDER: Final = "/date=YYYY-MM-DD"

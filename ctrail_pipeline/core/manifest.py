@@ -17,6 +17,9 @@ from typing import Any, Final
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.output.marker import check_belongs
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Kind
 
 from .exceptions import ConfigurationError, LedgerError
 from .explain import Sought
@@ -30,9 +33,6 @@ from .ledger_reconcile import (
     runs_of_file,
     snapshot,
 )
-from .marker import check_belongs
-from .output import Kind
-from .parquet import hours_of_date
 from .settings import Settings
 
 FORMAT: Final = "ctrail-manifest/1"

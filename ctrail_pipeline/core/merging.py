@@ -10,8 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.output.staging import Kind, Run, runs_of
+
 from .ledger_compaction import OldFile
-from .output import Kind, Run, runs_of
 
 _BLOCK_BYTES: Final = 1 << 20
 MOST_TIMES_LARGER: Final = 4

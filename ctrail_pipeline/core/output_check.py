@@ -16,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+
 from .findings import Finding, FindingKind
 from .ledger import Ledger
 from .ledger_reconcile import (
@@ -26,7 +28,6 @@ from .ledger_reconcile import (
     runs_of_file,
     sources_of_batch,
 )
-from .output import Kind, OutputFolders
 
 log = logging.getLogger(__name__)
 

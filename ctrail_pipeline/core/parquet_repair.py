@@ -19,8 +19,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .dedup import identity_of
-from .output import (
+from ctrail_pipeline.core.output.parquet import (
+    BYTES_A_FILE,
+    ParquetRecord,
+    parquet_files,
+    parquet_table,
+)
+from ctrail_pipeline.core.output.parquet_schema import (
+    BUCKET,
+    COLUMNS,
+    INDEX,
+    KEY,
+    NESTED,
+    OTHER,
+    Leaf,
+)
+from ctrail_pipeline.core.output.staging import (
     Kind,
     NewParquetFile,
     OutputFolders,
@@ -29,8 +43,8 @@ from .output import (
     disk_errors,
     fsync_folder,
 )
-from .parquet import BYTES_A_FILE, ParquetRecord, parquet_files, parquet_table
-from .parquet_schema import BUCKET, COLUMNS, INDEX, KEY, NESTED, OTHER, Leaf
+
+from .dedup import identity_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -26,6 +26,22 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.records import split
+from ctrail_pipeline.core.output.marker import (
+    MARKER,
+    is_parquet_ours,
+    lock_for_rebuild,
+    read_marker,
+    replace_marker,
+)
+from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
+from ctrail_pipeline.core.output.staging import (
+    STAGING,
+    Kind,
+    OutputFolders,
+    Published,
+    Staging,
+    fsync_folder,
+)
 
 from .batch import quarantine_identity
 from .dedup import (
@@ -38,15 +54,6 @@ from .dedup import (
 from .exceptions import ConfigurationError, LedgerError, OutputError
 from .ledger import Ledger
 from .ledger_rows import AdoptedFile
-from .marker import (
-    MARKER,
-    is_parquet_ours,
-    lock_for_rebuild,
-    read_marker,
-    replace_marker,
-)
-from .output import STAGING, Kind, OutputFolders, Published, Staging, fsync_folder
-from .parquet import ParquetRecord, hours_of_date, parquet_folder
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
 from .settings import Settings
 

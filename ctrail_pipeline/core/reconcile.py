@@ -47,6 +47,9 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
+from ctrail_pipeline.core.output.marker import open_ledger
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 
 from .evidence import Evidence, HourRange, joined, merge_hours
 from .exceptions import ConfigurationError, StoreError
@@ -64,10 +67,7 @@ from .ledger_reconcile import (
 )
 from .ledger_rows import FoundLogFile, LogFileState
 from .listing import Source, is_wanted
-from .marker import open_ledger
-from .output import Kind, OutputFolders
 from .output_check import OutputCheck, OutputCounts
-from .parquet import hours_of_date
 from .recovery import recover
 from .selection import Problem, Selection, find_places, known_places, not_listed, sources_of
 from .settings import Settings

@@ -12,11 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from .ledger import Ledger
-from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
-from .ledger_prune import files_to_remove, note_removed
-from .ledger_rows import BatchRow, BatchState
-from .output import (
+from ctrail_pipeline.core.output.staging import (
     STAGING,
     Kind,
     OutputFolders,
@@ -25,6 +21,11 @@ from .output import (
     fsync_folder,
     remove_unlocked,
 )
+
+from .ledger import Ledger
+from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
+from .ledger_prune import files_to_remove, note_removed
+from .ledger_rows import BatchRow, BatchState
 
 log = logging.getLogger(__name__)
 

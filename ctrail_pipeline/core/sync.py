@@ -19,6 +19,8 @@ from typing import Final
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.staging import OutputFolders
 
 from .archive import archive
 from .batch import BatchContent
@@ -29,8 +31,6 @@ from .ledger import Ledger
 from .ledger_reports import count_by_state
 from .ledger_rows import LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
-from .marker import claim_parquet, open_ledger
-from .output import OutputFolders
 from .process_memory import give_back_large_buffers, rare_collections
 from .recovery import recover
 from .segment_merging import SegmentMerger

@@ -29,14 +29,14 @@ from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     minute_of,
 )
+from ctrail_pipeline.core.output.marker import open_ledger
+from ctrail_pipeline.core.output.staging import OutputFolders
 
 from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
 from .ledger import Ledger
 from .ledger_rows import FoundLogFile, Waiting
 from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
-from .marker import open_ledger
-from .output import OutputFolders
 from .selection import Problem, known_places, not_listed, sources_of
 from .settings import Settings, Trail
 from .threads import DaemonThreads

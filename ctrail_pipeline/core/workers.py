@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
+from ctrail_pipeline.core.output.staging import Published
+
 from .batch import BatchContent, LogFileInBatch, Staged
 from .commit import (
     TRIES_SIDE_BY_SIDE,
@@ -34,7 +36,6 @@ from .exceptions import WorkersFailed
 from .fetch import BYTES_AHEAD, ListedAhead
 from .ledger_rows import LogFileState, StaleBatch
 from .listing import LogFileRef, Stretch
-from .output import Published
 from .settings import Settings
 from .sharing import PIECE_COST, Affinity, cost_of, pieces
 from .worker import (

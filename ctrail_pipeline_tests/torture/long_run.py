@@ -42,7 +42,7 @@ from typing import Any, ClassVar
 
 from ctrail_pipeline.config import load_config
 from ctrail_pipeline.core.interrupts import stop_on_signals
-from ctrail_pipeline.core.output import STAGING, OutputFolders
+from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync

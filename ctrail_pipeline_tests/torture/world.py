@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ctrail_pipeline.core.output import Kind, OutputFolders
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample import (
     ORGANIZATION,

@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from .exceptions import LedgerError
-from .ledger import Ledger
-from .output import Kind, OutputFolders, disk_errors, fsync_folder
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger import Ledger
+
+from .staging import Kind, OutputFolders, disk_errors, fsync_folder
 
 log = logging.getLogger(__name__)
 

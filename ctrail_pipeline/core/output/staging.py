@@ -23,11 +23,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.log_file.long_lines import LARGEST_JOIN, LongLine
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
-
-from .exceptions import OutputError
-from .settings import Settings
+from ctrail_pipeline.core.settings import Settings
 
 STAGING: Final = ".staging"
 _UNLOCKED: Final = "."
