@@ -14,7 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.dedup import (
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, datetime_of, minute_of
+from ctrail_pipeline.core.ledger.dedup import (
     EVENT_KEY_BYTES,
     IDENTITY_BYTES,
     NewSegment,
@@ -22,10 +24,8 @@ from ctrail_pipeline.core.dedup import (
     dedup_partition,
     split_identities,
 )
-from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, datetime_of, minute_of
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.output.staging import Kind, StagedFile, pack_lineage
 
 _LOG_FILES_A_BATCH: Final = 400

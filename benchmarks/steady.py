@@ -20,8 +20,8 @@ from benchmarks.report import Section, Table, Target, megabytes
 from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
 from ctrail_pipeline.core.archive import archive
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_archive import archive_files
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_cold import archive_files
 
 _PARTITIONS: Final = 300
 _FIRST_FILES_EACH: Final = 30

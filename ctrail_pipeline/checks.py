@@ -26,10 +26,11 @@ from dagster import (
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
+from ctrail_pipeline.core.ledger.rows import LogFileState
+
 from .config import Config
-from .core.ledger import Ledger
-from .core.ledger_reports import Health, read_health
-from .core.ledger_rows import LogFileState
 from .core.selection import Problem, Selection, find_places
 from .core.settings import Trail
 from .core.sync import Summary

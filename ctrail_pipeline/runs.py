@@ -19,10 +19,11 @@ from dagster import (
     RetryRequested,
 )
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
+
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
-from .core.ledger import Ledger
 from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync

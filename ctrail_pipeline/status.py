@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.names import SourcePrefix, datetime_of
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import (
+    open_by_source,
+    output_sizes,
+    quarantined_by_source,
+)
+from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
 from ctrail_pipeline.core.output.marker import check_belongs
 from ctrail_pipeline.core.output.staging import Kind
 
-from .core.ledger import Ledger
-from .core.ledger_reports import open_by_source, output_sizes, quarantined_by_source
-from .core.ledger_rows import LogFileState, OutputSize
 from .core.settings import Settings
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.bucket.permissions import identity_of_credentials
-from ctrail_pipeline.core.ledger_rows import LogFileState
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.selection import Problem, Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync

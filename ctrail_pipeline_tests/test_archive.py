@@ -21,13 +21,13 @@ import pytest
 
 from ctrail_pipeline.core import archive as archive_module
 from ctrail_pipeline.core.archive import archive
-from ctrail_pipeline.core.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_archive import archive_files
-from ctrail_pipeline.core.ledger_archive_file import ArchiveWriter
-from ctrail_pipeline.core.ledger_reports import read_health
+from ctrail_pipeline.core.ledger.cold_file import ArchiveWriter
+from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_cold import archive_files
+from ctrail_pipeline.core.ledger.queries_reports import read_health
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.selection import Selection

@@ -21,10 +21,10 @@ from ctrail_pipeline.core import compaction
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.keys.names import key_of
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_prune import prunable
-from ctrail_pipeline.core.ledger_reports import output_sizes
-from ctrail_pipeline.core.ledger_rows import BatchState, Pruned
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_prune import prunable
+from ctrail_pipeline.core.ledger.queries_reports import output_sizes
+from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
 from ctrail_pipeline.core.merging import Limits, files_to_merge
 from ctrail_pipeline.core.output.staging import Kind, runs_of
 from ctrail_pipeline.core.prune import prune

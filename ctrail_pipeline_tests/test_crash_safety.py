@@ -19,8 +19,8 @@ from random import Random
 
 import pytest
 
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_rows import BatchState
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync

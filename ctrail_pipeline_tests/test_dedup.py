@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rbloom import Bloom
 from xxhash import xxh3_64_intdigest
 
-from ctrail_pipeline.core import dedup
-from ctrail_pipeline.core.dedup import (
+from ctrail_pipeline.core.ledger import dedup
+from ctrail_pipeline.core.ledger.dedup import (
     IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,

@@ -29,7 +29,7 @@ from ctrail_pipeline.core.bucket.s3 import ATTEMPTS, TIMEOUTS
 from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
-from ctrail_pipeline.core.ledger_rows import LogFileState
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.settings import Settings, Trail

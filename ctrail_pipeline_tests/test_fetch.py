@@ -19,7 +19,7 @@ from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
-from ctrail_pipeline.core.ledger_rows import LogFileState
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 

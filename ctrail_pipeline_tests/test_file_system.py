@@ -7,7 +7,7 @@ import pytest
 from ctrail_pipeline.core import file_system
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.file_system import kind_of_mount, network_file_system
-from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger.ledger import Ledger
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

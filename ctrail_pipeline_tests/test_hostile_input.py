@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core import dedup
+from ctrail_pipeline.core.ledger import dedup
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import BOM, wrap

@@ -13,8 +13,11 @@ from threading import Thread
 
 import pytest
 
-from ctrail_pipeline.core import ledger_file
-from ctrail_pipeline.core.dedup import (
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.names import FOREVER, Minute, SourcePrefix
+from ctrail_pipeline.core.ledger import sqlite
+from ctrail_pipeline.core.ledger.dedup import (
     FILTERED_FROM,
     KnownIdentities,
     NewSegment,
@@ -22,13 +25,9 @@ from ctrail_pipeline.core.dedup import (
     event_key_of,
     identity_of,
 )
-from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import FOREVER, Minute, SourcePrefix
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
-from ctrail_pipeline.core.ledger_reports import count_by_state
-from ctrail_pipeline.core.ledger_rows import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import count_by_state
+from ctrail_pipeline.core.ledger.rows import (
     BatchState,
     Known,
     LogFileState,
@@ -36,6 +35,7 @@ from ctrail_pipeline.core.ledger_rows import (
     StaleBatch,
     Visit,
 )
+from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
 
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
@@ -193,7 +193,7 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
     script = (
         "import os, sys; os.umask(0)\n"
         "from pathlib import Path\n"
-        "from ctrail_pipeline.core.ledger import Ledger\n"
+        "from ctrail_pipeline.core.ledger.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1])); ledger.register_batch('token', '', [])\n"
         "for path in sorted(Path(sys.argv[2]).rglob('*')):\n"
         "    print(path.name, oct(path.stat().st_mode & 0o777))\n"
@@ -304,7 +304,7 @@ def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> 
 def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
         other.register_batch("token", "", [])
@@ -326,7 +326,7 @@ def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ctrail_pipeline.core.ledger import Ledger\n"
+        "from ctrail_pipeline.core.ledger.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
         "print(*[batch.token for batch in ledger.open_batches()])\n"
         "ledger.close()\n"

@@ -24,8 +24,8 @@ from ctrail_pipeline.core.keys.names import (
     is_log_file,
     place_of,
 )
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_rows import FoundLogFile, Known, LogFileState, Outcome
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.listing import Listing, LogFileRef, Source, Stretch, is_wanted
 
 PLACES = [

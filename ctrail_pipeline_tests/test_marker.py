@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.output.marker import MARKER, open_ledger, write_marker
 from ctrail_pipeline.core.output.staging import OutputFolders
 

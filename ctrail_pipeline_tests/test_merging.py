@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core import merging
-from ctrail_pipeline.core.ledger_compaction import OldFile
+from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.merging import MergedFile, groups_of, slices_of
 from ctrail_pipeline.core.output.staging import Run, pack_lineage
 

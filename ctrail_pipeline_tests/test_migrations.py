@@ -11,10 +11,10 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_file import APPLICATION_ID, SCHEMA_VERSION
-from ctrail_pipeline.core.ledger_prune import files_to_remove, prunable
-from ctrail_pipeline.core.ledger_reports import output_sizes
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, prunable
+from ctrail_pipeline.core.ledger.queries_reports import output_sizes
+from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.output.staging import Kind
 
 FIXTURES = {version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2)}

@@ -19,8 +19,8 @@ import pytest
 from ctrail_pipeline.core import compaction, parquet_merging
 from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_reports import output_sizes
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.merging import Altered
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 from ctrail_pipeline.core.prune import prune

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_reports import output_sizes
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.output.staging import Kind
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings

@@ -15,9 +15,9 @@ from threading import Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_prune import decide_pruning
-from ctrail_pipeline.core.ledger_rows import Pruned
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_prune import decide_pruning
+from ctrail_pipeline.core.ledger.rows import Pruned
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail

@@ -20,8 +20,8 @@ from ctrail_pipeline.cli import main
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_prune import files_to_remove
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.rebuild import Rebuilt, rebuild

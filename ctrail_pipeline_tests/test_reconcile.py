@@ -28,9 +28,9 @@ from ctrail_pipeline.core.keys.names import (
     day_number,
     key_of,
 )
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_reconcile import known_by_name
-from ctrail_pipeline.core.ledger_rows import FoundLogFile
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import known_by_name
+from ctrail_pipeline.core.ledger.rows import FoundLogFile
 from ctrail_pipeline.core.listing import Source
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (

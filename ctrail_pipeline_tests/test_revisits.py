@@ -18,7 +18,7 @@ from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.explain import Explained
-from ctrail_pipeline.core.ledger_rows import LogFileState
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing import LogFileRef
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.sync import Summary, sync

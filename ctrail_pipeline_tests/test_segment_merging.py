@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import dedup
-from ctrail_pipeline.core.dedup import (
+from ctrail_pipeline.core.ledger import dedup
+from ctrail_pipeline.core.ledger.dedup import (
     KnownIdentities,
     build_segment,
     identity_of,
     split_identities,
 )
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_rows import StaleBatch
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.segment_merging import (
     LARGEST,
     MERGED_TOGETHER,

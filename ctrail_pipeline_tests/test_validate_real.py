@@ -11,8 +11,8 @@ import pytest
 
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.findings import FindingKind, HourState
-from ctrail_pipeline.core.ledger import Ledger
-from ctrail_pipeline.core.ledger_proof import hashed_log_files
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
 from ctrail_pipeline.core.proof import digest_of, verify
 from ctrail_pipeline.core.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail

@@ -17,9 +17,8 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, Minute
-
-from .ledger import Ledger
-from .ledger_archive import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,
     ColdSegment,
     archive_files,

@@ -19,6 +19,19 @@ import msgspec
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
+from ctrail_pipeline.core.ledger.dedup import (
+    EVENT_KEY_BYTES,
+    IDENTITY_BYTES,
+    KnownIdentities,
+    NewSegment,
+    Partition,
+    build_segment,
+    dedup_partition,
+    event_key_of,
+    held_among,
+    identity_of,
+)
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.log_file.long_lines import (
     LARGEST_JOIN,
     EncodedLine,
@@ -37,20 +50,7 @@ from ctrail_pipeline.core.output.staging import (
     Staging,
 )
 
-from .dedup import (
-    EVENT_KEY_BYTES,
-    IDENTITY_BYTES,
-    KnownIdentities,
-    NewSegment,
-    Partition,
-    build_segment,
-    dedup_partition,
-    event_key_of,
-    held_among,
-    identity_of,
-)
 from .fetch import FetchedLogFile
-from .ledger_rows import LogFileState, Outcome
 from .listing import LogFileRef
 from .settings import Settings
 

@@ -14,14 +14,14 @@ from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Published, Staging
 
 from .batch import BatchContent, LogFileInBatch, Staged, stage
-from .dedup import KnownIdentities
 from .exceptions import LedgerError
-from .ledger import Ledger
-from .ledger_rows import BatchState, Outcome, StaleBatch
 from .listing import LogFileRef, Stretch
 from .settings import Settings
 

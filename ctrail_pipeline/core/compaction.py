@@ -20,12 +20,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger, write_marker
-from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders, Published, Staging
-
-from .exceptions import ConfigurationError, LedgerError
-from .ledger import Ledger
-from .ledger_compaction import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
     OldFile,
     Replacement,
@@ -34,7 +30,11 @@ from .ledger_compaction import (
     is_output,
     publish_compaction,
 )
-from .ledger_rows import BatchState, StaleBatch
+from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
+from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger, write_marker
+from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders, Published, Staging
+
+from .exceptions import ConfigurationError, LedgerError
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
 from .recovery import finish_pruning, recover
 from .settings import Settings

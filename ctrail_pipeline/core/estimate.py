@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import KnownLogFile, Visit
 
-from .ledger import Ledger
-from .ledger_rows import KnownLogFile, Visit
 from .listing import FEW_AT_ONCE, Listing, Source
 from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings

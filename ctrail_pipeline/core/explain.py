@@ -25,14 +25,9 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
-from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
-from ctrail_pipeline.core.output.marker import check_belongs
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
-
-from .dedup import EVENT_KEY_BYTES, event_key_of, held_among
-from .exceptions import ConfigurationError, LedgerError, StoreError
-from .ledger import Ledger
-from .ledger_reconcile import (
+from ctrail_pipeline.core.ledger.dedup import EVENT_KEY_BYTES, event_key_of, held_among
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import (
     BatchOrigin,
     LogFileOrigin,
     OutputFile,
@@ -43,6 +38,11 @@ from .ledger_reconcile import (
     segments_by_partition,
     with_duplicates,
 )
+from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
+from ctrail_pipeline.core.output.marker import check_belongs
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
+
+from .exceptions import ConfigurationError, LedgerError, StoreError
 from .output_check import contents_of
 from .selection import matches
 from .settings import Settings

@@ -37,9 +37,9 @@ from ctrail_pipeline.core.keys.names import (
     key_of,
     place_of,
 )
+from ctrail_pipeline.core.ledger.rows import Known, KnownLogFile, LogFileState, Visit
 
 from .exceptions import StoreError
-from .ledger_rows import Known, KnownLogFile, LogFileState, Visit
 from .threads import DaemonThreads
 
 HELD_LOG_FILES: Final = 200_000

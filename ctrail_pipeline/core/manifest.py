@@ -17,14 +17,8 @@ from typing import Any, Final
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
-from ctrail_pipeline.core.output.marker import check_belongs
-from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import Kind
-
-from .exceptions import ConfigurationError, LedgerError
-from .explain import Sought
-from .ledger import Ledger
-from .ledger_reconcile import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import (
     BatchOrigin,
     OutputFile,
     batch_origin,
@@ -33,6 +27,12 @@ from .ledger_reconcile import (
     runs_of_file,
     snapshot,
 )
+from ctrail_pipeline.core.output.marker import check_belongs
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Kind
+
+from .exceptions import ConfigurationError, LedgerError
+from .explain import Sought
 from .settings import Settings
 
 FORMAT: Final = "ctrail-manifest/1"

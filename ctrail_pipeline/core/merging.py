@@ -10,9 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.output.staging import Kind, Run, runs_of
-
-from .ledger_compaction import OldFile
 
 _BLOCK_BYTES: Final = 1 << 20
 MOST_TIMES_LARGER: Final = 4

@@ -16,11 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders
-
-from .findings import Finding, FindingKind
-from .ledger import Ledger
-from .ledger_reconcile import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import (
     OutputFile,
     lines_of_folder,
     output_files,
@@ -28,6 +25,9 @@ from .ledger_reconcile import (
     runs_of_file,
     sources_of_batch,
 )
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+
+from .findings import Finding, FindingKind
 
 log = logging.getLogger(__name__)
 

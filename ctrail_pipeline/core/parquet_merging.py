@@ -11,10 +11,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.output.parquet import LEVEL, ROWS_A_GROUP
 from ctrail_pipeline.core.output.staging import Kind
 
-from .ledger_compaction import OldFile
 from .merging import Altered, verified_blocks
 
 if TYPE_CHECKING:

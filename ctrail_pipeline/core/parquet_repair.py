@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ctrail_pipeline.core.ledger.dedup import identity_of
 from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
@@ -43,8 +44,6 @@ from ctrail_pipeline.core.output.staging import (
     disk_errors,
     fsync_folder,
 )
-
-from .dedup import identity_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
 
 from .evidence import Evidence, HourRange
 from .findings import FindingKind
-from .ledger import Ledger
-from .ledger_reconcile import LogFileOrigin
 from .listing import Source
 from .reconcile import Report, reconcile
 from .selection import Place, Selection, known_places

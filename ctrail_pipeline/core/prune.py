@@ -10,12 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
+from ctrail_pipeline.core.ledger.rows import OutputSize
 from ctrail_pipeline.core.output.marker import open_ledger, write_marker
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 
 from .exceptions import ConfigurationError
-from .ledger_prune import decide_pruning, prunable
-from .ledger_rows import OutputSize
 from .recovery import finish_pruning, recover
 from .settings import Settings
 

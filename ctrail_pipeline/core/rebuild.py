@@ -24,6 +24,15 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.ledger.dedup import (
+    KnownIdentities,
+    build_segment,
+    dedup_partition,
+    event_key_of,
+    identity_of,
+)
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import AdoptedFile
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.records import split
 from ctrail_pipeline.core.output.marker import (
@@ -44,16 +53,7 @@ from ctrail_pipeline.core.output.staging import (
 )
 
 from .batch import quarantine_identity
-from .dedup import (
-    KnownIdentities,
-    build_segment,
-    dedup_partition,
-    event_key_of,
-    identity_of,
-)
 from .exceptions import ConfigurationError, LedgerError, OutputError
-from .ledger import Ledger
-from .ledger_rows import AdoptedFile
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
 from .settings import Settings
 

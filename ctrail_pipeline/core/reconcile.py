@@ -47,15 +47,8 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
-from ctrail_pipeline.core.output.marker import open_ledger
-from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders
-
-from .evidence import Evidence, HourRange, joined, merge_hours
-from .exceptions import ConfigurationError, StoreError
-from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .ledger import Ledger
-from .ledger_reconcile import (
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_audit import (
     COMPACT_FROM,
     KnownObject,
     committed_between,
@@ -65,7 +58,14 @@ from .ledger_reconcile import (
     open_log_files,
     snapshot,
 )
-from .ledger_rows import FoundLogFile, LogFileState
+from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
+from ctrail_pipeline.core.output.marker import open_ledger
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+
+from .evidence import Evidence, HourRange, joined, merge_hours
+from .exceptions import ConfigurationError, StoreError
+from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
 from .listing import Source, is_wanted
 from .output_check import OutputCheck, OutputCounts
 from .recovery import recover

@@ -12,6 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_compaction import (
+    is_compaction,
+    publish_compaction,
+    uncommit_compaction,
+)
+from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
+from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
 from ctrail_pipeline.core.output.staging import (
     STAGING,
     Kind,
@@ -21,11 +29,6 @@ from ctrail_pipeline.core.output.staging import (
     fsync_folder,
     remove_unlocked,
 )
-
-from .ledger import Ledger
-from .ledger_compaction import is_compaction, publish_compaction, uncommit_compaction
-from .ledger_prune import files_to_remove, note_removed
-from .ledger_rows import BatchRow, BatchState
 
 log = logging.getLogger(__name__)
 

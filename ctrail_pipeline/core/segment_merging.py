@@ -11,8 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .dedup import EVENT_KEY_BYTES, SegmentGone, merge_identities, merge_sorted
-from .ledger import Ledger
+from ctrail_pipeline.core.ledger.dedup import (
+    EVENT_KEY_BYTES,
+    SegmentGone,
+    merge_identities,
+    merge_sorted,
+)
+from ctrail_pipeline.core.ledger.ledger import Ledger
 
 MERGED_TOGETHER: Final = 8
 LARGEST: Final = 1 << 20

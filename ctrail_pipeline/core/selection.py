@@ -24,10 +24,10 @@ from ctrail_pipeline.core.keys.names import (
     key_of,
     minute_of,
 )
+from ctrail_pipeline.core.ledger.ledger import Ledger
 
 from .discovery import discover
 from .exceptions import ConfigurationError, StoreError, StoreUnavailable
-from .ledger import Ledger
 from .listing import Source
 from .settings import Settings, Trail
 

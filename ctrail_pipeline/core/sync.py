@@ -19,6 +19,9 @@ from typing import Final
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_reports import count_by_state
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
 
@@ -27,9 +30,6 @@ from .batch import BatchContent
 from .commit import BatchResult, Committer, Observer
 from .exceptions import CredentialsError
 from .fetch import AHEAD, Feed, ListedAhead
-from .ledger import Ledger
-from .ledger_reports import count_by_state
-from .ledger_rows import LogFileState, Outcome
 from .listing import Listing, LogFileRef, Source, Stretch
 from .process_memory import give_back_large_buffers, rare_collections
 from .recovery import recover

@@ -35,6 +35,13 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_digests import (
+    Hashed,
+    hashed_log_files,
+    keep_public_keys,
+    kept_public_keys,
+)
 from ctrail_pipeline.core.log_file.gunzip import decompress
 
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
@@ -51,8 +58,6 @@ from .digests import (
 from .discovery import discover_digests
 from .exceptions import ConfigurationError, ObjectArchived, ObjectGone, StoreError
 from .findings import Finding, FindingKind, HourState, Severity
-from .ledger import Ledger
-from .ledger_proof import Hashed, hashed_log_files, keep_public_keys, kept_public_keys
 from .selection import Place, Problem, Selection, is_configured
 from .settings import Settings, Trail
 from .threads import DaemonThreads

@@ -29,13 +29,13 @@ from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     minute_of,
 )
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.output.marker import open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
 
 from .discovery import discover
 from .exceptions import StoreError, StoreUnavailable
-from .ledger import Ledger
-from .ledger_rows import FoundLogFile, Waiting
 from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 from .selection import Problem, known_places, not_listed, sources_of
 from .settings import Settings, Trail

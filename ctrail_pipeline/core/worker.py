@@ -21,14 +21,14 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
-from .dedup import KnownIdentities
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
-from .ledger import Ledger
-from .ledger_rows import Outcome
 from .listing import LogFileRef, Source
 from .process_memory import give_back_large_buffers, rare_collections
 from .settings import Settings

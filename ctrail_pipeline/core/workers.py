@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
+from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.output.staging import Published
 
 from .batch import BatchContent, LogFileInBatch, Staged
@@ -34,7 +35,6 @@ from .commit import (
 )
 from .exceptions import WorkersFailed
 from .fetch import BYTES_AHEAD, ListedAhead
-from .ledger_rows import LogFileState, StaleBatch
 from .listing import LogFileRef, Stretch
 from .settings import Settings
 from .sharing import PIECE_COST, Affinity, cost_of, pieces

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger.ledger import Ledger
 
 from .staging import Kind, OutputFolders, disk_errors, fsync_folder
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
 
 from .ledger import Ledger
-from .ledger_rows import BatchState, Pruned, StaleBatch
+from .rows import BatchState, Pruned, StaleBatch
 
 _FOLDERS_A_READ: Final = 500
 _IS_CLOSED: Final = {

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.output.staging import Kind
 
 from .ledger import Ledger
-from .ledger_rows import LogFileState, OutputSize
+from .rows import LogFileState, OutputSize
 
 _HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
 _DATE_FOLDER: Final = "/date=YYYY-MM-DD"

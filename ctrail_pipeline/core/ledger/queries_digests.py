@@ -5,9 +5,10 @@ Functions over a Ledger, with SQL: a topic of its own beside `ledger`.
 
 from typing import NamedTuple
 
-from .digests import PublicKey
+from ctrail_pipeline.core.digests import PublicKey
+
 from .ledger import Ledger
-from .ledger_rows import LogFileState
+from .rows import LogFileState
 
 LAST_NAME = chr(0x10FFFF)
 """Behind every name."""

@@ -10,7 +10,7 @@ from typing import Final
 from ctrail_pipeline.core.output.staging import Kind, Published
 
 from .ledger import Ledger
-from .ledger_rows import BatchState, OutputSize, Pruned
+from .rows import BatchState, OutputSize, Pruned
 
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"

@@ -18,15 +18,21 @@ from ctrail_pipeline.core.keys.coverage import Range, merged
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
 from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile, pack_lineage
 
-from .dedup import SEGMENTS_A_READ, NewSegment, Segment, SegmentGone, held_among, split_identities
-from .ledger_archive_file import (
+from .cold_file import (
     LOG_FILE_COLUMNS,
     ArchivedLogFile,
     ArchiveFile,
     ArchiveReader,
 )
-from .ledger_file import LedgerFile
-from .ledger_rows import (
+from .dedup import (
+    SEGMENTS_A_READ,
+    NewSegment,
+    Segment,
+    SegmentGone,
+    held_among,
+    split_identities,
+)
+from .rows import (
     LONGEST_PAUSE_SECONDS,
     AdoptedFile,
     BatchRow,
@@ -41,6 +47,7 @@ from .ledger_rows import (
     Visit,
     Waiting,
 )
+from .sqlite import LedgerFile
 
 REBUILD_RUN: Final = "rebuild"
 """The run that a batch of a rebuilt ledger names."""

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from .cold_file import LOG_FILE_COLUMNS, ArchiveFile, ArchiveWriter
 from .ledger import Ledger
-from .ledger_archive_file import LOG_FILE_COLUMNS, ArchiveFile, ArchiveWriter
-from .ledger_rows import LONGEST_PAUSE_SECONDS, BatchState
+from .rows import LONGEST_PAUSE_SECONDS, BatchState
 
 _COLD: Final = (
     "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.output.staging import fsync_folder
 
 from .dedup import Segment
-from .exceptions import LedgerError
 
 _OPEN_AT_ONCE: Final = 4
 _ROWS_AT_ONCE: Final = 10_000

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output.staging import Kind, Published, Run, runs_of
 
+from .cold_file import ArchiveFile
 from .dedup import SEGMENTS_A_READ
 from .ledger import REBUILD_RUN, Ledger
-from .ledger_archive_file import ArchiveFile
-from .ledger_rows import BatchState, LogFileState, Pruned
+from .rows import BatchState, LogFileState, Pruned
 
 _ROWS_A_READ: Final = 2_000
 _UNDATED: Final = 0

@@ -1,0 +1,1 @@
+"""The database of what is committed. All SQL of the project is in this room."""
