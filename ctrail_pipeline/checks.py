@@ -29,9 +29,9 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 
 from .config import Config
-from .core.selection import Problem, Selection, find_places
 from .core.settings import Trail
 from .core.sync import Summary
 from .partitions import asset_keys

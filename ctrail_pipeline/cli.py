@@ -19,8 +19,9 @@ from . import __version__
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
+    from ctrail_pipeline.core.listing.selection import Selection
+
     from .core.explain import Sought
-    from .core.selection import Selection
 
 _DESCRIPTION = """\
 Brings AWS CloudTrail log files out of S3 and onto disk as JSON Lines:
@@ -144,8 +145,9 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _selection(options: argparse.Namespace) -> "Selection":
+    from ctrail_pipeline.core.listing.selection import Selection
+
     from .config import parse_time, window_start
-    from .core.selection import Selection
 
     return Selection(
         trails=options.trail,

@@ -34,12 +34,12 @@ from dagster import (
 from pydantic import Field
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 
 from .checks import evaluations
 from .config import Config as Configuration
 from .config import parse_time, window_start
 from .core.estimate import describe, estimate
-from .core.selection import Problem, Selection, find_places
 from .core.sync import Summary
 from .metadata import of_estimates
 from .partitions import asset_keys, register_partitions

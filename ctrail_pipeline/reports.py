@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from ctrail_pipeline.core.listing.selection import Problem
+
 from .core.compaction import Compaction
-from .core.selection import Problem
 from .core.sync import Summary
 
 _NAMED_PROBLEMS = 50

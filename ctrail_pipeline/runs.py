@@ -20,11 +20,11 @@ from dagster import (
 )
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.listing.selection import Selection
 
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
-from .core.selection import Selection
 from .core.settings import Settings
 from .core.sync import Summary, sync
 from .living_runs import mark_as_living

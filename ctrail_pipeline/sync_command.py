@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event
 
+from ctrail_pipeline.core.listing.selection import Problem, Selection
+
 from .core.estimate import describe, estimate
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
-from .core.selection import Problem, Selection
 from .core.settings import Settings
 from .core.sync import Progress, Summary, sync
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK

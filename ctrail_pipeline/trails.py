@@ -27,10 +27,11 @@ from dagster import (
     multi_asset,
 )
 
+from ctrail_pipeline.core.listing.selection import Selection
+
 from . import metadata
 from .checks import evaluations
 from .config import Config
-from .core.selection import Selection
 from .core.settings import Trail
 from .core.sync import Summary
 from .partitions import (

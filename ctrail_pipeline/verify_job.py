@@ -29,12 +29,13 @@ from dagster import (
 )
 from pydantic import Field
 
+from ctrail_pipeline.core.listing.selection import Selection
+
 from .checks import COMPLETE, error_if, evaluation
 from .config import Config as Configuration
 from .core.findings import EXPLANATIONS, FindingKind, Severity
 from .core.proof import verify
 from .core.reconcile import COUNTS, Report, fails, is_whole
-from .core.selection import Selection
 from .core.settings import Trail
 from .jobs import QUIET, SelectionConfig
 from .living_runs import mark_as_living

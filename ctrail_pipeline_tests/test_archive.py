@@ -28,12 +28,12 @@ from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import archive_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
+from ctrail_pipeline.core.listing.look import LookCursor, look
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
-from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.core.watch import LookCursor, look
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import PROJECT, assert_exact, local_trail, settings_in
 from ctrail_pipeline_tests.test_watch import NOW, put

@@ -25,10 +25,10 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.merging import Limits, files_to_merge
 from ctrail_pipeline.core.output.staging import Kind, runs_of
 from ctrail_pipeline.core.prune import prune
-from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import Expectation, expected_lines, snapshot

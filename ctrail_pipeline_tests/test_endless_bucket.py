@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core import listing as listing_module
 from ctrail_pipeline.core.bucket import s3, trail_bucket
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
-from ctrail_pipeline.core.listing import Listing, Source
-from ctrail_pipeline.core.selection import Selection
+from ctrail_pipeline.core.listing import walk as listing_module
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.walk import Listing, Source
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import wrap

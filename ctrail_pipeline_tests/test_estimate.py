@@ -18,7 +18,7 @@ from ctrail_pipeline.core.estimate import (
     describe,
     estimate,
 )
-from ctrail_pipeline.core.selection import Problem, Selection
+from ctrail_pipeline.core.listing.selection import Problem, Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (

@@ -30,7 +30,7 @@ from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing import LogFileRef, Source
+from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync

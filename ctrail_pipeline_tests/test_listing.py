@@ -26,7 +26,7 @@ from ctrail_pipeline.core.keys.names import (
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
-from ctrail_pipeline.core.listing import Listing, LogFileRef, Source, Stretch, is_wanted
+from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch, is_wanted
 
 PLACES = [
     SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),

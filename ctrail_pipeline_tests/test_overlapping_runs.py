@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import (

@@ -18,8 +18,8 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning
 from ctrail_pipeline.core.ledger.rows import Pruned
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.prune import prune
-from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, day_number
-from ctrail_pipeline.core.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import read_buckets

@@ -31,7 +31,8 @@ from ctrail_pipeline.core.keys.names import (
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
-from ctrail_pipeline.core.listing import Source
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (
     COUNTS,
@@ -41,7 +42,6 @@ from ctrail_pipeline.core.reconcile import (
     listed_hours,
     reconcile,
 )
-from ctrail_pipeline.core.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
 

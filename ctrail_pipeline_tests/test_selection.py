@@ -17,10 +17,10 @@ import pytest
 from ctrail_pipeline.config import load_config, window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.names import SourcePrefix
-from ctrail_pipeline.core.selection import Selection, is_configured, matches
+from ctrail_pipeline.core.listing.look import IDLE_ROUNDS, LookCursor, look
+from ctrail_pipeline.core.listing.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
-from ctrail_pipeline.core.watch import IDLE_ROUNDS, LookCursor, look
 from ctrail_pipeline.jobs import SyncConfig
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,

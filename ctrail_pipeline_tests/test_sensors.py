@@ -40,8 +40,8 @@ from dagster._core.utils import make_new_run_id
 from ctrail_pipeline.checks import build_checks
 from ctrail_pipeline.config import Config, DagsterSettings
 from ctrail_pipeline.core.ledger.rows import Waiting
+from ctrail_pipeline.core.listing.look import Look, LookCursor
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.watch import Look, LookCursor
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.living_runs import (
     BACKLOG,

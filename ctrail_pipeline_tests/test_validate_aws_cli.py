@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pytest
 
 from ctrail_pipeline.core.findings import FindingKind, HourState
-from ctrail_pipeline.core.selection import Selection, find_places
+from ctrail_pipeline.core.listing.selection import Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.validate import Validation, validate
 

@@ -17,7 +17,7 @@ import pytest
 from ctrail_pipeline.core.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import kept_public_keys
-from ctrail_pipeline.core.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.validate import Validation, validate
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import watch
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.keys.names import (
@@ -22,11 +21,8 @@ from ctrail_pipeline.core.keys.names import (
     day_folder,
     day_number,
 )
-from ctrail_pipeline.core.listing import Source
-from ctrail_pipeline.core.selection import Selection
-from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import Summary, sync
-from ctrail_pipeline.core.watch import (
+from ctrail_pipeline.core.listing import look as watch
+from ctrail_pipeline.core.listing.look import (
     Look,
     LookCursor,
     in_turn,
@@ -34,6 +30,10 @@ from ctrail_pipeline.core.watch import (
     look,
     rests,
 )
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.fault_server import FaultServer
 from ctrail_pipeline_tests.oracle import read_buckets

@@ -21,7 +21,7 @@ from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
-from ctrail_pipeline.core.listing import Listing, LogFileRef, Source
+from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot

@@ -32,6 +32,7 @@ from ctrail_pipeline.core.ledger.dedup import (
     identity_of,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.listing.walk import LogFileRef
 from ctrail_pipeline.core.log_file.long_lines import (
     LARGEST_JOIN,
     EncodedLine,
@@ -51,7 +52,6 @@ from ctrail_pipeline.core.output.staging import (
 )
 
 from .fetch import FetchedLogFile
-from .listing import LogFileRef
 from .settings import Settings
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
+from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Published, Staging
 
 from .batch import BatchContent, LogFileInBatch, Staged, stage
 from .exceptions import LedgerError
-from .listing import LogFileRef, Stretch
 from .settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,15 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import KnownLogFile, Visit
+from ctrail_pipeline.core.listing.selection import (
+    Problem,
+    Selection,
+    find_places,
+    not_listed,
+    sources_of,
+)
+from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing, Source
 
-from .listing import FEW_AT_ONCE, Listing, Source
-from .selection import Problem, Selection, find_places, not_listed, sources_of
 from .settings import Settings
 
 LISTED_A_PARTITION: Final = 100_000

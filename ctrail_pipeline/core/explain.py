@@ -38,13 +38,13 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     segments_by_partition,
     with_duplicates,
 )
+from ctrail_pipeline.core.listing.selection import matches
 from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
 from ctrail_pipeline.core.output.marker import check_belongs
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
 
 from .exceptions import ConfigurationError, LedgerError, StoreError
 from .output_check import contents_of
-from .selection import matches
 from .settings import Settings
 
 COPIES_LOOKED_AT: Final = 100

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, cast
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.bucket.trail_bucket import get_all
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.listing.walk import LogFileRef
 from ctrail_pipeline.core.log_file.gunzip import (
     Decompressed,
     decompress,
@@ -41,7 +42,6 @@ from .exceptions import (
     StoreError,
     StoreUnavailable,
 )
-from .listing import LogFileRef
 from .settings import Settings
 from .sharing import cost_of
 from .threads import DaemonThreads

@@ -12,12 +12,12 @@ from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
+from ctrail_pipeline.core.listing.selection import Place, Selection, known_places
+from ctrail_pipeline.core.listing.walk import Source
 
 from .evidence import Evidence, HourRange
 from .findings import FindingKind
-from .listing import Source
 from .reconcile import Report, reconcile
-from .selection import Place, Selection, known_places
 from .settings import Settings, Trail
 from .validate import Validation, validate
 

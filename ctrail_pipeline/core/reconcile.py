@@ -59,6 +59,15 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     snapshot,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
+from ctrail_pipeline.core.listing.selection import (
+    Problem,
+    Selection,
+    find_places,
+    known_places,
+    not_listed,
+    sources_of,
+)
+from ctrail_pipeline.core.listing.walk import Source, is_wanted
 from ctrail_pipeline.core.output.marker import open_ledger
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
@@ -66,10 +75,8 @@ from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 from .evidence import Evidence, HourRange, joined, merge_hours
 from .exceptions import ConfigurationError, StoreError
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .listing import Source, is_wanted
 from .output_check import OutputCheck, OutputCounts
 from .recovery import recover
-from .selection import Problem, Selection, find_places, known_places, not_listed, sources_of
 from .settings import Settings
 from .threads import DaemonThreads
 

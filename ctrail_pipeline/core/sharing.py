@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from .listing import LogFileRef
+from ctrail_pipeline.core.listing.walk import LogFileRef
 
 BYTES_AS_A_LOG_FILE: Final = 6_000
 """Stored bytes that take as long to process as there is to do for a log file of any size."""

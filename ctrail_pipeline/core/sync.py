@@ -22,19 +22,7 @@ from ctrail_pipeline.core.keys.names import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
-from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
-from ctrail_pipeline.core.output.staging import OutputFolders
-
-from .archive import archive
-from .batch import BatchContent
-from .commit import BatchResult, Committer, Observer
-from .exceptions import CredentialsError
-from .fetch import AHEAD, Feed, ListedAhead
-from .listing import Listing, LogFileRef, Source, Stretch
-from .process_memory import give_back_large_buffers, rare_collections
-from .recovery import recover
-from .segment_merging import SegmentMerger
-from .selection import (
+from ctrail_pipeline.core.listing.selection import (
     Place,
     Problem,
     Selection,
@@ -43,6 +31,18 @@ from .selection import (
     sources_of,
     waiting_places,
 )
+from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
+from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.staging import OutputFolders
+
+from .archive import archive
+from .batch import BatchContent
+from .commit import BatchResult, Committer, Observer
+from .exceptions import CredentialsError
+from .fetch import AHEAD, Feed, ListedAhead
+from .process_memory import give_back_large_buffers, rare_collections
+from .recovery import recover
+from .segment_merging import SegmentMerger
 from .settings import Settings, Trail
 from .sharing import BYTES_AS_A_LOG_FILE
 from .threads import DaemonThreads

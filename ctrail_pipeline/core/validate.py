@@ -42,6 +42,8 @@ from ctrail_pipeline.core.ledger.queries_digests import (
     keep_public_keys,
     kept_public_keys,
 )
+from ctrail_pipeline.core.listing.discovery import discover_digests
+from ctrail_pipeline.core.listing.selection import Place, Problem, Selection, is_configured
 from ctrail_pipeline.core.log_file.gunzip import decompress
 
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
@@ -55,10 +57,8 @@ from .digests import (
     read_name,
     read_public_keys,
 )
-from .discovery import discover_digests
 from .exceptions import ConfigurationError, ObjectArchived, ObjectGone, StoreError
 from .findings import Finding, FindingKind, HourState, Severity
-from .selection import Place, Problem, Selection, is_configured
 from .settings import Settings, Trail
 from .threads import DaemonThreads
 

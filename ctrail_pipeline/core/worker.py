@@ -24,12 +24,12 @@ from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 
 from .batch import BatchContent, LogFileInBatch, Staged, prepare
 from .exceptions import CtrailError, StoreError
 from .fetch import Feed, ListedAhead
-from .listing import LogFileRef, Source
 from .process_memory import give_back_large_buffers, rare_collections
 from .settings import Settings
 from .threads import DaemonThreads

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
+from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.staging import Published
 
 from .batch import BatchContent, LogFileInBatch, Staged
@@ -35,7 +36,6 @@ from .commit import (
 )
 from .exceptions import WorkersFailed
 from .fetch import BYTES_AHEAD, ListedAhead
-from .listing import LogFileRef, Stretch
 from .settings import Settings
 from .sharing import PIECE_COST, Affinity, cost_of, pieces
 from .worker import (

@@ -21,7 +21,7 @@ from datetime import time as time_of_day
 from pathlib import Path
 from random import Random
 
-from ctrail_pipeline.core.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample import LAST_DAY
 from ctrail_pipeline_tests.fault_server import Faults

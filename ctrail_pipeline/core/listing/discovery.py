@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     digest_root,
@@ -16,10 +17,8 @@ from ctrail_pipeline.core.keys.names import (
     logs_root,
     region_root,
 )
-
-from .exceptions import StoreError
-from .settings import Trail
-from .threads import DaemonThreads
+from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

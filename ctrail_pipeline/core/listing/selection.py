@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.permissions import check_access, check_keys
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError, StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_HOUR,
@@ -25,11 +26,10 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import discover
-from .exceptions import ConfigurationError, StoreError, StoreUnavailable
-from .listing import Source
-from .settings import Settings, Trail
+from .walk import Source
 
 log = logging.getLogger(__name__)
 

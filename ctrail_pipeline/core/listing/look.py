@@ -21,6 +21,7 @@ from zlib import crc32
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -33,13 +34,12 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.output.marker import open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import discover
-from .exceptions import StoreError, StoreUnavailable
-from .listing import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 from .selection import Problem, known_places, not_listed, sources_of
-from .settings import Settings, Trail
-from .threads import DaemonThreads
+from .walk import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from itertools import count, groupby
 from typing import Final, Protocol
 
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Bucket, Folder, Listed, Page
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Lookback,
@@ -38,9 +39,7 @@ from ctrail_pipeline.core.keys.names import (
     place_of,
 )
 from ctrail_pipeline.core.ledger.rows import Known, KnownLogFile, LogFileState, Visit
-
-from .exceptions import StoreError
-from .threads import DaemonThreads
+from ctrail_pipeline.core.threads import DaemonThreads
 
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""
