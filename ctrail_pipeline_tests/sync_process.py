@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ctrail_pipeline.core import sync as sync_module
+from ctrail_pipeline.core.batch.fetch import ListedAhead
 from ctrail_pipeline.core.exceptions import CtrailError
-from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing

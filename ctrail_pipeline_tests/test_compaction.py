@@ -310,7 +310,7 @@ def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compaction, "_BATCH_FILES", 10)
-    monkeypatch.setattr("ctrail_pipeline.core.recovery._REMOVED_AT_ONCE", 3)
+    monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 3)
     lines = snapshot(synced.events_dir)
     seen: list[str] = []
 

@@ -23,10 +23,10 @@ from typing import Final, cast
 
 import pytest
 
+from ctrail_pipeline.core.batch.fetch import fetch_log_file
 from ctrail_pipeline.core.bucket import s3
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
 from ctrail_pipeline.core.bucket.s3 import ATTEMPTS, TIMEOUTS
-from ctrail_pipeline.core.fetch import fetch_log_file
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState

@@ -14,9 +14,9 @@ from typing import Final, cast
 
 import pytest
 
+from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
 from ctrail_pipeline.core.exceptions import StoreUnavailable
-from ctrail_pipeline.core.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState

@@ -120,7 +120,7 @@ def test_a_prune_that_dies_is_finished_by_whoever_comes_next(
     settings: Settings, step: str, then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctrail_pipeline.core.prune._DECIDED_AT_ONCE", 10)
-    monkeypatch.setattr("ctrail_pipeline.core.recovery._REMOVED_AT_ONCE", 4)
+    monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 4)
     assert sync(settings).ok
     kept = lines_from(settings, FIRST_HOUR_KEPT)
     seen = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core import batch, fetch
+from ctrail_pipeline.core.batch import fetch, stage
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
@@ -38,7 +38,7 @@ A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """With visits that are due at once."""
-    monkeypatch.setattr(batch, "_VISIT_AFTER_SECONDS", (0,))
+    monkeypatch.setattr(stage, "_VISIT_AFTER_SECONDS", (0,))
     return World(tmp_path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core import batch
+from ctrail_pipeline.core.batch import stage
 from ctrail_pipeline.core.output.staging import STAGING, Kind, OutputFolders, Staging
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import Summary, sync
@@ -118,7 +118,7 @@ def test_rounds_make_no_difference(
     bucket = tmp_path / "bucket"
     fill(bucket)
     expected, lines = synced(settings_in(tmp_path / "at once", [local_trail(bucket)]))
-    monkeypatch.setattr(batch, "PIECES_AT_ONCE", pieces)
+    monkeypatch.setattr(stage, "PIECES_AT_ONCE", pieces)
     settings = replace(
         settings_in(tmp_path / "in rounds", [local_trail(bucket)]),
         output_formats=("jsonl", "parquet"),
@@ -150,7 +150,7 @@ def test_a_log_file_is_scattered_over_all_its_rounds_together(
     days = (NOON - timedelta(days=back) for back in range(10))
     records = [record(0, eventTime=f"{day:%Y-%m-%dT%H:%M:%SZ}") for day in days]
     put_log_file(bucket, 0, log_file(records))
-    monkeypatch.setattr(batch, "PIECES_AT_ONCE", 3)
+    monkeypatch.setattr(stage, "PIECES_AT_ONCE", 3)
     settings = settings_in(tmp_path, [local_trail(bucket)], max_hours_per_log_file=5)
     summary, lines = synced(settings)
     assert summary.progress.events == 5
@@ -199,7 +199,7 @@ def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
 
     elsewhere = settings_in(settings.events_dir.parent / "undisturbed", settings.trails)
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "PIECES_AT_ONCE", PIECES)
+        patch.setattr(stage, "PIECES_AT_ONCE", PIECES)
         patch.setattr(Staging, "write", counting)
         sync(replace(elsewhere, output_formats=settings.output_formats, process_workers=1))
     return rounds

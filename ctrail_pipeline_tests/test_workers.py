@@ -16,9 +16,9 @@ import pytest
 
 from ctrail_pipeline.core import sharing, workers
 from ctrail_pipeline.core import sync as sync_module
+from ctrail_pipeline.core.batch.fetch import ListedAhead
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
-from ctrail_pipeline.core.fetch import ListedAhead
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
@@ -219,7 +219,7 @@ def test_a_worker_imports_no_dagster(
     monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(tell))
     synced(settings)
     modules = (tmp_path / "modules").read_text().split()
-    assert "ctrail_pipeline.core.batch" in modules
+    assert "ctrail_pipeline.core.batch.stage" in modules
     assert not {"dagster", "polars", "boto3", "pytest", "ctrail_pipeline.core.sync"} & {*modules}
 
 

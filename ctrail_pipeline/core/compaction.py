@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
@@ -36,7 +37,6 @@ from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders
 
 from .exceptions import ConfigurationError, LedgerError
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
-from .recovery import finish_pruning, recover
 from .settings import Settings
 
 log = logging.getLogger(__name__)

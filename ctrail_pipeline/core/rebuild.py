@@ -24,6 +24,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.batch.stage import quarantine_identity
 from ctrail_pipeline.core.ledger.dedup import (
     KnownIdentities,
     build_segment,
@@ -52,7 +53,6 @@ from ctrail_pipeline.core.output.staging import (
     fsync_folder,
 )
 
-from .batch import quarantine_identity
 from .exceptions import ConfigurationError, LedgerError, OutputError
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
 from .settings import Settings

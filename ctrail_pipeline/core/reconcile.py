@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
@@ -76,7 +77,6 @@ from .evidence import Evidence, HourRange, joined, merge_hours
 from .exceptions import ConfigurationError, StoreError
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
 from .output_check import OutputCheck, OutputCounts
-from .recovery import recover
 from .settings import Settings
 from .threads import DaemonThreads
 

@@ -16,6 +16,10 @@ from functools import partial
 from threading import Event
 from typing import Final
 
+from ctrail_pipeline.core.batch.commit import BatchResult, Committer, Observer
+from ctrail_pipeline.core.batch.fetch import AHEAD, Feed, ListedAhead
+from ctrail_pipeline.core.batch.recovery import recover
+from ctrail_pipeline.core.batch.stage import BatchContent
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.names import minute_of
@@ -36,12 +40,8 @@ from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
 
 from .archive import archive
-from .batch import BatchContent
-from .commit import BatchResult, Committer, Observer
 from .exceptions import CredentialsError
-from .fetch import AHEAD, Feed, ListedAhead
 from .process_memory import give_back_large_buffers, rare_collections
-from .recovery import recover
 from .segment_merging import SegmentMerger
 from .settings import Settings, Trail
 from .sharing import BYTES_AS_A_LOG_FILE

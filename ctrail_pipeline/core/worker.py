@@ -19,6 +19,8 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
+from ctrail_pipeline.core.batch.fetch import Feed, ListedAhead
+from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
@@ -27,9 +29,7 @@ from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 
-from .batch import BatchContent, LogFileInBatch, Staged, prepare
 from .exceptions import CtrailError, StoreError
-from .fetch import Feed, ListedAhead
 from .process_memory import give_back_large_buffers, rare_collections
 from .settings import Settings
 from .threads import DaemonThreads

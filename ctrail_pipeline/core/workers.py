@@ -22,20 +22,20 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
 
-from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
-from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
-from ctrail_pipeline.core.output.staging import Published
-
-from .batch import BatchContent, LogFileInBatch, Staged
-from .commit import (
+from ctrail_pipeline.core.batch.commit import (
     TRIES_SIDE_BY_SIDE,
     Batch,
     BatchResult,
     Committer,
     result_of,
 )
+from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, ListedAhead
+from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
+from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
+from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
+from ctrail_pipeline.core.output.staging import Published
+
 from .exceptions import WorkersFailed
-from .fetch import BYTES_AHEAD, ListedAhead
 from .settings import Settings
 from .sharing import PIECE_COST, Affinity, cost_of, pieces
 from .worker import (

@@ -50,9 +50,9 @@ from ctrail_pipeline.core.output.staging import (
     StagedFile,
     Staging,
 )
+from ctrail_pipeline.core.settings import Settings
 
 from .fetch import FetchedLogFile
-from .settings import Settings
 
 if TYPE_CHECKING:
     from ctrail_pipeline.core.output.parquet import ParquetFile

@@ -17,6 +17,14 @@ from typing import Final, NamedTuple, cast
 
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.bucket.trail_bucket import get_all
+from ctrail_pipeline.core.exceptions import (
+    CredentialsError,
+    ObjectArchived,
+    ObjectChanged,
+    ObjectGone,
+    StoreError,
+    StoreUnavailable,
+)
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef
 from ctrail_pipeline.core.log_file.gunzip import (
@@ -33,18 +41,9 @@ from ctrail_pipeline.core.log_file.streaming import (
     is_to_be_streamed,
     stream,
 )
-
-from .exceptions import (
-    CredentialsError,
-    ObjectArchived,
-    ObjectChanged,
-    ObjectGone,
-    StoreError,
-    StoreUnavailable,
-)
-from .settings import Settings
-from .sharing import cost_of
-from .threads import DaemonThreads
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.sharing import cost_of
+from ctrail_pipeline.core.threads import DaemonThreads
 
 KEYS_A_TASK: Final = 32
 """Small log files that a thread asks for at once. To hand over results one by one costs about 40 µs

@@ -14,16 +14,16 @@ from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Published, Staging
+from ctrail_pipeline.core.settings import Settings
 
-from .batch import BatchContent, LogFileInBatch, Staged, stage
-from .exceptions import LedgerError
-from .settings import Settings
+from .stage import BatchContent, LogFileInBatch, Staged, stage
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""A batch of log files on its way: fetched, routed, staged, committed, published, recovered."""
