@@ -19,9 +19,9 @@ from benchmarks.measure import Spread, Usage
 from benchmarks.report import Section, Table, Target, megabytes
 from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
-from ctrail_pipeline.core.archive import archive
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import archive_files
+from ctrail_pipeline.core.upkeep.cold import archive
 
 _PARTITIONS: Final = 300
 _FIRST_FILES_EACH: Final = 30

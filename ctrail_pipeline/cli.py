@@ -242,8 +242,9 @@ def _sought(options: argparse.Namespace) -> "Sought":
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from ctrail_pipeline.core.upkeep.prune import prune
+
     from .config import load_config, parse_time
-    from .core.prune import prune
     from .status import size
 
     before = parse_time("--before", options.before)
@@ -257,8 +258,9 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _rebuild(options: argparse.Namespace) -> int:
+    from ctrail_pipeline.core.upkeep.rebuild import rebuild
+
     from .config import load_config
-    from .core.rebuild import rebuild
 
     settings = load_config().settings
     done = rebuild(settings, force=options.force)
@@ -286,8 +288,9 @@ def _compact(options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
+    from ctrail_pipeline.core.upkeep.compaction import compact
+
     from .config import load_config
-    from .core.compaction import compact
     from .reports import compaction_line
 
     done = compact(load_config().settings, dry_run=options.dry_run)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ctrail_pipeline.core.listing.selection import Problem
+from ctrail_pipeline.core.upkeep.compaction import Compaction
 
-from .core.compaction import Compaction
 from .core.sync import Summary
 
 _NAMED_PROBLEMS = 50

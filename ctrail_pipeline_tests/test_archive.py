@@ -19,8 +19,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from ctrail_pipeline.core import archive as archive_module
-from ctrail_pipeline.core.archive import archive
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger.cold_file import ArchiveWriter
@@ -34,6 +32,8 @@ from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep import cold as archive_module
+from ctrail_pipeline.core.upkeep.cold import archive
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import PROJECT, assert_exact, local_trail, settings_in
 from ctrail_pipeline_tests.test_watch import NOW, put

@@ -17,8 +17,6 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from ctrail_pipeline.core import compaction
-from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.keys.names import key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -26,11 +24,13 @@ from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.merging import Limits, files_to_merge
 from ctrail_pipeline.core.output.staging import Kind, runs_of
-from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep import compaction
+from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
+from ctrail_pipeline.core.upkeep.merging import Limits, files_to_merge
+from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline_tests.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.sync_process import (

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.prune import prune
-from ctrail_pipeline.core.rebuild import rebuild
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, put_object, settings_in
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core import merging
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.merging import MergedFile, groups_of, slices_of
 from ctrail_pipeline.core.output.staging import Run, pack_lineage
+from ctrail_pipeline.core.upkeep import merging
+from ctrail_pipeline.core.upkeep.merging import MergedFile, groups_of, slices_of
 
 LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), min_size=1)
 

@@ -16,16 +16,16 @@ import duckdb
 import polars as pl
 import pytest
 
-from ctrail_pipeline.core import compaction, parquet_merging
-from ctrail_pipeline.core.compaction import Compaction, compact
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
-from ctrail_pipeline.core.merging import Altered
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
-from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep import compaction, parquet_merging
+from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
+from ctrail_pipeline.core.upkeep.merging import Altered
+from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline_tests.oracle import snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, sample_settings

@@ -11,17 +11,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ctrail_pipeline.core import rebuild as rebuild_module
-from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.output.marker import replace_marker
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
-from ctrail_pipeline.core.prune import prune
-from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep import rebuild as rebuild_module
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.parquet_rows import parquet_files, rows, unlike_lines
 from ctrail_pipeline_tests.sync_process import (

@@ -19,9 +19,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning
 from ctrail_pipeline.core.ledger.rows import Pruned
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
@@ -119,7 +119,7 @@ def test_whole_hours_before_the_date_go_and_nothing_brings_them_back(settings: S
 def test_a_prune_that_dies_is_finished_by_whoever_comes_next(
     settings: Settings, step: str, then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctrail_pipeline.core.prune._DECIDED_AT_ONCE", 10)
+    monkeypatch.setattr("ctrail_pipeline.core.upkeep.prune._DECIDED_AT_ONCE", 10)
     monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 4)
     assert sync(settings).ok
     kept = lines_from(settings, FIRST_HOUR_KEPT)

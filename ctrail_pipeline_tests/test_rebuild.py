@@ -17,16 +17,16 @@ import polars
 import pytest
 
 from ctrail_pipeline.cli import main
-from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
-from ctrail_pipeline.core.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (

@@ -33,7 +33,6 @@ from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Source
-from ctrail_pipeline.core.prune import prune
 from ctrail_pipeline.core.reconcile import (
     COUNTS,
     DayStatus,
@@ -44,6 +43,7 @@ from ctrail_pipeline.core.reconcile import (
 )
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep.prune import prune
 
 from .oracle import check_output, snapshot
 from .real_logs import REAL_LOGS, needs_real_logs

@@ -18,13 +18,13 @@ from ctrail_pipeline.core.ledger.dedup import (
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import StaleBatch
-from ctrail_pipeline.core.segment_merging import (
+from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.upkeep.segment_merging import (
     LARGEST,
     MERGED_TOGETHER,
     SegmentMerger,
     segments_to_merge,
 )
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in
 from ctrail_pipeline_tests.test_watch import NOW, put

@@ -38,11 +38,11 @@ from ctrail_pipeline.core.listing.selection import (
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
 from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
-from .archive import archive
 from .exceptions import CredentialsError
 from .process_memory import give_back_large_buffers, rare_collections
-from .segment_merging import SegmentMerger
 from .settings import Settings, Trail
 from .sharing import BYTES_AS_A_LOG_FILE
 from .threads import DaemonThreads

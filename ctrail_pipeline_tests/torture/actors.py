@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from ctrail_pipeline.core.bucket import s3
-from ctrail_pipeline.core.compaction import compact
 from ctrail_pipeline.core.exceptions import CtrailError
-from ctrail_pipeline.core.prune import prune
-from ctrail_pipeline.core.rebuild import rebuild
 from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests import sync_process
 from ctrail_pipeline_tests.sync_process import PROJECT, killing_observer, settings_of
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.batch.stage import quarantine_identity
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.ledger.dedup import (
     KnownIdentities,
     build_segment,
@@ -52,10 +53,9 @@ from ctrail_pipeline.core.output.staging import (
     Staging,
     fsync_folder,
 )
+from ctrail_pipeline.core.settings import Settings
 
-from .exceptions import ConfigurationError, LedgerError, OutputError
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
-from .settings import Settings
 
 _EVENTS_FILE: Final = re.compile(
     r"(\d{12}/[a-z0-9-]{1,40}/\d{4}/\d{2}/\d{2}/\d{2})/events_(\d{5,9})\.jsonl"

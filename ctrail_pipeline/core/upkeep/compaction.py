@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
@@ -34,10 +35,9 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
 from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger, write_marker
 from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders, Published, Staging
+from ctrail_pipeline.core.settings import Settings
 
-from .exceptions import ConfigurationError, LedgerError
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
-from .settings import Settings
 
 log = logging.getLogger(__name__)
 

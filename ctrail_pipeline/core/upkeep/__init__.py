@@ -1,0 +1,1 @@
+"""What keeps an installation small and sound: compaction, pruning, cold rows, rebuilding."""
