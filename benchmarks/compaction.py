@@ -19,8 +19,8 @@ from typing import Final
 from benchmarks.measure import run
 from ctrail_pipeline.config import load_config
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import LAST_DAY, write_sample
 
 _TRIES: Final = 3

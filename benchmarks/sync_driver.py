@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:

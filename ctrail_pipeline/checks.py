@@ -30,10 +30,10 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.run.sync import Summary
 
 from .config import Config
 from .core.settings import Trail
-from .core.sync import Summary
 from .partitions import asset_keys
 from .reports import problem_line
 from .resources import CursorResource

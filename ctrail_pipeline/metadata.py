@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
-from .core.estimate import TrailEstimate
-from .core.sync import PartitionCounts, Summary
+from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.run.sync import PartitionCounts, Summary
 
 _ROWS = 48
 """Rows of a table; the rest is summed up in the last one."""

@@ -18,7 +18,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from .core.sync import Progress, TrailProgress
+from ctrail_pipeline.core.run.sync import Progress, TrailProgress
+
 from .status import duration
 
 REPORTS_A_SECOND: Final = 4

@@ -4,9 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ctrail_pipeline.core.listing.selection import Problem
+from ctrail_pipeline.core.run.sync import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
-
-from .core.sync import Summary
 
 _NAMED_PROBLEMS = 50
 """Problems that a failed run's message names; the run's log has up to 1,000."""

@@ -21,12 +21,12 @@ from dagster import (
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import Summary, sync
 
 from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
 from .core.settings import Settings
-from .core.sync import Summary, sync
 from .living_runs import mark_as_living
 from .metadata import totals
 from .reports import failure_message, summary_line

@@ -28,12 +28,12 @@ from dagster import (
 )
 
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import Summary
 
 from . import metadata
 from .checks import evaluations
 from .config import Config
 from .core.settings import Trail
-from .core.sync import Summary
 from .partitions import (
     ASSET_PREFIX,
     asset_keys,

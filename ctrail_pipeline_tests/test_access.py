@@ -19,8 +19,8 @@ import pytest
 from ctrail_pipeline.core.bucket.permissions import identity_of_credentials
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.selection import Problem, Selection
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.reports import failure_message, summary_line
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,

@@ -30,8 +30,8 @@ from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep import cold as archive_module
 from ctrail_pipeline.core.upkeep.cold import archive
 from ctrail_pipeline_tests.oracle import read_buckets

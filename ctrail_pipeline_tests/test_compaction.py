@@ -25,8 +25,8 @@ from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output.staging import Kind, runs_of
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.core.upkeep.merging import Limits, files_to_merge

@@ -17,8 +17,8 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.oracle import Expectation

@@ -30,8 +30,8 @@ import pytest
 from ctrail_pipeline.core.bucket.credentials import Credentials
 from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import ORGANIZATION_BUCKET, write_sample
 
 from .fault_server import Faults, FaultServer
@@ -437,7 +437,7 @@ def test_a_credential_process_that_has_nothing_good_any_more_is_said(
 def test_keys_that_expire_while_workers_fetch_are_one_problem_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctrail_pipeline.core.sync._Run._process", leave_all_to_workers)
+    monkeypatch.setattr("ctrail_pipeline.core.run.sync._Run._process", leave_all_to_workers)
     settings = replace(world.settings(), process_workers=2)
     expired_after(world, 60, "AKIASTATIC")
     assert_one_problem(sync(settings))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

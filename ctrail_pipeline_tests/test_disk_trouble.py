@@ -14,8 +14,8 @@ import pytest
 from ctrail_pipeline.core.exceptions import CtrailError, LedgerError, OutputError
 from ctrail_pipeline.core.ledger import sqlite
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     assert_exact,

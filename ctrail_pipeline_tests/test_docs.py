@@ -15,8 +15,8 @@ from ctrail_pipeline import config
 from ctrail_pipeline.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.cli import _parser
 from ctrail_pipeline.config import DagsterSettings, load_config
-from ctrail_pipeline.core.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.core.listing.look import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
+from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.jobs import SyncConfig
 

@@ -20,8 +20,8 @@ from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing, Source
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import wrap
 from ctrail_pipeline_tests.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, put_object, settings_in

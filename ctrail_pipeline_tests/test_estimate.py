@@ -9,18 +9,18 @@ from random import Random
 
 import pytest
 
-from ctrail_pipeline.core import estimate as estimate_module
 from ctrail_pipeline.core.bucket import local, s3
-from ctrail_pipeline.core.estimate import (
+from ctrail_pipeline.core.listing.selection import Problem, Selection
+from ctrail_pipeline.core.run import dry_run as estimate_module
+from ctrail_pipeline.core.run.dry_run import (
     DOLLARS_A_GET,
     DOLLARS_A_LIST,
     TrailEstimate,
     describe,
     estimate,
 )
-from ctrail_pipeline.core.listing.selection import Problem, Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

@@ -17,8 +17,8 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.explain import Explained, Sought, explainer
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_number, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 from ctrail_pipeline.explain_command import as_json, differences
 

@@ -32,8 +32,8 @@ from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

@@ -14,8 +14,8 @@ from random import Random
 import pytest
 
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
     LAST_DAY,
     ORGANIZATION_BUCKET,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild

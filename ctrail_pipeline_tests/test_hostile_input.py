@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.ledger import dedup
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import BOM, wrap
 from ctrail_pipeline_tests.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import (

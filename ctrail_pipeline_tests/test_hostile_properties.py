@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.log_file.gunzip import decompress
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.log_file_texts import BOM, as_line, examples, log_files, read, wrap
 from ctrail_pipeline_tests.oracle import Damaged, read_buckets, records_in
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, put_object, settings_in

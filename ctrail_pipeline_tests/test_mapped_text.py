@@ -26,8 +26,8 @@ from ctrail_pipeline.core.log_file import json_scan, mapped_text, records
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText, Text, TextFile, pieces_of
 from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, cut_up
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, examples, log_files, wrap
 from ctrail_pipeline_tests.sync_process import (
     assert_exact,

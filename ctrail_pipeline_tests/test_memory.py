@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.sync_process import PROJECT, local_trail, put_object, settings_in
 
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)

@@ -20,8 +20,8 @@ import pytest
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.sample import (
     ORGANIZATION,
     ORGANIZATION_BUCKET,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.output import parquet as parquet_module
 from ctrail_pipeline.core.output.parquet import ParquetRecord
 from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline.reports import as_json, summary_line
 from ctrail_pipeline.sample import write_sample
 from ctrail_pipeline_tests.oracle import read_buckets

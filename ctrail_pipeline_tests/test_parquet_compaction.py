@@ -20,8 +20,8 @@ from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep import compaction, parquet_merging
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.core.upkeep.merging import Altered

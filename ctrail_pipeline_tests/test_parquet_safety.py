@@ -21,8 +21,8 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.status import as_json, as_prometheus, read_status
 from ctrail_pipeline_tests.oracle import Expectation, snapshot

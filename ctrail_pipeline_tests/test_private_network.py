@@ -32,7 +32,7 @@ from cryptography.x509.oid import NameOID
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

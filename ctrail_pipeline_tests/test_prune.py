@@ -19,8 +19,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning
 from ctrail_pipeline.core.ledger.rows import Pruned
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,

@@ -13,8 +13,8 @@ import pytest
 
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, day_number
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, put_object, settings_in
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline_tests.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.real_logs import REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.s3_server import S3Server

@@ -23,8 +23,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
 from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
 from ctrail_pipeline.sample import write_sample

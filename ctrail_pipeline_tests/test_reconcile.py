@@ -41,8 +41,8 @@ from ctrail_pipeline.core.reconcile import (
     listed_hours,
     reconcile,
 )
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.upkeep.prune import prune
 
 from .oracle import check_output, snapshot

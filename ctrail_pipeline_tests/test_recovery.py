@@ -19,7 +19,7 @@ from ctrail_pipeline.core.ledger.dedup import build_segment, identity_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.output.staging import Kind, NewFile, OutputFolders, Published, Staging
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.sync_process import local_trail, settings_in
 from ctrail_pipeline_tests.test_explain import event

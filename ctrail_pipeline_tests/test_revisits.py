@@ -20,7 +20,7 @@ from ctrail_pipeline.core.explain import Explained
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef
 from ctrail_pipeline.core.reconcile import reconcile
-from ctrail_pipeline.core.sync import Summary, sync
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact

@@ -16,8 +16,8 @@ import pytest
 
 from ctrail_pipeline.core.batch import stage
 from ctrail_pipeline.core.output.staging import STAGING, Kind, OutputFolders, Staging
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.parquet_rows import assert_rows
 from ctrail_pipeline_tests.sync_process import (

@@ -18,7 +18,7 @@ from ctrail_pipeline.core.ledger.dedup import (
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import StaleBatch
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.upkeep.segment_merging import (
     LARGEST,
     MERGED_TOGETHER,

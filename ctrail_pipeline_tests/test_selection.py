@@ -19,8 +19,8 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.listing.look import IDLE_ROUNDS, LookCursor, look
 from ctrail_pipeline.core.listing.selection import Selection, is_configured, matches
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.jobs import SyncConfig
 from ctrail_pipeline.sample import (
     ORGANIZATION_BUCKET,

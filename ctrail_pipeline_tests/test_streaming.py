@@ -16,7 +16,7 @@ from ctrail_pipeline.core.batch import fetch, stage
 from ctrail_pipeline.core.log_file import streaming
 from ctrail_pipeline.core.log_file.records import Record
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.log_file_texts import EVENT, OTHER, TIME, as_line, log_files, read, wrap
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctrail_pipeline.core.sync import Progress, TrailProgress
+from ctrail_pipeline.core.run.sync import Progress, TrailProgress
 from ctrail_pipeline.progress import draw
 from ctrail_pipeline.sample import write_sample
 

@@ -261,7 +261,8 @@ def wait_for_workers(process: "subprocess.Popen[str]", number: int) -> list[int]
         found = [
             child
             for child in children
-            if b"ctrail_pipeline.core.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"ctrail_pipeline.core.run.worker_process"
+            in Path(f"/proc/{child}/cmdline").read_bytes()
         ]
         if len(found) == number:
             return found

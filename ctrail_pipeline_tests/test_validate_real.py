@@ -15,8 +15,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.proof import digest_of, verify
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.core.validate import Validation, validate
 
 from .real_logs import REAL_LOGS, needs_real_logs

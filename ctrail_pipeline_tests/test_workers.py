@@ -14,16 +14,16 @@ from random import Random
 
 import pytest
 
-from ctrail_pipeline.core import sharing, workers
-from ctrail_pipeline.core import sync as sync_module
 from ctrail_pipeline.core.batch.fetch import ListedAhead
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
+from ctrail_pipeline.core.run import sync as sync_module
+from ctrail_pipeline.core.run import work_sharing, worker_pool
+from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import Summary, sync
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.sync_process import (
     SyncProcess,
@@ -70,13 +70,13 @@ def _all_is_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def settled_by(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How many log files each worker has done."""
     counts: Counter[int] = Counter()
-    settle = workers._Worker.settle
+    settle = worker_pool._Worker.settle
 
-    def counting(worker: workers._Worker, numbers: Sequence[int]) -> list[LogFileRef]:
+    def counting(worker: worker_pool._Worker, numbers: Sequence[int]) -> list[LogFileRef]:
         counts[worker.process.pid] += len(numbers)
         return settle(worker, numbers)
 
-    monkeypatch.setattr(workers._Worker, "settle", counting)
+    monkeypatch.setattr(worker_pool._Worker, "settle", counting)
     return counts
 
 
@@ -148,9 +148,9 @@ def test_what_turns_out_to_be_much_is_handed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Until they are up, log files are done by the run itself."""
-    are_up, asked = workers.Workers.are_up, 0
+    are_up, asked = worker_pool.Workers.are_up, 0
 
-    def are_up_later(self: workers.Workers) -> bool:
+    def are_up_later(self: worker_pool.Workers) -> bool:
         nonlocal asked
         asked += 1
         while asked > 20 and not are_up(self):
@@ -159,7 +159,7 @@ def test_what_turns_out_to_be_much_is_handed_over(
 
     monkeypatch.setattr(sync_module._Run, "_process", _process)
     monkeypatch.setattr(sync_module, "WORTHWHILE", 100)
-    monkeypatch.setattr(workers.Workers, "are_up", are_up_later)
+    monkeypatch.setattr(worker_pool.Workers, "are_up", are_up_later)
     synced(replace(settings, download_workers=1))
     assert_exact(settings, expectation)
     assert 0 < settled_by.total() < expectation.log_files
@@ -188,9 +188,9 @@ def test_copies_in_the_hands_of_several_workers(
         records = [event(number // 3 * 5 + at) for at in range(5)]
         put_log_file(bucket, "111122223333", NOON, records, number)
     redone = 0
-    redo = workers.Workers._redo
+    redo = worker_pool.Workers._redo
 
-    def counting(self: workers.Workers, *arguments: object) -> object:
+    def counting(self: worker_pool.Workers, *arguments: object) -> object:
         nonlocal redone
         redone += 1
         return redo(self, *arguments)  # type: ignore[arg-type]
@@ -199,10 +199,10 @@ def test_copies_in_the_hands_of_several_workers(
         " import time; prepare = worker.prepare;"
         " worker.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
     )
-    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(slowly))
-    monkeypatch.setattr(workers.Workers, "_redo", counting)
-    monkeypatch.setattr(workers, "TRIES_SIDE_BY_SIDE", tries)
-    monkeypatch.setattr(sharing, "PIECE_COST", 1)
+    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(slowly))
+    monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
+    monkeypatch.setattr(worker_pool, "TRIES_SIDE_BY_SIDE", tries)
+    monkeypatch.setattr(work_sharing, "PIECE_COST", 1)
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=3, batch_log_files=30)
     assert synced(settings).progress.events == 150
     assert_exact(settings, read_buckets([(bucket, "")]))
@@ -216,11 +216,13 @@ def test_a_worker_imports_no_dagster(
         f" worker.Flush.__new__; open({str(tmp_path / 'modules')!r}, 'a')"
         ".write(' '.join(sys.modules))"
     )
-    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(tell))
+    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(tell))
     synced(settings)
     modules = (tmp_path / "modules").read_text().split()
     assert "ctrail_pipeline.core.batch.stage" in modules
-    assert not {"dagster", "polars", "boto3", "pytest", "ctrail_pipeline.core.sync"} & {*modules}
+    assert not {"dagster", "polars", "boto3", "pytest", "ctrail_pipeline.core.run.sync"} & {
+        *modules
+    }
 
 
 # --- workers that die -------------------------------------------------------------------------
@@ -265,7 +267,7 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
         f" os.kill(os.getpid(), signal.SIGKILL) if one.ref.key == {deadly!r}"
         " else unpack(one, settings)"
     )
-    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(die))
+    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(die))
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=2)
     summary = sync(settings)
     (problem,) = summary.problems
@@ -281,7 +283,7 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
 def test_workers_that_cannot_start_end_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_START", "import os; os._exit(3)")
+    monkeypatch.setattr(worker_pool, "_START", "import os; os._exit(3)")
     with pytest.raises(WorkersFailed, match="set `process_workers` to 1"):
         sync(settings)
     assert children(os.getpid()) == []
@@ -291,7 +293,7 @@ def test_workers_that_cannot_start_end_the_run(
 def test_a_mistake_of_ours_in_a_worker_is_raised(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_START", IN_A_WORKER.format(" worker.prepare = None"))
+    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(" worker.prepare = None"))
     with pytest.raises(RuntimeError, match="'NoneType' object is not callable"):
         sync(settings)
     assert children(os.getpid()) == []
@@ -310,7 +312,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
         " (_ for _ in ()).throw(OutputError('the disk is full'))"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "_START", IN_A_WORKER.format(fail))
+        patch.setattr(worker_pool, "_START", IN_A_WORKER.format(fail))
         with pytest.raises(OutputError, match="the disk is full"):
             synced(settings)
     synced(settings)
@@ -436,25 +438,25 @@ class NoBucket(LocalBucket):
 
 @pytest.mark.parametrize("size", [2_000, 800_000])
 def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
-    affinity = sharing.Affinity()
+    affinity = work_sharing.Affinity()
     loads = {1: 0, 2: 0, 3: 0}
     places: dict[object, int] = {}
     refs = refs_of_a_day(6_000, size=size)
     done = []
-    for piece in sharing.pieces(refs):
+    for piece in work_sharing.pieces(refs):
         number = affinity.choose(piece, loads)
         loads[number] += piece.cost
         places[piece.key] = number
         done += piece.refs
     assert done == refs
-    largest = max(sharing.PIECE_COST, sharing.cost_of(refs[0]))
+    largest = max(work_sharing.PIECE_COST, work_sharing.cost_of(refs[0]))
     assert max(loads.values()) - min(loads.values()) <= 2 * largest
-    copies = [*sharing.pieces(refs_of_a_day(6_000, "other", size))]
+    copies = [*work_sharing.pieces(refs_of_a_day(6_000, "other", size))]
     assert [affinity.choose(piece, loads) for piece in copies] == [
         places[piece.key] for piece in copies
     ]
 
 
 def test_a_small_partitions_day_is_one_piece() -> None:
-    (piece,) = sharing.pieces(refs_of_a_day(300))
+    (piece,) = work_sharing.pieces(refs_of_a_day(300))
     assert (len(piece.refs), piece.cost) == (300, 300)

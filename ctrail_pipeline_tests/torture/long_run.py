@@ -45,8 +45,8 @@ from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
 from ctrail_pipeline.core.reconcile import reconcile
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sync import sync
 from ctrail_pipeline.sample import (
     ORGANIZATION,
     ORGANIZATION_BUCKET,

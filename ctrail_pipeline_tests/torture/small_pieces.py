@@ -31,7 +31,7 @@ _MANY_FROM: Final = records.CHUNK // 4
 _WORKER: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from ctrail_pipeline_tests.torture.small_pieces import lower_as_told; lower_as_told({!r});"
-    " from ctrail_pipeline.core.worker import main; main(int(sys.argv[1]))"
+    " from ctrail_pipeline.core.run.worker_process import main; main(int(sys.argv[1]))"
 )
 
 
@@ -127,10 +127,10 @@ class _Told:
 
 def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
     """Lower the sizes in this process, for good, and in the worker processes that it starts."""
-    from ctrail_pipeline.core import workers
+    from ctrail_pipeline.core.run import worker_pool
 
     workers_are_told = asdict(_Told(pieces, f"{notes}.workers", kill_at_part))
-    vars(workers)["_START"] = _WORKER.format(json.dumps(workers_are_told))
+    vars(worker_pool)["_START"] = _WORKER.format(json.dumps(workers_are_told))
     _lower(_Told(pieces, str(notes), kill_at_part))
 
 

@@ -41,8 +41,8 @@ from ctrail_pipeline.core.log_file.streaming import (
     is_to_be_streamed,
     stream,
 )
+from ctrail_pipeline.core.run.work_sharing import cost_of
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.sharing import cost_of
 from ctrail_pipeline.core.threads import DaemonThreads
 
 KEYS_A_TASK: Final = 32

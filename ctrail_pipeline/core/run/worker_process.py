@@ -23,16 +23,15 @@ from ctrail_pipeline.core.batch.fetch import Feed, ListedAhead
 from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import CtrailError, StoreError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
-
-from .exceptions import CtrailError, StoreError
-from .process_memory import give_back_large_buffers, rare_collections
-from .settings import Settings
-from .threads import DaemonThreads
+from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.threads import DaemonThreads
 
 _SENT_FIELDS: Final = tuple(
     f.name for f in fields(LogFileRef) if f.name not in {"source", "stretch"}

@@ -31,14 +31,14 @@ from ctrail_pipeline.core.batch.commit import (
 )
 from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, ListedAhead
 from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
+from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.staging import Published
+from ctrail_pipeline.core.settings import Settings
 
-from .exceptions import WorkersFailed
-from .settings import Settings
-from .sharing import PIECE_COST, Affinity, cost_of, pieces
-from .worker import (
+from .work_sharing import PIECE_COST, Affinity, cost_of, pieces
+from .worker_process import (
     Committed,
     Failed,
     Fetch,
@@ -52,7 +52,7 @@ from .worker import (
     pack_log_file,
     pack_source,
 )
-from .worker import Published as PublishedMessage
+from .worker_process import Published as PublishedMessage
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ _MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
 """Uncompressed bytes of a worker's batch: it holds two of them, one waiting to be committed."""
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
-    " from ctrail_pipeline.core.worker import main; main(int(sys.argv[1]))"
+    " from ctrail_pipeline.core.run.worker_process import main; main(int(sys.argv[1]))"
 )
 
 

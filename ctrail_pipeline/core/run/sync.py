@@ -21,6 +21,7 @@ from ctrail_pipeline.core.batch.fetch import AHEAD, Feed, ListedAhead
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.batch.stage import BatchContent
 from ctrail_pipeline.core.bucket.permissions import who_reads
+from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.names import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -38,15 +39,14 @@ from ctrail_pipeline.core.listing.selection import (
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
 from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import archive
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
-from .exceptions import CredentialsError
-from .process_memory import give_back_large_buffers, rare_collections
-from .settings import Settings, Trail
-from .sharing import BYTES_AS_A_LOG_FILE
-from .threads import DaemonThreads
-from .workers import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
+from .work_sharing import BYTES_AS_A_LOG_FILE
+from .worker_pool import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from ctrail_pipeline.core.listing.selection import (
     sources_of,
 )
 from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing, Source
-
-from .settings import Settings
+from ctrail_pipeline.core.settings import Settings
 
 LISTED_A_PARTITION: Final = 100_000
 DOLLARS_A_LIST: Final = 0.005 / 1000

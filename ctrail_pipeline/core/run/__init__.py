@@ -1,0 +1,1 @@
+"""One sync, from its sources to its summary, with or without worker processes."""
