@@ -19,9 +19,8 @@ from . import __version__
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
+    from ctrail_pipeline.core.audit.explain import Sought
     from ctrail_pipeline.core.listing.selection import Selection
-
-    from .core.explain import Sought
 
 _DESCRIPTION = """\
 Brings AWS CloudTrail log files out of S3 and onto disk as JSON Lines:
@@ -227,8 +226,9 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _sought(options: argparse.Namespace) -> "Sought":
+    from ctrail_pipeline.core.audit.explain import Sought
+
     from .config import parse_time, window_start
-    from .core.explain import Sought
 
     what = getattr(options, "event", None)
     return Sought(

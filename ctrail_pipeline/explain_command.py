@@ -12,10 +12,17 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from ctrail_pipeline.core.audit.explain import (
+    COPIES_LOOKED_AT,
+    Explained,
+    Explainer,
+    Line,
+    Sought,
+    explainer,
+)
+from ctrail_pipeline.core.audit.verify import digest_of
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 
-from .core.explain import COPIES_LOOKED_AT, Explained, Explainer, Line, Sought, explainer
-from .core.proof import digest_of
 from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
 from .verify_report import shown

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from .core.explain import Sought
-from .core.manifest import manifest
+from ctrail_pipeline.core.audit.explain import Sought
+from ctrail_pipeline.core.audit.manifest import manifest
+
 from .core.settings import Settings
 from .exit_codes import EXIT_OK
 from .private_files import write_private

@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
 
-from .core.proof import verify
 from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
 from .private_files import write_private

@@ -9,8 +9,9 @@ from html import escape
 from itertools import groupby
 from typing import Final
 
-from .core.findings import EXPLANATIONS, HourState
-from .core.reconcile import COUNTS, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare import COUNTS, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
+
 from .reports import problem_line
 from .verify_report import by_kind, day_text, hours_text, notes, output_line, shown, summary_line
 

@@ -8,10 +8,16 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ctrail_pipeline.core.audit.compare import COUNTS, PartitionReport, Report
+from ctrail_pipeline.core.audit.findings import (
+    EXPLANATIONS,
+    Finding,
+    FindingKind,
+    HourState,
+    Severity,
+)
 from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
-from .core.findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .core.reconcile import COUNTS, PartitionReport, Report
 from .reports import problem_line
 from .status import size
 

@@ -19,8 +19,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger.cold_file import ArchiveWriter
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -28,8 +30,6 @@ from ctrail_pipeline.core.ledger.queries_cold import archive_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
 from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.manifest import manifest
-from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as archive_module

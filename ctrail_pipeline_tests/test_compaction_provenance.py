@@ -13,10 +13,10 @@ from typing import Any
 import polars
 import pytest
 
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.explain import Sought, explainer
-from ctrail_pipeline.core.manifest import manifest
-from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from ctrail_pipeline.core.audit.explain import Explained, Sought, explainer
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.explain import Explained, Sought, explainer
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_number, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run.sync import sync

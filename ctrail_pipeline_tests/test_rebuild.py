@@ -17,11 +17,11 @@ import polars
 import pytest
 
 from ctrail_pipeline.cli import main
+from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.explain import Sought, explainer
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
-from ctrail_pipeline.core.manifest import manifest
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Staging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings

@@ -14,12 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core import reconcile as reconcile_module
+from ctrail_pipeline.core.audit import compare as reconcile_module
+from ctrail_pipeline.core.audit.compare import (
+    COUNTS,
+    DayStatus,
+    PartitionReport,
+    Report,
+    listed_hours,
+    reconcile,
+)
+from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding, FindingKind, HourState
+from ctrail_pipeline.core.audit.hours import Evidence, HourRange
 from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
-from ctrail_pipeline.core.evidence import Evidence, HourRange
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
-from ctrail_pipeline.core.findings import EXPLANATIONS, Finding, FindingKind, HourState
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -33,14 +41,6 @@ from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Source
-from ctrail_pipeline.core.reconcile import (
-    COUNTS,
-    DayStatus,
-    PartitionReport,
-    Report,
-    listed_hours,
-    reconcile,
-)
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.prune import prune

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.explain import Explained
 from ctrail_pipeline.core.batch import fetch, stage
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
-from ctrail_pipeline.core.explain import Explained
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef
-from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline_tests.oracle import read_buckets

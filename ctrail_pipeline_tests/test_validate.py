@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import PublicFormat
 
+from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.validate import Validation, validate
 
 from .signed_digests import HOUR, START, Delivery, list_public_keys
 

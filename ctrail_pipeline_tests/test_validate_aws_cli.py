@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.findings import FindingKind, HourState
+from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.selection import Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.validate import Validation, validate
 
 from .real_logs import needs_real_logs
 from .signed_digests import ACCOUNT, HOUR, REGION, START, Delivery, list_public_keys

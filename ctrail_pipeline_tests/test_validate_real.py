@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.explain import Sought, explainer
-from ctrail_pipeline.core.findings import FindingKind, HourState
+from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.findings import FindingKind, HourState
+from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
-from ctrail_pipeline.core.proof import digest_of, verify
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.validate import Validation, validate
 
 from .real_logs import REAL_LOGS, needs_real_logs
 
@@ -100,7 +100,7 @@ def test_what_was_hashed_while_syncing_is_not_read_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync()
-    monkeypatch.setattr("ctrail_pipeline.core.validate.decompress", None)
+    monkeypatch.setattr("ctrail_pipeline.core.audit.digests.decompress", None)
     assert world.validate().log_files_proved == 55
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 import pytest
 
-from ctrail_pipeline.core.findings import FindingKind
+from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import kept_public_keys
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.validate import Validation, validate
 
 from .moto_server import moto_server
 from .signed_digests import START, Delivery, list_public_keys

@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.bucket import s3
 from ctrail_pipeline.core.exceptions import CtrailError
-from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune

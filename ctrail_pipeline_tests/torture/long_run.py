@@ -41,10 +41,10 @@ from random import Random
 from typing import Any, ClassVar
 
 from ctrail_pipeline.config import load_config
+from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
-from ctrail_pipeline.core.reconcile import reconcile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample import (

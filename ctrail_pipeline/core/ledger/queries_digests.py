@@ -5,7 +5,7 @@ Functions over a Ledger, with SQL: a topic of its own beside `ledger`.
 
 from typing import NamedTuple
 
-from ctrail_pipeline.core.digests import PublicKey
+from ctrail_pipeline.core.audit.digest_file import PublicKey
 
 from .ledger import Ledger
 from .rows import LogFileState

@@ -14,12 +14,12 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
 from ctrail_pipeline.core.listing.selection import Place, Selection, known_places
 from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.settings import Settings, Trail
 
-from .evidence import Evidence, HourRange
+from .compare import Report, reconcile
+from .digests import Validation, validate
 from .findings import FindingKind
-from .reconcile import Report, reconcile
-from .settings import Settings, Trail
-from .validate import Validation, validate
+from .hours import Evidence, HourRange
 
 _OF_A_LOG_FILE = (FindingKind.LOG_FILE_ALTERED, FindingKind.LOG_FILE_DELETED)
 

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, StoreError
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
     SourcePrefix,
@@ -42,10 +43,9 @@ from ctrail_pipeline.core.listing.selection import matches
 from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
 from ctrail_pipeline.core.output.marker import check_belongs
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
+from ctrail_pipeline.core.settings import Settings
 
-from .exceptions import ConfigurationError, LedgerError, StoreError
-from .output_check import contents_of
-from .settings import Settings
+from .compare_output import contents_of
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""

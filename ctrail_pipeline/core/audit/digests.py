@@ -22,6 +22,12 @@ from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Listed
 from ctrail_pipeline.core.bucket.trail_bucket import get_described
+from ctrail_pipeline.core.exceptions import (
+    ConfigurationError,
+    ObjectArchived,
+    ObjectGone,
+    StoreError,
+)
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, intersection, merged, whole_days
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
@@ -45,9 +51,11 @@ from ctrail_pipeline.core.ledger.queries_digests import (
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.selection import Place, Problem, Selection, is_configured
 from ctrail_pipeline.core.log_file.gunzip import decompress
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.threads import DaemonThreads
 
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
-from .digests import (
+from .digest_file import (
     Chain,
     DigestError,
     ListedLogFile,
@@ -57,10 +65,7 @@ from .digests import (
     read_name,
     read_public_keys,
 )
-from .exceptions import ConfigurationError, ObjectArchived, ObjectGone, StoreError
 from .findings import Finding, FindingKind, HourState, Severity
-from .settings import Settings, Trail
-from .threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

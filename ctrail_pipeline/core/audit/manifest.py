@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (
@@ -30,10 +31,9 @@ from ctrail_pipeline.core.ledger.queries_audit import (
 from ctrail_pipeline.core.output.marker import check_belongs
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.settings import Settings
 
-from .exceptions import ConfigurationError, LedgerError
 from .explain import Sought
-from .settings import Settings
 
 FORMAT: Final = "ctrail-manifest/1"
 _BATCHES_KEPT: Final = 64

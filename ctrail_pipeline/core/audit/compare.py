@@ -26,6 +26,7 @@ from typing import Final
 
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.bucket.interface import Listed, Page
+from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Range,
@@ -72,13 +73,12 @@ from ctrail_pipeline.core.listing.walk import Source, is_wanted
 from ctrail_pipeline.core.output.marker import open_ledger
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.threads import DaemonThreads
 
-from .evidence import Evidence, HourRange, joined, merge_hours
-from .exceptions import ConfigurationError, StoreError
+from .compare_output import OutputCheck, OutputCounts
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .output_check import OutputCheck, OutputCounts
-from .settings import Settings
-from .threads import DaemonThreads
+from .hours import Evidence, HourRange, joined, merge_hours
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .digests import (
+from .digest_file import (
     SIGNATURE_ALGORITHM,
     Digest,
     DigestError,
