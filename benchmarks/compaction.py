@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import run
-from ctrail_pipeline.config import load_config
+from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.sample import LAST_DAY, write_sample
+from ctrail_pipeline.sample.bucket import LAST_DAY, write_sample
 
 _TRIES: Final = 3
 _SQL: Final = "SELECT eventName, count(*) AS n FROM {} GROUP BY 1 ORDER BY n DESC, 1"

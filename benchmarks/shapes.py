@@ -17,7 +17,7 @@ from random import Random
 from typing import Final
 
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     LAST_DAY,
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
@@ -25,7 +25,7 @@ from ctrail_pipeline.sample import (
     SampleObject,
     generate_log_files,
 )
-from ctrail_pipeline.sample_records import RecordWriter
+from ctrail_pipeline.sample.records import RecordWriter
 
 BIG_BUCKET: Final = "example-many-partitions"
 _LARGE_BYTES: Final = 20_000_000

@@ -26,13 +26,13 @@ from dagster import (
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.sync import Summary
 
-from .config import Config
 from .core.settings import Trail
 from .partitions import asset_keys
 from .reports import problem_line

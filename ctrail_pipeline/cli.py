@@ -130,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from .config import load_config, parse_duration
+    from ctrail_pipeline.config.file import load_config, parse_duration
+
     from .sync_command import Shown, dry_run, run_sync
 
     watch = None if options.watch is None else parse_duration("--watch", options.watch)
@@ -144,9 +145,8 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _selection(options: argparse.Namespace) -> "Selection":
+    from ctrail_pipeline.config.file import parse_time, window_start
     from ctrail_pipeline.core.listing.selection import Selection
-
-    from .config import parse_time, window_start
 
     return Selection(
         trails=options.trail,
@@ -164,7 +164,8 @@ def _selection(options: argparse.Namespace) -> "Selection":
 def _status(options: argparse.Namespace) -> int:
     import json
 
-    from .config import load_config
+    from ctrail_pipeline.config.file import load_config
+
     from .status import as_json, as_prometheus, as_table, notes, read_status
 
     status = read_status(load_config().settings)
@@ -184,7 +185,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .config import load_config
+    from ctrail_pipeline.config.file import load_config
+
     from .verify_command import run_verify
 
     settings = load_config().settings
@@ -198,7 +200,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from .config import load_config
+    from ctrail_pipeline.config.file import load_config
+
     from .core.exceptions import ConfigurationError
     from .explain_command import run_explain
 
@@ -219,16 +222,16 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    from .config import load_config
+    from ctrail_pipeline.config.file import load_config
+
     from .manifest_command import run_manifest
 
     return run_manifest(load_config().settings, _sought(options), options.output)
 
 
 def _sought(options: argparse.Namespace) -> "Sought":
+    from ctrail_pipeline.config.file import parse_time, window_start
     from ctrail_pipeline.core.audit.explain import Sought
-
-    from .config import parse_time, window_start
 
     what = getattr(options, "event", None)
     return Sought(
@@ -242,9 +245,9 @@ def _sought(options: argparse.Namespace) -> "Sought":
 
 
 def _prune(options: argparse.Namespace) -> int:
+    from ctrail_pipeline.config.file import load_config, parse_time
     from ctrail_pipeline.core.upkeep.prune import prune
 
-    from .config import load_config, parse_time
     from .status import size
 
     before = parse_time("--before", options.before)
@@ -258,9 +261,8 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _rebuild(options: argparse.Namespace) -> int:
+    from ctrail_pipeline.config.file import load_config
     from ctrail_pipeline.core.upkeep.rebuild import rebuild
-
-    from .config import load_config
 
     settings = load_config().settings
     done = rebuild(settings, force=options.force)
@@ -288,9 +290,9 @@ def _compact(options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
+    from ctrail_pipeline.config.file import load_config
     from ctrail_pipeline.core.upkeep.compaction import compact
 
-    from .config import load_config
     from .reports import compaction_line
 
     done = compact(load_config().settings, dry_run=options.dry_run)
@@ -302,7 +304,8 @@ def _compact(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from .config import load_config
+    from ctrail_pipeline.config.file import load_config
+
     from .query import run_query
 
     sql = options.sql if options.sql is not None else sys.stdin.read()
@@ -311,14 +314,14 @@ def _query(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from .sample import main as write_sample
+    from ctrail_pipeline.sample.bucket import main as write_sample
 
     arguments = [str(options.folder), "--log-files", str(options.log_files)]
     return write_sample(arguments + (["--force"] if options.force else []))
 
 
 def _generate_config(options: argparse.Namespace) -> int:
-    from .generate_config import generate_config
+    from ctrail_pipeline.config.generate import generate_config
 
     path = options.path or Path(os.environ.get("CTRAIL_CONFIG") or "config.json")
     trails, unasked = generate_config(

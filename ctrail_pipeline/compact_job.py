@@ -17,9 +17,9 @@ from dagster import (
     op,
 )
 
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 
-from .config import Config
 from .reports import compaction_failure, compaction_line
 from .resources import CursorResource
 from .runs import core_logs_in, failures_said, settings_of

@@ -2,9 +2,10 @@
 
 from dagster import Definitions, in_process_executor
 
+from ctrail_pipeline.config.file import Config, load_config
+
 from .checks import build_checks
 from .compact_job import build_compact_job, compact_daily
-from .config import Config, load_config
 from .generate_config_job import build_generate_config_job
 from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prune_daily
 from .resources import CursorResource

@@ -45,7 +45,7 @@ def build_generate_config_job() -> JobDefinition:
     def generate_config_op(
         context: OpExecutionContext, config: GenerateConfigConfig
     ) -> Output[None]:
-        from .generate_config import generate_config
+        from ctrail_pipeline.config.generate import generate_config
 
         path = Path(config.path or os.environ.get("CTRAIL_CONFIG") or "config.json").absolute()
         with failures_said():

@@ -33,14 +33,14 @@ from dagster import (
 )
 from pydantic import Field
 
+from ctrail_pipeline.config.file import Config as Configuration
+from ctrail_pipeline.config.file import parse_time, window_start
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Summary
 
 from .checks import evaluations
-from .config import Config as Configuration
-from .config import parse_time, window_start
 from .metadata import of_estimates
 from .partitions import asset_keys, register_partitions
 from .reports import problem_line

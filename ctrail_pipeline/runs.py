@@ -19,11 +19,11 @@ from dagster import (
     RetryRequested,
 )
 
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import Summary, sync
 
-from .config import Config
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
 from .core.settings import Settings

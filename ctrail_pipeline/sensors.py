@@ -27,10 +27,10 @@ from dagster import (
     sensor,
 )
 
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.look import Look, LookCursor, look
 
 from .checks import of_listing, of_sensor, worth_noting
-from .config import Config
 from .jobs import QUIET
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of

@@ -27,12 +27,12 @@ from dagster import (
     multi_asset,
 )
 
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import Summary
 
 from . import metadata
 from .checks import evaluations
-from .config import Config
 from .core.settings import Trail
 from .partitions import (
     ASSET_PREFIX,

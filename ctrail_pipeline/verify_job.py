@@ -29,13 +29,13 @@ from dagster import (
 )
 from pydantic import Field
 
+from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.core.audit.compare import COUNTS, Report, fails, is_whole
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
 
 from .checks import COMPLETE, error_if, evaluation
-from .config import Config as Configuration
 from .core.settings import Trail
 from .jobs import QUIET, SelectionConfig
 from .living_runs import mark_as_living

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .oracle import Expectation
 from .sync_process import sample_expectation

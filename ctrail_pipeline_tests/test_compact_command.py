@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
 
-from ctrail_pipeline.config import load_config
+from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .oracle import snapshot
 from .test_cli import ctrail

@@ -32,7 +32,7 @@ from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.sample import ORGANIZATION_BUCKET, write_sample
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 
 from .fault_server import Faults, FaultServer
 from .moto_server import moto_server

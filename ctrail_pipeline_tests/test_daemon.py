@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

@@ -11,10 +11,10 @@ import yaml
 from dagster import AssetKey, Definitions
 from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
-from ctrail_pipeline import config
 from ctrail_pipeline.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.cli import _parser
-from ctrail_pipeline.config import DagsterSettings, load_config
+from ctrail_pipeline.config import file
+from ctrail_pipeline.config.file import DagsterSettings, load_config
 from ctrail_pipeline.core.listing.look import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
@@ -96,7 +96,7 @@ def test_every_check_is_explained() -> None:
 def test_keys_of_the_configuration_that_are_named_exist() -> None:
     named = {"sensor", "sensor_interval", "materialization_interval", "no_events_hours"}
     named |= {"quarantine_dir", "horizon_days"}
-    assert named <= set(config.KEYS)
+    assert named <= set(file.KEYS)
     assert all(f"`{key}`" in DAGSTER.read_text() for key in named)
 
 

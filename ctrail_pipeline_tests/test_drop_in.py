@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.config import load_config
-from ctrail_pipeline.gocloudtrail import is_gocloudtrail_state
-from ctrail_pipeline.sample import ORGANIZATION_BUCKET, write_sample
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.gocloudtrail import is_gocloudtrail_state
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 
 from .oracle import check_output
 from .s3_server import S3Server

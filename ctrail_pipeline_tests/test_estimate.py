@@ -21,7 +21,7 @@ from ctrail_pipeline.core.run.dry_run import (
 )
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

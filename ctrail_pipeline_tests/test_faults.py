@@ -34,7 +34,7 @@ from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

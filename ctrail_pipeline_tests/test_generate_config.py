@@ -10,9 +10,9 @@ import boto3
 import pytest
 from dagster import DagsterInstance
 
-from ctrail_pipeline.config import load_config
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.generate import Described, config_of, describe_trails
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.generate_config import Described, config_of, describe_trails
 
 from .moto_server import moto_server
 from .test_cli import ctrail

@@ -16,7 +16,7 @@ import pytest
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     LAST_DAY,
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .test_cli import ctrail
 

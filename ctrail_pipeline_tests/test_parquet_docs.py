@@ -11,7 +11,7 @@ import pytest
 
 from ctrail_pipeline.core.output.parquet import ROWS_A_GROUP
 from ctrail_pipeline.core.output.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .test_cli import ctrail, environment
 from .test_docs import blocks

@@ -33,7 +33,7 @@ from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

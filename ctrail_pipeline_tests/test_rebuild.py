@@ -27,7 +27,7 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.sync_process import (
     PROJECT,
@@ -381,7 +381,7 @@ def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: E
 def test_the_command(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctrail_pipeline.config.load_config", lambda: _Loaded(settings))
+    monkeypatch.setattr("ctrail_pipeline.config.file.load_config", lambda: _Loaded(settings))
     remove_ledger(settings)
     assert main(["rebuild"]) == 0
     assert "rebuilt from" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .test_cli import ctrail, environment
 from .test_readme import README, fenced

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ACCOUNTS,
     ORGANIZATION_BUCKET,
     PAYMENTS_ACCOUNT,

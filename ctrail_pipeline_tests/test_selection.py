@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.config import load_config, window_start
+from ctrail_pipeline.config.file import load_config, window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.names import SourcePrefix
 from ctrail_pipeline.core.listing.look import IDLE_ROUNDS, LookCursor, look
@@ -22,7 +22,7 @@ from ctrail_pipeline.core.listing.selection import Selection, is_configured, mat
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.jobs import SyncConfig
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

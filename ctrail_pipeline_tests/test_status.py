@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.config import load_config
-from ctrail_pipeline.sample import (
-    ORGANIZATION_BUCKET,
-    PAYMENTS_BUCKET,
-    write_sample,
-)
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, write_sample
 from ctrail_pipeline.status import as_prometheus, duration, read_status, size
 
 from .test_cli import ctrail, log_files, written

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ctrail_pipeline.core.run.sync import Progress, TrailProgress
 from ctrail_pipeline.progress import draw
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .fault_server import Faults, FaultServer
 from .test_cli import (

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 
-from ctrail_pipeline.config import Config, load_config
+from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 
 from .oracle import check_output, output_files_now, snapshot
 from .s3_server import S3Server

@@ -11,10 +11,10 @@ from dagster import (
     ExecuteInProcessResult,
 )
 
-from ctrail_pipeline.config import load_config
+from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.partitions import is_partition_key
-from ctrail_pipeline.sample import write_sample
+from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline.trails import PARTITION_TAG
 
 from .oracle import check_output, snapshot

@@ -34,7 +34,7 @@ from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.sample import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.fault_server import FaultServer
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import (

@@ -20,7 +20,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,

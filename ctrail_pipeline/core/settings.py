@@ -1,6 +1,6 @@
 """What the core needs to know of a configuration: values only, already validated.
 
-Reading and checking the configuration file is `ctrail_pipeline.config`'s work; the core takes
+Reading and checking the configuration file is `ctrail_pipeline.config.file`'s work; the core takes
 these values from whoever calls it (a Dagster op, a test) and never reads a file or environment.
 """
 

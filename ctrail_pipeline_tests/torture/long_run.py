@@ -40,21 +40,21 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from ctrail_pipeline.config import load_config
+from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION,
     ORGANIZATION_BUCKET,
     PAYMENTS_ACCOUNT,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,
 )
-from ctrail_pipeline.sample_records import RecordWriter
+from ctrail_pipeline.sample.records import RecordWriter
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.s3_server import S3Server

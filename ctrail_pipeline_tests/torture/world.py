@@ -16,7 +16,7 @@ from typing import Any
 
 from ctrail_pipeline.core.output.staging import Kind, OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.sample import (
+from ctrail_pipeline.sample.bucket import (
     ORGANIZATION,
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline import sample
+from ctrail_pipeline.sample import bucket
 from ctrail_pipeline_tests.fault_server import FaultServer
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +40,8 @@ class DagsterDev:
         self.events = folder / "events"
         self.quarantine = folder / "quarantine"
         self.buckets = [
-            (folder / "sample" / sample.ORGANIZATION_BUCKET, ""),
-            (folder / "sample" / sample.PAYMENTS_BUCKET, sample.PAYMENTS_PREFIX),
+            (folder / "sample" / bucket.ORGANIZATION_BUCKET, ""),
+            (folder / "sample" / bucket.PAYMENTS_BUCKET, bucket.PAYMENTS_PREFIX),
         ]
         """Folder and prefix of each trail, as the oracle wants them."""
 
@@ -147,7 +147,7 @@ def dagster_dev(folder: Path) -> Iterator[DagsterDev]:
         AssertionError: it did not start; the message has the end of its log.
     """
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    sample.write_sample(folder / "sample", log_files=400, last_day=yesterday)
+    bucket.write_sample(folder / "sample", log_files=400, last_day=yesterday)
     with FaultServer(folder / "sample") as s3:
         (folder / "config.json").write_text(json.dumps(_configuration(s3), indent=2))
         with _started(folder, s3) as dev:
@@ -216,14 +216,14 @@ def _configuration(s3: FaultServer) -> dict[str, Any]:
         "trails": [
             {
                 "name": "organization",
-                "bucket": sample.ORGANIZATION_BUCKET,
+                "bucket": bucket.ORGANIZATION_BUCKET,
                 "endpoint_url": s3.endpoint_url,
                 "log_file_validation": False,  # a sample's digests are invented
             },
             {
                 "name": "payments",
-                "bucket": sample.PAYMENTS_BUCKET,
-                "prefix": sample.PAYMENTS_PREFIX,
+                "bucket": bucket.PAYMENTS_BUCKET,
+                "prefix": bucket.PAYMENTS_PREFIX,
                 "endpoint_url": s3.endpoint_url,
                 "log_file_validation": False,  # a sample's digests are invented
             },

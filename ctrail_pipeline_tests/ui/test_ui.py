@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline import sample
+from ctrail_pipeline.sample import bucket as sample
 from ctrail_pipeline_tests.oracle import check_output, snapshot
 
 from .browser import Page, chromium

@@ -21,7 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.gocloudtrail import own_state_db
+
+from .gocloudtrail import own_state_db
 
 logger = logging.getLogger(__name__)
 

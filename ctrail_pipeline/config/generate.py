@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
 from ctrail_pipeline.core.threads import DaemonThreads
-
-from .core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 

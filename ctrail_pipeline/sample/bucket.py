@@ -27,7 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from ctrail_pipeline.sample_records import EVENT_TIME, Record, RecordWriter, uuid
+from .records import EVENT_TIME, Record, RecordWriter, uuid
 
 Shape = Literal["small", "large"]
 """`small`: as CloudTrail delivers, 5 events in the median file. `large`: thousands in each."""

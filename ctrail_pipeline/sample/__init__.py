@@ -1,0 +1,1 @@
+"""The synthetic bucket of the demo, the tests and the benchmarks."""
