@@ -165,8 +165,7 @@ def _status(options: argparse.Namespace) -> int:
     import json
 
     from ctrail_pipeline.config.file import load_config
-
-    from .status import as_json, as_prometheus, as_table, notes, read_status
+    from ctrail_pipeline.reports.status import as_json, as_prometheus, as_table, notes, read_status
 
     status = read_status(load_config().settings)
     if options.as_json:
@@ -247,8 +246,7 @@ def _sought(options: argparse.Namespace) -> "Sought":
 def _prune(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config, parse_time
     from ctrail_pipeline.core.upkeep.prune import prune
-
-    from .status import size
+    from ctrail_pipeline.reports.status import size
 
     before = parse_time("--before", options.before)
     done = prune(load_config().settings, before, dry_run=options.dry_run)
@@ -292,8 +290,7 @@ def _compact(options: argparse.Namespace) -> int:
 
     from ctrail_pipeline.config.file import load_config
     from ctrail_pipeline.core.upkeep.compaction import compact
-
-    from .reports import compaction_line
+    from ctrail_pipeline.reports.sentences import compaction_line
 
     done = compact(load_config().settings, dry_run=options.dry_run)
     if options.as_json:

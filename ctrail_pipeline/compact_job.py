@@ -19,8 +19,8 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
+from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
 
-from .reports import compaction_failure, compaction_line
 from .resources import CursorResource
 from .runs import core_logs_in, failures_said, settings_of
 

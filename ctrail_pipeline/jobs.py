@@ -39,11 +39,11 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.reports.sentences import problem_line
 
 from .checks import evaluations
 from .metadata import of_estimates
 from .partitions import asset_keys, register_partitions
-from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
 from .trails import materializations

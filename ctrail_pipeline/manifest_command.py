@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.explain import Sought
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.reports.private_files import write_private
 
 from .core.settings import Settings
 from .exit_codes import EXIT_OK
-from .private_files import write_private
 
 
 def run_manifest(settings: Settings, sought: Sought, path: Path | None) -> int:

@@ -23,13 +23,13 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
 from .core.exceptions import ConfigurationError, CtrailError
 from .core.interrupts import stop_on_signals
 from .core.settings import Settings
 from .living_runs import mark_as_living
 from .metadata import totals
-from .reports import failure_message, summary_line
 from .resources import CursorResource
 
 RETRIES = 2

@@ -29,12 +29,12 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.look import Look, LookCursor, look
+from ctrail_pipeline.reports.sentences import problem_line
 
 from .checks import of_listing, of_sensor, worth_noting
 from .jobs import QUIET
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
-from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, settings_of
 from .sensor_state import SENSOR_NAME, sensor_trouble

@@ -10,12 +10,19 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.reports.private_files import write_private
+from ctrail_pipeline.reports.verify import (
+    as_json,
+    as_table,
+    finding_lines,
+    notes,
+    output_line,
+    summary_line,
+)
+from ctrail_pipeline.reports.verify_html import as_html
 
 from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
-from .private_files import write_private
-from .verify_html import as_html
-from .verify_report import as_json, as_table, finding_lines, notes, output_line, summary_line
 
 
 def run_verify(

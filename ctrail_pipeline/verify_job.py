@@ -34,6 +34,10 @@ from ctrail_pipeline.core.audit.compare import COUNTS, Report, fails, is_whole
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.reports.private_files import write_private
+from ctrail_pipeline.reports.sentences import problem_line
+from ctrail_pipeline.reports.verify import finding_lines, notes, summary_line
+from ctrail_pipeline.reports.verify_html import as_html
 
 from .checks import COMPLETE, error_if, evaluation
 from .core.settings import Trail
@@ -41,12 +45,8 @@ from .jobs import QUIET, SelectionConfig
 from .living_runs import mark_as_living
 from .metadata import Metadata
 from .partitions import asset_keys
-from .private_files import write_private
-from .reports import problem_line
 from .resources import CursorResource
 from .runs import check_sample, core_logs_in, failures_said, settings_of
-from .verify_html import as_html
-from .verify_report import finding_lines, notes, summary_line
 
 DESCRIPTION = (
     "Every log file that the buckets hold is in, and the output is as it was written. An error if"

@@ -21,7 +21,7 @@ from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.selection import Problem, Selection
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.reports import failure_message, summary_line
+from ctrail_pipeline.reports.sentences import failure_message, summary_line
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, write_sample
 from ctrail_pipeline_tests.moto_server import moto_server
 from ctrail_pipeline_tests.sync_process import served_sample_settings

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.reports.status import as_prometheus, duration, read_status, size
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, write_sample
-from ctrail_pipeline.status import as_prometheus, duration, read_status, size
 
 from .test_cli import ctrail, log_files, written
 

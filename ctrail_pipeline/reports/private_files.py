@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from .core.exceptions import OutputError
+from ctrail_pipeline.core.exceptions import OutputError
 
 
 def write_private(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:

@@ -12,8 +12,16 @@ from typing import Final
 from ctrail_pipeline.core.audit.compare import COUNTS, DayStatus, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
 
-from .reports import problem_line
-from .verify_report import by_kind, day_text, hours_text, notes, output_line, shown, summary_line
+from .sentences import problem_line
+from .verify import (
+    by_kind,
+    day_text,
+    hours_text,
+    notes,
+    output_line,
+    shown,
+    summary_line,
+)
 
 _ROW: Final = 14
 """Height of a row of the calendar, in pixels."""

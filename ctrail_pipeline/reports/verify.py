@@ -18,7 +18,7 @@ from ctrail_pipeline.core.audit.findings import (
 )
 from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
-from .reports import problem_line
+from .sentences import problem_line
 from .status import size
 
 if TYPE_CHECKING:

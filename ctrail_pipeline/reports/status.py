@@ -23,8 +23,7 @@ from ctrail_pipeline.core.ledger.queries_reports import (
 from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
 from ctrail_pipeline.core.output.marker import check_belongs
 from ctrail_pipeline.core.output.staging import Kind
-
-from .core.settings import Settings
+from ctrail_pipeline.core.settings import Settings
 
 if TYPE_CHECKING:
     from rich.table import Table

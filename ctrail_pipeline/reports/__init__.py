@@ -1,0 +1,1 @@
+"""What people read, from either front end: sentences, tables, pages, units."""
