@@ -3,15 +3,23 @@
 from dagster import Definitions, in_process_executor
 
 from ctrail_pipeline.config.file import Config, load_config
-
-from .checks import build_checks
-from .compact_job import build_compact_job, compact_daily
-from .generate_config_job import build_generate_config_job
-from .jobs import build_discover_job, build_prune_runs_job, build_sync_job, prune_daily
-from .resources import CursorResource
-from .sensors import build_sensors
-from .trails import build_trail_assets, build_trail_jobs
-from .verify_job import build_verify_checks, build_verify_job, verify_daily
+from ctrail_pipeline.orchestration.assets import build_trail_assets, build_trail_jobs
+from ctrail_pipeline.orchestration.checks import build_checks
+from ctrail_pipeline.orchestration.jobs.compact import build_compact_job, compact_daily
+from ctrail_pipeline.orchestration.jobs.generate_config import build_generate_config_job
+from ctrail_pipeline.orchestration.jobs.sync import (
+    build_discover_job,
+    build_prune_runs_job,
+    build_sync_job,
+    prune_daily,
+)
+from ctrail_pipeline.orchestration.jobs.verify import (
+    build_verify_checks,
+    build_verify_job,
+    verify_daily,
+)
+from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.sensors import build_sensors
 
 
 def build_definitions(config: Config) -> Definitions:

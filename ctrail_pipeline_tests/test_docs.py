@@ -11,14 +11,14 @@ import yaml
 from dagster import AssetKey, Definitions
 from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
-from ctrail_pipeline.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.cli import _parser
 from ctrail_pipeline.config import file
 from ctrail_pipeline.config.file import DagsterSettings, load_config
 from ctrail_pipeline.core.listing.look import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.jobs import SyncConfig
+from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
+from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 DAGSTER, SERVICE = ROOT / "docs/dagster.md", ROOT / "docs/service.md"

@@ -11,7 +11,7 @@ import yaml
 
 from ctrail_pipeline.config import file
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.jobs import SyncConfig
+from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

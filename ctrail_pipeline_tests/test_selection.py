@@ -21,7 +21,7 @@ from ctrail_pipeline.core.listing.look import IDLE_ROUNDS, LookCursor, look
 from ctrail_pipeline.core.listing.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.jobs import SyncConfig
+from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,

@@ -37,28 +37,28 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.utils import make_new_run_id
 
-from ctrail_pipeline.checks import build_checks
 from ctrail_pipeline.config.file import Config, DagsterSettings
 from ctrail_pipeline.core.ledger.rows import Waiting
 from ctrail_pipeline.core.listing.look import Look, LookCursor
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.living_runs import (
+from ctrail_pipeline.orchestration.checks import build_checks
+from ctrail_pipeline.orchestration.living_runs import (
     BACKLOG,
     RECENT,
     WORK_TAG,
     end_dead_runs,
     mark_as_living,
 )
-from ctrail_pipeline.resources import CursorResource
-from ctrail_pipeline.sensors import (
+from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.sensors import (
     AlarmCursor,
     LastRun,
     last_run,
     reason_to_wait,
     request_for,
 )
-from ctrail_pipeline.webhook import WebhookError, post
+from ctrail_pipeline.orchestration.webhook import WebhookError, post
 from ctrail_pipeline_tests.oracle import read_buckets
 from ctrail_pipeline_tests.sync_process import assert_exact, local_trail, settings_in
 from ctrail_pipeline_tests.test_watch import NOW, put
@@ -416,7 +416,7 @@ def test_an_alarm_is_told_once_when_it_comes_and_once_when_it_goes(
     config: Config, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state: list[str | None] = [None]
-    monkeypatch.setattr("ctrail_pipeline.sensors.sensor_trouble", lambda *_: state[0])
+    monkeypatch.setattr("ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: state[0])
     with Hook() as hook:
         told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
         first = tick(told, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
@@ -441,7 +441,9 @@ def test_no_alarm_is_told_when_the_daemon_has_just_started(
     monkeypatch: pytest.MonkeyPatch,
     cursor: str | None,
 ) -> None:
-    monkeypatch.setattr("ctrail_pipeline.sensors.sensor_trouble", lambda *_: "it never looked")
+    monkeypatch.setattr(
+        "ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: "it never looked"
+    )
     with Hook() as hook:
         told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
         first = tick(told, instance, cursor, "sensor_alarm")
@@ -475,7 +477,7 @@ def test_a_run_whose_process_was_killed_is_ended(
     run = instance.create_run_for_job(job, status=status)
     program = (
         "import sys, time\nfrom types import SimpleNamespace\n"
-        "from ctrail_pipeline.living_runs import mark_as_living\n"
+        "from ctrail_pipeline.orchestration.living_runs import mark_as_living\n"
         "mark_as_living(SimpleNamespace(root_directory=sys.argv[1]), sys.argv[2])\n"
         "print('lives', flush=True)\ntime.sleep(60)\n"
     )
@@ -516,7 +518,7 @@ def test_a_process_marks_one_run_after_the_other_and_leaves_nothing(
 ) -> None:
     program = (
         "import os, sys\nfrom types import SimpleNamespace\n"
-        "from ctrail_pipeline.living_runs import mark_as_living\n"
+        "from ctrail_pipeline.orchestration.living_runs import mark_as_living\n"
         "for run in ('one', 'two', 'two'):\n"
         "    mark_as_living(SimpleNamespace(root_directory=sys.argv[1]), run)\n"
         "    print(os.listdir(sys.argv[1] + '/ctrail-runs'))\n"

@@ -13,9 +13,9 @@ from dagster import (
 
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline.partitions import is_partition_key
+from ctrail_pipeline.orchestration.assets import PARTITION_TAG
+from ctrail_pipeline.orchestration.partitions import is_partition_key
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline.trails import PARTITION_TAG
 
 from .oracle import check_output, snapshot
 

@@ -20,11 +20,11 @@ from dagster import (
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
-from ctrail_pipeline.checks import COMPLETE
 from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.orchestration.checks import COMPLETE
+from ctrail_pipeline.orchestration.jobs.verify import build_verify_checks
 from ctrail_pipeline.sample.bucket import PAYMENTS_BUCKET, write_sample
-from ctrail_pipeline.verify_job import build_verify_checks
 
 from .test_cli import log_files
 from .test_sync_job import failure_text

@@ -5,7 +5,7 @@ it listed becomes covered, in one transaction; so a run need not list again, and
 and nobody's memory decides what is fetched. A look is about what is recent: it lists behind each
 partition's cursor only, and a partition with older key time that was never listed is named as
 backlog, for a run that lists by itself. Not here: when to look, and what is started then
-(`ctrail_pipeline.sensors`).
+(`ctrail_pipeline.orchestration.sensors`).
 """
 
 import json

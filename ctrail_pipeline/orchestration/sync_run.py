@@ -20,14 +20,14 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config
+from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
+from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
-from .core.exceptions import ConfigurationError, CtrailError
-from .core.interrupts import stop_on_signals
-from .core.settings import Settings
 from .living_runs import mark_as_living
 from .metadata import totals
 from .resources import CursorResource

@@ -19,7 +19,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from .runs import failures_said
+from ctrail_pipeline.orchestration.sync_run import failures_said
 
 
 class GenerateConfigConfig(Config):

@@ -32,13 +32,13 @@ from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import problem_line
 
-from .core.settings import Trail
 from .partitions import asset_keys
 from .resources import CursorResource
-from .runs import failures_said, settings_of
-from .sensor_state import sensor_trouble
+from .sensor_health import sensor_trouble
+from .sync_run import failures_said, settings_of
 
 LISTED = "can_be_listed"
 FAILED = "no_failed_log_files"

@@ -29,15 +29,15 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.look import Look, LookCursor, look
+from ctrail_pipeline.orchestration.jobs.sync import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
 
 from .checks import of_listing, of_sensor, worth_noting
-from .jobs import QUIET
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .resources import CursorResource
-from .runs import check_sample, settings_of
-from .sensor_state import SENSOR_NAME, sensor_trouble
+from .sensor_health import SENSOR_NAME, sensor_trouble
+from .sync_run import check_sample, settings_of
 from .webhook import post
 
 LOOK_SECONDS = 25.0

@@ -19,10 +19,9 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
+from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.sync_run import core_logs_in, failures_said, settings_of
 from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
-
-from .resources import CursorResource
-from .runs import core_logs_in, failures_said, settings_of
 
 
 def build_compact_job(configuration: Config) -> JobDefinition:

@@ -30,10 +30,10 @@ from dagster import (
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.settings import Trail
 
 from . import metadata
 from .checks import evaluations
-from .core.settings import Trail
 from .partitions import (
     ASSET_PREFIX,
     asset_keys,
@@ -42,7 +42,7 @@ from .partitions import (
     register_partitions,
 )
 from .resources import CursorResource
-from .runs import finish, run_sync
+from .sync_run import finish, run_sync
 
 PARTITION_TAG = "dagster/partition"
 

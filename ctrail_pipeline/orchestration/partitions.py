@@ -8,10 +8,9 @@ from collections.abc import Iterable
 
 from dagster import AssetKey, DagsterInstance, DynamicPartitionsDefinition
 
+from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.names import is_plausible_folder
-
-from .core.exceptions import ConfigurationError
-from .core.settings import Trail
+from ctrail_pipeline.core.settings import Trail
 
 ASSET_PREFIX = "cloudtrail"
 

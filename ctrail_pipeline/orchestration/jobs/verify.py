@@ -34,19 +34,24 @@ from ctrail_pipeline.core.audit.compare import COUNTS, Report, fails, is_whole
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.orchestration.checks import COMPLETE, error_if, evaluation
+from ctrail_pipeline.orchestration.living_runs import mark_as_living
+from ctrail_pipeline.orchestration.metadata import Metadata
+from ctrail_pipeline.orchestration.partitions import asset_keys
+from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.sync_run import (
+    check_sample,
+    core_logs_in,
+    failures_said,
+    settings_of,
+)
 from ctrail_pipeline.reports.private_files import write_private
 from ctrail_pipeline.reports.sentences import problem_line
 from ctrail_pipeline.reports.verify import finding_lines, notes, summary_line
 from ctrail_pipeline.reports.verify_html import as_html
 
-from .checks import COMPLETE, error_if, evaluation
-from .core.settings import Trail
-from .jobs import QUIET, SelectionConfig
-from .living_runs import mark_as_living
-from .metadata import Metadata
-from .partitions import asset_keys
-from .resources import CursorResource
-from .runs import check_sample, core_logs_in, failures_said, settings_of
+from .sync import QUIET, SelectionConfig
 
 DESCRIPTION = (
     "Every log file that the buckets hold is in, and the output is as it was written. An error if"

@@ -39,14 +39,20 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.orchestration.assets import materializations
+from ctrail_pipeline.orchestration.checks import evaluations
+from ctrail_pipeline.orchestration.metadata import of_estimates
+from ctrail_pipeline.orchestration.partitions import asset_keys, register_partitions
+from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.sync_run import (
+    check_sample,
+    core_logs_in,
+    failures_said,
+    finish,
+    run_sync,
+    settings_of,
+)
 from ctrail_pipeline.reports.sentences import problem_line
-
-from .checks import evaluations
-from .metadata import of_estimates
-from .partitions import asset_keys, register_partitions
-from .resources import CursorResource
-from .runs import check_sample, core_logs_in, failures_said, finish, run_sync, settings_of
-from .trails import materializations
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 """Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""

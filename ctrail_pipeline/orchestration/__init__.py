@@ -1,0 +1,1 @@
+"""The Dagster side: assets, jobs, sensors, checks, resources. The work itself is done by `core`."""

@@ -1,0 +1,1 @@
+"""The Dagster jobs, a file each."""
