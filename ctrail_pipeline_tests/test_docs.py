@@ -11,7 +11,7 @@ import yaml
 from dagster import AssetKey, Definitions
 from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
-from ctrail_pipeline.cli import _parser
+from ctrail_pipeline.cli.main import _parser
 from ctrail_pipeline.config import file
 from ctrail_pipeline.config.file import DagsterSettings, load_config
 from ctrail_pipeline.core.listing.look import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from ctrail_pipeline.cli.query import COLUMNS, MOST_ROWS_IN_TABLE, connect, run_query
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import compact
-from ctrail_pipeline.query import COLUMNS, MOST_ROWS_IN_TABLE, connect, run_query
 from ctrail_pipeline.sample.bucket import write_sample
 
 from .test_cli import ctrail

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars
 import pytest
 
-from ctrail_pipeline.cli import main
+from ctrail_pipeline.cli.main import main
 from ctrail_pipeline.core.audit.explain import Sought, explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError

@@ -22,9 +22,9 @@ from ctrail_pipeline.core.audit.explain import (
 )
 from ctrail_pipeline.core.audit.verify import digest_of
 from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.verify import shown
 
-from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.explain import Sought
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.private_files import write_private
 
-from .core.settings import Settings
 from .exit_codes import EXIT_OK
 
 

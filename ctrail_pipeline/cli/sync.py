@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event
 
+from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
+from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.selection import Problem, Selection
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Progress, Summary, sync
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import as_json, failure_message, problem_line, summary_line
 
-from .core.exceptions import ConfigurationError, CtrailError
-from .core.interrupts import stop_on_signals
-from .core.settings import Settings
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 logger = logging.getLogger(__name__)

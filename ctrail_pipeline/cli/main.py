@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from ctrail_pipeline import __version__
+
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.quiet, options.verbose)
-    from .core.exceptions import ConfigurationError, CtrailError
+    from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 
     command: _Command = options.run
     try:
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sync(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config, parse_duration
 
-    from .sync_command import Shown, dry_run, run_sync
+    from .sync import Shown, dry_run, run_sync
 
     watch = None if options.watch is None else parse_duration("--watch", options.watch)
     settings = load_config().settings
@@ -186,7 +187,7 @@ def _status(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config
 
-    from .verify_command import run_verify
+    from .verify import run_verify
 
     settings = load_config().settings
     return run_verify(
@@ -200,9 +201,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config
+    from ctrail_pipeline.core.exceptions import ConfigurationError
 
-    from .core.exceptions import ConfigurationError
-    from .explain_command import run_explain
+    from .explain import run_explain
 
     settings = load_config().settings
     sought = _sought(options)
@@ -223,7 +224,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _manifest(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config
 
-    from .manifest_command import run_manifest
+    from .manifest import run_manifest
 
     return run_manifest(load_config().settings, _sought(options), options.output)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.private_files import write_private
 from ctrail_pipeline.reports.verify import (
     as_json,
@@ -21,7 +22,6 @@ from ctrail_pipeline.reports.verify import (
 )
 from ctrail_pipeline.reports.verify_html import as_html
 
-from .core.settings import Settings
 from .exit_codes import EXIT_FAILED, EXIT_OK
 
 
