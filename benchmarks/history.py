@@ -17,8 +17,6 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, datetime_of, minute_of
 from ctrail_pipeline.core.ledger.dedup import (
-    EVENT_KEY_BYTES,
-    IDENTITY_BYTES,
     NewSegment,
     build_segment,
     dedup_partition,
@@ -26,7 +24,9 @@ from ctrail_pipeline.core.ledger.dedup import (
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
-from ctrail_pipeline.core.output.staging import Kind, StagedFile, pack_lineage
+from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, IDENTITY_BYTES
+from ctrail_pipeline.core.output_files import Kind, StagedFile
 
 _LOG_FILES_A_BATCH: Final = 400
 _LOG_FILES_AN_HOUR: Final = 8

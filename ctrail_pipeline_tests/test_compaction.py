@@ -23,8 +23,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
+from ctrail_pipeline.core.line_runs import runs_of
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.output.staging import Kind, runs_of
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction

@@ -12,7 +12,6 @@ from xxhash import xxh3_64_intdigest
 
 from ctrail_pipeline.core.ledger import dedup
 from ctrail_pipeline.core.ledger.dedup import (
-    IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,
     Partition,
@@ -20,13 +19,12 @@ from ctrail_pipeline.core.ledger.dedup import (
     SegmentGone,
     build_segment,
     dedup_partition,
-    event_key_of,
     held_among,
-    identity_of,
     merge_identities,
     merge_sorted,
     split_identities,
 )
+from ctrail_pipeline.core.log_file.identity import IDENTITY_BYTES, event_key_of, identity_of
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"

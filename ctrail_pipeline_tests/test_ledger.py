@@ -22,8 +22,6 @@ from ctrail_pipeline.core.ledger.dedup import (
     KnownIdentities,
     NewSegment,
     build_segment,
-    event_key_of,
-    identity_of,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
@@ -36,7 +34,8 @@ from ctrail_pipeline.core.ledger.rows import (
     Visit,
 )
 from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
-from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
+from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
+from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
 
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.output.staging import Run, pack_lineage
+from ctrail_pipeline.core.line_runs import LineRun, pack_lineage
 from ctrail_pipeline.core.upkeep import merging
 from ctrail_pipeline.core.upkeep.merging import MergedFile, groups_of, slices_of
 
@@ -114,7 +114,7 @@ def test_runs_of_one_log_file_become_one_again(tmp_path: Path) -> None:
         (second[0], second[1]._replace(batch=7, lineage=pack_lineage([(4, 2)]))),
     ]
     [(_, file)] = merged(files, 10)
-    assert file.lineage == [Run(7, 0, 1), Run(7, 4, 3)]
+    assert file.lineage == [LineRun(7, 0, 1), LineRun(7, 4, 3)]
 
 
 def test_memory_does_not_depend_on_the_size_of_files_or_lines(tmp_path: Path) -> None:

@@ -16,23 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.line_runs import pack_lineage, unpack_lineage
 from ctrail_pipeline.core.log_file import mapped_text
 from ctrail_pipeline.core.log_file.long_lines import EncodedLine
+from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output import staging as output
-from ctrail_pipeline.core.output.marker import open_ledger
-from ctrail_pipeline.core.output.staging import (
-    Kind,
-    NewFile,
-    OutputFolders,
-    Published,
-    StagedFile,
-    Staging,
-    disk_errors,
-    pack_lineage,
-    remove_unlocked,
-    unpack_lineage,
-)
+from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging, remove_unlocked
+from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 EVENTS = NewFile(Kind.EVENTS, HOUR, [b'{"a":1}', b'{"b":2}'], [(0, 1), (3, 1)])

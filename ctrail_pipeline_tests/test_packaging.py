@@ -119,7 +119,11 @@ def test_the_sdist_holds_the_project_and_nothing_that_was_made(sdist: Path) -> N
     assert names >= {
         *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile"),
         *("constraints.txt", "scripts/test", "ctrail_pipeline_tests/test_packaging.py"),
-        *("ctrail_pipeline/core/schema.sql", "ctrail_pipeline/py.typed", "docs/progress.svg"),
+        *(
+            "ctrail_pipeline/core/ledger/schema.sql",
+            "ctrail_pipeline/py.typed",
+            "docs/progress.svg",
+        ),
     }
     assert not [name for name in names if re.search(r"\.pyc|\.venv|\.db|^events|^sample/", name)]
 

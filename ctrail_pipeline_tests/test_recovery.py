@@ -15,10 +15,12 @@ import pytest
 from ctrail_pipeline.core.batch import recovery
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.keys.names import SourcePrefix
-from ctrail_pipeline.core.ledger.dedup import build_segment, identity_of
+from ctrail_pipeline.core.ledger.dedup import build_segment
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
-from ctrail_pipeline.core.output.staging import Kind, NewFile, OutputFolders, Published, Staging
+from ctrail_pipeline.core.log_file.identity import identity_of
+from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging
+from ctrail_pipeline.core.output_files import Kind, Published
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.sync_process import local_trail, settings_in

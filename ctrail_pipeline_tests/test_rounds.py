@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.batch import stage
-from ctrail_pipeline.core.output.staging import STAGING, Kind, OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.oracle import read_buckets

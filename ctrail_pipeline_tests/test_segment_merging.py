@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.ledger import dedup
-from ctrail_pipeline.core.ledger.dedup import (
-    KnownIdentities,
-    build_segment,
-    identity_of,
-    split_identities,
-)
+from ctrail_pipeline.core.ledger.dedup import KnownIdentities, build_segment, split_identities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import StaleBatch
+from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.upkeep.segment_merging import (
     LARGEST,

@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from ctrail_pipeline.core.batch.cost import cost_of
 from ctrail_pipeline.core.batch.fetch import ListedAhead
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
@@ -449,7 +450,7 @@ def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
         places[piece.key] = number
         done += piece.refs
     assert done == refs
-    largest = max(work_sharing.PIECE_COST, work_sharing.cost_of(refs[0]))
+    largest = max(work_sharing.PIECE_COST, cost_of(refs[0]))
     assert max(loads.values()) - min(loads.values()) <= 2 * largest
     copies = [*work_sharing.pieces(refs_of_a_day(6_000, "other", size))]
     assert [affinity.choose(piece, loads) for piece in copies] == [

@@ -618,7 +618,3 @@ def _log_to_stderr(quiet: bool, verbose: bool) -> None:
     logger = logging.getLogger("ctrail_pipeline")
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

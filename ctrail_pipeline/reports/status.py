@@ -21,8 +21,8 @@ from ctrail_pipeline.core.ledger.queries_reports import (
     quarantined_by_source,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
-from ctrail_pipeline.core.output.marker import check_belongs
-from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 if TYPE_CHECKING:

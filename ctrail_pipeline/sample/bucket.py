@@ -414,7 +414,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{summary.stored_bytes / 1e6:,.1f} MB"
     )
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

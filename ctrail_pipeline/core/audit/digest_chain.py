@@ -9,14 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .digest_file import (
-    SIGNATURE_ALGORITHM,
-    Digest,
-    DigestError,
-    DigestName,
-    PublicKey,
-    check_signature,
-)
+from ctrail_pipeline.core.ledger.queries_digests import PublicKey
+
+from .digest_file import SIGNATURE_ALGORITHM, Digest, DigestError, DigestName, check_signature
 from .findings import FindingKind
 
 

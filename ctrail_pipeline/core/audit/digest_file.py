@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from ctrail_pipeline.core.keys.names import DIGEST_KIND, SourcePrefix, digest_root
+from ctrail_pipeline.core.ledger.queries_digests import PublicKey
 from ctrail_pipeline.core.log_file.gunzip import gunzip
 
 if TYPE_CHECKING:
@@ -114,13 +115,6 @@ class _DigestFields(msgspec.Struct, rename="camel"):
     previous_digest_hash_value: str | None = None
     previous_digest_hash_algorithm: str | None = None
     previous_digest_signature: str | None = None
-
-
-class PublicKey(NamedTuple):
-    """A public key as ListPublicKeys gives it."""
-
-    fingerprint: str
-    der: bytes
 
 
 def digest_folder(source: SourcePrefix) -> str:

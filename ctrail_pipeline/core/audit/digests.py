@@ -44,6 +44,7 @@ from ctrail_pipeline.core.keys.names import (
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import (
     Hashed,
+    PublicKey,
     hashed_log_files,
     keep_public_keys,
     kept_public_keys,
@@ -59,7 +60,6 @@ from .digest_file import (
     Chain,
     DigestError,
     ListedLogFile,
-    PublicKey,
     digest_folder,
     parse_digest,
     read_name,

@@ -26,7 +26,7 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     place_of,
 )
-from ctrail_pipeline.core.ledger.dedup import EVENT_KEY_BYTES, event_key_of, held_among
+from ctrail_pipeline.core.ledger.dedup import held_among
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (
     BatchOrigin,
@@ -39,10 +39,13 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     segments_by_partition,
     with_duplicates,
 )
+from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.listing.selection import matches
+from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
 from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
-from ctrail_pipeline.core.output.marker import check_belongs
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Run
+from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .compare_output import contents_of
@@ -366,7 +369,7 @@ def _index_in(content: LogFileContent, line: bytes) -> int | None:
     return next((one.index for one in content.records if bytes(one.line) == line), None)
 
 
-def _run_of(runs: Sequence[Run], number: int) -> tuple[Run | None, int]:
+def _run_of(runs: Sequence[LineRun], number: int) -> tuple[LineRun | None, int]:
     """The run of lines of one log file that a line belongs to, and which line of it it is."""
     before = 0
     for run in runs:

@@ -28,9 +28,9 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     runs_of_file,
     snapshot,
 )
-from ctrail_pipeline.core.output.marker import check_belongs
+from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .explain import Sought

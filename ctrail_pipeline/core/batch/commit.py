@@ -20,7 +20,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders, Published, Staging
+from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output_files import Kind, Published
 from ctrail_pipeline.core.settings import Settings
 
 from .stage import BatchContent, LogFileInBatch, Staged, stage

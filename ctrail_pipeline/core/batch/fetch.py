@@ -41,9 +41,10 @@ from ctrail_pipeline.core.log_file.streaming import (
     is_to_be_streamed,
     stream,
 )
-from ctrail_pipeline.core.run.work_sharing import cost_of
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
+
+from .cost import cost_of
 
 KEYS_A_TASK: Final = 32
 """Small log files that a thread asks for at once. To hand over results one by one costs about 40 µs

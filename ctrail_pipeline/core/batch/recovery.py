@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import (
     is_compaction,
@@ -20,15 +21,8 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
 from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
-from ctrail_pipeline.core.output.staging import (
-    STAGING,
-    Kind,
-    OutputFolders,
-    Published,
-    Staging,
-    fsync_folder,
-    remove_unlocked,
-)
+from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging, remove_unlocked
+from ctrail_pipeline.core.output_files import Kind, Published
 
 log = logging.getLogger(__name__)
 

@@ -20,19 +20,21 @@ import msgspec
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
 from ctrail_pipeline.core.ledger.dedup import (
-    EVENT_KEY_BYTES,
-    IDENTITY_BYTES,
     KnownIdentities,
     NewSegment,
     Partition,
     build_segment,
     dedup_partition,
-    event_key_of,
     held_among,
-    identity_of,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.log_file.identity import (
+    EVENT_KEY_BYTES,
+    IDENTITY_BYTES,
+    event_key_of,
+    identity_of,
+)
 from ctrail_pipeline.core.log_file.long_lines import (
     LARGEST_JOIN,
     EncodedLine,
@@ -42,14 +44,8 @@ from ctrail_pipeline.core.log_file.long_lines import (
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
 from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, Rejected, cut_up
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
-from ctrail_pipeline.core.output.staging import (
-    Kind,
-    NewFile,
-    NewParquetFile,
-    Scatter,
-    StagedFile,
-    Staging,
-)
+from ctrail_pipeline.core.output.staging import NewFile, NewParquetFile, Scatter, Staging
+from ctrail_pipeline.core.output_files import Kind, StagedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .fetch import FetchedLogFile

@@ -1,1 +1,1 @@
-"""Reading a bucket, in S3 or in a local folder: clients, endpoints, credentials, permissions, retries."""
+"""Reading a bucket, in S3 or in a local folder: clients, endpoints, credentials, retries."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.output.staging import fsync_folder
 
 from .dedup import Segment
 

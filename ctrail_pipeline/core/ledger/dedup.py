@@ -16,18 +16,14 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 from rbloom import Bloom
-from xxhash import xxh3_64_digest, xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest
 
-from ctrail_pipeline.core.log_file.long_lines import HELD_LINES, LongLine
+from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, IDENTITY_BYTES
 
-IDENTITY_BYTES: Final = 16
-EVENT_KEY_BYTES: Final = 6
-"""Of the hash of an eventID. In an hour of a million events one false alarm in 280 such hours."""
 FILTERED_FROM: Final = 32_768
 """Identities from which on a segment has a filter: to make one takes as long as to hash the
 records, and a batch that is about as large is compared with the identities faster."""
@@ -93,24 +89,6 @@ class SegmentReader(Protocol):
     def segments_removed(self) -> int:
         """How often segments were taken out of the ledger (a batch that was un-committed)."""
         ...
-
-
-def identity_of(line: bytes | LongLine) -> bytes:
-    """The identity of a record by the line as it is written."""
-    if isinstance(line, HELD_LINES):
-        return sha256(line).digest()[:IDENTITY_BYTES]
-    digest = sha256()
-    for piece in line.pieces():
-        digest.update(piece)
-    return digest.digest()[:IDENTITY_BYTES]
-
-
-def event_key_of(event_id: str) -> bytes:
-    """What is kept of an eventID: a fast hash will do, since it decides nothing."""
-    try:
-        return xxh3_64_digest(event_id.encode())[:EVENT_KEY_BYTES]
-    except UnicodeEncodeError:  # lone surrogates
-        return xxh3_64_digest(event_id.encode(errors="replace"))[:EVENT_KEY_BYTES]
 
 
 def dedup_partition(account: str | None, region: str | None, hour: str) -> str:

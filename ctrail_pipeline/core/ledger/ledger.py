@@ -16,7 +16,8 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range, merged
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
-from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile, pack_lineage
+from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
 
 from .cold_file import (
     LOG_FILE_COLUMNS,

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output.staging import Kind, Published, Run, runs_of
+from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.output_files import Kind, Published
 
 from .cold_file import ArchiveFile
 from .dedup import SEGMENTS_A_READ
@@ -303,7 +304,7 @@ def lines_of_folder(ledger: Ledger, kind: Kind, folder: str) -> tuple[int, int]:
     return own, summed
 
 
-def runs_of_file(ledger: Ledger, file: OutputFile) -> list[Run]:
+def runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
     """Which log files the lines of a file came from, in order."""
     lineage = ledger._row(
         "SELECT f.lineage FROM output_file f JOIN output_partition p"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output.staging import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
 
 from .ledger import Ledger
 from .rows import BatchState, Pruned, StaleBatch

@@ -5,13 +5,18 @@ Functions over a Ledger, with SQL: a topic of its own beside `ledger`.
 
 from typing import NamedTuple
 
-from ctrail_pipeline.core.audit.digest_file import PublicKey
-
 from .ledger import Ledger
 from .rows import LogFileState
 
 LAST_NAME = chr(0x10FFFF)
 """Behind every name."""
+
+
+class PublicKey(NamedTuple):
+    """A public key as ListPublicKeys gives it."""
+
+    fingerprint: str
+    der: bytes
 
 
 class Hashed(NamedTuple):

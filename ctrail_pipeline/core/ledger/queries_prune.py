@@ -7,7 +7,7 @@ Files that a compaction replaced take the second half of the same way.
 from collections.abc import Iterable
 from typing import Final
 
-from ctrail_pipeline.core.output.staging import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, Published
 
 from .ledger import Ledger
 from .rows import BatchState, OutputSize, Pruned

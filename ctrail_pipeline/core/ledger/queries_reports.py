@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.output_files import Kind
 
 from .ledger import Ledger
 from .rows import LogFileState, OutputSize

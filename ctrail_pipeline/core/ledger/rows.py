@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output.staging import Published
+from ctrail_pipeline.core.output_files import Published
 
 LONGEST_PAUSE_SECONDS: Final = 86_400
 """How far ahead a visit is set at most."""

@@ -17,9 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, Protocol
 
+from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.file_system import network_file_system
-from ctrail_pipeline.core.output.staging import fsync_folder
 
 log = logging.getLogger(__name__)
 

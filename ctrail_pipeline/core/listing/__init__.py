@@ -1,1 +1,1 @@
-"""Which log files are new: discovery of source prefixes, selection, listing, looks at the buckets."""
+"""Which log files are new: discovery of source prefixes, selection, listing, looks."""

@@ -7,7 +7,6 @@ links them to their final names. So a reader never sees half a file under a fina
 that exists is ever overwritten. Which names, and whether a batch counts, is the ledger's to say.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -16,16 +15,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from enum import IntEnum
 from hashlib import sha256
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.long_lines import LARGEST_JOIN, LongLine
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
+from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
 from ctrail_pipeline.core.settings import Settings
 
 STAGING: Final = ".staging"
@@ -43,20 +44,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Kind(IntEnum):
-    """What a file holds, and so which folder it belongs under."""
-
-    EVENTS = 0
-    QUARANTINE = 1
-    PARQUET = 2
-    """The same events as rows."""
-
-
-_FILE_NAME: Final = {
-    Kind.EVENTS: "events_{:05d}.jsonl",
-    Kind.QUARANTINE: "quarantine_{:05d}.jsonl",
-    Kind.PARQUET: "part-{:05d}.parquet",
-}
 _PARQUET_FOLDER: Final = "parquet"
 
 
@@ -126,45 +113,6 @@ class FileToWrite(Protocol):
 
     def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
         """Write its bytes, in pieces; what `put` raises is raised."""
-
-
-class Run(NamedTuple):
-    """Lines of a file that follow each other and come from one log file."""
-
-    batch: int
-    """The batch that brought the log file in."""
-    position: int
-    """The log file's, in that batch."""
-    lines: int
-
-
-class StagedFile(NamedTuple):
-    """A file that lies in the staging folder, durable and whole."""
-
-    part: int
-    kind: Kind
-    folder: str
-    lines: int
-    size: int
-    """Bytes."""
-    sha256: bytes
-    lineage: bytes
-
-
-class Published(NamedTuple):
-    """A file with the number that makes its final name."""
-
-    part: int
-    kind: Kind
-    folder: str
-    number: int
-    size: int
-    """Bytes."""
-
-    @property
-    def name(self) -> str:
-        """The file's final name."""
-        return _FILE_NAME[self.kind].format(self.number)
 
 
 class OutputFolders:
@@ -511,56 +459,6 @@ class Staging:
                     file = rename(file)
 
 
-def pack_lineage(runs: Iterable[Sequence[int]]) -> bytes:
-    """Runs of (position of a log file in its batch, lines) in a few bytes each (LEB128).
-
-    Of a merged file: (batch, position, lines), as its lines come from several.
-    """
-    packed = bytearray()
-    for run in runs:
-        for number in run:
-            while number > 0x7F:
-                packed.append(number & 0x7F | 0x80)
-                number >>= 7
-            packed.append(number)
-    return bytes(packed)
-
-
-def unpack_lineage(packed: bytes) -> list[tuple[int, int]]:
-    """What `pack_lineage` packed, of a file that is not merged."""
-    numbers = _unpacked(packed)
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def runs_of(packed: bytes, batch: int, *, merged: bool) -> list[Run]:
-    """The lineage of any file; `batch` is the one that wrote it."""
-    if merged:
-        numbers = iter(_unpacked(packed))
-        return [Run(*run) for run in zip(numbers, numbers, numbers, strict=True)]
-    return [Run(batch, position, lines) for position, lines in unpack_lineage(packed)]
-
-
-def _unpacked(packed: bytes) -> list[int]:
-    numbers = []
-    number = shift = 0
-    for byte in packed:
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            numbers.append(number)
-            number = shift = 0
-    return numbers
-
-
-def fsync_folder(folder: Path | str) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _fsync_if_there(folder: str) -> None:
     """One that another run pruned meanwhile is made again when something is linked into it."""
     with suppress(FileNotFoundError):
@@ -590,34 +488,6 @@ def remove_unlocked(staging_root: Path) -> None:
         with suppress(FileNotFoundError):  # its owner lives, and has locked it just now
             if time.time() - folder.lstat().st_mtime > _UNLOCKED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-class disk_errors:  # noqa: N801 - reads as the statement that it is
-    """Turn errors of the disk into an OutputError that says what to do."""
-
-    def __init__(self, where: Path) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise OutputError for an OSError."""
-        if not isinstance(error, OSError):
-            return
-        where = error.filename or self._where
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "the disk is full: free some space, then run again; nothing is lost"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = (
-                "it cannot be written: check `events_dir`, `quarantine_dir`, `parquet_dir` and"
-                " permissions"
-            )
-        elif error.errno == errno.EXDEV:
-            advice = "a folder of the output is on another device than its root: keep them on one"
-        else:
-            advice = f"{error.strerror}"
-        raise OutputError(f"{where}: {advice}") from error
 
 
 def _write_all(descriptor: int, block: bytes | memoryview) -> None:

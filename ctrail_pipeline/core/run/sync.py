@@ -17,6 +17,7 @@ from threading import Event
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit import BatchResult, Committer, Observer
+from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
 from ctrail_pipeline.core.batch.fetch import AHEAD, Feed, ListedAhead
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.batch.stage import BatchContent
@@ -37,7 +38,7 @@ from ctrail_pipeline.core.listing.selection import (
     waiting_places,
 )
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
-from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger
+from ctrail_pipeline.core.opening import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -45,7 +46,6 @@ from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import archive
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
-from .work_sharing import BYTES_AS_A_LOG_FILE
 from .worker_pool import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
 
 log = logging.getLogger(__name__)

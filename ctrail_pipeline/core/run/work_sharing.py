@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.batch.cost import cost_of
 from ctrail_pipeline.core.listing.walk import LogFileRef
 
-BYTES_AS_A_LOG_FILE: Final = 6_000
-"""Stored bytes that take as long to process as there is to do for a log file of any size."""
 PIECE_COST: Final = 400
 """The cost of a piece, about: a batch's worth of small log files."""
 _GRIDS: Final = (1440, 720, 360, 180, 60, 30, 15, 5, 1)
@@ -30,11 +29,6 @@ class Piece(NamedTuple):
     which part of it."""
     refs: list[LogFileRef]
     cost: int
-
-
-def cost_of(ref: LogFileRef) -> int:
-    """What a log file costs to process, in small log files."""
-    return 1 + ref.size // BYTES_AS_A_LOG_FILE
 
 
 def pieces(refs: Sequence[LogFileRef]) -> Iterator[Piece]:

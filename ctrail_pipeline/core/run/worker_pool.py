@@ -29,15 +29,16 @@ from ctrail_pipeline.core.batch.commit import (
     Committer,
     result_of,
 )
+from ctrail_pipeline.core.batch.cost import cost_of
 from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, ListedAhead
 from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
 from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
-from ctrail_pipeline.core.output.staging import Published
+from ctrail_pipeline.core.output_files import Published
 from ctrail_pipeline.core.settings import Settings
 
-from .work_sharing import PIECE_COST, Affinity, cost_of, pieces
+from .work_sharing import PIECE_COST, Affinity, pieces
 from .worker_process import (
     Committed,
     Failed,

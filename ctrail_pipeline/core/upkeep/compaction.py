@@ -33,8 +33,10 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
     publish_compaction,
 )
 from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
-from ctrail_pipeline.core.output.marker import claim_parquet, open_ledger, write_marker
-from ctrail_pipeline.core.output.staging import FileToWrite, Kind, OutputFolders, Published, Staging
+from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.marker import write_marker
+from ctrail_pipeline.core.output.staging import FileToWrite, OutputFolders, Staging
+from ctrail_pipeline.core.output_files import Kind, Published
 from ctrail_pipeline.core.settings import Settings
 
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.output.staging import Kind, Run, runs_of
+from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.output_files import Kind
 
 _BLOCK_BYTES: Final = 1 << 20
 MOST_TIMES_LARGER: Final = 4
@@ -88,7 +89,7 @@ class MergedFile:
     kind: Kind = Kind.EVENTS
     problem: str = ""
     """Says, once it was written, if an old file was found altered: then it must not be used."""
-    lineage: Sequence[Run] = field(init=False)
+    lineage: Sequence[LineRun] = field(init=False)
 
     def __post_init__(self) -> None:
         self.lineage = list(_lineage(self.slices))
@@ -184,8 +185,8 @@ def _behind(block: bytes, line_ends: int) -> int:
     return at
 
 
-def _lineage(slices: Sequence[Slice]) -> Iterator[Run]:
-    last: Run | None = None
+def _lineage(slices: Sequence[Slice]) -> Iterator[LineRun]:
+    last: LineRun | None = None
     for one in slices:
         for run in _part_of(runs_of(one.old.lineage, one.old.batch, merged=one.old.merged), one):
             if last is not None and last[:2] == run[:2]:
@@ -198,7 +199,7 @@ def _lineage(slices: Sequence[Slice]) -> Iterator[Run]:
         yield last
 
 
-def _part_of(runs: Sequence[Run], one: Slice) -> Iterator[Run]:
+def _part_of(runs: Sequence[LineRun], one: Slice) -> Iterator[LineRun]:
     """The runs that the lines of a slice are of."""
     at, end = 0, one.first + one.lines
     for run in runs:

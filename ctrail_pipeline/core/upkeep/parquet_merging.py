@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.output.parquet import LEVEL, ROWS_A_GROUP
-from ctrail_pipeline.core.output.staging import Kind
+from ctrail_pipeline.core.output_files import Kind
 
 from .merging import Altered, verified_blocks
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.ledger.dedup import identity_of
+from ctrail_pipeline.core.durable import disk_errors, fsync_folder
+from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
@@ -35,15 +36,8 @@ from ctrail_pipeline.core.output.parquet_schema import (
     OTHER,
     Leaf,
 )
-from ctrail_pipeline.core.output.staging import (
-    Kind,
-    NewParquetFile,
-    OutputFolders,
-    Published,
-    Staging,
-    disk_errors,
-    fsync_folder,
-)
+from ctrail_pipeline.core.output.staging import NewParquetFile, OutputFolders, Staging
+from ctrail_pipeline.core.output_files import Kind, Published
 
 if TYPE_CHECKING:
     import polars as pl

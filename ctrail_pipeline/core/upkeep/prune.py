@@ -14,8 +14,10 @@ from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
-from ctrail_pipeline.core.output.marker import open_ledger, write_marker
-from ctrail_pipeline.core.output.staging import Kind, OutputFolders
+from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.output.marker import write_marker
+from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 _DECIDED_AT_ONCE: Final = 1_000

@@ -11,13 +11,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ctrail_pipeline.core.ledger.dedup import (
-    EVENT_KEY_BYTES,
-    SegmentGone,
-    merge_identities,
-    merge_sorted,
-)
+from ctrail_pipeline.core.ledger.dedup import SegmentGone, merge_identities, merge_sorted
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES
 
 MERGED_TOGETHER: Final = 8
 LARGEST: Final = 1 << 20

@@ -1,0 +1,49 @@
+"""Values about output files that the ledger and the output share: kind, folder, number, size."""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class Kind(IntEnum):
+    """What a file holds, and so which folder it belongs under."""
+
+    EVENTS = 0
+    QUARANTINE = 1
+    PARQUET = 2
+    """The same events as rows."""
+
+
+_FILE_NAME: Final = {
+    Kind.EVENTS: "events_{:05d}.jsonl",
+    Kind.QUARANTINE: "quarantine_{:05d}.jsonl",
+    Kind.PARQUET: "part-{:05d}.parquet",
+}
+
+
+class StagedFile(NamedTuple):
+    """A file that lies in the staging folder, durable and whole."""
+
+    part: int
+    kind: Kind
+    folder: str
+    lines: int
+    size: int
+    """Bytes."""
+    sha256: bytes
+    lineage: bytes
+
+
+class Published(NamedTuple):
+    """A file with the number that makes its final name."""
+
+    part: int
+    kind: Kind
+    folder: str
+    number: int
+    size: int
+    """Bytes."""
+
+    @property
+    def name(self) -> str:
+        """The file's final name."""
+        return _FILE_NAME[self.kind].format(self.number)
