@@ -344,7 +344,9 @@ _KILLED = """
 import os, signal, sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from ctrail_pipeline.core import archive, ledger, ledger_archive_file
+from ctrail_pipeline.core.ledger import cold_file
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.upkeep import cold
 
 step, at = int(sys.argv[2]), 0
 
@@ -363,21 +365,21 @@ def dying(inner):
     return call
 
 for owner, name in [
-    (ledger_archive_file.ArchiveWriter, "__enter__"),
-    (ledger_archive_file.ArchiveWriter, "finish"),
-    (ledger_archive_file.Path, "rename"),
-    (ledger_archive_file, "fsync_folder"),
-    (archive, "note_archived"),
+    (cold_file.ArchiveWriter, "__enter__"),
+    (cold_file.ArchiveWriter, "finish"),
+    (Path, "rename"),
+    (os, "fsync"),
+    (cold, "note_archived"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))
 now = time.time() + 2 * 86400
-archive.time = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
-archive.WORTHWHILE = 1
-one = ledger.Ledger(Path(sys.argv[1]))
+cold.time = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+cold.WORTHWHILE = 1
+one = Ledger(Path(sys.argv[1]))
 one._db.set_trace_callback(
     lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
 )
-archive.archive(one, 35)
+cold.archive(one, 35)
 """
 
 

@@ -338,9 +338,10 @@ def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
 
 
 _KILLED = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
-from ctrail_pipeline.core import compaction, ledger, marker, output, recovery
+from ctrail_pipeline.core.ledger import ledger
+from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.settings import Settings
 
 root, step, at = Path(sys.argv[1]), int(sys.argv[2]), 0
@@ -360,9 +361,8 @@ def dying(inner):
     return call
 
 for owner, name in [
-    (output, "fsync_folder"), (output.os, "link"), (output.os, "fsync"),
-    (output.Path, "unlink"), (output.Path, "rename"), (output.Path, "mkdir"),
-    (output.shutil, "rmtree"), (marker.Path, "replace"),
+    (os, "link"), (os, "fsync"), (shutil, "rmtree"),
+    (Path, "unlink"), (Path, "rename"), (Path, "mkdir"), (Path, "replace"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))
 opened = ledger.Ledger._connect

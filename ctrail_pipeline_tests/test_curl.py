@@ -407,7 +407,7 @@ def test_whoever_waits_is_released_when_it_is_closed() -> None:
 ENDS_AMID_GETS = """
 import sys, threading, time
 from contextlib import suppress
-from ctrail_pipeline.core.curl import Keys, Target, Wanted, transfers_of_process
+from ctrail_pipeline.core.bucket.curl import Keys, Target, Wanted, transfers_of_process
 target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "", 2**26)
 keys = Keys("a", "b", None)
 def ask():

@@ -154,7 +154,7 @@ def superseded(path: Path) -> list[tuple[str, bytes]]:
 OPEN_AT_ONCE = """
 import sys, time
 from pathlib import Path
-from ctrail_pipeline.core.ledger import Ledger
+from ctrail_pipeline.core.ledger.ledger import Ledger
 path = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

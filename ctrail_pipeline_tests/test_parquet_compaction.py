@@ -282,8 +282,8 @@ _MERGE = """
 import resource, sys
 from hashlib import sha256
 from pathlib import Path
-from ctrail_pipeline.core.ledger_compaction import OldFile
-from ctrail_pipeline.core.parquet_merging import MergedParquetFile
+from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+from ctrail_pipeline.core.upkeep.parquet_merging import MergedParquetFile
 import polars as pl
 
 paths = [Path(name) for name in sys.argv[2:]]

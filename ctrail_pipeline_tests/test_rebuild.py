@@ -327,7 +327,7 @@ def test_a_run_that_begins_meanwhile_is_refused(
 
 _KILLED_COMPACTION = """
 import os, pickle, signal, sys
-from ctrail_pipeline.core.compaction import compact
+from ctrail_pipeline.core.upkeep.compaction import compact
 def observe(step):
     if step == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -351,7 +351,7 @@ def test_a_ledger_lost_in_the_middle_of_a_compaction(
 
 _KILLED = """
 import os, pickle, signal, sys
-from ctrail_pipeline.core.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
 at = 0
 def observe(step):
     global at

@@ -168,7 +168,7 @@ def test_a_batch_whose_owner_lives_is_left_alone(run: Run) -> None:
 OWNER = """
 import sys
 from pathlib import Path
-from ctrail_pipeline.core.output import OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 staging = Staging(OutputFolders(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])
 staging.open()
 print("ready", flush=True)

@@ -36,9 +36,9 @@ PIECES = 7
 IN_ROUNDS = """
 import os, signal
 from pathlib import Path
-from ctrail_pipeline.core import batch
-from ctrail_pipeline.core.output import Staging
-batch.PIECES_AT_ONCE = int(os.environ["PIECES"])
+from ctrail_pipeline.core.batch import stage
+from ctrail_pipeline.core.output.staging import Staging
+stage.PIECES_AT_ONCE = int(os.environ["PIECES"])
 write, written = Staging.write, 0
 def write_and_die(staging, *arguments, **more):
     global written
@@ -56,17 +56,17 @@ WORKER = f"""
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 {IN_ROUNDS}
-from ctrail_pipeline.core.worker import main
+from ctrail_pipeline.core.run.worker_process import main
 main(int(sys.argv[1]))
 """
 SYNC = """
 import json, os, sys
-from ctrail_pipeline.core import sync as sync_module, workers
+from ctrail_pipeline.core.run import sync as sync_module, worker_pool
 from ctrail_pipeline_tests.sync_process import leave_all_to_workers, settings_of
 settings = settings_of(json.loads(sys.argv[1]))
 if settings.process_workers > 1:
     sync_module._Run._process = leave_all_to_workers
-    workers._START = os.environ["WORKER"]
+    worker_pool._START = os.environ["WORKER"]
 sync_module.sync(settings)
 """
 

@@ -43,9 +43,10 @@ KILLS = int(os.environ.get("CTRAIL_KILLS", "30")) // 5
 SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
 IN_A_WORKER = (
     "import json, os, signal, sys; sys.path[:] = json.loads(sys.argv[2]);"
-    " from ctrail_pipeline.core import fetch, worker;"
+    " from ctrail_pipeline.core.batch import fetch;"
+    " from ctrail_pipeline.core.run import worker_process;"
     "{};"
-    " worker.main(int(sys.argv[1]))"
+    " worker_process.main(int(sys.argv[1]))"
 )
 
 SAMPLE = {"log_files": 300, "days": 2}
@@ -197,8 +198,8 @@ def test_copies_in_the_hands_of_several_workers(
         return redo(self, *arguments)  # type: ignore[arg-type]
 
     slowly = (
-        " import time; prepare = worker.prepare;"
-        " worker.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
+        " import time; prepare = worker_process.prepare;"
+        " worker_process.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
     )
     monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(slowly))
     monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
@@ -214,7 +215,7 @@ def test_a_worker_imports_no_dagster(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell = (
-        f" worker.Flush.__new__; open({str(tmp_path / 'modules')!r}, 'a')"
+        f" worker_process.Flush.__new__; open({str(tmp_path / 'modules')!r}, 'a')"
         ".write(' '.join(sys.modules))"
     )
     monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(tell))
@@ -294,7 +295,7 @@ def test_workers_that_cannot_start_end_the_run(
 def test_a_mistake_of_ours_in_a_worker_is_raised(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(" worker.prepare = None"))
+    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(" worker_process.prepare = None"))
     with pytest.raises(RuntimeError, match="'NoneType' object is not callable"):
         sync(settings)
     assert children(os.getpid()) == []
@@ -309,7 +310,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     """It writes in a thread of its own."""
     fail = (
         " from ctrail_pipeline.core.exceptions import OutputError;"
-        " worker.Staging.write = lambda *values, **named:"
+        " worker_process.Staging.write = lambda *values, **named:"
         " (_ for _ in ()).throw(OutputError('the disk is full'))"
     )
     with monkeypatch.context() as patch:
