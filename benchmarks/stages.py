@@ -40,7 +40,7 @@ _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
     ("start-up", "selection", "open_bucket"),
     ("start-up", "sync", "who_reads"),
-    ("list", "sync", "find_places"),
+    ("list", "sync", "find_prefixes"),
     ("list", "s3_bucket", "S3Bucket.list_page"),
     ("list", "s3_bucket", "S3Bucket.list_folder"),
     ("list", "local_bucket", "LocalBucket.list_page"),

@@ -20,7 +20,7 @@ from benchmarks.report import Section, Table, Target, megabytes
 from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_cold import archive_files
+from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.upkeep.cold import archive
 
 _PARTITIONS: Final = 300
@@ -145,7 +145,7 @@ def _archived(path: Path, events: int, bench: Bench) -> str:
     started, used = time.monotonic(), time.process_time()
     with closing(Ledger(path)) as ledger:
         files = archive(ledger, 0, seconds=3_600)
-        size = sum(file.size for file in archive_files(ledger))
+        size = sum(file.size for file in cold_files(ledger))
     took, cpu = time.monotonic() - started, time.process_time() - used
     with closing(sqlite3.connect(path)) as db:
         (hot,) = db.execute(

@@ -18,7 +18,7 @@ from ctrail_pipeline.orchestration.jobs.verify import (
     build_verify_job,
     verify_daily,
 )
-from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sensors import build_sensors
 
 
@@ -42,7 +42,7 @@ def build_definitions(config: Config) -> Definitions:
         asset_checks=[*build_checks(config), *build_verify_checks(config)],
         schedules=[prune_daily(prune_runs), verify_daily(verify_job), compact_daily(compact)],
         sensors=build_sensors(config, sync_job),
-        resources={"cursor": CursorResource(state_db=str(config.settings.state_db))},
+        resources={"cursor": LedgerResource(state_db=str(config.settings.state_db))},
         # Our workers are the parallelism: a process a step would cost 5 s and bring nothing.
         executor=in_process_executor,
     )

@@ -23,10 +23,10 @@ from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.audit.explain import Sought, explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger.cold_file import ArchiveWriter
+from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_cold import archive_files
+from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
 from ctrail_pipeline.core.listing.look import LookCursor, look
 from ctrail_pipeline.core.listing.selection import Selection
@@ -307,16 +307,16 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
     """The clock jumps, or the machine sleeps, between writing a file and naming it."""
     assert sync(settings).ok
     before = hot(settings)
-    finish = ArchiveWriter.finish
+    finish = ColdFileWriter.finish
 
-    def finish_and_sleep(writer: ArchiveWriter) -> tuple[int, bytes]:
+    def finish_and_sleep(writer: ColdFileWriter) -> tuple[int, bytes]:
         result = finish(writer)
         with closing(Ledger(settings.state_db)) as other:
             archive_module._remove_leftovers(other, time.time() + 2 * 86_400)
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(ArchiveWriter, "finish", finish_and_sleep)
+        patch.setattr(ColdFileWriter, "finish", finish_and_sleep)
         assert move(settings) == 0
     assert hot(settings) == before
     assert sync_all_days(settings) == 0
@@ -365,11 +365,11 @@ def dying(inner):
     return call
 
 for owner, name in [
-    (cold_file.ArchiveWriter, "__enter__"),
-    (cold_file.ArchiveWriter, "finish"),
+    (cold_file.ColdFileWriter, "__enter__"),
+    (cold_file.ColdFileWriter, "finish"),
     (Path, "rename"),
     (os, "fsync"),
-    (cold, "note_archived"),
+    (cold, "note_cold_moved"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))
 now = time.time() + 2 * 86400
@@ -398,7 +398,7 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucke
     assert hot(settings)["log_file"] == 9
     with closing(Ledger(settings.state_db)) as ledger:
         assert [path.name for path in files_of(settings)] == [
-            file.name for file in archive_files(ledger)
+            file.name for file in cold_files(ledger)
         ]
     assert_exact(settings, read_buckets([(bucket, "")]))
 
@@ -409,10 +409,10 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert sync(settings).ok
     before = hot(settings)
 
-    def no_space(_self: ArchiveWriter) -> tuple[int, bytes]:
+    def no_space(_self: ColdFileWriter) -> tuple[int, bytes]:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(ArchiveWriter, "finish", no_space)
+    monkeypatch.setattr(ColdFileWriter, "finish", no_space)
     with pytest.raises(LedgerError, match="the disk is full: free some space"):
         move(settings)
     assert hot(settings) == before

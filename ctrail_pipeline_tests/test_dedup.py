@@ -12,9 +12,9 @@ from xxhash import xxh3_64_intdigest
 
 from ctrail_pipeline.core.ledger import dedup
 from ctrail_pipeline.core.ledger.dedup import (
+    DedupPartition,
     KnownIdentities,
     NewSegment,
-    Partition,
     Segment,
     SegmentGone,
     build_segment,
@@ -94,7 +94,7 @@ class MemorySegments:
         return self.removals
 
 
-def hour_of(reader: MemorySegments) -> Partition:
+def hour_of(reader: MemorySegments) -> DedupPartition:
     known = KnownIdentities(reader)
     known.begin()
     return known.partition(HOUR)

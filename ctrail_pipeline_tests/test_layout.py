@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyPlace,
+    KeyParts,
     Minute,
     SourcePrefix,
     compact_name,
@@ -24,7 +24,7 @@ from ctrail_pipeline.core.keys.names import (
     key_of,
     logs_root,
     minute_of,
-    place_of,
+    parse_key,
 )
 
 PLAIN = SourcePrefix("logs", "", "", "811596193553", "us-east-1")
@@ -75,7 +75,7 @@ def relative_names(draw: st.DrawFn) -> str:
 @given(SOURCES, relative_names())
 def test_every_key_below_a_partition_is_told_back(source: SourcePrefix, relative: str) -> None:
     key = source.folder + relative
-    place = place_of(source, key)
+    place = parse_key(source, key)
     assert key_of(source, place.day, place.name) == key
 
 
@@ -88,7 +88,7 @@ def test_a_key_by_the_book_takes_twenty_characters(
         f"{source.folder}{day_folder(day)}{source.account}_CloudTrail_{source.region}_"
         f"{stamp_of(day)}T{hour:02}{minute:02}Z_{suffix[:16]}.json.gz"
     )
-    assert place_of(source, key) == KeyPlace(
+    assert parse_key(source, key) == KeyParts(
         day, f"{hour:02}{minute:02}{suffix[:16]}", minute_at(day, hour, minute)
     )
 
@@ -106,7 +106,7 @@ def test_compact_names_sort_as_their_keys_do_within_a_day(
         f"{head}{stamp_of(day)}T{hour:02}{minute:02}Z_{suffix[:16]}.json.gz"
         for (hour, minute), suffix in files
     )
-    names = [place_of(source, key).name for key in keys]
+    names = [parse_key(source, key).name for key in keys]
     assert names == sorted(names)
     assert not any(name.startswith("/") for name in names)
 
@@ -133,7 +133,7 @@ def test_a_partition_knows_its_folder(source: SourcePrefix, folder: str) -> None
 def test_a_key_outside_the_partition_is_an_error() -> None:
     key = ORGANIZATION.folder + "2024/01/02/x.json.gz"
     with pytest.raises(ValueError, match="is not below"):
-        place_of(PLAIN, key)
+        parse_key(PLAIN, key)
 
 
 DAY = "2020/09/30/"
@@ -163,7 +163,7 @@ DAY_NUMBER = day_of(2020, 9, 30)
 def test_odd_names_have_the_time_that_can_be_read(name: str, clock: tuple[int, int] | None) -> None:
     expected = None if clock is None else minute_at(DAY_NUMBER, *clock)
     key = PLAIN.folder + DAY + name
-    place = place_of(PLAIN, key)
+    place = parse_key(PLAIN, key)
     assert (place.day, place.minute) == (DAY_NUMBER, expected)
     assert key_of(PLAIN, place.day, place.name) == key
 
@@ -171,7 +171,7 @@ def test_odd_names_have_the_time_that_can_be_read(name: str, clock: tuple[int, i
 @pytest.mark.parametrize("stamp", ["20200929T2359", "20201001T0000", "20990101T0000"])
 def test_a_time_of_another_day_than_the_folder_is_none(stamp: str) -> None:
     key = f"{PLAIN.folder}{DAY}811596193553_CloudTrail_us-east-1_{stamp}Z_FkBrXUCcOU5Sn3Rx.json.gz"
-    place = place_of(PLAIN, key)
+    place = parse_key(PLAIN, key)
     assert (place.day, place.minute) == (DAY_NUMBER, None)
     assert place.name.startswith("/")
     assert key_of(PLAIN, place.day, place.name) == key
@@ -198,7 +198,7 @@ def test_a_time_of_another_day_than_the_folder_is_none(stamp: str) -> None:
 def test_a_key_in_no_day_folder_has_no_day_and_no_time(folder: str) -> None:
     name = "811596193553_CloudTrail_us-east-1_20200930T2300Z_FkBrXUCcOU5Sn3Rx.json.gz"
     key = PLAIN.folder + folder + name
-    place = place_of(PLAIN, key)
+    place = parse_key(PLAIN, key)
     assert (place.day, place.minute) == (0, None)
     assert key_of(PLAIN, 0, place.name) == key
 

@@ -35,7 +35,7 @@ from ctrail_pipeline.core.ledger.rows import (
 )
 from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
-from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"
@@ -109,7 +109,7 @@ def commit(
     seen: dict[str, int] | None = None,
     batch: int | None = None,
     removed: int | None = None,
-) -> tuple[int, list[Published]]:
+) -> tuple[int, list[PublishedFile]]:
     """One batch; `seen` None: all segments that there are."""
     batch = register(ledger) if batch is None else batch
     if seen is None:

@@ -22,7 +22,7 @@ from ctrail_pipeline.core.keys.names import (
     day_folder,
     day_number,
     is_log_file,
-    place_of,
+    parse_key,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
@@ -195,7 +195,7 @@ def rows(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     for one in keys:
         place = place_of_partition(one)
         if place is not None:
-            where = place_of(place, one)
+            where = parse_key(place, one)
             if ledger.known_log_files(ids[place], where.day, where.name, where.name):
                 found.add(one)
     return found
@@ -241,7 +241,7 @@ def filled(bucket: MemoryBucket, keys: Iterable[str]) -> MemoryBucket:
     for one in keys:
         place = place_of_partition(one)
         assert place is not None
-        bucket.put(one, (place_of(place, one).minute or FIRST) + 5)
+        bucket.put(one, (parse_key(place, one).minute or FIRST) + 5)
     return bucket
 
 
@@ -273,11 +273,11 @@ def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     for one in filter(is_log_file, bucket.objects):
         place = place_of_partition(one)
         assert place is not None
-        where = place_of(place, one)
+        where = parse_key(place, one)
         # A key without a day is looked for by a listing from the first key on only.
         if is_wanted(where, wanted) and (where.day or wanted.start == 0):
             expected.add(one)
-    undated = {one for one in handed if place_of(place_of_partition(one), one).day == 0}  # type: ignore[arg-type]
+    undated = {one for one in handed if parse_key(place_of_partition(one), one).day == 0}  # type: ignore[arg-type]
     assert set(handed) - undated == expected - undated
     assert expected <= set(handed) | (undated if wanted.end < EVERYTHING.end else set())
     assert listing.counts.log_files == len(handed)
@@ -309,7 +309,7 @@ def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
     with new_ledger() as ledger:
         handed = run(ledger, bucket)
     assert sorted(handed) == sorted(set(keys))
-    days = [place_of(place_of_partition(one), one).day for one in handed]  # type: ignore[arg-type]
+    days = [parse_key(place_of_partition(one), one).day for one in handed]  # type: ignore[arg-type]
     assert days == sorted(days, reverse=True)
 
 
@@ -423,7 +423,7 @@ def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
 
 def look_found(ledger: Ledger, place: SourcePrefix, one: str, now: int = 0) -> None:
     """Have a log file be due, as a look at the bucket does."""
-    where = place_of(place, one)
+    where = parse_key(place, one)
     id_ = ledger.register_sources(PLACES)[place]
     found = FoundLogFile(id_, where.day, where.name, b"\1" * 16, 7, archived=False)
     with ledger.transaction():
@@ -586,7 +586,7 @@ def is_covered(
 ) -> bool:
     place = place_of_partition(one)
     assert place is not None
-    minute = place_of(place, one).minute
+    minute = parse_key(place, one).minute
     ranges = (coverage or ledger.coverage()).get(ledger.register_sources(PLACES)[place], [])
     return minute is not None and any(item.start <= minute < item.end for item in ranges)
 

@@ -17,7 +17,7 @@ from ctrail_pipeline.core.output.marker import MARKER, write_marker
 from ctrail_pipeline.core.output.staging import OutputFolders
 
 
-class Place:
+class FoundPrefix:
     """An output folder and a ledger, opened as a run does."""
 
     def __init__(self, root: Path) -> None:
@@ -51,13 +51,13 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[FoundPrefix]:
+    place = FoundPrefix(tmp_path)
     yield place
     place.folders.close()
 
 
-def test_both_are_made_where_they_are_new(place: Place) -> None:
+def test_both_are_made_where_they_are_new(place: FoundPrefix) -> None:
     ledger = place.open()
     marker = json.loads((place.events_dir / MARKER).read_text())
     assert marker == {"ledger": ledger.uuid, "generation": 0}
@@ -66,7 +66,7 @@ def test_both_are_made_where_they_are_new(place: Place) -> None:
     ledger.close()
 
 
-def test_two_that_belong_together_are_opened_again(place: Place) -> None:
+def test_two_that_belong_together_are_opened_again(place: FoundPrefix) -> None:
     for generation in range(1, 4):
         place.run()
         ledger = place.open()
@@ -74,7 +74,7 @@ def test_two_that_belong_together_are_opened_again(place: Place) -> None:
         ledger.close()
 
 
-def test_a_ledger_newer_than_the_folder_is_opened(place: Place) -> None:
+def test_a_ledger_newer_than_the_folder_is_opened(place: FoundPrefix) -> None:
     """The run died between registering a batch and noting its generation in the folder."""
     place.run()
     ledger = place.open()
@@ -83,12 +83,12 @@ def test_a_ledger_newer_than_the_folder_is_opened(place: Place) -> None:
     place.open().close()
 
 
-def test_an_empty_output_folder_made_by_hand_is_taken(place: Place) -> None:
+def test_an_empty_output_folder_made_by_hand_is_taken(place: FoundPrefix) -> None:
     place.events_dir.mkdir()
     place.open().close()
 
 
-def test_a_missing_ledger_is_refused(place: Place) -> None:
+def test_a_missing_ledger_is_refused(place: FoundPrefix) -> None:
     place.run()
     place.state_db.unlink()
     said = place.refused()
@@ -97,7 +97,7 @@ def test_a_missing_ledger_is_refused(place: Place) -> None:
     assert not place.state_db.exists()
 
 
-def test_an_older_copy_of_the_ledger_is_refused(place: Place, tmp_path: Path) -> None:
+def test_an_older_copy_of_the_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
     place.run()
     shutil.copy(place.state_db, tmp_path / "backup.db")
     place.run()
@@ -109,9 +109,9 @@ def test_an_older_copy_of_the_ledger_is_refused(place: Place, tmp_path: Path) ->
     assert "restore the newest one" in said
 
 
-def test_another_ledger_is_refused(place: Place, tmp_path: Path) -> None:
+def test_another_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
     place.run()
-    other = Place(tmp_path / "other")
+    other = FoundPrefix(tmp_path / "other")
     other.run()
     other.folders.close()
     place.state_db.unlink()
@@ -121,7 +121,7 @@ def test_another_ledger_is_refused(place: Place, tmp_path: Path) -> None:
     assert "set `state_db` and `events_dir` to two that belong together" in said
 
 
-def test_a_ledger_whose_output_folder_is_empty_is_refused(place: Place) -> None:
+def test_a_ledger_whose_output_folder_is_empty_is_refused(place: FoundPrefix) -> None:
     place.run()
     shutil.rmtree(place.events_dir)
     said = place.refused()
@@ -131,7 +131,9 @@ def test_a_ledger_whose_output_folder_is_empty_is_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize("has_ledger", [False, True])
-def test_a_folder_with_files_of_somebody_else_is_refused(place: Place, *, has_ledger: bool) -> None:
+def test_a_folder_with_files_of_somebody_else_is_refused(
+    place: FoundPrefix, *, has_ledger: bool
+) -> None:
     if has_ledger:
         Ledger(place.state_db).close()
     place.events_dir.mkdir()
@@ -142,7 +144,7 @@ def test_a_folder_with_files_of_somebody_else_is_refused(place: Place, *, has_le
     assert place.state_db.exists() == has_ledger
 
 
-def test_a_file_in_place_of_the_folder_is_refused(place: Place) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(place: FoundPrefix) -> None:
     place.events_dir.write_text("precious")
     assert re.search("cannot be read|is no folder", place.refused())
     assert place.events_dir.read_text() == "precious"
@@ -150,7 +152,7 @@ def test_a_file_in_place_of_the_folder_is_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"ledger": "x"}', b"\xff\xfe", b"null"])
-def test_a_damaged_marker_is_refused(place: Place, content: bytes) -> None:
+def test_a_damaged_marker_is_refused(place: FoundPrefix, content: bytes) -> None:
     place.run()
     (place.events_dir / MARKER).write_bytes(content)
     said = place.refused()
@@ -161,7 +163,7 @@ def test_a_damaged_marker_is_refused(place: Place, content: bytes) -> None:
     assert json.loads((place.events_dir / MARKER).read_text())["generation"] == 1
 
 
-def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(place: Place) -> None:
+def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(place: FoundPrefix) -> None:
     place.run()
     marker = place.events_dir / MARKER
     content = json.loads(marker.read_text())
@@ -171,7 +173,7 @@ def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(place: Place) -> N
     place.run()
 
 
-def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(place: Place) -> None:
+def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(place: FoundPrefix) -> None:
     place.run(commits=False)
     place.run(commits=False)
     assert [path.name for path in place.events_dir.iterdir()] == [MARKER]

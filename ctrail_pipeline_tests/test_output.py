@@ -24,7 +24,7 @@ from ctrail_pipeline.core.log_file.long_lines import EncodedLine
 from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output import staging as output
 from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging, remove_unlocked
-from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 EVENTS = NewFile(Kind.EVENTS, HOUR, [b'{"a":1}', b'{"b":2}'], [(0, 1), (3, 1)])
@@ -47,22 +47,22 @@ def staging(folders: OutputFolders) -> Iterator[Staging]:
     staging.close()
 
 
-def numbered(staged: list[StagedFile]) -> list[Published]:
+def numbered(staged: list[StagedFile]) -> list[PublishedFile]:
     return [
-        Published(file.part, file.kind, file.folder, number, file.size)
+        PublishedFile(file.part, file.kind, file.folder, number, file.size)
         for number, file in enumerate(staged, start=1)
     ]
 
 
-def no_rename(file: Published) -> Published:
+def no_rename(file: PublishedFile) -> PublishedFile:
     raise AssertionError(f"{file.name} was free")
 
 
-def next_number(file: Published) -> Published:
+def next_number(file: PublishedFile) -> PublishedFile:
     return file._replace(number=file.number + 1)
 
 
-def publish(staging: Staging, files: list[Published]) -> list[Published]:
+def publish(staging: Staging, files: list[PublishedFile]) -> list[PublishedFile]:
     return staging.publish(files, no_rename, lambda _file: None)
 
 
@@ -135,7 +135,7 @@ def test_nothing_has_a_final_name_before_it_is_published(
     staged = staging.write([EVENTS, QUARANTINE])
     events, quarantine = folders.roots[Kind.EVENTS], folders.roots[Kind.QUARANTINE]
     assert files_below(events) == files_below(quarantine) == {}
-    told: list[Published] = []
+    told: list[PublishedFile] = []
     assert staging.publish(numbered(staged), no_rename, told.append) == []
     assert told == numbered(staged)
     assert files_below(events) == {f"{HOUR}/events_00001.jsonl": b'{"a":1}\n{"b":2}\n'}
@@ -161,7 +161,7 @@ def test_two_that_publish_at_once_give_each_file_one_name(
 ) -> None:
     files = numbered(staging.write([EVENTS, QUARANTINE] + [MANY] * 30))
     begin = Barrier(2)
-    vanished: list[list[Published]] = []
+    vanished: list[list[PublishedFile]] = []
 
     def publish_all() -> None:
         begin.wait()
@@ -193,7 +193,7 @@ def test_a_foreign_file_in_the_way_is_untouched_and_ours_gets_another_number(
         if foreign == "link":
             elsewhere.write_bytes(b"theirs")
     before = final.lstat()
-    told: list[Published] = []
+    told: list[PublishedFile] = []
     assert staging.publish([file], next_number, told.append) == []
     assert told == [file._replace(number=2)]
     assert final.lstat().st_ino == before.st_ino

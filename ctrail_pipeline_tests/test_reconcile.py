@@ -595,7 +595,7 @@ def test_what_digests_say_is_merged_in(world: World) -> None:
             HourRange(first, last, HourState.PROVED),
             HourRange(last, last + 1, HourState.CONTRADICTED),
         ]
-        return Evidence([altered], {source.place: hours})
+        return Evidence([altered], {source.source_prefix: hours})
 
     report = reconcile(world.settings, witness=digests)
     assert not report.is_complete

@@ -20,7 +20,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.sync_process import local_trail, settings_in
@@ -58,7 +58,7 @@ class Run:
         self.batch, _ = self.ledger.register_batch(self.token, "run", [])
         self.staging.open()
 
-    def commit(self) -> list[Published]:
+    def commit(self) -> list[PublishedFile]:
         self.register()
         staged = self.staging.write(FILES)
         source_id = self.ledger.register_sources([PLACE])[PLACE]
@@ -90,7 +90,7 @@ class Run:
                 self.batch, [outcome], staged, segments, seen, self.ledger.segments_removed()
             )
 
-    def rename(self, file: Published) -> Published:
+    def rename(self, file: PublishedFile) -> PublishedFile:
         return self.ledger.rename_output_file(self.batch, file)
 
     def die(self) -> None:

@@ -50,7 +50,7 @@ from ctrail_pipeline.orchestration.living_runs import (
     end_dead_runs,
     mark_as_living,
 )
-from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sensors import (
     AlarmCursor,
     LastRun,
@@ -100,7 +100,7 @@ def tick(
     name: str = "new_log_files",
 ) -> SensorResult:
     """One tick, with what the daemon does to its partitions and events."""
-    resources = {"cursor": CursorResource(state_db=str(config.settings.state_db))}
+    resources = {"cursor": LedgerResource(state_db=str(config.settings.state_db))}
     with build_sensor_context(instance, cursor=cursor, resources=resources) as context:
         result = sensor_named(config, name)(context)
     assert isinstance(result, SensorResult)

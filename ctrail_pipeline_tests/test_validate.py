@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import PublicFormat
 from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -35,7 +35,7 @@ def check(
     )
     PROBLEMS.clear()
     chosen = selection or Selection()
-    places = find_places(settings, chosen, PROBLEMS.append, may_get=False)
+    places = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
     return validate(settings, chosen, places, report=PROBLEMS.append)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
-from ctrail_pipeline.core.listing.selection import Selection, find_places
+from ctrail_pipeline.core.listing.selection import Selection, find_prefixes
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .real_logs import needs_real_logs
@@ -131,7 +131,9 @@ def ours(delivery: Delivery, folder: Path) -> Validation:
         folder / "state.db",
     )
     chosen = Selection()
-    places = find_places(settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False)
+    places = find_prefixes(
+        settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
+    )
     return validate(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
 
 

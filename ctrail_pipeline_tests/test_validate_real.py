@@ -15,7 +15,7 @@ from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -61,7 +61,7 @@ class World:
 
     def validate(self) -> Validation:
         chosen = Selection()
-        places = find_places(self.settings, chosen, self.problems.append, may_get=False)
+        places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
         return validate(self.settings, chosen, places, report=self.problems.append)
 
     def digest(self, number: int) -> Path:

@@ -18,7 +18,7 @@ from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import kept_public_keys
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .moto_server import moto_server
@@ -93,7 +93,7 @@ def settings(tmp_path: Path, cloudtrail: CloudTrail) -> Iterator[Settings]:
 
 def check(settings: Settings) -> tuple[Validation, list[Problem]]:
     problems: list[Problem] = []
-    places = find_places(settings, Selection(), problems.append, may_get=False)
+    places = find_prefixes(settings, Selection(), problems.append, may_get=False)
     return validate(settings, Selection(), places, report=problems.append), problems
 
 

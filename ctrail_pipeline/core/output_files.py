@@ -33,7 +33,7 @@ class StagedFile(NamedTuple):
     lineage: bytes
 
 
-class Published(NamedTuple):
+class PublishedFile(NamedTuple):
     """A file with the number that makes its final name."""
 
     part: int

@@ -41,7 +41,7 @@ from .partitions import (
     partitions_of,
     register_partitions,
 )
-from .resources import CursorResource
+from .resources import LedgerResource
 from .sync_run import finish, run_sync
 
 PARTITION_TAG = "dagster/partition"
@@ -119,7 +119,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
         backfill_policy=BackfillPolicy.single_run(),
     )
     def trail_asset(
-        context: AssetExecutionContext, cursor: CursorResource
+        context: AssetExecutionContext, cursor: LedgerResource
     ) -> Iterator[AssetMaterialization | AssetCheckEvaluation | MaterializeResult[None]]:
         partitions = _partitions_asked_for(context, key)
         summary = run_sync(

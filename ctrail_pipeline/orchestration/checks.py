@@ -30,13 +30,13 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.sync import Summary
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import problem_line
 
 from .partitions import asset_keys
-from .resources import CursorResource
+from .resources import LedgerResource
 from .sensor_health import sensor_trouble
 from .sync_run import failures_said, settings_of
 
@@ -131,7 +131,7 @@ def of_sensor(key: AssetKey, trouble: str | None) -> AssetCheckEvaluation:
 
 def evaluations(
     configuration: Config,
-    cursor: CursorResource,
+    cursor: LedgerResource,
     instance: DagsterInstance,
     summary: Summary,
     *,
@@ -176,7 +176,7 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
         can_subset=True,
     )
     def trail_checks(
-        context: AssetCheckExecutionContext, cursor: CursorResource
+        context: AssetCheckExecutionContext, cursor: LedgerResource
     ) -> Iterator[AssetCheckResult]:
         selected = {one.name for one in context.selected_asset_check_keys}
         settings = replace(settings_of(configuration, cursor), trails=(trail,))
@@ -186,7 +186,7 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
             found.append(of_sensor(key, sensor_trouble(context.instance, configuration.dagster)))
             if LISTED in selected:
                 problems: list[Problem] = []
-                find_places(settings, Selection(), problems.append)
+                find_prefixes(settings, Selection(), problems.append)
                 found.append(of_listing(key, problems))
         for one in found:
             if one.check_name in selected:
@@ -202,7 +202,7 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
     return trail_checks
 
 
-def _health(trails: Sequence[Trail], cursor: CursorResource) -> dict[str, Health]:
+def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health]:
     """What the ledger says of some trails; of a ledger that is not there yet, nothing bad."""
     if not cursor.path.exists():
         return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}

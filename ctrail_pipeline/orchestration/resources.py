@@ -9,7 +9,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 
-class CursorResource(ConfigurableResource[None]):
+class LedgerResource(ConfigurableResource[None]):
     """The SQLite cursor: the ledger that says which log files are done and which events are there.
 
     Dagster's own storage keeps the history of runs; what is done is this file's alone to say.

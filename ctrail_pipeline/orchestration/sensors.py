@@ -35,7 +35,7 @@ from ctrail_pipeline.reports.sentences import problem_line
 from .checks import of_listing, of_sensor, worth_noting
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
-from .resources import CursorResource
+from .resources import LedgerResource
 from .sensor_health import SENSOR_NAME, sensor_trouble
 from .sync_run import check_sample, settings_of
 from .webhook import post
@@ -104,7 +104,7 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
         description="Finds new log files, accounts and regions, and starts the job sync for them:"
         " recent ones first, older ones (a new trail's past) as a run of their own.",
     )
-    def new_log_files(context: SensorEvaluationContext, cursor: CursorResource) -> SensorResult:
+    def new_log_files(context: SensorEvaluationContext, cursor: LedgerResource) -> SensorResult:
         check_sample(configuration)
         for run_id in end_dead_runs(context.instance):
             context.log.warning("run %s: its process is gone, so it is marked as ended", run_id)

@@ -30,13 +30,13 @@ from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
 from .living_runs import mark_as_living
 from .metadata import totals
-from .resources import CursorResource
+from .resources import LedgerResource
 
 RETRIES = 2
 RETRY_SECONDS = 30
 
 
-def settings_of(configuration: Config, cursor: CursorResource) -> Settings:
+def settings_of(configuration: Config, cursor: LedgerResource) -> Settings:
     """The configured settings, with the cursor where the resource says it is."""
     return replace(configuration.settings, state_db=cursor.path)
 
@@ -44,7 +44,7 @@ def settings_of(configuration: Config, cursor: CursorResource) -> Settings:
 def run_sync(
     context: OpExecutionContext,
     configuration: Config,
-    cursor: CursorResource,
+    cursor: LedgerResource,
     selection: Selection,
 ) -> Summary:
     """Sync a selection, with the core's log lines in the run's log.
@@ -95,7 +95,7 @@ def check_sample(configuration: Config) -> None:
             )
 
 
-def _say_what_is_resumed(context: OpExecutionContext, cursor: CursorResource) -> None:
+def _say_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) -> None:
     """A run that is executed again goes on where the other one ended: say how far that came."""
     parent = context.run.parent_run_id
     if parent is None or not cursor.path.exists():

@@ -40,14 +40,14 @@ from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
-    KeyPlace,
+    KeyParts,
     Minute,
     SourcePrefix,
     day_folder,
     is_log_file,
     key_of,
     minute_of,
-    place_of,
+    parse_key,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (
@@ -64,8 +64,8 @@ from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.selection import (
     Problem,
     Selection,
-    find_places,
-    known_places,
+    find_prefixes,
+    known_prefixes,
     not_listed,
     sources_of,
 )
@@ -315,17 +315,17 @@ def _sources(
     settings: Settings, selection: Selection, ledger: Ledger, report: Report
 ) -> list[Source]:
     """The source partitions that the buckets hold, and those of them that they held once."""
-    places = find_places(settings, selection, report.problems.append, may_get=False)
-    present = {place.source for place in places}
+    places = find_prefixes(settings, selection, report.problems.append, may_get=False)
+    present = {place.source_prefix for place in places}
     for trail, bucket in {
         place.trail.name: (place.trail, place.bucket) for place in places
     }.values():
         places += [
             place
-            for place in known_places(settings, ledger, trail, bucket)
-            if place.source not in present and selection.holds(place.source)
+            for place in known_prefixes(settings, ledger, trail, bucket)
+            if place.source_prefix not in present and selection.holds(place.source_prefix)
         ]
-    ledger.register_sources([place.source for place in places])
+    ledger.register_sources([place.source_prefix for place in places])
     return sources_of(places, settings, ledger)
 
 
@@ -347,13 +347,13 @@ class _Walk:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.report = PartitionReport(source.trail, source.place)
+        self.report = PartitionReport(source.trail, source.source_prefix)
         self.days = whole_days(source.wanted)
         first, end = self.days
         self.is_unbounded = (first, end) == whole_days(EVERYTHING)
         """Whether what lies in no day's folder is compared, too."""
-        self.after = source.place.folder + day_folder(first) if first > 0 else ""
-        self.end_key = source.place.folder + day_folder(end) if end < _LAST_DAY else None
+        self.after = source.source_prefix.folder + day_folder(first) if first > 0 else ""
+        self.end_key = source.source_prefix.folder + day_folder(end) if end < _LAST_DAY else None
         self.reached = {
             _Sequence.COMPACT: (first, ""),
             _Sequence.WHOLE: (max(1, first), ""),
@@ -364,7 +364,7 @@ class _Walk:
     def next_page(self) -> Page:
         """The next page of keys. Raises StoreError."""
         self.source.requests += 1
-        return self.source.bucket.list_page(self.source.place.folder, self.after)
+        return self.source.bucket.list_page(self.source.source_prefix.folder, self.after)
 
     def advance(self, page: Page) -> bool:
         """Go behind a page; False if there is nothing more to be listed."""
@@ -373,14 +373,14 @@ class _Walk:
         self.after = page.objects[-1].key
         return self.end_key is None or self.after < self.end_key
 
-    def of_page(self, page: Page) -> dict[int, list[tuple[KeyPlace, Listed]]]:
+    def of_page(self, page: Page) -> dict[int, list[tuple[KeyParts, Listed]]]:
         """The log files of a page that are to be compared, by day."""
         first, end = self.days
-        groups: dict[int, list[tuple[KeyPlace, Listed]]] = {}
+        groups: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in page.objects:
             if not is_log_file(listed.key):
                 continue
-            place = place_of(self.source.place, listed.key)
+            place = parse_key(self.source.source_prefix, listed.key)
             if first <= place.day < end if place.day else self.is_unbounded:
                 groups.setdefault(place.day, []).append((place, listed))
         return groups
@@ -443,7 +443,7 @@ class _Comparison:
         groups = walk.of_page(page)
         source_id = walk.source.id
         matched: Counter[tuple[_Sequence, int]] = Counter()
-        new: list[tuple[KeyPlace, Listed, KnownObject | None]] = []
+        new: list[tuple[KeyParts, Listed, KnownObject | None]] = []
         with snapshot(self._ledger):
             for day, found in groups.items():
                 names = [place.name for place, _ in found]
@@ -465,7 +465,7 @@ class _Comparison:
             self._queue()
 
     def _is_settled(
-        self, walk: _Walk, place: KeyPlace, listed: Listed, row: KnownObject | None
+        self, walk: _Walk, place: KeyParts, listed: Listed, row: KnownObject | None
     ) -> bool:
         """Count a listed log file; whether there is nothing to be done about it."""
         if row is None:
@@ -483,7 +483,7 @@ class _Comparison:
         return False
 
     def _take_new(
-        self, walk: _Walk, place: KeyPlace, listed: Listed, row: KnownObject | None
+        self, walk: _Walk, place: KeyParts, listed: Listed, row: KnownObject | None
     ) -> None:
         """A log file that is not committed, or not in this version: count, name and queue it."""
         day = walk.day(place.day)
@@ -519,7 +519,7 @@ class _Comparison:
         )
 
     def _missing_detail(
-        self, source: Source, place: KeyPlace, row: KnownObject | None, *, is_late: bool
+        self, source: Source, place: KeyParts, row: KnownObject | None, *, is_late: bool
     ) -> str:
         if row is not None and row.state is LogFileState.COMMITTED:
             return "it was written again: what was brought in is another version"
@@ -534,7 +534,7 @@ class _Comparison:
     def _count_expired(
         self,
         walk: _Walk,
-        groups: dict[int, list[tuple[KeyPlace, Listed]]],
+        groups: dict[int, list[tuple[KeyParts, Listed]]],
         matched: "Counter[tuple[_Sequence, int]]",
     ) -> None:
         """Committed log files between the keys of a page and the page before that are not listed.
@@ -581,7 +581,7 @@ class _Comparison:
         """What the ledger alone knows of a partition, and the state of its hours."""
         source, (first, end) = walk.source, walk.days
         for row in open_log_files(self._ledger, source.id, walk.days):
-            place = place_of(source.place, key_of(source.place, row.day, row.name))
+            place = parse_key(source.source_prefix, key_of(source.source_prefix, row.day, row.name))
             if is_wanted(place, source.wanted) and (row.day or walk.is_unbounded):
                 self._take_open(walk, place, row.state, row.reason)
         self._report.requests += source.requests
@@ -590,7 +590,7 @@ class _Comparison:
             source.wanted, source.covered, walk.report, min(days, default=None)
         )
 
-    def _take_open(self, walk: _Walk, place: KeyPlace, state: LogFileState, reason: str) -> None:
+    def _take_open(self, walk: _Walk, place: KeyParts, state: LogFileState, reason: str) -> None:
         day = walk.day(place.day)
         day.open_hours |= _hours_of(place)
         kind = FindingKind.LOG_FILE_FAILED
@@ -654,7 +654,7 @@ def listed_hours(
     )
 
 
-def _sequence_of(place: KeyPlace) -> _Sequence:
+def _sequence_of(place: KeyParts) -> _Sequence:
     if not place.day:
         return _Sequence.UNDATED
     return _Sequence.COMPACT if place.name >= COMPACT_FROM else _Sequence.WHOLE
@@ -667,26 +667,26 @@ def _in_hours(window: Range) -> Range:
     return Range(Minute(start), Minute(end))
 
 
-def _hours_of(place: KeyPlace) -> int:
+def _hours_of(place: KeyParts) -> int:
     """The bit of a log file's hour; of one without a readable time, all of its day."""
     if place.minute is None:
         return _ALL_HOURS if place.day else 0
     return 1 << place.minute % MINUTES_PER_DAY // MINUTES_PER_HOUR
 
 
-def _is_covered(source: Source, place: KeyPlace) -> bool:
+def _is_covered(source: Source, place: KeyParts) -> bool:
     minute = place.minute if place.minute is not None else place.day * MINUTES_PER_DAY
     return any(one.start <= minute < one.end for one in source.covered)
 
 
-def _finding(walk: _Walk, kind: FindingKind, place: KeyPlace, detail: str) -> Finding:
+def _finding(walk: _Walk, kind: FindingKind, place: KeyParts, detail: str) -> Finding:
     source = walk.source
     hours = None
     if place.minute is not None:
         hour = place.minute // MINUTES_PER_HOUR
         hours = hour, hour + 1
-    where = f"{source.bucket.location}/{key_of(source.place, place.day, place.name)}"
-    return Finding(kind, where, detail, source.trail, source.place.partition_key, hours)
+    where = f"{source.bucket.location}/{key_of(source.source_prefix, place.day, place.name)}"
+    return Finding(kind, where, detail, source.trail, source.source_prefix.partition_key, hours)
 
 
 # --- the ledger against the output ----------------------------------------------------------------

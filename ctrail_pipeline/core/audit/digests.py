@@ -32,14 +32,14 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, intersection, 
 from ctrail_pipeline.core.keys.names import (
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
-    KeyPlace,
+    KeyParts,
     Minute,
     SourcePrefix,
     day_folder,
     day_number,
     is_log_file,
     minute_of,
-    place_of,
+    parse_key,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import (
@@ -50,7 +50,7 @@ from ctrail_pipeline.core.ledger.queries_digests import (
     kept_public_keys,
 )
 from ctrail_pipeline.core.listing.discovery import discover_digests
-from ctrail_pipeline.core.listing.selection import Place, Problem, Selection, is_configured
+from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem, Selection, is_configured
 from ctrail_pipeline.core.log_file.gunzip import decompress
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -100,7 +100,7 @@ class Validation:
 def validate(
     settings: Settings,
     selection: Selection,
-    places: Sequence[Place],
+    places: Sequence[FoundPrefix],
     *,
     report: Callable[[Problem], None],
     names_proved: bool = False,
@@ -126,7 +126,7 @@ def validate(
             partition = _Partition(
                 place,
                 ledger,
-                ids.get(place.source, 0),
+                ids.get(place.source_prefix, 0),
                 keys_of[place.trail.name],
                 metadata_of[place.trail.name],
                 settings,
@@ -138,7 +138,7 @@ def validate(
             try:
                 partition.validate()
             except StoreError as error:
-                where = place.source.partition_key
+                where = place.source_prefix.partition_key
                 report(Problem(place.trail.name, where, "not validated", str(error)))
     return result
 
@@ -146,11 +146,11 @@ def validate(
 def _with_digests_only(
     settings: Settings,
     selection: Selection,
-    places: Sequence[Place],
+    places: Sequence[FoundPrefix],
     report: Callable[[Problem], None],
-) -> Iterator[Place]:
+) -> Iterator[FoundPrefix]:
     """Source partitions whose log files are all gone, folder and all, but not their digests."""
-    known = {place.source for place in places}
+    known = {place.source_prefix for place in places}
     for trail, bucket in {one.trail.name: (one.trail, one.bucket) for one in places}.values():
         try:
             found = discover_digests(trail, bucket)
@@ -163,7 +163,7 @@ def _with_digests_only(
                 and is_configured(settings, trail, source)
                 and selection.holds(source)
             ):
-                yield Place(trail, bucket, source)
+                yield FoundPrefix(trail, bucket, source)
 
 
 def _window(settings: Settings) -> Range:
@@ -192,7 +192,7 @@ class _KeysOfTrail:
         self,
         read: ReadDigest,
         about: datetime,
-        place: Place,
+        place: FoundPrefix,
         ledger: Ledger,
         report: Callable[[Problem], None],
     ) -> PublicKey | None:
@@ -204,7 +204,7 @@ class _KeysOfTrail:
             return self._given.get(fingerprint)
         key = kept_public_keys(ledger).get(fingerprint)
         if key is None and not self._trail.bucket.startswith("file://"):
-            once = (place.source.region, fingerprint)
+            once = (place.source_prefix.region, fingerprint)
             if once not in self._asked:
                 self._asked.add(once)
                 keep_public_keys(ledger, self._ask(about, place, report), int(time.time()))
@@ -212,14 +212,14 @@ class _KeysOfTrail:
         return key
 
     def _ask(
-        self, about: datetime, place: Place, report: Callable[[Problem], None]
+        self, about: datetime, place: FoundPrefix, report: Callable[[Problem], None]
     ) -> list[PublicKey]:
         """CloudTrail's keys of a day around a time; keys are the digest's own region's."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         from ctrail_pipeline.core.bucket.credentials import Credentials
 
-        region = place.source.region
+        region = place.source_prefix.region
         try:
             client = Credentials(self._trail).session.client("cloudtrail", region_name=region)
             day = timedelta(days=1)
@@ -232,7 +232,7 @@ class _KeysOfTrail:
             report(
                 Problem(
                     self._trail.name,
-                    place.source.partition_key,
+                    place.source_prefix.partition_key,
                     "no public keys",
                     f"cloudtrail:ListPublicKeys in {region}: {code or type(error).__name__}",
                 )
@@ -255,7 +255,7 @@ class _Day:
 class _Partition:
     """The validation of one source partition."""
 
-    place: Place
+    place: FoundPrefix
     ledger: Ledger
     source_id: int
     keys: _KeysOfTrail
@@ -279,12 +279,12 @@ class _Partition:
     @property
     def bucket_name(self) -> str:
         """The bucket's name; a local folder stands for the bucket of its own name."""
-        name = self.place.source.bucket
+        name = self.place.source_prefix.bucket
         return Path(unquote(urlsplit(name).path)).name if name.startswith("file://") else name
 
     def validate(self) -> None:
         """Walk from the newest day to the oldest."""
-        source, bucket = self.place.source, self.place.bucket
+        source, bucket = self.place.source_prefix, self.place.bucket
         first, last = whole_days(self.window)
         horizon = self.settings.horizon_days  # a log file may be redelivered as long
         with_digests = set(_days(bucket, digest_folder(source), first, last + horizon))
@@ -316,7 +316,7 @@ class _Partition:
     # -- digests --------------------------------------------------------------------------------
 
     def _read_digests(self, day: int) -> None:
-        source = self.place.source
+        source = self.place.source_prefix
         folder = digest_folder(source) + day_folder(day)
         names = [
             (name, listed.key)
@@ -370,7 +370,7 @@ class _Partition:
         if item.bucket != self.bucket_name:
             return  # the trail delivered to another bucket then
         try:
-            place = place_of(self.place.source, item.key)
+            place = parse_key(self.place.source_prefix, item.key)
         except ValueError:  # Insights, and what else CloudTrail delivers beside log files
             if sound:
                 self.others.setdefault(item.key, item.sha256)
@@ -386,20 +386,20 @@ class _Partition:
 
     def _settle(self, day: int) -> None:
         """Judge the log files of a day: digests that may list them have all been read."""
-        source = self.place.source
+        source = self.place.source_prefix
         claims = self.days.get(day, _Day())
         self.covered = merged(self.covered)
         rows = hashed_log_files(self.ledger, self.source_id, day) if self.source_id else {}
         present: dict[str, Listed] = {}
         for listed in _objects(self.place.bucket, source.folder + day_folder(day)):
             if is_log_file(listed.key):
-                place = place_of(source, listed.key)
+                place = parse_key(source, listed.key)
                 present[place.name] = listed
                 if place.name not in claims.listed and _is_in(self.window, place):
                     self._judge_unlisted(listed, place)
-        unread: list[tuple[Listed, KeyPlace, bytes]] = []
+        unread: list[tuple[Listed, KeyParts, bytes]] = []
         for name, sha256 in claims.listed.items():
-            place = place_of(source, claims.keys[name])
+            place = parse_key(source, claims.keys[name])
             if not _is_in(self.window, place):
                 continue
             self.result.log_files += sha256 is not None
@@ -444,7 +444,7 @@ class _Partition:
                         "its SHA-256 is not the one in the digest",
                     )
 
-    def _judge_unlisted(self, listed: Listed, place: KeyPlace) -> None:
+    def _judge_unlisted(self, listed: Listed, place: KeyParts) -> None:
         minute = place.minute
         if minute is None:
             return
@@ -463,7 +463,7 @@ class _Partition:
         self,
         row: Hashed | None,
         there: Listed,
-        place: KeyPlace,
+        place: KeyParts,
         sha256: bytes,
         earlier: Mapping[str, set[bytes]],
     ) -> bool:
@@ -490,7 +490,7 @@ class _Partition:
         if self.result.proved is not None:
             self.result.proved.add(key)
 
-    def _altered(self, key: str, place: KeyPlace, detail: str = "") -> None:
+    def _altered(self, key: str, place: KeyParts, detail: str = "") -> None:
         self._find(
             FindingKind.LOG_FILE_ALTERED,
             key,
@@ -498,10 +498,10 @@ class _Partition:
             place,
         )
 
-    def _read_log_files(self, unread: Iterable[tuple[Listed, KeyPlace, bytes]]) -> None:
+    def _read_log_files(self, unread: Iterable[tuple[Listed, KeyParts, bytes]]) -> None:
         limit = self.settings.max_log_file_bytes
 
-        def hash_of(item: tuple[Listed, KeyPlace, bytes]) -> tuple[bytes | None, str | StoreError]:
+        def hash_of(item: tuple[Listed, KeyParts, bytes]) -> tuple[bytes | None, str | StoreError]:
             try:
                 content = decompress(self.place.bucket.get(item[0].key, None).body, limit)
             except StoreError as error:
@@ -540,7 +540,7 @@ class _Partition:
             f"s3://{found.bucket}/{found.key}",
             found.detail,
             self.place.trail.name,
-            self.place.source.partition_key,
+            self.place.source_prefix.partition_key,
             (start, end),
         )
         self.result.findings.append(finding)
@@ -555,7 +555,7 @@ class _Partition:
         kind: FindingKind,
         key: str,
         detail: str,
-        place: KeyPlace | None = None,
+        place: KeyParts | None = None,
     ) -> None:
         hours = None
         if place is not None and place.minute is not None:
@@ -566,14 +566,14 @@ class _Partition:
             f"s3://{self.bucket_name}/{key}",
             detail,
             self.place.trail.name,
-            self.place.source.partition_key,
+            self.place.source_prefix.partition_key,
             hours,
         )
         self.result.findings.append(finding)
         if hours and finding.severity is Severity.ERROR:
             self.contradicted.add(hours[0])
 
-    def _doubt(self, place: KeyPlace) -> None:
+    def _doubt(self, place: KeyParts) -> None:
         if place.minute is not None:
             self.doubtful.add(place.minute // MINUTES_PER_HOUR)
 
@@ -581,10 +581,10 @@ class _Partition:
         for start, end in _ranges(self.uncovered):
             finding = Finding(
                 FindingKind.HOUR_NOT_COVERED,
-                f"s3://{self.bucket_name}/{self.place.source.folder}",
+                f"s3://{self.bucket_name}/{self.place.source_prefix.folder}",
                 "log files lie there that no digest speaks of",
                 self.place.trail.name,
-                self.place.source.partition_key,
+                self.place.source_prefix.partition_key,
                 (start, end),
             )
             self.result.findings.append(finding)
@@ -595,12 +595,12 @@ class _Partition:
             for hour in range(first, last):
                 if hour not in self.doubtful and hour not in self.uncovered:
                     states.setdefault(hour, HourState.PROVED)
-        self.result.hours[self.place.source] = [
+        self.result.hours[self.place.source_prefix] = [
             (start, end, state)
             for state in (HourState.PROVED, HourState.CONTRADICTED)
             for start, end in _ranges(hour for hour, is_ in states.items() if is_ is state)
         ]
-        self.result.hours[self.place.source].sort(key=lambda item: item[0])
+        self.result.hours[self.place.source_prefix].sort(key=lambda item: item[0])
 
 
 def _days(bucket: Bucket, folder: str, first: int, end: int) -> Iterator[int]:
@@ -629,7 +629,7 @@ def _objects(bucket: Bucket, folder: str) -> Iterator[Listed]:
         after = page.objects[-1].key
 
 
-def _is_in(window: Range, place: KeyPlace) -> bool:
+def _is_in(window: Range, place: KeyParts) -> bool:
     return place.minute is None or window.start <= place.minute < window.end
 
 

@@ -24,7 +24,7 @@ from ctrail_pipeline.core.keys.names import (
     SourcePrefix,
     key_of,
     minute_of,
-    place_of,
+    parse_key,
 )
 from ctrail_pipeline.core.ledger.dedup import held_among
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -331,7 +331,7 @@ class Explainer:
             if other.account in (place.account, record.account)
             for one in with_duplicates(self._ledger, id_, days)
             if one.row != origin.row
-            and _is_between(place_of(other, key_of(other, one.day, one.name)).minute, first, last)
+            and _is_between(parse_key(other, key_of(other, one.day, one.name)).minute, first, last)
         ]
         looked_at, found = 0, []
         for other, one in candidates[:COPIES_LOOKED_AT] if self._fetch else ():

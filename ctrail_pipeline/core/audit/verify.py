@@ -12,7 +12,7 @@ from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
-from ctrail_pipeline.core.listing.selection import Place, Selection, known_places
+from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
 from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -30,7 +30,7 @@ def verify(settings: Settings, selection: Selection | None = None, *, deep: bool
     trails = {trail.name: trail for trail in settings.trails}
 
     def witness(report: Report, sources: Sequence[Source]) -> Evidence:
-        places = [Place(trails[one.trail], one.bucket, one.place) for one in sources]
+        places = [FoundPrefix(trails[one.trail], one.bucket, one.source_prefix) for one in sources]
         found = validate(settings, selection, places, report=report.problems.append)
         report.digests, report.digests_sound = found.digests, found.digests_sound
         report.log_files_proved = found.log_files_proved
@@ -60,7 +60,9 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
         with closing(Ledger(settings.state_db)) as ledger:
             bucket = open_bucket(trail, settings)
             places = [
-                one for one in known_places(settings, ledger, trail, bucket) if one.source == source
+                one
+                for one in known_prefixes(settings, ledger, trail, bucket)
+                if one.source_prefix == source
             ]
         return validate(
             settings, selection, places, report=lambda _problem: None, names_proved=True

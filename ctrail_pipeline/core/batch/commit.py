@@ -21,7 +21,7 @@ from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .stage import BatchContent, LogFileInBatch, Staged, stage
@@ -120,14 +120,14 @@ class Committer:
 
     def commit_many(
         self, staged: Sequence[tuple[Batch, Staged]], finished: Sequence[Stretch], more: int
-    ) -> tuple[list[list[Published] | StaleBatch], list[Batch]]:
+    ) -> tuple[list[list[PublishedFile] | StaleBatch], list[Batch]]:
         """Commit what workers have staged, in one transaction that registers `more` new batches.
 
         Those that are stale are left out of it. The others are to be published, whatever comes.
         """
         for _ in staged:
             self._observe("staged")
-        results: list[list[Published] | StaleBatch] = []
+        results: list[list[PublishedFile] | StaleBatch] = []
         batches: list[Batch] = []
         try:
             with self._ledger.transaction():
@@ -162,14 +162,14 @@ class Committer:
 
     def commit_alone(
         self, batch: Batch, stage: Callable[[], Staged], finished: Sequence[Stretch]
-    ) -> tuple[Staged, list[Published]]:
+    ) -> tuple[Staged, list[PublishedFile]]:
         """Keep all others out of the ledger while a batch is staged: it cannot be stale again.
 
         Unless another run has settled some of its log files: then StaleBatch names them.
         """
         return self._stage_and_commit(batch, stage, finished, alone=True)
 
-    def publish(self, batch: Batch, published: Sequence[Published]) -> None:
+    def publish(self, batch: Batch, published: Sequence[PublishedFile]) -> None:
         """Give the files of a committed batch their final names."""
         vanished = batch.staging.publish(
             published,
@@ -238,7 +238,7 @@ class Committer:
         finished: Sequence[Stretch],
         *,
         alone: bool,
-    ) -> tuple[Staged, list[Published]]:
+    ) -> tuple[Staged, list[PublishedFile]]:
         """Stage outside the transaction; or, with `alone`, inside, where nothing can be stale."""
         staged = None if alone else stage()
         try:
@@ -261,7 +261,7 @@ class Committer:
         self._observe("staged")
         return staged
 
-    def _commit_staged(self, batch: Batch, staged: Staged) -> list[Published]:
+    def _commit_staged(self, batch: Batch, staged: Staged) -> list[PublishedFile]:
         return self._ledger.commit_batch(
             batch.id, staged.outcomes, staged.files, staged.segments, staged.seen, staged.removed
         )

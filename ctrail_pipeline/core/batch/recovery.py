@@ -22,7 +22,7 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
 from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
 from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging, remove_unlocked
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _publish(
 
 
 def _take_back(
-    ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[Published]
+    ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[PublishedFile]
 ) -> None:
     """Remove the batch's files before its segments go, so that no event can be there twice.
 

@@ -20,9 +20,9 @@ import msgspec
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
 from ctrail_pipeline.core.ledger.dedup import (
+    DedupPartition,
     KnownIdentities,
     NewSegment,
-    Partition,
     build_segment,
     dedup_partition,
     held_among,
@@ -328,7 +328,7 @@ def route(routed: _Routed, parts: Sequence[_Part], settings: Settings, scatter: 
     """Sort records into dedup partitions; copies inside the round are dropped."""
     for position, one, part in parts:
         if position not in routed.places:
-            place = one.ref.source.place
+            place = one.ref.source.source_prefix
             routed.places[position] = _Places(routed.groups, place, settings, scatter)
         _route_log_file(routed, position, one, part)
 
@@ -362,7 +362,7 @@ def _count_conflicts(
     name: str,
     lines: Sequence[_Line],
     event_keys: set[bytes],
-    partition: Partition,
+    partition: DedupPartition,
 ) -> None:
     """Count new events whose eventID another one has too: a forgery, or AWS's mistake."""
     taken = partition.event_keys_among(event_keys)
@@ -431,7 +431,7 @@ def _parquet_files(log_files: Sequence[LogFileInBatch], routed: _Routed) -> Iter
         )
         for line in events
     ]
-    sources = [(one.ref.source.place.bucket, one.ref.key) for one in log_files]
+    sources = [(one.ref.source.source_prefix.bucket, one.ref.key) for one in log_files]
     return parquet_files(records, sources)
 
 
@@ -590,7 +590,7 @@ def _quarantine(routed: _Routed, position: int, one: LogFileInBatch, rejected: R
     """Put what cannot become an event where it is kept with where it came from, and why."""
     ref = one.ref
     folder = day_folder(ref.day).rstrip("/") if ref.day else "undated"
-    bucket = ref.source.place.bucket
+    bucket = ref.source.source_prefix.bucket
     identity = quarantine_identity(bucket, ref.key, rejected.kind, rejected.data)
     group = routed.groups.setdefault(f"quarantine/{folder}", {})
     routed.quarantined[position] = routed.quarantined.get(position, 0) + 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a bucket is, for the clients that are told so."""
 
     region: str
@@ -33,20 +33,20 @@ class Place(NamedTuple):
     """Of the bucket."""
 
 
-def place_of(trail: Trail, credentials: Credentials) -> Place:
+def endpoint_of(trail: Trail, credentials: Credentials) -> Endpoint:
     """Where a trail's bucket is; asks S3 if nobody said which region that is."""
     region = trail.region or _bucket_region(trail, credentials.session)
     endpoint = trail.endpoint_url or endpoint_of_environment()
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     if not endpoint and "." not in trail.bucket:
         url = f"https://{trail.bucket}.s3.{region}.{domain}"
-        return Place(region, url, has_own_host=True, url=url)
+        return Endpoint(region, url, has_own_host=True, url=url)
     # A dotted name matches no certificate as a host's name.
     endpoint = (endpoint or f"https://s3.{region}.{domain}").rstrip("/")
-    return Place(region, endpoint, has_own_host=False, url=f"{endpoint}/{trail.bucket}")
+    return Endpoint(region, endpoint, has_own_host=False, url=f"{endpoint}/{trail.bucket}")
 
 
-def target_at(place: Place, trail: Trail, settings: Settings) -> Target:
+def target_at(place: Endpoint, trail: Trail, settings: Settings) -> Target:
     """A bucket for libcurl, with the authorities and proxies that boto3 and obstore go by."""
     system = ssl.get_default_verify_paths()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
     own = os.environ.get("AWS_CA_BUNDLE")
@@ -76,7 +76,7 @@ def _authorities_of_botocore() -> str:
 
 
 def open_store(
-    place: Place, trail: Trail, settings: Settings, credentials: Credentials
+    place: Endpoint, trail: Trail, settings: Settings, credentials: Credentials
 ) -> "S3Store":
     """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for all."""
     from obstore.store import S3Store

@@ -22,7 +22,7 @@ from .curl import (
     can_ask_for,
     transfers_of_process,
 )
-from .endpoint import open_store, place_of, target_at
+from .endpoint import endpoint_of, open_store, target_at
 from .interface import (
     PAGE_SIZE,
     Described,
@@ -67,7 +67,7 @@ class S3Bucket:
         self._trail = trail
         self._settings = settings
         self._credentials = Credentials(trail)
-        place = place_of(trail, self._credentials)
+        place = endpoint_of(trail, self._credentials)
         self._target = target_at(place, trail, settings)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._open_store = partial(open_store, place, trail, settings)

@@ -65,7 +65,7 @@ class SourcePrefix:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPlace:
+class KeyParts:
     """Where a key belongs inside its source partition."""
 
     day: int
@@ -149,7 +149,7 @@ def datetime_of(minute: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)
 
 
-def place_of(source: SourcePrefix, key: str) -> KeyPlace:
+def parse_key(source: SourcePrefix, key: str) -> KeyParts:
     """Day, short name and time of a key of this source partition.
 
     Raises ValueError if the key is not below the partition's folder.
@@ -165,7 +165,7 @@ def place_of(source: SourcePrefix, key: str) -> KeyPlace:
     minute = _minute_in_name(relative)
     if minute is not None and minute // MINUTES_PER_DAY != day:
         minute = None
-    return KeyPlace(day, compact_name(source, day, relative), minute)
+    return KeyParts(day, compact_name(source, day, relative), minute)
 
 
 def compact_name(source: SourcePrefix, day: int, relative: str) -> str:
@@ -184,7 +184,7 @@ def compact_name(source: SourcePrefix, day: int, relative: str) -> str:
 
 
 def key_of(source: SourcePrefix, day: int, name: str) -> str:
-    """The key that `place_of` gave this day and name."""
+    """The key that `parse_key` gave this day and name."""
     if name.startswith("/"):
         return source.folder + name[1:]
     if _COMPACT_NAME.fullmatch(name) is None:

@@ -44,7 +44,7 @@ LOG_FILE_COLUMNS: Final = (
 """What an archive file keeps of a log file: the rest is the same for all that may be archived."""
 
 
-class ArchiveFile(NamedTuple):
+class ColdFile(NamedTuple):
     """One archive file, as the ledger names it, and what may be in it."""
 
     id: int
@@ -64,7 +64,7 @@ class ArchiveFile(NamedTuple):
     """Ids of its segments."""
 
 
-class ArchivedLogFile(NamedTuple):
+class ColdLogFile(NamedTuple):
     """A log file's row in an archive file: it is committed, and nothing about it is open."""
 
     source_id: int
@@ -79,7 +79,7 @@ class ArchivedLogFile(NamedTuple):
     position: int
 
 
-class ArchiveReader:
+class ColdFileReader:
     """Reads archive files; a few are kept open. Not for use by two threads at once."""
 
     def __init__(self, folder: Path) -> None:
@@ -92,14 +92,14 @@ class ArchiveReader:
             self._open.popitem()[1].close()
 
     def log_files(
-        self, file: ArchiveFile, source_id: int, day: int, low: str, high: str
-    ) -> list[ArchivedLogFile]:
+        self, file: ColdFile, source_id: int, day: int, low: str, high: str
+    ) -> list[ColdLogFile]:
         """Log files of one day with a name from `low` to `high`, both included, by name.
 
         Raises LedgerError if the file is missing or not what was written; so do the others.
         """
         return [
-            ArchivedLogFile(*row)
+            ColdLogFile(*row)
             for row in self.ask(
                 file,
                 f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
@@ -111,7 +111,7 @@ class ArchiveReader:
             )
         ]
 
-    def segments(self, file: ArchiveFile, partition: str, after: int, most: int) -> list[Segment]:
+    def segments(self, file: ColdFile, partition: str, after: int, most: int) -> list[Segment]:
         """The first `most` segments of a dedup partition with an id above `after`, in order."""
         return [
             Segment(*row)
@@ -128,19 +128,19 @@ class ArchiveReader:
             )
         ]
 
-    def segment(self, file: ArchiveFile, segment_id: int, column: str) -> bytes | None:
+    def segment(self, file: ColdFile, segment_id: int, column: str) -> bytes | None:
         """A blob of a segment; None if this file does not have the segment."""
         rows = self.ask(file, f"SELECT {column} FROM segment WHERE id = ?", segment_id)
         return bytes(rows[0][0]) if rows else None
 
-    def ask(self, file: ArchiveFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+    def ask(self, file: ColdFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
         """The rows of a query."""
         try:
             return self._connection(file).execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise _not_as_written(self._folder / file.name, str(error)) from error
 
-    def _connection(self, file: ArchiveFile) -> sqlite3.Connection:
+    def _connection(self, file: ColdFile) -> sqlite3.Connection:
         connection = self._open.pop(file.name, None)
         if connection is None:
             path = self._folder / file.name
@@ -153,7 +153,7 @@ class ArchiveReader:
         self._open[file.name] = connection
         return connection
 
-    def _check(self, file: ArchiveFile, path: Path) -> None:
+    def _check(self, file: ColdFile, path: Path) -> None:
         """Once, when it is opened: 20 ms for a file of 40 MB."""
         try:
             with path.open("rb") as opened:
@@ -167,14 +167,14 @@ class ArchiveReader:
             raise _not_as_written(path, "its bytes have changed")
 
 
-class ArchiveWriter:
+class ColdFileWriter:
     """Writes one archive file; it counts once the ledger names it. Use as a context manager."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
         self._part = folder / f"{name}.part"
 
-    def __enter__(self) -> "ArchiveWriter":
+    def __enter__(self) -> "ColdFileWriter":
         folder = self.path.parent
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)

@@ -258,7 +258,7 @@ class _Held(NamedTuple):
     event_keys: bytes
 
 
-class Partition:
+class DedupPartition:
     """What the ledger holds of one dedup partition, up to the segment `version`."""
 
     def __init__(self, ledger: SegmentReader, name: str) -> None:
@@ -372,7 +372,7 @@ class KnownIdentities:
 
     def __init__(self, ledger: SegmentReader) -> None:
         self._ledger = ledger
-        self._partitions: OrderedDict[str, Partition] = OrderedDict()
+        self._partitions: OrderedDict[str, DedupPartition] = OrderedDict()
         self._held = 0
         self.removed = -1
         """The ledger's count of removals that this view is of."""
@@ -385,14 +385,14 @@ class KnownIdentities:
             self._held = 0
             self.removed = removed
 
-    def partition(self, name: str) -> Partition:
+    def partition(self, name: str) -> DedupPartition:
         """One dedup partition as the ledger has it at this moment; of use until the next call.
 
         Its `version` tells the commit which segments were seen, so that newer ones can be checked.
         """
         partition = self._partitions.pop(name, None)
         if partition is None:
-            partition = Partition(self._ledger, name)
+            partition = DedupPartition(self._ledger, name)
         self._held -= partition.counted_bytes
         partition.look()
         self._partitions[name] = partition

@@ -17,13 +17,13 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Range, merged
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
 from ctrail_pipeline.core.line_runs import pack_lineage
-from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .cold_file import (
     LOG_FILE_COLUMNS,
-    ArchivedLogFile,
-    ArchiveFile,
-    ArchiveReader,
+    ColdFile,
+    ColdFileReader,
+    ColdLogFile,
 )
 from .dedup import (
     SEGMENTS_A_READ,
@@ -72,13 +72,13 @@ class Ledger(LedgerFile):
         Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
         """
         super().__init__(path)
-        self.archive_folder = path.with_name(f"{path.name}.archive")
+        self.cold_folder = path.with_name(f"{path.name}.archive")
         """Where its archive files are: parts of it, to be kept and copied together with it."""
-        self._archive = ArchiveReader(self.archive_folder)
+        self._cold_reader = ColdFileReader(self.cold_folder)
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
-        self._archive.close()
+        self._cold_reader.close()
         super().close()
 
     def is_unused(self) -> bool:
@@ -180,20 +180,18 @@ class Ledger(LedgerFile):
         # In this order: what moves into the archive meanwhile is seen there.
         cold = {
             row.name: KnownLogFile(LogFileState.COMMITTED, row.etag, None)
-            for row in self.archived_log_files(source_id, day, low, high)
+            for row in self.cold_log_files(source_id, day, low, high)
         }
         return {**cold, **hot} if cold else hot
 
-    def archived_log_files(
-        self, source_id: int, day: int, low: str, high: str
-    ) -> list[ArchivedLogFile]:
+    def cold_log_files(self, source_id: int, day: int, low: str, high: str) -> list[ColdLogFile]:
         """Log files of one day in archive files; a row that the ledger has too overrides them.
 
         By name, both ends included. Ask for them after those in the ledger.
         """
-        found: dict[str, ArchivedLogFile] = {}
-        for file in self._archives("first_day <= ? AND last_day >= ?", day, day):
-            for row in self._archive.log_files(file, source_id, day, low, high):
+        found: dict[str, ColdLogFile] = {}
+        for file in self._cold_files("first_day <= ? AND last_day >= ?", day, day):
+            for row in self._cold_reader.log_files(file, source_id, day, low, high):
                 found[row.name] = row
         return [found[name] for name in sorted(found)]
 
@@ -345,7 +343,7 @@ class Ledger(LedgerFile):
         segments: Sequence[NewSegment],
         seen: dict[str, int],
         removed: int,
-    ) -> list[Published]:
+    ) -> list[PublishedFile]:
         """Make a batch true. Inside a transaction, whose COMMIT decides.
 
         `seen` and `removed` say which segments the batch's dedup knew of. Returns the final names.
@@ -406,10 +404,10 @@ class Ledger(LedgerFile):
         )
         return bool(row[0])
 
-    def published_files(self, batch: int) -> list[Published]:
+    def published_files(self, batch: int) -> list[PublishedFile]:
         """The files of a committed batch, with the names they have or must get."""
         return [
-            Published(part, Kind(kind), folder, number, size)
+            PublishedFile(part, Kind(kind), folder, number, size)
             for part, kind, folder, number, size in self._rows(
                 "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
                 " JOIN output_partition p ON p.id = f.output_partition"
@@ -418,7 +416,7 @@ class Ledger(LedgerFile):
             )
         ]
 
-    def rename_output_file(self, batch: int, file: Published) -> Published:
+    def rename_output_file(self, batch: int, file: PublishedFile) -> PublishedFile:
         """Another number for a file of a batch whose name is taken by one that is not ours.
 
         If somebody else who publishes this batch gave it another number already, that one.
@@ -505,14 +503,14 @@ class Ledger(LedgerFile):
         ]
         hour = partition[-_HOUR_LENGTH:]
         # In this order: what moves into the archive meanwhile is seen there.
-        archives = self._archives(
+        archives = self._cold_files(
             "first_hour <= ? AND last_hour >= ? AND last_segment > ?", hour, hour, after
         )
         if not archives:
             return hot
         found = {segment.id: segment for segment in hot}
         for file in archives:
-            for segment in self._archive.segments(file, partition, after, most):
+            for segment in self._cold_reader.segments(file, partition, after, most):
                 found[segment.id] = segment
         return [found[id_] for id_ in sorted(found)[:most]]
 
@@ -580,9 +578,9 @@ class Ledger(LedgerFile):
 
     # -- the inside -----------------------------------------------------------------------------
 
-    def _archives(self, condition: str, *values: object) -> list[ArchiveFile]:
+    def _cold_files(self, condition: str, *values: object) -> list[ColdFile]:
         return [
-            ArchiveFile(*row)
+            ColdFile(*row)
             for row in self._rows(
                 "SELECT id, name, bytes, sha256, first_day, last_day, first_hour, last_hour,"
                 f" first_segment, last_segment FROM archive_file WHERE {condition} ORDER BY id",
@@ -595,10 +593,10 @@ class Ledger(LedgerFile):
         rows = self._rows(f"SELECT {column} FROM segment WHERE id = ?", segment_id)
         if rows:
             return bytes(rows[0][0])
-        for file in self._archives(
+        for file in self._cold_files(
             "first_segment <= ? AND last_segment >= ?", segment_id, segment_id
         ):
-            found = self._archive.segment(file, segment_id, column)
+            found = self._cold_reader.segment(file, segment_id, column)
             if found is not None:
                 return found
         raise SegmentGone(segment_id)
@@ -610,7 +608,7 @@ class Ledger(LedgerFile):
         """
         log_files = list(log_files)
         oldest = min((day for _, day, _ in log_files), default=0)
-        if not self._archives("last_day >= ?", oldest):
+        if not self._cold_files("last_day >= ?", oldest):
             return  # nearly always
         for source_id, day, name in log_files:
             self._db.executemany(
@@ -619,7 +617,7 @@ class Ledger(LedgerFile):
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, 0)",
                 [
                     (*row, LogFileState.COMMITTED)
-                    for row in self.archived_log_files(source_id, day, name, name)
+                    for row in self.cold_log_files(source_id, day, name, name)
                 ],
             )
 
@@ -760,7 +758,7 @@ class Ledger(LedgerFile):
                 ),
             )
 
-    def _put_output_file(self, batch: int, file: StagedFile) -> Published:
+    def _put_output_file(self, batch: int, file: StagedFile) -> PublishedFile:
         id_, number = self._next_number(file.kind, file.folder, file.lines)
         self._db.execute(
             "INSERT INTO output_file"
@@ -768,7 +766,7 @@ class Ledger(LedgerFile):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (id_, number, batch, file.part, file.lines, file.size, file.sha256, file.lineage),
         )
-        return Published(file.part, file.kind, file.folder, number, file.size)
+        return PublishedFile(file.part, file.kind, file.folder, number, file.size)
 
     def _next_number(self, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
         id_, next_number = self._db.execute(

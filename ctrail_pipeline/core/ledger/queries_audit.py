@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.line_runs import LineRun, runs_of
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .cold_file import ArchiveFile
+from .cold_file import ColdFile
 from .dedup import SEGMENTS_A_READ
 from .ledger import REBUILD_RUN, Ledger
 from .rows import BatchState, LogFileState, Pruned
@@ -61,9 +61,9 @@ class OutputFile(NamedTuple):
     """Whether it must be there: published, and not pruned."""
 
     @property
-    def published(self) -> Published:
+    def published(self) -> PublishedFile:
         """What its name is made of."""
-        return Published(self.part, self.kind, self.folder, self.number, self.size)
+        return PublishedFile(self.part, self.kind, self.folder, self.number, self.size)
 
 
 class LogFileOrigin(NamedTuple):
@@ -149,7 +149,7 @@ def known_by_name(
     wanted = set(names)
     cold = {
         row.name: KnownObject(LogFileState.COMMITTED, row.etag, row.batch)
-        for row in ledger.archived_log_files(source_id, day, min(names), max(names))
+        for row in ledger.cold_log_files(source_id, day, min(names), max(names))
         if row.name in wanted
     }
     return {**cold, **hot} if cold else hot
@@ -183,9 +183,9 @@ def committed_between(
             )
         )
     )
-    days: dict[int, list[tuple[ArchiveFile, int]]] = {}
-    for file in ledger._archives("first_day <= ? AND last_day >= ?", upto[0], after[0]):
-        for day, count in ledger._archive.ask(
+    days: dict[int, list[tuple[ColdFile, int]]] = {}
+    for file in ledger._cold_files("first_day <= ? AND last_day >= ?", upto[0], after[0]):
+        for day, count in ledger._cold_reader.ask(
             file, f"SELECT day, count(*){chosen} GROUP BY day", *values
         ):
             days.setdefault(day, []).append((file, count))
@@ -198,7 +198,7 @@ def committed_between(
         cold = {
             name
             for file, _ in found
-            for (name,) in ledger._archive.ask(
+            for (name,) in ledger._cold_reader.ask(
                 file, f"SELECT name{chosen} AND day = ?", *values, day
             )
         }
@@ -234,11 +234,11 @@ def first_days(ledger: Ledger) -> dict[int, int]:
     """The first day of which each source partition has a log file."""
     first: dict[int, int] = {}
     sql = "SELECT day FROM log_file WHERE source_partition = ? AND day > ? ORDER BY day LIMIT 1"
-    archives = ledger._archives("last_day > ?", _UNDATED)
+    archives = ledger._cold_files("last_day > ?", _UNDATED)
     for id_ in ledger.source_ids().values():
         days = [day for (day,) in ledger._rows(sql, id_, _UNDATED)]
         for file in archives:
-            days += [day for (day,) in ledger._archive.ask(file, sql, id_, _UNDATED)]
+            days += [day for (day,) in ledger._cold_reader.ask(file, sql, id_, _UNDATED)]
         if days:
             first[id_] = min(days)
     return first
@@ -329,8 +329,8 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
     )
     log_files: dict[int, LogFileOrigin] = {}
     for source_id, day in json.loads(sources):
-        for file in ledger._archives("first_day <= ? AND last_day >= ?", day, day):
-            for position, *values in ledger._archive.ask(
+        for file in ledger._cold_files("first_day <= ? AND last_day >= ?", day, day):
+            for position, *values in ledger._cold_reader.ask(
                 file,
                 "SELECT position, source_partition, day, name, etag, size, sha256, records,"
                 " duplicates FROM log_file WHERE source_partition = ? AND day = ? AND batch = ?"
@@ -378,9 +378,9 @@ def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, b
             ):
                 [(segment, event_keys)] = rows_of_one
                 yield name, event_keys
-    for file in ledger._archives("last_hour > ''"):
+    for file in ledger._cold_files("last_hour > ''"):
         last = -1
-        while found := ledger._archive.ask(
+        while found := ledger._cold_reader.ask(
             file,
             "SELECT id, partition, event_keys FROM segment WHERE id > ? AND partition GLOB ?"
             " ORDER BY id LIMIT ?",
@@ -409,9 +409,9 @@ def with_duplicates(
         after = rows[-1][2], rows[-1][3]
         for state, *values in rows:
             yield LogFileOrigin(False, LogFileState(state), *values)
-    for file in ledger._archives("first_day < ? AND last_day >= ?", days[1], days[0]):
+    for file in ledger._cold_files("first_day < ? AND last_day >= ?", days[1], days[0]):
         after = (days[0], "")
-        while rows := ledger._archive.ask(
+        while rows := ledger._cold_reader.ask(
             file, f"SELECT {columns}{chosen}", source_id, *after, days[1], _ROWS_A_READ
         ):
             after = rows[-1][1], rows[-1][2]

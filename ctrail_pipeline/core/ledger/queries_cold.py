@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from .cold_file import LOG_FILE_COLUMNS, ArchiveFile, ArchiveWriter
+from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
 from .ledger import Ledger
 from .rows import LONGEST_PAUSE_SECONDS, BatchState
 
@@ -49,7 +49,7 @@ def archived_at(ledger: Ledger) -> int:
     return int(ledger._meta("archived_at"))
 
 
-def note_archived(ledger: Ledger, at: int) -> None:
+def note_cold_moved(ledger: Ledger, at: int) -> None:
     """All that is cold was moved."""
     with ledger.transaction():
         ledger._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
@@ -109,7 +109,7 @@ def cold_segments(
     ]
 
 
-def move_to_archive(
+def move_to_cold_file(
     ledger: Ledger, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
 ) -> bool:
     """Move rows into a new archive file; False, and nothing happens, if one of them changed.
@@ -117,14 +117,14 @@ def move_to_archive(
     The file is there, durably, before the rows go.
     """
     try:
-        with ArchiveWriter(ledger.archive_folder, f"{uuid.uuid4().hex}.db") as writer:
+        with ColdFileWriter(ledger.cold_folder, f"{uuid.uuid4().hex}.db") as writer:
             _copy_to(ledger, writer, days, segments, before_batch)
             size, digest = writer.finish()
     except _Moved:
         return False
     except (OSError, sqlite3.Error) as error:
         raise ledger._refused(error) from error
-    file = ArchiveFile(
+    file = ColdFile(
         0,
         writer.path.name,
         size,
@@ -147,7 +147,7 @@ def move_to_archive(
 
 def _copy_to(
     ledger: Ledger,
-    writer: ArchiveWriter,
+    writer: ColdFileWriter,
     days: Sequence[ColdDay],
     segments: Sequence[ColdSegment],
     before_batch: int,
@@ -172,14 +172,14 @@ def _copy_to(
 
 def _name_archive_file(
     ledger: Ledger,
-    file: ArchiveFile,
+    file: ColdFile,
     days: Sequence[ColdDay],
     segments: Sequence[ColdSegment],
     before_batch: int,
 ) -> None:
     """Make an archive file a part of the ledger, in place of the rows that it holds."""
     # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
-    if not (ledger.archive_folder / file.name).exists():
+    if not (ledger.cold_folder / file.name).exists():
         raise _Moved
     ledger._db.execute(
         "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
@@ -204,6 +204,6 @@ def _name_archive_file(
     )
 
 
-def archive_files(ledger: Ledger) -> list[ArchiveFile]:
+def cold_files(ledger: Ledger) -> list[ColdFile]:
     """All archive files, oldest first."""
-    return ledger._archives("1")
+    return ledger._cold_files("1")

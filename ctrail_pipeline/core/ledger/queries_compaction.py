@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .ledger import Ledger
 from .rows import BatchState, Pruned, StaleBatch
@@ -92,14 +92,14 @@ def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
     )
 
 
-def files_to_read(ledger: Ledger, kind: Kind) -> list[Published]:
+def files_to_read(ledger: Ledger, kind: Kind) -> list[PublishedFile]:
     """The files that hold each event once, as one moment has it, by folder and number.
 
     Those of a batch that is not known to be published, and that is no compaction, are among them:
     they may have their final names, or get them yet.
     """
     return [
-        Published(part, kind, folder, number, size)
+        PublishedFile(part, kind, folder, number, size)
         for part, folder, number, size in ledger._rows(
             "SELECT f.part, p.folder, f.number, f.bytes FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
@@ -126,7 +126,7 @@ def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
 
 def commit_compaction(
     ledger: Ledger, batch: int, replacements: Sequence[Replacement]
-) -> tuple[list[Published], set[int]]:
+) -> tuple[list[PublishedFile], set[int]]:
     """Make a compaction true. Inside a transaction, whose COMMIT decides.
 
     Returns the final names of the merged files, and the folders that are left as they are, since
@@ -136,7 +136,7 @@ def commit_compaction(
     """
     if ledger.batch_state(batch) is not BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
-    published: list[Published] = []
+    published: list[PublishedFile] = []
     left = set()
     for one in replacements:
         numbers = json.dumps(list(one.old))
@@ -167,7 +167,7 @@ def commit_compaction(
     return published, left
 
 
-def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> Published:
+def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
     placed = ledger._put_output_file(batch, file)
     ledger._db.execute(
         "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="

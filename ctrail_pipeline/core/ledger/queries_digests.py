@@ -40,7 +40,7 @@ def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hash
     }
     cold = {
         row.name: Hashed(LogFileState.COMMITTED, row.etag, row.sha256)
-        for row in ledger.archived_log_files(source_id, day, "", LAST_NAME)
+        for row in ledger.cold_log_files(source_id, day, "", LAST_NAME)
     }
     return {**cold, **hot}
 

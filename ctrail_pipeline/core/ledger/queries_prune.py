@@ -7,7 +7,7 @@ Files that a compaction replaced take the second half of the same way.
 from collections.abc import Iterable
 from typing import Final
 
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .ledger import Ledger
 from .rows import BatchState, OutputSize, Pruned
@@ -34,7 +34,7 @@ def prunable(ledger: Ledger, before: str) -> OutputSize:
 
 def decide_pruning(
     ledger: Ledger, before: str, most: int, from_partition: int = 0
-) -> tuple[list[Published], int]:
+) -> tuple[list[PublishedFile], int]:
     """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
 
     Of Parquet, which has a file for a date, those whose date is over by then.
@@ -42,7 +42,7 @@ def decide_pruning(
     At most so many, from an output partition on; and the one that they reach up to, so that
     the next call need not look at what this one did.
 
-    Published ones only: what a living run, or a recovery, is about to link stays. Inside a
+    PublishedFile ones only: what a living run, or a recovery, is about to link stays. Inside a
     transaction. The ledger's generation grows: a copy from before it is older than the folder.
     """
     rows = ledger._rows(
@@ -66,16 +66,16 @@ def decide_pruning(
             "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
         )
     files = [
-        Published(part, Kind(kind), folder, number, size)
+        PublishedFile(part, Kind(kind), folder, number, size)
         for _, number, kind, folder, _, part, size in rows
     ]
     return files, rows[-1][0] if rows else from_partition
 
 
-def files_to_remove(ledger: Ledger, most: int) -> list[Published]:
+def files_to_remove(ledger: Ledger, most: int) -> list[PublishedFile]:
     """Files whose removal was decided, and is not known to be done."""
     return [
-        Published(part, Kind(kind), folder, number, size)
+        PublishedFile(part, Kind(kind), folder, number, size)
         for part, kind, folder, number, size in ledger._rows(
             "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
             " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
@@ -84,7 +84,7 @@ def files_to_remove(ledger: Ledger, most: int) -> list[Published]:
     ]
 
 
-def note_removed(ledger: Ledger, files: Iterable[Published]) -> None:
+def note_removed(ledger: Ledger, files: Iterable[PublishedFile]) -> None:
     """These files are gone, durably. Inside a transaction.
 
     The rows of those that a compaction replaced go: what they say, the merged file's says.

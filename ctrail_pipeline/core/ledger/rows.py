@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output_files import Published
+from ctrail_pipeline.core.output_files import PublishedFile
 
 LONGEST_PAUSE_SECONDS: Final = 86_400
 """How far ahead a visit is set at most."""
@@ -175,7 +175,7 @@ class BatchRow:
 class AdoptedFile(NamedTuple):
     """An output file that was there before its ledger: it has its name and its lines."""
 
-    file: Published
+    file: PublishedFile
     lines: int
     digest: bytes
     """SHA-256 of its bytes."""

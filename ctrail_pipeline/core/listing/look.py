@@ -38,7 +38,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import discover
-from .selection import Problem, known_places, not_listed, sources_of
+from .selection import Problem, known_prefixes, not_listed, sources_of
 from .walk import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
 
 def place_name(source: Source) -> str:
     """What orders partitions, and what a cursor names them by."""
-    return f"{source.trail}: {source.place.folder}"
+    return f"{source.trail}: {source.source_prefix.folder}"
 
 
 def in_turn(names: Sequence[str], after: str) -> list[str]:
@@ -199,7 +199,7 @@ class _Looking:
         after = self._now_known(list(sources.values()))
         waiting = self._ledger.waiting(int(time.time()))
         for source in after:
-            key = (source.trail, source.place.partition_key)
+            key = (source.trail, source.source_prefix.partition_key)
             self._look.partitions.setdefault(source.trail, []).append(key[1])
             if source.id in waiting:
                 self._look.waiting[key] = waiting[source.id]
@@ -235,7 +235,7 @@ class _Looking:
         places = [
             place
             for trail, bucket in buckets
-            for place in known_places(self._settings, self._ledger, trail, bucket)
+            for place in known_prefixes(self._settings, self._ledger, trail, bucket)
         ]
         return sources_of(places, self._settings, self._ledger)
 

@@ -186,27 +186,27 @@ class Problem:
     """Whether it may pass by itself (throttling, a network): worth another try soon."""
 
 
-class Place(NamedTuple):
+class FoundPrefix(NamedTuple):
     """A source partition in its bucket, as a trail's discovery finds it."""
 
     trail: Trail
     bucket: Bucket
-    source: SourcePrefix
+    source_prefix: SourcePrefix
 
 
-def find_places(
+def find_prefixes(
     settings: Settings,
     selection: Selection,
     note: Callable[[Problem], None],
     *,
     may_get: bool = True,
-) -> list[Place]:
+) -> list[FoundPrefix]:
     """The selected source partitions of every trail that can be read.
 
     A trail that cannot be is noted, and does not stop the others. Without `may_get` it is not tried
     whether log files can be read.
     """
-    found: list[Place] = []
+    found: list[FoundPrefix] = []
     seen: list[SourcePrefix] = []
     for trail in settings.trails:
         state = "not listed"
@@ -230,44 +230,46 @@ def find_places(
             bucket.location,
             len(selected),
         )
-        found += [Place(trail, bucket, source) for source in selected]
+        found += [FoundPrefix(trail, bucket, source) for source in selected]
     for pattern in selection.not_found(seen):
         note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
     return found
 
 
-def known_places(settings: Settings, ledger: Ledger, trail: Trail, bucket: Bucket) -> list[Place]:
+def known_prefixes(
+    settings: Settings, ledger: Ledger, trail: Trail, bucket: Bucket
+) -> list[FoundPrefix]:
     """The source partitions of a trail that were ever found and are wanted; S3 is not asked."""
     return [
-        Place(trail, bucket, source)
+        FoundPrefix(trail, bucket, source)
         for source in ledger.source_ids()
         if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
         and is_configured(settings, trail, source)
     ]
 
 
-def waiting_places(
+def waiting_prefixes(
     settings: Settings, selection: Selection, note: Callable[[Problem], None]
-) -> list[Place]:
+) -> list[FoundPrefix]:
     """The selected source partitions of which log files are due, of trails that can be read."""
     with closing(Ledger(settings.state_db)) as ledger:
-        return _waiting_places(settings, selection, ledger, note)
+        return _waiting_prefixes(settings, selection, ledger, note)
 
 
-def _waiting_places(
+def _waiting_prefixes(
     settings: Settings, selection: Selection, ledger: Ledger, note: Callable[[Problem], None]
-) -> list[Place]:
+) -> list[FoundPrefix]:
     ids, waiting = ledger.source_ids(), ledger.waiting(int(time.time()))
-    found: list[Place] = []
+    found: list[FoundPrefix] = []
     for trail in settings.trails:
         try:
             bucket = open_bucket(trail, settings)
             due = [
                 place
-                for place in known_places(settings, ledger, trail, bucket)
-                if ids[place.source] in waiting and selection.holds(place.source)
+                for place in known_prefixes(settings, ledger, trail, bucket)
+                if ids[place.source_prefix] in waiting and selection.holds(place.source_prefix)
             ]
-            by_id = {ids[place.source]: place.source for place in due}
+            by_id = {ids[place.source_prefix]: place.source_prefix for place in due}
             some = ledger.some_found(list(by_id), _LOG_FILES_TRIED)
             check_keys(bucket, (key_of(by_id[id_], day, name) for id_, day, name in some))
         except StoreError as error:
@@ -278,7 +280,9 @@ def _waiting_places(
     return found
 
 
-def sources_of(places: Sequence[Place], settings: Settings, ledger: Ledger | None) -> list[Source]:
+def sources_of(
+    places: Sequence[FoundPrefix], settings: Settings, ledger: Ledger | None
+) -> list[Source]:
     """Places with the ids and the coverage that the ledger knows them by.
 
     Without a ledger, or where it does not know them, they have id 0 and no coverage.
@@ -290,13 +294,13 @@ def sources_of(places: Sequence[Place], settings: Settings, ledger: Ledger | Non
     now = time.time()
     return [
         Source(
-            id=ids.get(place.source, 0),
-            place=place.source,
+            id=ids.get(place.source_prefix, 0),
+            source_prefix=place.source_prefix,
             trail=place.trail.name,
             bucket=place.bucket,
-            covered=coverage.get(ids.get(place.source, 0), []),
+            covered=coverage.get(ids.get(place.source_prefix, 0), []),
             wanted=wanted,
-            deep=abs(now - deep_listed.get(ids.get(place.source, 0), 0)) >= DEEP_EVERY_SECONDS,
+            deep=abs(now - deep_listed.get(ids.get(place.source_prefix, 0), 0)) >= DEEP_EVERY_SECONDS,
         )
         for place in places
     ]
@@ -305,7 +309,7 @@ def sources_of(places: Sequence[Place], settings: Settings, ledger: Ledger | Non
 def not_listed(source: Source) -> Problem:
     """The problem of a source partition whose listing broke off."""
     may_pass = isinstance(source.failure, StoreUnavailable)
-    where = source.place.partition_key
+    where = source.source_prefix.partition_key
     return Problem(source.trail, where, "not listed", str(source.failure), may_pass)
 
 

@@ -29,14 +29,14 @@ from ctrail_pipeline.core.keys.coverage import (
 from ctrail_pipeline.core.keys.names import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyPlace,
+    KeyParts,
     Minute,
     SourcePrefix,
     day_folder,
     day_number,
     is_log_file,
     key_of,
-    place_of,
+    parse_key,
 )
 from ctrail_pipeline.core.ledger.rows import Known, KnownLogFile, LogFileState, Visit
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -80,7 +80,7 @@ class Source:
     """A source partition as one run sees it."""
 
     id: int
-    place: SourcePrefix
+    source_prefix: SourcePrefix
     trail: str
     bucket: Bucket
     covered: Sequence[Range]
@@ -143,7 +143,7 @@ class LogFileRef:
     @property
     def key(self) -> str:
         """Its key in the bucket."""
-        return key_of(self.source.place, self.day, self.name)
+        return key_of(self.source.source_prefix, self.day, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +210,12 @@ class Listing:
                 covers = Range(
                     Minute(first_day * MINUTES_PER_DAY), Minute(end_day * MINUTES_PER_DAY)
                 )
-                folder = source.place.folder
+                folder = source.source_prefix.folder
                 after = folder + day_folder(first_day) if first_day > 0 else ""
                 self._push(_Node(source, end_day - 1, folder, 0, covers, after))
             if source.deep and source.covered:
                 # What lies beside the year folders may sort before any window: looked for by name.
-                self._push(_Node(source, 0, source.place.folder, _STRAYS))
+                self._push(_Node(source, 0, source.source_prefix.folder, _STRAYS))
 
     def log_files(self, ledger: KnownLogFiles) -> Iterator[list[LogFileRef]]:
         """New log files, newest day first, those of one day and partition together.
@@ -285,7 +285,7 @@ class Listing:
         """A folder of many days that may have fitted into one page."""
         inside = page.objects
         if node.range.end < FOREVER:
-            end_key = node.source.place.folder + day_folder(_day(node.range.end))
+            end_key = node.source.source_prefix.folder + day_folder(_day(node.range.end))
             inside = [listed for listed in inside if listed.key < end_key]
         if not page.last and len(inside) == len(page.objects):
             self._push_again(node)
@@ -380,12 +380,12 @@ class Listing:
         self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
     ) -> dict[int, list[LogFileRef]]:
         """The log files among `objects` that are wanted and not known, by day; day 0: no day."""
-        days: dict[int, list[tuple[KeyPlace, Listed]]] = {}
+        days: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in objects:
             if not is_log_file(listed.key):
                 self.counts.other_objects += 1
                 continue
-            place = place_of(source.place, listed.key)
+            place = parse_key(source.source_prefix, listed.key)
             if place.minute is not None:
                 newest = Minute(min(place.minute, listed.modified, self._latest) + 1)
                 source.newest = max(source.newest, newest)
@@ -394,7 +394,7 @@ class Listing:
         return {day: self._new_of_day(ledger, source, day, found) for day, found in days.items()}
 
     def _new_of_day(
-        self, ledger: KnownLogFiles, source: Source, day: int, found: list[tuple[KeyPlace, Listed]]
+        self, ledger: KnownLogFiles, source: Source, day: int, found: list[tuple[KeyParts, Listed]]
     ) -> list[LogFileRef]:
         names = [place.name for place, _ in found]
         known = ledger.known_log_files(source.id, day, min(names), max(names))
@@ -499,7 +499,7 @@ def _day_windows(source: Source, lookback: Lookback, now: Minute) -> list[tuple[
 
 def _days_of(node: _Node, name: str) -> tuple[int, int] | None:
     """First day and the day after the last of a year, month or day folder; None if no date."""
-    parts = [*node.folder[len(node.source.place.folder) :].split("/")[: node.depth], name]
+    parts = [*node.folder[len(node.source.source_prefix.folder) :].split("/")[: node.depth], name]
     widths = (4, 2, 2)
     if any(
         len(part) != width or not (part.isascii() and part.isdigit())
@@ -537,7 +537,7 @@ def _share_left(node: _Node) -> float:
     """The share of a day's folder that is not listed: by the time in the last key that was."""
     if not node.after:
         return 1
-    minute = place_of(node.source.place, node.after).minute
+    minute = parse_key(node.source.source_prefix, node.after).minute
     return 0 if minute is None else 1 - minute % MINUTES_PER_DAY / MINUTES_PER_DAY
 
 
@@ -545,7 +545,7 @@ def _day(minute: Minute) -> int:
     return -(-minute // MINUTES_PER_DAY)
 
 
-def is_wanted(place: KeyPlace, wanted: Range) -> bool:
+def is_wanted(place: KeyParts, wanted: Range) -> bool:
     """Whether a log file's key time is in the window; without one, its day; else always."""
     if place.minute is not None:
         return wanted.start <= place.minute < wanted.end
@@ -571,8 +571,8 @@ def _to_visit(source: Source, visit: Visit) -> LogFileRef:
     )
 
 
-def _place(ref: LogFileRef) -> KeyPlace:
-    return place_of(ref.source.place, ref.key)
+def _place(ref: LogFileRef) -> KeyParts:
+    return parse_key(ref.source.source_prefix, ref.key)
 
 
 def _in_stretch(ref: LogFileRef, stretch: Stretch) -> LogFileRef:

@@ -26,7 +26,7 @@ from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.long_lines import LARGEST_JOIN, LongLine
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
-from ctrail_pipeline.core.output_files import Kind, Published, StagedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 from ctrail_pipeline.core.settings import Settings
 
 STAGING: Final = ".staging"
@@ -139,11 +139,11 @@ class OutputFolders:
         """Those that are configured."""
         return cls(settings.events_dir, settings.quarantine_dir, settings.parquet_dir)
 
-    def path_of(self, file: Published) -> Path:
+    def path_of(self, file: PublishedFile) -> Path:
         """Where a file has its final name."""
         return self.roots[file.kind] / file.folder / file.name
 
-    def folder_of(self, file: "Published | FileToWrite") -> str:
+    def folder_of(self, file: "PublishedFile | FileToWrite") -> str:
         """The path of the folder in which a file has its final name.
 
         Text, here and where else each file of a batch has paths made: as `Path` objects, which
@@ -211,7 +211,7 @@ class OutputFolders:
         """The same of the folders that hold all staging folders."""
         self.refuse_links(root / STAGING for root in self.roots.values())
 
-    def remove(self, files: Sequence[Published]) -> None:
+    def remove(self, files: Sequence[PublishedFile]) -> None:
         """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
         with disk_errors(self.roots[Kind.EVENTS]):
             touched: dict[Path, Path] = {}
@@ -340,10 +340,10 @@ class Staging:
 
     def publish(
         self,
-        files: Sequence[Published],
-        rename: Callable[[Published], Published],
-        linked: Callable[[Published], None],
-    ) -> list[Published]:
+        files: Sequence[PublishedFile],
+        rename: Callable[[PublishedFile], PublishedFile],
+        linked: Callable[[PublishedFile], None],
+    ) -> list[PublishedFile]:
         """Give files their final names. Safe to repeat, and to do twice at once.
 
         `rename` gives another number where a foreign file has the name; `linked` is told of each
@@ -438,7 +438,9 @@ class Staging:
             pack_lineage(file.lineage),
         )
 
-    def _link(self, file: Published, rename: Callable[[Published], Published]) -> Published | None:
+    def _link(
+        self, file: PublishedFile, rename: Callable[[PublishedFile], PublishedFile]
+    ) -> PublishedFile | None:
         """Link one part to its final name; None if there is nothing left to link."""
         part = self._part(file.kind, file.part)
         while True:

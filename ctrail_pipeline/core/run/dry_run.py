@@ -16,7 +16,7 @@ from ctrail_pipeline.core.ledger.rows import KnownLogFile, Visit
 from ctrail_pipeline.core.listing.selection import (
     Problem,
     Selection,
-    find_places,
+    find_prefixes,
     not_listed,
     sources_of,
 )
@@ -89,7 +89,7 @@ def estimate(
     """
     settings = selection.narrow(settings)
     with _ledger_if_any(settings) as ledger:
-        places = find_places(settings, selection, note, may_get=False)
+        places = find_prefixes(settings, selection, note, may_get=False)
         sources = sources_of(places, settings, ledger)
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)

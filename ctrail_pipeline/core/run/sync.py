@@ -29,13 +29,13 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.listing.selection import (
-    Place,
+    FoundPrefix,
     Problem,
     Selection,
-    find_places,
+    find_prefixes,
     not_listed,
     sources_of,
-    waiting_places,
+    waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
@@ -314,13 +314,13 @@ class _Run:
 
     def _sources(self) -> list[Source]:
         places = self._places()
-        self._ledger.register_sources([place.source for place in places])
+        self._ledger.register_sources([place.source_prefix for place in places])
         return sources_of(places, self._settings, self._ledger)
 
-    def _places(self) -> list[Place]:
+    def _places(self) -> list[FoundPrefix]:
         """What there is; nothing if the run is stopped while a server keeps us waiting."""
         with DaemonThreads(1, "ctrail-places") as thread:
-            find = waiting_places if self._selection.listed else find_places
+            find = waiting_prefixes if self._selection.listed else find_prefixes
             finding = thread.submit(find, self._settings, self._selection, self._note)
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
@@ -455,7 +455,7 @@ class _Run:
         self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
 
     def _counts_of(self, source: Source) -> PartitionCounts:
-        key = (source.trail, source.place.partition_key)
+        key = (source.trail, source.source_prefix.partition_key)
         return self._summary.partitions.setdefault(key, PartitionCounts())
 
     def _count_unread(self, ref: LogFileRef, reason: str) -> None:

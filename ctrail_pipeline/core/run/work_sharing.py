@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 def pieces(refs: Sequence[LogFileRef]) -> Iterator[Piece]:
     """Cut log files, listed in the order of their keys, into pieces."""
-    for (place, day), some in groupby(refs, key=lambda ref: (ref.source.place, ref.day)):
+    for (place, day), some in groupby(refs, key=lambda ref: (ref.source.source_prefix, ref.day)):
         of_day = list(some)
         grid = _grid(of_day)
         for span, in_span in groupby(of_day, key=lambda ref: _minute(ref) // grid):

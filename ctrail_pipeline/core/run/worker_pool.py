@@ -35,11 +35,12 @@ from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Stage
 from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
-from ctrail_pipeline.core.output_files import Published
+from ctrail_pipeline.core.output_files import PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .work_sharing import PIECE_COST, Affinity, pieces
 from .worker_process import (
+    BatchPublished,
     Committed,
     Failed,
     Fetch,
@@ -53,7 +54,6 @@ from .worker_process import (
     pack_log_file,
     pack_source,
 )
-from .worker_process import Published as PublishedMessage
 
 log = logging.getLogger(__name__)
 
@@ -345,11 +345,11 @@ class Workers:
         numbers: Sequence[int],
         batch: Batch,
         staged: Staged,
-        published: Sequence[Published],
+        published: Sequence[PublishedFile],
     ) -> BatchResult:
         self._vain_deaths = 0
         self._committer.publish(batch, published)
-        worker.send(PublishedMessage(batch.token))
+        worker.send(BatchPublished(batch.token))
         taken, worker.taken, worker.tries = worker.taken, [], 0
         for number in numbers:
             self._deaths.pop(number, None)

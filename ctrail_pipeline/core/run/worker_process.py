@@ -74,7 +74,7 @@ class Committed(NamedTuple):
     next: Ticket
 
 
-class Published(NamedTuple):
+class BatchPublished(NamedTuple):
     """A batch's staging folder is gone: let its lock go."""
 
     token: str
@@ -308,7 +308,7 @@ class _Worker:
         obey: dict[type, Callable[[Any], None]] = {
             Ticket: self._take_ticket,
             Committed: self._let_go,
-            Published: self._unlock,
+            BatchPublished: self._unlock,
             Redo: self._redo,
             Flush: self._flush,
         }
@@ -324,7 +324,7 @@ class _Worker:
         self._in_hand = None
         self._take_ticket(committed.next)
 
-    def _unlock(self, published: Published) -> None:
+    def _unlock(self, published: BatchPublished) -> None:
         self._stagings.pop(published.token).close()
 
     def _redo(self, redo: Redo) -> None:

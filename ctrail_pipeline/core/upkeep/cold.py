@@ -21,12 +21,12 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,
     ColdSegment,
-    archive_files,
     archived_at,
     cold_days,
+    cold_files,
     cold_segments,
-    move_to_archive,
-    note_archived,
+    move_to_cold_file,
+    note_cold_moved,
     settled_before,
 )
 
@@ -67,12 +67,12 @@ def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
         for some_days, some_segments in _portions(days, segments):
             if time.monotonic() - started > seconds:
                 return made
-            moved += move_to_archive(ledger, some_days, some_segments, bound)
+            moved += move_to_cold_file(ledger, some_days, some_segments, bound)
         made += moved
         if not moved or max(len(days), len(segments)) < _AT_ONCE:
             break
     _remove_leftovers(ledger, now)
-    note_archived(ledger, int(now))
+    note_cold_moved(ledger, int(now))
     return made
 
 
@@ -81,11 +81,11 @@ def _remove_leftovers(ledger: Ledger, now: float) -> None:
 
     Inside a transaction: who names one after that looks whether it is still there.
     """
-    paths = [path for path in ledger.archive_folder.glob("*") if _is_old(path, now)]
+    paths = [path for path in ledger.cold_folder.glob("*") if _is_old(path, now)]
     if not paths:
         return
     with ledger.transaction():
-        named = {file.name for file in archive_files(ledger)}
+        named = {file.name for file in cold_files(ledger)}
         for path in paths:
             if path.name not in named:
                 path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import FileToWrite, OutputFolders, Staging
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
@@ -184,7 +184,9 @@ def _with_paths(
 ) -> list[tuple[Path, OldFile]]:
     return [
         (
-            folders.path_of(Published(file.part, folder.kind, folder.name, file.number, file.size)),
+            folders.path_of(
+                PublishedFile(file.part, folder.kind, folder.name, file.number, file.size)
+            ),
             file,
         )
         for file in files
@@ -276,7 +278,7 @@ def _stage(
 
 def _commit(
     ledger: Ledger, batch: int, replacements: Sequence[Replacement]
-) -> tuple[list[Published], set[int]]:
+) -> tuple[list[PublishedFile], set[int]]:
     try:
         with ledger.transaction():
             return commit_compaction(ledger, batch, replacements)
@@ -295,7 +297,7 @@ def _publish(
     ledger: Ledger,
     staging: Staging,
     batch: int,
-    published: Sequence[Published],
+    published: Sequence[PublishedFile],
     observe: Callable[[str], None],
 ) -> None:
     vanished = staging.publish(

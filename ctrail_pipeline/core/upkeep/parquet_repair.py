@@ -37,7 +37,7 @@ from ctrail_pipeline.core.output.parquet_schema import (
     Leaf,
 )
 from ctrail_pipeline.core.output.staging import NewParquetFile, OutputFolders, Staging
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,7 +110,7 @@ class Repaired:
 
 def repair(
     folders: OutputFolders,
-    files: Sequence[Published],
+    files: Sequence[PublishedFile],
     lines: Callable[[], Iterable[Sequence[ParquetRecord]]],
 ) -> Repaired:
     """Make a date's files hold each of its lines once; `lines` gives them, as often as asked.
@@ -147,7 +147,9 @@ def repair(
     return done
 
 
-def _held(folders: OutputFolders, files: Iterable[Published]) -> dict[Published, Counter[int]]:
+def _held(
+    folders: OutputFolders, files: Iterable[PublishedFile]
+) -> dict[PublishedFile, Counter[int]]:
     """The hashes of the rows of each file that can be read."""
     import polars as pl
 
@@ -168,12 +170,12 @@ def _distinct(lines: Iterable[Sequence[ParquetRecord]]) -> Iterator[list[Parquet
         seen.update(new)
 
 
-def _kept(held: dict[Published, Counter[int]], wanted: Counter[int]) -> set[Published]:
+def _kept(held: dict[PublishedFile, Counter[int]], wanted: Counter[int]) -> set[PublishedFile]:
     """The files that can stay together, as no row of theirs is unwanted or there too often.
 
     Of merged files and those they were made of, either can stay: whichever hold more.
     """
-    found: list[tuple[int, set[Published]]] = []
+    found: list[tuple[int, set[PublishedFile]]] = []
     ordered = sorted(held, key=lambda file: file.number)
     for some in (ordered, ordered[::-1]):
         left, kept = wanted.copy(), set()
@@ -216,11 +218,12 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
     try:
         staged = staging.write(files)
         to_publish = [
-            Published(one.part, one.kind, one.folder, number + one.part, one.size) for one in staged
+            PublishedFile(one.part, one.kind, one.folder, number + one.part, one.size)
+            for one in staged
         ]
         renamed = 0
 
-        def rename(file: Published) -> Published:
+        def rename(file: PublishedFile) -> PublishedFile:
             nonlocal renamed
             renamed += 1
             return file._replace(number=number + len(files) + renamed)

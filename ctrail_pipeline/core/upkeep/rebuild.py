@@ -37,7 +37,7 @@ from ctrail_pipeline.core.opening import is_parquet_ours
 from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
 from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
 from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging
-from ctrail_pipeline.core.output_files import Kind, Published
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .parquet_repair import SET_ASIDE, Repaired, RowSums, repair
@@ -291,7 +291,7 @@ class _Adopter:
         else:
             self._result.quarantined += lines
         self._result.files += 1
-        published = Published(len(self._files), kind, folder, number, size)
+        published = PublishedFile(len(self._files), kind, folder, number, size)
         self._files.append(AdoptedFile(published, lines, digest.digest()))
 
     def _take_parquet(self, path: Path, folder: str, number: int) -> None:
@@ -306,7 +306,9 @@ class _Adopter:
         with path.open("rb") as file:
             digest = file_digest(file, sha256).digest()
         self._result.files += 1
-        published = Published(len(self._files), Kind.PARQUET, folder, number, path.stat().st_size)
+        published = PublishedFile(
+            len(self._files), Kind.PARQUET, folder, number, path.stat().st_size
+        )
         self._files.append(AdoptedFile(published, rows, digest))
 
     def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:
@@ -361,9 +363,9 @@ def _note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> Non
 
 def _repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Repaired]:
     """Make these folders hold what the lines hold."""
-    files: dict[str, list[Published]] = defaultdict(list)
+    files: dict[str, list[PublishedFile]] = defaultdict(list)
     for kind, path, folder, number in _output_files(folders, [Kind.PARQUET], Rebuilt()):
-        files[folder].append(Published(0, kind, folder, number, path.stat().st_size))
+        files[folder].append(PublishedFile(0, kind, folder, number, path.stat().st_size))
     for date in dates:
         yield repair(folders, files[date], partial(_lines_of_date, folders, date))
 
@@ -387,7 +389,7 @@ def _parquet_records(lines: Iterable["_Line | None"], folder: str) -> list[Parqu
     return [ParquetRecord(date, line.time, line.text, 0, None) for line in lines if line]
 
 
-def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Published]:
+def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[PublishedFile]:
     """What an interrupted compaction left in these folders of events and can be spared.
 
     Before it was decided that the old files go, all of them are there, and the merged ones, whose
@@ -409,7 +411,7 @@ def _left_over(folders: OutputFolders, doubled_in: Iterable[str]) -> list[Publis
             for number, lines in ordered:
                 if all(held[line] > 1 for line in lines):
                     held.subtract(lines)
-                    spared.append(Published(0, Kind.EVENTS, folder, number, 0))
+                    spared.append(PublishedFile(0, Kind.EVENTS, folder, number, 0))
             if held.total() == len(held):
                 found += spared
                 break

@@ -19,7 +19,7 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
-from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import core_logs_in, failures_said, settings_of
 from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
 
@@ -33,7 +33,7 @@ def build_compact_job(configuration: Config) -> JobDefinition:
         description="Merges the JSONL files of hours that are over, and the Parquet files of such"
         " days. No event is changed, added or removed.",
     )
-    def compact_op(context: OpExecutionContext, cursor: CursorResource) -> Output[None]:
+    def compact_op(context: OpExecutionContext, cursor: LedgerResource) -> Output[None]:
         if not cursor.path.exists():
             context.log.info("nothing was synced yet, so there is nothing to merge")
             return Output(None, metadata=_metadata(Compaction()))

@@ -36,14 +36,14 @@ from pydantic import Field
 from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.config.file import parse_time, window_start
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_places
+from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Summary
 from ctrail_pipeline.orchestration.assets import materializations
 from ctrail_pipeline.orchestration.checks import evaluations
 from ctrail_pipeline.orchestration.metadata import of_estimates
 from ctrail_pipeline.orchestration.partitions import asset_keys, register_partitions
-from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import (
     check_sample,
     core_logs_in,
@@ -138,7 +138,7 @@ def build_sync_job(configuration: Configuration) -> JobDefinition:
         description="Finds new log files and brings their events to disk, each exactly once.",
     )
     def sync_op(
-        context: OpExecutionContext, config: SyncConfig, cursor: CursorResource
+        context: OpExecutionContext, config: SyncConfig, cursor: LedgerResource
     ) -> Iterator[AssetMaterialization | AssetCheckEvaluation | Output[None]]:
         if config.dry_run:
             yield _dry_run(context, configuration, cursor, config)
@@ -180,17 +180,17 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
         description="Lists the folders of each trail and registers accounts and regions as"
         " partitions. Reads no log file.",
     )
-    def discover_op(context: OpExecutionContext, cursor: CursorResource) -> Output[None]:
+    def discover_op(context: OpExecutionContext, cursor: LedgerResource) -> Output[None]:
         problems: list[Problem] = []
         with failures_said(), core_logs_in(context.log):
             check_sample(configuration)
             settings = settings_of(configuration, cursor)
-            places = find_places(settings, Selection(), problems.append, may_get=False)
+            places = find_prefixes(settings, Selection(), problems.append, may_get=False)
         new = {
             trail: register_partitions(
                 context.instance,
                 key,
-                [place.source.partition_key for place in places if place.trail.name == trail],
+                [place.source_prefix.partition_key for place in places if place.trail.name == trail],
             )
             for trail, key in keys.items()
         }
@@ -272,7 +272,7 @@ def prune_daily(prune_runs: JobDefinition) -> ScheduleDefinition:
 def _dry_run(
     context: OpExecutionContext,
     configuration: Configuration,
-    cursor: CursorResource,
+    cursor: LedgerResource,
     config: SyncConfig,
 ) -> Output[None]:
     """Say what a sync would come to. Raises Failure if a trail could not be listed."""
@@ -306,7 +306,7 @@ def _due(summary: Summary, interval: float) -> dict[tuple[str, str], bool]:
 
 
 def _note_reported(
-    cursor: CursorResource, summary: Summary, is_due: dict[tuple[str, str], bool]
+    cursor: LedgerResource, summary: Summary, is_due: dict[tuple[str, str], bool]
 ) -> None:
     reported = [
         source_id

@@ -39,7 +39,7 @@ from ctrail_pipeline.orchestration.checks import COMPLETE, error_if, evaluation
 from ctrail_pipeline.orchestration.living_runs import mark_as_living
 from ctrail_pipeline.orchestration.metadata import Metadata
 from ctrail_pipeline.orchestration.partitions import asset_keys
-from ctrail_pipeline.orchestration.resources import CursorResource
+from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import (
     check_sample,
     core_logs_in,
@@ -82,7 +82,7 @@ def build_verify_job(configuration: Configuration) -> JobDefinition:
         " sync; nothing else is changed.",
     )
     def verify_op(
-        context: OpExecutionContext, config: VerifyConfig, cursor: CursorResource
+        context: OpExecutionContext, config: VerifyConfig, cursor: LedgerResource
     ) -> Iterator[AssetCheckEvaluation | Output[None]]:
         mark_as_living(context.instance, context.run_id)
         with failures_said(), core_logs_in(context.log):
@@ -185,7 +185,7 @@ def of_report(report: Report) -> Metadata:
 
 def _check_of(configuration: Configuration, trail: Trail, key: AssetKey) -> AssetChecksDefinition:
     @asset_check(name=COMPLETE, asset=key, description=DESCRIPTION)
-    def complete(context: AssetCheckExecutionContext, cursor: CursorResource) -> AssetCheckResult:
+    def complete(context: AssetCheckExecutionContext, cursor: LedgerResource) -> AssetCheckResult:
         if not cursor.path.exists():
             return AssetCheckResult(
                 passed=False,
