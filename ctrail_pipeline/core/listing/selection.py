@@ -294,15 +294,16 @@ def sources_of(
     now = time.time()
     return [
         Source(
-            id=ids.get(place.source_prefix, 0),
-            source_prefix=place.source_prefix,
-            trail=place.trail.name,
-            bucket=place.bucket,
-            covered=coverage.get(ids.get(place.source_prefix, 0), []),
+            id=ids.get(found.source_prefix, 0),
+            source_prefix=found.source_prefix,
+            trail=found.trail.name,
+            bucket=found.bucket,
+            covered=coverage.get(ids.get(found.source_prefix, 0), []),
             wanted=wanted,
-            deep=abs(now - deep_listed.get(ids.get(place.source_prefix, 0), 0)) >= DEEP_EVERY_SECONDS,
+            deep=abs(now - deep_listed.get(ids.get(found.source_prefix, 0), 0))
+            >= DEEP_EVERY_SECONDS,
         )
-        for place in places
+        for found in places
     ]
 
 

@@ -190,7 +190,11 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
             trail: register_partitions(
                 context.instance,
                 key,
-                [place.source_prefix.partition_key for place in places if place.trail.name == trail],
+                [
+                    found.source_prefix.partition_key
+                    for found in places
+                    if found.trail.name == trail
+                ],
             )
             for trail, key in keys.items()
         }
