@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.cli.explain import as_json, differences
 from ctrail_pipeline.core.audit.explain import Explained, Sought, explainer
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_number, key_of
@@ -21,6 +20,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
+from ctrail_pipeline.reports.explain import as_json, differences
 
 from .real_logs import REAL_LOGS, needs_real_logs
 from .sync_process import settings_in
