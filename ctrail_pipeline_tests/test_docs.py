@@ -14,7 +14,7 @@ from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 from ctrail_pipeline.cli.main import _parser
 from ctrail_pipeline.config import file
 from ctrail_pipeline.config.file import DagsterSettings, load_config
-from ctrail_pipeline.core.listing.look import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
+from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS

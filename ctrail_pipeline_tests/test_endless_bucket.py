@@ -19,7 +19,8 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Listing, Source
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source
+from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.log_file_texts import wrap
@@ -130,7 +131,7 @@ def test_what_is_handed_out_twice_counts_once(
     found: list[str] = []
     handed_out = Listing.log_files
 
-    def log_files(self: Listing, ledger: object) -> Iterator[list[listing_module.LogFileRef]]:
+    def log_files(self: Listing, ledger: object) -> Iterator[list[LogFileRef]]:
         for refs in handed_out(self, ledger):  # type: ignore[arg-type]
             found.extend(ref.key for ref in refs)
             yield refs

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from ctrail_pipeline.core.bucket import local, s3
-from ctrail_pipeline.core.listing.selection import Problem, Selection
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run import dry_run as estimate_module
 from ctrail_pipeline.core.run.dry_run import (
     DOLLARS_A_GET,

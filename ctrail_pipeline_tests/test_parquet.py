@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.output import parquet as parquet_module
 from ctrail_pipeline.core.output.parquet import ParquetRecord
 from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import as_json, summary_line
 from ctrail_pipeline.sample.bucket import write_sample

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from ctrail_pipeline.cli.progress import draw
-from ctrail_pipeline.core.run.sync import Progress, TrailProgress
+from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.sample.bucket import write_sample
 
 from .fault_server import Faults, FaultServer

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import PublicFormat
 from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 

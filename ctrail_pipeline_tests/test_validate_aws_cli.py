@@ -18,7 +18,8 @@ import pytest
 
 from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
-from ctrail_pipeline.core.listing.selection import Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .real_logs import needs_real_logs

@@ -18,7 +18,9 @@ from ctrail_pipeline.core.audit.digests import Validation, validate
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import kept_public_keys
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .moto_server import moto_server

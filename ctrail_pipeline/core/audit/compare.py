@@ -61,15 +61,11 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     snapshot,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
-from ctrail_pipeline.core.listing.selection import (
-    Problem,
-    Selection,
-    find_prefixes,
-    known_prefixes,
-    not_listed,
-    sources_of,
-)
-from ctrail_pipeline.core.listing.walk import Source, is_wanted
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, known_prefixes, sources_of
+from ctrail_pipeline.core.listing.new_log_files import is_wanted
+from ctrail_pipeline.core.listing.problem import Problem, not_listed
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output.staging import OutputFolders

@@ -50,7 +50,9 @@ from ctrail_pipeline.core.ledger.queries_digests import (
     kept_public_keys,
 )
 from ctrail_pipeline.core.listing.discovery import discover_digests
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem, Selection, is_configured
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection, is_configured
 from ctrail_pipeline.core.log_file.gunzip import decompress
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads

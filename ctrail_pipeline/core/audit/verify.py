@@ -12,8 +12,9 @@ from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
-from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .compare import Report, reconcile

@@ -28,7 +28,7 @@ from ctrail_pipeline.core.ledger.dedup import (
     held_among,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.log_file.identity import (
     EVENT_KEY_BYTES,
     IDENTITY_BYTES,
