@@ -30,7 +30,7 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
-from ctrail_pipeline.core.upkeep.merging import Limits, files_to_merge
+from ctrail_pipeline.core.upkeep.files_to_merge import Limits, files_to_merge
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline_tests.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.parquet_rows import assert_rows, parquet_files

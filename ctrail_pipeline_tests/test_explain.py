@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.cli.explain import as_json, differences
-from ctrail_pipeline.core.audit.explain import Explained, Sought, explainer
+from ctrail_pipeline.core.audit.explain import Explained, explainer
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_number, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger

@@ -22,7 +22,8 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import rebuild as rebuild_module
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
-from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
 from ctrail_pipeline_tests.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.parquet_rows import parquet_files, rows, unlike_lines
 from ctrail_pipeline_tests.sync_process import (

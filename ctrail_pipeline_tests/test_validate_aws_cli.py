@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.selection import Selection, find_prefixes
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -122,7 +123,7 @@ def aws_cli(
     ]
 
 
-def ours(delivery: Delivery, folder: Path) -> Validation:
+def ours(delivery: Delivery, folder: Path) -> DigestResult:
     given: Any = delivery.files(folder)
     settings = Settings(
         (Trail("main", delivery.folder.as_uri(), **given),),

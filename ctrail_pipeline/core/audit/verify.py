@@ -16,10 +16,12 @@ from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known
 from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .compare import Report, reconcile
-from .digests import Validation, validate
+from .check_digests import validate
+from .compare import reconcile
+from .compare_report import Report
+from .digest_result import DigestResult
 from .findings import FindingKind
-from .hours import Evidence, HourRange
+from .hour_states import Evidence, HourRange
 
 _OF_A_LOG_FILE = (FindingKind.LOG_FILE_ALTERED, FindingKind.LOG_FILE_DELETED)
 
@@ -46,7 +48,7 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
     """What says what digests say of a log file; each day of a source partition is read once."""
 
     @lru_cache(64)
-    def validation(source: SourcePrefix, day: int) -> Validation | None:
+    def validation(source: SourcePrefix, day: int) -> DigestResult | None:
         trail = _trail_of(settings, source)
         if trail is None:
             return None
