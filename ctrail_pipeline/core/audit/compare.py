@@ -27,7 +27,7 @@ from ctrail_pipeline.core.listing.selection import (
 )
 from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.opening import open_ledger
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings
 
 from .compare_bucket import BucketComparison

@@ -32,8 +32,8 @@ from ctrail_pipeline.core.ledger.queries_audit import (
 from ctrail_pipeline.core.listing.selection import (
     Selection,
 )
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER
-from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 
 from .parquet_repair import SET_ASIDE

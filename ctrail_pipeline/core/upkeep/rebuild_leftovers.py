@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ctrail_pipeline.core.log_file.identity import identity_of
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .rebuild_files import EVENTS_FILE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.batch.stage import quarantine_identity
+from ctrail_pipeline.core.batch.quarantine import quarantine_identity
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.dedup import dedup_partition
 from ctrail_pipeline.core.log_file.gunzip import Decompressed

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
-from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .parquet_repair import Repaired, RowSums, repair
