@@ -36,19 +36,16 @@ from ctrail_pipeline.core.keys.coverage import (
     uncovered,
     whole_days,
 )
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
-    KeyParts,
     Minute,
-    SourcePrefix,
     day_folder,
-    is_log_file,
-    key_of,
     minute_of,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (
     COMPACT_FROM,

@@ -3,7 +3,7 @@
 Threads fetch; large log files they gunzip too, small ones whoever takes them.
 
 Every failure becomes a result, so that it costs its log file only; a request that may pass was
-already tried again in `s3_bucket`. Bounded: what is on its way or waits to be taken is limited in
+already tried again in `s3_retry`. Bounded: what is on its way or waits to be taken is limited in
 number and in bytes, whatever the log files hold.
 """
 
@@ -16,7 +16,7 @@ from threading import Condition, Event, Thread
 from typing import Final, NamedTuple, cast
 
 from ctrail_pipeline.core.bucket.interface import Fetched
-from ctrail_pipeline.core.bucket.trail_bucket import get_all
+from ctrail_pipeline.core.bucket.open_bucket import get_all
 from ctrail_pipeline.core.exceptions import (
     CredentialsError,
     ObjectArchived,

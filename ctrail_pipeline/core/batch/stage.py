@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
-from ctrail_pipeline.core.bucket.interface import unpack_etag
-from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
+from ctrail_pipeline.core.bucket.etag import unpack_etag
+from ctrail_pipeline.core.keys.key_time import day_folder
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, is_account, is_region
 from ctrail_pipeline.core.ledger.dedup import (
     DedupPartition,
     KnownIdentities,

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from ctrail_pipeline.core.batch.fetch import Feed, ListedAhead
 from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
