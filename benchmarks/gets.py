@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from ctrail_pipeline.core.batch.fetch import KEYS_A_TASK
+from ctrail_pipeline.core.batch.fetch_task import KEYS_A_TASK
 
 _WARM_UP: Final = 400
 _OBSTORE_KEYS_A_TASK: Final = 8

@@ -14,7 +14,9 @@ from typing import Final, cast
 
 import pytest
 
-from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
+from ctrail_pipeline.core.batch.feed import BYTES_AHEAD, Feed
+from ctrail_pipeline.core.batch.fetch import FetchedLogFile
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.bucket.etag import pack_etag
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched
 from ctrail_pipeline.core.exceptions import StoreUnavailable

@@ -68,8 +68,8 @@ from ctrail_pipeline.core.listing.selection import (
 )
 from ctrail_pipeline.core.listing.walk import Source, is_wanted
 from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads

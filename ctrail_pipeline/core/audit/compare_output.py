@@ -25,7 +25,7 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     runs_of_file,
     sources_of_batch,
 )
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 
 from .findings import Finding, FindingKind

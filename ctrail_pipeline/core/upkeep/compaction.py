@@ -34,8 +34,11 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import FileToWrite, OutputFolders, Staging
+from ctrail_pipeline.core.output.new_files import FileToWrite
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
@@ -300,8 +303,8 @@ def _publish(
     published: Sequence[PublishedFile],
     observe: Callable[[str], None],
 ) -> None:
-    vanished = staging.publish(
-        published, partial(ledger.rename_output_file, batch), lambda _: observe("linked")
+    vanished = publish_files(
+        staging, published, partial(ledger.rename_output_file, batch), lambda _: observe("linked")
     )
     if vanished:
         raise LedgerError(

@@ -24,7 +24,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.batch.stage import quarantine_identity
+from ctrail_pipeline.core.batch.quarantine import quarantine_identity
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities, build_segment, dedup_partition
@@ -34,9 +34,10 @@ from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.log_file.records import split
 from ctrail_pipeline.core.opening import is_parquet_ours
+from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
 from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
-from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
