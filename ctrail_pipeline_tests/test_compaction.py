@@ -18,7 +18,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
-from ctrail_pipeline.core.keys.names import key_of
+from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes

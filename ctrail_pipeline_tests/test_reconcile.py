@@ -24,13 +24,9 @@ from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    Minute,
-    SourcePrefix,
-    day_number,
-    key_of,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_number
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile

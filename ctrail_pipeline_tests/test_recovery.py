@@ -14,7 +14,7 @@ import pytest
 
 from ctrail_pipeline.core.batch import recovery
 from ctrail_pipeline.core.batch.recovery import recover
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.dedup import build_segment
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome

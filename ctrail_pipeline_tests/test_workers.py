@@ -19,7 +19,7 @@ from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run import work_sharing, worker_pool

@@ -16,7 +16,7 @@ from ctrail_pipeline.core.audit.findings import (
     HourState,
     Severity,
 )
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
 from .sentences import problem_line
 from .status import size

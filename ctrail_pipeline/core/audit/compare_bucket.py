@@ -22,18 +22,15 @@ from ctrail_pipeline.core.keys.coverage import (
     cursor,
     whole_days,
 )
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
-    KeyParts,
     Minute,
     day_folder,
-    is_log_file,
-    key_of,
     minute_of,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (
     COMPACT_FROM,

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from ctrail_pipeline.core.keys.names import (
-    SourcePrefix,
-)
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.selection import (
     Problem,
 )

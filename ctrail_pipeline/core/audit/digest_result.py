@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ctrail_pipeline.core.keys.names import (
-    SourcePrefix,
-)
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
 from .findings import Finding, HourState
 

@@ -15,19 +15,17 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Listed
-from ctrail_pipeline.core.bucket.trail_bucket import get_described
+from ctrail_pipeline.core.bucket.open_bucket import get_described
 from ctrail_pipeline.core.exceptions import ObjectArchived, ObjectGone, StoreError
 from ctrail_pipeline.core.keys.coverage import Range, intersection, merged, whole_days
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     MINUTES_PER_HOUR,
-    KeyParts,
     Minute,
     day_folder,
     day_number,
-    is_log_file,
     minute_of,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import Hashed, hashed_log_files
 from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem

@@ -16,15 +16,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.bucket.interface import Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, StoreError
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    SourcePrefix,
-    key_of,
-    minute_of,
-    parse_key,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, minute_of
+from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.dedup import held_among
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import (

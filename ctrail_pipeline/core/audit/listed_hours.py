@@ -13,11 +13,7 @@ from ctrail_pipeline.core.keys.coverage import (
     merged,
     uncovered,
 )
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    MINUTES_PER_HOUR,
-    Minute,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 from .compare_report import PartitionReport
 from .findings import HourState

@@ -8,8 +8,9 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
-from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
 from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
