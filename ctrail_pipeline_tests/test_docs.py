@@ -27,9 +27,12 @@ DOCUMENTS = [
     DAGSTER,
     SERVICE,
     ROOT / "docs/parquet.md",
-    ROOT / "docs/proof.md",
+    ROOT / "docs/verify.md",
     ROOT / "docs/compaction.md",
     ROOT / "docs/torture.md",
+    ROOT / "docs/torture-results.md",
+    ROOT / "docs/architecture.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "docs/hostile-input.md",
 ]
 MONTH_SECONDS = 30 * 86_400

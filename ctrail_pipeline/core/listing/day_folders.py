@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback, whole_days, windows_to_list
-from ctrail_pipeline.core.keys.names import FOREVER, MINUTES_PER_DAY, Minute, day_number
+from ctrail_pipeline.core.keys.key_time import FOREVER, MINUTES_PER_DAY, Minute, day_number
 
 from .sources import Source
 

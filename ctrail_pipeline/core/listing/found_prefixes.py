@@ -12,10 +12,11 @@ from contextlib import closing
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.bucket.permissions import check_access, check_keys
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.settings import Settings, Trail
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from zlib import crc32
 
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 
 from .sources import Source
 

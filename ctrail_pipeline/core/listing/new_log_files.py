@@ -8,7 +8,8 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed
 from ctrail_pipeline.core.keys.coverage import Range, intersection
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, KeyParts, Minute
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.log_file_key import KeyParts
 from ctrail_pipeline.core.ledger.rows import KnownLogFile, LogFileState
 
 from .sources import LogFileRef, Source

@@ -14,7 +14,8 @@ from typing import Final, Protocol
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
-from ctrail_pipeline.core.keys.names import MINUTES_PER_HOUR, Minute, SourcePrefix, minute_of
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.settings import Settings, Trail
 
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")

@@ -11,7 +11,9 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, settled
-from ctrail_pipeline.core.keys.names import Minute, SourcePrefix, key_of
+from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import Known
 
 _NO_TIME: Final = Range(Minute(0), Minute(0))

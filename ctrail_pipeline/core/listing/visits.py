@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE
-from ctrail_pipeline.core.keys.names import parse_key
+from ctrail_pipeline.core.keys.log_file_key import parse_key
 from ctrail_pipeline.core.ledger.rows import LogFileState, Visit
 
 from .known_log_files import KnownLogFiles

@@ -22,15 +22,13 @@ from ctrail_pipeline.core.keys.coverage import (
     Range,
     cursor,
 )
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyParts,
     Minute,
     day_folder,
-    is_log_file,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .day_folders import DAY_DEPTH, day_windows, days_of_folder, first_day_from

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD
+from ctrail_pipeline.core.batch.feed import BYTES_AHEAD
 from ctrail_pipeline.core.settings import Settings
 
 _MOST_WORKERS: Final = 4

@@ -22,9 +22,10 @@ from ctrail_pipeline.core.batch.commit import (
     Committer,
     result_of,
 )
+from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
 from ctrail_pipeline.core.batch.cost import cost_of
-from ctrail_pipeline.core.batch.fetch import ListedAhead
-from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.batch.stage import Staged
 from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
