@@ -26,6 +26,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     DAGSTER,
     SERVICE,
+    ROOT / "docs/gocloudtrail.md",
     ROOT / "docs/parquet.md",
     ROOT / "docs/verify.md",
     ROOT / "docs/compaction.md",

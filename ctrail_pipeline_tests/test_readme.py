@@ -15,6 +15,7 @@ from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GOCLOUDTRAIL = (ROOT / "docs" / "gocloudtrail.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -32,10 +33,10 @@ def section(heading: str) -> str:
 
 
 def table() -> dict[str, tuple[str, str]]:
-    """Key -> (default, meaning) of the configuration table."""
+    """Key -> (default, meaning) of the configuration table, and of gocloudtrail's other keys."""
     rows = {}
     for keys, default, meaning in re.findall(
-        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", section("Configuration"), re.MULTILINE
+        r"^\| (`.*?) \| (.*?) \| (.*?) \|$", section("Configuration") + GOCLOUDTRAIL, re.MULTILINE
     ):
         names = re.findall(r"`([a-z_]+)`", keys)
         defaults = default.split(", ") if ", " in default else [default] * len(names)
@@ -67,6 +68,10 @@ def test_the_policies_allow_what_is_needed_and_no_more() -> None:
     assert [action for action, resource in allowed.items() if resource == "*"] == [
         "cloudtrail:DescribeTrails"
     ]
+
+
+def test_what_only_gocloudtrail_has_is_not_in_the_readme() -> None:
+    assert not [key for key in file.NO_EFFECT if f"`{key}`" in README]
 
 
 def test_the_table_tells_which_keys_have_no_effect_and_why() -> None:
