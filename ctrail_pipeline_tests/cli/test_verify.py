@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.compare import Day, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import Day, DayStatus, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import Finding, FindingKind, HourState
-from ctrail_pipeline.core.audit.hours import HourRange
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.audit.hour_states import HourRange
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.selection import Problem
 from ctrail_pipeline.reports.verify import as_json, finding_lines, notes
 from ctrail_pipeline.reports.verify_html import as_html

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import polars as pl
 
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 

@@ -20,12 +20,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline.core.batch.fetch import ListedAhead
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail

@@ -21,7 +21,9 @@ import pytest
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
@@ -215,7 +217,7 @@ def publish_open_batch(settings: Settings) -> None:
     (batch,) = ledger.open_batches()
     staging = Staging(folders, batch.token)
     files = ledger.published_files(batch.id)
-    assert staging.publish(files, lambda file: file, lambda _: None) == []
+    assert publish_files(staging, files, lambda file: file, lambda _: None) == []
     staging.remove()
     with ledger.transaction():
         ledger.mark_published([batch.id])

@@ -27,9 +27,12 @@ DOCUMENTS = [
     DAGSTER,
     SERVICE,
     PROJECT / "docs/parquet.md",
-    PROJECT / "docs/proof.md",
+    PROJECT / "docs/verify.md",
     PROJECT / "docs/compaction.md",
     PROJECT / "docs/torture.md",
+    PROJECT / "docs/torture-results.md",
+    PROJECT / "docs/architecture.md",
+    PROJECT / "CONTRIBUTING.md",
     PROJECT / "docs/hostile-input.md",
 ]
 MONTH_SECONDS = 30 * 86_400

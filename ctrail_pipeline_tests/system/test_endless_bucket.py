@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.bucket import s3, trail_bucket
+from ctrail_pipeline.core.bucket import s3_retry
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
-from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
+from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing, Source
@@ -190,9 +192,9 @@ def same_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_listing_that_does_not_go_on_is_an_error_and_not_for_ever(
     same_page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    monkeypatch.setattr(s3_retry, "ATTEMPTS", 2)
     trail = Trail("trail", "logs", region="us-east-1", endpoint_url=same_page)
-    bucket = trail_bucket.open_bucket(trail, settings_in(tmp_path, [trail]))
+    bucket = open_bucket(trail, settings_in(tmp_path, [trail]))
     first = bucket.list_page("AWSLogs/", "")
     assert (len(first.objects), first.last) == (PAGE_SIZE, False)
     with pytest.raises(StoreUnavailable, match="the listing does not go on behind 'AWSLogs/0999"):

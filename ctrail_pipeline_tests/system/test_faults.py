@@ -24,11 +24,12 @@ from typing import Final, cast
 import pytest
 
 from ctrail_pipeline.core.batch.fetch import fetch_log_file
-from ctrail_pipeline.core.bucket import s3
-from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
-from ctrail_pipeline.core.bucket.s3 import ATTEMPTS, TIMEOUTS
+from ctrail_pipeline.core.bucket import s3_retry
+from ctrail_pipeline.core.bucket.etag import pack_etag
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched
+from ctrail_pipeline.core.bucket.s3_retry import ATTEMPTS, TIMEOUTS
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
@@ -135,7 +136,7 @@ def make_world(
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     # Retries as in production, ten times as fast.
-    monkeypatch.setattr(s3, "FIRST_PAUSE_SECONDS", s3.FIRST_PAUSE_SECONDS / 10)
+    monkeypatch.setattr(s3_retry, "FIRST_PAUSE_SECONDS", s3_retry.FIRST_PAUSE_SECONDS / 10)
     servers: list[FaultServer] = []
 
     def make(

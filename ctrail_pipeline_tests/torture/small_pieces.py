@@ -16,7 +16,7 @@ from random import Random
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ctrail_pipeline.core.batch import fetch, stage
+from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import gunzip, json_scan, mapped_text, records, streaming
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText
@@ -74,7 +74,7 @@ class SmallPieces:
             (streaming, "_INFLATE", self.inflate),
             (streaming, "IN_HAND", in_hand),
             (fetch, "IN_HAND", in_hand),
-            (stage, "PIECES_AT_ONCE", self.pieces_at_once),
+            (content, "PIECES_AT_ONCE", self.pieces_at_once),
             # What cannot be streamed is unpacked into a file, and cut there.
             (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),

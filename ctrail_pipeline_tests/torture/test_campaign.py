@@ -13,7 +13,7 @@ from msgspec import structs
 
 from ctrail_pipeline.core.log_file.records import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample.bucket import LAST_DAY, generate_log_files
 from ctrail_pipeline_tests.support.oracle import _uncompressed, records_in

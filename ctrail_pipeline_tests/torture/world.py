@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import (

@@ -17,14 +17,15 @@ from threading import Event
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit import BatchResult, Committer, Observer
+from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
-from ctrail_pipeline.core.batch.fetch import AHEAD, Feed, ListedAhead
+from ctrail_pipeline.core.batch.feed import AHEAD, Feed
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.recovery import recover
-from ctrail_pipeline.core.batch.stage import BatchContent
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
-from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
@@ -39,7 +40,7 @@ from ctrail_pipeline.core.listing.selection import (
 )
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads

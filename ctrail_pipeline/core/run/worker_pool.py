@@ -29,9 +29,11 @@ from ctrail_pipeline.core.batch.commit import (
     Committer,
     result_of,
 )
+from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
 from ctrail_pipeline.core.batch.cost import cost_of
-from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, ListedAhead
-from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
+from ctrail_pipeline.core.batch.feed import BYTES_AHEAD
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.batch.stage import Staged
 from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch

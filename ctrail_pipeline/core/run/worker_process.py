@@ -19,16 +19,19 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
-from ctrail_pipeline.core.batch.fetch import Feed, ListedAhead
-from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged, prepare
+from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
+from ctrail_pipeline.core.batch.feed import Feed
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.batch.stage import Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads

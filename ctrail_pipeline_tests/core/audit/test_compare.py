@@ -14,28 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit import compare as reconcile_module
-from ctrail_pipeline.core.audit.compare import (
-    COUNTS,
-    DayStatus,
-    PartitionReport,
-    Report,
-    listed_hours,
-    reconcile,
-)
+from ctrail_pipeline.core.audit import compare_bucket, compare_report
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding, FindingKind, HourState
-from ctrail_pipeline.core.audit.hours import Evidence, HourRange
+from ctrail_pipeline.core.audit.hour_states import Evidence, HourRange
+from ctrail_pipeline.core.audit.listed_hours import listed_hours
 from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    Minute,
-    SourcePrefix,
-    day_number,
-    key_of,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_number
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
@@ -434,7 +425,7 @@ def test_a_listing_is_compared_page_by_page(world: World, monkeypatch: pytest.Mo
 def test_findings_are_counted_beyond_those_that_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile_module, "FINDINGS_NAMED", 2)
+    monkeypatch.setattr(compare_report, "FINDINGS_NAMED", 2)
     for number in range(5):
         world.put(FIRST + number, "B", event(3, FIRST + number))
     report = world.reconcile()
@@ -447,7 +438,7 @@ def test_a_sync_at_work_makes_no_log_file_expired(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It commits, after the listing and before the comparison, what the listing has not seen."""
-    compare = reconcile_module._Comparison._compare_page
+    compare = compare_bucket.BucketComparison._compare_page
     done: list[bool] = []
 
     def late(self: object, walk: object, page: Page) -> None:
@@ -459,7 +450,7 @@ def test_a_sync_at_work_makes_no_log_file_expired(
             assert sync(world.settings).progress.log_files > 0
         compare(self, walk, page)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reconcile_module._Comparison, "_compare_page", late)
+    monkeypatch.setattr(compare_bucket.BucketComparison, "_compare_page", late)
     assert "expired" not in totals(world.reconcile())
 
 

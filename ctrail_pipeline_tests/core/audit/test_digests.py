@@ -1,4 +1,4 @@
-"""Validation of chains of digests that no published data holds, each signed with a key of ours."""
+"""Check of chains of digests that no published data holds, each signed with a key of ours."""
 
 import gzip
 import json
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import PublicFormat
 
-from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
@@ -24,7 +25,7 @@ PROBLEMS: list[Problem] = []
 
 def check(
     delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
-) -> Validation:
+) -> DigestResult:
     given = delivery.files(tmp_path) | trail
     settings = Settings(
         (Trail("main", delivery.folder.as_uri(), **given),),
@@ -38,7 +39,7 @@ def check(
     return validate(settings, chosen, places, report=PROBLEMS.append)
 
 
-def kinds(validation: Validation) -> list[tuple[FindingKind, str]]:
+def kinds(validation: DigestResult) -> list[tuple[FindingKind, str]]:
     return sorted(
         ((found.kind, found.where.rpartition("/")[2]) for found in validation.findings),
         key=str,

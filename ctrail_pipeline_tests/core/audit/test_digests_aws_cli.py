@@ -1,7 +1,7 @@
 """The same trees through the AWS CLI's own validation: where it speaks, we say the same.
 
 The CLI's classes run unchanged over a local folder; only its S3 and CloudTrail clients are ours.
-What we find and it does not is the last parameter: docs/proof.md names the same.
+What only `ctrail verify` finds is the last parameter: docs/verify.md names the same.
 """
 
 import gzip
@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.selection import Selection, find_prefixes
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -130,7 +131,7 @@ def aws_cli(
     ]
 
 
-def ours(delivery: Delivery, folder: Path) -> Validation:
+def ours(delivery: Delivery, folder: Path) -> DigestResult:
     given: Any = delivery.files(folder)
     settings = Settings(
         (Trail("main", delivery.folder.as_uri(), **given),),
@@ -247,7 +248,7 @@ def test_we_say_what_the_aws_cli_says_and_more(
 
 
 def test_the_table_of_the_docs_names_what_only_we_find() -> None:
-    docs = (PROJECT / "docs" / "proof.md").read_text()
+    docs = (PROJECT / "docs" / "verify.md").read_text()
     for change, expected, cli_sees in CASES:
         if expected and not cli_sees:
             assert f"`{change.__name__}`" in docs

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.digests import Validation, validate
-from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
+from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
@@ -58,7 +60,7 @@ class World:
     def sync(self) -> None:
         sync(self.settings, Selection(), run_id="test")
 
-    def validate(self) -> Validation:
+    def validate(self) -> DigestResult:
         chosen = Selection()
         places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
         return validate(self.settings, chosen, places, report=self.problems.append)
@@ -78,7 +80,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def found(validation: Validation) -> set[tuple[FindingKind, str]]:
+def found(validation: DigestResult) -> set[tuple[FindingKind, str]]:
     return {(finding.kind, finding.where) for finding in validation.findings}
 
 
@@ -99,7 +101,7 @@ def test_what_was_hashed_while_syncing_is_not_read_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync()
-    monkeypatch.setattr("ctrail_pipeline.core.audit.digests.decompress", None)
+    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_walk.decompress", None)
     assert world.validate().log_files_proved == 55
 
 

@@ -1,4 +1,4 @@
-"""Validation in S3: signatures from the objects' own metadata, public keys from ListPublicKeys.
+"""Check of digests in S3: signatures from the metadata of objects, keys from ListPublicKeys.
 
 S3 is moto's; it has no ListPublicKeys, so a small server speaks CloudTrail's JSON protocol.
 """
@@ -14,7 +14,8 @@ from typing import Any
 import boto3
 import pytest
 
-from ctrail_pipeline.core.audit.digests import Validation, validate
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import kept_public_keys
@@ -90,7 +91,7 @@ def settings(tmp_path: Path, cloudtrail: CloudTrail) -> Iterator[Settings]:
         )
 
 
-def check(settings: Settings) -> tuple[Validation, list[Problem]]:
+def check(settings: Settings) -> tuple[DigestResult, list[Problem]]:
     problems: list[Problem] = []
     places = find_prefixes(settings, Selection(), problems.append, may_get=False)
     return validate(settings, Selection(), places, report=problems.append), problems

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.cli.explain import as_json, differences
-from ctrail_pipeline.core.audit.explain import Explained, Sought, explainer
+from ctrail_pipeline.core.audit.explain import Explained, explainer
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.keys.names import SourcePrefix, day_number, key_of
+from ctrail_pipeline.core.keys.key_time import day_number
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail

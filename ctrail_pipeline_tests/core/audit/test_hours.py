@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.audit.findings import HourState
-from ctrail_pipeline.core.audit.hours import HourRange, agreed, joined, merge_hours
+from ctrail_pipeline.core.audit.hour_states import HourRange, agreed, joined, merge_hours
 
 PROVED, LISTED = HourState.PROVED, HourState.LISTED_COMPLETE
 OPEN, CONTRADICTED = HourState.OPEN, HourState.CONTRADICTED

@@ -14,8 +14,9 @@ import polars
 import pytest
 
 from ctrail_pipeline.core.audit.compare import reconcile
-from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings

@@ -14,11 +14,14 @@ from typing import Final, cast
 
 import pytest
 
-from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, Feed, FetchedLogFile, ListedAhead
-from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, pack_etag
+from ctrail_pipeline.core.batch.feed import BYTES_AHEAD, Feed
+from ctrail_pipeline.core.batch.fetch import FetchedLogFile
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.bucket.etag import pack_etag
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.log_file.gunzip import Decompressed

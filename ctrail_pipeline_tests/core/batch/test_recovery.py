@@ -14,12 +14,15 @@ import pytest
 
 from ctrail_pipeline.core.batch import recovery
 from ctrail_pipeline.core.batch.recovery import recover
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.dedup import build_segment
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.log_file.identity import identity_of
-from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.new_files import NewFile
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.core.audit.test_explain import event
@@ -161,7 +164,7 @@ def test_a_batch_whose_owner_lives_is_left_alone(run: Run) -> None:
     assert recovered(run) == []
     assert run.state() is BatchState.COMMITTED
     assert len(run.staging_folders()) == 2
-    assert run.staging.publish(published, run.rename, lambda _: None) == []
+    assert publish_files(run.staging, published, run.rename, lambda _: None) == []
     assert run.there(Kind.EVENTS) == EVENTS_THERE
 
 
@@ -201,7 +204,7 @@ def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Ru
 @pytest.mark.parametrize("linked", [0, 1, 3])
 def test_what_was_committed_is_published(run: Run, linked: int) -> None:
     published = run.commit()
-    run.staging.publish(published[:linked], run.rename, lambda _: None)
+    publish_files(run.staging, published[:linked], run.rename, lambda _: None)
     run.die()
     assert recovered(run) == ["linked"] * 3 + ["recovered"]
     assert run.state() is BatchState.PUBLISHED
@@ -213,7 +216,7 @@ def test_what_was_committed_is_published(run: Run, linked: int) -> None:
 
 def test_what_was_published_and_not_yet_marked_is_only_marked(run: Run) -> None:
     published = run.commit()
-    run.staging.publish(published, run.rename, lambda _: None)
+    publish_files(run.staging, published, run.rename, lambda _: None)
     run.staging.remove()
     recovered(run)
     assert run.state() is BatchState.PUBLISHED
@@ -225,7 +228,7 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, folders_removed: int
 ) -> None:
     """Else a slow one names a file again that a prune or a compaction has removed since."""
-    run.staging.publish(run.commit(), run.rename, lambda _: None)
+    publish_files(run.staging, run.commit(), run.rename, lambda _: None)
     gone: list[object] = []
 
     def rmtree(path: Path, *, ignore_errors: bool) -> None:
@@ -264,7 +267,7 @@ def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> N
 
 def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
     published = run.commit()
-    run.staging.publish(published[1:], run.rename, lambda _: None)
+    publish_files(run.staging, published[1:], run.rename, lambda _: None)
     (run.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
     run.die()
     recovered(run)
@@ -333,7 +336,7 @@ def test_what_another_run_published_meanwhile_is_not_taken_back(
 ) -> None:
     """Its files are gone since: pruned, or merged into others. Taken back, all would come twice."""
     published = run.commit()
-    run.staging.publish(published, run.rename, lambda _: None)
+    publish_files(run.staging, published, run.rename, lambda _: None)
     run.staging.remove()
     unfinished = run.ledger.open_batches()
     with run.ledger.transaction():

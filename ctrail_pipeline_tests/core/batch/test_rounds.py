@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core.batch import stage
-from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging
+from ctrail_pipeline.core.batch import content
+from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings
@@ -36,9 +37,9 @@ PIECES = 7
 IN_ROUNDS = """
 import os, signal
 from pathlib import Path
-from ctrail_pipeline.core.batch import stage
+from ctrail_pipeline.core.batch import content
 from ctrail_pipeline.core.output.staging import Staging
-stage.PIECES_AT_ONCE = int(os.environ["PIECES"])
+content.PIECES_AT_ONCE = int(os.environ["PIECES"])
 write, written = Staging.write, 0
 def write_and_die(staging, *arguments, **more):
     global written
@@ -119,7 +120,7 @@ def test_rounds_make_no_difference(
     bucket = tmp_path / "bucket"
     fill(bucket)
     expected, lines = synced(settings_in(tmp_path / "at once", [local_trail(bucket)]))
-    monkeypatch.setattr(stage, "PIECES_AT_ONCE", pieces)
+    monkeypatch.setattr(content, "PIECES_AT_ONCE", pieces)
     settings = replace(
         settings_in(tmp_path / "in rounds", [local_trail(bucket)]),
         output_formats=("jsonl", "parquet"),
@@ -151,7 +152,7 @@ def test_a_log_file_is_scattered_over_all_its_rounds_together(
     days = (NOON - timedelta(days=back) for back in range(10))
     records = [record(0, eventTime=f"{day:%Y-%m-%dT%H:%M:%SZ}") for day in days]
     put_log_file(bucket, 0, log_file(records))
-    monkeypatch.setattr(stage, "PIECES_AT_ONCE", 3)
+    monkeypatch.setattr(content, "PIECES_AT_ONCE", 3)
     settings = settings_in(tmp_path, [local_trail(bucket)], max_hours_per_log_file=5)
     summary, lines = synced(settings)
     assert summary.progress.events == 5
@@ -200,7 +201,7 @@ def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
 
     elsewhere = settings_in(settings.events_dir.parent / "undisturbed", settings.trails)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "PIECES_AT_ONCE", PIECES)
+        patch.setattr(content, "PIECES_AT_ONCE", PIECES)
         patch.setattr(Staging, "write", counting)
         sync(replace(elsewhere, output_formats=settings.output_formats, process_workers=1))
     return rounds

@@ -28,7 +28,7 @@ import boto3
 import pytest
 
 from ctrail_pipeline.core.bucket.credentials import Credentials
-from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError
 from ctrail_pipeline.core.run.sync import Summary, sync
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -401,7 +401,7 @@ def test_other_keys_are_looked_for_once_for_all_that_failed_together(
             looks.append(trail)
             super().__init__(trail)
 
-    monkeypatch.setattr("ctrail_pipeline.core.bucket.s3.Credentials", Noted)
+    monkeypatch.setattr("ctrail_pipeline.core.bucket.credential_renewal.Credentials", Noted)
     world.refused = lambda _key: True
     with ThreadPoolExecutor(4) as threads:
         groups = [[(f"{group}/{number}", None) for number in range(20)] for group in range(4)]

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from ctrail_pipeline.core.bucket.interface import Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample.bucket import (

@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.bucket import local
+from ctrail_pipeline.core.bucket import local, s3_retry
 from ctrail_pipeline.core.bucket import s3 as s3_bucket
 from ctrail_pipeline.core.bucket.credentials import Credentials
 from ctrail_pipeline.core.bucket.endpoint import endpoint_of
-from ctrail_pipeline.core.bucket.interface import Bucket, Folder, Page, pack_etag, unpack_etag
+from ctrail_pipeline.core.bucket.etag import pack_etag, unpack_etag
+from ctrail_pipeline.core.bucket.interface import Bucket, Folder, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
-from ctrail_pipeline.core.bucket.s3 import TIMEOUTS, S3Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
+from ctrail_pipeline.core.bucket.s3 import S3Bucket
+from ctrail_pipeline.core.bucket.s3_retry import TIMEOUTS
 from ctrail_pipeline.core.exceptions import (
     AccessDenied,
     ObjectArchived,
@@ -451,7 +453,7 @@ def test_without_credentials_the_error_says_how_to_get_some(
 
 
 def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_bucket, "ATTEMPTS", 1)
+    monkeypatch.setattr(s3_retry, "ATTEMPTS", 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         trail = Trail("trail", "logs", endpoint_url=f"http://127.0.0.1:{probe.getsockname()[1]}")
@@ -464,7 +466,7 @@ def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that hangs takes all that is in flight; that must not count for those behind."""
-    monkeypatch.setattr(s3_bucket, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(s3_retry, "FIRST_PAUSE_SECONDS", 0.01)
     asked: Counter[str] = Counter()
 
     def hang(handler: BaseHTTPRequestHandler) -> None:

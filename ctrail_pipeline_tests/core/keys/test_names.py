@@ -6,25 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyParts,
     Minute,
-    SourcePrefix,
-    compact_name,
     datetime_of,
     day_folder,
     day_number,
-    is_account,
+    minute_of,
+)
+from ctrail_pipeline.core.keys.log_file_key import (
+    KeyParts,
+    compact_name,
     is_log_file,
+    key_of,
+    parse_key,
+)
+from ctrail_pipeline.core.keys.source_prefix import (
+    SourcePrefix,
+    is_account,
     is_organization,
     is_plausible_folder,
     is_region,
-    key_of,
     logs_root,
-    minute_of,
-    parse_key,
 )
 
 PLAIN = SourcePrefix("logs", "", "", "811596193553", "us-east-1")

@@ -15,7 +15,8 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import FOREVER, Minute, SourcePrefix
+from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger import sqlite
 from ctrail_pipeline.core.ledger.dedup import (
     FILTERED_FROM,

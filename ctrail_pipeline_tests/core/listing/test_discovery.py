@@ -8,7 +8,7 @@ import pytest
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, StoreError
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.discovery import discover
 from ctrail_pipeline.core.settings import Trail
 

@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    Minute,
-    SourcePrefix,
-    day_folder,
-    day_number,
-    is_log_file,
-    parse_key,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
+from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch, is_wanted

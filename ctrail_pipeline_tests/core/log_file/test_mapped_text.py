@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.batch import fetch
+from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.fetch import FetchedLogFile
-from ctrail_pipeline.core.batch.stage import BatchContent
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.log_file import gunzip as decompressing
 from ctrail_pipeline.core.log_file import json_scan, mapped_text, records

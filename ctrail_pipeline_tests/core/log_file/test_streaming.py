@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.batch import fetch, stage
+from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import streaming
 from ctrail_pipeline.core.log_file.records import Record
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
@@ -215,7 +215,7 @@ def test_a_sync_of_streamed_log_files_is_exact(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside a damaged one; with copies of events in the same log file and in another one."""
-    monkeypatch.setattr(stage, "PIECES_AT_ONCE", 20)
+    monkeypatch.setattr(content, "PIECES_AT_ONCE", 20)
     streamed = []
 
     def seen(body: bytes, limit: int, *, hashed: bool) -> StreamedLogFile | None:

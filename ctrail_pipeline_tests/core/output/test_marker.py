@@ -13,8 +13,8 @@ import pytest
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
-from ctrail_pipeline.core.output.staging import OutputFolders
 
 
 class FoundPrefix:

@@ -22,8 +22,11 @@ from ctrail_pipeline.core.line_runs import pack_lineage, unpack_lineage
 from ctrail_pipeline.core.log_file import mapped_text
 from ctrail_pipeline.core.log_file.long_lines import EncodedLine
 from ctrail_pipeline.core.opening import open_ledger
-from ctrail_pipeline.core.output import staging as output
-from ctrail_pipeline.core.output.staging import NewFile, OutputFolders, Staging, remove_unlocked
+from ctrail_pipeline.core.output import new_files
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.new_files import NewFile
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging, remove_unlocked
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
@@ -63,7 +66,7 @@ def next_number(file: PublishedFile) -> PublishedFile:
 
 
 def publish(staging: Staging, files: list[PublishedFile]) -> list[PublishedFile]:
-    return staging.publish(files, no_rename, lambda _file: None)
+    return publish_files(staging, files, no_rename, lambda _file: None)
 
 
 def files_below(root: Path) -> dict[str, bytes]:
@@ -99,7 +102,7 @@ def test_a_long_line_is_written_in_pieces(
     monkeypatch: pytest.MonkeyPatch,
     held_as: Callable[[bytes], bytes],
 ) -> None:
-    monkeypatch.setattr(output, "LARGEST_JOIN", 1_000)
+    monkeypatch.setattr(new_files, "LARGEST_JOIN", 1_000)
     data = os.urandom(mapped_text._PIECE + 1_000_001)
     long = EncodedLine(b'{"data": "', held_as(data), b'"}')
     [staged] = staging.write([NewFile(Kind.QUARANTINE, "f", [b"one", long, b"three"], [(0, 3)])])
@@ -136,7 +139,7 @@ def test_nothing_has_a_final_name_before_it_is_published(
     events, quarantine = folders.roots[Kind.EVENTS], folders.roots[Kind.QUARANTINE]
     assert files_below(events) == files_below(quarantine) == {}
     told: list[PublishedFile] = []
-    assert staging.publish(numbered(staged), no_rename, told.append) == []
+    assert publish_files(staging, numbered(staged), no_rename, told.append) == []
     assert told == numbered(staged)
     assert files_below(events) == {f"{HOUR}/events_00001.jsonl": b'{"a":1}\n{"b":2}\n'}
     assert files_below(quarantine) == {"2024/01/02/quarantine_00002.jsonl": b'{"reason":"x"}\n'}
@@ -194,7 +197,7 @@ def test_a_foreign_file_in_the_way_is_untouched_and_ours_gets_another_number(
             elsewhere.write_bytes(b"theirs")
     before = final.lstat()
     told: list[PublishedFile] = []
-    assert staging.publish([file], next_number, told.append) == []
+    assert publish_files(staging, [file], next_number, told.append) == []
     assert told == [file._replace(number=2)]
     assert final.lstat().st_ino == before.st_ino
     assert final.with_name("events_00002.jsonl").read_bytes() == b'{"a":1}\n{"b":2}\n'

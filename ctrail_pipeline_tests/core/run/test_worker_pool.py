@@ -15,11 +15,11 @@ from random import Random
 import pytest
 
 from ctrail_pipeline.core.batch.cost import cost_of
-from ctrail_pipeline.core.batch.fetch import ListedAhead
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run import work_sharing, worker_pool
@@ -265,7 +265,8 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
         put_log_file(bucket, "111122223333", NOON, [event(number)], number)
     deadly = put_log_file(bucket, "111122223333", NOON, [event(1_000)], 77_777)
     die = (
-        " fetch._Came.unpack = lambda one, settings, unpack=fetch._Came.unpack:"
+        " unpack = fetch.CompressedLogFile.unpack;"
+        " fetch.CompressedLogFile.unpack = lambda one, settings:"
         f" os.kill(os.getpid(), signal.SIGKILL) if one.ref.key == {deadly!r}"
         " else unpack(one, settings)"
     )

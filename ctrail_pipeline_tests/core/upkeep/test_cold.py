@@ -20,8 +20,9 @@ from types import SimpleNamespace
 import pytest
 
 from ctrail_pipeline.core.audit.compare import reconcile
-from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities

@@ -18,7 +18,7 @@ from threading import Barrier, Event, Thread
 import pytest
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
-from ctrail_pipeline.core.keys.names import key_of
+from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
@@ -30,7 +30,7 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
-from ctrail_pipeline.core.upkeep.merging import Limits, files_to_merge
+from ctrail_pipeline.core.upkeep.files_to_merge import Limits, files_to_merge
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline_tests.support.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.line_runs import LineRun, pack_lineage
-from ctrail_pipeline.core.upkeep import merging
-from ctrail_pipeline.core.upkeep.merging import MergedFile, groups_of, slices_of
+from ctrail_pipeline.core.upkeep import checked_blocks
+from ctrail_pipeline.core.upkeep.files_to_merge import groups_of
+from ctrail_pipeline.core.upkeep.jsonl_merging import MergedFile, slices_of
 
 LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), min_size=1)
 
@@ -52,7 +53,7 @@ def test_lines_and_their_origin_are_kept(
         for number, lines in enumerate(contents, 1)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "_BLOCK_BYTES", block)
+        patch.setattr(checked_blocks, "_BLOCK_BYTES", block)
         results = merged(files, lines_a_file)
     assert [file.problem for _, file in results] == [""] * len(results)
     everything = [line for lines in contents for line in lines]
@@ -91,7 +92,7 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
     )
     path.write_bytes(new)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "_BLOCK_BYTES", block)
+        patch.setattr(checked_blocks, "_BLOCK_BYTES", block)
         results = merged(files, data.draw(st.integers(1, 25)))
     concerned = [file for _, file in results if any(one.old is old for one in file.slices)]
     assert concerned

@@ -19,13 +19,13 @@ import pytest
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction, parquet_merging
+from ctrail_pipeline.core.upkeep.checked_blocks import Altered
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
-from ctrail_pipeline.core.upkeep.merging import Altered
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files

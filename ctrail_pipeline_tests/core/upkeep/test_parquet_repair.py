@@ -13,16 +13,18 @@ import pytest
 
 from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import replace_marker
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import rebuild as rebuild_module
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
-from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
 from ctrail_pipeline_tests.core.audit.test_explain import event
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.support.parquet_rows import parquet_files, rows, unlike_lines

@@ -17,17 +17,20 @@ import polars
 import pytest
 
 from ctrail_pipeline.cli.main import main
-from ctrail_pipeline.core.audit.explain import Sought, explainer
+from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
-from ctrail_pipeline.core.upkeep.rebuild import Rebuilt, rebuild
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.project import PROJECT

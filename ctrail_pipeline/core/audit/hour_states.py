@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ctrail_pipeline.core.keys.names import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
 from .findings import Finding, HourState
 

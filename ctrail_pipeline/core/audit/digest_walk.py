@@ -1,58 +1,36 @@
-"""Validation of log files against CloudTrail's signed digests: reads, and writes no output.
+"""Checking one source prefix: its digests, newest first, and the log files that they list.
 
-Digests are read from the newest day backwards, one source partition and one day at a time, so
-memory is bounded by a day. Log files are listed, not read: where the ledger holds the hash of the
-very version (etag) that the bucket holds, that is what is compared. Others are read and hashed.
-
-Not here: what a digest says (`digests`), how they hang together (`digest_chain`).
+Digests are read one day at a time, so memory is bounded by a day. Log files are listed, not read:
+where the ledger holds the hash of the very version (etag) that the bucket holds, that hash is
+compared. Other log files are read and hashed.
 """
 
 import hashlib
-import json
-import logging
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Listed
-from ctrail_pipeline.core.bucket.trail_bucket import get_described
-from ctrail_pipeline.core.exceptions import (
-    ConfigurationError,
-    ObjectArchived,
-    ObjectGone,
-    StoreError,
-)
-from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, intersection, merged, whole_days
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
+from ctrail_pipeline.core.bucket.open_bucket import get_described
+from ctrail_pipeline.core.exceptions import ObjectArchived, ObjectGone, StoreError
+from ctrail_pipeline.core.keys.coverage import Range, intersection, merged, whole_days
+from ctrail_pipeline.core.keys.key_time import (
     MINUTES_PER_HOUR,
-    KeyParts,
     Minute,
-    SourcePrefix,
     day_folder,
     day_number,
-    is_log_file,
     minute_of,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_digests import (
-    Hashed,
-    PublicKey,
-    hashed_log_files,
-    keep_public_keys,
-    kept_public_keys,
-)
-from ctrail_pipeline.core.listing.discovery import discover_digests
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem, Selection, is_configured
+from ctrail_pipeline.core.ledger.queries_digests import Hashed, hashed_log_files
+from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem
 from ctrail_pipeline.core.log_file.gunzip import decompress
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .digest_chain import ChainFinding, ChainWalk, ReadDigest
@@ -63,181 +41,18 @@ from .digest_file import (
     digest_folder,
     parse_digest,
     read_name,
-    read_public_keys,
 )
+from .digest_keys import KeysOfTrail
+from .digest_result import DigestResult
 from .findings import Finding, FindingKind, HourState, Severity
-
-log = logging.getLogger(__name__)
 
 SETTLE_MINUTES: Final = 15
 """How long after a key's time its log file may be delivered, and so be in a later digest: an hour
 is proved, and a log file in no digest is remarkable, only where digests cover as much more."""
 _NOT_THE_HASH: Final = "its SHA-256 is not the one in the digest"
-_READERS: Final = 16
+READERS: Final = 16
 _READ_AT_ONCE: Final = 256
 """Log files whose hashes are waited for together."""
-
-
-@dataclass
-class Validation:
-    """What digests say of the selected source partitions."""
-
-    findings: list[Finding] = field(default_factory=list)
-    hours: dict[SourcePrefix, list[tuple[int, int, HourState]]] = field(default_factory=dict)
-    """Ranges of hours of key time (hours since 1970, first and one past the last), in order: PROVED
-    or CONTRADICTED. Of all other hours digests say nothing; a partition without digests has none.
-    """
-    digests: int = 0
-    """Digests read."""
-    digests_sound: int = 0
-    log_files: int = 0
-    """Log files that sound digests list, in the window."""
-    log_files_proved: int = 0
-    proved: set[str] | None = None
-    """Keys of the log files that are proved, if they were asked for."""
-
-
-def validate(
-    settings: Settings,
-    selection: Selection,
-    places: Sequence[FoundPrefix],
-    *,
-    report: Callable[[Problem], None],
-    names_proved: bool = False,
-) -> Validation:
-    """Compare what digests say of some source partitions with the bucket and the ledger.
-
-    `places` are those that have log files, or had some; accounts and regions of the selection that
-    have digests only are found here. What cannot be read is told to `report` (once an object) and
-    proves nothing; it is no finding. The window (`start`, `end`) means times in keys, as
-    everywhere. Raises ConfigurationError for `public_keys` or `object_metadata` files that cannot
-    be used, LedgerError.
-    """
-    settings = selection.narrow(settings)
-    result = Validation(proved=set() if names_proved else None)
-    places = [one for one in places if one.trail.log_file_validation is not False]
-    keys_of = {trail.name: _KeysOfTrail(trail) for trail in settings.trails}
-    metadata_of = {trail.name: _object_metadata(trail) for trail in settings.trails}
-    places = [*places, *_with_digests_only(settings, selection, places, report)]
-    with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
-        ids = ledger.source_ids()
-        window = _window(settings)
-        for place in places:
-            partition = _Partition(
-                place,
-                ledger,
-                ids.get(place.source_prefix, 0),
-                keys_of[place.trail.name],
-                metadata_of[place.trail.name],
-                settings,
-                window,
-                threads,
-                report,
-                result,
-            )
-            try:
-                partition.validate()
-            except StoreError as error:
-                where = place.source_prefix.partition_key
-                report(Problem(place.trail.name, where, "not validated", str(error)))
-    return result
-
-
-def _with_digests_only(
-    settings: Settings,
-    selection: Selection,
-    places: Sequence[FoundPrefix],
-    report: Callable[[Problem], None],
-) -> Iterator[FoundPrefix]:
-    """Source partitions whose log files are all gone, folder and all, but not their digests."""
-    known = {place.source_prefix for place in places}
-    for trail, bucket in {one.trail.name: (one.trail, one.bucket) for one in places}.values():
-        try:
-            found = discover_digests(trail, bucket)
-        except StoreError as error:
-            report(Problem(trail.name, trail.bucket, "digests not listed", str(error)))
-            continue
-        for source in found:
-            if (
-                source not in known
-                and is_configured(settings, trail, source)
-                and selection.holds(source)
-            ):
-                yield FoundPrefix(trail, bucket, source)
-
-
-def _window(settings: Settings) -> Range:
-    """The key times whose log files are judged."""
-    start = settings.start
-    now = Minute(int(time.time() // 60) + MINUTES_PER_DAY)
-    end = now if settings.end is None else minute_of(settings.end) + MINUTES_PER_HOUR
-    return Range(EVERYTHING.start if start is None else minute_of(start), Minute(min(now, end)))
-
-
-class _KeysOfTrail:
-    """The public keys of a trail's digests: of its file, else of the ledger, else of CloudTrail."""
-
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
-        self._asked: set[tuple[str, str]] = set()
-        self._given: dict[str, PublicKey] | None = None
-        if trail.public_keys is not None:
-            reply = _read_json(trail.public_keys, "public_keys")
-            try:
-                self._given = {key.fingerprint: key for key in read_public_keys(reply)}
-            except DigestError as error:
-                raise ConfigurationError(f"public_keys: {trail.public_keys}: {error}") from error
-
-    def find(
-        self,
-        read: ReadDigest,
-        about: datetime,
-        place: FoundPrefix,
-        ledger: Ledger,
-        report: Callable[[Problem], None],
-    ) -> PublicKey | None:
-        """The key of a digest that was signed at about this time; None if it is not at hand."""
-        if read.digest is None:
-            return None
-        fingerprint = read.digest.fingerprint
-        if self._given is not None:
-            return self._given.get(fingerprint)
-        key = kept_public_keys(ledger).get(fingerprint)
-        if key is None and not self._trail.bucket.startswith("file://"):
-            once = (place.source_prefix.region, fingerprint)
-            if once not in self._asked:
-                self._asked.add(once)
-                keep_public_keys(ledger, self._ask(about, place, report), int(time.time()))
-                key = kept_public_keys(ledger).get(fingerprint)
-        return key
-
-    def _ask(
-        self, about: datetime, place: FoundPrefix, report: Callable[[Problem], None]
-    ) -> list[PublicKey]:
-        """CloudTrail's keys of a day around a time; keys are the digest's own region's."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        from ctrail_pipeline.core.bucket.credentials import Credentials
-
-        region = place.source_prefix.region
-        try:
-            client = Credentials(self._trail).session.client("cloudtrail", region_name=region)
-            day = timedelta(days=1)
-            pages = client.get_paginator("list_public_keys").paginate(
-                StartTime=about - day, EndTime=about + day
-            )
-            return [key for page in pages for key in read_public_keys(page)]
-        except (BotoCoreError, ClientError, DigestError, StoreError) as error:
-            code = getattr(error, "response", {}).get("Error", {}).get("Code")
-            report(
-                Problem(
-                    self._trail.name,
-                    place.source_prefix.partition_key,
-                    "no public keys",
-                    f"cloudtrail:ListPublicKeys in {region}: {code or type(error).__name__}",
-                )
-            )
-            return []
 
 
 @dataclass
@@ -252,19 +67,19 @@ class _Day:
 
 
 @dataclass
-class _Partition:
+class PrefixCheck:
     """The validation of one source partition."""
 
     place: FoundPrefix
     ledger: Ledger
     source_id: int
-    keys: _KeysOfTrail
+    keys: KeysOfTrail
     metadata: dict[str, dict[str, str]] | None
     settings: Settings
     window: Range
     threads: DaemonThreads
     report: Callable[[Problem], None]
-    result: Validation
+    result: DigestResult
     days: dict[int, _Day] = field(default_factory=lambda: defaultdict(_Day))
     covered: list[Range] = field(default_factory=list)
     """Minutes that sound digests cover."""
@@ -654,28 +469,3 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _object_metadata(trail: Trail) -> dict[str, dict[str, str]] | None:
-    """User metadata by `bucket/key`, of the file that the trail names."""
-    if trail.object_metadata is None:
-        return None
-    found = _read_json(trail.object_metadata, "object_metadata")
-    if not isinstance(found, dict) or not all(isinstance(item, dict) for item in found.values()):
-        raise ConfigurationError(
-            f'object_metadata: {trail.object_metadata}: it must be {{"bucket/key": {{"signature":'
-            ' "…"}, …}'
-        )
-    return {
-        key: {str(name).lower(): str(value) for name, value in item.items()}
-        for key, item in found.items()
-    }
-
-
-def _read_json(path: Path, key: str) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{key}: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{key}: {path} is not JSON") from error

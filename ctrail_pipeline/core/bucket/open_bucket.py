@@ -1,4 +1,8 @@
-"""From a configured trail to its bucket, in S3 or in a local folder."""
+"""A configured trail -> its bucket, in S3 or in a local folder.
+
+Also what S3 does better than the interface of all buckets asks for: many objects at once, and an
+object's user metadata.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,65 +6,14 @@ compared with what the ledger says was written. Rows of Parquet are `parquet_mer
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.line_runs import LineRun, runs_of
 from ctrail_pipeline.core.output_files import Kind
 
-_BLOCK_BYTES: Final = 1 << 20
-MOST_TIMES_LARGER: Final = 4
-"""A large file is copied once more only if the others come to a quarter of it or more, so that a
-late line does not cost a whole hour each day."""
-
-
-class Limits(NamedTuple):
-    """Sizes of files, in lines (JSONL) or bytes (Parquet)."""
-
-    full: int
-    """A merged file has no more; one that has so much is left alone."""
-    small: int
-    """A file that is copied without much ado."""
-
-
-def files_to_merge(sizes: Sequence[int], limits: Limits) -> list[int]:
-    """Which files of a folder become fewer; their indexes, in order; none if it is not worth it.
-
-    As many as can be, the smaller ones first.
-
-    >>> files_to_merge([10, 90_000, 10, 100_000], Limits(100_000, 1_000))
-    [0, 2]
-    >>> files_to_merge([90_000, 10], Limits(100_000, 1_000))
-    []
-    """
-    candidates = sorted((size, at) for at, size in enumerate(sizes) if size < limits.full)
-    while len(candidates) > 1:
-        largest = candidates[-1][0]
-        others = sum(size for size, _ in candidates) - largest
-        files = -(-(largest + others) // limits.full)
-        if files < len(candidates) and largest <= max(MOST_TIMES_LARGER * others, limits.small):
-            return sorted(at for _, at in candidates)
-        candidates.pop()
-    return []
-
-
-def groups_of(sizes: Sequence[int], full: int) -> list[list[int]]:
-    """Files that follow each other, by index, as groups of no more than so much, of two or more.
-
-    >>> groups_of([60, 40, 90, 50], 100)
-    [[0, 1]]
-    """
-    groups: list[list[int]] = [[]]
-    room = full
-    for at, size in enumerate(sizes):
-        if size > room:
-            groups.append([])
-            room = full
-        groups[-1].append(at)
-        room -= size
-    return [group for group in groups if len(group) > 1]
+from .checked_blocks import Altered, checked_blocks
 
 
 class Slice(NamedTuple):
@@ -74,10 +23,6 @@ class Slice(NamedTuple):
     old: OldFile
     first: int
     lines: int
-
-
-class Altered(Exception):
-    """An old file is not as it was written; the message says which, and what to do."""
 
 
 @dataclass
@@ -126,39 +71,10 @@ def slices_of(files: Sequence[tuple[Path, OldFile]], lines_a_file: int) -> list[
     return slices
 
 
-def verified_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
-    """The bytes of an old file, in pieces. Raises Altered at its end if they are not as written."""
-    digest, size = sha256(), 0
-    blocks = _blocks(path)
-    for block in blocks:
-        digest.update(block)
-        size += len(block)
-        if size > old.size:
-            break
-        yield block
-    if (size, digest.digest()) != (old.size, old.sha256):
-        raise Altered(
-            f"{path} is not as it was written: its folder is not compacted; restore the file from a"
-            " backup"
-        )
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                yield block
-    except OSError as error:
-        raise Altered(
-            f"{path} cannot be read ({error.strerror}): its folder is not compacted; restore the"
-            " file from a backup"
-        ) from error
-
-
 def _lines_of(one: Slice) -> Iterator[bytes]:
     """Some lines of an old file, all of which is read and compared."""
     at, end = 0, one.first + one.lines
-    for block in verified_blocks(one.path, one.old):
+    for block in checked_blocks(one.path, one.old):
         lines = block.count(b"\n")
         if at >= one.first and at + lines <= end and (at < end):
             yield block if at + lines < end else block[: block.rfind(b"\n") + 1]
