@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Final, cast
 
 from ctrail_pipeline.core.bucket.interface import Fetched
-from ctrail_pipeline.core.bucket.trail_bucket import get_all
+from ctrail_pipeline.core.bucket.open_bucket import get_all
 from ctrail_pipeline.core.exceptions import (
     StoreError,
 )

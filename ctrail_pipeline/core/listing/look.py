@@ -20,16 +20,11 @@ from typing import Final, Self
 from zlib import crc32
 
 from ctrail_pipeline.core.bucket.interface import Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    MINUTES_PER_HOUR,
-    Minute,
-    SourcePrefix,
-    minute_of,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.opening import open_ledger

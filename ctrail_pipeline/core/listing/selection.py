@@ -14,17 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.bucket.permissions import check_access, check_keys
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError, StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_HOUR,
-    Minute,
-    SourcePrefix,
-    key_of,
-    minute_of,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.settings import Settings, Trail
 

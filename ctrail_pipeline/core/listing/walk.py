@@ -26,18 +26,15 @@ from ctrail_pipeline.core.keys.coverage import (
     whole_days,
     windows_to_list,
 )
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyParts,
     Minute,
-    SourcePrefix,
     day_folder,
     day_number,
-    is_log_file,
-    key_of,
-    parse_key,
 )
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import Known, KnownLogFile, LogFileState, Visit
 from ctrail_pipeline.core.threads import DaemonThreads
 

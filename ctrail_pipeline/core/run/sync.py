@@ -25,7 +25,7 @@ from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
-from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome

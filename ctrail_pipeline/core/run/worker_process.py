@@ -24,7 +24,7 @@ from ctrail_pipeline.core.batch.feed import Feed
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.stage import Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
