@@ -56,11 +56,11 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
 )
 from ctrail_pipeline.sample.records import RecordWriter
-from ctrail_pipeline_tests.oracle import read_buckets
-from ctrail_pipeline_tests.parquet_rows import unlike_lines
-from ctrail_pipeline_tests.s3_server import S3Server
-from ctrail_pipeline_tests.sync_process import (
-    PROJECT,
+from ctrail_pipeline_tests.support.oracle import read_buckets
+from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.s3_server import S3Server
+from ctrail_pipeline_tests.support.sync_process import (
     SyncProcess,
     let_a_minute_pass,
     put_object,
