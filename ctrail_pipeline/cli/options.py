@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ctrail_pipeline.core.audit.explain import Sought
+    from ctrail_pipeline.core.audit.sought import Sought
     from ctrail_pipeline.core.listing.selection import Selection
 
 
@@ -135,7 +135,7 @@ def events_of(
 ) -> "Sought":
     """Which events the options of `add_events` choose. Raises ConfigurationError for a bad time."""
     from ctrail_pipeline.config.times import parse_time, window_start
-    from ctrail_pipeline.core.audit.explain import Sought
+    from ctrail_pipeline.core.audit.sought import Sought
 
     return Sought(
         event_id=event_id,

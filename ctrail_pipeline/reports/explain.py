@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ctrail_pipeline.core.audit.explain import COPIES_LOOKED_AT, Explained
-from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.bucket.etag import unpack_etag
 
 from .untrusted_text import shown
 

@@ -1,8 +1,8 @@
 """What a run did, in words: the same sentences in Dagster's run page and on a terminal."""
 
-from ctrail_pipeline.core.listing.selection import Problem
+from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.dry_run import TrailEstimate
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 
 from .units import duration, size

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ctrail_pipeline.core.listing.selection import Problem
+from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.dry_run import TrailEstimate
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.run.summary import Summary
 
 from .sentences import problem_line
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.audit.compare import PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import HourState
 
 if TYPE_CHECKING:

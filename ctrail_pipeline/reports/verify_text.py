@@ -7,14 +7,14 @@ compared and what a finding means (`core.audit`).
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.audit.compare import Report
+from ctrail_pipeline.core.audit.compare_report import Report
 from ctrail_pipeline.core.audit.findings import (
     EXPLANATIONS,
     Finding,
     FindingKind,
     Severity,
 )
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
 from .sentences import problem_line
 from .units import size

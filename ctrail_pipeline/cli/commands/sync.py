@@ -67,7 +67,7 @@ def _dry_run(settings: "Settings", selection: "Selection", *, show_json: bool) -
     """Say what a sync would bring in and cost."""
     import json
 
-    from ctrail_pipeline.core.listing.selection import Problem
+    from ctrail_pipeline.core.listing.problem import Problem
     from ctrail_pipeline.core.run.dry_run import estimate
     from ctrail_pipeline.reports.sentences import estimate_line, problem_line
     from ctrail_pipeline.reports.sync_json import estimates_as_json

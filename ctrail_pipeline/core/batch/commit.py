@@ -18,13 +18,16 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
-from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
+from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .stage import BatchContent, LogFileInBatch, Staged, stage
+from .content import BatchContent, LogFileInBatch
+from .stage import Staged, stage
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +174,8 @@ class Committer:
 
     def publish(self, batch: Batch, published: Sequence[PublishedFile]) -> None:
         """Give the files of a committed batch their final names."""
-        vanished = batch.staging.publish(
+        vanished = publish_files(
+            batch.staging,
             published,
             partial(self._ledger.rename_output_file, batch.id),
             lambda _: self._observe("linked"),

@@ -13,7 +13,9 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config as Configuration
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.orchestration.partitions import asset_keys, register_partitions
 from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import (
