@@ -30,7 +30,7 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
 from .living_runs import mark_as_living
-from .metadata import totals
+from .metadata import of_sync
 from .resources import LedgerResource
 
 RETRIES = 2
@@ -69,7 +69,7 @@ def run_sync(
 
 
 def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataValue]:
-    """The run's totals; raises if it was interrupted or something failed.
+    """The run's of_sync; raises if it was interrupted or something failed.
 
     What may pass by itself (throttling, a network) is tried again, what will not is not. No retry
     policy on the op: with one, Dagster starts an interrupted run again instead of ending it.
@@ -77,11 +77,11 @@ def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataV
     if summary.interrupted:
         raise DagsterExecutionInterruptedError
     if not summary.ok:
-        failure = Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
+        failure = Failure(failure_message(summary), metadata=of_sync(summary), allow_retries=False)
         if summary.may_pass and context.retry_number < RETRIES:
             raise RetryRequested(RETRIES, RETRY_SECONDS) from failure
         raise failure
-    return totals(summary)
+    return of_sync(summary)
 
 
 def check_sample(configuration: Config) -> None:
