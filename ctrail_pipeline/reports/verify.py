@@ -1,4 +1,4 @@
-"""What a reconcile found, in words: for a terminal, as JSON, and for Dagster's run page.
+"""What a comparison found, in words: for a terminal, as JSON, and for Dagster's run page.
 
 The picture is `verify_html`'s; what is found, and what it means, is `core`'s.
 """
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from ctrail_pipeline.core.audit.compare_report import COUNTS, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import (
     EXPLANATIONS,
     Finding,
@@ -133,18 +133,18 @@ def as_json(report: Report) -> dict[str, Any]:
         "log_files_proved": report.log_files_proved,
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
-        "partitions": [_partition(one) for one in report.partitions],
+        "partitions": [_partition(one) for one in report.prefixes],
         "finding_counts": {kind.value: count for kind, count in report.counts.items()},
         "findings": [_finding(one) for one in report.findings],
         "problems": [problem_line(problem) for problem in report.problems],
     }
 
 
-def _partition(one: PartitionReport) -> dict[str, Any]:
+def _partition(one: PrefixReport) -> dict[str, Any]:
     return {
         "trail": one.trail,
-        "account": one.place.account,
-        "region": one.place.region,
+        "account": one.source_prefix.account,
+        "region": one.source_prefix.region,
         "listed_to_its_end": one.is_listed,
         **{name: one.total(name) for name in COUNTS},
         "hours": {state.value: count for state, count in one.hours_by_state().items()},
@@ -167,7 +167,7 @@ def _partition(one: PartitionReport) -> dict[str, Any]:
     }
 
 
-def _status(one: PartitionReport, number: int) -> str | None:
+def _status(one: PrefixReport, number: int) -> str | None:
     status = one.status_of(number)
     return None if status is None else status.value
 
@@ -201,7 +201,7 @@ def as_table(report: Report) -> "Table":
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    parts = sorted(report.partitions, key=lambda one: (one.trail, one.place.partition_key))
+    parts = sorted(report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key))
     table.add_column("trail, account/region", f"all {len(parts)}", overflow="fold")
     for name, footer in zip(_SHOWN_COUNTS, _counts(parts), strict=True):
         table.add_column(name, footer, justify="right", no_wrap=True)
@@ -215,7 +215,10 @@ def as_table(report: Report) -> "Table":
             bad = hours.get(HourState.CONTRADICTED, 0)
             well = hours.get(HourState.LISTED_COMPLETE, 0) + hours.get(HourState.PROVED, 0)
             table.add_row(
-                Text(f"  {one.place.partition_key}" + ("" if one.is_listed else " (not listed)")),
+                Text(
+                    f"  {one.source_prefix.partition_key}"
+                    + ("" if one.is_listed else " (not listed)")
+                ),
                 *_counts([one]),
                 f"{well:,}",
                 f"{hours.get(HourState.OPEN, 0):,}" + (f" [red]+{bad:,}[/]" if bad else ""),
@@ -223,7 +226,7 @@ def as_table(report: Report) -> "Table":
     return table
 
 
-def _counts(partitions: Sequence[PartitionReport]) -> list[str]:
+def _counts(partitions: Sequence[PrefixReport]) -> list[str]:
     sums = {name: sum(one.total(name) for one in partitions) for name in _SHOWN_COUNTS}
     return [
         f"[red]{count:,}[/]" if count and name in _BAD else f"{count:,}"
