@@ -18,13 +18,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from ctrail_pipeline.core.batch.recovery import recover
+from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError
 from ctrail_pipeline.core.keys.coverage import (
@@ -70,7 +69,6 @@ from ctrail_pipeline.core.listing.selection import (
     sources_of,
 )
 from ctrail_pipeline.core.listing.walk import Source, is_wanted
-from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
@@ -282,12 +280,7 @@ def reconcile(
         raise ConfigurationError(
             f"{settings.state_db}: there is no ledger, so nothing to compare: run a sync first"
         )
-    folders = OutputFolders.of(settings)
-    with (
-        closing(folders),
-        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
-    ):
-        recover(ledger, folders, lambda _step: None)
+    with opened_output(settings) as (ledger, folders):
         report = Report(deep=deep)
         began = time.monotonic()
         sources = _sources(narrowed, selection, ledger, report)
