@@ -44,7 +44,7 @@ _Get = tuple[Callable[[Sequence[str]], int], int, int]
 
 def _store(job: dict[str, Any], bucket: str) -> _Get:
     from ctrail_pipeline.core.bucket.interface import Fetched
-    from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
+    from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
     from ctrail_pipeline.core.settings import Settings, Trail
 
     nowhere = Path("unused")

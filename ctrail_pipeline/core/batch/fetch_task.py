@@ -10,11 +10,11 @@ from queue import SimpleQueue
 from typing import Final, cast
 
 from ctrail_pipeline.core.bucket.interface import Fetched
-from ctrail_pipeline.core.bucket.trail_bucket import get_all
+from ctrail_pipeline.core.bucket.open_bucket import get_all
 from ctrail_pipeline.core.exceptions import (
     StoreError,
 )
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.settings import Settings
 
 from .fetch import CompressedLogFile, FetchedLogFile, fetch_log_file, first_size

@@ -8,7 +8,7 @@ import json
 from hashlib import sha256
 from typing import Final
 
-from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.log_file.identity import (
     IDENTITY_BYTES,
 )

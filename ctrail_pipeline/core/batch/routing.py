@@ -13,7 +13,8 @@ from typing import Final, cast
 
 import msgspec
 
-from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
+from ctrail_pipeline.core.keys.key_time import day_folder
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, is_account, is_region
 from ctrail_pipeline.core.ledger.dedup import (
     NewSegment,
     dedup_partition,

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range, merged
-from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
+from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
