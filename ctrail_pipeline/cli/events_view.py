@@ -1,0 +1,167 @@
+"""The view `events` of the output in DuckDB, which comes with the extra `query`.
+
+The view has the fields of a CloudTrail record and, from the path of its file, account, region, date
+and hour: conditions on these decide which files are read at all. The ledger says which files there
+are, so events are seen once while a compaction merges their files. The view is made for looking:
+DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
+from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+_FILES: Final = "*/*/*/*/*/*/*.jsonl"
+"""account/region/yyyy/mm/dd/hh/events_n.jsonl; staging files have another ending."""
+
+# AWS CloudTrail user guide, "CloudTrail record contents". Whatever a value's type is in a record,
+# it must not make a query fail: all are read as text or JSON, and a few cast where they can be.
+_TEXT: Final = (
+    *("eventVersion", "eventSource", "eventName", "awsRegion", "sourceIPAddress", "userAgent"),
+    *("errorCode", "errorMessage", "requestID", "eventID", "eventType", "apiVersion"),
+    *("recipientAccountId", "sharedEventID", "vpcEndpointId", "vpcEndpointAccountId"),
+    *("eventCategory", "sessionCredentialFromConsole"),
+)
+_JSON: Final = (
+    *("userIdentity", "requestParameters", "responseElements", "additionalEventData"),
+    *("resources", "serviceEventDetails", "addendum", "edgeDeviceDetails", "tlsDetails"),
+    "eventContext",
+)
+_CAST: Final = {"eventTime": "TIMESTAMP", "readOnly": "BOOLEAN", "managementEvent": "BOOLEAN"}
+_FROM_PATH: Final = {"account": "VARCHAR", "region": "VARCHAR", "date": "DATE", "hour": "INTEGER"}
+COLUMNS: Final = {
+    "eventTime": "TIMESTAMP",
+    **_FROM_PATH,
+    **dict.fromkeys(_TEXT, "VARCHAR"),
+    **{name: kind for name, kind in _CAST.items() if name != "eventTime"},
+    **dict.fromkeys(_JSON, "JSON"),
+}
+"""Columns of the view, with their types."""
+
+
+class Unreadable(Exception):
+    """A file could not be read: it may have been merged into another one, and removed."""
+
+
+@contextmanager
+def connect(
+    events_dir: Path, files: Sequence[Path] | None = None
+) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB in memory with the view `events` of some files; by default of all that are there.
+
+    Raises ConfigurationError if DuckDB is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigurationError(
+            "DuckDB is not installed; it is an extra: pip install 'ctrail-pipeline[query]'"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="ctrail-query-") as scratch:
+        # Nothing is fetched from the network, and what does not fit into memory is private.
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "temp_directory": scratch,
+            "autoinstall_known_extensions": False,
+        }
+        with duckdb.connect(":memory:", config=settings) as connection:
+            if files is None:
+                files = [events_dir / _FILES] if next(events_dir.glob(_FILES), None) else []
+            names = [_pattern(events_dir) + str(file)[len(str(events_dir)) :] for file in files]
+            connection.execute("SET VARIABLE ctrail_files = $1", [names])
+            with reading():
+                connection.execute(_view_of(events_dir, is_empty=not files))
+            yield connection
+
+
+def _pattern(path: Path) -> str:
+    """What DuckDB, which takes each name for a pattern, finds a path by."""
+    return "".join(f"[{one}]" if one in "[*?" else one for one in str(path))
+
+
+def _view_of(events_dir: Path, *, is_empty: bool) -> str:
+    """The statement that makes the view."""
+    if is_empty:
+        nothing = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
+        return f"CREATE VIEW events AS SELECT {nothing} WHERE false"
+    root = str(events_dir)
+
+    def part(number: int) -> str:
+        return f"split_part(substr(filename, {len(root) + 2}), '/', {number})"
+
+    from_path = {
+        "account": part(1),
+        "region": part(2),
+        "date": f"make_date({part(3)}::INTEGER, {part(4)}::INTEGER, {part(5)}::INTEGER)",
+        "hour": f"{part(6)}::INTEGER",
+    }
+    columns = ", ".join(
+        f"{from_path[name]} AS {name}"
+        if name in from_path
+        else f"TRY_CAST({_name(name)} AS {kind}) AS {_name(name)}"
+        if name in _CAST
+        else _name(name)
+        for name, kind in COLUMNS.items()
+    )
+    read = ", ".join(
+        f"{_literal(name)}: {_literal('JSON' if name in _JSON else 'VARCHAR')}"
+        for name in COLUMNS
+        if name not in from_path
+    )
+    # A line that is no JSON to DuckDB (half a surrogate, say) is a row of NULLs, not an error.
+    view = f"CREATE VIEW events AS SELECT {columns}"
+    return (
+        f"{view} FROM read_json(getvariable('ctrail_files'),"
+        " format = 'newline_delimited', filename = true, ignore_errors = true,"
+        f" columns = {{{read}}})"
+    )
+
+
+def files_to_query(settings: Settings) -> list[Path] | None:
+    """The files to be read, as one moment has it; None if there is no ledger that knows."""
+    if not settings.state_db.exists():
+        return None
+    folders = OutputFolders.of(settings)
+    with closing(Ledger(settings.state_db)) as ledger:
+        check_belongs(ledger, settings.events_dir)
+        while True:
+            paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]
+            there = [path for path in paths if path.exists()]
+            missing = set(paths).difference(there)
+            # What is gone was merged or pruned since, unless the ledger does not know of it.
+            if not missing or missing.issubset(
+                map(folders.path_of, files_to_read(ledger, Kind.EVENTS))
+            ):
+                return there
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Errors of DuckDB as ours: one of reading a file, and any other."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise Unreadable(str(error)) from error
+    except duckdb.Error as error:
+        raise OutputError(f"query: {error}") from error
+
+
+def _name(name: str) -> str:
+    return f'"{name}"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

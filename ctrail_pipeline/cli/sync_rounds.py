@@ -1,0 +1,117 @@
+"""The rounds of `ctrail sync`: one round or, with `--watch`, one after another, each shown.
+
+A terminal gets a live display, everything else gets log lines. The outcome goes to the standard
+output, as a sentence or as JSON. Not here: the options (`commands.sync`), and what a sync does
+(`core.run.sync`).
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from threading import Event
+
+from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
+from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.progress import Progress
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.reports.sentences import failure_message, summary_line
+from ctrail_pipeline.reports.sync_json import as_json
+
+from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a sync is shown."""
+
+    as_json: bool = False
+    live: bool = False
+    """Whether the standard error is a terminal that is to be drawn on."""
+
+
+def run_sync(
+    settings: Settings,
+    select: Callable[[], Selection],
+    shown: Shown,
+    watch: timedelta | None = None,
+) -> int:
+    """Sync once, or again and again until a signal asks to stop; the exit code.
+
+    `select` is asked before each round: a window that goes back from now moves with it. While
+    watching, what fails is said, and tried again in the next round.
+    """
+    with stop_on_signals() as stop:
+        while True:
+            began = time.monotonic()
+            code = _round(settings, select, shown, stop, go_on=watch is not None)
+            if watch is None or code == EXIT_CONFIGURATION:
+                return code
+            if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - began))):
+                return code
+
+
+def _round(
+    settings: Settings, select: Callable[[], Selection], shown: Shown, stop: Event, *, go_on: bool
+) -> int:
+    try:
+        selection = select()
+        with _display(settings, shown) as (settings, on_progress):
+            summary = sync(settings, selection, run_id="ctrail", stop=stop, on_progress=on_progress)
+    except CtrailError as error:
+        if shown.as_json:
+            _print_json({"ok": False, "error": str(error)})
+        if isinstance(error, ConfigurationError) or not go_on:
+            raise
+        print(f"ctrail: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    _report(summary, shown)
+    is_well = summary.ok or (go_on and not summary.failures)  # a watch is meant to be stopped
+    return EXIT_OK if is_well else EXIT_FAILED
+
+
+def _report(summary: Summary, shown: Shown) -> None:
+    if shown.as_json:
+        _print_json(as_json(summary))
+    else:
+        print(summary_line(summary), flush=True)
+    if summary.failures:
+        print(failure_message(summary), file=sys.stderr)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value), flush=True)
+
+
+@contextmanager
+def _display(
+    settings: Settings, shown: Shown
+) -> Iterator[tuple[Settings, Callable[[Progress], None] | None]]:
+    """A live display, and the settings that feed it often enough; or none."""
+    if not shown.live:
+        yield settings, None
+        return
+    from rich.console import Console
+
+    from .progress import REPORTS_A_SECOND, LiveProgress, LogAbove
+
+    console = Console(stderr=True)
+    logger = logging.getLogger("ctrail_pipeline")
+    handlers = logger.handlers[:]
+    above = LogAbove(console)
+    if handlers:
+        above.setFormatter(handlers[0].formatter)
+    logger.handlers[:] = [above]
+    try:
+        with LiveProgress(console) as display:
+            interval = min(settings.progress_interval, 1 / REPORTS_A_SECOND)
+            yield replace(settings, progress_interval=interval), display
+    finally:
+        logger.handlers[:] = handlers
