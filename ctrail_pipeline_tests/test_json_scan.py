@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.log_file import json_scan
 from ctrail_pipeline.core.log_file.json_scan import Scan
-from ctrail_pipeline.core.log_file.records import LogFileContent
+from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline_tests.log_file_texts import (
     BOM,
     EVENT,

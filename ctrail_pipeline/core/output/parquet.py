@@ -67,7 +67,7 @@ class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     """Of its file, relative to the Parquet folder: `parquet_folder`."""
     time: str
     """Its eventTime."""
-    line: bytes
+    line: HeldBytes
     position: int
     """Its log file's, in `sources`."""
     index: int | None

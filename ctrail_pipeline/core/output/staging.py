@@ -130,7 +130,7 @@ class Staging:
             0o600,
         )
 
-        def put(block: bytes | memoryview) -> None:
+        def put(block: HeldBytes) -> None:
             nonlocal size
             digest.update(block)
             size += len(block)
@@ -160,7 +160,7 @@ def remove_unlocked(staging_root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_all(descriptor: int, block: bytes | memoryview) -> None:
+def _write_all(descriptor: int, block: HeldBytes) -> None:
     written = os.write(descriptor, block)
     while written < len(block):
         written += os.write(descriptor, memoryview(block)[written:])

@@ -32,7 +32,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
-from ctrail_pipeline.core.log_file.records import split
+from ctrail_pipeline.core.log_file.split import split
 from ctrail_pipeline.core.opening import is_parquet_ours
 from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
