@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from ctrail_pipeline.core.audit.compare import COUNTS, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import (
     EXPLANATIONS,
     Finding,

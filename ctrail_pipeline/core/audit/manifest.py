@@ -34,7 +34,7 @@ from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .explain import Sought
+from .sought import Sought
 
 FORMAT: Final = "ctrail-manifest/1"
 _BATCHES_KEPT: Final = 64

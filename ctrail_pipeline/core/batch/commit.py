@@ -18,7 +18,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
-from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
+from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.publishing import publish_files

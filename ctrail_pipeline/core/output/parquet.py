@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from ctrail_pipeline.core.log_file.lines import HeldBytes
+
 from .parquet_schema import (
     BUCKET,
     COLUMNS,

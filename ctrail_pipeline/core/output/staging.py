@@ -17,6 +17,7 @@ from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.log_file.lines import HeldBytes
 from ctrail_pipeline.core.output_files import Kind, StagedFile
 
 from .folders import STAGING, UNLOCKED, OutputFolders

@@ -42,7 +42,8 @@ from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
+from .files_to_merge import Limits, files_to_merge, groups_of
+from .jsonl_merging import MergedFile, slices_of
 
 log = logging.getLogger(__name__)
 
