@@ -127,10 +127,10 @@ class _Told:
 
 def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
     """Lower the sizes in this process, for good, and in the worker processes that it starts."""
-    from ctrail_pipeline.core.run import worker_pool
+    from ctrail_pipeline.core.run import worker_handle
 
     workers_are_told = asdict(_Told(pieces, f"{notes}.workers", kill_at_part))
-    vars(worker_pool)["_START"] = _WORKER.format(json.dumps(workers_are_told))
+    vars(worker_handle)["START"] = _WORKER.format(json.dumps(workers_are_told))
     _lower(_Told(pieces, str(notes), kill_at_part))
 
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Final
 
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, cut_up
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 from ctrail_pipeline.core.settings import Settings
