@@ -69,7 +69,7 @@ def run_sync(
 
 
 def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataValue]:
-    """The run's of_sync; raises if it was interrupted or something failed.
+    """The run's totals; raises if it was interrupted or something failed.
 
     What may pass by itself (throttling, a network) is tried again, what will not is not. No retry
     policy on the op: with one, Dagster starts an interrupted run again instead of ending it.
