@@ -13,13 +13,13 @@ from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, Partiti
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
 
 from .sentences import problem_line
-from .verify import (
+from .untrusted_text import shown
+from .verify_text import (
     by_kind,
     day_text,
     hours_text,
     notes,
     output_line,
-    shown,
     summary_line,
 )
 

@@ -14,9 +14,10 @@ from ctrail_pipeline.core.audit.compare_report import Day, DayStatus, PartitionR
 from ctrail_pipeline.core.audit.findings import Finding, FindingKind, HourState
 from ctrail_pipeline.core.audit.hour_states import HourRange
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.listing.selection import Problem
-from ctrail_pipeline.reports.verify import as_json, finding_lines, notes
+from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.reports.verify_html import as_html
+from ctrail_pipeline.reports.verify_json import as_json
+from ctrail_pipeline.reports.verify_text import finding_lines, notes
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.command import assert_whole, ctrail, log_files
 

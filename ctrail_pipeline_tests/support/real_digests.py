@@ -5,7 +5,9 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.check_digests import validate
 from ctrail_pipeline.core.audit.digest_result import DigestResult
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.real_logs import REAL_LOGS

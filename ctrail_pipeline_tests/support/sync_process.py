@@ -27,7 +27,8 @@ from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run import sync as sync_module
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.support.project import PROJECT

@@ -21,7 +21,8 @@ from ctrail_pipeline.core.keys.key_time import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Listing, Source
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source
+from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.hostile_log_files import (
@@ -144,7 +145,7 @@ def test_what_is_handed_out_twice_counts_once(
     found: list[str] = []
     handed_out = Listing.log_files
 
-    def log_files(self: Listing, ledger: object) -> Iterator[list[listing_module.LogFileRef]]:
+    def log_files(self: Listing, ledger: object) -> Iterator[list[LogFileRef]]:
         for refs in handed_out(self, ledger):  # type: ignore[arg-type]
             found.extend(ref.key for ref in refs)
             yield refs

@@ -19,7 +19,8 @@ import pytest
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION,

@@ -19,8 +19,9 @@ from ctrail_pipeline.core.batch import fetch, outcomes
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.walk import LogFileRef
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.listing.sources import LogFileRef
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact

@@ -43,7 +43,8 @@ from typing import Any, ClassVar
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.interrupts import stop_on_signals
-from ctrail_pipeline.core.listing.look import LookCursor, look
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings

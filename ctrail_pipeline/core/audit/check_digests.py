@@ -14,7 +14,9 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.discovery import discover_digests
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem, Selection, is_configured
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection, is_configured
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 

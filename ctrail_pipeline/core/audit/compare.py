@@ -14,20 +14,13 @@ rule expires them: it is counted.
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 
-from ctrail_pipeline.core.batch.recovery import recover
+from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.listing.selection import (
-    Selection,
-    find_prefixes,
-    known_prefixes,
-    sources_of,
-)
-from ctrail_pipeline.core.listing.walk import Source
-from ctrail_pipeline.core.opening import open_ledger
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, known_prefixes, sources_of
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
 
 from .compare_bucket import BucketComparison
@@ -56,12 +49,7 @@ def reconcile(
         raise ConfigurationError(
             f"{settings.state_db}: there is no ledger, so nothing to compare: run a sync first"
         )
-    folders = OutputFolders.of(settings)
-    with (
-        closing(folders),
-        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
-    ):
-        recover(ledger, folders, lambda _step: None)
+    with opened_output(settings) as (ledger, folders):
         report = Report(deep=deep)
         began = time.monotonic()
         sources = _sources(narrowed, selection, ledger, report)

@@ -43,10 +43,9 @@ from ctrail_pipeline.core.ledger.queries_audit import (
     snapshot,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
-from ctrail_pipeline.core.listing.selection import (
-    not_listed,
-)
-from ctrail_pipeline.core.listing.walk import Source, is_wanted
+from ctrail_pipeline.core.listing.new_log_files import is_wanted
+from ctrail_pipeline.core.listing.problem import not_listed
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 

@@ -13,9 +13,7 @@ from enum import Enum
 from typing import Final
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.listing.selection import (
-    Problem,
-)
+from ctrail_pipeline.core.listing.problem import Problem
 
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
 from .hour_states import Evidence, HourRange, merge_hours

@@ -18,7 +18,8 @@ from ctrail_pipeline.core.ledger.queries_digests import (
     keep_public_keys,
     kept_public_keys,
 )
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
+from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.settings import Trail
 
 from .digest_chain import ReadDigest

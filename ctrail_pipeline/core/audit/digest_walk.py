@@ -28,7 +28,8 @@ from ctrail_pipeline.core.keys.key_time import (
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import Hashed, hashed_log_files
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
+from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.log_file.gunzip import decompress
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads

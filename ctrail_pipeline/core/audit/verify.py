@@ -13,8 +13,9 @@ from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
-from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .check_digests import validate

@@ -11,7 +11,7 @@ from queue import Empty
 from threading import Event
 from typing import Final
 
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 

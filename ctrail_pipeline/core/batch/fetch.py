@@ -18,7 +18,7 @@ from ctrail_pipeline.core.exceptions import (
     StoreUnavailable,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.log_file.gunzip import (
     Decompressed,
     decompress,

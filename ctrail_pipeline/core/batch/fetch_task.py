@@ -14,7 +14,7 @@ from ctrail_pipeline.core.bucket.open_bucket import get_all
 from ctrail_pipeline.core.exceptions import (
     StoreError,
 )
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.settings import Settings
 
 from .fetch import CompressedLogFile, FetchedLogFile, fetch_log_file, first_size

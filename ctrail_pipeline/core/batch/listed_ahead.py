@@ -5,7 +5,7 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final
 
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 
 _TICK_SECONDS: Final = 0.2
 """Seconds between two looks whether the listing is still wanted, while the queue is full."""

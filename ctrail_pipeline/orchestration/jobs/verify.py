@@ -49,10 +49,11 @@ from ctrail_pipeline.orchestration.sync_run import (
 )
 from ctrail_pipeline.reports.private_files import write_private
 from ctrail_pipeline.reports.sentences import problem_line
-from ctrail_pipeline.reports.verify import finding_lines, notes, summary_line
 from ctrail_pipeline.reports.verify_html import as_html
+from ctrail_pipeline.reports.verify_text import finding_lines, notes, summary_line
 
-from .sync import QUIET, SelectionConfig
+from .console import QUIET
+from .selection_config import SelectionConfig
 
 DESCRIPTION = (
     "Every log file that the buckets hold is in, and the output is as it was written. An error if"

@@ -31,7 +31,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_audit import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.prune import prune

@@ -19,7 +19,8 @@ import pytest
 from ctrail_pipeline.core.audit.check_digests import validate
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
-from ctrail_pipeline.core.listing.selection import Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.real_digests import BUCKET, RealDigests

@@ -18,7 +18,8 @@ from ctrail_pipeline.core.batch import content
 from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.large_log_files import ACCOUNT, NOON, REGION, put_log_file
 from ctrail_pipeline_tests.support.oracle import read_buckets
@@ -62,12 +63,12 @@ main(int(sys.argv[1]))
 """
 SYNC = """
 import json, os, sys
-from ctrail_pipeline.core.run import sync as sync_module, worker_pool
+from ctrail_pipeline.core.run import sync as sync_module, worker_handle
 from ctrail_pipeline_tests.support.sync_process import leave_all_to_workers, settings_of
 settings = settings_of(json.loads(sys.argv[1]))
 if settings.process_workers > 1:
     sync_module._Run._process = leave_all_to_workers
-    worker_pool._START = os.environ["WORKER"]
+    worker_handle.START = os.environ["WORKER"]
 sync_module.sync(settings)
 """
 

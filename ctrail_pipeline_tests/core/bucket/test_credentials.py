@@ -30,7 +30,8 @@ import pytest
 from ctrail_pipeline.core.bucket.credentials import Credentials
 from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer

@@ -18,8 +18,10 @@ import pytest
 
 from ctrail_pipeline.core.bucket.permissions import identity_of_credentials
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.selection import Problem, Selection
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, write_sample

@@ -15,17 +15,18 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
-from ctrail_pipeline.core.listing.look import (
-    Look,
+from ctrail_pipeline.core.listing import look_cursor
+from ctrail_pipeline.core.listing.look import Look, look
+from ctrail_pipeline.core.listing.look_cursor import (
     LookCursor,
     in_turn,
     is_due_for_discovery,
-    look,
-    rests,
+    rests_this_round,
 )
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Source
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.listing.sources import Source
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.support.fault_server import FaultServer
@@ -139,7 +140,9 @@ def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Log files that are late, new accounts, and cursors that are lost each time."""
-    monkeypatch.setattr(watch, "IDLE_ROUNDS", 1)  # to this machine's clock, all of it is long ago
+    monkeypatch.setattr(
+        look_cursor, "IDLE_ROUNDS", 1
+    )  # to this machine's clock, all of it is long ago
     settings = settings_of(tmp_path)
     objects = day_of_deliveries(seed)
     for at in range(0, len(objects), 20):
@@ -252,9 +255,11 @@ def test_an_idle_partition_is_looked_at_in_one_of_twelve_rounds() -> None:
     now = Minute(100 * MINUTES_PER_DAY)
     old = Minute(now - MINUTES_PER_DAY - 1)
     for name in ("main: a", "main: b"):
-        assert sum(not rests(name, old, number, now) for number in range(24)) == 2
-        assert not any(rests(name, Minute(now - 60), number, now) for number in range(24))
-        assert not any(rests(name, None, number, now) for number in range(24))
+        assert sum(not rests_this_round(name, old, number, now) for number in range(24)) == 2
+        assert not any(
+            rests_this_round(name, Minute(now - 60), number, now) for number in range(24)
+        )
+        assert not any(rests_this_round(name, None, number, now) for number in range(24))
 
 
 def test_discovery_is_rarer_the_more_it_costs() -> None:

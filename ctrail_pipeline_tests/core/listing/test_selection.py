@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.config.file import load_config, window_start
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.times import window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.listing.look import IDLE_ROUNDS, LookCursor, look
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import IDLE_ROUNDS, LookCursor
 from ctrail_pipeline.core.listing.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail

@@ -17,7 +17,9 @@ from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
-from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch, is_wanted
+from ctrail_pipeline.core.listing.new_log_files import is_wanted
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
+from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline_tests.support.ledgers import new_ledger
 
 PLACES = [

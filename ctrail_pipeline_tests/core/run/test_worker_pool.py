@@ -20,10 +20,12 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source
+from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run import sync as sync_module
-from ctrail_pipeline.core.run import work_sharing, worker_pool
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run import work_sharing, worker_handle, worker_pool
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.late_log_files import NOON, event, put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets, snapshot
@@ -72,13 +74,13 @@ def _all_is_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def settled_by(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How many log files each worker has done."""
     counts: Counter[int] = Counter()
-    settle = worker_pool._Worker.settle
+    settle = worker_handle.WorkerHandle.settle
 
-    def counting(worker: worker_pool._Worker, numbers: Sequence[int]) -> list[LogFileRef]:
+    def counting(worker: worker_handle.WorkerHandle, numbers: Sequence[int]) -> list[LogFileRef]:
         counts[worker.process.pid] += len(numbers)
         return settle(worker, numbers)
 
-    monkeypatch.setattr(worker_pool._Worker, "settle", counting)
+    monkeypatch.setattr(worker_handle.WorkerHandle, "settle", counting)
     return counts
 
 
@@ -201,7 +203,7 @@ def test_copies_in_the_hands_of_several_workers(
         " import time; prepare = worker_process.prepare;"
         " worker_process.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
     )
-    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(slowly))
+    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(slowly))
     monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
     monkeypatch.setattr(worker_pool, "TRIES_SIDE_BY_SIDE", tries)
     monkeypatch.setattr(work_sharing, "PIECE_COST", 1)
@@ -218,7 +220,7 @@ def test_a_worker_imports_no_dagster(
         f" worker_process.Flush.__new__; open({str(tmp_path / 'modules')!r}, 'a')"
         ".write(' '.join(sys.modules))"
     )
-    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(tell))
+    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(tell))
     synced(settings)
     modules = (tmp_path / "modules").read_text().split()
     assert "ctrail_pipeline.core.batch.stage" in modules
@@ -270,7 +272,7 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
         f" os.kill(os.getpid(), signal.SIGKILL) if one.ref.key == {deadly!r}"
         " else unpack(one, settings)"
     )
-    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(die))
+    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(die))
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=2)
     summary = sync(settings)
     (problem,) = summary.problems
@@ -286,7 +288,7 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
 def test_workers_that_cannot_start_end_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "_START", "import os; os._exit(3)")
+    monkeypatch.setattr(worker_handle, "START", "import os; os._exit(3)")
     with pytest.raises(WorkersFailed, match="set `process_workers` to 1"):
         sync(settings)
     assert children(os.getpid()) == []
@@ -296,7 +298,9 @@ def test_workers_that_cannot_start_end_the_run(
 def test_a_mistake_of_ours_in_a_worker_is_raised(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "_START", IN_A_WORKER.format(" worker_process.prepare = None"))
+    monkeypatch.setattr(
+        worker_handle, "START", IN_A_WORKER.format(" worker_process.prepare = None")
+    )
     with pytest.raises(RuntimeError, match="'NoneType' object is not callable"):
         sync(settings)
     assert children(os.getpid()) == []
@@ -315,7 +319,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
         " (_ for _ in ()).throw(OutputError('the disk is full'))"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "_START", IN_A_WORKER.format(fail))
+        patch.setattr(worker_handle, "START", IN_A_WORKER.format(fail))
         with pytest.raises(OutputError, match="the disk is full"):
             synced(settings)
     synced(settings)

@@ -29,7 +29,8 @@ from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
-from ctrail_pipeline.core.listing.look import LookCursor, look
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
