@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.problem import Problem
@@ -46,10 +46,10 @@ class RealDigests:
     def sync(self) -> None:
         sync(self.settings, Selection(), run_id="test")
 
-    def validate(self) -> DigestResult:
+    def check_digests(self) -> DigestResult:
         chosen = Selection()
         places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
-        return validate(self.settings, chosen, places, report=self.problems.append)
+        return check_digests(self.settings, chosen, places, report=self.problems.append)
 
     def digest(self, number: int) -> Path:
         return sorted((self.bucket / DIGESTS).iterdir())[number]

@@ -42,7 +42,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
-from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
 from .processes import bytes_ahead_of, process_count, share_of
@@ -162,7 +162,7 @@ class _Run:
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._merger.merge()
         if complete:
-            archive(self._ledger, self._settings.horizon_days)
+            move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not complete
         self._summary.standing = count_by_state(self._ledger)
         self._add_totals()
