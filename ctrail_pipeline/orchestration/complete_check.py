@@ -51,12 +51,12 @@ def build_complete_checks(configuration: Configuration) -> list[AssetChecksDefin
 def complete_of(key: AssetKey, trail: str, report: Report) -> AssetCheckEvaluation:
     """The check `complete` of a trail; what is of several trails is of each of them."""
     found = {
-        kind: report.trouble[trail, kind] + report.trouble["", kind]
+        kind: report.counts_by_trail[trail, kind] + report.trouble["", kind]
         for kind in report.counts
-        if fails(kind) and report.trouble[trail, kind] + report.trouble["", kind]
+        if fails(kind) and report.counts_by_trail[trail, kind] + report.trouble["", kind]
     }
     problems = [problem for problem in report.problems if problem.trail in (trail, "")]
-    partitions = [one for one in report.partitions if one.trail == trail]
+    partitions = [one for one in report.prefixes if one.trail == trail]
     listed = sum(one.total("listed") for one in partitions)
     lines = [f"{kind.value}: {count}; {EXPLANATIONS[kind].advice}" for kind, count in found.items()]
     lines += [problem_line(problem) for problem in problems[:_PROBLEMS_NAMED]]
