@@ -51,9 +51,9 @@ def build_complete_checks(configuration: Configuration) -> list[AssetChecksDefin
 def complete_of(key: AssetKey, trail: str, report: Report) -> AssetCheckEvaluation:
     """The check `complete` of a trail; what is of several trails is of each of them."""
     found = {
-        kind: report.counts_by_trail[trail, kind] + report.trouble["", kind]
+        kind: report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
         for kind in report.counts
-        if fails(kind) and report.counts_by_trail[trail, kind] + report.trouble["", kind]
+        if fails(kind) and report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
     }
     problems = [problem for problem in report.problems if problem.trail in (trail, "")]
     partitions = [one for one in report.prefixes if one.trail == trail]
