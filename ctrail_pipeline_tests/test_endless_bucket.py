@@ -17,6 +17,8 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.keys.names import Minute, SourcePrefix
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.walk import Listing, Source
@@ -62,9 +64,9 @@ def test_what_is_held_of_an_endless_listing_is_bounded(
 ) -> None:
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 5_000)
     with new_ledger() as ledger:
-        [id_] = ledger.register_sources([PLACE]).values()
+        [id_] = register_sources(ledger, [PLACE]).values()
         source = Source(id_, PLACE, "trail", EndlessBucket(folder), [], EVERYTHING, deep=True)
-        handed_out = Listing([source], Lookback(24, 35)).log_files(ledger)
+        handed_out = Listing([source], Lookback(24, 35)).log_files(LedgerLogFiles(ledger))
         names: set[str] = set()
         names.update(ref.name for refs in islice(handed_out, 10) for ref in refs)
         tracemalloc.start()

@@ -15,6 +15,7 @@ from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -214,7 +215,7 @@ def test_hashing_may_be_turned_off(world: World) -> None:
     world.settings = Settings(**{**vars(world.settings), "hash_log_files": False})
     world.sync()
     with closing(Ledger(world.settings.state_db)) as ledger:
-        (source_id,) = ledger.source_ids().values()
+        (source_id,) = source_ids(ledger).values()
         rows = hashed_log_files(ledger, source_id, HOUR_11 // 24)
     assert len(rows) == 55
     assert {row.sha256 for row in rows.values()} == {None}

@@ -30,6 +30,7 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.sync import Summary
 from ctrail_pipeline.core.settings import Trail
@@ -208,7 +209,7 @@ def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health
         return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}
     since = int(time.time()) - _NEW_SECONDS
     with closing(Ledger(cursor.path)) as ledger:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         return {
             trail.name: read_health(
                 ledger,

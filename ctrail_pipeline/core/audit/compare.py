@@ -50,17 +50,19 @@ from ctrail_pipeline.core.keys.names import (
     parse_key,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.log_files import put_found
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.ledger.queries_compare import (
     COMPACT_FROM,
     KnownObject,
     committed_between,
-    first_days,
     known_by_name,
     newest_batch,
     open_log_files,
-    snapshot,
 )
+from ctrail_pipeline.core.ledger.queries_explain import first_days
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.listing.selection import (
     Problem,
     Selection,
@@ -325,7 +327,7 @@ def _sources(
             for place in known_prefixes(settings, ledger, trail, bucket)
             if place.source_prefix not in present and selection.holds(place.source_prefix)
         ]
-    ledger.register_sources([place.source_prefix for place in places])
+    register_sources(ledger, [place.source_prefix for place in places])
     return sources_of(places, settings, ledger)
 
 
@@ -444,7 +446,7 @@ class _Comparison:
         source_id = walk.source.id
         matched: Counter[tuple[_Sequence, int]] = Counter()
         new: list[tuple[KeyParts, Listed, KnownObject | None]] = []
-        with snapshot(self._ledger):
+        with self._ledger.snapshot():
             for day, found in groups.items():
                 names = [place.name for place, _ in found]
                 known = known_by_name(self._ledger, source_id, day, names)
@@ -558,7 +560,7 @@ class _Comparison:
             _Sequence.WHOLE: (end, ""),
             _Sequence.UNDATED: (0, COMPACT_FROM if walk.is_unbounded else ""),
         }
-        with snapshot(self._ledger):
+        with self._ledger.snapshot():
             for sequence, upto in last.items():
                 for day, committed in self._committed_upto(walk, sequence, upto).items():
                     walk.day(day).expired += committed
@@ -608,7 +610,7 @@ class _Comparison:
         """Have what is missing fetched by the next sync."""
         if self._found:
             with self._ledger.transaction():
-                self._ledger.put_found(self._found, int(time.time()))
+                put_found(self._ledger, self._found, int(time.time()))
             self._report.queued += len(self._found)
             self._found = []
 
@@ -703,7 +705,7 @@ def _check_output(
     names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     trails = {
         id_: names.get((source.bucket, source.prefix), "")
-        for source, id_ in ledger.source_ids().items()
+        for source, id_ in source_ids(ledger).items()
     }
 
     def trail_of(source_ids: Iterable[int]) -> str:
@@ -714,7 +716,7 @@ def _check_output(
     days = _days_chosen(selection)
     is_all = is_whole(selection)
     check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
-    if ledger.holds_files(Kind.PARQUET):
+    if holds_output(ledger, Kind.PARQUET):
         check.check(
             Kind.PARQUET,
             lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
+from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
     lines_of_folder,
     output_files,
     output_folders,
-    runs_of_file,
-    sources_of_batch,
 )
 from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind

@@ -49,6 +49,7 @@ from ctrail_pipeline.core.ledger.queries_digests import (
     keep_public_keys,
     kept_public_keys,
 )
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.selection import FoundPrefix, Problem, Selection, is_configured
 from ctrail_pipeline.core.log_file.gunzip import decompress
@@ -120,7 +121,7 @@ def validate(
     metadata_of = {trail.name: _object_metadata(trail) for trail in settings.trails}
     places = [*places, *_with_digests_only(settings, selection, places, report)]
     with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         window = _window(settings)
         for place in places:
             partition = _Partition(

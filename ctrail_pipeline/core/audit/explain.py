@@ -26,19 +26,17 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
     parse_key,
 )
-from ctrail_pipeline.core.ledger.dedup import held_among
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.queries_explain import segments_by_partition, with_duplicates
+from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
     LogFileOrigin,
-    OutputFile,
     batch_origin,
-    output_files,
-    output_folders,
     runs_of_file,
-    segments_by_partition,
-    with_duplicates,
 )
+from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.listing.selection import matches
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
@@ -192,7 +190,7 @@ class Explainer:
         self._limit = settings.max_log_file_bytes
         self._digest_of = digest_of
         self._fetch = fetch
-        self._sources = {id_: place for place, id_ in ledger.source_ids().items()}
+        self._sources = {id_: place for place, id_ in source_ids(ledger).items()}
         self._trails = {(trail.bucket, trail.prefix): trail for trail in settings.trails}
         self._settings = settings
         self._buckets: dict[str, Bucket] = {}

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
+from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
 from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
 from ctrail_pipeline.core.listing.walk import Source
 from ctrail_pipeline.core.settings import Settings, Trail

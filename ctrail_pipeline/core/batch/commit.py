@@ -15,9 +15,20 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import (
+    abort_batch,
+    add_batch,
+    batch_state,
+    mark_published,
+    register_batch,
+)
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
 from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
@@ -76,7 +87,7 @@ class Committer:
         self._settings = settings
         self._run_id = run_id
         self._observe = observe
-        self._known = KnownIdentities(ledger)
+        self._known = KnownIdentities(LedgerSegments(ledger))
         self._published: list[int] = []
 
     def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
@@ -131,7 +142,7 @@ class Committer:
         batches: list[Batch] = []
         try:
             with self._ledger.transaction():
-                self._ledger.mark_published(self._published)
+                mark_published(self._ledger, self._published)
                 for batch, one in staged:
                     try:
                         results.append(self._commit_staged(batch, one))
@@ -145,7 +156,7 @@ class Committer:
                 batch
                 for (batch, _), result in zip(staged, results, strict=False)
                 if not isinstance(result, StaleBatch)
-                and self._ledger.batch_state(batch.id) is BatchState.COMMITTED
+                and batch_state(self._ledger, batch.id) is BatchState.COMMITTED
             ]
             if not committed or len(batches) < more:
                 raise
@@ -173,7 +184,7 @@ class Committer:
         """Give the files of a committed batch their final names."""
         vanished = batch.staging.publish(
             published,
-            partial(self._ledger.rename_output_file, batch.id),
+            partial(rename_output_file, self._ledger, batch.id),
             lambda _: self._observe("linked"),
         )
         if vanished:
@@ -188,7 +199,7 @@ class Committer:
     def abandon(self, batch: Batch) -> None:
         """Give up a batch; if not even that can be noted, the next run's recovery does it."""
         try:
-            aborted = self._ledger.abort_batch(batch.id)
+            aborted = abort_batch(self._ledger, batch.id)
         except LedgerError as error:
             log.warning("batch %d is left to the next run to clean up: %s", batch.id, error)
             batch.staging.close()
@@ -204,15 +215,15 @@ class Committer:
         if not (self._published or finished or deep):
             return
         with self._ledger.transaction():
-            self._ledger.mark_published(self._published)
+            mark_published(self._ledger, self._published)
             self._cover(finished)
             for source_id in deep:
-                self._ledger.note_deep_listing(source_id, int(time.time()))
+                note_deep_listing(self._ledger, source_id, int(time.time()))
         self._published = []
 
     def _register(self) -> Batch:
         token = uuid.uuid4().hex
-        id_, generation = self._ledger.register_batch(token, self._run_id, self._published)
+        id_, generation = register_batch(self._ledger, token, self._run_id, self._published)
         batch = Batch(id_, token, Staging(self._folders, token))
         self._published = []
         self._observe("registered")
@@ -228,7 +239,7 @@ class Committer:
 
     def _add(self) -> Batch:
         token = uuid.uuid4().hex
-        id_ = self._ledger.add_batch(token, self._run_id)
+        id_ = add_batch(self._ledger, token, self._run_id)
         return Batch(id_, token, Staging(self._folders, token))
 
     def _stage_and_commit(
@@ -250,9 +261,9 @@ class Committer:
         except LedgerError:
             # Whether the COMMIT took effect is not known from its error: the ledger knows.
             self._ledger.reopen()
-            if staged is None or self._ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+            if staged is None or batch_state(self._ledger, batch.id) is not BatchState.COMMITTED:
                 raise
-            published = self._ledger.published_files(batch.id)
+            published = published_files(self._ledger, batch.id)
         self._observe("committed")
         return staged, published
 
@@ -262,14 +273,20 @@ class Committer:
         return staged
 
     def _commit_staged(self, batch: Batch, staged: Staged) -> list[PublishedFile]:
-        return self._ledger.commit_batch(
-            batch.id, staged.outcomes, staged.files, staged.segments, staged.seen, staged.removed
+        return commit_batch(
+            self._ledger,
+            batch.id,
+            staged.outcomes,
+            staged.files,
+            staged.segments,
+            staged.seen,
+            staged.removed,
         )
 
     def _cover(self, finished: Sequence[Stretch]) -> None:
         by_source = sorted(finished, key=lambda stretch: stretch.source.id)
         for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
-            self._ledger.cover(source_id, [stretch.covers for stretch in stretches])
+            cover(self._ledger, source_id, [stretch.covers for stretch in stretches])
 
 
 def result_of(

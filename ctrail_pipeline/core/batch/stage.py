@@ -19,15 +19,11 @@ import msgspec
 
 from ctrail_pipeline.core.bucket.interface import unpack_etag
 from ctrail_pipeline.core.keys.names import SourcePrefix, day_folder, is_account, is_region
-from ctrail_pipeline.core.ledger.dedup import (
-    DedupPartition,
-    KnownIdentities,
-    NewSegment,
-    build_segment,
-    dedup_partition,
-    held_among,
-)
-from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
+from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.rows import LogFileState, NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.listing.walk import LogFileRef
 from ctrail_pipeline.core.log_file.identity import (
     EVENT_KEY_BYTES,

@@ -26,6 +26,8 @@ from ctrail_pipeline.core.keys.names import (
     minute_of,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import found_log_files, waiting_by_source
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, deep_listed_at, source_ids
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import discover
@@ -242,7 +244,7 @@ def known_prefixes(
     """The source partitions of a trail that were ever found and are wanted; S3 is not asked."""
     return [
         FoundPrefix(trail, bucket, source)
-        for source in ledger.source_ids()
+        for source in source_ids(ledger)
         if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
         and is_configured(settings, trail, source)
     ]
@@ -259,7 +261,7 @@ def waiting_prefixes(
 def _waiting_prefixes(
     settings: Settings, selection: Selection, ledger: Ledger, note: Callable[[Problem], None]
 ) -> list[FoundPrefix]:
-    ids, waiting = ledger.source_ids(), ledger.waiting(int(time.time()))
+    ids, waiting = source_ids(ledger), waiting_by_source(ledger, int(time.time()))
     found: list[FoundPrefix] = []
     for trail in settings.trails:
         try:
@@ -270,7 +272,7 @@ def _waiting_prefixes(
                 if ids[place.source_prefix] in waiting and selection.holds(place.source_prefix)
             ]
             by_id = {ids[place.source_prefix]: place.source_prefix for place in due}
-            some = ledger.some_found(list(by_id), _LOG_FILES_TRIED)
+            some = found_log_files(ledger, list(by_id), _LOG_FILES_TRIED)
             check_keys(bucket, (key_of(by_id[id_], day, name) for id_, day, name in some))
         except StoreError as error:
             may_pass = isinstance(error, StoreUnavailable)
@@ -287,9 +289,9 @@ def sources_of(
 
     Without a ledger, or where it does not know them, they have id 0 and no coverage.
     """
-    ids = ledger.source_ids() if ledger else {}
-    coverage = ledger.coverage() if ledger else {}
-    deep_listed = ledger.deep_listed_at() if ledger else {}
+    ids = source_ids(ledger) if ledger else {}
+    coverage = covered_ranges(ledger) if ledger else {}
+    deep_listed = deep_listed_at(ledger) if ledger else {}
     wanted = _wanted(settings)
     now = time.time()
     return [

@@ -24,9 +24,10 @@ from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Stage
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.listing.walk import LogFileRef, Source
 from ctrail_pipeline.core.output.staging import OutputFolders, Staging
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
@@ -204,7 +205,7 @@ class _Worker:
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.state_db)
         self._folders = OutputFolders.of(setup.settings)
-        self._known = KnownIdentities(self._ledger)
+        self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()
         self._numbers: dict[tuple[int, int, str], int] = {}

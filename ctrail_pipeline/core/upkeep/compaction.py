@@ -22,7 +22,13 @@ from typing import Final, NamedTuple, Protocol
 
 from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state, register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import (
+    holds_output,
+    published_files,
+    rename_output_file,
+)
 from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
     OldFile,
@@ -123,7 +129,7 @@ def compact(
         try:
             if not dry_run:
                 recover(ledger, folders, observe)
-                if ledger.holds_files(Kind.PARQUET):
+                if holds_output(ledger, Kind.PARQUET):
                     claim_parquet(ledger, folders)
             hour = f"{before:%Y/%m/%d/%H}"
             merges = chain(
@@ -218,7 +224,7 @@ def _compact(
 ) -> None:
     """One batch, from its registration until the old files are gone."""
     token = uuid.uuid4().hex
-    batch, generation = ledger.register_batch(token, run_id, [])
+    batch, generation = register_batch(ledger, token, run_id, [])
     staging = Staging(folders, token)
     root = folders.roots[Kind.EVENTS]
     try:
@@ -228,7 +234,7 @@ def _compact(
         staged = _stage(ledger, staging, merges, done)
         observe("staged")
         if not staged:
-            ledger.abort_batch(batch)
+            abort_batch(ledger, batch)
             staging.remove()
             return
         published, left = _commit(ledger, batch, [replacement for _, replacement in staged])
@@ -285,9 +291,9 @@ def _commit(
     except LedgerError:
         # Whether the COMMIT took effect is not known from its error: the ledger knows.
         ledger.reopen()
-        if ledger.batch_state(batch) is not BatchState.COMMITTED:
+        if batch_state(ledger, batch) is not BatchState.COMMITTED:
             raise
-        published = ledger.published_files(batch)
+        published = published_files(ledger, batch)
         there = {file.folder for file in published}
         left = {one.folder_id for one in replacements if one.new[0].folder not in there}
         return published, left
@@ -301,7 +307,7 @@ def _publish(
     observe: Callable[[str], None],
 ) -> None:
     vanished = staging.publish(
-        published, partial(ledger.rename_output_file, batch), lambda _: observe("linked")
+        published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
     )
     if vanished:
         raise LedgerError(
@@ -316,7 +322,7 @@ def _publish(
 def _abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
     """Give up a batch; one that is committed is left to the next run's recovery."""
     try:
-        aborted = ledger.abort_batch(batch)
+        aborted = abort_batch(ledger, batch)
     except LedgerError as error:
         log.warning("batch %d is left to the next run to clean up: %s", batch, error)
         aborted = False

@@ -27,9 +27,13 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.batch.stage import quarantine_identity
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, build_segment, dedup_partition
+from ctrail_pipeline.core.ledger.batch_commit import adopt
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.log_file.records import split
@@ -249,7 +253,7 @@ class _Adopter:
     ) -> None:
         """`sums` are taken of events and of Parquet, where there is any."""
         self._ledger = ledger
-        self._known = KnownIdentities(ledger)
+        self._known = KnownIdentities(LedgerSegments(ledger))
         self._false_positive = false_positive
         self._result = result
         self._observe = observe
@@ -334,7 +338,7 @@ class _Adopter:
             if new:
                 keys = filter(None, new.values())
                 segments.append(build_segment(name, new.keys(), keys, self._false_positive))
-        self._ledger.adopt(uuid.uuid4().hex, self._files, segments)
+        adopt(self._ledger, uuid.uuid4().hex, self._files, segments)
         self._files.clear()
         self._found.clear()
         self._found_in.clear()

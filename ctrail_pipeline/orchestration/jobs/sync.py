@@ -36,6 +36,7 @@ from pydantic import Field
 from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.config.file import parse_time, window_start
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import note_reported
 from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
 from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.sync import Summary
@@ -320,7 +321,7 @@ def _note_reported(
     ]
     if reported:
         with closing(Ledger(cursor.path)) as ledger:
-            ledger.note_reported(reported, int(time.time()))
+            note_reported(ledger, reported, int(time.time()))
 
 
 def _time(key: str, text: str | None) -> datetime | None:
