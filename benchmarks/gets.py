@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from ctrail_pipeline.core.batch.fetch import KEYS_A_TASK
+from ctrail_pipeline.core.batch.fetch_task import KEYS_A_TASK
 
 _WARM_UP: Final = 400
 _OBSTORE_KEYS_A_TASK: Final = 8
@@ -44,7 +44,7 @@ _Get = tuple[Callable[[Sequence[str]], int], int, int]
 
 def _store(job: dict[str, Any], bucket: str) -> _Get:
     from ctrail_pipeline.core.bucket.interface import Fetched
-    from ctrail_pipeline.core.bucket.trail_bucket import get_all, open_bucket
+    from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
     from ctrail_pipeline.core.settings import Settings, Trail
 
     nowhere = Path("unused")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from benchmarks.measure import PROJECT
-from ctrail_pipeline_tests.s3_server import S3Server
+from ctrail_pipeline_tests.support.s3_server import S3Server
 
 
 class MeasuredServer(S3Server):

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ctrail_pipeline.sample.bucket import write_sample
-
-from .oracle import Expectation
-from .sync_process import sample_expectation
+from ctrail_pipeline_tests.support.oracle import Expectation
+from ctrail_pipeline_tests.support.sync_process import sample_expectation
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -26,7 +26,7 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.fault_server import Faults, FaultServer
+from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 124

@@ -17,11 +17,11 @@ from ctrail_pipeline.core.audit.explain import (
     Explained,
     Explainer,
     Line,
-    Sought,
     explainer,
 )
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.audit.verify import digest_of
-from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.verify import shown
 

@@ -20,7 +20,7 @@ from ctrail_pipeline import __version__
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from ctrail_pipeline.core.audit.explain import Sought
+    from ctrail_pipeline.core.audit.sought import Sought
     from ctrail_pipeline.core.listing.selection import Selection
 
 _DESCRIPTION = """\
@@ -231,7 +231,7 @@ def _manifest(options: argparse.Namespace) -> int:
 
 def _sought(options: argparse.Namespace) -> "Sought":
     from ctrail_pipeline.config.file import parse_time, window_start
-    from ctrail_pipeline.core.audit.explain import Sought
+    from ctrail_pipeline.core.audit.sought import Sought
 
     what = getattr(options, "event", None)
     return Sought(

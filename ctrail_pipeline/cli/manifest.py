@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from ctrail_pipeline.core.audit.explain import Sought
 from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.private_files import write_private
 

@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from ctrail_pipeline.core.run.sync import Progress, TrailProgress
+from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.reports.status import duration
 
 REPORTS_A_SECOND: Final = 4

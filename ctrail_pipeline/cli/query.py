@@ -19,7 +19,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
 from ctrail_pipeline.core.opening import check_belongs
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 

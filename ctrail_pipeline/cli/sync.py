@@ -16,9 +16,12 @@ from threading import Event
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
-from ctrail_pipeline.core.listing.selection import Problem, Selection
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.dry_run import describe, estimate
-from ctrail_pipeline.core.run.sync import Progress, Summary, sync
+from ctrail_pipeline.core.run.progress import Progress
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import as_json, failure_message, problem_line, summary_line
 

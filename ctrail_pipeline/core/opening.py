@@ -12,6 +12,7 @@ from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import (
     holds_files,
     read_marker,
@@ -20,7 +21,6 @@ from ctrail_pipeline.core.output.marker import (
     share_folder,
     write_marker,
 )
-from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 
 log = logging.getLogger(__name__)

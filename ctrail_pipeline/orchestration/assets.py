@@ -29,7 +29,7 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
 
 from . import metadata

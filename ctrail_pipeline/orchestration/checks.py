@@ -31,8 +31,10 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import problem_line
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from ctrail_pipeline.core.run.dry_run import TrailEstimate
-from ctrail_pipeline.core.run.sync import PartitionCounts, Summary
+from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
 
 _ROWS = 48
 """Rows of a table; the rest is summed up in the last one."""

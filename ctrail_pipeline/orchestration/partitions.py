@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dagster import AssetKey, DagsterInstance, DynamicPartitionsDefinition
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.keys.names import is_plausible_folder
+from ctrail_pipeline.core.keys.source_prefix import is_plausible_folder
 from ctrail_pipeline.core.settings import Trail
 
 ASSET_PREFIX = "cloudtrail"

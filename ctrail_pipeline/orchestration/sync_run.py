@@ -25,7 +25,8 @@ from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.ledger.batches import log_files_of_run
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.run.sync import Summary, sync
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from ctrail_pipeline.core.listing.selection import Problem
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 
 _NAMED_PROBLEMS = 50

@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ctrail_pipeline.core.keys.coverage import cursor
-from ctrail_pipeline.core.keys.names import SourcePrefix, datetime_of
+from ctrail_pipeline.core.keys.key_time import datetime_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from ctrail_pipeline.core.audit.compare import COUNTS, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import (
     EXPLANATIONS,
     Finding,
@@ -16,7 +16,7 @@ from ctrail_pipeline.core.audit.findings import (
     HourState,
     Severity,
 )
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
 from .sentences import problem_line
 from .status import size

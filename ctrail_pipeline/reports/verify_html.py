@@ -9,7 +9,7 @@ from html import escape
 from itertools import groupby
 from typing import Final
 
-from ctrail_pipeline.core.audit.compare import COUNTS, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PartitionReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
 
 from .sentences import problem_line

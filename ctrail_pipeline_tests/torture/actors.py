@@ -30,8 +30,9 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
-from ctrail_pipeline_tests import sync_process
-from ctrail_pipeline_tests.sync_process import PROJECT, killing_observer, settings_of
+from ctrail_pipeline_tests.support import sync_process
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.sync_process import killing_observer, settings_of
 
 from .small_pieces import Noted, SmallPieces, lower, noted
 

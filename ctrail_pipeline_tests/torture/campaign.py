@@ -24,9 +24,10 @@ from random import Random
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import LAST_DAY
-from ctrail_pipeline_tests.fault_server import Faults
-from ctrail_pipeline_tests.parquet_rows import unlike_lines
-from ctrail_pipeline_tests.sync_process import PROJECT, let_a_minute_pass, plain_of
+from ctrail_pipeline_tests.support.fault_server import Faults
+from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_of
 
 from .actors import Actor, Nursery
 from .small_pieces import SmallPieces

@@ -7,7 +7,7 @@ judge: nothing is nested more deeply than Python's own JSON decoder goes.
 import gzip
 from random import Random
 
-from ctrail_pipeline_tests.oracle import records_in
+from ctrail_pipeline_tests.support.oracle import records_in
 
 HEAD = b'{"Records":['
 TAIL = b"]}"

@@ -43,8 +43,9 @@ from typing import Any, ClassVar
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.audit.compare import reconcile
 from ctrail_pipeline.core.interrupts import stop_on_signals
-from ctrail_pipeline.core.listing.look import LookCursor, look
-from ctrail_pipeline.core.output.staging import STAGING, OutputFolders
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import (
@@ -55,11 +56,11 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
 )
 from ctrail_pipeline.sample.records import RecordWriter
-from ctrail_pipeline_tests.oracle import read_buckets
-from ctrail_pipeline_tests.parquet_rows import unlike_lines
-from ctrail_pipeline_tests.s3_server import S3Server
-from ctrail_pipeline_tests.sync_process import (
-    PROJECT,
+from ctrail_pipeline_tests.support.oracle import read_buckets
+from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.s3_server import S3Server
+from ctrail_pipeline_tests.support.sync_process import (
     SyncProcess,
     let_a_minute_pass,
     put_object,

@@ -16,7 +16,7 @@ from random import Random
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ctrail_pipeline.core.batch import fetch, stage
+from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import gunzip, json_scan, mapped_text, records, streaming
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText
@@ -74,7 +74,7 @@ class SmallPieces:
             (streaming, "_INFLATE", self.inflate),
             (streaming, "IN_HAND", in_hand),
             (fetch, "IN_HAND", in_hand),
-            (stage, "PIECES_AT_ONCE", self.pieces_at_once),
+            (content, "PIECES_AT_ONCE", self.pieces_at_once),
             # What cannot be streamed is unpacked into a file, and cut there.
             (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),
@@ -127,10 +127,10 @@ class _Told:
 
 def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
     """Lower the sizes in this process, for good, and in the worker processes that it starts."""
-    from ctrail_pipeline.core.run import worker_pool
+    from ctrail_pipeline.core.run import worker_handle
 
     workers_are_told = asdict(_Told(pieces, f"{notes}.workers", kill_at_part))
-    vars(worker_pool)["_START"] = _WORKER.format(json.dumps(workers_are_told))
+    vars(worker_handle)["START"] = _WORKER.format(json.dumps(workers_are_told))
     _lower(_Told(pieces, str(notes), kill_at_part))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import (
@@ -25,9 +25,9 @@ from ctrail_pipeline.sample.bucket import (
     SampleObject,
     generate_log_files,
 )
-from ctrail_pipeline_tests.fault_server import FaultServer
-from ctrail_pipeline_tests.oracle import Expectation, check_output, read_buckets
-from ctrail_pipeline_tests.sync_process import put_object
+from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.oracle import Expectation, check_output, read_buckets
+from ctrail_pipeline_tests.support.sync_process import put_object
 
 from .hostile_log_files import HEAD, TAIL, hostile_log_file
 

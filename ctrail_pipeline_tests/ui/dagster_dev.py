@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ctrail_pipeline.sample import bucket
-from ctrail_pipeline_tests.fault_server import FaultServer
+from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.project import PROJECT
 
-ROOT = Path(__file__).parents[2]
 DAGSTER = [sys.executable, "-m", "dagster"]
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "ctrail_pipeline"}
 SECONDS_TO_START = 90
@@ -158,7 +158,7 @@ def dagster_dev(folder: Path) -> Iterator[DagsterDev]:
 def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
     home = folder / "home"
     home.mkdir()
-    shutil.copy(ROOT / "dagster.yaml", home)
+    shutil.copy(PROJECT / "dagster.yaml", home)
     environment = (
         os.environ
         | s3.env()
@@ -182,7 +182,7 @@ def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
     log_file = folder / "dagster-dev.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [*DAGSTER, "dev", "-w", ROOT / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+            [*DAGSTER, "dev", "-w", PROJECT / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
             cwd=folder,
             env=environment,
             stdout=log,

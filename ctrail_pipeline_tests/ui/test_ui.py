@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.sample import bucket as sample
-from ctrail_pipeline_tests.oracle import check_output, snapshot
+from ctrail_pipeline_tests.support.oracle import check_output, snapshot
+from ctrail_pipeline_tests.support.project import PROJECT
 
 from .browser import Page, chromium
-from .dagster_dev import ROOT, DagsterDev, dagster_dev, wait_for
+from .dagster_dev import DagsterDev, dagster_dev, wait_for
 
 ASSET = ["cloudtrail", "organization"]
 ACCOUNT, REGION = "222233334444", "us-east-1"
@@ -183,7 +184,7 @@ def test_what_came_into_quarantine_is_a_warning_of_its_check(dev: DagsterDev, pa
 
 @pytest.mark.skipif(not SCREENSHOTS, reason="CTRAIL_SCREENSHOTS names no folder")
 def test_screenshots(dev: DagsterDev, page: Page) -> None:
-    folder = ROOT / (SCREENSHOTS or "")
+    folder = PROJECT / (SCREENSHOTS or "")
     folder.mkdir(exist_ok=True)
 
     # The daemon judges freshness every half minute; a page asks only when it is opened.

@@ -8,15 +8,18 @@ counted else. Nothing is changed.
 import logging
 import os
 import stat
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
 from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
@@ -24,9 +27,16 @@ from ctrail_pipeline.core.ledger.queries_output import (
     output_files,
     output_folders,
 )
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.listing.selection import (
+    Selection,
+)
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.settings import Settings
 
+from .compare_report import OutputCounts, Report
 from .findings import Finding, FindingKind
 
 log = logging.getLogger(__name__)
@@ -38,23 +48,6 @@ _AHEAD: Final = 64
 _BLOCK_BYTES: Final = 1 << 20
 _HASHES: Final = "its SHA-256 is {}, and {} was written"
 _READ_AS_EVENTS: Final = (".jsonl", ".parquet")
-
-
-@dataclass
-class OutputCounts:
-    """What was compared."""
-
-    files: int = 0
-    lines: int = 0
-    """As the ledger has them; counted in the files, if `deep`."""
-    bytes: int = 0
-    missing: int = 0
-    altered: int = 0
-    foreign: int = 0
-    """Files that a reader takes for events, and the ledger does not know."""
-    others: int = 0
-    """Other files that are not of this program; not touched, no harm."""
-    seconds: float = 0.0
 
 
 class Contents(NamedTuple):
@@ -223,3 +216,65 @@ def _files_in(folder: Path) -> set[str]:
             return {entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
+
+
+def is_whole(selection: Selection) -> bool:
+    """Whether a selection leaves out no part of the trails that it chooses."""
+    return selection.partitions is None and not (
+        selection.start
+        or selection.end
+        or selection.accounts
+        or selection.exclude_accounts
+        or selection.regions
+        or selection.exclude_regions
+    )
+
+
+def check_output(
+    settings: Settings,
+    selection: Selection,
+    ledger: Ledger,
+    folders: OutputFolders,
+    report: Report,
+) -> None:
+    """Compare the output files of the selection with the ledger, and note what is found."""
+    began = time.monotonic()
+    names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
+    trails = {
+        id_: names.get((source.bucket, source.prefix), "")
+        for source, id_ in source_ids(ledger).items()
+    }
+
+    def trail_of(source_ids: Iterable[int]) -> str:
+        found = {trails.get(source_id, "") for source_id in source_ids}
+        return found.pop() if len(found) == 1 else ""
+
+    check = OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
+    days = _days_chosen(selection)
+    is_all = is_whole(selection)
+    check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
+    if holds_output(ledger, Kind.PARQUET):
+        check.check(
+            Kind.PARQUET,
+            lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),
+            whole=is_all,
+        )
+    if is_all:
+        check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
+    check.counts.seconds = time.monotonic() - began
+    report.output = check.counts
+
+
+def _days_chosen(selection: Selection) -> tuple[str, str]:
+    """First and last day of the selection, as their folders are called."""
+    return (
+        "" if selection.start is None else f"{selection.start.astimezone(UTC):%Y/%m/%d}",
+        "~" if selection.end is None else f"{selection.end.astimezone(UTC):%Y/%m/%d}",
+    )
+
+
+def _is_chosen(folder: str, selection: Selection, days: tuple[str, str]) -> bool:
+    """Whether a folder of the output, `account/region/YYYY/MM/DD/HH`, is of the selection."""
+    account, region, *date = folder.split("/")
+    place = SourcePrefix("", "", "", account, region)
+    return selection.holds(place) and days[0] <= "/".join(date[:3]) <= days[1]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from ctrail_pipeline.core.keys.names import DIGEST_KIND, SourcePrefix, digest_root
+from ctrail_pipeline.core.keys.source_prefix import DIGEST_KIND, SourcePrefix, digest_root
 from ctrail_pipeline.core.ledger.queries_digests import PublicKey
 from ctrail_pipeline.core.log_file.gunzip import gunzip
 

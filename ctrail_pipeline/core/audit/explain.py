@@ -10,22 +10,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.bucket.interface import Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, StoreError
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    SourcePrefix,
-    key_of,
-    minute_of,
-    parse_key,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, minute_of
+from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import held_among
 from ctrail_pipeline.core.ledger.queries_explain import segments_by_partition, with_duplicates
@@ -38,63 +33,23 @@ from ctrail_pipeline.core.ledger.queries_lineage import (
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
-from ctrail_pipeline.core.listing.selection import matches
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
 from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
 from ctrail_pipeline.core.opening import check_belongs
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .compare_output import contents_of
+from .sought import EVENT_ID_LENGTH, Sought, moment_of, record_of
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""
 _COPY_MINUTES: Final = (-10, 180)
 """Key time of a copy, relative to the event's own: delivery takes minutes, redelivery longer."""
-_EVENT_ID_LENGTH: Final = 64
 _LINE: Final = re.compile(r"(?P<path>.+\.jsonl):(?P<line>[1-9][0-9]{0,8})")
 _FILE: Final = re.compile(r"(events|quarantine)_([0-9]{5,9})\.jsonl")
 _BATCHES_KEPT: Final = 16
-
-
-@dataclass(frozen=True)
-class Sought:
-    """Which events are asked for; all that is given must fit."""
-
-    event_id: str | None = None
-    event_name: str | None = None
-    start: datetime | None = None
-    """From this eventTime on; and before `end`."""
-    end: datetime | None = None
-    accounts: Sequence[str] = ()
-    """Of the output's folders; `*` and `?` are wildcards. Empty: all."""
-    regions: Sequence[str] = ()
-
-    def may_lie_in(self, folder: str) -> bool:
-        """Whether `account/region/YYYY/MM/DD/HH` may hold such an event; `-` stands for any."""
-        account, region, hour = folder.split("/", 2)
-        return (
-            _is_one_of(account, self.accounts)
-            and _is_one_of(region, self.regions)
-            and (self.start is None or hour >= f"{self.start.astimezone(UTC):%Y/%m/%d/%H}")
-            and (self.end is None or hour <= f"{_last_before(self.end):%Y/%m/%d/%H}")
-        )
-
-    def fits(self, line: bytes) -> bool:
-        """Whether a line is such an event."""
-        for text in filter(None, (self.event_id, self.event_name)):
-            # Most lines are told apart without decoding them; an escape may hide the text.
-            if text[:_EVENT_ID_LENGTH].encode() not in line and b"\\u" not in line:
-                return False
-        record = record_of(line)
-        return (
-            record is not None
-            and (self.event_id is None or record.event_id == self.event_id[:_EVENT_ID_LENGTH])
-            and (self.event_name is None or record.name == self.event_name)
-            and (self.start is None or _moment(record.time) >= self.start)
-            and (self.end is None or _moment(record.time) < self.end)
-        )
 
 
 class Line(NamedTuple):
@@ -270,7 +225,7 @@ class Explainer:
         if sought.event_id is None:
             yield from filter(sought.may_lie_in, output_folders(self._ledger, Kind.EVENTS))
             return
-        key = {event_key_of(sought.event_id[:_EVENT_ID_LENGTH])}
+        key = {event_key_of(sought.event_id[:EVENT_ID_LENGTH])}
         found: dict[str, None] = {}
         for partition, event_keys in segments_by_partition(self._ledger, "*/*/*/*/*/*"):
             if not sought.may_lie_in(partition):
@@ -320,7 +275,7 @@ class Explainer:
         self, place: SourcePrefix, origin: LogFileOrigin, record: Record, line: bytes
     ) -> Copies:
         """Log files that held duplicates around then; if asked for, which of them hold this one."""
-        minute = minute_of(_moment(record.time))
+        minute = minute_of(moment_of(record.time))
         first, last = minute + _COPY_MINUTES[0], minute + _COPY_MINUTES[1]
         days = first // MINUTES_PER_DAY, last // MINUTES_PER_DAY + 1
         candidates = [
@@ -357,12 +312,6 @@ class Explainer:
         return read_log_file(body, self._limit)
 
 
-def record_of(line: bytes) -> Record | None:
-    """The record that a line of the output is; None if it is none."""
-    content = read_log_file(b'{"Records":[' + line + b"]}", 2 * len(line) + 1_000)
-    return content.records[0] if len(content.records) == 1 else None
-
-
 def _index_in(content: LogFileContent, line: bytes) -> int | None:
     return next((one.index for one in content.records if bytes(one.line) == line), None)
 
@@ -386,18 +335,5 @@ def _is_between(minute: int | None, first: int, last: int) -> bool:
     return minute is None or first <= minute <= last
 
 
-def _is_one_of(name: str, patterns: Sequence[str]) -> bool:
-    return not patterns or name == "-" or any(matches(pattern, name) for pattern in patterns)
-
-
 def _any(name: str) -> str:
     return "*" if name == "-" else name
-
-
-def _last_before(end: datetime) -> datetime:
-    return end.astimezone(UTC) - timedelta(microseconds=1)
-
-
-def _moment(event_time: str) -> datetime:
-    """An eventTime; a leap second counts as the one before it."""
-    return datetime.fromisoformat(event_time.replace(":60", ":59"))

@@ -15,9 +15,10 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
-from ctrail_pipeline.core.bucket.interface import unpack_etag
+from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
@@ -27,7 +28,7 @@ from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .explain import Sought
+from .sought import Sought
 
 FORMAT: Final = "ctrail-manifest/1"
 _BATCHES_KEPT: Final = 64

@@ -8,18 +8,22 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
-from ctrail_pipeline.core.keys.names import SourcePrefix, key_of
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
-from ctrail_pipeline.core.listing.selection import FoundPrefix, Selection, known_prefixes
-from ctrail_pipeline.core.listing.walk import Source
+from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .compare import Report, reconcile
-from .digests import Validation, validate
+from .check_digests import validate
+from .compare import reconcile
+from .compare_report import Report
+from .digest_result import DigestResult
 from .findings import FindingKind
-from .hours import Evidence, HourRange
+from .hour_states import Evidence, HourRange
 
 _OF_A_LOG_FILE = (FindingKind.LOG_FILE_ALTERED, FindingKind.LOG_FILE_DELETED)
 
@@ -46,7 +50,7 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
     """What says what digests say of a log file; each day of a source partition is read once."""
 
     @lru_cache(64)
-    def validation(source: SourcePrefix, day: int) -> Validation | None:
+    def validation(source: SourcePrefix, day: int) -> DigestResult | None:
         trail = _trail_of(settings, source)
         if trail is None:
             return None

@@ -29,13 +29,16 @@ from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_o
 from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
-from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
+from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .stage import BatchContent, LogFileInBatch, Staged, stage
+from .content import BatchContent, LogFileInBatch
+from .stage import Staged, stage
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +185,8 @@ class Committer:
 
     def publish(self, batch: Batch, published: Sequence[PublishedFile]) -> None:
         """Give the files of a committed batch their final names."""
-        vanished = batch.staging.publish(
+        vanished = publish_files(
+            batch.staging,
             published,
             partial(rename_output_file, self._ledger, batch.id),
             lambda _: self._observe("linked"),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 
 BYTES_AS_A_LOG_FILE: Final = 6_000
 """Stored bytes that take as long to process as there is to do for a log file of any size."""

@@ -29,7 +29,9 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
 from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
-from ctrail_pipeline.core.output.staging import STAGING, OutputFolders, Staging, remove_unlocked
+from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging, remove_unlocked
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 log = logging.getLogger(__name__)
@@ -89,7 +91,8 @@ def _publish(
 ) -> None:
     files = published_files(ledger, batch.id)
     vanished = set(
-        staging.publish(
+        publish_files(
+            staging,
             files,
             partial(rename_output_file, ledger, batch.id),
             lambda _: observe("linked"),

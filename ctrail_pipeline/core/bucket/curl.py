@@ -5,7 +5,7 @@ of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), k
 connections and checks certificates. In threads of their own requests cost more again: each would
 load the certificate authorities for itself (1 MB) and wait for Python's lock many times.
 
-Nothing here tries again or knows what an error means for a bucket: see `s3_bucket`.
+Nothing here tries again or knows what an error means for a bucket: see `s3_retry` and `s3_errors`.
 """
 
 import atexit

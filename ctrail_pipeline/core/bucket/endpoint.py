@@ -93,7 +93,7 @@ def open_store(
         trail.bucket,
         credential_provider=credentials,
         client_options=client_options,  # type: ignore[arg-type]
-        retry_config={"max_retries": 0},  # see S3Bucket._all_retried
+        retry_config={"max_retries": 0},  # see `s3_retry`
         request_payer=trail.requester_pays,
         region=place.region,
         endpoint=place.endpoint,

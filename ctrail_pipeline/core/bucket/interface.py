@@ -5,14 +5,12 @@ What to do about an error (try again, record, give up) is the caller's decision;
 pass is retried first. Nothing here knows what a log file is.
 """
 
-import re
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.keys.names import Minute
+from ctrail_pipeline.core.keys.key_time import Minute
 
 PAGE_SIZE: Final = 1000
 """Keys of one LIST answer: what S3 gives at most."""
-_MD5_ETAG: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Listed(NamedTuple):
@@ -81,19 +79,3 @@ class Bucket(Protocol):
     def probe(self, key: str) -> None:
         """Read the first byte of an object, as far as may be; raises what `get` would."""
         ...
-
-
-def pack_etag(text: str) -> bytes:
-    """An etag in few bytes: 16 for a plain MD5, else a quote and the text."""
-    text = text.removeprefix("W/").strip('"')
-    if _MD5_ETAG.fullmatch(text):
-        return bytes.fromhex(text)
-    packed = b'"' + text.encode()
-    return packed if len(packed) != 16 else b'"' + packed  # 16 bytes are an MD5
-
-
-def unpack_etag(packed: bytes) -> str:
-    """The etag as HTTP has it, in quotes."""
-    is_md5 = len(packed) == 16 or packed[:1] != b'"'
-    text = packed.hex() if is_md5 else packed.decode().lstrip('"')
-    return f'"{text}"'

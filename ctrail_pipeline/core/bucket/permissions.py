@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
-from ctrail_pipeline.core.keys.names import SourcePrefix, is_log_file
+from ctrail_pipeline.core.keys.log_file_key import is_log_file
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.settings import Trail
 
 from .credentials import open_session

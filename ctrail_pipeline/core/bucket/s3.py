@@ -1,56 +1,35 @@
-"""A bucket in S3: which client asks for what, and what is asked again."""
+"""A bucket in S3: which client (obstore, libcurl, boto3) asks for what.
 
-import logging
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+What is asked again after a failure is decided in `s3_retry`, and what an error means in
+`s3_errors`.
+"""
+
+from collections.abc import Sequence
 from functools import partial
-from random import uniform
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from ctrail_pipeline.core.exceptions import CredentialsError, StoreError, StoreUnavailable
-from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
+from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.settings import Settings, Trail
 
+from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
 from .curl import (
     Answer,
-    CurlError,
     Keys,
     Wanted,
     can_ask_for,
     transfers_of_process,
 )
 from .endpoint import endpoint_of, open_store, target_at
-from .interface import (
-    PAGE_SIZE,
-    Described,
-    Fetched,
-    Folder,
-    Listed,
-    Page,
-    pack_etag,
-    unpack_etag,
-)
+from .etag import pack_etag, unpack_etag
+from .interface import PAGE_SIZE, Described, Fetched, Folder, Listed, Page
 from .s3_errors import CredentialsFailed, client_errors, translate
+from .s3_retry import Retries
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-ATTEMPTS: Final = 7
-"""How often one request is tried; the pauses sum to 12.6 s at most. Half of all requests failing
-(S3 throttles a prefix so) leaves 1 in 128 to a later run."""
-TIMEOUTS: Final = 3
-"""Client timeouts after which no further try begins: a server that hangs costs no more."""
-FIRST_PAUSE_SECONDS: Final = 0.2
-"""At most, before the second try; each later pause is twice as long, times a random half to one."""
-RENEWAL_SECONDS: Final = 30
-"""After credentials expired and no others were found: how long until a request is made again."""
 _ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -66,15 +45,14 @@ class S3Bucket:
         self.location = f"s3://{trail.bucket}"
         self._trail = trail
         self._settings = settings
-        self._credentials = Credentials(trail)
-        place = endpoint_of(trail, self._credentials)
-        self._target = target_at(place, trail, settings)
+        self._credentials = RenewableCredentials(trail, self.location)
+        self._retries = Retries(trail, settings, self._credentials)
+        endpoint = endpoint_of(trail, self._credentials.current)
+        self._target = target_at(endpoint, trail, settings)
         self._transfers = transfers_of_process(settings.downloads_of(1))
-        self._open_store = partial(open_store, place, trail, settings)
+        self._open_store = partial(open_store, endpoint, trail, settings)
         self._opened: tuple[Credentials, S3Store] | None = None
-        self._boto3_client: Any = None
-        self._renewing = threading.Lock()
-        self._unusable: tuple[float, CredentialsError] | None = None
+        self._boto3_opened: tuple[Credentials, Any] | None = None
 
     def list_folder(self, folder: str) -> Folder:
         """List what lies directly in `folder` (a delimiter listing, all pages)."""
@@ -89,7 +67,7 @@ class S3Bucket:
             names = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
             return Folder(names, [_listed_object(meta) for meta in found["objects"]])
 
-        return self._retried(request, f"{self.location}/{folder}", self._list_permission)
+        return self._retries.ask(request, f"{self.location}/{folder}", self._list_permission)
 
     def list_page(self, folder: str, after: str) -> Page:
         """List what lies below `folder`, in key order, behind the key `after` ("": from the start).
@@ -115,7 +93,7 @@ class S3Bucket:
                 )
             return page
 
-        return self._retried(request, f"{self.location}/{folder}", self._list_permission)
+        return self._retries.ask(request, f"{self.location}/{folder}", self._list_permission)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
@@ -138,7 +116,7 @@ class S3Bucket:
                 for one in answers
             ]
 
-        return self._all_retried(request, wheres, self._get_permission)
+        return self._retries.ask_all(request, wheres, self._get_permission)
 
     def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
         """One request for each of some objects."""
@@ -164,7 +142,7 @@ class S3Bucket:
     def _keys(self) -> Keys:
         """The credentials that are good now."""
         try:
-            keys = self._credentials()
+            keys = self._credentials.current()
         except client_errors() as error:
             raise CredentialsFailed(error) from error
         return Keys(keys["access_key_id"], keys["secret_access_key"], keys["token"])
@@ -196,11 +174,11 @@ class S3Bucket:
             metadata = {str(name).lower(): str(value) for name, value in reply["Metadata"].items()}
             return Described(reply["Body"].read(), metadata)
 
-        return self._retried(request, f"{self.location}/{key}", self._get_permission)
+        return self._retries.ask(request, f"{self.location}/{key}", self._get_permission)
 
     def _obstore(self) -> "S3Store":
         """Opened when it is needed, and anew for new credentials: worker processes do not list."""
-        opened, credentials = self._opened, self._credentials
+        opened, credentials = self._opened, self._credentials.current
         if opened is None or opened[0] is not credentials:
             opened = self._opened = (credentials, self._open_store(credentials))
         return opened[1]
@@ -212,117 +190,6 @@ class S3Bucket:
     @property
     def _get_permission(self) -> str:
         return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
-
-    def _retried(self, request: Callable[[], T], where: str, permission: str) -> T:
-        """Run a request as `_all_retried` does; raises what stands in the way."""
-
-        def attempt(_left: Sequence[int]) -> "list[T | Exception]":
-            return [request()]
-
-        [result] = self._all_retried(attempt, [where], permission)
-        if isinstance(result, StoreError):
-            raise result
-        return result
-
-    def _all_retried(
-        self,
-        request: Callable[[Sequence[int]], "list[T | Exception]"],
-        wheres: Sequence[str],
-        permission: str,
-    ) -> "list[T | StoreError]":
-        """Ask for some things at once, again for those that may pass: growing pauses with jitter.
-
-        `request` is told the numbers of those that are left, and says what came of each, in order;
-        what it raises goes for all of them. All retries are made here and none inside obstore or
-        libcurl: two levels multiply (a key that is throttled for good cost 20 requests), and those
-        inside are in nobody's count. (But libcurl asks a second time where a connection that it
-        kept turns out to be closed.)
-        """
-        results: dict[int, T | StoreError] = {}
-        left = list(range(len(wheres)))
-        spent: defaultdict[int, float] = defaultdict(float)
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                share = uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
-                time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * share)
-            credentials, unusable = self._credentials, self._why_unusable()
-            if unusable is not None:
-                results |= dict.fromkeys(left, unusable)
-                break
-            began = time.monotonic()
-            try:
-                came = request(left)
-            except client_errors() as error:
-                came = [error] * len(left)
-            took = time.monotonic() - began
-            again = []
-            for number, one in zip(left, came, strict=True):
-                if not isinstance(one, Exception):
-                    results[number] = one
-                    continue
-                # Its own time: others that were asked for with it may have been slow.
-                spent[number] += one.seconds if isinstance(one, CurlError) else took
-                is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._most_seconds
-                results[number] = translate(one, wheres[number], permission, self._trail)
-                if self._may_pass(results[number], credentials, is_last=is_last):
-                    again.append(number)
-            if not again:
-                break
-            left = again
-        return [results[number] for number in range(len(wheres))]
-
-    @property
-    def _most_seconds(self) -> float:
-        """Of requests for one thing, after which no other begins."""
-        return 0.99 * TIMEOUTS * self._settings.client_timeout  # clocks differ by some ms
-
-    def _may_pass(
-        self, failure: "T | StoreError", credentials: Credentials, *, is_last: bool
-    ) -> bool:
-        """Whether to ask again; for failing credentials, if there are others by then."""
-        if isinstance(failure, CredentialsError) and (
-            is_last or not self._renewed(credentials, failure)
-        ):
-            self._refuse_for_a_while(failure)
-            return False
-        return isinstance(failure, StoreUnavailable) and not is_last
-
-    def _renewed(self, before: Credentials, failure: CredentialsError) -> bool:
-        """Look for other credentials than those of `before`: whether there are any.
-
-        Everything is looked up anew: files that `aws sso login` and others write, the role. Once
-        for all requests that failed together, which may be thousands: each look may ask STS.
-        """
-        with self._renewing:
-            if self._credentials is not before:
-                return True  # another thread has renewed them
-            if self._why_unusable() is not None:
-                return False  # somebody looked a moment ago
-            found = None
-            try:
-                found = Credentials(self._trail)
-                is_new = not found.are_those_of(self._credentials)
-            except client_errors() as error:
-                log.debug("no new credentials: %s", type(error).__name__)
-                is_new = False
-            if found is None or not is_new:
-                self._refuse_for_a_while(failure)
-                return False
-            log.info("%s: the AWS credentials expired; others were found", self.location)
-            self._credentials, self._boto3_client = found, None
-            return True
-
-    def _refuse_for_a_while(self, failure: CredentialsError) -> None:
-        if self._why_unusable() is None:
-            self._unusable = (time.monotonic() + RENEWAL_SECONDS, failure)
-
-    def _why_unusable(self) -> CredentialsError | None:
-        """What is wrong with the credentials, if that is known and not long ago."""
-        unusable = self._unusable
-        if unusable is None or time.monotonic() >= unusable[0]:
-            self._unusable = None
-            return None
-        return unusable[1]
 
     @property
     def _payer(self) -> dict[str, str]:
@@ -358,20 +225,25 @@ class S3Bucket:
         return Fetched(reply["Body"].read(), pack_etag(reply["ETag"]), 0)
 
     def _boto3(self) -> Any:
-        if self._boto3_client is None:
-            from botocore.config import Config
+        """Opened when it is needed, and anew for new credentials."""
+        opened, credentials = self._boto3_opened, self._credentials.current
+        if opened is None or opened[0] is not credentials:
+            opened = self._boto3_opened = (credentials, self._open_boto3(credentials))
+        return opened[1]
 
-            self._boto3_client = self._credentials.session.client(
-                "s3",
-                region_name=self._trail.region,
-                endpoint_url=self._trail.endpoint_url,
-                config=Config(
-                    connect_timeout=self._settings.connect_timeout,
-                    read_timeout=self._settings.client_timeout,
-                    retries={"total_max_attempts": 1},  # see `_retried`
-                ),
-            )
-        return self._boto3_client
+    def _open_boto3(self, credentials: Credentials) -> Any:
+        from botocore.config import Config
+
+        return credentials.session.client(
+            "s3",
+            region_name=self._trail.region,
+            endpoint_url=self._trail.endpoint_url,
+            config=Config(
+                connect_timeout=self._settings.connect_timeout,
+                read_timeout=self._settings.client_timeout,
+                retries={"total_max_attempts": 1},  # see `s3_retry`
+            ),
+        )
 
 
 def _listed_object(meta: Any) -> Listed:

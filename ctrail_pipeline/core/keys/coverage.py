@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .names import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from .key_time import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 
 class Range(NamedTuple):

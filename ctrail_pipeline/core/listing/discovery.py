@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.source_prefix import (
     SourcePrefix,
     digest_root,
     is_organization,

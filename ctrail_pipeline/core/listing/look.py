@@ -8,7 +8,6 @@ backlog, for a run that lists by itself. Not here: when to look, and what is sta
 (`ctrail_pipeline.orchestration.sensors`).
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -16,20 +15,14 @@ from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Self
-from zlib import crc32
+from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Bucket
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
-from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
-from ctrail_pipeline.core.keys.names import (
-    MINUTES_PER_DAY,
-    MINUTES_PER_HOUR,
-    Minute,
-    SourcePrefix,
-    minute_of,
-)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
@@ -41,25 +34,21 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     source_ids,
 )
 from ctrail_pipeline.core.opening import open_ledger
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import discover
-from .selection import Problem, known_prefixes, not_listed, sources_of
-from .walk import FEW_AT_ONCE, Listing, LogFileRef, Source, Stretch
+from .found_prefixes import known_prefixes, sources_of
+from .look_cursor import LookCursor, in_turn, is_due_for_discovery, rests_this_round, source_name
+from .problem import Problem, not_listed, trail_problem
+from .sources import LogFileRef, Source, Stretch
+from .walk import FEW_AT_ONCE, Listing
 
 log = logging.getLogger(__name__)
 
 FOUND_A_PARTITION: Final = 1_000
 """New log files of a partition after which a look asks for no more of it; the rest is backlog."""
-IDLE_AFTER_MINUTES: Final = MINUTES_PER_DAY
-IDLE_ROUNDS: Final = 12
-"""An idle partition (no log file for a day) is looked at in one of so many rounds."""
-DISCOVERY_SECONDS_AN_ACCOUNT: Final = 12
-"""Accounts and regions are looked for with one LIST in so many seconds (a dollar a month),"""
-DISCOVERY_SECONDS: Final = 3_600
-"""and once an hour, however many there are."""
 _TRAILS: Final = 16
 """Trails whose accounts and regions are looked for side by side."""
 _DISCOVERY_GRACE_SECONDS: Final = 15.0
@@ -70,32 +59,6 @@ _REQUEST_SECONDS: Final = 10.0
 """A look gives up a request earlier than a run does: the next look is soon."""
 _GRACE_SECONDS: Final = 15.0
 """How long the chunk in hand may go on when the budget is used up."""
-
-
-@dataclass(frozen=True)
-class LookCursor:
-    """Where the last look stopped. One that is lost or wrong costs time only."""
-
-    round: int = 0
-    """How many times all partitions have been gone through."""
-    after: str = ""
-    """The partition that was looked at last in this round, as `place_name` has it."""
-    discovered: dict[str, float] = field(default_factory=dict)
-    """When the accounts and regions of each trail were looked for (seconds since 1970)."""
-
-    @classmethod
-    def parse(cls, text: str | None) -> Self:
-        """What `dump` wrote; anything else is a fresh start."""
-        try:
-            value = json.loads(text or "{}")
-            discovered = {str(name): float(at) for name, at in value["discovered"].items()}
-            return cls(max(0, int(value["round"])), str(value["after"]), discovered)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return cls()
-
-    def dump(self) -> str:
-        """The cursor as text."""
-        return json.dumps({"round": self.round, "after": self.after, "discovered": self.discovered})
 
 
 @dataclass
@@ -143,33 +106,6 @@ def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
         return _Looking(_impatient(settings), ledger, last, seconds).look()
 
 
-def place_name(source: Source) -> str:
-    """What orders partitions, and what a cursor names them by."""
-    return f"{source.trail}: {source.source_prefix.folder}"
-
-
-def in_turn(names: Sequence[str], after: str) -> list[str]:
-    """Sorted names, beginning behind the one that was last, once around."""
-    ordered = sorted(names)
-    return [name for name in ordered if name > after] + [name for name in ordered if name <= after]
-
-
-def is_due_for_discovery(last: float | None, accounts: int, now: float) -> bool:
-    """Whether it is time to look for new accounts and regions of a trail.
-
-    Each account costs a LIST, so the more there are, the rarer; at least once an hour.
-    """
-    pause = min(DISCOVERY_SECONDS, accounts * DISCOVERY_SECONDS_AN_ACCOUNT)
-    return last is None or abs(now - last) >= pause
-
-
-def rests(name: str, newest: Minute | None, round_: int, now: Minute) -> bool:
-    """Whether a partition is idle and its turn is in another round."""
-    if newest is None or newest > now - IDLE_AFTER_MINUTES:
-        return False
-    return crc32(name.encode()) % IDLE_ROUNDS != round_ % IDLE_ROUNDS
-
-
 def recent(source: Source, lookback: Lookback, now: Minute) -> Range:
     """The key time that a look lists: behind the cursor, or, where there is none, behind now."""
     newest = min(cursor(source.covered) or now, now)
@@ -202,7 +138,7 @@ class _Looking:
         self._look = Look(last)
 
     def look(self) -> Look:
-        sources = {place_name(source): source for source in self._sources()}
+        sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)
         after = self._now_known(list(sources.values()))
         waiting = waiting_by_source(self._ledger, int(time.time()))
@@ -233,7 +169,7 @@ class _Looking:
                 continue
             bucket, found = answer.result()
             if isinstance(found, StoreError):
-                self._note(trail, found)
+                self._look.problems.append(trail_problem(trail, "not listed", found))
             elif found is not None:
                 register_sources(self._ledger, found)
                 discovered = {**self._look.cursor.discovered, trail.name: self._now}
@@ -290,7 +226,7 @@ class _Looking:
             self._look.cursor = replace(now, after=name)
             if source.trail in unreadable:
                 continue
-            if rests(name, cursor(source.covered), now.round, self._minute):
+            if rests_this_round(name, cursor(source.covered), now.round, self._minute):
                 self._look.idle += 1
                 continue
             names.append(name)
@@ -354,12 +290,6 @@ class _Looking:
         """The partitions with the coverage that they have by now."""
         coverage = covered_ranges(self._ledger)
         return [replace(source, covered=coverage.get(source.id, [])) for source in sources]
-
-    def _note(self, trail: Trail, error: StoreError) -> None:
-        may_pass = isinstance(error, StoreUnavailable)
-        self._look.problems.append(
-            Problem(trail.name, trail.bucket, "not listed", str(error), may_pass)
-        )
 
     def _note_slow(self, trails: Iterable[str]) -> None:
         for trail in dict.fromkeys(trails):

@@ -11,35 +11,31 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, groupby
-from typing import Final, Protocol
+from itertools import count
+from typing import Final
 
-from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Bucket, Folder, Listed, Page
+from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import (
     EVERYTHING,
     Lookback,
     Range,
     cursor,
-    intersection,
-    settled,
-    whole_days,
-    windows_to_list,
 )
-from ctrail_pipeline.core.keys.names import (
+from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
-    KeyParts,
     Minute,
-    SourcePrefix,
     day_folder,
-    day_number,
-    is_log_file,
-    key_of,
-    parse_key,
 )
-from ctrail_pipeline.core.ledger.rows import Known, KnownLogFile, LogFileState, Visit
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.threads import DaemonThreads
+
+from .day_folders import DAY_DEPTH, day_windows, days_of_folder, first_day_from
+from .known_log_files import KnownLogFiles
+from .new_log_files import is_wanted, new_log_files
+from .sources import LogFileRef, Source, Stretch
+from .visits import due_log_files
 
 HELD_LOG_FILES: Final = 200_000
 """About how many log files all partitions together may have listed and not yet handed out."""
@@ -49,101 +45,7 @@ FEW_AT_ONCE: Final = 32
 made than were needed."""
 _LISTERS: Final = 128
 """LIST requests in flight: one costs a round trip and little else."""
-_DAY_DEPTH: Final = 3
 _STRAYS: Final = -1
-_LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
-"""States in which a log file that a listing shows is new again."""
-_LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
-_NOTHING: Final = Range(Minute(0), Minute(0))
-
-
-class KnownLogFiles(Protocol):
-    """What listing asks of the ledger."""
-
-    def known_log_files(
-        self, source_id: int, day: int, low: str, high: str
-    ) -> dict[str, KnownLogFile]:
-        """Log files of one day with a name from `low` to `high`, both included."""
-        ...
-
-    def newest_due_day(self, now: int, before: int) -> int | None:
-        """The newest day before another one of which a log file is due."""
-        ...
-
-    def due_visits(self, now: int, day: int, after: tuple[int, str], limit: int) -> list[Visit]:
-        """Log files of a day that are due, by source partition and name, behind `after`."""
-        ...
-
-
-@dataclass(slots=True)
-class Source:
-    """A source partition as one run sees it."""
-
-    id: int
-    source_prefix: SourcePrefix
-    trail: str
-    bucket: Bucket
-    covered: Sequence[Range]
-    wanted: Range
-    deep: bool
-    """Whether this run lists back over the whole horizon."""
-    newest: Minute = EVERYTHING.start
-    """The end of the newest key seen, capped by its LastModified."""
-    failure: StoreError | None = None
-    """Why its listing broke off."""
-    requests: int = 0
-    """LIST requests made for it."""
-    found: int = 0
-    """New log files listed, and due ones."""
-    is_enough: bool = False
-    """Set from outside: the rest of it is not to be listed (a dry run has seen enough)."""
-    days_listed: set[int] = field(default_factory=set)
-    days_left_out: dict[int, float] = field(default_factory=dict)
-    """The days not listed as it was enough, and which share of each."""
-
-
-@dataclass(slots=True, eq=False)
-class Stretch:
-    """A stretch of key time that is covered once it is listed and all its log files are settled."""
-
-    source: Source
-    listed_range: Range | None = None
-    """None until it is completely listed."""
-    listed: int = 0
-    """New log files found in it; only the listing's thread changes this."""
-    settled: int = 0
-    """Those that are committed, or whose failure is recorded; only the committing thread."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the ledger may call it covered."""
-        return self.listed_range is not None and self.listed == self.settled
-
-    @property
-    def covers(self) -> Range:
-        """What may be called covered now that it is done: up to the newest key known by now."""
-        return settled(self.listed_range or _NOTHING, self.source.wanted, self.source.newest)
-
-
-@dataclass(frozen=True, slots=True)
-class LogFileRef:
-    """A log file that is to be fetched."""
-
-    source: Source
-    day: int
-    name: str
-    size: int
-    etag: bytes | None
-    """The version to fetch; None for another try, which takes whatever is there now."""
-    archived: bool
-    expected: Known | None
-    attempts: int
-    stretch: Stretch | None
-
-    @property
-    def key(self) -> str:
-        """Its key in the bucket."""
-        return key_of(self.source.source_prefix, self.day, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +108,7 @@ class Listing:
         self._undated: set[tuple[int, str]] = set()
         for source in self.sources if self.walks else ():
             source.newest = min(cursor(source.covered) or Minute(0), self._latest)
-            for first_day, end_day in _day_windows(source, self.lookback, self.now):
+            for first_day, end_day in day_windows(source, self.lookback, self.now):
                 covers = Range(
                     Minute(first_day * MINUTES_PER_DAY), Minute(end_day * MINUTES_PER_DAY)
                 )
@@ -226,24 +128,28 @@ class Listing:
         with DaemonThreads(self.at_once, "ctrail-list") as threads:
             while self._heap or due_day is not None:
                 if due_day is not None and not (self._heap and -self._heap[0][0] > due_day):
-                    yield from self._due_log_files(ledger, due_day)
+                    for refs in due_log_files(ledger, self.sources, self.due_at, due_day):
+                        self._count(refs)
+                        yield refs
                     due_day = ledger.newest_due_day(self.due_at, due_day)
                     continue
-                unlisted: list[_Node] = []
-                while self._heap and len(unlisted) < self.at_once:
-                    if self._heap[0][2].waiting is not None:
-                        break
-                    node = _to_be_listed(heapq.heappop(self._heap)[2])
-                    if node is not None:
-                        unlisted.append(node)
+                unlisted = self._take_unlisted()
                 if unlisted:
                     for node, answer in zip(unlisted, threads.map(_list, unlisted), strict=True):
                         self._absorb(ledger, node, answer)
-                    continue
-                if self._heap:
+                elif self._heap:
                     waiting = heapq.heappop(self._heap)[2].waiting
                     if waiting:
                         yield list(waiting)
+
+    def _take_unlisted(self) -> list[_Node]:
+        """Take the next folders to be listed off the heap, up to log files that wait there."""
+        unlisted: list[_Node] = []
+        while self._heap and self._heap[0][2].waiting is None and len(unlisted) < self.at_once:
+            node = _to_be_listed(heapq.heappop(self._heap)[2])
+            if node is not None:
+                unlisted.append(node)
+        return unlisted
 
     def take_finished(self) -> list[Stretch]:
         """Stretches that were listed and held nothing new, since the last call."""
@@ -251,20 +157,6 @@ class Listing:
         while self._finished:
             finished.append(self._finished.popleft())
         return finished
-
-    def _due_log_files(self, ledger: KnownLogFiles, day: int) -> Iterator[list[LogFileRef]]:
-        """What is due of one day, of the partitions and times that are wanted, page by page."""
-        sources = {source.id: source for source in self.sources}
-        after = (0, "")
-        while visits := ledger.due_visits(self.due_at, day, after, PAGE_SIZE):
-            after = visits[-1].source_id, visits[-1].name
-            for source_id, group in groupby(visits, key=lambda visit: visit.source_id):
-                source = sources.get(source_id)
-                refs = [] if source is None else [_to_visit(source, visit) for visit in group]
-                refs = [ref for ref in refs if is_wanted(_place(ref), ref.source.wanted)]
-                if refs:
-                    self._count(refs)
-                    yield refs
 
     def _absorb(
         self, ledger: KnownLogFiles, node: _Node, answer: "Page | Folder | StoreError"
@@ -276,7 +168,7 @@ class Listing:
             self._take_strays(ledger, node, answer)
         elif isinstance(answer, Folder):
             self._take_apart(ledger, node, answer)
-        elif node.depth >= _DAY_DEPTH:
+        elif node.depth >= DAY_DEPTH:
             self._absorb_day_page(ledger, node, answer)
         else:
             self._absorb_whole(ledger, node, answer)
@@ -285,7 +177,7 @@ class Listing:
         """A folder of many days that may have fitted into one page."""
         inside = page.objects
         if node.range.end < FOREVER:
-            end_key = node.source.source_prefix.folder + day_folder(_day(node.range.end))
+            end_key = node.source.source_prefix.folder + day_folder(first_day_from(node.range.end))
             inside = [listed for listed in inside if listed.key < end_key]
         if not page.last and len(inside) == len(page.objects):
             self._push_again(node)
@@ -311,7 +203,7 @@ class Listing:
             for ref in group
         ]
         stretch = node.stretch
-        if node.depth == _DAY_DEPTH:
+        if node.depth == DAY_DEPTH:
             stretch = stretch or Stretch(node.source)
             refs = [_in_stretch(ref, stretch) for ref in refs]
         self._hold(refs, node.newest_day)
@@ -335,11 +227,14 @@ class Listing:
         """Go on with the sub-folders of one that is too large to be listed at once."""
         dated = []
         for name in folder.folders:
-            days = _days_of(node, name)
+            days = _days_of(node, name, node.depth)
             if days is None:
                 stray = f"{node.folder}{name}/"
-                self._push(_Node(node.source, 0, stray, _DAY_DEPTH + 1))
-            elif days[0] < _day(node.range.end) and days[1] * MINUTES_PER_DAY > node.range.start:
+                self._push(_Node(node.source, 0, stray, DAY_DEPTH + 1))
+            elif (
+                days[0] < first_day_from(node.range.end)
+                and days[1] * MINUTES_PER_DAY > node.range.start
+            ):
                 dated.append((days, f"{node.folder}{name}/"))
         dated.sort()
         starts = [Minute(days[0] * MINUTES_PER_DAY) for days, _ in dated]
@@ -351,12 +246,12 @@ class Listing:
             self._push(
                 _Node(
                     node.source,
-                    min(days[1], _day(node.range.end)) - 1,
+                    min(days[1], first_day_from(node.range.end)) - 1,
                     child,
                     node.depth + 1,
                     Range(start, end),
                     node.after if node.after.startswith(child) else "",
-                    whole=len(dated) > 1 or node.depth == _DAY_DEPTH - 1,
+                    whole=len(dated) > 1 or node.depth == DAY_DEPTH - 1,
                 )
             )
         if not dated:
@@ -366,8 +261,8 @@ class Listing:
     def _take_strays(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
         """Log files beside the year folders, and in other folders there."""
         for name in folder.folders:
-            if _days_of(replace(node, depth=0), name) is None:
-                self._push(_Node(node.source, 0, f"{node.folder}{name}/", _DAY_DEPTH + 1))
+            if _days_of(node, name, 0) is None:
+                self._push(_Node(node.source, 0, f"{node.folder}{name}/", DAY_DEPTH + 1))
         self._hold_undated(ledger, node.source, folder.objects)
 
     def _hold_undated(
@@ -385,41 +280,18 @@ class Listing:
             if not is_log_file(listed.key):
                 self.counts.other_objects += 1
                 continue
-            place = parse_key(source.source_prefix, listed.key)
-            if place.minute is not None:
-                newest = Minute(min(place.minute, listed.modified, self._latest) + 1)
+            parts = parse_key(source.source_prefix, listed.key)
+            if parts.minute is not None:
+                newest = Minute(min(parts.minute, listed.modified, self._latest) + 1)
                 source.newest = max(source.newest, newest)
-            if is_wanted(place, source.wanted):
-                days.setdefault(place.day, []).append((place, listed))
-        return {day: self._new_of_day(ledger, source, day, found) for day, found in days.items()}
-
-    def _new_of_day(
-        self, ledger: KnownLogFiles, source: Source, day: int, found: list[tuple[KeyParts, Listed]]
-    ) -> list[LogFileRef]:
-        names = [place.name for place, _ in found]
-        known = ledger.known_log_files(source.id, day, min(names), max(names))
-        refs = []
-        for place, listed in found:
-            row = known.get(place.name)
-            if row is not None and (
-                row.is_due(self.due_at)
-                or (row.etag == listed.etag and row.state not in _LISTED_AGAIN)
-            ):
-                continue
-            refs.append(
-                LogFileRef(
-                    source,
-                    day,
-                    place.name,
-                    listed.size,
-                    listed.etag,
-                    listed.archived,
-                    row.known if row else None,
-                    0,
-                    None,
-                )
-            )
-        return refs
+            if is_wanted(parts, source.wanted):
+                days.setdefault(parts.day, []).append((parts, listed))
+        new: dict[int, list[LogFileRef]] = {}
+        for day, of_day in days.items():
+            names = [parts.name for parts, _ in of_day]
+            known = ledger.known_log_files(source.id, day, min(names), max(names))
+            new[day] = new_log_files(source, day, of_day, known, self.due_at)
+        return new
 
     def _hold_stretch(
         self, source: Source, refs: list[LogFileRef], day: int, covers: Range
@@ -476,47 +348,17 @@ class Listing:
 def _list(node: _Node) -> "Page | Folder | StoreError":
     """The request that a node needs; an error is returned, so that it costs its partition only."""
     try:
-        if node.depth != _STRAYS and (node.whole or node.depth >= _DAY_DEPTH):
+        if node.depth != _STRAYS and (node.whole or node.depth >= DAY_DEPTH):
             return node.source.bucket.list_page(node.folder, node.after)
         return node.source.bucket.list_folder(node.folder)
     except StoreError as error:
         return error
 
 
-def _day_windows(source: Source, lookback: Lookback, now: Minute) -> list[tuple[int, int]]:
-    """The days to list, as few stretches as possible: no day folder is listed twice."""
-    days: list[tuple[int, int]] = []
-    for window in windows_to_list(
-        source.wanted, source.covered, lookback, deep=source.deep, now=now
-    )[::-1]:
-        first, end = whole_days(window)
-        if days and first <= days[-1][1]:
-            days[-1] = (days[-1][0], max(days[-1][1], end))
-        else:
-            days.append((first, end))
-    return days[::-1]
-
-
-def _days_of(node: _Node, name: str) -> tuple[int, int] | None:
-    """First day and the day after the last of a year, month or day folder; None if no date."""
-    parts = [*node.folder[len(node.source.source_prefix.folder) :].split("/")[: node.depth], name]
-    widths = (4, 2, 2)
-    if any(
-        len(part) != width or not (part.isascii() and part.isdigit())
-        for part, width in zip(parts, widths, strict=False)
-    ):
-        return None
-    year, month, day = (*map(int, parts), *(1,) * (_DAY_DEPTH - len(parts)))
-    first = day_number(year, month, day)
-    if first is None or first <= 0:
-        return None
-    if len(parts) == 1:
-        end = day_number(year + 1, 1, 1)
-    elif len(parts) == 2:
-        end = day_number(year + month // 12, month % 12 + 1, 1)
-    else:
-        end = first + 1
-    return first, end or _LAST_DAY
+def _days_of(node: _Node, name: str, depth: int) -> tuple[int, int] | None:
+    """The days of a sub-folder of a node's folder, which lies `depth` folders deep."""
+    prefix = node.source.source_prefix.folder
+    return days_of_folder([*node.folder[len(prefix) :].split("/")[:depth], name])
 
 
 def _to_be_listed(node: _Node) -> _Node | None:
@@ -526,9 +368,9 @@ def _to_be_listed(node: _Node) -> _Node | None:
         return None
     if not source.is_enough:
         return node
-    if node.depth < _DAY_DEPTH:
+    if node.depth < DAY_DEPTH:
         return replace(node, whole=False)
-    if node.depth == _DAY_DEPTH:
+    if node.depth == DAY_DEPTH:
         source.days_left_out[node.newest_day] = _share_left(node)
     return None
 
@@ -539,40 +381,6 @@ def _share_left(node: _Node) -> float:
         return 1
     minute = parse_key(node.source.source_prefix, node.after).minute
     return 0 if minute is None else 1 - minute % MINUTES_PER_DAY / MINUTES_PER_DAY
-
-
-def _day(minute: Minute) -> int:
-    return -(-minute // MINUTES_PER_DAY)
-
-
-def is_wanted(place: KeyParts, wanted: Range) -> bool:
-    """Whether a log file's key time is in the window; without one, its day; else always."""
-    if place.minute is not None:
-        return wanted.start <= place.minute < wanted.end
-    if place.day:
-        start = place.day * MINUTES_PER_DAY
-        return bool(intersection(wanted, Range(Minute(start), Minute(start + MINUTES_PER_DAY))))
-    return True
-
-
-def _to_visit(source: Source, visit: Visit) -> LogFileRef:
-    """A log file that is due: the version that was found, or whatever is there by now."""
-    is_found = visit.known.state is LogFileState.FOUND
-    return LogFileRef(
-        source,
-        visit.day,
-        visit.name,
-        visit.size,
-        visit.known.etag if is_found else None,
-        visit.archived and is_found,
-        visit.known,
-        visit.attempts,
-        None,
-    )
-
-
-def _place(ref: LogFileRef) -> KeyParts:
-    return parse_key(ref.source.source_prefix, ref.key)
 
 
 def _in_stretch(ref: LogFileRef, stretch: Stretch) -> LogFileRef:

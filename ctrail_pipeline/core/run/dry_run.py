@@ -13,15 +13,12 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
-from ctrail_pipeline.core.ledger.rows import KnownLogFile, Visit
-from ctrail_pipeline.core.listing.selection import (
-    Problem,
-    Selection,
-    find_prefixes,
-    not_listed,
-    sources_of,
-)
-from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing, Source
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, sources_of
+from ctrail_pipeline.core.listing.known_log_files import NothingKnown
+from ctrail_pipeline.core.listing.problem import Problem, not_listed
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
+from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.settings import Settings
 
 LISTED_A_PARTITION: Final = 100_000
@@ -95,7 +92,7 @@ def estimate(
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
-        for refs in listing.log_files(LedgerLogFiles(ledger) if ledger else _NothingKnown()):
+        for refs in listing.log_files(LedgerLogFiles(ledger) if ledger else NothingKnown()):
             source = refs[0].source
             log_files[id(source)] += len(refs)
             size[id(source)] += sum(ref.size for ref in refs)
@@ -130,21 +127,6 @@ def _times_listed(source: Source) -> float:
     left_out = source.days_left_out
     partly = sum(left_out.get(day, 0) for day in source.days_listed)
     return 1 + sum(left_out.values()) / max(1 / 24, len(source.days_listed) - partly)
-
-
-class _NothingKnown:
-    """Stands for a ledger where there is none yet."""
-
-    def known_log_files(
-        self, _source: int, _day: int, _low: str, _high: str
-    ) -> dict[str, KnownLogFile]:
-        return {}
-
-    def newest_due_day(self, _now: int, _before: int) -> None:
-        return None
-
-    def due_visits(self, _now: int, _day: int, _after: tuple[int, str], _limit: int) -> list[Visit]:
-        return []
 
 
 @contextmanager

@@ -6,192 +6,63 @@ a ledger or a disk that fails, a configuration that cannot be right.
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit import BatchResult, Committer, Observer
+from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
-from ctrail_pipeline.core.batch.fetch import AHEAD, Feed, ListedAhead
+from ctrail_pipeline.core.batch.feed import AHEAD, Feed
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.recovery import recover
-from ctrail_pipeline.core.batch.stage import BatchContent
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
-from ctrail_pipeline.core.keys.names import minute_of
+from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_totals
-from ctrail_pipeline.core.listing.selection import (
+from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
-    Problem,
-    Selection,
     find_prefixes,
-    not_listed,
     sources_of,
     waiting_prefixes,
 )
-from ctrail_pipeline.core.listing.walk import Listing, LogFileRef, Source, Stretch
+from ctrail_pipeline.core.listing.problem import Problem, not_listed
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
+from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
-from ctrail_pipeline.core.output.staging import OutputFolders
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import archive
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
-from .worker_pool import WORTHWHILE, Workers, bytes_ahead_of, share_of, usable_cpus
+from .processes import bytes_ahead_of, process_count, share_of
+from .progress import Progress, ProgressReport, TrailProgress
+from .summary import PartitionCounts, Summary
+from .worker_pool import WORTHWHILE, Workers
 
 log = logging.getLogger(__name__)
 
-_PROBLEMS_NAMED: Final = 1_000
-"""Problems that a summary names; beyond, it counts them."""
 _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
-_MOST_WORKERS: Final = 4
-"""Worker processes, where there are fewer CPUs: a `gocloudtrail` configuration may ask for 500."""
 _AHEAD_UNTIL_UP: Final = 4
 """While worker processes may come, little is begun that they would have to wait for."""
 _MOST_COUNTED: Final = 10_000
 """Hours or names that a summary counts one by one: memory must not depend on the data."""
 _PROBLEMS_LOGGED: Final = 20
 """Problems that are logged as they happen; the summary names the others too."""
-
-
-@dataclass
-class PartitionCounts:
-    """What a run did for one account and region of a trail."""
-
-    log_files: int = 0
-    events: int = 0
-    """New lines."""
-    duplicates: int = 0
-    conflicts: int = 0
-    """New events that share their eventID with another event, but not their bytes."""
-    quarantined: int = 0
-    failed: int = 0
-    """Log files that failed, are archived or gone."""
-    damaged: int = 0
-    bytes_in: int = 0
-    """Stored bytes of the log files."""
-    bytes_out: int = 0
-    """Of the new lines."""
-    total_events: int = 0
-    """New lines of all runs together, as of the end of this one."""
-    newest_event: str | None = None
-    """The latest eventTime of all runs."""
-    reported_at: int = 0
-    """When Dagster was last told of new events (seconds since 1970; 0: never)."""
-    first_event: str | None = None
-    """eventTime of the oldest record in these log files, new or not."""
-    last_event: str | None = None
-    source_ids: set[int] = field(default_factory=set)
-    """The ledger's ids of the source partitions that these are the counts of."""
-
-    def note_times(self, first: str, last: str) -> None:
-        """Widen the span of event times."""
-        self.first_event = min(self.first_event or first, first)
-        self.last_event = max(self.last_event or last, last)
-
-
-@dataclass
-class TrailProgress:
-    """How far a run is with one trail."""
-
-    listed: int = 0
-    log_files: int = 0
-    """Settled."""
-    events: int = 0
-    problems: int = 0
-
-
-@dataclass
-class Progress:
-    """How far a run is."""
-
-    started: float = field(default_factory=time.monotonic)
-    listed: int = 0
-    """New log files found so far."""
-    listing_done: bool = False
-    log_files: int = 0
-    """Settled: committed, or failed and recorded."""
-    events: int = 0
-    duplicates: int = 0
-    bytes: int = 0
-    """Uncompressed bytes of the settled log files."""
-    failed: int = 0
-    trails: dict[str, TrailProgress] = field(default_factory=dict)
-    """By name; those that the run is about."""
-
-    @property
-    def seconds(self) -> float:
-        """Since the run began."""
-        return time.monotonic() - self.started
-
-    def __str__(self) -> str:
-        """One line for people."""
-        left = self.listed - self.log_files
-        return (
-            f"{self.log_files} log files, {self.events} events, {self.duplicates} duplicates,"
-            f" {self.failed} failed, {self.bytes / 1e6 / max(self.seconds, 0.001):.1f} MB/s of"
-            f" JSON, {left}{'' if self.listing_done else '+'} log files left"
-        )
-
-
-@dataclass
-class Summary:
-    """What a run did, and what stands open after it."""
-
-    progress: Progress
-    trails: tuple[str, ...] = ()
-    """The trails that it was about."""
-    partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
-    """By trail and `account/region`; those that had new log files."""
-    problems: list[Problem] = field(default_factory=list)
-    """What could not be brought in by this run; at most 1,000 are named."""
-    problem_count: int = 0
-    failures: int = 0
-    """Problems that make the run a failed one: all but archived log files."""
-    lasting_failures: int = 0
-    """Those that will not pass by themselves."""
-    output_files: int = 0
-    bytes_out: int = 0
-    misfits: int = 0
-    """Rows of its Parquet files of which something is in `_other`."""
-    events_by_hour: Counter[str] = field(default_factory=Counter)
-    """New events by the hour of their eventTime; hours beyond 10,000 are not told apart."""
-    events_by_name: Counter[str] = field(default_factory=Counter)
-    """New events by eventName; likewise."""
-    interrupted: bool = False
-    standing: dict[LogFileState, int] = field(default_factory=dict)
-    """Log files of any run that are not committed, by state."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was asked for was brought in."""
-        return not self.failures and not self.interrupted
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether all that failed may pass by itself."""
-        return not self.lasting_failures
-
-    def note(self, problem: Problem) -> None:
-        """Count a problem, and name it if not too many are named already."""
-        self.problem_count += 1
-        fails = problem.state != LogFileState.ARCHIVED.name.lower()
-        self.failures += fails
-        self.lasting_failures += fails and not problem.may_pass
-        if len(self.problems) < _PROBLEMS_NAMED:
-            self.problems.append(problem)
 
 
 def sync(
@@ -257,8 +128,7 @@ class _Run:
         """By trail: that its credentials failed in mid-run."""
         self._unread_count: Counter[str] = Counter()
         self._settled_bytes = 0
-        cpus = usable_cpus()
-        self._processes = min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
+        self._processes = process_count(settings)
         self._workers: Workers | None = None
         self._is_handed_over = False
 
@@ -278,7 +148,7 @@ class _Run:
             hold=self._settings.list_batch_size,
         )
         listed = ListedAhead(self._listed(listing))
-        self._report = _Report(
+        self._report = ProgressReport(
             on_progress, partial(self._progress, listing, listed), self._settings
         )
         try:
@@ -512,31 +382,6 @@ class _Run:
         for name, count in found.items():
             progress.trails[name].listed = count
         return progress
-
-
-class _Report:
-    """Reports progress now and then."""
-
-    def __init__(
-        self,
-        on_progress: Callable[[Progress], None],
-        progress: Callable[[], Progress],
-        settings: Settings,
-    ) -> None:
-        self._on_progress = on_progress
-        self._progress = progress
-        self._interval = settings.progress_interval
-        self._reported = time.monotonic()
-
-    def if_due(self) -> None:
-        """Report, if the last time is long enough ago."""
-        if time.monotonic() - self._reported >= self._interval:
-            self.now()
-
-    def now(self) -> None:
-        """Report."""
-        self._reported = time.monotonic()
-        self._on_progress(self._progress())
 
 
 def _names(trails: Sequence[Trail]) -> str:

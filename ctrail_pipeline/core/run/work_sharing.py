@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.batch.cost import cost_of
-from ctrail_pipeline.core.listing.walk import LogFileRef
+from ctrail_pipeline.core.listing.sources import LogFileRef
 
 PIECE_COST: Final = 400
 """The cost of a piece, about: a batch's worth of small log files."""

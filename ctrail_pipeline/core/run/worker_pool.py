@@ -8,19 +8,12 @@ Nobody is left behind: workers end with the connection to their run.
 Not here: what a worker does (`worker`), which one does what (`sharing`).
 """
 
-import json
 import logging
-import os
-import socket
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import count
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, Final
+from multiprocessing.connection import wait
+from typing import Final
 
 from ctrail_pipeline.core.batch.commit import (
     TRIES_SIDE_BY_SIDE,
@@ -29,17 +22,20 @@ from ctrail_pipeline.core.batch.commit import (
     Committer,
     result_of,
 )
+from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
 from ctrail_pipeline.core.batch.cost import cost_of
-from ctrail_pipeline.core.batch.fetch import BYTES_AHEAD, ListedAhead
-from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.batch.stage import Staged
 from ctrail_pipeline.core.exceptions import WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
-from ctrail_pipeline.core.listing.walk import LogFileRef, Stretch
+from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output_files import PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
+from .processes import bytes_ahead_of, share_of
 from .work_sharing import PIECE_COST, Affinity, pieces
-from .worker_process import (
+from .worker_handle import WorkerDied, WorkerHandle, start_worker
+from .worker_messages import (
     BatchPublished,
     Committed,
     Failed,
@@ -64,103 +60,11 @@ _LEAST_LOAD: Final = 2 * PIECE_COST
 _TICK_SECONDS: Final = 0.2
 _LISTING_SECONDS: Final = 0.01
 """How long to wait for workers while there may be something new to hand out."""
-_END_SECONDS: Final = 5
-"""How long a worker has to end by itself."""
 _VAIN_DEATHS: Final = 5
 """Workers that may die, beside those that the run began with, before anything was committed."""
 _SUSPECTS_AT_ONCE: Final = {1: 64, 2: 1}
 """Log files that a worker gets at once, by how often a worker died that had them in hand."""
 _MOST_DEATHS: Final = max(_SUSPECTS_AT_ONCE)
-_LEAST_BYTES_AHEAD: Final = 16 * 1024 * 1024
-_MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Uncompressed bytes of a worker's batch: it holds two of them, one waiting to be committed."""
-_START: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
-    " from ctrail_pipeline.core.run.worker_process import main; main(int(sys.argv[1]))"
-)
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: by its affinity, and by its container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        number = len(os.sched_getaffinity(0))
-    else:
-        number = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(number, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no such file, or no quota: «max»
-        return number
-
-
-def share_of(settings: Settings, processes: int) -> Settings:
-    """The settings of one process of so many."""
-    if processes == 1:
-        return settings
-    return replace(
-        settings,
-        download_workers=settings.downloads_of(processes),
-        batch_bytes=min(settings.batch_bytes, _MOST_BATCH_BYTES),
-    )
-
-
-def bytes_ahead_of(processes: int) -> int:
-    """Bytes that each of so many processes may hold of log files on their way."""
-    return BYTES_AHEAD if processes == 1 else max(_LEAST_BYTES_AHEAD, BYTES_AHEAD // 2 // processes)
-
-
-class _Died(Exception):
-    """A worker is gone."""
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker process as its run sees it."""
-
-    number: int
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    batches: dict[str, Batch] = field(default_factory=dict)
-    """Those registered for it that are not committed, by token."""
-    outstanding: dict[int, LogFileRef] = field(default_factory=dict)
-    load: int = 0
-    sources: set[int] = field(default_factory=set)
-    """Those it was told of."""
-    taken: list[LogFileRef] = field(default_factory=list)
-    """Log files of its batch in hand that another run has settled."""
-    tries: int = 0
-    is_ready: bool = False
-    is_told_last: bool = False
-    is_for_suspects: bool = False
-
-    def send(self, message: object) -> None:
-        """Send a message; a worker that is gone is noticed when it is next listened to."""
-        try:
-            self.connection.send(message)
-        except OSError:
-            log.debug("worker %d is gone", self.process.pid)
-
-    def hear(self) -> Any:
-        """The next message; raises _Died."""
-        try:
-            return self.connection.recv()
-        except (EOFError, OSError) as error:
-            raise _Died from error
-
-    def settle(self, numbers: Sequence[int]) -> list[LogFileRef]:
-        """Log files that it is done with."""
-        refs = [self.outstanding.pop(number) for number in numbers]
-        self.load -= sum(map(cost_of, refs))
-        return refs
-
-    def end(self) -> None:
-        """See to it that the process is gone."""
-        self.connection.close()
-        try:
-            self.process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class Workers:
@@ -190,7 +94,7 @@ class Workers:
         self._hopeless: list[LogFileRef] = []
         self._vain_deaths = 0
         self._uncovered: list[Stretch] = []
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerHandle] = []
         try:
             for _ in range(number):
                 self._start()
@@ -257,7 +161,7 @@ class Workers:
             for worker in self._workers:
                 self._tell_last(worker)
 
-    def _hand_out_suspects(self, worker: _Worker) -> None:
+    def _hand_out_suspects(self, worker: WorkerHandle) -> None:
         """The next log files that workers died of, few enough to find the one that it was."""
         if not self._suspects:
             worker.is_for_suspects = False
@@ -276,7 +180,7 @@ class Workers:
     def _deaths_of(self, suspect: tuple[int, LogFileRef]) -> int:
         return max(1, self._deaths.get(suspect[0], 0))
 
-    def _send(self, worker: _Worker, log_files: Sequence[tuple[int, LogFileRef]]) -> None:
+    def _send(self, worker: WorkerHandle, log_files: Sequence[tuple[int, LogFileRef]]) -> None:
         sources = {
             ref.source.id: ref.source for _, ref in log_files if ref.source.id not in worker.sources
         }
@@ -290,7 +194,7 @@ class Workers:
             )
         )
 
-    def _tell_last(self, worker: _Worker) -> None:
+    def _tell_last(self, worker: WorkerHandle) -> None:
         if not worker.is_told_last:
             worker.is_told_last = True
             worker.send(Flush())
@@ -300,12 +204,12 @@ class Workers:
     def _listen(self, timeout: float) -> list[BatchResult]:
         """Wait for workers, and commit what they have staged."""
         by_connection = {worker.connection: worker for worker in self._workers}
-        staged: list[tuple[_Worker, StagedBatch]] = []
+        staged: list[tuple[WorkerHandle, StagedBatch]] = []
         for connection in wait(list(by_connection), timeout):
             worker = by_connection[connection]  # type: ignore[index]
             try:
                 message = worker.hear()
-            except _Died:
+            except WorkerDied:
                 self._bury(worker)
                 continue
             if isinstance(message, StagedBatch):
@@ -318,11 +222,11 @@ class Workers:
                 raise _error_of(message)
         return self._commit(staged) if staged else []
 
-    def _leave_unread(self, worker: _Worker, message: Unread) -> None:
+    def _leave_unread(self, worker: WorkerHandle, message: Unread) -> None:
         for ref in worker.settle([message.number]):
             self._note_unread(ref, message.reason)
 
-    def _commit(self, staged: Sequence[tuple[_Worker, StagedBatch]]) -> list[BatchResult]:
+    def _commit(self, staged: Sequence[tuple[WorkerHandle, StagedBatch]]) -> list[BatchResult]:
         batches = [(worker.batches[message.token], message.unpack()) for worker, message in staged]
         results, more = self._committer.commit_many(batches, self._finished(), len(batches))
         self._uncovered.clear()
@@ -341,7 +245,7 @@ class Workers:
 
     def _finish(
         self,
-        worker: _Worker,
+        worker: WorkerHandle,
         numbers: Sequence[int],
         batch: Batch,
         staged: Staged,
@@ -355,7 +259,9 @@ class Workers:
             self._deaths.pop(number, None)
         return result_of(worker.settle(numbers), staged, taken)
 
-    def _redo(self, worker: _Worker, message: StagedBatch, stale: StaleBatch) -> list[BatchResult]:
+    def _redo(
+        self, worker: WorkerHandle, message: StagedBatch, stale: StaleBatch
+    ) -> list[BatchResult]:
         """Have a worker do a stale batch again, in the end while all others are kept out."""
         log.debug("a batch of worker %d is done again: %s", worker.process.pid, stale)
         self._committer.abandon(worker.batches.pop(message.token))
@@ -381,7 +287,7 @@ class Workers:
         try:
             staged, published = self._committer.commit_alone(batch, stage, self._finished())
             self._uncovered.clear()
-        except _Died:
+        except WorkerDied:
             self._bury(worker)
             return []
         except StaleBatch as other:
@@ -396,36 +302,21 @@ class Workers:
         self._uncovered += self._take_finished()
         return self._uncovered
 
-    def _register_for(self, worker: _Worker) -> Ticket:
+    def _register_for(self, worker: WorkerHandle) -> Ticket:
         (batch,) = self._committer.register_many(1)
         worker.batches[batch.token] = batch
         return Ticket(batch.token)
 
     # -- processes --------------------------------------------------------------------------------
 
-    def _start(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - ourselves
-                [
-                    sys.executable,
-                    "-c",
-                    _START,
-                    str(theirs.fileno()),
-                    json.dumps([*map(str, sys.path)]),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,  # a terminal's Ctrl-C is for the run only
-            )
-        worker = _Worker(next(self._numbers), process, Connection(ours.detach()))
+    def _start(self) -> WorkerHandle:
+        worker = start_worker(next(self._numbers))
         self._workers.append(worker)
         worker.send(self._setup)
         worker.send(self._register_for(worker))
         return worker
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerHandle) -> None:
         """A worker is dead: its batches are dropped, its log files go to another one."""
         self._workers.remove(worker)
         worker.process.kill()  # it may have lost no more than the connection

@@ -4,133 +4,51 @@ It reads the ledger and writes into the staging folders of batches that its run 
 it; whether anything of that counts, the run decides. So it may be killed at any instant. When its
 run ends, however it ends, the connection breaks and the worker is gone at once.
 
-Not here: handing out, committing and publishing (`workers`). Imported is what the work needs, never
-Dagster or the run's main module: a worker is there in 0.15 s.
+Not here: handing out, committing and publishing (`worker_pool`). This module imports what the work
+needs, never Dagster or the run's main module, so that a worker is there in 0.15 s.
 """
 
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from operator import attrgetter
 from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, Final, NamedTuple, NoReturn
 
-from ctrail_pipeline.core.batch.fetch import Feed, ListedAhead
-from ctrail_pipeline.core.batch.stage import BatchContent, LogFileInBatch, Staged, prepare
-from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
-from ctrail_pipeline.core.bucket.trail_bucket import open_bucket
+from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
+from ctrail_pipeline.core.batch.feed import Feed
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.batch.stage import Staged, prepare
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.listing.walk import LogFileRef, Source
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
-from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 
-_SENT_FIELDS: Final = tuple(
-    f.name for f in fields(LogFileRef) if f.name not in {"source", "stretch"}
+from .unopened_bucket import UnopenedBucket
+from .worker_messages import (
+    BatchPublished,
+    Committed,
+    Failed,
+    Fetch,
+    Flush,
+    Ready,
+    Redo,
+    Setup,
+    StagedBatch,
+    Ticket,
+    Unread,
+    unpack_log_file,
 )
-_OUTCOME_FIELDS: Final = tuple(f.name for f in fields(Outcome))
-_pack_ref: Final = attrgetter(*_SENT_FIELDS)
-_pack_outcome: Final = attrgetter(*_OUTCOME_FIELDS)
-# Tuples: a third of what pickling the dataclasses takes.
-
-
-class Setup(NamedTuple):
-    """The first message to a worker."""
-
-    settings: Settings
-    bytes_ahead: int
-
-
-class Fetch(NamedTuple):
-    """Log files to be done."""
-
-    sources: Sequence[Source]
-    """Those that the worker has not been told of; without their buckets."""
-    log_files: Sequence[tuple[int, int, Sequence[Any]]]
-    """Number, source id, and the fields of the LogFileRef."""
-
-
-class Ticket(NamedTuple):
-    """A batch that is registered for the worker to stage into."""
-
-    token: str
-
-
-class Flush(NamedTuple):
-    """From now on stage whatever is there when there is nothing left to be done."""
-
-
-class Committed(NamedTuple):
-    """The batch in hand is true: let its content go."""
-
-    next: Ticket
-
-
-class BatchPublished(NamedTuple):
-    """A batch's staging folder is gone: let its lock go."""
-
-    token: str
-
-
-class Redo(NamedTuple):
-    """The batch in hand is stale: stage it again, without the log files at these positions."""
-
-    taken: frozenset[int]
-    ticket: Ticket
-
-
-class Ready(NamedTuple):
-    """The first message from a worker."""
-
-    pid: int
-
-
-class StagedBatch(NamedTuple):
-    """A batch is staged."""
-
-    token: str
-    numbers: Sequence[int]
-    """Its log files."""
-    outcomes: Sequence[Sequence[Any]]
-    staged: Staged
-    """Without its outcomes."""
-
-    def unpack(self) -> Staged:
-        """The whole of what was staged."""
-        return self.staged._replace(outcomes=[Outcome(*values) for values in self.outcomes])
-
-
-class Unread(NamedTuple):
-    """A log file stays as it is, since not it but the credentials failed."""
-
-    number: int
-    reason: str
-
-
-class Failed(NamedTuple):
-    """The worker cannot go on, and neither can the run."""
-
-    error: CtrailError | None
-    text: str
-
-
-def pack_log_file(number: int, ref: LogFileRef) -> tuple[int, int, Sequence[Any]]:
-    """A log file as `Fetch` carries it."""
-    return number, ref.source.id, _pack_ref(ref)
-
-
-def pack_source(source: Source) -> Source:
-    """A source as `Fetch` carries it."""
-    return replace(source, bucket=_Unopened(None), covered=(), failure=None)
 
 
 def main(descriptor: int) -> NoReturn:
@@ -162,31 +80,6 @@ def _send(connection: Connection, message: object) -> None:
     """Send to the run, whichever thread."""
     with _sending:
         connection.send(message)
-
-
-class _Unopened:
-    """A bucket that cannot be opened: each of its log files fails for that reason."""
-
-    location = ""
-
-    def __init__(self, reason: StoreError | None) -> None:
-        self._reason = reason or StoreError("the bucket is not open")
-
-    def get(self, key: str, etag: bytes | None) -> Fetched:  # noqa: ARG002
-        """Raise the reason."""
-        raise self._reason
-
-    def list_folder(self, folder: str) -> Folder:  # noqa: ARG002
-        """Raise the reason."""
-        raise self._reason
-
-    def list_page(self, folder: str, after: str) -> Page:  # noqa: ARG002
-        """Raise the reason."""
-        raise self._reason
-
-    def probe(self, key: str) -> None:  # noqa: ARG002
-        """Raise the reason."""
-        raise self._reason
 
 
 class _InHand(NamedTuple):
@@ -253,8 +146,7 @@ class _Worker:
                 sources[source.id] = replace(source, bucket=self._bucket(source.trail))
             refs = []
             for number, source_id, values in message.log_files:
-                named = dict(zip(_SENT_FIELDS, values, strict=True))
-                ref = LogFileRef(source=sources[source_id], stretch=None, **named)
+                ref = unpack_log_file(values, sources[source_id])
                 self._numbers[_identity(ref)] = number
                 refs.append(ref)
             yield refs
@@ -265,7 +157,7 @@ class _Worker:
             try:
                 self._buckets[trail_name] = open_bucket(trail, self._settings)
             except StoreError as error:
-                self._buckets[trail_name] = _Unopened(error)
+                self._buckets[trail_name] = UnopenedBucket(error)
         return self._buckets[trail_name]
 
     def _stage(self, content: BatchContent) -> BatchContent:
@@ -289,10 +181,7 @@ class _Worker:
     def _write_and_send(self, batch: _InHand, write: Callable[[], Staged]) -> None:
         try:
             staged = write()
-            outcomes = [_pack_outcome(outcome) for outcome in staged.outcomes]
-            self._send(
-                StagedBatch(batch.token, batch.numbers, outcomes, staged._replace(outcomes=[]))
-            )
+            self._send(StagedBatch.pack(batch.token, batch.numbers, staged))
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._orders.put(error)
 

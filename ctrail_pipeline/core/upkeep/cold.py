@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.names import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,

@@ -40,12 +40,16 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
 from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import FileToWrite, OutputFolders, Staging
+from ctrail_pipeline.core.output.new_files import FileToWrite
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .merging import Limits, MergedFile, files_to_merge, groups_of, slices_of
+from .files_to_merge import Limits, files_to_merge, groups_of
+from .jsonl_merging import MergedFile, slices_of
 
 log = logging.getLogger(__name__)
 
@@ -306,8 +310,8 @@ def _publish(
     published: Sequence[PublishedFile],
     observe: Callable[[str], None],
 ) -> None:
-    vanished = staging.publish(
-        published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
+    vanished = publish_files(
+        staging, published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
     )
     if vanished:
         raise LedgerError(

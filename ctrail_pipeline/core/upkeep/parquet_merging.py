@@ -15,7 +15,7 @@ from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.output.parquet import LEVEL, ROWS_A_GROUP
 from ctrail_pipeline.core.output_files import Kind
 
-from .merging import Altered, verified_blocks
+from .checked_blocks import Altered, checked_blocks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,7 +54,7 @@ class MergedParquetFile:
         try:
             with _ONE_AT_A_TIME:
                 for path, old in self.old:
-                    for _ in verified_blocks(path, old):
+                    for _ in checked_blocks(path, old):
                         pass
                 self._merge([path for path, _ in self.old], out)
         except Altered as altered:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.log_file.identity import identity_of
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.new_files import NewParquetFile
 from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
@@ -36,7 +38,8 @@ from ctrail_pipeline.core.output.parquet_schema import (
     OTHER,
     Leaf,
 )
-from ctrail_pipeline.core.output.staging import NewParquetFile, OutputFolders, Staging
+from ctrail_pipeline.core.output.publishing import publish_files
+from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 if TYPE_CHECKING:
@@ -228,7 +231,7 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
             renamed += 1
             return file._replace(number=number + len(files) + renamed)
 
-        staging.publish(to_publish, rename, lambda _file: None)
+        publish_files(staging, to_publish, rename, lambda _file: None)
     finally:
         staging.remove()
     return len(files) + renamed + 1

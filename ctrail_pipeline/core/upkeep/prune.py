@@ -15,8 +15,8 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
 from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 

@@ -37,9 +37,11 @@ from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.config.file import parse_time, window_start
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import note_reported
-from ctrail_pipeline.core.listing.selection import Problem, Selection, find_prefixes
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.dry_run import describe, estimate
-from ctrail_pipeline.core.run.sync import Summary
+from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.orchestration.assets import materializations
 from ctrail_pipeline.orchestration.checks import evaluations
 from ctrail_pipeline.orchestration.metadata import of_estimates

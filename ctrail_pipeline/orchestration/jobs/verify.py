@@ -30,7 +30,8 @@ from dagster import (
 from pydantic import Field
 
 from ctrail_pipeline.config.file import Config as Configuration
-from ctrail_pipeline.core.audit.compare import COUNTS, Report, fails, is_whole
+from ctrail_pipeline.core.audit.compare_output import is_whole
+from ctrail_pipeline.core.audit.compare_report import COUNTS, Report, fails
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection

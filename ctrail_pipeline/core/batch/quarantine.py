@@ -1,0 +1,68 @@
+"""Lines of quarantine: what cannot become an event, where it came from, and why.
+
+A line holds the data itself, as text or in base64. Its identity makes each line exactly once.
+"""
+
+import base64
+import json
+from hashlib import sha256
+from typing import Final
+
+from ctrail_pipeline.core.bucket.etag import unpack_etag
+from ctrail_pipeline.core.log_file.identity import (
+    IDENTITY_BYTES,
+)
+from ctrail_pipeline.core.log_file.long_lines import (
+    LARGEST_JOIN,
+    EncodedLine,
+    LongLine,
+)
+from ctrail_pipeline.core.log_file.mapped_text import pieces_of
+from ctrail_pipeline.core.log_file.records import Rejected
+
+_LONGEST_TEXT: Final = 1024 * 1024
+"""Bytes that are quarantined as text at most; nobody reads more of them."""
+_MOST_ESCAPED: Final = 3
+"""How many times longer JSON may make them: all but control characters need no more than this."""
+
+
+def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryview) -> bytes:
+    """What makes a line of quarantine the same as another one."""
+    digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
+    for piece in pieces_of(data):
+        digest.update(piece)
+    return digest.digest()[:IDENTITY_BYTES]
+
+
+def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> bytes | LongLine:
+    """Write what cannot become an event as a line: with where it came from, and why."""
+    entry = {
+        "bucket": bucket,
+        "key": key,
+        "etag": unpack_etag(etag).strip('"') if etag else None,
+        "index": rejected.index,
+        "kind": rejected.kind,
+        "verified": rejected.kind != "unverified",
+        "reason": rejected.reason,
+    }
+    return _with_data(json.dumps(entry).encode(), rejected.data)
+
+
+def _with_data(entry: bytes, data: bytes | memoryview) -> bytes | LongLine:
+    """A JSON object with `data` as its last member: as text where that is readable, and short.
+
+    JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take
+    1.5 GB of quarantine, and 3.6 GB of memory on the way there.
+    """
+    if len(data) <= _LONGEST_TEXT:
+        try:
+            text = json.dumps(bytes(data).decode()).encode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            if len(text) <= _MOST_ESCAPED * len(data) + len('""'):
+                return b'%s, "data": %s}' % (entry[:-1], text)
+    head, tail = entry[:-1] + b', "data_base64": "', b'"}'
+    if len(data) > LARGEST_JOIN:
+        return EncodedLine(head, data, tail)
+    return b"".join((head, base64.b64encode(data), tail))

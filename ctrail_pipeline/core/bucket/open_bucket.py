@@ -1,0 +1,48 @@
+"""A configured trail -> its bucket, in S3 or in a local folder.
+
+Also what S3 does better than the interface of all buckets asks for: many objects at once, and an
+object's user metadata.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ctrail_pipeline.core.exceptions import StoreError
+from ctrail_pipeline.core.settings import Settings, Trail
+
+from .interface import Bucket, Described, Fetched
+from .local import LocalBucket
+from .s3 import S3Bucket
+
+
+def open_bucket(trail: Trail, settings: Settings) -> Bucket:
+    """The bucket of a trail. No request is made yet, except to learn an unknown region."""
+    if trail.bucket.startswith("file://"):
+        return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
+    return S3Bucket(trail, settings)
+
+
+def get_all(
+    bucket: Bucket, wanted: Sequence[tuple[str, bytes | None]]
+) -> "list[Fetched | StoreError]":
+    """Read objects by key and etag, each as `Bucket.get` does; errors are among what is returned.
+
+    Those of a bucket in S3 are asked for side by side.
+    """
+    if isinstance(bucket, S3Bucket):
+        return bucket.get_all(wanted)
+    found: list[Fetched | StoreError] = []
+    for key, etag in wanted:
+        try:
+            found.append(bucket.get(key, etag))
+        except StoreError as error:
+            found.append(error)
+    return found
+
+
+def get_described(bucket: Bucket, key: str) -> Described:
+    """Read one object whole, with its user metadata; files have none."""
+    if isinstance(bucket, S3Bucket):
+        return bucket.get_described(key)
+    return Described(bucket.get(key, None).body, {})

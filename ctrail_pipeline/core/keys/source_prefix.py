@@ -1,0 +1,88 @@
+"""Source prefixes, and the folder names that they are made of.
+
+Log files lie under `[prefix/]AWSLogs/[o-id/]account/KIND/region/`. Nothing here knows the names of
+the files in there (`log_file_key`), and nothing asks a bucket.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DIGEST_KIND: Final = "CloudTrail-Digest"
+LOG_FILE_KIND: Final = "CloudTrail"
+"""The folder of management and data events. Its siblings are CloudTrail-Digest, CloudTrail-Insight,
+CloudTrail-NetworkActivity and CloudTrail-Aggregated."""
+_ORGANIZATION: Final = re.compile(r"o-[a-z0-9]{1,62}")
+_FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
+_REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePrefix:
+    """Where one account and region of a trail lie in a bucket: the identity of a source partition.
+
+    The trail's display name is not part of it, so renaming a trail forgets nothing.
+    """
+
+    bucket: str
+    prefix: str
+    organization: str
+    """The organization's id as it stands in the key, or "" for a plain account."""
+    account: str
+    """The account's folder name; normally 12 digits, but real buckets hold others."""
+    region: str
+
+    @property
+    def partition_key(self) -> str:
+        """The Dagster partition key, `account/region`."""
+        return f"{self.account}/{self.region}"
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds the year folders, ending in a slash."""
+        return f"{region_root(self.prefix, self.organization, self.account)}{self.region}/"
+
+
+def logs_root(prefix: str) -> str:
+    """The folder that CloudTrail delivers to under a trail's prefix, ending in a slash."""
+    return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
+
+
+def region_root(prefix: str, organization: str, account: str) -> str:
+    """The folder that holds the region folders of one account, ending in a slash."""
+    return _kind_root(prefix, organization, account, LOG_FILE_KIND)
+
+
+def digest_root(prefix: str, organization: str, account: str) -> str:
+    """The same of digests."""
+    return _kind_root(prefix, organization, account, DIGEST_KIND)
+
+
+def _kind_root(prefix: str, organization: str, account: str, kind: str) -> str:
+    owner = f"{organization}/{account}" if organization else account
+    return f"{logs_root(prefix)}{owner}/{kind}/"
+
+
+def is_organization(name: str) -> bool:
+    """Whether a folder directly under `AWSLogs/` is an organization's (`o-…`)."""
+    return _ORGANIZATION.fullmatch(name) is not None
+
+
+def is_plausible_folder(name: str) -> bool:
+    """Whether a folder name may stand for an account or a region.
+
+    Anything made of letters, digits and hyphens: real buckets hold accounts that are not 12 digits,
+    and a stricter rule would lose their log files. What fails is counted and reported.
+    """
+    return _FOLDER_NAME.fullmatch(name) is not None
+
+
+def is_account(text: str) -> bool:
+    """Whether `text` is an AWS account id, and so may become a folder of the output."""
+    return _ACCOUNT.fullmatch(text) is not None
+
+
+def is_region(text: str) -> bool:
+    """Whether `text` may become a region's folder of the output."""
+    return _REGION.fullmatch(text) is not None

@@ -1,0 +1,65 @@
+"""Which keys of a listing are to be fetched: those wanted by time, and new to the ledger. Pure.
+
+Not here: listing itself (`walk`), or log files that are fetched without being listed (`visits`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ctrail_pipeline.core.bucket.interface import Listed
+from ctrail_pipeline.core.keys.coverage import Range, intersection
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.log_file_key import KeyParts
+from ctrail_pipeline.core.ledger.rows import KnownLogFile, LogFileState
+
+from .sources import LogFileRef, Source
+
+_LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
+"""States in which a log file that a listing shows is new again."""
+
+
+def is_wanted(parts: KeyParts, wanted: Range) -> bool:
+    """Whether a log file's key time is in the window.
+
+    Where the key has no time, its day decides; where it has no day either, it is wanted.
+    """
+    if parts.minute is not None:
+        return wanted.start <= parts.minute < wanted.end
+    if parts.day:
+        start = parts.day * MINUTES_PER_DAY
+        return bool(intersection(wanted, Range(Minute(start), Minute(start + MINUTES_PER_DAY))))
+    return True
+
+
+def new_log_files(
+    source: Source,
+    day: int,
+    listed_log_files: Iterable[tuple[KeyParts, Listed]],
+    known: Mapping[str, KnownLogFile],
+    due_at: int,
+) -> list[LogFileRef]:
+    """The log files of one day that are to be fetched because a listing shows them.
+
+    `known` are the ledger's rows by name. A log file that is due is left out, since it is visited
+    anyway. So is one that has a row with the same etag, unless it was lost or gone.
+    """
+    new = []
+    for parts, listed in listed_log_files:
+        row = known.get(parts.name)
+        if row is not None and (
+            row.is_due(due_at) or (row.etag == listed.etag and row.state not in _LISTED_AGAIN)
+        ):
+            continue
+        new.append(
+            LogFileRef(
+                source,
+                day,
+                parts.name,
+                listed.size,
+                listed.etag,
+                listed.archived,
+                row.known if row else None,
+                0,
+            )
+        )
+    return new

@@ -1,0 +1,37 @@
+"""What could not be brought in: a log file, a source prefix or a whole trail, and why.
+
+A `Problem` is what people read about it; it never ends a run. Not here: errors that end a run
+(`core.exceptions`).
+"""
+
+from dataclasses import dataclass
+
+from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
+from ctrail_pipeline.core.settings import Trail
+
+from .sources import Source
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A log file, a source prefix or a trail that could not be brought in, and why."""
+
+    trail: str
+    where: str
+    state: str
+    reason: str
+    may_pass: bool = False
+    """Whether it may pass by itself (throttling, a network): worth another try soon."""
+
+
+def trail_problem(trail: Trail, state: str, error: StoreError) -> Problem:
+    """The problem of a trail that cannot be read: `state` says what could not be done."""
+    may_pass = isinstance(error, StoreUnavailable)
+    return Problem(trail.name, trail.bucket, state, str(error), may_pass)
+
+
+def not_listed(source: Source) -> Problem:
+    """The problem of a source prefix whose listing broke off."""
+    may_pass = isinstance(source.failure, StoreUnavailable)
+    where = source.source_prefix.partition_key
+    return Problem(source.trail, where, "not listed", str(source.failure), may_pass)

@@ -1,0 +1,93 @@
+"""A source prefix as one run sees it, and the log files in it that the run is to fetch.
+
+These values travel from listing to the batches, and (without their bucket) to worker processes.
+Not here: how source prefixes are found (`found_prefixes`), or how log files are (`walk`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.exceptions import StoreError
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, settled
+from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.rows import Known
+
+_NO_TIME: Final = Range(Minute(0), Minute(0))
+
+
+@dataclass(slots=True)
+class Source:
+    """A source prefix as one run sees it."""
+
+    id: int
+    source_prefix: SourcePrefix
+    trail: str
+    bucket: Bucket
+    covered: Sequence[Range]
+    wanted: Range
+    deep: bool
+    """Whether this run lists back over the whole horizon."""
+    newest: Minute = EVERYTHING.start
+    """The end of the newest key seen, capped by its LastModified."""
+    failure: StoreError | None = None
+    """Why its listing broke off."""
+    requests: int = 0
+    """LIST requests made for it."""
+    found: int = 0
+    """New log files that were listed, and due ones."""
+    is_enough: bool = False
+    """Whether listing may stop here. Whoever takes the log files sets it (a dry run has seen
+    enough)."""
+    days_listed: set[int] = field(default_factory=set)
+    days_left_out: dict[int, float] = field(default_factory=dict)
+    """The days that were not listed because there was enough, and which share of each."""
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """A stretch of key time that is covered once it is listed and all its log files are settled."""
+
+    source: Source
+    listed_range: Range | None = None
+    """None until it is completely listed."""
+    listed: int = 0
+    """New log files found in it. Only the listing's thread changes this."""
+    settled: int = 0
+    """Log files that are committed, or whose failure is recorded. Only the committing thread
+    changes this."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ledger may call it covered."""
+        return self.listed_range is not None and self.listed == self.settled
+
+    @property
+    def covers(self) -> Range:
+        """The range that may be called covered once it is done: up to the newest key known."""
+        return settled(self.listed_range or _NO_TIME, self.source.wanted, self.source.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class LogFileRef:
+    """A log file that is to be fetched."""
+
+    source: Source
+    day: int
+    name: str
+    size: int
+    etag: bytes | None
+    """The version to fetch; None for another try, which takes whatever is there now."""
+    archived: bool
+    expected: Known | None
+    attempts: int
+    stretch: Stretch | None = None
+    """The stretch of key time that a listing found it in; None for a visit."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the bucket."""
+        return key_of(self.source.source_prefix, self.day, self.name)

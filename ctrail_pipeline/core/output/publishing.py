@@ -1,0 +1,79 @@
+"""Gives the staged files of a committed batch their final names.
+
+Publishing links, so it never overwrites a file and can be repeated. A foreign file that has a final
+name keeps it: ours gets another number. Which names the files get is the ledger's to say.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+from ctrail_pipeline.core.durable import disk_errors, fsync_folder
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
+
+from .staging import Staging
+
+
+def publish_files(
+    staging: Staging,
+    files: Sequence[PublishedFile],
+    rename: Callable[[PublishedFile], PublishedFile],
+    linked: Callable[[PublishedFile], None],
+) -> list[PublishedFile]:
+    """Give files their final names. Safe to repeat, and to do twice at once.
+
+    `rename` gives another number where a foreign file has the name; `linked` is told of each
+    file. Returns the files of which neither part nor final name is there: they are lost.
+    """
+    folders = staging.folders
+    vanished = []
+    touched = set()
+    with disk_errors(folders.roots[Kind.EVENTS]):
+        folders.refuse_links(map(folders.folder_of, files))
+        for file in files:
+            placed = _link(staging, file, rename)
+            if placed is None:
+                vanished.append(file)
+            else:
+                touched.add(folders.folder_of(placed))
+                linked(placed)
+        folders.in_threads(fsync_folder, sorted(touched))
+    return vanished
+
+
+def _link(
+    staging: Staging, file: PublishedFile, rename: Callable[[PublishedFile], PublishedFile]
+) -> PublishedFile | None:
+    """Link one part to its final name; None if there is nothing left to link."""
+    folders = staging.folders
+    part = staging.part_path(file.kind, file.part)
+    while True:
+        folder = folders.folder_of(file)
+        final = f"{folder}/{file.name}"
+        try:
+            os.link(part, final, follow_symlinks=False)
+            return file
+        except FileNotFoundError:
+            if not os.path.exists(part):
+                return file if _has_size(final, file.size) else None
+            folders.forget(folder)
+            folders.make(folder)  # somebody removed the folder meanwhile
+        except FileExistsError:
+            if _same_file(part, final):
+                return file
+            if os.path.exists(part):  # else another recovery has published it: look again
+                file = rename(file)
+
+
+def _has_size(path: str, size: int) -> bool:
+    """Whether a file is there, and is ours as far as its size tells."""
+    try:
+        return os.lstat(path).st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(first), os.lstat(second))
+    except FileNotFoundError:
+        return False

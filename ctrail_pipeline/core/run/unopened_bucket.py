@@ -1,0 +1,32 @@
+"""A bucket that a worker process could not open: it answers every request with the reason.
+
+So each log file of the bucket fails by itself, and the worker goes on with the other buckets.
+"""
+
+from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Page
+from ctrail_pipeline.core.exceptions import StoreError
+
+
+class UnopenedBucket:
+    """A bucket that cannot be opened: each of its log files fails for that reason."""
+
+    location = ""
+
+    def __init__(self, reason: StoreError | None) -> None:
+        self._reason = reason or StoreError("the bucket is not open")
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def list_folder(self, folder: str) -> Folder:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def list_page(self, folder: str, after: str) -> Page:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason
+
+    def probe(self, key: str) -> None:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._reason

@@ -1,0 +1,46 @@
+"""Reading an output file while it is compared with what the ledger says was written.
+
+Compaction reads old files in this way, so that it never copies an altered file.
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+
+_BLOCK_BYTES: Final = 1 << 20
+
+
+class Altered(Exception):
+    """An old file is not as it was written; the message says which, and what to do."""
+
+
+def checked_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
+    """The bytes of an old file, in pieces. Raises Altered at its end if they are not as written."""
+    digest, size = sha256(), 0
+    blocks = _blocks(path)
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+        if size > old.size:
+            break
+        yield block
+    if (size, digest.digest()) != (old.size, old.sha256):
+        raise Altered(
+            f"{path} is not as it was written: its folder is not compacted; restore the file from a"
+            " backup"
+        )
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise Altered(
+            f"{path} cannot be read ({error.strerror}): its folder is not compacted; restore the"
+            " file from a backup"
+        ) from error

@@ -1,0 +1,131 @@
+"""Taking existing output files into a new ledger: the files, and the identities of their lines.
+
+Memory is bounded: identities are written to the ledger when 100,000 of them are held.
+"""
+
+import uuid
+from collections.abc import Callable
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Final
+
+from ctrail_pipeline.core.ledger.batch_commit import adopt
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import AdoptedFile
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
+
+from .parquet_repair import RowSums
+from .rebuild_lines import events_in, lines_of, quarantined_in
+from .rebuild_parquet import parquet_records
+from .rebuild_result import Rebuilt
+
+_IDENTITIES_A_BATCH: Final = 100_000
+
+
+class Adopter:
+    """Takes output files into a new ledger, a bounded number of identities at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        false_positive: float,
+        result: Rebuilt,
+        observe: Callable[[str], None],
+        sums: RowSums | None,
+    ) -> None:
+        """`sums` are taken of events and of Parquet, where there is any."""
+        self._ledger = ledger
+        self._known = KnownIdentities(LedgerSegments(ledger))
+        self._false_positive = false_positive
+        self._result = result
+        self._observe = observe
+        self._files: list[AdoptedFile] = []
+        self._found: dict[str, dict[bytes, bytes]] = {}
+        """By dedup partition: event keys by identity."""
+        self._found_in: dict[str, set[str]] = {}
+        """By dedup partition: the folders of these."""
+        self.doubled_in: set[str] = set()
+        """Folders in which a line is that is there twice."""
+        self._held = 0
+        self._sums = sums or RowSums()
+        self._takes_sums = sums is not None
+
+    def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
+        """One file: all its lines, and then the file itself."""
+        if kind is Kind.PARQUET:
+            self._take_parquet(path, folder, number)
+            return
+        read = events_in if kind is Kind.EVENTS else quarantined_in
+        digest, size, lines = sha256(), 0, 0
+        for some in lines_of(path):
+            text = b"".join(some)
+            digest.update(text)
+            size += len(text)
+            found = read(some, folder)
+            for offset, line in enumerate(found):
+                if line is None:
+                    self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
+                else:
+                    self._take_line(folder, line.partition, line.identity, line.event_key)
+            if kind is Kind.EVENTS and self._takes_sums:
+                self._sums.add_lines(parquet_records(found, folder))
+            lines += len(some)
+            if self._held >= _IDENTITIES_A_BATCH:
+                self.adopt()
+        if kind is Kind.EVENTS:
+            self._result.events += lines
+        else:
+            self._result.quarantined += lines
+        self._result.files += 1
+        published = PublishedFile(len(self._files), kind, folder, number, size)
+        self._files.append(AdoptedFile(published, lines, digest.digest()))
+
+    def _take_parquet(self, path: Path, folder: str, number: int) -> None:
+        """Its rows are events of the lines once more: they are compared with these only."""
+        import polars
+
+        try:
+            rows = self._sums.add_file(folder, path)
+        except (polars.exceptions.PolarsError, OSError):
+            self._result.note(f"{path}: not Parquet as this program writes it; it is left alone")
+            return
+        with path.open("rb") as file:
+            digest = file_digest(file, sha256).digest()
+        self._result.files += 1
+        published = PublishedFile(
+            len(self._files), Kind.PARQUET, folder, number, path.stat().st_size
+        )
+        self._files.append(AdoptedFile(published, rows, digest))
+
+    def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:
+        group = self._found.setdefault(partition, {})
+        self._found_in.setdefault(partition, set()).add(folder)
+        if identity in group:
+            self._result.doubled += 1
+            self.doubled_in.add(folder)
+        else:
+            group[identity] = event_key
+            self._held += 1
+
+    def adopt(self) -> None:
+        """Write to the ledger what was taken."""
+        self._known.begin()
+        segments = []
+        for name, group in self._found.items():
+            known = self._known.partition(name).known_among(group.keys())
+            if known:
+                self._result.doubled += len(known)
+                self.doubled_in |= self._found_in[name]
+            new = {identity: key for identity, key in group.items() if identity not in known}
+            if new:
+                keys = filter(None, new.values())
+                segments.append(build_segment(name, new.keys(), keys, self._false_positive))
+        adopt(self._ledger, uuid.uuid4().hex, self._files, segments)
+        self._files.clear()
+        self._found.clear()
+        self._found_in.clear()
+        self._held = 0
+        self._observe("adopted")

@@ -1,0 +1,84 @@
+"""Reading the lines of output files back: which event or which quarantined record each line is.
+
+A line that this program cannot have written is told apart as None.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ctrail_pipeline.core.batch.quarantine import quarantine_identity
+from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
+from ctrail_pipeline.core.log_file.gunzip import Decompressed
+from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
+from ctrail_pipeline.core.log_file.records import split
+
+_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+
+
+def lines_of(path: Path) -> Iterator[list[bytes]]:
+    """The lines of a file with their ends, some at a time."""
+    try:
+        with path.open("rb") as file:
+            while some := file.readlines(_BYTES_AT_ONCE):
+                yield some
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class WrittenLine(NamedTuple):
+    """What a line stands for."""
+
+    partition: str
+    """For telling copies."""
+    identity: bytes
+    event_key: bytes
+    time: str
+    """eventTime."""
+    text: bytes
+
+
+def events_in(lines: list[bytes], _folder: str) -> list[WrittenLine | None]:
+    """What the lines of an events file stand for; None: it is not one that we have written."""
+    texts = [line.removesuffix(b"\n") for line in lines]
+    data = b'{"Records":[' + b",".join(texts) + b"]}"
+    content = split(Decompressed(data, None, b""))
+    sound = content.damage is None and not content.rejected
+    if not sound or len(content.records) != len(lines):
+        if len(lines) == 1:
+            return [None]
+        return [event for line in lines for event in events_in([line], _folder)]
+    return [
+        WrittenLine(
+            dedup_partition(record.account, record.region, record.hour),
+            identity_of(text),
+            event_key_of(record.event_id) if record.event_id else b"",
+            record.time,
+            text,
+        )
+        if line.endswith(b"\n")
+        else None
+        for record, line, text in zip(content.records, lines, texts, strict=True)
+    ]
+
+
+def quarantined_in(lines: list[bytes], folder: str) -> list[WrittenLine | None]:
+    """What the lines of a quarantine file stand for."""
+    return [_quarantined_one(line, folder) for line in lines]
+
+
+def _quarantined_one(line: bytes, folder: str) -> WrittenLine | None:
+    try:
+        entry = json.loads(line)
+        data = (
+            entry["data"].encode()
+            if "data" in entry
+            else base64.b64decode(entry["data_base64"], validate=True)
+        )
+        identity = quarantine_identity(entry["bucket"], entry["key"], entry["kind"], data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return WrittenLine(f"quarantine/{folder}", identity, b"", "", line)

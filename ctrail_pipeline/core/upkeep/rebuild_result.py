@@ -1,0 +1,30 @@
+"""What a rebuild found and did."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+_PROBLEMS_NAMED: Final = 100
+
+
+@dataclass
+class Rebuilt:
+    """What was found in the output."""
+
+    files: int = 0
+    events: int = 0
+    quarantined: int = 0
+    doubled: int = 0
+    """Lines that are there twice: not by this program, as far as it can be helped."""
+    left_over: int = 0
+    """Files of an interrupted compaction that were removed: other files hold all their lines."""
+    parquet_repaired: int = 0
+    """Dates of an account and region whose Parquet was made to hold their events again."""
+    problems: list[str] = field(default_factory=list)
+    """The first files that are not ours, and lines that are no event; they stay as they are."""
+    problem_count: int = 0
+
+    def note(self, problem: str) -> None:
+        """Count a problem, and keep it if it is one of the first."""
+        self.problem_count += 1
+        if self.problem_count <= _PROBLEMS_NAMED:
+            self.problems.append(problem)

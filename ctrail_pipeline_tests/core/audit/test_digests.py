@@ -1,0 +1,297 @@
+"""Check of chains of digests that no published data holds, each signed with a key of ours."""
+
+import gzip
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import PublicFormat
+
+from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.digest_result import DigestResult
+from ctrail_pipeline.core.audit.findings import FindingKind, HourState
+from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.signed_digests import HOUR, START, Delivery, list_public_keys
+
+FIRST_HOUR = int(START.timestamp()) // 3600
+PROBLEMS: list[Problem] = []
+
+
+def check(
+    delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
+) -> DigestResult:
+    given = delivery.files(tmp_path) | trail
+    settings = Settings(
+        (Trail("main", delivery.folder.as_uri(), **given),),
+        tmp_path / "events",
+        tmp_path / "quarantine",
+        tmp_path / "state.db",
+    )
+    PROBLEMS.clear()
+    chosen = selection or Selection()
+    places = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
+    return validate(settings, chosen, places, report=PROBLEMS.append)
+
+
+def kinds(validation: DigestResult) -> list[tuple[FindingKind, str]]:
+    return sorted(
+        ((found.kind, found.where.rpartition("/")[2]) for found in validation.findings),
+        key=str,
+    )
+
+
+def name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("organization", ["", "o-abcdefghij"])
+def test_a_chain_over_many_days_is_proved(tmp_path: Path, organization: str) -> None:
+    delivery = Delivery(tmp_path, organization)
+    delivery.hours(24 * 5)
+    validation = check(delivery, tmp_path)
+    assert validation.findings == []
+    assert PROBLEMS == []
+    assert (validation.digests_sound, validation.log_files_proved) == (120, 120)
+    assert list(validation.hours.values()) == [[(FIRST_HOUR, FIRST_HOUR + 119, HourState.PROVED)]]
+    assert [source.organization for source in validation.hours] == [organization]
+
+
+@pytest.mark.parametrize("form", [PublicFormat.PKCS1, PublicFormat.SubjectPublicKeyInfo])
+def test_both_encodings_of_public_keys_are_read(tmp_path: Path, form: PublicFormat) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(2)
+    keys = tmp_path / "both.json"
+    keys.write_text(json.dumps(list_public_keys(form)))
+    validation = check(delivery, tmp_path, public_keys=keys)
+    assert (validation.findings, validation.digests_sound) == ([], 2)
+
+
+def test_a_starting_digest_after_a_pause_is_no_alarm(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(3)
+    delivery.digest(START + 10 * HOUR, [], starting=True)
+    delivery.hours(3, START + 11 * HOUR)
+    validation = check(delivery, tmp_path)
+    assert validation.findings == []
+    (hours,) = validation.hours.values()
+    assert hours == [
+        (FIRST_HOUR, FIRST_HOUR + 2, HourState.PROVED),
+        (FIRST_HOUR + 10, FIRST_HOUR + 13, HourState.PROVED),
+    ]
+
+
+def test_log_files_of_a_pause_are_not_covered(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(3)
+    delivery.log_file(START + 5 * HOUR)
+    delivery.hours(1, START + 10 * HOUR, starting=True)
+    (found,) = check(delivery, tmp_path).findings
+    assert found.kind is FindingKind.HOUR_NOT_COVERED
+    assert found.hours == (FIRST_HOUR + 5, FIRST_HOUR + 6)
+
+
+def test_a_gap_between_linked_digests_is_found(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(2)
+    after = delivery.digest(START + 4 * HOUR, [])
+    validation = check(delivery, tmp_path)
+    assert kinds(validation) == [(FindingKind.CHAIN_BROKEN, name(after))]
+    assert validation.findings[0].hours == (FIRST_HOUR + 2, FIRST_HOUR + 4)
+    (hours,) = validation.hours.values()
+    assert (FIRST_HOUR + 2, FIRST_HOUR + 4, HourState.CONTRADICTED) in hours
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"previousDigestHashValue": "0" * 64},
+        {"previousDigestSignature": "00" * 256},
+    ],
+)
+def test_a_link_that_differs_is_found(tmp_path: Path, change: dict[str, str]) -> None:
+    """AWS's CLI compares neither of the two with the digest before."""
+    delivery = Delivery(tmp_path)
+    delivery.hours(2)
+    broken = delivery.digest(START + 2 * HOUR, [], change=change)
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.CHAIN_BROKEN, name(broken))]
+
+
+def test_a_digest_beside_the_chain_is_found(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    first, _ = delivery.hours(2)
+    skipping = delivery.digest(START + 2 * HOUR, [], change={"previousDigestS3Object": first})
+    assert (FindingKind.CHAIN_BROKEN, name(skipping)) in kinds(check(delivery, tmp_path))
+
+
+def test_a_digest_missing_at_midnight_is_found(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    digests = delivery.hours(48)
+    (delivery.folder / digests[23]).unlink()
+    found = kinds(check(delivery, tmp_path))
+    assert (FindingKind.DIGEST_MISSING, name(digests[23])) in found
+    assert {kind for kind, _ in found} == {
+        FindingKind.DIGEST_MISSING,
+        FindingKind.HOUR_NOT_COVERED,
+    }
+
+
+def test_a_redelivered_log_file_is_what_its_newest_digest_says(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    log_file = delivery.log_file(START + timedelta(minutes=5), text="first")
+    delivery.digest(START, [log_file])
+    delivery.hours(30, START + HOUR)
+    delivery.log_file(START + timedelta(minutes=5), text="again")
+    delivery.digest(START + 31 * HOUR, [log_file])
+    validation = check(delivery, tmp_path)
+    assert validation.findings == []
+    assert validation.log_files_proved == 31
+
+
+def test_backfill_digests_are_a_chain_of_their_own(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    late = delivery.log_file(START + timedelta(minutes=40), "B" * 16)
+    delivery.hours(4)
+    delivery.digest(START, [late], backfill=True)
+    delivery.digest(START + 3 * HOUR, [], backfill=True)
+    validation = check(delivery, tmp_path)
+    assert validation.findings == []
+    assert (validation.digests_sound, validation.log_files_proved) == (6, 5)
+    (delivery.folder / late).unlink()
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_DELETED, name(late))]
+
+
+def test_two_trails_of_one_prefix_have_a_chain_each(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    for hour in range(3):
+        for number, trail in enumerate(("one", "other_trail")):
+            at = START + hour * HOUR + timedelta(minutes=10)
+            log_file = delivery.log_file(at, str(number) * 16)
+            delivery.digest(START + hour * HOUR, [log_file], trail=trail)
+    validation = check(delivery, tmp_path)
+    assert validation.findings == []
+    assert (validation.digests_sound, validation.log_files_proved) == (6, 6)
+
+
+def test_a_window_judges_its_own_hours(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    digests = delivery.hours(24 * 4)
+    for number in (5, 40, 80):
+        (delivery.folder / digests[number]).write_bytes(b"altered")
+    window = Selection(start=START + 24 * HOUR, end=START + 47 * HOUR)
+    validation = check(delivery, tmp_path, selection=window)
+    altered = [found for found in validation.findings if found.kind is FindingKind.DIGEST_ALTERED]
+    assert [found.where.rpartition("/")[2] for found in altered] == [name(digests[40])]
+    (hours,) = validation.hours.values()
+    assert (hours[0][0], hours[-1][1]) == (FIRST_HOUR + 24, FIRST_HOUR + 48)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b"{}")[:-3],
+        gzip.compress(b"[" * 100_000),
+        gzip.compress(b'{"digestStartTime": 1}'),
+        gzip.compress(b'\xff\xfe{"a"'),
+    ],
+    ids=["empty", "no gzip", "cut short", "deeply nested", "a number for a time", "no UTF-8"],
+)
+def test_hostile_bytes_are_an_altered_digest(tmp_path: Path, body: bytes) -> None:
+    delivery = Delivery(tmp_path)
+    last = delivery.hours(3)[-1]
+    (delivery.folder / last).write_bytes(body)
+    found = kinds(check(delivery, tmp_path))
+    assert (FindingKind.DIGEST_ALTERED, name(last)) in found
+
+
+def test_a_trail_that_writes_digests_and_has_none_is_found(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.log_file(START)
+    assert check(delivery, tmp_path).findings == []
+    (found,) = check(delivery, tmp_path, log_file_validation=True).findings
+    assert found.kind is FindingKind.DIGEST_MISSING
+
+
+def test_a_digest_without_a_signature_proves_nothing(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    (only,) = delivery.hours(1)
+    delivery.metadata.clear()
+    assert (FindingKind.DIGEST_ALTERED, name(only)) in kinds(check(delivery, tmp_path))
+
+
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(1)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("[1]")
+    with pytest.raises(ConfigurationError, match=r"public_keys: .*wrong\.json"):
+        check(delivery, tmp_path, public_keys=wrong)
+    with pytest.raises(ConfigurationError, match=r"object_metadata: .*wrong\.json"):
+        check(delivery, tmp_path, object_metadata=wrong)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        check(delivery, tmp_path, public_keys=tmp_path / "absent.json")
+
+
+def test_files_of_other_kinds_that_a_digest_lists_are_compared_too(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    log_file = delivery.log_file(START + timedelta(minutes=25))
+    insight = log_file.replace("/CloudTrail/", "/CloudTrail-Insight/")
+    path = delivery.folder / insight
+    path.parent.mkdir(parents=True)
+    shutil.copy(delivery.folder / log_file, path)
+    delivery.digest(START, [log_file, insight])
+    assert kinds(check(delivery, tmp_path)) == []
+    path.write_bytes(gzip.compress(b'{"Records":[]}'))
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+    path.unlink()
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_DELETED, path.name)]
+
+
+def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_path: Path) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(3)
+    path = next(iter(sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))))
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"a", b"b", 1)))
+    given: dict[str, Any] = delivery.files(tmp_path)
+    settings = Settings(
+        (Trail("main", delivery.folder.as_uri(), **given),),
+        tmp_path / "events",
+        tmp_path / "quarantine",
+        tmp_path / "state.db",
+    )
+    sync(settings)
+    path.write_bytes(whole)
+    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+
+
+def test_where_a_digest_is_missing_an_unlisted_log_file_is_no_alarm_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """Two trails deliver to one prefix: the hour is covered by the other one's digests."""
+    delivery = Delivery(tmp_path)
+    delivery.hours(5, trail="one")
+    missing = [
+        delivery.digest(
+            START + number * HOUR,
+            [delivery.log_file(START + number * HOUR + timedelta(minutes=41), "B" * 16)]
+            if number == 2
+            else [],
+            trail="other",
+        )
+        for number in range(5)
+    ][2]
+    assert kinds(check(delivery, tmp_path)) == []
+    (delivery.folder / missing).unlink()
+    found = {kind for kind, _ in kinds(check(delivery, tmp_path))}
+    assert FindingKind.DIGEST_MISSING in found
+    assert FindingKind.LOG_FILE_NOT_IN_DIGEST not in found

@@ -1,0 +1,75 @@
+"""Hours with a state: what a listing and another witness say of them, brought together."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctrail_pipeline.core.audit.findings import HourState
+from ctrail_pipeline.core.audit.hour_states import HourRange, agreed, joined, merge_hours
+
+PROVED, LISTED = HourState.PROVED, HourState.LISTED_COMPLETE
+OPEN, CONTRADICTED = HourState.OPEN, HourState.CONTRADICTED
+
+
+def test_only_what_is_listed_complete_is_proved() -> None:
+    assert agreed(LISTED, PROVED) is PROVED
+    assert agreed(OPEN, PROVED) is OPEN
+
+
+def test_a_contradiction_stands_whatever_was_listed() -> None:
+    assert agreed(LISTED, CONTRADICTED) is agreed(OPEN, CONTRADICTED) is CONTRADICTED
+
+
+def test_a_witness_that_says_nothing_takes_nothing_away() -> None:
+    assert agreed(LISTED, None) is agreed(LISTED, OPEN) is LISTED
+
+
+def test_hours_that_only_the_witness_speaks_of_are_open_unless_contradicted() -> None:
+    listed = [HourRange(10, 20, LISTED)]
+    witness = [HourRange(5, 12, PROVED), HourRange(12, 15, CONTRADICTED), HourRange(30, 31, OPEN)]
+    assert merge_hours(listed, witness) == [
+        HourRange(5, 10, OPEN),
+        HourRange(10, 12, PROVED),
+        HourRange(12, 15, CONTRADICTED),
+        HourRange(15, 20, LISTED),
+        HourRange(30, 31, OPEN),
+    ]
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> list[HourRange]:
+    edges = sorted(draw(st.sets(st.integers(0, 40), max_size=12)))
+    states = st.sampled_from(HourState)
+    found = [HourRange(start, end, draw(states)) for start, end in pairwise(edges)]
+    return joined(one for one in found if draw(st.booleans()))
+
+
+def by_hour(some: list[HourRange]) -> dict[int, HourState]:
+    return {hour: one.state for one in some for hour in range(one.start, one.end)}
+
+
+@given(ranges(), ranges())
+def test_ranges_say_what_each_hour_by_itself_would(
+    listed: list[HourRange], witness: list[HourRange]
+) -> None:
+    ours, theirs = by_hour(listed), by_hour(witness)
+    expected = {
+        hour: agreed(ours.get(hour, OPEN), theirs.get(hour)) for hour in ours.keys() | theirs.keys()
+    }
+    merged = merge_hours(listed, witness)
+    assert by_hour(merged) == expected
+    assert joined(merged) == merged
+
+
+def test_hours_that_are_open_only_as_more_might_come_can_be_proved() -> None:
+    listed = [HourRange(0, 5, LISTED), HourRange(5, 9, OPEN)]
+    witness = [HourRange(0, 12, PROVED)]
+    assert merge_hours(listed, witness, 8) == [
+        HourRange(0, 5, PROVED),
+        HourRange(5, 8, OPEN),
+        HourRange(8, 12, PROVED),
+    ]
+    assert merge_hours(listed, witness)[-1] == HourRange(5, 12, OPEN)
+    contradicted = merge_hours(listed, [HourRange(7, 10, CONTRADICTED)], 8)
+    assert contradicted[-1] == HourRange(7, 10, CONTRADICTED)

@@ -1,0 +1,106 @@
+"""The list for a case file, read by a reader that shares nothing with who wrote it."""
+
+import gzip
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.cli.test_main import ctrail
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_sample(tmp_path / "sample", log_files=80)
+    assert ctrail(tmp_path, "sync").returncode == 0
+    return tmp_path
+
+
+def read(data: bytes) -> list[dict[str, Any]]:
+    """The entries, if the last line's hash is that of all bytes before it."""
+    lines = data.splitlines(keepends=True)
+    end = json.loads(lines[-1])
+    if hashlib.sha256(b"".join(lines[:-1])).hexdigest() != end["sha256"]:
+        raise ValueError("the list was changed")
+    header, *files = map(json.loads, lines[:-1])
+    assert header["kind"] == "header"
+    assert all(one["kind"] == "file" for one in files)
+    assert (end["kind"], end["files"]) == ("end", len(files))
+    assert end["lines"] == sum(one["lines"] for one in files)
+    assert end["bytes"] == sum(one["bytes"] for one in files)
+    return files
+
+
+def test_it_names_every_file_with_its_hash_and_the_log_files_of_its_lines(folder: Path) -> None:
+    done = ctrail(folder, "manifest", "--output", "case.jsonl")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert stat.S_IMODE((folder / "case.jsonl").stat().st_mode) == 0o600
+    files = read((folder / "case.jsonl").read_bytes())
+    present = {str(p.relative_to(folder / "events")) for p in (folder / "events").rglob("*.jsonl")}
+    assert {one["path"] for one in files} == present
+    for one in files:
+        data = (folder / "events" / one["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == one["sha256"]
+        assert (len(data), data.count(b"\n")) == (one["bytes"], one["lines"])
+        lines = data.splitlines()
+        for source in one["log_files"]:
+            own, lines = lines[: source["lines"]], lines[source["lines"] :]
+            path = Path(source["bucket"].removeprefix("file://")) / source["key"]
+            text = gzip.decompress(path.read_bytes())
+            assert hashlib.sha256(text).hexdigest() == source["sha256"]
+            assert all(line in text for line in own)
+            assert own
+        assert lines == []
+
+
+def test_any_change_of_it_is_seen(folder: Path) -> None:
+    data = ctrail(folder, "manifest").stdout.encode()
+    read(data)
+    lines = data.splitlines(keepends=True)
+    for changed in (
+        data.replace(b'"lines":', b'"lines": ', 1),
+        b"".join(lines[:3] + lines[4:]),
+        b"".join([lines[0], lines[2], lines[1], *lines[3:]]),
+        b"".join([*lines[:-1], lines[1], lines[-1]]),
+    ):
+        assert changed != data
+        with pytest.raises(ValueError, match="changed"):
+            read(changed)
+
+
+def test_a_choice_by_account_and_hour(folder: Path) -> None:
+    def paths(*options: str) -> set[str]:
+        return {one["path"] for one in read(ctrail(folder, "manifest", *options).stdout.encode())}
+
+    every = paths()
+    assert paths("--account", "2*") == {path for path in every if path.startswith("2")}
+    day = paths("--start", "2026-01-13", "--end", "2026-01-14")
+    assert day == {path for path in every if "/2026/01/13/" in path}
+    assert set() < day < every
+
+
+def test_a_file_that_is_there_is_not_overwritten(folder: Path) -> None:
+    (folder / "case.jsonl").write_text("signed")
+    done = ctrail(folder, "manifest", "--output", "case.jsonl")
+    assert done.returncode == 1
+    assert "is there already" in done.stderr
+    assert (folder / "case.jsonl").read_text() == "signed"
+    assert [path for path in folder.iterdir() if path.name.startswith(".case")] == []
+
+
+def test_pruned_files_are_not_in_it(folder: Path) -> None:
+    assert ctrail(folder, "prune", "--before", "2026-01-14").returncode == 0
+    files = read(ctrail(folder, "manifest").stdout.encode())
+    present = {str(p.relative_to(folder / "events")) for p in (folder / "events").rglob("*.jsonl")}
+    assert {one["path"] for one in files} == present
+
+
+def test_without_a_ledger_there_is_nothing_to_list(tmp_path: Path) -> None:
+    done = ctrail(tmp_path, "manifest", "--output", "case.jsonl")
+    assert done.returncode == 2
+    assert "no ledger" in done.stderr
+    assert list(tmp_path.iterdir()) == []

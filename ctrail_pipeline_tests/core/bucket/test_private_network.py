@@ -1,0 +1,456 @@
+"""Private certificate authorities and proxies: what boto3 is told by its variables, all are.
+
+The server presents a certificate that an authority made here signed; the proxy is a few lines that
+count. Each request is made by all clients: listings go through obstore, a log file with an ordinary
+key through libcurl, one with a key such as `a/./b.json.gz` through boto3, and so does HeadBucket.
+"""
+
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+from ctrail_pipeline.core.bucket.interface import Bucket
+from ctrail_pipeline.core.bucket.open_bucket import open_bucket
+from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.sample.bucket import (
+    ORGANIZATION_BUCKET,
+    PAYMENTS_BUCKET,
+    PAYMENTS_PREFIX,
+    write_sample,
+)
+from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.oracle import check_output
+from ctrail_pipeline_tests.support.sync_process import served_sample_settings
+
+KEY = "AWSLogs/ordinary.json.gz"
+ODD_KEY = "AWSLogs/./odd.json.gz"
+NOT_TRUSTED = "the server's certificate is not trusted"
+WHAT_TO_DO = (
+    "if a private authority signed it, set AWS_CA_BUNDLE to a file with that authority's"
+    " certificate"
+)
+
+
+# --- the authority --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Files of a certificate authority and of a server that it vouches for."""
+
+    certificate: Path
+    server: Path
+    """Private key and certificate, as an SSL context loads them."""
+
+
+def certificate(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder(name(issuer), name(subject), key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.BasicConstraints(ca=key is signer, path_length=None),
+            critical=True,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    folder = tmp_path_factory.mktemp("authority")
+    own, servers = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = certificate("Example CA", own, "Example CA", own).sign(own, hashes.SHA256())
+    alternatives = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    ]
+    leaf = (
+        certificate("Example S3", servers, "Example CA", own)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .sign(own, hashes.SHA256())
+    )
+    files = Authority(folder / "authority.pem", folder / "server.pem")
+    files.certificate.write_bytes(root.public_bytes(Encoding.PEM))
+    files.server.write_bytes(
+        servers.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + leaf.public_bytes(Encoding.PEM)
+    )
+    return files
+
+
+# --- a relay: the TLS in front of the server, and the proxy ---------------------------------------
+
+
+class Relay:
+    """Takes connections on the loopback and passes on what comes; counts what it passed on."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = {self._listener}
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def close(self) -> None:
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for each in list(self._open):
+            each.close()
+
+    def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
+        """Both ends of what is to be relayed, once the client has said where to."""
+        raise NotImplementedError
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._open.add(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError):
+            ours, theirs = self.connect(client)
+            self.connections += 1
+            self._open |= {ours, theirs}
+            back = threading.Thread(target=_pass_on, args=(theirs, ours), daemon=True)
+            back.start()
+            _pass_on(ours, theirs)
+            back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def tls_of(authority: Authority) -> ssl.SSLContext:
+    """As which a server presents the certificate that the authority signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.server)
+    return context
+
+
+class TlsFront(Relay):
+    """Speaks TLS to clients and plain HTTP to the server behind."""
+
+    def __init__(self, server: FaultServer, authority: Authority) -> None:
+        self._behind = urlsplit(server.endpoint_url)
+        self._context = tls_of(authority)
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
+        ours = self._context.wrap_socket(client, server_side=True)
+        return ours, socket.create_connection((self._behind.hostname, self._behind.port))
+
+
+class Proxy(Relay):
+    """An HTTP proxy: CONNECT for https, whole URLs (one a connection) for http."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = client.recv(65536)
+            if not data:
+                raise ConnectionError
+            head += data
+        method, target, rest = head.split(b" ", 2)
+        if method == b"CONNECT":
+            host, port = target.decode().rsplit(":", 1)
+            theirs = socket.create_connection((host, int(port)))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            parts = urlsplit(target.decode())
+            theirs = socket.create_connection((parts.hostname, parts.port))
+            path = target.decode().removeprefix(f"http://{parts.netloc}")
+            once = rest.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+            theirs.sendall(b" ".join((method, path.encode(), once)))
+        return client, theirs
+
+
+class TlsProxy(Proxy):
+    """A proxy that is spoken to through TLS."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._context = tls_of(authority)
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
+        return super().connect(self._context.wrap_socket(client, server_side=True))
+
+
+# --- the world ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of nobody, no proxy, and no authority but those of the system."""
+    for name in list(os.environ):
+        is_authority = name in {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
+        if is_authority or name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "access",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("private") / "sample"
+    write_sample(root, log_files=40, days=1)
+    return root
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[FaultServer]:
+    with FaultServer(root) as server:
+        yield server
+
+
+@pytest.fixture
+def tls(server: FaultServer, authority: Authority) -> Iterator[TlsFront]:
+    with closing(TlsFront(server, authority)) as front:
+        yield front
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with closing(Proxy()) as proxy:
+        yield proxy
+
+
+def bucket_at(url: str | None, region: str | None = "us-east-1") -> Bucket:
+    settings = served_sample_settings(url, Path("nowhere"), region)
+    return open_bucket(settings.trails[0], settings)
+
+
+def ask_by_obstore(bucket: Bucket) -> None:
+    assert bucket.list_folder("AWSLogs/").folders == ["o-exampleorg1"]
+
+
+def ask_by_curl(bucket: Bucket) -> None:
+    with pytest.raises(ObjectGone):
+        bucket.get(KEY, None)
+
+
+def ask_by_boto3(bucket: Bucket) -> None:
+    """Neither of the others asks for such a key."""
+    with pytest.raises(ObjectGone):
+        bucket.get(ODD_KEY, None)
+
+
+# --- private authorities --------------------------------------------------------------------------
+
+
+def test_without_the_authority_the_sync_says_to_set_it_and_does_not_try_again(
+    tls: TlsFront, server: FaultServer, tmp_path: Path
+) -> None:
+    summary = sync(served_sample_settings(tls.url, tmp_path))
+    assert [(problem.where, problem.state, problem.reason) for problem in summary.problems] == [
+        (
+            bucket,
+            "not listed",
+            f"s3://{bucket}/{root}: {NOT_TRUSTED} (UnknownIssuer): {WHAT_TO_DO}",
+        )
+        for bucket, root in (
+            (ORGANIZATION_BUCKET, "AWSLogs/"),
+            (PAYMENTS_BUCKET, f"{PAYMENTS_PREFIX}/AWSLogs/"),
+        )
+    ]
+    assert not summary.ok
+    assert server.counts.requests.total() == 0
+
+
+def test_without_the_authority_the_other_clients_say_the_same(
+    tls: TlsFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = rf"{NOT_TRUSTED} \(unable to get local issuer certificate\): {WHAT_TO_DO}"
+    for key in (KEY, ODD_KEY):
+        with pytest.raises(StoreError, match=said):
+            bucket_at(tls.url).get(key, None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
+    with pytest.raises(StoreError, match=said):  # HeadBucket
+        bucket_at(None, region=None)
+
+
+def test_with_the_authority_everything_is_brought_in(
+    tls: TlsFront, root: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    settings = served_sample_settings(tls.url, tmp_path)
+    assert sync(settings).problems == []
+    buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
+    check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
+    ask_by_boto3(bucket_at(tls.url))
+
+
+def test_with_the_authority_the_region_of_a_bucket_is_learned(
+    tls: TlsFront, server: FaultServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
+    bucket = bucket_at(None, region=None)
+    assert server.counts.requests["head_bucket"] == 1
+    ask_by_obstore(bucket)
+    ask_by_boto3(bucket)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "holds no certificate in PEM form"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "holds no certificate in PEM form"),
+    ],
+)
+def test_an_authority_file_that_is_none_is_a_mistake_of_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    path = tmp_path / "authority.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with pytest.raises(ConfigurationError, match=f"^AWS_CA_BUNDLE={path} {reason}$"):
+        sync(served_sample_settings("https://127.0.0.1:1", tmp_path))
+
+
+# --- proxies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+def test_plain_requests_of_all_clients_go_through_the_proxy(
+    server: FaultServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, proxy.url)
+    assert through(proxy, bucket_at(server.endpoint_url)) == [True] * 3
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+def test_tls_requests_of_all_clients_go_through_the_proxy(
+    tls: TlsFront,
+    proxy: Proxy,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    monkeypatch.setenv(variable, proxy.url)
+    assert through(proxy, bucket_at(tls.url)) == [True] * 3
+
+
+def test_the_authority_vouches_for_a_proxy_too(
+    server: FaultServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of obstore and libcurl; boto3 has no such setting for proxies of the environment."""
+    with closing(TlsProxy(authority)) as proxy:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        bucket = bucket_at(server.endpoint_url)
+        ask_by_obstore(bucket)
+        listed = proxy.connections
+        ask_by_curl(bucket)
+        assert proxy.connections > listed > 0
+
+
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "localhost, 127.0.0.1"])
+def test_hosts_that_are_excepted_are_asked_directly_by_all_clients(
+    server: FaultServer,
+    tls: TlsFront,
+    proxy: Proxy,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    hosts: str,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv(variable, hosts)
+    assert through(proxy, bucket_at(server.endpoint_url)) == [False] * 3
+    assert through(proxy, bucket_at(tls.url)) == [False] * 3
+
+
+def test_a_whole_sync_goes_through_the_proxy(
+    tls: TlsFront,
+    server: FaultServer,
+    proxy: Proxy,
+    root: Path,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)  # so that HeadBucket is asked, too
+    settings = served_sample_settings(None, tmp_path, region=None)
+    assert sync(settings).problems == []
+    buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
+    check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
+    assert server.counts.requests["head_bucket"] == 2
+    assert proxy.connections == tls.connections > 2
+
+
+def through(proxy: Proxy, bucket: Bucket) -> list[bool]:
+    """Whether obstore, libcurl and boto3 went through the proxy."""
+    counts = [proxy.connections]
+    for ask in (ask_by_obstore, ask_by_curl, ask_by_boto3):
+        ask(bucket)
+        counts.append(proxy.connections)
+    return [after > before for before, after in pairwise(counts)]

@@ -1,0 +1,189 @@
+"""Which accounts and regions a trail delivers to, in every layout that real buckets have."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Page
+from ctrail_pipeline.core.bucket.local import LocalBucket
+from ctrail_pipeline.core.exceptions import AccessDenied, StoreError
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.discovery import discover
+from ctrail_pipeline.core.settings import Trail
+
+
+def make(root: Path, *folders: str) -> None:
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+
+
+def found(root: Path, prefix: str = "") -> set[tuple[str, str, str]]:
+    """(organization, account, region) of what is discovered under a prefix."""
+    trail = Trail("trail", "logs", prefix)
+    places = discover(trail, LocalBucket(root))
+    assert len(places) == len(set(places))
+    assert {(place.bucket, place.prefix) for place in places} == {("logs", prefix)}
+    return {(place.organization, place.account, place.region) for place in places}
+
+
+def test_plain_accounts(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/111122223333/CloudTrail/us-east-1/2024/01/02",
+        "AWSLogs/111122223333/CloudTrail/eu-west-1",
+        "AWSLogs/444455556666/CloudTrail/us-gov-west-1",
+    )
+    assert found(tmp_path) == {
+        ("", "111122223333", "us-east-1"),
+        ("", "111122223333", "eu-west-1"),
+        ("", "444455556666", "us-gov-west-1"),
+    }
+
+
+def test_an_organization(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/o-abc123def4/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/o-abc123def4/444455556666/CloudTrail/eu-west-1",
+    )
+    assert found(tmp_path) == {
+        ("o-abc123def4", "111122223333", "us-east-1"),
+        ("o-abc123def4", "444455556666", "eu-west-1"),
+    }
+
+
+def test_several_organizations_and_plain_accounts_side_by_side(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/o-abc123def4/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/o-zzz9zzz9zz/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/ACCOUNT-1/CloudTrail/us-east-1",
+    )
+    assert found(tmp_path) == {
+        ("o-abc123def4", "111122223333", "us-east-1"),
+        ("o-zzz9zzz9zz", "111122223333", "us-east-1"),
+        ("", "111122223333", "us-east-1"),
+        ("", "ACCOUNT-1", "us-east-1"),
+    }
+
+
+def test_a_prefix_with_slashes_is_only_itself(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "team/audit/AWSLogs/111122223333/CloudTrail/us-east-1",
+        "team/AWSLogs/444455556666/CloudTrail/us-east-1",
+        "AWSLogs/777788889999/CloudTrail/us-east-1",
+    )
+    assert found(tmp_path, "team/audit") == {("", "111122223333", "us-east-1")}
+    assert found(tmp_path, "team") == {("", "444455556666", "us-east-1")}
+    assert found(tmp_path) == {("", "777788889999", "us-east-1")}
+
+
+def test_a_prefix_that_equals_the_organization(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "o-abc123def4/AWSLogs/o-abc123def4/111122223333/CloudTrail/us-east-1",
+        "o-abc123def4/AWSLogs/444455556666/CloudTrail/us-east-1",
+    )
+    assert found(tmp_path, "o-abc123def4") == {
+        ("o-abc123def4", "111122223333", "us-east-1"),
+        ("", "444455556666", "us-east-1"),
+    }
+
+
+def test_only_log_files_count_not_digests_or_insights(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/111122223333/CloudTrail-Digest/us-east-1",
+        "AWSLogs/111122223333/CloudTrail-Insight/us-west-2",
+        "AWSLogs/111122223333/CloudTrail/eu-west-1",
+        "AWSLogs/444455556666/Config/us-east-1",
+    )
+    assert found(tmp_path) == {("", "111122223333", "eu-west-1")}
+
+
+def test_fifteen_hundred_accounts(tmp_path: Path) -> None:
+    accounts = [f"{number:012}" for number in range(1500)]
+    for account in accounts:
+        make(tmp_path, f"AWSLogs/o-abc123def4/{account}/CloudTrail/us-east-1")
+    assert found(tmp_path) == {("o-abc123def4", account, "us-east-1") for account in accounts}
+
+
+def test_folders_that_are_no_account_or_region_are_left_alone_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/111122223333/CloudTrail/.hidden",
+        "AWSLogs/my account/CloudTrail/us-east-1",
+    )
+    with caplog.at_level(logging.WARNING):
+        assert found(tmp_path) == {("", "111122223333", "us-east-1")}
+    assert caplog.text.count("1 folders under") == 2
+
+
+@pytest.mark.parametrize("prefix", ["", "teem"])
+def test_nothing_found_is_an_error_that_says_what_to_check(tmp_path: Path, prefix: str) -> None:
+    make(tmp_path, "team/AWSLogs/111122223333/CloudTrail/us-east-1", "AWSLogs/111122223333")
+    with pytest.raises(StoreError, match="check the trail's `bucket` and `prefix`"):
+        discover(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
+
+
+def test_a_bucket_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a folder"):
+        discover(Trail("trail", "logs"), LocalBucket(tmp_path / "missing"))
+
+
+class RefusingBucket:
+    """A local bucket that may not list one of its folders."""
+
+    def __init__(self, root: Path, refused: str) -> None:
+        self._bucket = LocalBucket(root)
+        self._refused = refused
+        self.location = self._bucket.location
+
+    def list_folder(self, folder: str) -> Folder:
+        if folder == self._refused:
+            raise AccessDenied(f"{folder}: access denied: s3:ListBucket is missing")
+        return self._bucket.list_folder(folder)
+
+    def list_page(self, folder: str, after: str) -> Page:
+        return self._bucket.list_page(folder, after)
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:
+        return self._bucket.get(key, etag)
+
+    def probe(self, key: str) -> None:
+        self._bucket.probe(key)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "AWSLogs/",
+        "AWSLogs/o-abc123def4/",
+        "AWSLogs/o-abc123def4/444455556666/CloudTrail/",
+        "AWSLogs/111122223333/CloudTrail/",
+    ],
+)
+def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
+    tmp_path: Path, refused: str
+) -> None:
+    make(
+        tmp_path,
+        "AWSLogs/111122223333/CloudTrail/us-east-1",
+        "AWSLogs/o-abc123def4/444455556666/CloudTrail/us-east-1",
+    )
+    with pytest.raises(AccessDenied, match="s3:ListBucket is missing"):
+        discover(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
+
+
+def test_a_partition_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
+    make(tmp_path, "AWSLogs/111122223333/CloudTrail/us-east-1")
+    bucket = LocalBucket(tmp_path)
+    place = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
+    assert discover(Trail("one", "logs"), bucket) == [place]
+    assert discover(Trail("two", "logs"), bucket) == [place]

@@ -1,0 +1,301 @@
+"""Looks at the buckets: what they find is fetched by runs that list nothing, each event once."""
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctrail_pipeline.core.bucket.local import LocalBucket
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing import look as watch
+from ctrail_pipeline.core.listing import look_cursor
+from ctrail_pipeline.core.listing.look import Look, look
+from ctrail_pipeline.core.listing.look_cursor import (
+    LookCursor,
+    in_turn,
+    is_due_for_discovery,
+    rests_this_round,
+)
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.sources import Source
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
+from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.oracle import read_buckets
+from ctrail_pipeline_tests.support.sync_process import (
+    assert_exact,
+    local_trail,
+    put_object,
+    settings_in,
+    start_sync,
+)
+from ctrail_pipeline_tests.system.test_growing_bucket import day_of_deliveries, deliver, settings_of
+
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+SECONDS = 20.0
+LISTED = Selection(listed=True)
+
+
+def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
+    """A log file with one event, delivered five minutes after the time in its key."""
+    place = SourcePrefix("logs", "", "", account, region)
+    number = day_number(moment.year, moment.month, moment.day)
+    assert number is not None
+    name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
+    record = {
+        "eventTime": f"{moment:%Y-%m-%dT%H:%M:00Z}",
+        "eventID": f"{account}{region}{moment}{suffix}",
+        "awsRegion": region,
+        "recipientAccountId": account,
+    }
+    body = gzip.compress(json.dumps({"Records": [record]}).encode(), mtime=0)
+    key = place.folder + day_folder(number) + name
+    put_object(bucket, key, body, moment + timedelta(minutes=5))
+    return key
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    bucket = tmp_path / "logs"
+    bucket.mkdir()
+    return bucket
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bucket: Path) -> Settings:
+    return settings_in(tmp_path, [local_trail(bucket, name="main")])
+
+
+def looked(settings: Settings, cursor: LookCursor | None = None) -> Look:
+    seen = look(settings, cursor or LookCursor(), SECONDS)
+    assert seen.problems == []
+    return seen
+
+
+def listed_run(settings: Settings) -> Summary:
+    summary = sync(settings, LISTED)
+    assert summary.ok, summary.problems
+    return summary
+
+
+def test_what_is_new_since_the_last_run_is_found_once_and_fetched_without_listing(
+    settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hours in range(3):
+        put(bucket, "111122223333", "eu-west-1", NOW - timedelta(hours=hours), "A")
+    assert sync(settings).progress.log_files == 3
+    assert looked(settings).found == 0
+    put(bucket, "111122223333", "eu-west-1", NOW - timedelta(hours=2), "B")  # late
+    put(bucket, "111122223333", "eu-west-1", NOW, "B")
+    seen = looked(settings)
+    assert (seen.found, seen.looked_at, seen.left, seen.backlog) == (2, 1, 0, [])
+    assert seen.waiting["main", "111122223333/eu-west-1"].log_files == 2
+    assert looked(settings).found == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("ctrail_pipeline.core.bucket.local.LocalBucket.list_page", None)
+        patched.setattr("ctrail_pipeline.core.bucket.local.LocalBucket.list_folder", None)
+        assert listed_run(settings).progress.log_files == 2
+    assert looked(settings).waiting == {}
+    assert listed_run(settings).progress.log_files == 0
+    assert_exact(settings, read_buckets([(bucket, "")]))
+    assert sync(settings).progress.log_files == 0
+
+
+def test_a_new_account_is_found_and_its_past_is_backlog(settings: Settings, bucket: Path) -> None:
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    assert sync(settings).ok
+    put(bucket, "444455556666", "us-east-1", NOW, "A")
+    put(bucket, "444455556666", "us-east-1", NOW - timedelta(days=400), "A")
+    seen = looked(settings)
+    assert seen.partitions == {"main": ["111122223333/eu-west-1", "444455556666/us-east-1"]}
+    assert list(seen.waiting) == [("main", "444455556666/us-east-1")]
+    assert seen.backlog == [("main", "444455556666/us-east-1")]
+    assert listed_run(settings).progress.log_files == 1
+    assert sync(settings, Selection(partitions=["444455556666/us-east-1"])).ok
+    seen = looked(settings)
+    assert (seen.found, seen.waiting, seen.backlog) == (0, {}, [])
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+def test_a_widened_window_is_backlog(settings: Settings, bucket: Path) -> None:
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=60), "A")
+    narrow = replace(settings, start=NOW - timedelta(days=10))
+    assert sync(narrow).progress.log_files == 1
+    assert looked(narrow).backlog == []
+    assert looked(settings).backlog == [("main", "111122223333/eu-west-1")]
+
+
+def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
+    settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "FOUND_A_PARTITION", 20)
+    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
+    put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
+    assert sync(settings).ok
+    for days in range(15):
+        for suffix in "BCD":
+            put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=days), suffix)
+    seen = looked(settings)
+    assert 20 <= seen.found < 45
+    listed_run(settings)
+    assert looked(settings).backlog == [("main", "111122223333/eu-west-1")]
+    assert sync(settings).ok
+    assert looked(settings).backlog == []
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log files that are late, new accounts, and cursors that are lost each time."""
+    monkeypatch.setattr(
+        look_cursor, "IDLE_ROUNDS", 1
+    )  # to this machine's clock, all of it is long ago
+    settings = settings_of(tmp_path)
+    objects = day_of_deliveries(seed)
+    for at in range(0, len(objects), 20):
+        deliver(tmp_path, objects[at : at + 20])
+        seen = looked(settings)
+        if seen.waiting:
+            listed_run(settings)
+        if seen.backlog:
+            partitions = [key for _, key in seen.backlog]
+            assert sync(settings, Selection(partitions=partitions)).ok
+        assert looked(settings).waiting == {}
+    buckets = [(tmp_path / ORGANIZATION_BUCKET, ""), (tmp_path / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
+    assert_exact(settings, read_buckets(buckets))
+    assert sync(settings).progress.log_files == 0
+
+
+def test_a_look_between_the_steps_of_a_run_costs_no_event(settings: Settings, bucket: Path) -> None:
+    for number in range(60):
+        put(bucket, "111122223333", "eu-west-1", NOW - timedelta(minutes=number), "A")
+    running = start_sync(settings, step_seconds=0.05)
+    running.wait_until_ready()
+    while running._process.poll() is None:
+        looked(settings)
+    assert running.wait().returncode == 0
+    listed_run(settings)
+    assert_exact(settings, read_buckets([(bucket, "")]))
+    ledger = sqlite3.connect(settings.state_db)
+    assert ledger.execute("SELECT count(*) FROM log_file WHERE state != 1").fetchone() == (0,)
+    ledger.close()
+
+
+def test_a_trail_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, bucket: Path) -> None:
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    gone = Trail("gone", (tmp_path / "gone").as_uri())
+    settings = settings_in(tmp_path, [gone, local_trail(bucket, name="main")])
+    seen = look(settings, LookCursor(), SECONDS)
+    assert [(problem.trail, problem.state) for problem in seen.problems] == [("gone", "not listed")]
+    assert seen.found == 1
+
+
+def test_a_listed_run_says_what_is_denied_and_leaves_it_to_the_next(
+    settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [
+        put(bucket, "111122223333", "eu-west-1", NOW - timedelta(minutes=number), "A")
+        for number in range(20)
+    ]
+    with FaultServer(bucket.parent) as server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        trail = Trail("main", bucket.name, "", "us-east-1", server.endpoint_url)
+        served = replace(settings, trails=(trail,))
+        assert look(served, LookCursor(), SECONDS).found == len(keys)
+        lists = server.counts.requests["list"]
+        server.faults.denied = set(keys)
+        summary = sync(served, LISTED)
+        assert [problem.state for problem in summary.problems] == ["not readable"]
+        server.heal()
+        assert sync(served, LISTED).progress.log_files == len(keys)
+        assert server.counts.requests["list"] == lists
+
+
+@pytest.fixture
+def many(tmp_path: Path, bucket: Path) -> Settings:
+    for number in range(150):
+        put(bucket, f"{number:012}", "eu-west-1", NOW, "A")
+    return settings_in(tmp_path, [local_trail(bucket, name="main")])
+
+
+def test_a_look_out_of_time_goes_on_where_it_stopped(
+    many: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_CHUNK", 40)
+    cursor, found, left = LookCursor(), [], []
+    for _ in range(5):
+        seen = look(many, cursor, 0)
+        cursor = LookCursor.parse(seen.cursor.dump())
+        found.append(seen.found)
+        left.append(seen.left)
+    assert (found, left) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
+
+
+@given(st.lists(st.text("abc", min_size=1), unique=True), st.text("abc"))
+def test_a_turn_is_once_around(names: Sequence[str], after: str) -> None:
+    turn = in_turn(names, after)
+    assert sorted(turn) == sorted(names)
+    behind = [name for name in turn if name > after]
+    assert turn[: len(behind)] == sorted(behind)
+
+
+@given(st.text() | st.none())
+def test_no_text_is_too_odd_for_a_cursor(text: str | None) -> None:
+    LookCursor.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", '{"round": "x"}', '{"round": 1, "after": 2, "discovered": []}', "[" * 100_000],
+)
+def test_a_wrong_cursor_is_a_fresh_start(text: str) -> None:
+    assert LookCursor.parse(text) == LookCursor()
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    cursor = LookCursor(3, "main: AWSLogs/ü", {"main": 1.5})
+    assert LookCursor.parse(cursor.dump()) == cursor
+
+
+def test_an_idle_partition_is_looked_at_in_one_of_twelve_rounds() -> None:
+    now = Minute(100 * MINUTES_PER_DAY)
+    old = Minute(now - MINUTES_PER_DAY - 1)
+    for name in ("main: a", "main: b"):
+        assert sum(not rests_this_round(name, old, number, now) for number in range(24)) == 2
+        assert not any(
+            rests_this_round(name, Minute(now - 60), number, now) for number in range(24)
+        )
+        assert not any(rests_this_round(name, None, number, now) for number in range(24))
+
+
+def test_discovery_is_rarer_the_more_it_costs() -> None:
+    assert is_due_for_discovery(None, 1, 0)
+    assert not is_due_for_discovery(1_000, 1, 1_011)
+    assert is_due_for_discovery(1_000, 1, 1_012)
+    assert not is_due_for_discovery(1_000, 100, 2_199)
+    assert is_due_for_discovery(1_000, 100, 2_200)
+    assert is_due_for_discovery(1_000, 5_000, 4_600)
+    assert is_due_for_discovery(10_000, 1, 0)  # the clock was set back
+
+
+def test_what_is_recent_ends_at_the_clock_even_if_a_cursor_is_ahead(tmp_path: Path) -> None:
+    now, ahead = Minute(1_000_000), Minute(2_000_000)
+    place = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
+    covered = [Range(Minute(0), ahead)]
+    source = Source(1, place, "main", LocalBucket(tmp_path), covered, EVERYTHING, deep=False)
+    assert watch.recent(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY

@@ -1,0 +1,604 @@
+"""Which log files are handed out, in which order, and what may then be called covered."""
+
+import random
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import md5
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
+from ctrail_pipeline.core.exceptions import StoreUnavailable
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
+from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import register_batch
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
+from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, covered_ranges, register_sources
+from ctrail_pipeline.core.listing.new_log_files import is_wanted
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
+from ctrail_pipeline.core.listing.walk import Listing
+
+PLACES = [
+    SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),
+    SourcePrefix("logs", "", "", "111122223333", "us-east-1"),
+    SourcePrefix("logs", "", "o-abc123def4", "444455556666", "us-east-1"),
+]
+LOOKBACK = Lookback(hours=24, horizon_days=35)
+DAY = MINUTES_PER_DAY
+
+
+class MemoryBucket:
+    """A bucket in memory, listed as S3 lists: by key, in pages, with common prefixes."""
+
+    location = "memory://logs"
+
+    def __init__(self, page_size: int = 1000) -> None:
+        self.page_size = page_size
+        self.objects: dict[str, Listed] = {}
+        self.refuses: Callable[[str, str], bool] = lambda _folder, _after: False
+        """Whether to fail for a folder and the key to list after."""
+
+    def put(self, key: str, modified: int, etag: bytes | None = None) -> None:
+        etag = etag or md5(key.encode()).digest()
+        self.objects[key] = Listed(key, len(key), etag, Minute(modified), archived=False)
+
+    def list_folder(self, folder: str) -> Folder:
+        self._may_fail(folder, "")
+        names, objects = set(), []
+        for key in self._below(folder, ""):
+            name, slash, _ = key[len(folder) :].partition("/")
+            if slash:
+                names.add(name)
+            else:
+                objects.append(self.objects[key])
+        return Folder(sorted(names), objects)
+
+    def list_page(self, folder: str, after: str) -> Page:
+        self._may_fail(folder, after)
+        keys = self._below(folder, after)
+        some = [self.objects[key] for key in keys[: self.page_size]]
+        return Page(some, len(keys) <= self.page_size)
+
+    def get(self, key: str, etag: bytes | None) -> Fetched:
+        raise NotImplementedError
+
+    def probe(self, key: str) -> None:
+        raise NotImplementedError
+
+    def _below(self, folder: str, after: str) -> list[str]:
+        return sorted(key for key in self.objects if key.startswith(folder) and key > after)
+
+    def _may_fail(self, folder: str, after: str) -> None:
+        if self.refuses(folder, after):
+            raise StoreUnavailable(f"{folder} cannot be listed")
+
+
+@contextmanager
+def new_ledger() -> Iterator[Ledger]:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.db")
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def sources_of(
+    ledger: Ledger, bucket: MemoryBucket, wanted: Range = EVERYTHING, *, deep: bool = False
+) -> list[Source]:
+    """The partitions as a run that starts now sees them."""
+    ids = register_sources(ledger, PLACES)
+    coverage = covered_ranges(ledger)
+    return [
+        Source(ids[place], place, "trail", bucket, coverage.get(ids[place], []), wanted, deep)
+        for place in PLACES
+    ]
+
+
+def outcome_of(
+    ref: LogFileRef, position: int, state: LogFileState = LogFileState.COMMITTED
+) -> Outcome:
+    return Outcome(
+        source_id=ref.source.id,
+        day=ref.day,
+        name=ref.name,
+        expected=ref.expected,
+        etag=ref.etag or b"",
+        size=ref.size,
+        sha256=None,
+        records=0,
+        duplicates=0,
+        quarantined=0,
+        conflicts=0,
+        state=state,
+        attempts=0,
+        next_visit=None,
+        reason=None,
+        position=position,
+    )
+
+
+def commit(
+    ledger: Ledger,
+    refs: Sequence[LogFileRef],
+    finished: Iterable[Stretch] = (),
+    state: LogFileState = LogFileState.COMMITTED,
+) -> None:
+    """What the engine does with a batch, without the batch: rows and coverage."""
+    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
+    outcomes = [outcome_of(ref, position, state) for position, ref in enumerate(refs)]
+    done = list(finished)
+    with ledger.transaction():
+        commit_batch(ledger, batch, outcomes, [], [], {}, LedgerSegments(ledger).segments_removed())
+        for ref in refs:
+            if ref.stretch is not None:
+                ref.stretch.settled += 1
+                if ref.stretch.is_done:
+                    done.append(ref.stretch)
+        for stretch in done:
+            assert stretch.covers is not None
+            cover(ledger, stretch.source.id, [stretch.covers])
+
+
+def run(
+    ledger: Ledger,
+    bucket: MemoryBucket,
+    wanted: Range = EVERYTHING,
+    *,
+    deep: bool = False,
+    lookback: Lookback = LOOKBACK,
+) -> list[str]:
+    """One undisturbed run; returns the keys that it brought in."""
+    listing = Listing(sources_of(ledger, bucket, wanted, deep=deep), lookback)
+    keys = []
+    for refs in listing.log_files(LedgerLogFiles(ledger)):
+        commit(ledger, refs, listing.take_finished())
+        keys += [ref.key for ref in refs]
+    commit(ledger, [], listing.take_finished())
+    return keys
+
+
+def key(place: SourcePrefix, moment: int, suffix: str = "a") -> str:
+    """The key of a log file delivered at a minute."""
+    day, minute = divmod(moment, DAY)
+    stamp = day_folder(day).replace("/", "")
+    return (
+        f"{place.folder}{day_folder(day)}{place.account}_CloudTrail_{place.region}_"
+        f"{stamp}T{minute // 60:02}{minute % 60:02}Z_{suffix.rjust(16, '0')}.json.gz"
+    )
+
+
+def at(year: int, month: int, day: int, minute: int = 0) -> int:
+    number = day_number(year, month, day)
+    assert number is not None
+    return number * DAY + minute
+
+
+def covered(ledger: Ledger, place: SourcePrefix = PLACES[0]) -> list[Range]:
+    return covered_ranges(ledger).get(register_sources(ledger, [place])[place], [])
+
+
+def rows(ledger: Ledger, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that have a row."""
+    ids = register_sources(ledger, PLACES)
+    found = set()
+    for one in keys:
+        place = place_of_partition(one)
+        if place is not None:
+            where = parse_key(place, one)
+            if LedgerLogFiles(ledger).known_log_files(
+                ids[place], where.day, where.name, where.name
+            ):
+                found.add(one)
+    return found
+
+
+def place_of_partition(one: str) -> SourcePrefix | None:
+    return next((place for place in PLACES if one.startswith(place.folder)), None)
+
+
+STRAYS = [
+    "0-first.json.gz",
+    "notes.json",
+    "2023/12/inventory.json",
+    "2023/readme.json",
+    "2023/13/01/x_20230101T0000Z_a.json.gz",
+    "2024/02/30/x_20240230T0000Z_a.json.gz",
+    "2024/1/5/x_20240105T0000Z_a.json.gz",
+    "1970/01/01/x_19700101T0010Z_a.json.gz",
+    "copies/2024/01/05/x_20240105T0000Z_a.json.gz",
+    "zz/deep/er/x.json",
+    "2024-01/x.json",
+]
+DATED_ODDITIES = [
+    "2024/01/05/x.json.gz",
+    "2024/01/05/sub/y_20240105T1200Z_a.json.gz",
+    "2024/01/05/z_20240104T2359Z_a.json.gz",
+    "2023/12/31/~.json",
+]
+NOT_LOG_FILES = ["2024/01/05/", "2024/01/05/x.json.gz.sig", "2024/01/inventory.csv"]
+FIRST = at(2023, 12, 25)
+MOMENTS = st.integers(0, 20 * DAY - 1).map(FIRST.__add__)
+TIMED = st.builds(key, st.sampled_from(PLACES), MOMENTS, st.sampled_from("abcd"))
+ODD = st.builds(
+    lambda place, relative: place.folder + relative,
+    st.sampled_from(PLACES),
+    st.sampled_from(STRAYS + DATED_ODDITIES + NOT_LOG_FILES),
+)
+KEYS = st.lists(st.one_of(TIMED, TIMED, TIMED, ODD), max_size=80)
+
+
+def filled(bucket: MemoryBucket, keys: Iterable[str]) -> MemoryBucket:
+    """Put keys as they are delivered: a few minutes after the time in them."""
+    for one in keys:
+        place = place_of_partition(one)
+        assert place is not None
+        bucket.put(one, (parse_key(place, one).minute or FIRST) + 5)
+    return bucket
+
+
+WINDOWS = st.one_of(
+    st.just(EVERYTHING),
+    st.builds(lambda start: Range(Minute(start), EVERYTHING.end), MOMENTS),
+    st.builds(
+        lambda start, length: Range(Minute(start), Minute(start + length)),
+        MOMENTS,
+        st.integers(1, 10 * DAY),
+    ),
+)
+
+
+@given(KEYS, st.integers(1, 60), WINDOWS)
+@settings(max_examples=50, deadline=None)
+def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
+    keys: list[str], page_size: int, wanted: Range
+) -> None:
+    bucket = filled(MemoryBucket(page_size), keys)
+    with new_ledger() as ledger:
+        listing = Listing(sources_of(ledger, bucket, wanted), LOOKBACK)
+        groups = list(listing.log_files(LedgerLogFiles(ledger)))
+    handed = [ref.key for refs in groups for ref in refs]
+    days = [ref.day for refs in groups for ref in refs]
+    assert len(handed) == len(set(handed))
+    assert days == sorted(days, reverse=True)
+    expected = set()
+    for one in filter(is_log_file, bucket.objects):
+        place = place_of_partition(one)
+        assert place is not None
+        where = parse_key(place, one)
+        # A key without a day is looked for by a listing from the first key on only.
+        if is_wanted(where, wanted) and (where.day or wanted.start == 0):
+            expected.add(one)
+    undated = {one for one in handed if parse_key(place_of_partition(one), one).day == 0}  # type: ignore[arg-type]
+    assert set(handed) - undated == expected - undated
+    assert expected <= set(handed) | (undated if wanted.end < EVERYTHING.end else set())
+    assert listing.counts.log_files == len(handed)
+    if wanted == EVERYTHING:
+        others = set(bucket.objects) - expected
+        assert listing.counts.other_objects >= len(others)
+
+
+@given(KEYS, st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_a_second_run_hands_out_nothing(keys: list[str], page_size: int) -> None:
+    bucket = filled(MemoryBucket(page_size), keys)
+    with new_ledger() as ledger:
+        first = run(ledger, bucket)
+        assert sorted(first) == sorted(filter(is_log_file, bucket.objects))
+        assert run(ledger, bucket, deep=True) == []
+
+
+def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
+    bucket = MemoryBucket(page_size=7)
+    moments = [at(2022, 3, 1), at(2023, 12, 31), at(2024, 1, 1), at(2024, 1, 2)]
+    keys = [
+        key(place, moment + minute)
+        for number, place in enumerate(PLACES)
+        for moment in moments[number:] + moments[:1]
+        for minute in range(0, 100, 9)
+    ]
+    filled(bucket, keys)
+    with new_ledger() as ledger:
+        handed = run(ledger, bucket)
+    assert sorted(handed) == sorted(set(keys))
+    days = [parse_key(place_of_partition(one), one).day for one in handed]  # type: ignore[arg-type]
+    assert days == sorted(days, reverse=True)
+
+
+def test_a_folder_with_more_than_is_held_is_taken_apart_and_loses_nothing() -> None:
+    bucket = MemoryBucket(page_size=1000)
+    keys = [key(PLACES[0], FIRST + 7 * number) for number in range(900)]
+    filled(bucket, keys)
+    with new_ledger() as ledger:
+        listing = Listing(sources_of(ledger, bucket), LOOKBACK, hold=30)
+        groups = list(listing.log_files(LedgerLogFiles(ledger)))
+    assert sorted(ref.key for refs in groups for ref in refs) == sorted(keys)
+    assert all(len({ref.day for ref in refs}) == 1 for refs in groups)
+    assert len(groups) >= 900 * 7 // DAY
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 5, 1000])
+def test_an_unbounded_listing_finds_keys_in_no_day_folder(page_size: int) -> None:
+    place = PLACES[0]
+    strays = [place.folder + relative for relative in STRAYS]
+    bucket = filled(MemoryBucket(page_size), [*strays, key(place, FIRST), key(place, FIRST + 1)])
+    with new_ledger() as ledger:
+        assert sorted(run(ledger, bucket)) == sorted(bucket.objects)
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3])
+def test_two_windows_of_a_partition_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
+    place = PLACES[0]
+    dated = [key(place, FIRST + DAY * number) for number in range(60)]
+    bucket = filled(MemoryBucket(page_size), dated)
+    with new_ledger() as ledger:
+        run(ledger, bucket, Range(Minute(FIRST + 10 * DAY), EVERYTHING.end))
+        filled(bucket, [place.folder + relative for relative in STRAYS])
+        handed = run(ledger, bucket)
+        assert len(handed) == len(set(handed))
+        assert rows(ledger, bucket.objects) == set(bucket.objects)
+
+
+@pytest.mark.parametrize("page_size", [2, 1000])
+def test_a_planted_key_of_the_far_future_moves_coverage_to_its_last_modified(
+    page_size: int,
+) -> None:
+    now = at(2024, 1, 10, 600)
+    bucket = MemoryBucket(page_size)
+    real = [key(PLACES[0], now - 100 * number) for number in range(1, 8)]
+    filled(bucket, real)
+    planted = key(PLACES[0], at(2099, 1, 1))
+    bucket.put(planted, now)
+    with new_ledger() as ledger:
+        assert sorted(run(ledger, bucket)) == sorted([*real, planted])
+        assert covered(ledger) == [Range(Minute(0), Minute(now + 1))]
+        later = key(PLACES[0], now + 30)
+        filled(bucket, [later])
+        assert run(ledger, bucket) == [later]
+
+
+def test_coverage_ends_behind_the_newest_key() -> None:
+    bucket = filled(MemoryBucket(), [key(PLACES[0], FIRST + 3), key(PLACES[0], FIRST + 90)])
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        assert covered(ledger) == [Range(Minute(0), Minute(FIRST + 91))]
+        assert covered(ledger, PLACES[1]) == []
+
+
+def test_late_keys_inside_the_lookback_are_found_and_older_ones_by_the_deep_listing() -> None:
+    newest = FIRST + 10 * DAY
+    bucket = filled(MemoryBucket(3), [key(PLACES[0], newest - number * 300) for number in range(9)])
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        late = key(PLACES[0], newest - 23 * 60, "late")
+        older = key(PLACES[0], newest - 5 * DAY, "older")
+        filled(bucket, [late, older])
+        assert run(ledger, bucket) == [late]
+        assert run(ledger, bucket, deep=True) == [older]
+
+
+def test_a_log_file_written_again_is_handed_out_with_what_is_known_of_it() -> None:
+    place = PLACES[0]
+    one = key(place, FIRST)
+    bucket = filled(MemoryBucket(), [one])
+    before = bucket.objects[one].etag
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        bucket.put(one, FIRST + 20, etag=b"\1" * 16)
+        listing = Listing(sources_of(ledger, bucket), LOOKBACK)
+        [[ref]] = listing.log_files(LedgerLogFiles(ledger))
+    assert (ref.key, ref.etag) == (one, b"\1" * 16)
+    assert ref.expected == Known(LogFileState.COMMITTED, before)
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        (LogFileState.COMMITTED, False),
+        (LogFileState.DAMAGED, False),
+        (LogFileState.FAILED, False),
+        (LogFileState.ARCHIVED, False),
+        (LogFileState.GONE, True),
+        (LogFileState.LOST, True),
+    ],
+)
+def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
+    state: LogFileState, *, again: bool
+) -> None:
+    one = key(PLACES[0], FIRST)
+    bucket = filled(MemoryBucket(), [one])
+    with new_ledger() as ledger:
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
+        commit(ledger, refs, state=state)
+        assert run(ledger, bucket) == ([one] if again else [])
+
+
+def look_found(ledger: Ledger, place: SourcePrefix, one: str, now: int = 0) -> None:
+    """Have a log file be due, as a look at the bucket does."""
+    where = parse_key(place, one)
+    id_ = register_sources(ledger, PLACES)[place]
+    found = FoundLogFile(id_, where.day, where.name, b"\1" * 16, 7, archived=False)
+    with ledger.transaction():
+        put_found(ledger, [found], now)
+
+
+def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -> None:
+    place = PLACES[0]
+    one, other = key(place, FIRST), key(place, FIRST + DAY)
+    bucket = filled(MemoryBucket(), [one, other])
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        bucket.put(one, FIRST + 20, etag=b"\1" * 16)
+        look_found(ledger, place, one)
+        sources = sources_of(ledger, bucket, deep=True)
+        [[ref]] = Listing(sources, LOOKBACK).log_files(LedgerLogFiles(ledger))
+    assert (ref.key, ref.etag) == (one, None)
+    assert ref.expected is not None
+    assert ref.expected.state is LogFileState.COMMITTED
+
+
+def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None:
+    keys = [key(place, FIRST + number * DAY) for place in PLACES for number in range(3)]
+    bucket = MemoryBucket()
+    bucket.refuses = lambda _folder, _after: True
+    with new_ledger() as ledger:
+        for one in keys:
+            look_found(ledger, next(p for p in PLACES if one.startswith(p.folder)), one)
+        sources = sources_of(ledger, bucket)[:2]
+        groups = list(Listing(sources, LOOKBACK, walks=False).log_files(LedgerLogFiles(ledger)))
+        found = [ref for refs in groups for ref in refs]
+        assert [ref.key for ref in found] == [keys[n] for n in (2, 5, 1, 4, 0, 3)]
+        assert {ref.etag for ref in found} == {b"\1" * 16}
+        commit(ledger, found)
+        assert list(Listing(sources, LOOKBACK, walks=False).log_files(LedgerLogFiles(ledger))) == []
+        assert not any(source.failure for source in sources)
+
+
+def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
+    one = key(PLACES[0], FIRST)
+    bucket = filled(MemoryBucket(), [one])
+    with new_ledger() as ledger:
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
+        look_found(ledger, PLACES[0], one)
+        commit(ledger, refs)
+        assert waiting_by_source(ledger, 0) == {}
+        assert run(ledger, bucket) == []
+
+
+@pytest.mark.parametrize("page_size", [3, 1000])
+def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
+    broken = PLACES[1]
+    keys = [key(place, FIRST + 400 * number) for place in PLACES for number in range(12)]
+    bucket = filled(MemoryBucket(page_size), keys)
+    bucket.refuses = lambda folder, _after: folder.startswith(broken.folder)
+    with new_ledger() as ledger:
+        sources = sources_of(ledger, bucket)
+        listing = Listing(sources, LOOKBACK)
+        handed = []
+        for refs in listing.log_files(LedgerLogFiles(ledger)):
+            commit(ledger, refs, listing.take_finished())
+            handed += [ref.key for ref in refs]
+        commit(ledger, [], listing.take_finished())
+        assert sorted(handed) == sorted(one for one in keys if not one.startswith(broken.folder))
+        assert [bool(source.failure) for source in sources] == [False, True, False]
+        assert covered(ledger, broken) == []
+        assert covered(ledger, PLACES[0]) == covered(ledger, PLACES[2]) != []
+        bucket.refuses = lambda _folder, _after: False
+        assert sorted(run(ledger, bucket)) == sorted(
+            one for one in keys if one.startswith(broken.folder)
+        )
+
+
+def test_a_day_whose_second_page_fails_is_not_covered_by_its_first() -> None:
+    place = PLACES[0]
+    keys = sorted(key(place, FIRST + minute) for minute in range(12))
+    older = key(place, FIRST - DAY)
+    bucket = filled(MemoryBucket(5), [*keys, older])
+    bucket.refuses = lambda folder, after: folder.count("/") > 6 and after == keys[4]
+    with new_ledger() as ledger:
+        handed = run(ledger, bucket)
+        assert set(handed) >= set(keys[:5])
+        assert not set(handed) & set(keys[5:])
+        assert not any(item.end > FIRST for item in covered(ledger))
+        bucket.refuses = lambda _folder, _after: False
+        run(ledger, bucket)
+        assert rows(ledger, bucket.objects) == set(bucket.objects)
+
+
+ARRIVALS = st.lists(st.one_of(TIMED, TIMED, TIMED, ODD), max_size=15)
+RUNS = st.lists(st.tuples(WINDOWS, ARRIVALS, st.booleans()), max_size=5)
+
+
+@given(KEYS, RUNS, st.integers(1, 60), st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_windows_in_any_order_then_everything_equal_one_undisturbed_sync(
+    keys: list[str],
+    runs: list[tuple[Range, list[str], bool]],
+    page_size: int,
+    chance: random.Random,
+) -> None:
+    """Batches settle in any order, runs die, log files arrive late: nothing is ever skipped."""
+    bucket = filled(MemoryBucket(page_size), keys)
+    late: set[str] = set()
+    with new_ledger() as ledger:
+        for wanted, arriving, dies in runs:
+            run_in_any_order(ledger, bucket, wanted, late, chance, dies=dies)
+            late |= arriving_late(ledger, bucket, arriving)
+            filled(bucket, arriving)
+        run(ledger, bucket, deep=True, lookback=Lookback(24, 40_000))
+        assert_covered_is_known(ledger, bucket, set())
+        found = rows(ledger, bucket.objects)
+        coverage = [covered(ledger, place) for place in PLACES]
+        newest = [cursor(ranges) for ranges in coverage]
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        undisturbed = rows(ledger, bucket.objects)
+        # Less may be called covered at first, never more: what is not is listed again.
+        for place, ranges, end in zip(PLACES, coverage, newest, strict=True):
+            assert cursor(covered(ledger, place)) == end
+            assert merged([*ranges, *covered(ledger, place)]) == ranges
+    assert undisturbed == set(filter(is_log_file, bucket.objects))
+    assert found == undisturbed
+
+
+def run_in_any_order(
+    ledger: Ledger,
+    bucket: MemoryBucket,
+    wanted: Range,
+    late: set[str],
+    chance: random.Random,
+    *,
+    dies: bool,
+) -> None:
+    listing = Listing(sources_of(ledger, bucket, wanted, deep=chance.random() < 0.3), LOOKBACK)
+    waiting: list[LogFileRef] = []
+    for refs in listing.log_files(LedgerLogFiles(ledger)):
+        waiting += refs
+        if chance.random() < 0.5:
+            chance.shuffle(waiting)
+            some = chance.randint(0, len(waiting))
+            commit(ledger, waiting[:some], listing.take_finished())
+            del waiting[:some]
+            assert_covered_is_known(ledger, bucket, late)
+        if dies and chance.random() < 0.2:
+            return
+    if not dies:
+        chance.shuffle(waiting)
+        commit(ledger, waiting, listing.take_finished())
+    assert_covered_is_known(ledger, bucket, late)
+
+
+def arriving_late(ledger: Ledger, bucket: MemoryBucket, arriving: Iterable[str]) -> set[str]:
+    """Those that come into minutes which are covered already: the lookback's business."""
+    return {one for one in arriving if one not in bucket.objects and is_covered(ledger, one)}
+
+
+def is_covered(
+    ledger: Ledger, one: str, coverage: Mapping[int, Sequence[Range]] | None = None
+) -> bool:
+    place = place_of_partition(one)
+    assert place is not None
+    minute = parse_key(place, one).minute
+    ranges = (coverage or covered_ranges(ledger)).get(register_sources(ledger, PLACES)[place], [])
+    return minute is not None and any(item.start <= minute < item.end for item in ranges)
+
+
+def assert_covered_is_known(ledger: Ledger, bucket: MemoryBucket, late: set[str]) -> None:
+    coverage = covered_ranges(ledger)
+    inside = {
+        one
+        for one in bucket.objects
+        if is_log_file(one) and one not in late and is_covered(ledger, one, coverage)
+    }
+    assert rows(ledger, inside) == inside

@@ -1,0 +1,184 @@
+"""Ledger and output folder belong together; what does not is refused with what to do."""
+
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import register_batch
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.marker import MARKER, write_marker
+
+
+class FoundPrefix:
+    """An output folder and a ledger, opened as a run does."""
+
+    def __init__(self, root: Path) -> None:
+        self.state_db = root / "ledger.db"
+        self.events_dir = root / "events"
+        self.folders = OutputFolders(self.events_dir, root / "quarantine")
+
+    def open(self) -> Ledger:
+        return open_ledger(self.state_db, self.events_dir, self.folders)
+
+    def run(self, *, commits: bool = True) -> None:
+        """What a run that writes leaves."""
+        ledger = self.open()
+        batch, generation = register_batch(ledger, os.urandom(8).hex(), "", [])
+        write_marker(ledger.uuid, generation, self.events_dir)
+        if commits:
+            with ledger.transaction():
+                commit_batch(
+                    ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed()
+                )
+        ledger.close()
+        if commits:
+            (self.events_dir / "111122223333").mkdir(exist_ok=True)
+
+    def refused(self) -> str:
+        """What is said when it is opened; nothing is touched."""
+        before = {path: path.read_bytes() for path in self.events_dir.rglob("*") if path.is_file()}
+        with pytest.raises(LedgerError) as caught:
+            self.open()
+        after = {path: path.read_bytes() for path in self.events_dir.rglob("*") if path.is_file()}
+        assert before == after
+        return str(caught.value)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[FoundPrefix]:
+    place = FoundPrefix(tmp_path)
+    yield place
+    place.folders.close()
+
+
+def test_both_are_made_where_they_are_new(place: FoundPrefix) -> None:
+    ledger = place.open()
+    marker = json.loads((place.events_dir / MARKER).read_text())
+    assert marker == {"ledger": ledger.uuid, "generation": 0}
+    assert stat.S_IMODE((place.events_dir / MARKER).stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.events_dir.stat().st_mode) == 0o700
+    ledger.close()
+
+
+def test_two_that_belong_together_are_opened_again(place: FoundPrefix) -> None:
+    for generation in range(1, 4):
+        place.run()
+        ledger = place.open()
+        assert ledger.generation == generation
+        ledger.close()
+
+
+def test_a_ledger_newer_than_the_folder_is_opened(place: FoundPrefix) -> None:
+    """The run died between registering a batch and noting its generation in the folder."""
+    place.run()
+    ledger = place.open()
+    register_batch(ledger, "token", "", [])
+    ledger.close()
+    place.open().close()
+
+
+def test_an_empty_output_folder_made_by_hand_is_taken(place: FoundPrefix) -> None:
+    place.events_dir.mkdir()
+    place.open().close()
+
+
+def test_a_missing_ledger_is_refused(place: FoundPrefix) -> None:
+    place.run()
+    place.state_db.unlink()
+    said = place.refused()
+    assert f"{place.state_db} is missing" in said
+    assert "restore the ledger from a backup, make a new one of the output with" in said
+    assert not place.state_db.exists()
+
+
+def test_an_older_copy_of_the_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
+    place.run()
+    shutil.copy(place.state_db, tmp_path / "backup.db")
+    place.run()
+    place.run()
+    shutil.copy(tmp_path / "backup.db", place.state_db)
+    said = place.refused()
+    assert "is older than" in said
+    assert "generation 1, the folder says 3" in said
+    assert "restore the newest one" in said
+
+
+def test_another_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
+    place.run()
+    other = FoundPrefix(tmp_path / "other")
+    other.run()
+    other.folders.close()
+    place.state_db.unlink()
+    shutil.copy(other.state_db, place.state_db)
+    said = place.refused()
+    assert "belongs to another ledger" in said
+    assert "set `state_db` and `events_dir` to two that belong together" in said
+
+
+def test_a_ledger_whose_output_folder_is_empty_is_refused(place: FoundPrefix) -> None:
+    place.run()
+    shutil.rmtree(place.events_dir)
+    said = place.refused()
+    assert "knows of events in an output folder" in said
+    assert "name that folder in `events_dir`, or another file in `state_db`" in said
+    assert not place.events_dir.exists()
+
+
+@pytest.mark.parametrize("has_ledger", [False, True])
+def test_a_folder_with_files_of_somebody_else_is_refused(
+    place: FoundPrefix, *, has_ledger: bool
+) -> None:
+    if has_ledger:
+        Ledger(place.state_db).close()
+    place.events_dir.mkdir()
+    (place.events_dir / "thesis.txt").write_text("precious")
+    said = place.refused()
+    assert "holds files that were not written by this program" in said
+    assert "name another folder in `events_dir`" in said
+    assert place.state_db.exists() == has_ledger
+
+
+def test_a_file_in_place_of_the_folder_is_refused(place: FoundPrefix) -> None:
+    place.events_dir.write_text("precious")
+    assert re.search("cannot be read|is no folder", place.refused())
+    assert place.events_dir.read_text() == "precious"
+    assert not place.state_db.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"ledger": "x"}', b"\xff\xfe", b"null"])
+def test_a_damaged_marker_is_refused(place: FoundPrefix, content: bytes) -> None:
+    place.run()
+    (place.events_dir / MARKER).write_bytes(content)
+    said = place.refused()
+    assert "is damaged: it says which ledger the folder belongs to" in said
+    assert "delete that one file and run again" in said
+    (place.events_dir / MARKER).unlink()
+    place.open().close()
+    assert json.loads((place.events_dir / MARKER).read_text())["generation"] == 1
+
+
+def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(place: FoundPrefix) -> None:
+    place.run()
+    marker = place.events_dir / MARKER
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps({**content, "generation": 99}))
+    place.refused()
+    marker.write_text(json.dumps(content))
+    place.run()
+
+
+def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(place: FoundPrefix) -> None:
+    place.run(commits=False)
+    place.run(commits=False)
+    assert [path.name for path in place.events_dir.iterdir()] == [MARKER]

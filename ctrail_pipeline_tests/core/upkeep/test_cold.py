@@ -1,0 +1,457 @@
+"""The archive: the ledger stops growing, and what moved there is known as before."""
+
+import gzip
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.explain import explainer
+from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
+from ctrail_pipeline.core.ledger.queries_cold import cold_files
+from ctrail_pipeline.core.ledger.queries_reports import read_health
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids, source_totals
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep import cold as archive_module
+from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline_tests.core.listing.test_look import NOW, put
+from ctrail_pipeline_tests.support.oracle import read_buckets
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
+
+ACCOUNT, REGION = "111122223333", "eu-west-1"
+HORIZON_DAYS = 35
+COLD_DAYS = range(40, 60)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    """Three log files a day: of days behind the horizon, and of the last ones."""
+    bucket = tmp_path / "logs"
+    bucket.mkdir()
+    for days in (*COLD_DAYS, 20, 1, 0):
+        for number in range(3):
+            moment = NOW - timedelta(days=days, hours=3 * number)
+            put(bucket, ACCOUNT, REGION, moment, f"{days}x{number}")
+    return bucket
+
+
+@pytest.fixture
+def settings(tmp_path: Path, bucket: Path) -> Settings:
+    return settings_in(tmp_path, [local_trail(bucket, name="main")])
+
+
+@pytest.fixture(autouse=True)
+def _few_are_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "WORTHWHILE", 1)
+
+
+def clock(then: float) -> SimpleNamespace:
+    return SimpleNamespace(time=lambda: then, monotonic=time.monotonic)
+
+
+def move(settings: Settings, days_later: int = 2) -> int:
+    """Archive what is cold some days after it was brought in."""
+    with closing(Ledger(settings.state_db)) as ledger, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive_module, "time", clock(time.time() + days_later * 86_400))
+        return archive(ledger, HORIZON_DAYS)
+
+
+def hot(settings: Settings) -> dict[str, int]:
+    with closing(sqlite3.connect(settings.state_db)) as db:
+        return {
+            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("log_file", "segment", "dedup_partition", "archive_file")
+        }
+
+
+def sync_all_days(settings: Settings) -> int:
+    """A run that lists everything again; how many log files it did."""
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("DELETE FROM coverage")
+    summary = sync(settings)
+    assert summary.ok
+    return summary.progress.log_files
+
+
+def files_of(settings: Settings) -> list[Path]:
+    return sorted(settings.state_db.with_name("ledger.db.archive").iterdir())
+
+
+def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: Path) -> None:
+    assert sync(settings).ok
+    before = hot(settings)
+    assert before == {"log_file": 69, "segment": 69, "dedup_partition": 69, "archive_file": 0}
+    assert move(settings) == 1
+    assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9, "archive_file": 1}
+    assert sync_all_days(settings) == 0
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+def test_it_is_private(settings: Settings) -> None:
+    previous = os.umask(0)
+    try:
+        assert sync(settings).ok
+        assert move(settings) == 1
+    finally:
+        os.umask(previous)
+    [file] = files_of(settings)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_a_late_log_file_of_an_archived_day_adds_only_what_is_new(
+    settings: Settings, bucket: Path
+) -> None:
+    assert sync(settings).ok
+    assert move(settings) == 1
+    [day] = {path.parent for path in bucket.rglob("*40x0.json.gz")}
+    records = [
+        json.loads(gzip.decompress(path.read_bytes()))["Records"][0] for path in day.iterdir()
+    ]
+    assert records
+    late = {**records[0], "eventID": "late"}
+    body = gzip.compress(json.dumps({"Records": [*records, late]}).encode())
+    [template] = list(day.glob("*40x0.json.gz"))
+    template.with_name(template.name.replace("000000040x0", "late0000000")).write_bytes(body)
+    assert sync_all_days(settings) == 1
+    assert_exact(settings, read_buckets([(bucket, "")]))
+    with closing(sqlite3.connect(settings.state_db)) as db:
+        [[duplicates]] = db.execute("SELECT max(duplicates) FROM log_file").fetchall()
+    assert duplicates == len(records)
+
+
+@pytest.mark.parametrize("by_sensor", [False, True])
+def test_an_archived_log_file_that_changed_is_done_again(
+    settings: Settings, bucket: Path, by_sensor: bool
+) -> None:
+    assert sync(settings).ok
+    assert move(settings) == 1
+    [path] = list(bucket.rglob("*40x0.json.gz"))
+    records = json.loads(gzip.decompress(path.read_bytes()))["Records"]
+    more = [*records, {**records[0], "eventID": "healed"}]
+    path.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
+    if by_sensor:
+        with closing(sqlite3.connect(settings.state_db)) as db, db:
+            db.execute("UPDATE source_partition SET deep_listed_at = 0")
+        seen = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
+        assert seen.found == 1
+        summary = sync(settings, Selection(listed=True))
+        assert (summary.progress.log_files, summary.progress.events) == (1, 1)
+    else:
+        assert sync_all_days(settings) == 1
+    assert_exact(settings, read_buckets([(bucket, "")]))
+    with closing(Ledger(settings.state_db)) as ledger:
+        [totals] = source_totals(ledger).values()
+    assert (totals.log_files, totals.events) == (69, 70)
+    # It is archived again, and what the newer file says holds.
+    assert move(settings, days_later=4) == 1
+    assert len(files_of(settings)) == 2
+    assert sync_all_days(settings) == 0
+
+
+def test_what_is_open_or_remarkable_stays(settings: Settings, bucket: Path) -> None:
+    [first, second, *_] = sorted(bucket.rglob("*41x*.json.gz"))
+    first.write_bytes(b"no gzip")
+    records = json.loads(gzip.decompress(second.read_bytes()))["Records"]
+    second.write_bytes(gzip.compress(json.dumps({"Records": [*records, 17]}).encode()))
+    sync(settings)
+    assert move(settings) == 1
+    with closing(sqlite3.connect(settings.state_db)) as db:
+        names = {
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM log_file WHERE day < (SELECT max(day) FROM log_file) - 36"
+            )
+        }
+    assert len(names) == 2
+    with closing(Ledger(settings.state_db)) as ledger:
+        [source_id] = source_ids(ledger).values()
+        assert read_health(ledger, [source_id], 0).quarantined == 2
+
+
+def test_a_day_that_is_not_covered_stays(settings: Settings) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("DELETE FROM coverage")
+    before = hot(settings)["log_file"]
+    assert move(settings) == 1  # of segments
+    assert hot(settings)["log_file"] == before
+
+
+def test_nothing_moves_that_a_recovery_might_take_back(settings: Settings) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("UPDATE batch SET state = 1 WHERE id = (SELECT min(id) FROM batch)")
+    assert move(settings) == 0
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("UPDATE batch SET state = 2")
+        db.execute("UPDATE batch SET created_at = created_at + 3 * 86400")
+    assert move(settings) == 0
+
+
+def test_a_batch_of_a_clock_that_was_wrong_does_not_keep_all_that_came_after_it(
+    settings: Settings,
+) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute(
+            "UPDATE batch SET created_at = created_at + 20 * 365 * 86400"
+            " WHERE id = (SELECT min(id) FROM batch)"
+        )
+    assert move(settings) == 1
+    assert hot(settings)["log_file"] == 9
+
+
+def test_it_happens_by_itself_once_a_day(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sync(settings).ok
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
+    assert sync(settings).ok  # the first one has looked today
+    assert hot(settings)["archive_file"] == 0
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("UPDATE meta SET value = value - 86400 WHERE name = 'archived_at'")
+    assert sync(settings).ok
+    assert hot(settings)["archive_file"] == 1
+
+
+def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
+    """A day after a day: with the horizon behind it, as many rows stay."""
+    for path in bucket.rglob("*.json.gz"):
+        path.unlink()
+    rows = []
+    settings = replace(settings, horizon_days=3)
+    for day in range(30):
+        moment = NOW - timedelta(days=100 - day)
+        put(bucket, ACCOUNT, REGION, moment, f"d{day}")
+        with pytest.MonkeyPatch.context() as patch:
+            then = moment.timestamp()
+            patch.setattr(archive_module, "time", clock(then))
+            assert sync(settings).ok
+        with closing(sqlite3.connect(settings.state_db)) as db, db:
+            db.execute("UPDATE batch SET created_at = ?", (int(then) - 2 * 86_400,))
+        rows.append(hot(settings)["log_file"] + hot(settings)["segment"])
+    assert max(rows[10:]) <= max(rows[:10])
+    assert hot(settings)["archive_file"] > 5
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (Path.unlink, "cannot be read: No such file or directory; restore it from a backup"),
+        (lambda path: os.truncate(path, 5000), "not as it was written"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "not as it was written"),
+    ],
+)
+def test_an_archive_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
+    settings: Settings, harm: Callable[[Path], None], says: str
+) -> None:
+    assert sync(settings).ok
+    assert move(settings) == 1
+    [path] = files_of(settings)
+    harm(path)
+    assert sync(settings).ok  # nothing old is asked for
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("DELETE FROM coverage")
+    with pytest.raises(LedgerError, match=says) as raised:
+        sync(settings)
+    assert str(path) in str(raised.value)
+
+
+def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sync(settings).ok
+    made: list[int] = []
+    with closing(sqlite3.connect(settings.state_db)) as db, db:
+        db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
+        db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
+
+    def one() -> None:
+        with closing(Ledger(settings.state_db)) as ledger:
+            made.append(archive(ledger, HORIZON_DAYS))
+
+    threads = [Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(made) == 1
+    assert len(files_of(settings)) == 1
+    assert sync_all_days(settings) == 0
+
+
+def test_a_file_that_was_taken_for_a_leftover_is_not_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps, or the machine sleeps, between writing a file and naming it."""
+    assert sync(settings).ok
+    before = hot(settings)
+    finish = ColdFileWriter.finish
+
+    def finish_and_sleep(writer: ColdFileWriter) -> tuple[int, bytes]:
+        result = finish(writer)
+        with closing(Ledger(settings.state_db)) as other:
+            archive_module._remove_leftovers(other, time.time() + 2 * 86_400)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ColdFileWriter, "finish", finish_and_sleep)
+        assert move(settings) == 0
+    assert hot(settings) == before
+    assert sync_all_days(settings) == 0
+
+
+def test_a_view_from_before_it_was_archived_still_decides(settings: Settings) -> None:
+    assert sync(settings).ok
+    with closing(Ledger(settings.state_db)) as ledger:
+        known = KnownIdentities(LedgerSegments(ledger))
+        known.begin()
+        name = f"{ACCOUNT}/{REGION}/{NOW - timedelta(days=40):%Y/%m/%d/%H}"
+        [segment] = LedgerSegments(ledger).segments(name, 0)
+        [identity] = split_identities(LedgerSegments(ledger).segment_identities(segment.id))
+        view = known.partition(name)
+        assert move(settings) == 1
+        assert view.known_among({identity}) == {identity}
+        assert LedgerSegments(ledger).segment_identities(segment.id) == identity
+        assert len(LedgerSegments(ledger).segment_event_keys(segment.id)) == 6
+        fresh = KnownIdentities(LedgerSegments(ledger))
+        fresh.begin()
+        assert fresh.partition(name).known_among({identity, b"x" * 16}) == {identity}
+
+
+_KILLED = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from pathlib import Path
+from ctrail_pipeline.core.ledger import cold_file
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.upkeep import cold
+
+step, at = int(sys.argv[2]), 0
+
+def maybe_die(*_):
+    global at
+    at += 1
+    if at == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def dying(inner):
+    def call(*arguments, **named):
+        maybe_die()
+        result = inner(*arguments, **named)
+        maybe_die()
+        return result
+    return call
+
+for owner, name in [
+    (cold_file.ColdFileWriter, "__enter__"),
+    (cold_file.ColdFileWriter, "finish"),
+    (Path, "rename"),
+    (os, "fsync"),
+    (cold, "note_cold_moved"),
+]:
+    setattr(owner, name, dying(getattr(owner, name)))
+now = time.time() + 2 * 86400
+cold.time = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+cold.WORTHWHILE = 1
+one = Ledger(Path(sys.argv[1]))
+one._db.set_trace_callback(
+    lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
+)
+cold.archive(one, 35)
+"""
+
+
+def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucket: Path) -> None:
+    assert sync(settings).ok
+    for step in range(1, 100):
+        arguments = [sys.executable, "-c", _KILLED, str(settings.state_db), str(step)]
+        done = subprocess.run(arguments, cwd=PROJECT, check=False)
+        assert sync_all_days(settings) == 0, step
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    else:
+        pytest.fail("it was killed at every step")
+    assert step > 15
+    assert hot(settings)["log_file"] == 9
+    with closing(Ledger(settings.state_db)) as ledger:
+        assert [path.name for path in files_of(settings)] == [
+            file.name for file in cold_files(ledger)
+        ]
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+def test_a_disk_that_is_full_leaves_everything_as_it_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sync(settings).ok
+    before = hot(settings)
+
+    def no_space(_self: ColdFileWriter) -> tuple[int, bytes]:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(ColdFileWriter, "finish", no_space)
+    with pytest.raises(LedgerError, match="the disk is full: free some space"):
+        move(settings)
+    assert hot(settings) == before
+    assert files_of(settings) == []
+    monkeypatch.undo()
+    assert sync_all_days(settings) == 0
+
+
+def test_verify_explain_and_manifest_know_what_is_archived(
+    settings: Settings, bucket: Path
+) -> None:
+    assert sync(settings).ok
+    before = list(manifest(settings, Sought()))
+    assert move(settings) == 1
+    [changed] = list(bucket.rglob("*40x0.json.gz"))
+    [gone] = list(bucket.rglob("*41x0.json.gz"))
+    report = reconcile(settings, deep=True)
+    assert report.partitions[0].total("committed") == 69
+    assert report.findings == []
+    event_id = json.loads(gzip.decompress(gone.read_bytes()))["Records"][0]["eventID"]
+    with explainer(settings) as found:
+        [line] = found.lines(Sought(event_id=event_id))
+        assert found.explain(line).key.endswith(gone.name)
+    assert list(manifest(settings, Sought()))[1:-1] == before[1:-1]
+    # One version more in the ledger itself, and one that the bucket holds no more.
+    records = json.loads(gzip.decompress(changed.read_bytes()))["Records"]
+    more = [*records, {**records[0], "eventID": "healed"}]
+    changed.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
+    assert sync_all_days(settings) == 1
+    gone.unlink()
+    [partition] = reconcile(settings).partitions
+    assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
+        "listed": 68,
+        "committed": 68,
+        "expired": 1,
+    }

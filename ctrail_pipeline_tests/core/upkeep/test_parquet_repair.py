@@ -1,0 +1,449 @@
+"""A ledger lost while files get their names: afterwards Parquet holds each event once."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.marker import replace_marker
+from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep import rebuild as rebuild_module
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
+from ctrail_pipeline_tests.core.audit.test_explain import event
+from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets
+from ctrail_pipeline_tests.support.parquet_rows import parquet_files, rows, unlike_lines
+from ctrail_pipeline_tests.support.sync_process import (
+    assert_exact,
+    let_a_minute_pass,
+    local_trail,
+    sample_settings,
+    settings_in,
+)
+from ctrail_pipeline_tests.system.test_memory import put_log_file
+
+SAMPLE = {"log_files": 80, "days": 2}
+
+
+@pytest.fixture
+def settings(sample: Path, tmp_path: Path) -> Settings:
+    formats = ("jsonl", "parquet")
+    return sample_settings(
+        sample, tmp_path, output_formats=formats, batch_log_files=30, process_workers=1
+    )
+
+
+class Killed(BaseException):
+    """What a kill is to code that cannot catch it."""
+
+
+def killing(step: str, count: int) -> Callable[[str], None]:
+    seen = 0
+
+    def observe(at: str) -> None:
+        nonlocal seen
+        seen += at == step
+        if at == step and seen == count:
+            raise Killed
+
+    return observe
+
+
+def lose_ledger(settings: Settings) -> None:
+    for path in settings.state_db.parent.glob(f"{settings.state_db.name}*"):
+        if path.is_file():
+            path.unlink()
+
+
+def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
+    """Rebuild, sync; then all is there once, as lines and as rows, and the ledger agrees."""
+    let_a_minute_pass(settings)
+    done = rebuild(settings)
+    assert (done.doubled, unlike_lines(settings)) == (0, [])
+    sync(settings)
+    assert_exact(settings, expectation)
+    assert unlike_lines(settings) == []
+    report = reconcile(settings, deep=True)
+    assert [one for one in report.findings if "OUTPUT" in one.kind.name] == []
+    return done
+
+
+@pytest.mark.parametrize("links", [1, 3, 10, 25, 40])
+def test_amid_the_links_of_a_batch(
+    settings: Settings, expectation: Expectation, links: int
+) -> None:
+    """Of one batch, some files of lines and some of rows have their names, and others have not."""
+    with pytest.raises(Killed):
+        sync(settings, observe=killing("linked", links))
+    lose_ledger(settings)
+    rebuilt(settings, expectation)
+
+
+def test_rows_without_their_lines(settings: Settings, expectation: Expectation) -> None:
+    """A file of rows has its name, and the lines have not: the next sync brings them, with rows."""
+    sync(settings)
+    lost = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    count = len(lost.read_bytes().splitlines())
+    lost.unlink()
+    lose_ledger(settings)
+    before = len(rows(settings))
+    done = rebuilt(settings, expectation)
+    assert done.parquet_repaired == 1
+    assert done.problem_count == len(done.problems) > 0
+    kept = [Path(one.partition(": set aside")[0]) for one in done.problems]
+    assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in kept)
+    assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
+    assert len(rows(settings)) == before
+    lose_ledger(settings)
+    assert rebuild(settings).problems == [], "what was set aside is nobody's business any more"
+
+
+@pytest.mark.parametrize(
+    ("step", "count"),
+    [
+        ("committed", 1),
+        ("linked", 1),
+        ("linked", 2),
+        ("linked", 7),
+        ("published", 1),
+        ("removed", 1),
+    ],
+)
+def test_amid_a_compaction(
+    settings: Settings, expectation: Expectation, step: str, count: int
+) -> None:
+    """Merged files and old ones lie side by side, of rows as of lines."""
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    with pytest.raises(Killed):
+        compact(settings, observe=killing(step, count))
+    lose_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.problems == []
+    everywhere = [row for row in rows(settings) if row["_key"] is None]
+    assert not everywhere, "one of both tells where each record is"
+    assert compact(settings).problems == []
+    assert unlike_lines(settings) == []
+
+
+def test_merged_rows_of_a_compaction_that_is_half_published(
+    settings: Settings, expectation: Expectation
+) -> None:
+    """As if only some of the merged files of rows had got their names."""
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    before = {path: path.read_bytes() for path in parquet_files(settings)}
+    compact(settings)
+    for path, data in before.items():
+        if not path.exists():
+            path.write_bytes(data)
+            path.chmod(0o600)
+    assert unlike_lines(settings)
+    lose_ledger(settings)
+    assert rebuilt(settings, expectation).parquet_repaired > 0
+
+
+def test_lines_whose_rows_are_lost_get_new_ones(
+    settings: Settings, expectation: Expectation
+) -> None:
+    sync(settings)
+    for path in parquet_files(settings)[::2]:
+        path.unlink()
+    shutil.rmtree(parquet_files(settings)[0].parent)
+    lose_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.parquet_repaired > 1
+    new = [row for row in rows(settings) if row["_key"] is None]
+    assert {(row["_bucket"], row["_index"]) for row in new} == {(None, None)}
+    assert 0 < len(new) < len(rows(settings))
+    assert compact(settings).problems == []
+    assert unlike_lines(settings) == []
+
+
+def test_after_hours_of_a_date_were_pruned(settings: Settings, expectation: Expectation) -> None:
+    """A lost ledger takes with it what was pruned: rows that were left and lines come back once."""
+    sync(settings)
+    prune(settings, datetime(2026, 1, 15, 11, tzinfo=UTC))
+    assert unlike_lines(settings)
+    lose_ledger(settings)
+    rebuilt(settings, expectation)
+
+
+def test_lines_that_somebody_doubled_get_one_row(settings: Settings) -> None:
+    sync(settings)
+    path = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    line = path.read_bytes().splitlines(keepends=True)[0]
+    other = path.with_name("events_00099.jsonl")
+    other.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
+    before = {path: path.read_bytes() for path in parquet_files(settings)}
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert (done.doubled, done.parquet_repaired) == (1, 0)
+    assert {path: path.read_bytes() for path in parquet_files(settings)} == before
+
+
+@pytest.mark.parametrize("at", ["linked", "removed"])
+def test_killed_amid_the_repair_it_is_begun_again(
+    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    settings = replace(settings, batch_log_files=4)
+    sync(settings)
+    for path in parquet_files(settings)[::3]:
+        path.unlink()
+    double = parquet_files(settings)[0]
+    shutil.copy(double, double.with_name("part-00077.parquet"))
+    lose_ledger(settings)
+
+    def die(done: object, *_: object) -> None:
+        if isinstance(done, Staging):
+            done.close()  # as the kernel lets go of the lock
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
+        with pytest.raises(Killed):
+            rebuild(settings)
+    rebuilt(settings, expectation)
+
+
+def test_a_file_that_cannot_be_read_is_left_alone(
+    settings: Settings, expectation: Expectation
+) -> None:
+    sync(settings)
+    path = parquet_files(settings)[0]
+    os.truncate(path, path.stat().st_size - 5)
+    data = path.read_bytes()
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    assert done.parquet_repaired == 1
+    assert path.read_bytes() == data
+    path.unlink()
+    assert unlike_lines(settings) == []
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
+@pytest.mark.parametrize(("harm", "new"), [("doubled", 0), ("first lost", 7), ("second lost", 2)])
+def test_events_that_are_nearly_the_same_keep_a_row_each(
+    tmp_path: Path, harm: str, new: int
+) -> None:
+    """Forged ones, that differ from the real one in who it was; and a field that is null."""
+    real = event("real", userIdentity={"type": "Root", "arn": "me"})
+    like_it = [
+        event("real", userIdentity={"type": "Root", "arn": "somebody"}),
+        event("real", userIdentity={"type": "Root"}),
+        event("real", userIdentity={"type": "Root", "arn": "me"}, resources=[]),
+        event("real", userIdentity={"type": "Root", "arn": "me"}, errorCode=None),
+        real.replace(b'"eventTime":', b'"eventTime" :'),
+    ]
+    bucket = tmp_path / "bucket"
+    put_log_file(bucket, 0, b'{"Records":[' + b",".join([real, *like_it, event("a")]) + b"]}")
+    settings = settings_in(tmp_path, [local_trail(bucket)], output_formats=("jsonl", "parquet"))
+    sync(settings)
+    forged = event("real", userIdentity={"type": "Root", "arn": "late"})
+    put_log_file(bucket, 1, b'{"Records":[' + event("b", 1) + b"," + forged + b"]}")
+    sync(settings)
+    first, second = parquet_files(settings)
+    if harm == "doubled":
+        shutil.copy(second, second.with_name("part-00077.parquet"))
+    else:
+        (first if harm == "first lost" else second).unlink()
+    lose_ledger(settings)
+    done = rebuilt(settings, read_buckets([(bucket, "")]))
+    assert (done.parquet_repaired, done.problems) == (1, [])
+    found = rows(settings)
+    assert len(found) == 9
+    assert sum(row["_key"] is None for row in found) == new
+
+
+@pytest.mark.parametrize("kind", ["pages", "columns", "more columns"])
+def test_a_file_that_is_not_as_ours_are_is_left_alone(
+    settings: Settings, expectation: Expectation, kind: str
+) -> None:
+    """Its end can be read, but not what is before it; or it has other columns."""
+    sync(settings)
+    ours = parquet_files(settings)[0]
+    path = ours
+    if kind == "pages":
+        with path.open("r+b") as file:
+            file.seek(4)
+            file.write(b"\xff" * 2_000)
+    else:
+        path = ours.with_name("part-00002.parquet")
+        theirs = pl.read_parquet(ours.read_bytes()) if kind == "more columns" else pl.DataFrame()
+        theirs.with_columns(pl.lit("mine").alias("note")).write_parquet(path)
+        ours.unlink()
+    path.chmod(0o600)
+    data = path.read_bytes()
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert done.parquet_repaired == 1
+    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    assert path.read_bytes() == data
+    path.unlink()
+    assert unlike_lines(settings) == []
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
+def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
+    settings: Settings, tmp_path: Path
+) -> None:
+    sync(settings)
+    path = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    path.with_name("events_00098.jsonl").write_bytes(b"nonsense\n")
+    line = json.loads(path.read_bytes().splitlines()[0]) | {"eventID": "behind a link"}
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    elsewhere.write_text(json.dumps(line) + "\n")
+    path.with_name("events_00099.jsonl").symlink_to(elsewhere)
+    before = len(rows(settings))
+    for file in parquet_files(settings):
+        file.unlink()
+    lose_ledger(settings)
+    done = rebuild(settings)
+    assert done.problem_count == 2
+    assert done.parquet_repaired > 1
+    found = rows(settings)
+    assert len(found) == before
+    assert "behind a link" not in {row["eventID"] for row in found}
+
+
+def test_parquet_that_was_switched_on_since_is_written_and_private(
+    settings: Settings, expectation: Expectation
+) -> None:
+    umask = os.umask(0)
+    try:
+        sync(replace(settings, output_formats=("jsonl",)))
+        lose_ledger(settings)
+        rebuilt(settings, expectation)
+    finally:
+        os.umask(umask)
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in (root, *root.rglob("*"))}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
+@pytest.mark.parametrize("at", ["linked", "removed"])
+def test_killed_amid_a_repair_though_the_ledger_was_sound(
+    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The old ledger must not be gone on with: it does not know what became of the files."""
+    sync(settings)
+    for path in parquet_files(settings)[::3]:
+        path.unlink()
+    double = parquet_files(settings)[0]
+    shutil.copy(double, double.with_name("part-00077.parquet"))
+
+    def die(done: object, *_: object) -> None:
+        if isinstance(done, Staging):
+            done.close()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
+        with pytest.raises(Killed):
+            rebuild(settings, force=True)
+    with pytest.raises(LedgerError, match="ctrail rebuild"):
+        sync(settings)
+    rebuilt(settings, expectation)
+
+
+def test_what_is_set_aside_stays_so_after_a_power_cut(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is synced between the new name and the end."""
+    sync(settings)
+    strange = parquet_files(settings)[0]
+    hours = (
+        settings.events_dir
+        / hours_of_date(
+            str(strange.parent.relative_to(OutputFolders.of(settings).roots[Kind.PARQUET]))
+        )[0]
+    )
+    shutil.rmtree(hours.parent)
+    lose_ledger(settings)
+    steps: list[str] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == strange.parent:
+            steps.append("there" if strange.exists() else "set aside")
+
+    monkeypatch.setattr(os, "fsync", noting)
+    assert len(rebuild(settings).problems) > 0
+    assert not strange.exists()
+    assert steps[-1:] == ["set aside"]
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_parquet_of_another_ledger_beside_ours_is_not_touched(
+    settings: Settings, expectation: Expectation
+) -> None:
+    """Two output folders in one: by default, their Parquet folder is the same, and one's only."""
+    sync(settings)
+    neighbour = replace(
+        settings,
+        events_dir=settings.events_dir.with_name("others"),
+        quarantine_dir=settings.events_dir.with_name("others-quarantine"),
+        state_db=settings.state_db.with_name("others.db"),
+        output_formats=("jsonl",),
+    )
+    sync(neighbour)
+    next(neighbour.events_dir.rglob("*.jsonl")).unlink()
+    lose_ledger(neighbour)
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    (root / ".staging" / "a batch").mkdir()
+    before = files_below(root)
+    with pytest.raises(LedgerError, match="another folder in `parquet_dir`"):
+        rebuild(replace(neighbour, output_formats=("jsonl", "parquet")))
+    assert rebuild(neighbour).problems == []
+    assert files_below(root) == before
+    assert sync(settings).ok
+    sync(neighbour)
+    (root / ".staging" / "a batch").rmdir()
+    assert_exact(neighbour, expectation)
+
+
+@pytest.mark.parametrize("marked", [1, 2])
+def test_killed_while_it_marks_the_folders(
+    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
+) -> None:
+    """And again, when the next one has just begun."""
+    sync(settings)
+    lose_ledger(settings)
+    marks = 0
+
+    def die(*arguments: object) -> None:
+        nonlocal marks
+        replace_marker(*arguments)  # type: ignore[arg-type]
+        marks += 1
+        if marks == marked:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild_module, "replace_marker", die)
+        with pytest.raises(Killed):
+            rebuild(settings)
+    with pytest.raises(Killed):
+        rebuild(settings, observe=killing("adopted", 1))
+    assert rebuilt(settings, expectation).problems == []

@@ -1,0 +1,396 @@
+"""A ledger that is lost, damaged or too old is made anew of the output, and no event is doubled."""
+
+import gzip
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import polars
+import pytest
+
+from ctrail_pipeline.cli.main import main
+from ctrail_pipeline.core.audit.explain import explainer
+from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
+from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import next_number
+from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
+from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.sync_process import assert_exact, sample_settings
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "buckets"
+    write_sample(folder, log_files=200, days=2)
+    [first, second, *_] = sorted(folder.rglob("*_CloudTrail_*.json.gz"))
+    first.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutTime"},17]}'))
+    second.write_bytes(b"\xff\xfeno gzip")
+    return folder
+
+
+@pytest.fixture
+def settings(sample: Path, tmp_path: Path) -> Settings:
+    settings = sample_settings(sample, tmp_path)
+    sync(settings)
+    return settings
+
+
+def remove_ledger(settings: Settings) -> None:
+    for path in settings.state_db.parent.glob(f"{settings.state_db.name}*"):
+        path.unlink()
+
+
+def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
+    """Rebuild, sync, and see that nothing is doubled or missing."""
+    done = rebuild(settings)
+    sync(settings)
+    assert_exact(settings, expectation)
+    return done
+
+
+def test_a_lost_ledger(settings: Settings, expectation: Expectation) -> None:
+    remove_ledger(settings)
+    with pytest.raises(LedgerError, match="make a new one of the output with `ctrail rebuild`"):
+        sync(settings)
+    done = rebuilt(settings, expectation)
+    assert (done.events, done.doubled, done.problems) == (len(expectation.lines), 0, [])
+    assert done.quarantined > 0
+    assert sync(settings).progress.log_files == 1  # the damaged one, again
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        lambda path: path.write_bytes(b"no database"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(
+            path.read_bytes()[:8192] + b"\xff" * 65536 + path.read_bytes()[73728:]
+        ),
+    ],
+    ids=["cut off", "another file", "empty", "overwritten inside"],
+)
+def test_a_damaged_ledger_is_set_aside(
+    settings: Settings, expectation: Expectation, harm: Callable[[Path], None]
+) -> None:
+    harm(settings.state_db)
+    damaged = settings.state_db.read_bytes()
+    rebuilt(settings, expectation)
+    [kept] = settings.state_db.parent.glob(f"{settings.state_db.name}.before-rebuild-*")
+    assert kept.read_bytes() == damaged
+
+
+def test_an_older_copy_of_the_ledger(
+    sample: Path, tmp_path: Path, expectation: Expectation
+) -> None:
+    settings = sample_settings(sample, tmp_path)
+    with closing(Ledger(settings.state_db)):
+        pass
+    shutil.copy(settings.state_db, tmp_path / "copy")
+    sync(settings)
+    shutil.copy(tmp_path / "copy", settings.state_db)
+    with pytest.raises(LedgerError, match="an older copy was restored"):
+        sync(settings)
+    rebuilt(settings, expectation)
+
+
+def test_a_sound_ledger_is_not_set_aside_unless_one_insists(
+    settings: Settings, expectation: Expectation
+) -> None:
+    with pytest.raises(ConfigurationError, match="nothing to rebuild"):
+        rebuild(settings)
+    assert rebuild(settings, force=True).events == len(expectation.lines)
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
+def test_the_sound_ledger_of_another_folder_is_not_set_aside(
+    settings: Settings, sample: Path, tmp_path: Path
+) -> None:
+    other = sample_settings(sample, tmp_path / "other")
+    sync(other)
+    shutil.copy(other.state_db, settings.state_db)
+    with pytest.raises(ConfigurationError, match="the ledger of another folder"):
+        rebuild(settings)
+
+
+def test_no_output_folder_no_ledger(sample: Path, tmp_path: Path) -> None:
+    settings = sample_settings(sample, tmp_path)
+    with pytest.raises(ConfigurationError, match="no output folder of this program"):
+        rebuild(settings)
+    assert not settings.state_db.exists()
+
+
+def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
+    settings: Settings, expectation: Expectation
+) -> None:
+    [file, *_] = sorted(settings.events_dir.rglob("*.jsonl"))
+    [line, *rest] = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([line[:-9], *rest]))
+    foreign = settings.events_dir / "notes.txt"
+    foreign.write_text("not ours")
+    remove_ledger(settings)
+    done = rebuild(settings)
+    assert done.problem_count == len(done.problems) == 2
+    assert f"{foreign}: not a file of this program; it is left alone" in done.problems
+    assert f"{file}:1: not as it was written" in done.problems
+    assert sync(settings).progress.events == 1
+    assert snapshot(settings.events_dir) == set(expectation.lines) | {line[:-9]}
+
+
+def test_lines_that_somebody_else_doubled_stay(settings: Settings) -> None:
+    first = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    lines = first.read_bytes().splitlines(keepends=True)
+    other = first.with_name("events_00099.jsonl")
+    other.write_bytes(lines[0] + lines[0].replace(b"eventTime", b"eventTime ", 1))
+    remove_ledger(settings)
+    done = rebuild(settings)
+    assert (done.doubled, done.left_over) == (1, 0)
+    assert first.exists()
+    assert other.exists()
+
+
+def test_files_get_no_name_twice(settings: Settings) -> None:
+    before = {path: path.read_bytes() for path in settings.events_dir.rglob("*.jsonl")}
+    remove_ledger(settings)
+    rebuild(settings)
+    with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
+        for path in before:
+            folder = path.parent.relative_to(settings.events_dir).as_posix()
+            _, number = next_number(ledger, Kind.EVENTS, folder, 0)
+            assert not (path.parent / f"events_{number:05d}.jsonl").exists()
+
+
+def test_parquet_stays_and_gets_no_row_twice(
+    sample: Path, tmp_path: Path, expectation: Expectation
+) -> None:
+    settings = replace(sample_settings(sample, tmp_path), output_formats=("jsonl", "parquet"))
+    sync(settings)
+    parquet = settings.events_dir.parent / "parquet"
+
+    def rows() -> list[str]:
+        frame = polars.read_parquet(parquet / "**/*.parquet", hive_partitioning=False)
+        return sorted(frame["eventID"].to_list())
+
+    before = rows()
+    assert len(before) == len(expectation.lines)
+    remove_ledger(settings)
+    assert rebuilt(settings, expectation).problems == []
+    assert rows() == before
+    [first, *_] = sorted(parquet.rglob("*.parquet"))
+    first.unlink()
+    remove_ledger(settings)
+    [problem] = rebuild(replace(settings, output_formats=("jsonl",))).problems
+    assert problem.startswith(f"{first.parent}: ")
+    assert "rows too few" in problem
+    assert len(rows()) < len(before), "without Parquet in the configuration, it is only said"
+    done = rebuild(settings, force=True)
+    assert (done.parquet_repaired, done.problems) == (1, [])
+    assert rows() == before
+
+
+def test_a_line_from_before_a_rebuild_says_that_nobody_knows_its_log_file(
+    settings: Settings,
+) -> None:
+    remove_ledger(settings)
+    rebuild(settings)
+    [path, *_] = sorted(settings.events_dir.rglob("*.jsonl"))
+    event_id = json.loads(path.read_bytes().split(b"\n")[0])["eventID"]
+    with explainer(settings) as found:
+        [line, *_] = found.lines(Sought(event_id=event_id))
+        with pytest.raises(LedgerError, match="before the ledger was rebuilt"):
+            found.explain(line)
+    assert (
+        len(list(manifest(settings, Sought())))
+        == len(list(settings.events_dir.rglob("*.jsonl"))) + 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "already_removed"),
+    [
+        *(("committed", 1, 0), ("linked", 1, 0), ("linked", 2, 0), ("linked", 9, 0)),
+        *(("published", 1, removed) for removed in (0, 1, 2, 3, 7)),
+    ],
+)
+@pytest.mark.parametrize("events_per_file", [7, 10_000])
+def test_a_ledger_lost_amid_a_compaction(
+    sample: Path,
+    tmp_path: Path,
+    expectation: Expectation,
+    step: str,
+    count: int,
+    already_removed: int,
+    events_per_file: int,
+) -> None:
+    """Merged files and old ones lie side by side, and nobody says which of them count."""
+
+    class Killed(BaseException):
+        pass
+
+    seen = 0
+
+    def observe(at: str) -> None:
+        nonlocal seen
+        seen += at == step
+        if seen == count:
+            raise Killed
+
+    settings = sample_settings(sample, tmp_path, batch_log_files=4, events_per_file=events_per_file)
+    sync(settings)
+    with pytest.raises(Killed):
+        compact(settings, observe=observe)
+    if step == "published":  # then the old files go, one by one
+        with closing(Ledger(settings.state_db)) as ledger:
+            replaced = {
+                settings.events_dir / one.folder / one.name for one in files_to_remove(ledger, 1000)
+            }
+        for path in sorted(replaced)[:already_removed]:
+            path.unlink()
+    remove_ledger(settings)
+    done = rebuilt(settings, expectation)
+    assert done.doubled == 0
+    assert bool(done.left_over) == (step != "committed")
+    assert compact(settings).problems == []
+    assert_exact(settings, expectation)
+
+
+def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
+    remove_ledger(settings)
+    folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
+    staging = Staging(folders, "token")
+    staging.open()
+    try:
+        with pytest.raises(LedgerError, match="a run is at work"):
+            rebuild(settings)
+    finally:
+        staging.remove()
+        folders.close()
+    assert rebuild(settings).problem_count == 0
+
+
+@pytest.mark.parametrize("step", ["registered", "published"])
+def test_it_waits_for_a_run_that_has_nothing_staged_just_now(
+    sample: Path, tmp_path: Path, expectation: Expectation, step: str
+) -> None:
+    """Such a one would go on with the ledger that is set aside."""
+    settings = sample_settings(sample, tmp_path, batch_log_files=10, process_workers=1)
+    steps: list[str] = []
+
+    def observe(done: str) -> None:
+        steps.append(done)
+        if done == step and steps.count(step) == 3:
+            with pytest.raises(LedgerError, match="a run is at work"):
+                rebuild(settings, force=True)
+
+    sync(settings, observe=observe)
+    assert steps.count(step) > 3
+    sync(settings)
+    assert_exact(settings, expectation)
+    assert rebuild(settings, force=True).doubled == 0
+
+
+def test_a_run_that_begins_meanwhile_is_refused(
+    settings: Settings, expectation: Expectation
+) -> None:
+    said: list[str] = []
+
+    def observe(_step: str) -> None:
+        with pytest.raises(LedgerError) as refused:
+            sync(settings)
+        said.append(str(refused.value))
+
+    rebuild(settings, force=True, observe=observe)
+    assert any("is being rebuilt" in one for one in said)
+    sync(settings)
+    assert_exact(settings, expectation)
+
+
+_KILLED_COMPACTION = """
+import os, pickle, signal, sys
+from ctrail_pipeline.core.upkeep.compaction import compact
+def observe(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+compact(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
+"""
+
+
+@pytest.mark.parametrize("step", ["linked", "published"])
+def test_a_ledger_lost_in_the_middle_of_a_compaction(
+    sample: Path, tmp_path: Path, expectation: Expectation, step: str
+) -> None:
+    """Merged files lie beside those that they replace: every line of both is there twice."""
+    settings = sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
+    sync(settings)
+    arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
+    done = subprocess.run(arguments, cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    remove_ledger(settings)
+    rebuilt(settings, expectation)
+
+
+_KILLED = """
+import os, pickle, signal, sys
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+at = 0
+def observe(step):
+    global at
+    at += 1
+    if at == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+rebuild(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
+"""
+
+
+def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: Expectation) -> None:
+    for step in range(1, 20):
+        remove_ledger(settings)
+        arguments = [sys.executable, "-c", _KILLED, pickle.dumps(settings).hex(), str(step)]
+        done = subprocess.run(arguments, cwd=PROJECT, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        try:
+            sync(settings)  # it may be whole; if it is not, it is refused
+        except LedgerError:
+            rebuild(settings)
+            sync(settings)
+        assert_exact(settings, expectation)
+    assert step == 6
+
+
+def test_the_command(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctrail_pipeline.config.file.load_config", lambda: _Loaded(settings))
+    remove_ledger(settings)
+    assert main(["rebuild"]) == 0
+    assert "rebuilt from" in capsys.readouterr().out
+    assert main(["rebuild"]) == 2
+    assert "nothing to rebuild" in capsys.readouterr().err
+
+
+class _Loaded:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings

@@ -1,0 +1,1 @@
+"""Tests of Dagster's jobs, a file each."""

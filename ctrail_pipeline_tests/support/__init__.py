@@ -1,0 +1,1 @@
+"""What test files share: servers, oracles, writers of log files, processes that sync."""

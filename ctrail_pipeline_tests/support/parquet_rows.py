@@ -1,0 +1,199 @@
+"""An oracle for the Parquet output: its rows are the lines of the JSONL, and lead to their records.
+
+It shares nothing with the code it judges but the names of the columns: each row is put together to
+a record again, by Python's JSON, and compared with the one in the log file that the row names.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import polars as pl
+
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.settings import Settings
+
+from .log_file_texts import oracle_elements
+from .oracle import _uncompressed
+
+JSON_COLUMNS = (
+    *("requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"),
+    "edgeDeviceDetails",
+)
+_FILE = re.compile(
+    r"account=([0-9]{12})/region=([a-z0-9-]+)/date=([0-9]{4}-[0-9]{2}-[0-9]{2})/part-[0-9]{5}\.parquet"
+)
+
+
+def parquet_files(settings: Settings) -> list[Path]:
+    """All published Parquet files."""
+    return sorted(OutputFolders.of(settings).roots[Kind.PARQUET].rglob("*.parquet"))
+
+
+def rows(settings: Settings) -> list[dict[str, Any]]:
+    """All rows of all files."""
+    return [
+        row
+        for path in parquet_files(settings)
+        for row in pl.read_parquet(path, hive_partitioning=False).to_dicts()
+    ]
+
+
+def assert_rows(settings: Settings) -> None:
+    """The Parquet files hold what the JSONL files hold: each event once, whole, in its place."""
+    found: Counter[tuple[str, bytes]] = Counter()
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    for path in parquet_files(settings):
+        name = _FILE.fullmatch(path.relative_to(root).as_posix())
+        assert name, path
+        assert path.stat().st_mode & 0o777 == 0o600
+        frame = pl.read_parquet(path, hive_partitioning=False)
+        assert pl.read_parquet_metadata(path)["ctrail_schema_version"] == "1"
+        assert len(frame), path
+        assert frame["eventTime"].is_sorted(), path
+        assert frame["eventTime"].null_count() == 0
+        for row in frame.to_dicts():
+            record = _records(row["_bucket"], row["_key"])[row["_index"]]
+            line = record.replace(b"\r", b" ").replace(b"\n", b" ")
+            assert_row(row, line)
+            found["/".join(name.groups()), line] += 1
+    assert found == Counter(_lines(settings.events_dir))
+    for path in (root, *root.rglob("*")):
+        if path.is_dir():
+            assert path.stat().st_mode & 0o777 == 0o700, path
+            assert any(path.iterdir()) or path.name == ".staging", path
+
+
+def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str]:
+    """Where Parquet does not hold what JSONL holds, each event once and whole, in its place.
+
+    The buckets are not asked: by now there may be other log files under the same keys. `pruned`:
+    lines of hours that were pruned, whose rows may stay until their whole date is.
+    """
+    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    for place, line in _lines(settings.events_dir):
+        lines[place, _event_id_of(line)].append(line)
+    spared: dict[str, list[bytes]] = defaultdict(list)
+    for line in pruned:
+        spared[_event_id_of(line)].append(line)
+    wrong = []
+    for path in parquet_files(settings):
+        name = _FILE.fullmatch(path.relative_to(root).as_posix())
+        if name is None or path.stat().st_mode & 0o777 != 0o600:
+            wrong.append(f"{path}: name or permissions")
+            continue
+        for number, row in enumerate(pl.read_parquet(path, hive_partitioning=False).to_dicts()):
+            event_id = _event_id(row | loads((row["_other"] or "{}").encode()))
+            if not (
+                _taken(row, lines["/".join(name.groups()), event_id])
+                or _taken(row, spared[event_id])
+            ):
+                wrong.append(f"{path}: row {number}, event {event_id}: no line like it, or doubled")
+    for (place, event_id), left in lines.items():
+        wrong += [f"{place}: no row for event {event_id}"] * len(left)
+    return [f"{len(wrong)} rows: " + "; ".join(wrong[:5])] if wrong else []
+
+
+def _event_id_of(line: bytes) -> str:
+    with suppress(ValueError):
+        return _event_id(loads(line))
+    return "of a line that is no JSON"
+
+
+def _event_id(fields: dict[str, Any]) -> str:
+    return str(fields.get("eventID"))
+
+
+def _taken(row: dict[str, Any], lines: list[bytes]) -> bool:
+    """Whether one of these lines is the row's; it is taken from them."""
+    for line in lines:
+        with suppress(AssertionError, KeyError, ValueError):  # the line is not as it was written
+            assert_row(row, line)
+            lines.remove(line)
+            return True
+    return False
+
+
+def assert_row(row: dict[str, Any], record: bytes) -> None:
+    """A row holds every field of its record, and nothing else."""
+    expected = loads(record)
+    rebuilt: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.startswith("_") or value is None:
+            continue
+        if name in JSON_COLUMNS:
+            assert value.encode() in record or "\ufffd" in value
+            rebuilt[name] = loads(value.encode())
+        elif name == "userIdentity":
+            rebuilt[name] = _with_attributes(value)
+        else:
+            rebuilt[name] = value
+    other = loads((row["_other"] or "{}").encode())
+    assert row["_other"] is None or other
+    if "eventTime" not in other:
+        # A time that has all of its text: compare the moments.
+        assert row["eventTime"] == _moment(expected["eventTime"])
+        rebuilt["eventTime"] = expected["eventTime"]
+    rebuilt |= other
+    for fields in (rebuilt, expected):
+        for name in list(fields):
+            if name not in JSON_COLUMNS and name not in other:
+                fields[name] = without_nulls(fields[name])
+            if fields[name] is None:
+                del fields[name]
+    assert rebuilt == expected
+
+
+def loads(text: bytes) -> Any:
+    """JSON with numbers as they are written; what is not UTF-8 as U+FFFD."""
+    return json.loads(
+        text.decode(errors="replace"),
+        strict=False,
+        parse_int=str,
+        parse_float=str,
+        parse_constant=str,
+    )
+
+
+def without_nulls(value: Any) -> Any:
+    """A member that is null is as one that is not there."""
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    return value
+
+
+def _with_attributes(identity: dict[str, Any]) -> dict[str, Any]:
+    """With the one member that is kept as JSON text read."""
+    federation = (identity["sessionContext"] or {}).get("webIdFederationData") or {}
+    if federation.get("attributes") is not None:
+        federation["attributes"] = loads(federation["attributes"].encode())
+    return identity
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC)
+
+
+@cache
+def _records(bucket: str, key: str) -> list[bytes]:
+    return oracle_elements(
+        _uncompressed((Path(unquote(urlsplit(bucket).path)) / key).read_bytes())
+    )[0]
+
+
+def _lines(events_dir: Path) -> Iterator[tuple[str, bytes]]:
+    for path in events_dir.rglob("*.jsonl"):
+        account, region, year, month, day = path.relative_to(events_dir).parts[:5]
+        for line in path.read_bytes().splitlines():
+            yield f"{account}/{region}/{year}-{month}-{day}", line

@@ -1,0 +1,5 @@
+"""Where the project lies: the folder of README.md, `docs/` and the packages."""
+
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]

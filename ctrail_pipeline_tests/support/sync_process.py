@@ -1,0 +1,322 @@
+"""A sync in a process of its own, for tests that kill it, stop it or run several at once.
+
+    python -m ctrail_pipeline_tests.support.sync_process JSON
+
+prints `ready` when it is about to begin and a summary as JSON at the end; it exits with 0, or with
+1 if the sync failed. With `kill_at`, it kills itself at a step of the commit protocol. No Dagster:
+an interpreter that has imported everything is there in 0.2 s.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
+from ctrail_pipeline.core.exceptions import CtrailError
+from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.walk import Listing
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.run import sync as sync_module
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
+from ctrail_pipeline_tests.support.project import PROJECT
+
+from .oracle import Expectation, check_output, read_buckets
+
+TIMEOUT_SECONDS = 120.0
+_PATHS = ("events_dir", "quarantine_dir", "state_db", "parquet_dir")
+_TIMES = ("start", "end")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a sync process ended."""
+
+    returncode: int
+    """0; 1 if the sync failed; negative: the signal that killed it."""
+    summary: dict[str, Any]
+    """What it printed: `error` if the sync raised, else counts; empty if it was killed."""
+    stderr: str
+    seconds: float
+
+
+class SyncProcess:
+    """A running sync."""
+
+    def __init__(self, job: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ctrail_pipeline_tests.support.sync_process", json.dumps(job)],
+            cwd=PROJECT,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Return when everything is imported and the sync begins."""
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n", self._process.communicate()[1]
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal; to a process that has ended already, none."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = TIMEOUT_SECONDS) -> Ended:
+        """Wait for the end; a process that takes longer is killed."""
+        try:
+            output, errors = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            _, errors = self._process.communicate()
+            raise AssertionError(f"still running after {timeout:.0f} s\n{errors}") from None
+        last = output.strip().rpartition("\n")[2]
+        summary = json.loads(last) if last.startswith("{") else {}
+        seconds = time.monotonic() - self._started
+        return Ended(self._process.returncode, summary, errors, seconds)
+
+
+def start_sync(
+    settings: Settings,
+    selection: Selection | None = None,
+    *,
+    kill_at: tuple[str, int] | None = None,
+    step_seconds: float = 0,
+    environment: Mapping[str, str] | None = None,
+    in_workers: bool = False,
+) -> SyncProcess:
+    """Start a sync and return at once.
+
+    `kill_at` names a step (registered, staged, committed, linked, published, recovered) and its
+    how-manieth occurrence; `step_seconds` makes each step last longer. `in_workers`: worker
+    processes are worthwhile however little there is to do.
+    """
+    job = {
+        "settings": plain_of(settings),
+        "selection": plain_of(selection or Selection()),
+        "kill_at": kill_at,
+        "step_seconds": step_seconds,
+        "in_workers": in_workers,
+    }
+    return SyncProcess(job, environment or {})
+
+
+def run_sync(
+    settings: Settings,
+    selection: Selection | None = None,
+    *,
+    kill_at: tuple[str, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    in_workers: bool = False,
+) -> Ended:
+    """Run a sync in a process of its own, to its end."""
+    return start_sync(
+        settings, selection, kill_at=kill_at, environment=environment, in_workers=in_workers
+    ).wait()
+
+
+def settings_in(folder: Path, trails: Sequence[Trail], **changes: Any) -> Settings:
+    """Settings with everything below one folder, and batches small enough that there are many."""
+    return Settings(
+        tuple(trails),
+        events_dir=folder / "events",
+        quarantine_dir=folder / "quarantine",
+        state_db=folder / "ledger.db",
+        **{"batch_log_files": 20, "download_workers": 4, **changes},
+    )
+
+
+def local_trail(bucket: Path, prefix: str = "", name: str = "") -> Trail:
+    """A trail whose bucket is a local folder."""
+    return Trail(name or f"{bucket.name}-{prefix.replace('/', '-')}", bucket.as_uri(), prefix)
+
+
+def sample_settings(sample: Path, folder: Path, **changes: Any) -> Settings:
+    """Settings over the two trails of a sample, with everything below one folder."""
+    trails = [
+        local_trail(sample / ORGANIZATION_BUCKET, name="org"),
+        local_trail(sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
+    ]
+    return settings_in(folder, trails, **changes)
+
+
+def sample_expectation(sample: Path) -> Expectation:
+    """What the output of a sample must be."""
+    return read_buckets(
+        [(sample / ORGANIZATION_BUCKET, ""), (sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
+    )
+
+
+def served_sample_settings(
+    endpoint_url: str | None, folder: Path, region: str | None = "us-east-1", **changes: Any
+) -> Settings:
+    """Settings over the two trails of a sample in S3, impatient enough for tests."""
+    trails = (
+        Trail("organization", ORGANIZATION_BUCKET, "", region, endpoint_url),
+        Trail("payments", PAYMENTS_BUCKET, PAYMENTS_PREFIX, region, endpoint_url),
+    )
+    return Settings(
+        trails,
+        folder / "events",
+        folder / "quarantine",
+        folder / "state.db",
+        **{"download_workers": 8, "connect_timeout": 2, "client_timeout": 5, **changes},
+    )
+
+
+def put_object(bucket: Path, key: str, body: bytes, modified: datetime) -> None:
+    """Put an object into a bucket that is a local folder; it is there whole or not at all."""
+    path = bucket / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    upload = bucket / ".upload"
+    upload.write_bytes(body)
+    os.utime(upload, (modified.timestamp(),) * 2)
+    upload.replace(path)
+
+
+def let_a_minute_pass(settings: Settings) -> None:
+    """Make what a kill left look old enough where age decides.
+
+    Whether somebody lives is told by the lock on the staging folder; in the instant before there is
+    one, and while the marker is written, only age can tell.
+    """
+    if settings.state_db.exists():
+        with sqlite3.connect(settings.state_db) as ledger:
+            # Killed while it made the ledger, there are no tables yet.
+            if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
+                ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
+        ledger.close()
+    unfinished: list[Path] = []
+    for root in OutputFolders.of(settings).roots.values():
+        unfinished += root.glob(".ctrail.*")
+        unfinished += (root / ".staging").glob(".*")
+    for path in unfinished:
+        os.utime(path, (time.time() - 120,) * 2)
+
+
+def assert_exact(settings: Settings, expectation: Expectation) -> None:
+    """The output is what the oracle expects, and nothing is left unfinished."""
+    check_output(
+        settings.events_dir,
+        settings.quarantine_dir,
+        expectation,
+        events_per_file=settings.events_per_file,
+    ).assert_clean()
+    for root in OutputFolders.of(settings).roots.values():
+        staging = root / ".staging"
+        assert not staging.exists() or not list(staging.iterdir())
+    ledger = sqlite3.connect(settings.state_db)
+    try:
+        assert ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)").fetchall() == []
+        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        ledger.close()
+
+
+def leave_all_to_workers(run: "sync_module._Run", listing: Listing, listed: ListedAhead) -> None:
+    """Instead of `_Run._process`: the run does nothing itself, if there is anything to do."""
+    while listed.is_empty and not run._stop.is_set():
+        time.sleep(0.001)
+    if listing.counts.log_files:
+        run._workers = run._start_workers(listing)
+    else:
+        listed.take(0)  # raises what the listing raised
+
+
+def killing_observer(kill_at: tuple[str, int] | None, step_seconds: float) -> Callable[[str], None]:
+    """An `observe` for `sync` that kills its process at the n-th occurrence of a step."""
+    seen = 0
+
+    def observe(step: str) -> None:
+        nonlocal seen
+        time.sleep(step_seconds)
+        if kill_at is not None and step == kill_at[0]:
+            seen += 1
+            if seen == kill_at[1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return observe
+
+
+def main(argument: str) -> int:
+    """Run the sync that the argument describes."""
+    job = json.loads(argument)
+    kill_at = job["kill_at"] and (str(job["kill_at"][0]), int(job["kill_at"][1]))
+    if job["in_workers"]:
+        vars(sync_module)["_Run"]._process = leave_all_to_workers
+    with stop_on_signals() as stop:
+        print("ready", flush=True)
+        try:
+            summary = sync(
+                settings_of(job["settings"]),
+                Selection(**_with_times(job["selection"])),
+                stop=stop,
+                observe=killing_observer(kill_at, job["step_seconds"]),
+            )
+        except CtrailError as error:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+            return 1
+    print(json.dumps(_counts(summary)), flush=True)
+    return 0 if summary.ok else 1
+
+
+def _counts(summary: Summary) -> dict[str, Any]:
+    progress = summary.progress
+    return {
+        "log_files": progress.log_files,
+        "events": progress.events,
+        "duplicates": progress.duplicates,
+        "problems": [dataclasses.asdict(problem) for problem in summary.problems],
+        "interrupted": summary.interrupted,
+    }
+
+
+def plain_of(values: Settings | Selection) -> dict[str, Any]:
+    """As JSON can hold it."""
+    plain = dataclasses.asdict(values)
+    for name, value in plain.items():
+        if isinstance(value, Path):
+            plain[name] = str(value)
+        elif isinstance(value, datetime):
+            plain[name] = value.isoformat()
+    return plain
+
+
+def settings_of(plain: dict[str, Any]) -> Settings:
+    """The settings that `plain_of` made plain."""
+    trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
+    paths = {name: Path(plain[name]) for name in _PATHS if plain.get(name) is not None}
+    return Settings(**{**_with_times(plain), **paths, "trails": trails})
+
+
+def _with_times(plain: dict[str, Any]) -> dict[str, Any]:
+    times = {name: plain[name] and datetime.fromisoformat(plain[name]) for name in _TIMES}
+    return {**plain, **times}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,164 @@
+"""What README and docs/ name is there: jobs, assets, checks, keys, files; and sums are right."""
+
+import json
+import re
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import AssetKey, Definitions
+from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
+
+from ctrail_pipeline.cli.main import _parser
+from ctrail_pipeline.config import file
+from ctrail_pipeline.config.file import DagsterSettings, load_config
+from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
+from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
+from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
+from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline_tests.support.project import PROJECT
+
+DAGSTER, SERVICE = PROJECT / "docs/dagster.md", PROJECT / "docs/service.md"
+DOCUMENTS = [
+    PROJECT / "README.md",
+    DAGSTER,
+    SERVICE,
+    PROJECT / "docs/gocloudtrail.md",
+    PROJECT / "docs/parquet.md",
+    PROJECT / "docs/verify.md",
+    PROJECT / "docs/compaction.md",
+    PROJECT / "docs/torture.md",
+    PROJECT / "docs/torture-results.md",
+    PROJECT / "docs/architecture.md",
+    PROJECT / "CONTRIBUTING.md",
+    PROJECT / "docs/hostile-input.md",
+]
+MONTH_SECONDS = 30 * 86_400
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+@pytest.fixture
+def definitions(tmp_path: Path) -> Definitions:
+    return build_definitions(load_config({}, tmp_path))  # the sample trails
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    pattern = rf"^ *```{language}\n(.*?)^ *```"
+    return re.findall(pattern, document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@each_document
+def test_jobs_and_assets_that_commands_name_are_there(
+    document: Path, definitions: Definitions
+) -> None:
+    text = "\n".join(blocks(document, "sh"))
+    for job in re.findall(r" -j (\S+)", text):
+        assert definitions.resolve_job_def(job).name == job
+    for key in re.findall(r"""'key:"([^"]+)"'""", text):
+        assert definitions.resolve_assets_def(AssetKey(key.split("/"))).key.path == key.split("/")
+
+
+@each_document
+def test_files_that_links_name_are_there(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if link.startswith("#"):
+            headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+            assert link[1:] in anchors, link
+            continue
+        assert link.startswith("https://") or (document.parent / link).is_file(), link
+
+
+@each_document
+def test_configurations_and_run_configs_load(document: Path, tmp_path: Path) -> None:
+    for block in blocks(document, "json"):
+        if '"Statement"' in block:  # a policy for AWS
+            assert json.loads(block)["Version"] == "2012-10-17"
+            continue
+        (tmp_path / "config.json").write_text(block)
+        names = [trail.name for trail in load_config({}, tmp_path).settings.trails]
+        assert names == [trail["name"] for trail in json.loads(block)["trails"]]
+    for block in blocks(document, "yaml"):
+        assert SyncConfig(**yaml.safe_load(block)["ops"]["sync"]["config"]).selection().trails
+
+
+@each_document
+def test_commands_of_ctrail_that_are_named_are_there(document: Path) -> None:
+    for line in re.findall(r"^\.venv/bin/ctrail (.+)$", document.read_text(), re.MULTILINE):
+        assert _parser().parse_args(shlex.split(line)).run
+
+
+def test_every_check_is_explained() -> None:
+    explained = re.findall(r"^\| `([a-z_]+)` \|", DAGSTER.read_text(), re.MULTILINE)
+    assert set(explained) == {*DESCRIPTIONS, COMPLETE}
+
+
+def test_keys_of_the_configuration_that_are_named_exist() -> None:
+    named = {"sensor", "sensor_interval", "materialization_interval", "no_events_hours"}
+    named |= {"quarantine_dir", "horizon_days"}
+    assert named <= set(file.KEYS)
+    assert all(f"`{key}`" in DAGSTER.read_text() for key in named)
+
+
+def test_what_a_look_costs_is_what_the_code_does() -> None:
+    looks = MONTH_SECONDS // DagsterSettings().sensor_interval
+    finding = MONTH_SECONDS / DISCOVERY_SECONDS_AN_ACCOUNT * DOLLARS_A_LIST
+    rows = [
+        [float(cell.strip(" %").replace(",", "")) for cell in row.strip("|").split("|")]
+        for row in re.findall(r"^\| [0-9,]+ \|.*\|$", DAGSTER.read_text(), re.MULTILINE)
+    ]
+    assert len(rows) == 4
+    for partitions, percent, requests, monthly, dollars, discovery, together in rows:
+        active = partitions * percent / 100
+        assert requests == active + (partitions - active) / IDLE_ROUNDS
+        assert monthly == requests * looks
+        assert dollars == round(monthly * DOLLARS_A_LIST, 2)
+        assert discovery == round(finding, 2)
+        assert together == round(dollars + discovery, 2)
+
+
+def test_units_start_what_is_installed_in_the_folder_of_the_workspace() -> None:
+    units = blocks(SERVICE, "ini")
+    assert len(units) == 2
+    for text in units:
+        unit = ConfigParser(strict=False)  # Environment is there twice
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(text)
+        service = unit["Service"]
+        program, *arguments = service["ExecStart"].split()
+        assert program.startswith(f"{service['WorkingDirectory']}/.venv/bin/dagster-")
+        assert arguments[arguments.index("-w") + 1] == "workspace.yaml"
+        assert (service["Restart"], service["UMask"], service["User"]) == (
+            "always",
+            "0077",
+            "ctrail",
+        )
+        assert "KillMode" not in service
+        assert text.count("Environment=DAGSTER_HOME=/var/lib/ctrail/dagster\n") == 1
+        assert text.count("Environment=CTRAIL_CONFIG=/etc/ctrail/config.json\n") == 1
+
+
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/hostile-input.md"])
+def test_tests_that_are_named_are_there(document: str) -> None:
+    text = (PROJECT / document).read_text()
+    named = re.findall(r"`((?:\w+/)*test_\w+)(?:::(test_\w+))?`", text)
+    assert named
+    for module, test in named:
+        code = (PROJECT / f"ctrail_pipeline_tests/{module}.py").read_text()
+        assert not test or f"def {test}(" in code, f"{module}::{test}"
+
+
+def test_the_web_ui_is_for_this_machine_only() -> None:
+    """It has no login: nothing here serves it on another interface, by default or by advice."""
+    assert DEFAULT_WEBSERVER_HOST == "127.0.0.1"
+    texts = [path.read_text() for path in (PROJECT / "Makefile", *DOCUMENTS)]
+    served = [
+        line for text in texts for line in text.splitlines() if re.search(r"(-h|--host)[ =]", line)
+    ]
+    assert len(served) >= 2
+    assert all(re.search(r"(-h|--host)[ =]127\.0\.0\.1 ", line) for line in served)
+    assert "0.0.0.0" not in "".join(texts)

@@ -1,0 +1,205 @@
+"""A bucket that grows while it is synced again and again, and windows that are widened: as if once.
+
+A (simulated) day with a run every hour; `CTRAIL_LONG=1` adds one every quarter of an hour.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.sample.bucket import (
+    LAST_DAY,
+    ORGANIZATION_BUCKET,
+    PAYMENTS_BUCKET,
+    PAYMENTS_PREFIX,
+    SampleObject,
+    generate_log_files,
+)
+from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
+from ctrail_pipeline_tests.support.sync_process import (
+    assert_exact,
+    local_trail,
+    put_object,
+    settings_in,
+)
+
+DAYS = 4
+MIDNIGHT = datetime.combine(LAST_DAY, time(), UTC)
+
+only_when_long = pytest.mark.skipif(
+    not os.environ.get("CTRAIL_LONG"),
+    reason="one run an hour is enough every day: set CTRAIL_LONG=1",
+)
+
+
+def settings_of(folder: Path, **changes: object) -> Settings:
+    trails = [
+        local_trail(folder / ORGANIZATION_BUCKET, name="org"),
+        local_trail(folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
+    ]
+    return settings_in(folder, trails, **changes)
+
+
+def deliver(folder: Path, objects: Iterable[SampleObject]) -> None:
+    for one in objects:
+        put_object(folder / one.bucket, one.key, one.body, one.last_modified)
+
+
+def undisturbed_lines(folder: Path, objects: Sequence[SampleObject]) -> set[bytes]:
+    deliver(folder, objects)
+    settings = settings_of(folder)
+    assert sync(settings).ok
+    return snapshot(settings.events_dir)
+
+
+def day_of_deliveries(seed: int) -> list[SampleObject]:
+    """A day's log files in the order in which they arrive: one in ten is late, by up to 6 hours."""
+    rng = Random(seed)
+    objects: dict[str, SampleObject] = {}
+    for one in generate_log_files(log_files=240, days=1, seed=seed):
+        late = timedelta(hours=rng.uniform(0.3, 6) if rng.random() < 0.1 else 0)
+        arrives = one.last_modified + late
+        if not any(other.bucket == one.bucket for other in objects.values()):
+            arrives = MIDNIGHT  # a trail with nothing at all is an error, which is tested elsewhere
+        objects[one.bucket + one.key] = replace(one, last_modified=arrives)
+    return sorted(objects.values(), key=lambda one: one.last_modified)
+
+
+def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:
+    """How many log files arrive after a run that saw a later key of their account and region."""
+    newest: dict[str, str] = {}
+    count = 0
+    for arrived in runs:
+        folders = [one.bucket + one.key.partition("/CloudTrail/")[0] for one in arrived]
+        count += sum(
+            one.key < newest.get(folder, "") for one, folder in zip(arrived, folders, strict=True)
+        )
+        for one, folder in zip(arrived, folders, strict=True):
+            newest[folder] = max(newest.get(folder, ""), one.key)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seed"),
+    [
+        (60, 1),
+        (60, 2),
+        pytest.param(15, 1, marks=only_when_long),
+        pytest.param(15, 2, marks=only_when_long),
+    ],
+)
+def test_a_run_every_so_often_over_a_day(tmp_path: Path, minutes: int, seed: int) -> None:
+    objects = day_of_deliveries(seed)
+    folder = tmp_path / "growing"
+    settings = settings_of(folder)
+    ends = [MIDNIGHT + timedelta(minutes=minutes * n) for n in range(1, 24 * 60 // minutes + 1)]
+    last = max(one.last_modified for one in objects)
+    while ends[-1] < last:  # log files of the day go on arriving after it
+        ends.append(ends[-1] + timedelta(minutes=minutes))
+    runs = []
+    for start, end in pairwise([datetime.min.replace(tzinfo=UTC), *ends]):
+        arrived = [one for one in objects if start < one.last_modified <= end]
+        deliver(folder, arrived)
+        runs.append(arrived)
+        summary = sync(settings)
+        assert summary.ok, summary.problems
+        # Each run brings in all that has arrived by then, and looks at none of it twice.
+        assert summary.progress.log_files == sum("/CloudTrail/" in one.key for one in arrived)
+    buckets = [(folder / ORGANIZATION_BUCKET, ""), (folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
+    assert_exact(settings, read_buckets(buckets))
+    lines = snapshot(settings.events_dir)
+    assert lines == undisturbed_lines(tmp_path / "at once", objects)
+    backward = sorted_before_processed_ones(runs)
+    assert backward > 5
+    print(f"{len(runs)} runs, {len(lines)} events, {backward} log files sorted before earlier ones")
+
+
+@pytest.fixture(scope="module")
+def four_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[bytes]]:
+    """Buckets of four days, and the lines of an undisturbed sync of them."""
+    folder = tmp_path_factory.mktemp("four_days")
+    return folder, undisturbed_lines(folder, list(generate_log_files(log_files=240, days=DAYS)))
+
+
+def assert_as_if_once(
+    four_days: tuple[Path, set[bytes]], tmp_path: Path, selections: Iterable[Selection]
+) -> None:
+    folder, lines = four_days
+    settings = replace(
+        settings_of(folder),
+        events_dir=tmp_path / "events",
+        quarantine_dir=tmp_path / "quarantine",
+        state_db=tmp_path / "ledger.db",
+    )
+    log_files = 0
+    for selection in selections:
+        summary = sync(settings, selection)
+        assert summary.ok, summary.problems
+        log_files += summary.progress.log_files
+    expectation = read_buckets(
+        [(folder / ORGANIZATION_BUCKET, ""), (folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
+    )
+    assert_exact(settings, expectation)
+    assert snapshot(settings.events_dir) == lines
+    assert log_files == expectation.log_files  # each was fetched once
+
+
+def test_the_last_day_first_then_everything(
+    four_days: tuple[Path, set[bytes]], tmp_path: Path
+) -> None:
+    assert_as_if_once(four_days, tmp_path, [Selection(start=MIDNIGHT), Selection()])
+
+
+def test_the_middle_first_then_its_past_then_everything(
+    four_days: tuple[Path, set[bytes]], tmp_path: Path
+) -> None:
+    middle = MIDNIGHT - timedelta(days=2, hours=5)
+    selections = [
+        Selection(start=middle, end=middle + timedelta(hours=9)),
+        Selection(end=middle),
+        Selection(),
+    ]
+    assert_as_if_once(four_days, tmp_path, selections)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("whole_days", [True, False])
+def test_backwards_in_random_order(
+    four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int, whole_days: bool
+) -> None:
+    """Windows that cover the four days (and the late log files behind them) in any order."""
+    rng = Random(seed)
+    first = MIDNIGHT - timedelta(days=DAYS)
+    minutes = (DAYS + 2) * 24 * 60
+    if whole_days:
+        cuts = list(range(0, minutes + 1, 24 * 60))
+    else:
+        cuts = sorted({0, minutes, *(rng.randrange(minutes) for _ in range(9))})
+    bounds = [first + timedelta(minutes=cut) for cut in cuts]
+    windows = [Selection(start=start, end=end) for start, end in pairwise(bounds)]
+    rng.shuffle(windows)
+    assert_as_if_once(four_days, tmp_path, windows)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_windows_of_single_accounts_and_regions(
+    four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int
+) -> None:
+    rng = Random(seed)
+    patterns = ["2*/*", "444455556666/*", "*/us-east-1", "*/eu-*", "6*/*"]
+    selections = [
+        Selection(partitions=[pattern], start=start)
+        for pattern in patterns
+        for start in (MIDNIGHT - timedelta(days=1), None)
+    ]
+    rng.shuffle(selections)
+    assert_as_if_once(four_days, tmp_path, [*selections, Selection()])

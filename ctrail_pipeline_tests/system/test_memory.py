@@ -1,0 +1,220 @@
+"""Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
+
+import gc
+import gzip
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.sync_process import local_trail, put_object, settings_in
+
+NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
+ACCOUNT = "111122223333"
+REGION = "eu-west-1"
+MB = 1024 * 1024
+
+MEASURED_SYNC = r"""
+import re, sys
+from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
+from ctrail_pipeline.core.sync import sync
+from pathlib import Path
+folder, changes = Path(sys.argv[1]), eval(sys.argv[2])
+settings = settings_in(folder, [local_trail(folder / "bucket")], **changes)
+def peak():
+    # Not ru_maxrss: a new program starts with that of the one that started it.
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+summary = sync(settings)
+print(summary.progress.log_files, summary.progress.events, (peak() - before) // 1024)
+"""
+
+
+def put_log_file(bucket: Path, number: int, text: bytes) -> None:
+    at = NOON + timedelta(minutes=number)
+    key = (
+        f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{at:%Y/%m/%d}/"
+        f"{ACCOUNT}_CloudTrail_{REGION}_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
+    )
+    put_object(bucket, key, gzip.compress(text, 1), at)
+
+
+def event(time: datetime, number: int, padding: str = "") -> str:
+    return json.dumps(
+        {
+            "eventTime": f"{time:%Y-%m-%dT%H:%M:%SZ}",
+            "eventID": str(number),
+            "awsRegion": REGION,
+            "recipientAccountId": ACCOUNT,
+            "requestParameters": padding,
+        }
+    )
+
+
+def synced(folder: Path, *, arenas: int = 4, **changes: object) -> tuple[int, int, int]:
+    """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MALLOC_ARENA_MAX": str(arenas)},
+    )
+    log_files, events, peak = map(int, done.stdout.split())
+    return log_files, events, peak
+
+
+def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:
+    """14 of 32 MB, 32 KB stored each: expected to be small, all of them would be held at once."""
+    for number in range(14):
+        text = '{"Records":[' + event(NOON, number, "a" * (32 * MB)) + "]}"
+        put_log_file(tmp_path / "bucket", number, text.encode())
+    log_files, events, peak = synced(tmp_path, download_workers=14)
+    assert (log_files, events) == (14, 14)
+    assert peak < 250
+
+
+def test_a_log_file_that_names_many_busy_hours(tmp_path: Path) -> None:
+    """60 hours, each of which the ledger holds 20 segments of 1,000 events of."""
+    bucket = tmp_path / "bucket"
+    hours = [NOON - timedelta(hours=back) for back in range(60)]
+    settings = settings_in(tmp_path, [local_trail(bucket)])
+    fill_ledger(settings, [f"{ACCOUNT}/{REGION}/{hour:%Y/%m/%d/%H}" for hour in hours])
+    records = ",".join(event(hour, number) for number, hour in enumerate(hours))
+    put_log_file(bucket, 0, b'{"Records":[' + records.encode() + b"]}")
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 60)
+    assert peak < 80
+
+
+def fill_ledger(settings: Settings, partitions: list[str]) -> None:
+    """Segments without a filter, of events that nobody has."""
+
+    def rows() -> Iterator[tuple[int, bytes, bytes]]:
+        for id_ in range(1, len(partitions) + 1):
+            for _ in range(20):
+                identities = sorted(os.urandom(16) for _ in range(1000))
+                keys = sorted(os.urandom(6) for _ in range(1000))
+                yield id_, b"".join(identities), b"".join(keys)
+
+    Ledger(settings.state_db).close()
+    with sqlite3.connect(settings.state_db) as ledger:
+        ledger.executemany(
+            "INSERT INTO dedup_partition (name) VALUES (?)", [(name,) for name in partitions]
+        )
+        ledger.executemany(
+            "INSERT INTO segment (dedup_partition, batch, count, identities, event_keys)"
+            " VALUES (?, 0, 1000, ?, ?)",
+            rows(),
+        )
+    ledger.close()
+
+
+def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
+    """Not its text and copies of all its lines beside it."""
+    padding = os.urandom(700).hex()
+    records = (event(NOON + timedelta(seconds=at % 3600), at, padding) for at in range(70_000))
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    assert len(text) > 100 * MB
+    put_log_file(tmp_path / "bucket", 0, text)
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 70_000)
+    assert peak < len(text) / MB * 1.9
+
+
+def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
+    """A kilobyte each, if all were held at once as what they become."""
+    records = (event(NOON + timedelta(seconds=at % 3600), at, "a" * 90) for at in range(300_000))
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    put_log_file(tmp_path / "bucket", 0, text)
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 300_000)
+    assert peak < len(text) / MB + 170
+
+
+def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
+    """By every fetching thread's heap: else each keeps what its largest log file took."""
+    records = (
+        event(NOON + timedelta(seconds=at % 3600), at, os.urandom(80).hex() + "a" * 1_200)
+        for at in range(15_000)
+    )
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    assert len(text) > 20 * MB
+    for number in range(40):
+        put_log_file(tmp_path / "bucket", number, text)
+    log_files, events, peak = synced(tmp_path, arenas=40, process_workers=1)
+    assert (log_files, events) == (40, 15_000)
+    assert peak < 125
+
+
+def test_a_log_file_of_nothing_but_nul(tmp_path: Path) -> None:
+    """40 MB, 40 KB stored: each NUL took six bytes of JSON in quarantine, and 14 of memory."""
+    put_log_file(tmp_path / "bucket", 0, bytes(40 * MB))
+    log_files, events, peak = synced(tmp_path)
+    assert (log_files, events) == (1, 0)
+    assert peak < 2.5 * 40
+    [line] = (tmp_path / "quarantine").rglob("*.jsonl")
+    assert line.stat().st_size < 1.4 * 40 * MB
+
+
+def test_cycles_are_searched_for_less_often_while_a_sync_lasts_and_then_as_before(
+    tmp_path: Path,
+) -> None:
+    put_log_file(tmp_path / "bucket", 0, ('{"Records":[' + event(NOON, 0) + "]}").encode())
+    before, during = gc.get_threshold(), []
+    settings = settings_in(tmp_path, [local_trail(tmp_path / "bucket")])
+    sync(settings, observe=lambda _step: during.append(gc.get_threshold()))
+    assert max(during)[0] > 10 * before[0]
+    assert gc.get_threshold() == before
+
+
+def test_what_batches_and_runs_held_is_gone_with_them(tmp_path: Path) -> None:
+    """No cycle may hold it: cycles are searched for too rarely for memory to be bounded by that."""
+    for number in range(4):
+        text = "".join(("{", '"Records":[', event(NOON, number), ",", event(NOON, 9), "]}"))
+        put_log_file(tmp_path / "bucket", number, text.encode())
+    put_log_file(tmp_path / "bucket", 4, b'{"Records":[{"eventTime":1},{]}')
+    settings = settings_in(
+        tmp_path,
+        [local_trail(tmp_path / "bucket")],
+        batch_log_files=1,
+        output_formats=("jsonl", "parquet"),
+    )
+    gc.collect()
+    flags = gc.get_debug()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.disable()
+    try:
+        summary = sync(settings)
+        gc.collect()
+        ours = [type(one) for one in gc.garbage if "ctrail_pipeline" in type(one).__module__]
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        gc.enable()
+    assert summary.progress.log_files == 5
+    assert not ours
+
+
+def test_a_batch_is_full_of_small_records_before_it_is_full_of_text(tmp_path: Path) -> None:
+    """Each takes more memory beside its text than its text does."""
+    for number in range(6):
+        events = ",".join(event(NOON, number * 500 + index) for index in range(500))
+        put_log_file(tmp_path / "bucket", number, f'{{"Records":[{events}]}}'.encode())
+    settings = settings_in(
+        tmp_path, [local_trail(tmp_path / "bucket")], batch_bytes=1000 * 640, process_workers=1
+    )
+    assert sync(settings).progress.events == 3000
+    with closing(sqlite3.connect(settings.state_db)) as ledger:
+        batches = ledger.execute("SELECT log_files FROM batch WHERE log_files > 0").fetchall()
+    assert batches == [(2,)] * 3

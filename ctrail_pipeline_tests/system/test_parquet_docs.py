@@ -1,0 +1,117 @@
+"""docs/parquet.md: its columns are those of the files, and its programs run on a synced sample."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ctrail_pipeline.core.output.parquet import ROWS_A_GROUP
+from ctrail_pipeline.core.output.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
+from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.cli.test_main import ctrail, environment
+from ctrail_pipeline_tests.support.project import PROJECT
+
+from .test_docs import blocks
+
+DOCUMENT = PROJECT / "docs" / "parquet.md"
+TEXT = DOCUMENT.read_text()
+PROGRAMS = blocks(DOCUMENT, "python")
+(TABLE,) = blocks(DOCUMENT, "sql")
+HIVE = {Leaf.TEXT: "string", Leaf.JSON: "string", Leaf.FLAG: "boolean", Leaf.TIME: "timestamp"}
+NAMED = {
+    Leaf.TEXT: "text",
+    Leaf.JSON: "JSON text",
+    Leaf.FLAG: "boolean",
+    Leaf.TIME: "timestamp",
+}
+
+
+def hive_type(spec: Spec) -> str:
+    if isinstance(spec, dict):
+        return f"struct<{', '.join(f'{name}:{hive_type(one)}' for name, one in spec.items())}>"
+    if isinstance(spec, list):
+        return f"array<{hive_type(spec[0])}>"
+    return HIVE[spec]
+
+
+def named_type(spec: Spec) -> str:
+    return (
+        "struct"
+        if isinstance(spec, dict)
+        else "list of structs"
+        if isinstance(spec, list)
+        else NAMED[spec]
+    )
+
+
+def members(spec: Spec) -> list[str]:
+    if isinstance(spec, list):
+        return members(spec[0])
+    if isinstance(spec, dict):
+        return [one for name, inner in spec.items() for one in (name, *members(inner))]
+    return []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parquet")
+    write_sample(folder / "sample", log_files=300)
+    trails = [
+        {"name": "organization", "bucket": (folder / "sample" / "example-org-trail").as_uri()}
+    ]
+    config = {"trails": trails, "output_formats": ["jsonl", "parquet"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert ctrail(folder, "sync").returncode == 0
+    return folder
+
+
+def test_the_table_of_columns_is_that_of_the_files(folder: Path) -> None:
+    found = re.findall(r"^\| `(\w+)` \| ([^|]+) \|(.*)\|$", TEXT, re.MULTILINE)
+    path = next((folder / "parquet").rglob("*.parquet"))
+    assert [name for name, _, _ in found] == list(pl.read_parquet_schema(path))
+    for name, kind, text in found:
+        if name in COLUMNS:
+            assert kind == named_type(COLUMNS[name])
+            assert re.findall(r"`(\w+)`", text) == members(COLUMNS[name])
+
+
+def test_the_table_for_athena_has_the_same_columns() -> None:
+    columns = TABLE.partition("(\n")[2].partition("\n)")[0]
+    ours = [f"  {name} {hive_type(spec)}" for name, spec in COLUMNS.items()]
+    ours += [f"  `{name}` string" for name in ("_other", "_bucket", "_key")]
+    assert columns.split(",\n") == [*ours, f"  `{INDEX}` int"]
+
+
+def test_numbers_that_it_names_are_those_of_the_code() -> None:
+    assert f"{ROWS_A_GROUP:,} to a\nrow group" in TEXT
+    assert f"`ctrail_schema_version` in a file's\nmetadata is {SCHEMA_VERSION}," in TEXT
+
+
+def test_a_path_is_as_it_says(folder: Path) -> None:
+    example = re.search(r"^parquet/account=.*$", TEXT, re.MULTILINE)
+    assert example
+    shape = re.sub(r"\d", "0", example[0]).replace("eu-central-0", "REGION")
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    assert shape in {
+        re.sub(r"region=[a-z0-9-]+", "region=REGION", re.sub(r"\d", "0", path)) for path in paths
+    }
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=["duckdb", "polars", "record"])
+def test_a_program_shows_something(folder: Path, program: str) -> None:
+    if "duckdb" in program:
+        pytest.importorskip("duckdb", reason="the extra `query` is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 6

@@ -1,0 +1,166 @@
+"""A damaged log file is looked at again as long as it is there; its rows in the ledger do not grow.
+
+What lines came from stays known meanwhile: those of quarantine, and the records that were sound.
+"""
+
+import gzip
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.explain import Explained
+from ctrail_pipeline.core.batch import fetch, outcomes
+from ctrail_pipeline.core.bucket.interface import Fetched
+from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
+from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.listing.sources import LogFileRef
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline_tests.core.audit.test_explain import World, event
+from ctrail_pipeline_tests.support.oracle import read_buckets
+from ctrail_pipeline_tests.support.sync_process import assert_exact
+
+VISITS = 200
+WHOLE = b'{"Records":[' + event("sound") + b"," + event("cut") + b"]}"
+DAMAGED = {
+    "cut JSON": gzip.compress(WHOLE[:-9]),
+    "cut gzip": gzip.compress(WHOLE)[:-9],
+}
+A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """With visits that are due at once."""
+    monkeypatch.setattr(outcomes, "_VISIT_AFTER_SECONDS", (0,))
+    return World(tmp_path)
+
+
+@pytest.fixture(params=DAMAGED)
+def damaged(world: World, request: pytest.FixtureRequest) -> Path:
+    """The log file, when it was brought in for the first time."""
+    path = world.put("first", "D")
+    put(path, DAMAGED[request.param], 1)
+    world.put("first", "A", event("other"))
+    visit(world)
+    return path
+
+
+def put(path: Path, content: bytes, version: int) -> None:
+    path.write_bytes(content)
+    os.utime(path, (1_768_046_400 + version,) * 2)
+
+
+def visit(world: World) -> Summary:
+    return sync(replace(world.settings, trails=world.settings.trails[:1]))
+
+
+def rows_of_damaged(world: World) -> list[tuple[str, LogFileState, bool]]:
+    """What the ledger has of the log file's versions, and whether lines came from each."""
+    columns = "state, position >= 0 FROM"
+    with closing(sqlite3.connect(world.settings.state_db)) as ledger:
+        return [
+            (table, LogFileState(state), bool(has_lines))
+            for table, state, has_lines in ledger.execute(
+                f"SELECT 'now', {columns} log_file WHERE name LIKE '%D' UNION ALL"
+                f" SELECT 'earlier', {columns} superseded_log_file"
+            )
+        ]
+
+
+def explained(world: World) -> list[Explained]:
+    """Every line that the log file brought: events and quarantine."""
+    files = [*world.settings.events_dir.rglob("*.jsonl")]
+    files += world.settings.quarantine_dir.rglob("*.jsonl")
+    return [
+        one
+        for path in sorted(files)
+        for number in range(1, len(path.read_bytes().splitlines()) + 1)
+        if (one := world.at(f"{path}:{number}")).key.endswith("D.json.gz")
+    ]
+
+
+def assert_right(world: World, lines: list[tuple[str, int]]) -> None:
+    """The output is what the bucket says, and each line leads to the version it came from."""
+    assert_exact(world.settings, read_buckets([(world.buckets["first"], "")]))
+    assert [(one.log_file.state.name, one.batch.id) for one in explained(world)] == lines
+    report = reconcile(world.settings, deep=True)
+    assert [one.kind.name for one in report.findings] == ["LOG_FILE_DAMAGED"]
+
+
+def test_two_hundred_visits_of_a_damaged_log_file(world: World, damaged: Path) -> None:
+    """New log files come meanwhile, in the same batches, and its first lines are compacted."""
+    before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
+    assert before
+    for number in range(VISITS):
+        if number % 20 == 10:
+            world.put("first", f"{number}", event(f"new {number}"))
+        assert len(visit(world).problems) == 1, "it was looked at"
+        if number == VISITS // 2:
+            assert compact(world.settings, now=A_LATER_DAY).problems == []
+    assert rows_of_damaged(world) == [
+        ("now", LogFileState.DAMAGED, False),
+        ("earlier", LogFileState.DAMAGED, True),
+    ]
+    assert_right(world, before)
+
+
+def test_a_damaged_log_file_that_cannot_be_read_every_second_time(
+    world: World, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
+    get = fetch._get
+
+    def refuse(ref: LogFileRef, came: Fetched | StoreError | None = None) -> Fetched:
+        if ref.key.endswith("D.json.gz"):
+            raise StoreUnavailable("not today")
+        return get(ref, came)
+
+    for number in range(20):
+        with monkeypatch.context() as patch:
+            if number % 2 == 0:
+                patch.setattr(fetch, "_get", refuse)
+            assert len(visit(world).problems) == 1
+    assert rows_of_damaged(world) == [
+        ("now", LogFileState.DAMAGED, False),
+        ("earlier", LogFileState.DAMAGED, True),
+    ]
+    assert_right(world, before)
+
+
+def test_a_log_file_that_heals_after_many_visits(world: World, damaged: Path) -> None:
+    before = explained(world)
+    for _ in range(5):
+        visit(world)
+    put(damaged, gzip.compress(WHOLE), 2)
+    assert visit(world).ok
+    assert rows_of_damaged(world) == [
+        ("now", LogFileState.COMMITTED, True),
+        ("earlier", LogFileState.DAMAGED, True),
+    ]
+    after = explained(world)
+    assert len(after) > len(before)
+    assert {(one.path, one.batch.id) for one in before} < {
+        (one.path, one.batch.id) for one in after
+    }
+    assert {one.log_file.superseded for one in after} == {True, False}
+
+
+def test_versions_that_take_turns_are_kept_once_each(world: World, damaged: Path) -> None:
+    """Each version that brought lines has its row; being put again and again adds none."""
+    old = damaged.read_bytes()
+    for number in range(2, 20):
+        put(damaged, gzip.compress(WHOLE) if number % 2 else old, number)
+        visit(world)
+    assert rows_of_damaged(world) == [
+        ("now", LogFileState.COMMITTED, False),
+        ("earlier", LogFileState.DAMAGED, True),
+        ("earlier", LogFileState.COMMITTED, True),
+    ]
