@@ -322,7 +322,7 @@ def test_the_sample_command_writes_what_a_sync_then_brings_in(tmp_path: Path) ->
 
 def modules_loaded(folder: Path, *arguments: str) -> set[str]:
     code = (
-        "import sys\nfrom ctrail_pipeline.cli import main\n"
+        "import sys\nfrom ctrail_pipeline.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "print(*sys.modules, file=sys.stderr)"
     )

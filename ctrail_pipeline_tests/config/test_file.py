@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.config.file import KEYS, TRAIL_KEYS, Config, load_config
+from ctrail_pipeline.config.file import Config, load_config
+from ctrail_pipeline.config.keys import KEYS, TRAIL_KEYS
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 

@@ -37,7 +37,8 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.utils import make_new_run_id
 
-from ctrail_pipeline.config.file import Config, DagsterSettings
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.rows import Waiting
 from ctrail_pipeline.core.listing.look import Look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor

@@ -11,9 +11,10 @@ import yaml
 from dagster import AssetKey, Definitions
 from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
-from ctrail_pipeline.cli.main import _parser
-from ctrail_pipeline.config import file
-from ctrail_pipeline.config.file import DagsterSettings, load_config
+from ctrail_pipeline.cli.main import command_parser
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.keys import KEYS
 from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
@@ -89,7 +90,7 @@ def test_configurations_and_run_configs_load(document: Path, tmp_path: Path) -> 
 @each_document
 def test_commands_of_ctrail_that_are_named_are_there(document: Path) -> None:
     for line in re.findall(r"^\.venv/bin/ctrail (.+)$", document.read_text(), re.MULTILINE):
-        assert _parser().parse_args(shlex.split(line)).run
+        assert command_parser().parse_args(shlex.split(line)).run
 
 
 def test_every_check_is_explained() -> None:
@@ -100,7 +101,7 @@ def test_every_check_is_explained() -> None:
 def test_keys_of_the_configuration_that_are_named_exist() -> None:
     named = {"sensor", "sensor_interval", "materialization_interval", "no_events_hours"}
     named |= {"quarantine_dir", "horizon_days"}
-    assert named <= set(file.KEYS)
+    assert named <= set(KEYS)
     assert all(f"`{key}`" in DAGSTER.read_text() for key in named)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.log_file.records import read_log_file
+from ctrail_pipeline.core.log_file.split import read_log_file
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.sync_process import put_object
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import Explained
 from ctrail_pipeline.core.batch import fetch, outcomes
 from ctrail_pipeline.core.bucket.interface import Fetched
@@ -91,7 +91,7 @@ def assert_right(world: World, lines: list[tuple[str, int]]) -> None:
     """The output is what the bucket says, and each line leads to the version it came from."""
     assert_exact(world.settings, read_buckets([(world.buckets["first"], "")]))
     assert [(one.log_file.state.name, one.batch.id) for one in explained(world)] == lines
-    report = reconcile(world.settings, deep=True)
+    report = compare(world.settings, deep=True)
     assert [one.kind.name for one in report.findings] == ["LOG_FILE_DAMAGED"]
 
 

@@ -16,17 +16,11 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
-from ctrail_pipeline.core.ledger.batches import (
-    abort_batch,
-    add_batch,
-    batch_state,
-    mark_published,
-    register_batch,
-)
+from ctrail_pipeline.core.ledger.batches import add_batch, mark_published, register_batch
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
-from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
+from ctrail_pipeline.core.ledger.rows import Outcome, StaleBatch
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
@@ -37,6 +31,7 @@ from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
+from .commit_outcome import abandon, commit_took_effect
 from .content import BatchContent, LogFileInBatch
 from .stage import Staged, stage
 
@@ -154,14 +149,12 @@ class Committer:
                 self._cover(finished)
                 batches += [self._add() for _ in range(more)]
         except LedgerError:
-            self._ledger.reopen()
-            committed = [
-                batch
+            written = [
+                batch.id
                 for (batch, _), result in zip(staged, results, strict=False)
                 if not isinstance(result, StaleBatch)
-                and batch_state(self._ledger, batch.id) is BatchState.COMMITTED
             ]
-            if not committed or len(batches) < more:
+            if not commit_took_effect(self._ledger, written) or len(batches) < more:
                 raise
         self._published = []
         # Before anything of this transaction is published, as in `_register`.
@@ -201,17 +194,8 @@ class Committer:
         self._observe("published")
 
     def abandon(self, batch: Batch) -> None:
-        """Give up a batch; if not even that can be noted, the next run's recovery does it."""
-        try:
-            aborted = abort_batch(self._ledger, batch.id)
-        except LedgerError as error:
-            log.warning("batch %d is left to the next run to clean up: %s", batch.id, error)
-            batch.staging.close()
-            return
-        if aborted:
-            batch.staging.remove()
-        else:
-            batch.staging.close()
+        """Give up a batch, unless it is committed."""
+        abandon(self._ledger, batch.id, batch.staging)
 
     def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
         """Note what no batch carried any more: published batches, coverage, deep listings."""
@@ -263,9 +247,8 @@ class Committer:
                 published = self._commit_staged(batch, staged)
                 self._cover(finished)
         except LedgerError:
-            # Whether the COMMIT took effect is not known from its error: the ledger knows.
-            self._ledger.reopen()
-            if staged is None or batch_state(self._ledger, batch.id) is not BatchState.COMMITTED:
+            written = [] if staged is None else [batch.id]
+            if not commit_took_effect(self._ledger, written) or staged is None:
                 raise
             published = published_files(self._ledger, batch.id)
         self._observe("committed")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
@@ -144,7 +144,7 @@ def ours(delivery: Delivery, folder: Path) -> DigestResult:
     places = find_prefixes(
         settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
     )
-    return validate(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
+    return check_digests(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
 
 
 def log_of(delivery: Delivery, number: int) -> Path:
@@ -337,6 +337,6 @@ def test_real_logs_have_the_same_verdicts(
         public_keys=json.loads((world.given / "list-public-keys.json").read_text()),
     )
     assert bool(complaints) == cli_sees, complaints
-    found = world.validate()
+    found = world.check_digests()
     assert found.log_files_proved == valid
     assert bool(found.findings) == (cli_sees or change is added)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
@@ -63,10 +63,10 @@ class World:
     def sync(self) -> None:
         sync(self.settings, Selection(), run_id="test")
 
-    def validate(self) -> DigestResult:
+    def check_digests(self) -> DigestResult:
         chosen = Selection()
         places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
-        return validate(self.settings, chosen, places, report=self.problems.append)
+        return check_digests(self.settings, chosen, places, report=self.problems.append)
 
     def digest(self, number: int) -> Path:
         return sorted((self.bucket / DIGESTS).iterdir())[number]
@@ -83,20 +83,20 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def found(validation: DigestResult) -> set[tuple[FindingKind, str]]:
-    return {(finding.kind, finding.where) for finding in validation.findings}
+def found(checked: DigestResult) -> set[tuple[FindingKind, str]]:
+    return {(finding.kind, finding.where) for finding in checked.findings}
 
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_real_log_files_are_all_proved(world: World, synced: bool) -> None:
     if synced:
         world.sync()
-    validation = world.validate()
-    assert validation.findings == []
+    checked = world.check_digests()
+    assert checked.findings == []
     assert world.problems == []
-    assert (validation.digests, validation.digests_sound) == (3, 3)
-    assert (validation.log_files, validation.log_files_proved) == (55, 55)
-    (hours,) = validation.hours.values()
+    assert (checked.digests, checked.digests_sound) == (3, 3)
+    assert (checked.log_files, checked.log_files_proved) == (55, 55)
+    (hours,) = checked.hours.values()
     assert hours == [(HOUR_11 + 1, HOUR_11 + 3, HourState.PROVED)]
 
 
@@ -105,7 +105,7 @@ def test_what_was_hashed_while_syncing_is_not_read_again(
 ) -> None:
     world.sync()
     monkeypatch.setattr("ctrail_pipeline.core.audit.digest_walk.decompress", None)
-    assert world.validate().log_files_proved == 55
+    assert world.check_digests().log_files_proved == 55
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -115,17 +115,19 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 def test_a_byte_of_a_log_file_changed(world: World) -> None:
     world.sync()
     rewrite(world.log(), lambda data: data.replace(b"a", b"b", 1))
-    validation = world.validate()
-    assert found(validation) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
-    assert validation.log_files_proved == 54
-    (hours,) = validation.hours.values()
+    checked = world.check_digests()
+    assert found(checked) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
+    assert checked.log_files_proved == 54
+    (hours,) = checked.hours.values()
     assert (HOUR_11 + 1, HOUR_11 + 2, HourState.CONTRADICTED) in hours
 
 
 def test_a_byte_changed_before_the_sync(world: World) -> None:
     rewrite(world.log(), lambda data: data.replace(b"us-east-1", b"us-east-2", 1))
     world.sync()
-    assert found(world.validate()) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_ALTERED, world.where(world.log()))
+    }
 
 
 @pytest.mark.parametrize("synced", [True, False])
@@ -134,14 +136,14 @@ def test_a_log_file_deleted(world: World, synced: bool) -> None:
         world.sync()
     where = world.where(world.log())
     world.log().unlink()
-    validation = world.validate()
-    assert found(validation) == {(FindingKind.LOG_FILE_DELETED, where)}
-    assert ("brought in before" in validation.findings[0].detail) == synced
+    checked = world.check_digests()
+    assert found(checked) == {(FindingKind.LOG_FILE_DELETED, where)}
+    assert ("brought in before" in checked.findings[0].detail) == synced
 
 
 def test_a_whole_day_of_log_files_deleted(world: World) -> None:
     shutil.rmtree(world.bucket / LOGS)
-    assert [finding.kind for finding in world.validate().findings] == [
+    assert [finding.kind for finding in world.check_digests().findings] == [
         FindingKind.LOG_FILE_DELETED
     ] * 55
 
@@ -149,13 +151,15 @@ def test_a_whole_day_of_log_files_deleted(world: World) -> None:
 def test_a_log_file_added(world: World) -> None:
     added = world.log().with_name(world.log().name[:-24] + "AAAAAAAAAAAAAAAA.json.gz")
     shutil.copy(world.log(), added)
-    assert found(world.validate()) == {(FindingKind.LOG_FILE_NOT_IN_DIGEST, world.where(added))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_NOT_IN_DIGEST, world.where(added))
+    }
 
 
 def test_a_digest_changed(world: World) -> None:
     rewrite(world.digest(1), lambda data: data.replace(b"SHA-256", b"SHA-255"[:6] + b"6 ", 1))
     rewrite(world.digest(0), lambda data: data.replace(b"7xgocspSowgK0Gto", b"8xgocspSowgK0Gto"))
-    assert found(world.validate()) == {
+    assert found(world.check_digests()) == {
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
         (FindingKind.HOUR_NOT_COVERED, f"s3://{BUCKET}/{ROOT}/CloudTrail/us-east-1/"),
@@ -165,7 +169,7 @@ def test_a_digest_changed(world: World) -> None:
 def test_a_digest_deleted(world: World) -> None:
     where = world.where(world.digest(1))
     world.digest(1).unlink()
-    kinds = found(world.validate())
+    kinds = found(world.check_digests())
     assert (FindingKind.DIGEST_MISSING, where) in kinds
     assert {kind for kind, _ in kinds} == {FindingKind.DIGEST_MISSING, FindingKind.HOUR_NOT_COVERED}
 
@@ -175,7 +179,7 @@ def test_the_chain_cut(world: World) -> None:
     where = world.where(world.digest(1))
     world.digest(0).unlink()
     world.digest(0).unlink()
-    assert (FindingKind.DIGEST_MISSING, where) in found(world.validate())
+    assert (FindingKind.DIGEST_MISSING, where) in found(world.check_digests())
 
 
 def test_a_digest_moved(world: World) -> None:
@@ -188,7 +192,7 @@ def test_a_digest_moved(world: World) -> None:
     for key in list(metadata):
         metadata[key.replace("T142612Z", "T152612Z")] = metadata[key]
     path.write_text(json.dumps(metadata))
-    assert found(world.validate()) == {(FindingKind.DIGEST_MOVED, world.where(new))}
+    assert found(world.check_digests()) == {(FindingKind.DIGEST_MOVED, world.where(new))}
 
 
 def test_a_signature_swapped(world: World) -> None:
@@ -197,7 +201,9 @@ def test_a_signature_swapped(world: World) -> None:
     first, second, _ = sorted(metadata)
     metadata[first], metadata[second] = metadata[second], metadata[first]
     path.write_text(json.dumps(metadata))
-    altered = {item for item in found(world.validate()) if item[0] is FindingKind.DIGEST_ALTERED}
+    altered = {
+        item for item in found(world.check_digests()) if item[0] is FindingKind.DIGEST_ALTERED
+    }
     assert altered == {
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
@@ -206,11 +212,11 @@ def test_a_signature_swapped(world: World) -> None:
 
 def test_a_public_key_missing(world: World) -> None:
     (world.given / "list-public-keys.json").write_text('{"PublicKeyList": []}')
-    validation = world.validate()
+    checked = world.check_digests()
     unknown = {(FindingKind.KEY_UNKNOWN, world.where(world.digest(number))) for number in range(3)}
-    assert unknown <= found(validation)
+    assert unknown <= found(checked)
     assert all(
-        state is not HourState.PROVED for hours in validation.hours.values() for *_, state in hours
+        state is not HourState.PROVED for hours in checked.hours.values() for *_, state in hours
     )
 
 
@@ -222,7 +228,7 @@ def test_hashing_may_be_turned_off(world: World) -> None:
         rows = hashed_log_files(ledger, source_id, HOUR_11 // 24)
     assert len(rows) == 55
     assert {row.sha256 for row in rows.values()} == {None}
-    assert world.validate().log_files_proved == 55
+    assert world.check_digests().log_files_proved == 55
 
 
 def test_verify_proves_it_and_explain_says_so(world: World) -> None:
@@ -230,7 +236,7 @@ def test_verify_proves_it_and_explain_says_so(world: World) -> None:
     report = verify(world.settings, deep=True)
     assert report.findings == []
     assert (report.digests, report.digests_sound, report.log_files_proved) == (3, 3, 55)
-    states = {state for one in report.partitions for state in one.hours_by_state()}
+    states = {state for one in report.prefixes for state in one.hours_by_state()}
     assert HourState.PROVED in states
     with explainer(world.settings, digest_of(world.settings)) as explain:
         lines = list(explain.lines(Sought()))
@@ -241,7 +247,7 @@ def test_verify_proves_it_and_explain_says_so(world: World) -> None:
     report = verify(world.settings)
     assert not report.is_complete
     assert FindingKind.LOG_FILE_ALTERED in report.counts
-    assert any(HourState.CONTRADICTED in one.hours_by_state() for one in report.partitions)
+    assert any(HourState.CONTRADICTED in one.hours_by_state() for one in report.prefixes)
 
 
 @pytest.mark.parametrize("synced", [True, False])
@@ -253,7 +259,7 @@ def test_all_log_files_of_an_account_and_region_deleted(world: World, synced: bo
     assert region.name == "us-east-1"
     shutil.rmtree(region)
     (region.parent / "eu-north-1").mkdir()
-    validation = world.validate()
-    kinds = {finding.kind for finding in validation.findings}
+    checked = world.check_digests()
+    kinds = {finding.kind for finding in checked.findings}
     assert kinds == {FindingKind.LOG_FILE_DELETED}
-    assert len(validation.findings) == 55
+    assert len(checked.findings) == 55

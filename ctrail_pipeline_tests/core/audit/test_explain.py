@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.cli.explain import as_json, differences
 from ctrail_pipeline.core.audit.explain import Explained, explainer
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
@@ -25,6 +24,7 @@ from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
+from ctrail_pipeline.reports.explain import as_json, differences
 from ctrail_pipeline_tests.cli.test_main import ctrail
 from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.support.sync_process import settings_in

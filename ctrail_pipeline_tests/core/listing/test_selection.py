@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.config.file import load_config, window_start
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.times import window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.look import look

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import streaming
-from ctrail_pipeline.core.log_file.records import Record
+from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.support.log_file_texts import (

@@ -19,7 +19,8 @@ from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.reports.sentences import as_json, summary_line
+from ctrail_pipeline.reports.sentences import summary_line
+from ctrail_pipeline.reports.sync_json import as_json
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.parquet_rows import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import replace_marker
@@ -78,7 +78,7 @@ def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
     sync(settings)
     assert_exact(settings, expectation)
     assert unlike_lines(settings) == []
-    report = reconcile(settings, deep=True)
+    report = compare(settings, deep=True)
     assert [one for one in report.findings if "OUTPUT" in one.kind.name] == []
     return done
 
