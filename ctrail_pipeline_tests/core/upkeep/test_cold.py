@@ -39,7 +39,7 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
-from ctrail_pipeline_tests.core.listing.test_look import NOW, put
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
