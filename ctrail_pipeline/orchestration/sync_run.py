@@ -31,7 +31,7 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
 from .living_runs import mark_as_living
-from .metadata import totals
+from .metadata import of_sync
 from .resources import LedgerResource
 
 RETRIES = 2
@@ -78,11 +78,11 @@ def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataV
     if summary.interrupted:
         raise DagsterExecutionInterruptedError
     if not summary.ok:
-        failure = Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
+        failure = Failure(failure_message(summary), metadata=of_sync(summary), allow_retries=False)
         if summary.may_pass and context.retry_number < RETRIES:
             raise RetryRequested(RETRIES, RETRY_SECONDS) from failure
         raise failure
-    return totals(summary)
+    return of_sync(summary)
 
 
 def check_sample(configuration: Config) -> None:
