@@ -17,14 +17,15 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.key_time import Minute, datetime_of, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger.dedup import (
-    NewSegment,
-    build_segment,
-    dedup_partition,
-    split_identities,
-)
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import mark_published, register_batch
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
+from ctrail_pipeline.core.ledger.rows import LogFileState, NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, source_ids
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, IDENTITY_BYTES
 from ctrail_pipeline.core.output_files import Kind, StagedFile
@@ -53,21 +54,21 @@ def add_history(path: Path, events: int, before: datetime, say: Callable[[str], 
     added = History()
     ledger = Ledger(path)
     try:
-        sources = list(ledger.source_ids().items())
+        sources = list(source_ids(ledger).items())
         newest_day = int(before.timestamp()) // 86_400 - 2
         published: list[int] = []
         for source, source_id, day in _turns(sources, newest_day):
             if added.events >= events:
                 break
-            batch, _ = ledger.register_batch(uuid.uuid4().hex, "history", published)
+            batch, _ = register_batch(ledger, uuid.uuid4().hex, "history", published)
             _commit(ledger, batch, source, source_id, day, added)
             published = [batch]
             if added.batches % 1_000 == 0:
                 say(f"history: {added.events:,} events")
         with ledger.transaction():
-            ledger.mark_published(published)
+            mark_published(ledger, published)
             for _, source_id in sources:
-                ledger.cover(source_id, [Range(Minute(0), minute_of(before))])
+                cover(ledger, source_id, [Range(Minute(0), minute_of(before))])
     finally:
         ledger.close()
     return added
@@ -95,7 +96,15 @@ def _commit(
     files = [_file(source, hour, position) for position, hour in enumerate(hours)]
     with ledger.transaction():
         seen = {segment.partition: 0 for segment in segments}
-        ledger.commit_batch(batch, outcomes, files, segments, seen, ledger.segments_removed())
+        commit_batch(
+            ledger,
+            batch,
+            outcomes,
+            files,
+            segments,
+            seen,
+            LedgerSegments(ledger).segments_removed(),
+        )
     added.batches += 1
     added.log_files += len(outcomes)
     added.segments += len(segments)

@@ -20,9 +20,7 @@ from rich.console import Console
 from ctrail_pipeline.cli.progress import draw
 from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
-
-from .test_main import (
+from ctrail_pipeline_tests.support.command import (
     BUCKETS,
     COMMAND,
     LOG_LINE,
@@ -32,6 +30,7 @@ from .test_main import (
     environment,
     log_files,
 )
+from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

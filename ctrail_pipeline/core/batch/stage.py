@@ -10,20 +10,14 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ctrail_pipeline.core.ledger.dedup import (
-    DedupPartition,
-    KnownIdentities,
-    NewSegment,
-    build_segment,
-    held_among,
-)
-from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.rows import NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.log_file.identity import (
     EVENT_KEY_BYTES,
 )
-from ctrail_pipeline.core.log_file.long_lines import (
-    LongLine,
-)
+from ctrail_pipeline.core.log_file.lines import HeldBytes, Line, LongLine
 from ctrail_pipeline.core.output.new_files import NewFile, NewParquetFile
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, StagedFile
@@ -197,7 +191,7 @@ def output_files(routed: RoutedBatch, lines_a_file: int) -> list[NewFile]:
 
 
 def _count_bytes(
-    routed: RoutedBatch, texts: Sequence[bytes | LongLine], runs: Sequence[tuple[int, int]]
+    routed: RoutedBatch, texts: Sequence[Line], runs: Sequence[tuple[int, int]]
 ) -> None:
     sizes = map(len, texts)
     for position, lines in runs:
@@ -229,5 +223,5 @@ def _parquet_files(
     return parquet_files(records, sources)
 
 
-def _bytes_of(line: bytes | LongLine) -> bytes:
+def _bytes_of(line: Line) -> HeldBytes:
     return bytes(line) if isinstance(line, LongLine) else line
