@@ -26,6 +26,7 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
@@ -207,7 +208,7 @@ def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health
         return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}
     since = int(time.time()) - _NEW_SECONDS
     with closing(Ledger(cursor.path)) as ledger:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         return {
             trail.name: read_health(
                 ledger,

@@ -22,6 +22,7 @@ from dagster import (
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.ledger.batches import log_files_of_run
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.summary import Summary
@@ -102,7 +103,7 @@ def _say_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) ->
     if parent is None or not cursor.path.exists():
         return
     with closing(Ledger(cursor.path)) as ledger:
-        done = ledger.log_files_of_run(parent)
+        done = log_files_of_run(ledger, parent)
     context.log.info("resumed run %s, %d log files already committed", parent, done)
 
 
