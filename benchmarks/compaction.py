@@ -29,7 +29,7 @@ _QUERY: Final = """
 import json, sys, time
 from pathlib import Path
 import duckdb
-from ctrail_pipeline.cli.query import connect
+from ctrail_pipeline.cli.events_view import connect
 
 kind, root, sql = sys.argv[1:]
 began = time.monotonic()

@@ -21,7 +21,7 @@ from benchmarks.server import MeasuredServer
 from benchmarks.shapes import Partitioned
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import cold_files
-from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 
 _PARTITIONS: Final = 300
 _FIRST_FILES_EACH: Final = 30
@@ -144,7 +144,7 @@ def _archived(path: Path, events: int, bench: Bench) -> str:
         db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
     started, used = time.monotonic(), time.process_time()
     with closing(Ledger(path)) as ledger:
-        files = archive(ledger, 0, seconds=3_600)
+        files = move_cold_rows(ledger, 0, seconds=3_600)
         size = sum(file.size for file in cold_files(ledger))
     took, cpu = time.monotonic() - started, time.process_time() - used
     with closing(sqlite3.connect(path)) as db:

@@ -6,13 +6,10 @@ from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.orchestration.assets import build_trail_assets, build_trail_jobs
 from ctrail_pipeline.orchestration.checks import build_checks
 from ctrail_pipeline.orchestration.jobs.compact import build_compact_job, compact_daily
+from ctrail_pipeline.orchestration.jobs.discover import build_discover_job
 from ctrail_pipeline.orchestration.jobs.generate_config import build_generate_config_job
-from ctrail_pipeline.orchestration.jobs.sync import (
-    build_discover_job,
-    build_prune_runs_job,
-    build_sync_job,
-    prune_daily,
-)
+from ctrail_pipeline.orchestration.jobs.prune_runs import build_prune_runs_job, prune_daily
+from ctrail_pipeline.orchestration.jobs.sync import build_sync_job
 from ctrail_pipeline.orchestration.jobs.verify import (
     build_verify_checks,
     build_verify_job,

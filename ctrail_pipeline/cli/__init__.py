@@ -1,1 +1,1 @@
-"""The command `ctrail`: its options, a file for each command, progress, exit codes."""
+"""The command `ctrail`: main, options, a file for each command, the live display, exit codes."""

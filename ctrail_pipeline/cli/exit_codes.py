@@ -1,10 +1,10 @@
-"""What `ctrail`'s exit code says."""
+"""What the exit code of `ctrail` says."""
 
 from typing import Final
 
 EXIT_OK: Final = 0
 """Everything that was asked for was done."""
 EXIT_FAILED: Final = 1
-"""Something failed, and is named."""
+"""Something failed; the output names it."""
 EXIT_CONFIGURATION: Final = 2
 """The configuration or the call cannot be right."""

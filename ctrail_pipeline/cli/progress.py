@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctrail_pipeline.core.run.progress import Progress, TrailProgress
-from ctrail_pipeline.reports.status import duration
+from ctrail_pipeline.reports.units import duration
 
 REPORTS_A_SECOND: Final = 4
 _RATE_SECONDS: Final = 15

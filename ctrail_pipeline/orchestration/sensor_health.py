@@ -8,7 +8,7 @@ from typing import Any
 
 from dagster import DagsterInstance
 
-from ctrail_pipeline.config.file import DagsterSettings
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
 
 SENSOR_NAME = "new_log_files"
 _INTERVALS_LATE = 3

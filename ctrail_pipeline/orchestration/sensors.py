@@ -30,7 +30,7 @@ from dagster import (
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.look import Look, look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
-from ctrail_pipeline.orchestration.jobs.sync import QUIET
+from ctrail_pipeline.orchestration.jobs.console import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
 
 from .checks import of_listing, of_sensor, worth_noting

@@ -1,11 +1,11 @@
 """What a run did, in words: the same sentences in Dagster's run page and on a terminal."""
 
-from dataclasses import asdict
-from typing import Any
-
 from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.run.dry_run import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
+
+from .units import duration, size
 
 _NAMED_PROBLEMS = 50
 """Problems that a failed run's message names; the run's log has up to 1,000."""
@@ -28,45 +28,6 @@ def summary_line(summary: Summary) -> str:
         )
         text += f"; log files that stand open: {states}"
     return text
-
-
-def as_json(summary: Summary) -> dict[str, Any]:
-    """What a run did, for machines. Keys are only ever added."""
-    progress = summary.progress
-    return {
-        "ok": summary.ok,
-        "interrupted": summary.interrupted,
-        "seconds": round(progress.seconds, 3),
-        "log_files": progress.log_files,
-        "events": progress.events,
-        "duplicates": progress.duplicates,
-        "failed": progress.failed,
-        "json_bytes": progress.bytes,
-        "output_files": summary.output_files,
-        "output_bytes": summary.bytes_out,
-        "parquet_misfits": summary.misfits,
-        "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
-        "partitions": [
-            {
-                "trail": trail,
-                "partition": partition,
-                "log_files": counts.log_files,
-                "events": counts.events,
-                "duplicates": counts.duplicates,
-                "quarantined": counts.quarantined,
-                "failed": counts.failed,
-                "damaged": counts.damaged,
-                "first_event": counts.first_event,
-                "last_event": counts.last_event,
-            }
-            for (trail, partition), counts in sorted(summary.partitions.items())
-        ],
-        "open_log_files": {
-            state.name.lower(): count for state, count in sorted(summary.standing.items())
-        },
-        "problem_count": summary.problem_count,
-        "problems": [asdict(problem) for problem in summary.problems],
-    }
 
 
 def failure_message(summary: Summary) -> str:
@@ -105,3 +66,15 @@ def problem_line(problem: Problem) -> str:
     """One line of such a message."""
     trail = f"trail {problem.trail}: " if problem.trail else ""
     return f"- {trail}{problem.where}: {problem.state}: {problem.reason}"
+
+
+def estimate_line(estimate: TrailEstimate) -> str:
+    """One line on what a sync of a trail would bring in and cost."""
+    about = "about " if estimate.is_sampled else ""
+    return (
+        f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"
+        f" {size(estimate.bytes)} stored, in {estimate.partitions} accounts and regions;"
+        f" {estimate.requests:,} requests (about ${estimate.dollars:.2f}),"
+        f" {size(estimate.disk_bytes)} of disk or less,"
+        f" {duration(max(1, estimate.seconds))} or more"
+    )

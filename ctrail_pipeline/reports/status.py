@@ -1,16 +1,16 @@
-"""How far each trail is, from the ledger alone: for people, as JSON, and for Prometheus.
+"""How far each trail is, read from the ledger alone.
 
 Nothing is listed and nothing is written. A cursor is the end of the newest stretch of key time that
-is wholly done; where nothing is delivered it stands still, so its lag is no failure by itself.
+is wholly done. Where nothing is delivered it stands still, so its lag is no failure by itself. Not
+here: how the status is shown (`status_table`, `status_json`, `status_prometheus`).
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.key_time import datetime_of
@@ -27,7 +27,7 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 NOT_CONFIGURED = "(not configured)"
 
@@ -83,11 +83,6 @@ class Status:
     ledger_bytes: int = 0
     never_synced: list[str] = field(default_factory=list)
     """Configured trails of which the ledger knows nothing."""
-
-    @property
-    def stands_open(self) -> int:
-        """Log files that failed or are damaged."""
-        return sum(one.failed + one.damaged for one in self.partitions)
 
 
 def read_status(settings: Settings) -> Status:
@@ -158,180 +153,3 @@ def _output(size: OutputSize, parquet: OutputSize) -> OutputStatus:
         parquet.files,
         parquet.bytes,
     )
-
-
-# --- for machines ---------------------------------------------------------------------------------
-
-
-def as_json(status: Status) -> dict[str, Any]:
-    """The status as JSON has it."""
-    plain = asdict(status)
-    for one in plain["partitions"]:
-        one["cursor"] = one["cursor"] and one["cursor"].strftime("%Y-%m-%dT%H:%MZ")
-        one["lag_seconds"] = one["lag_seconds"] and round(one["lag_seconds"])
-    return plain
-
-
-def as_prometheus(status: Status) -> str:
-    """The status in Prometheus's text format, for node_exporter's textfile collector."""
-    lines: list[str] = []
-
-    def metric(
-        name: str, text: str, samples: Iterable[tuple[Sequence[tuple[str, str]], float | None]]
-    ) -> None:
-        known = [(labels, value) for labels, value in samples if value is not None]
-        if known:
-            lines.extend((f"# HELP {name} {text}", f"# TYPE {name} gauge"))
-        for labels, value in known:
-            shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-            lines.append(f"{name}{f'{{{shown}}}' if shown else ''} {value:.0f}")
-
-    def of_partitions(name: str, text: str, values: Iterable[float | None]) -> None:
-        metric(name, text, zip(places, values, strict=True))
-
-    places = [
-        (("trail", one.trail), ("account", one.account), ("region", one.region))
-        for one in status.partitions
-    ]
-    of_partitions(
-        "ctrail_cursor_timestamp_seconds",
-        "End of the newest stretch of log file time that is wholly done.",
-        [one.cursor.timestamp() if one.cursor else None for one in status.partitions],
-    )
-    of_partitions(
-        "ctrail_newest_event_timestamp_seconds",
-        "Time of the newest event.",
-        [_seconds(one.newest_event) for one in status.partitions],
-    )
-    of_partitions(
-        "ctrail_log_files", "Log files committed.", [one.log_files for one in status.partitions]
-    )
-    of_partitions(
-        "ctrail_events",
-        "Events brought, duplicates apart.",
-        [one.events for one in status.partitions],
-    )
-    metric(
-        "ctrail_log_files_open",
-        "Log files that are not committed, by state.",
-        [
-            ((*place, ("state", state)), getattr(one, state))
-            for place, one in zip(places, status.partitions, strict=True)
-            for state in ("failed", "damaged", "waiting", "archived", "gone")
-        ],
-    )
-    of_partitions(
-        "ctrail_quarantined_records",
-        "Records in quarantine.",
-        [one.quarantined for one in status.partitions],
-    )
-    metric(
-        "ctrail_output_bytes",
-        "Bytes of event files on disk.",
-        [((("account", one.account), ("region", one.region)), one.bytes) for one in status.output],
-    )
-    metric(
-        "ctrail_parquet_bytes",
-        "Bytes of Parquet files on disk.",
-        [
-            ((("account", one.account), ("region", one.region)), one.parquet_bytes)
-            for one in status.output
-        ],
-    )
-    metric("ctrail_quarantine_bytes", "Bytes of quarantine files.", [((), status.quarantine_bytes)])
-    metric("ctrail_ledger_bytes", "Bytes of the ledger.", [((), status.ledger_bytes)])
-    metric("ctrail_status_timestamp_seconds", "When this was written.", [((), time.time())])
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _seconds(event_time: str | None) -> float | None:
-    try:
-        return None if event_time is None else datetime.fromisoformat(event_time).timestamp()
-    except ValueError:
-        return None
-
-
-# --- for people -----------------------------------------------------------------------------------
-
-
-def as_table(status: Status) -> "Table":
-    """The status as a table for a terminal: each trail, and below it its accounts and regions."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    disk = {(one.account, one.region): one.bytes + one.parquet_bytes for one in status.output}
-    everything = [*_counts(status.partitions), size(sum(disk.values()))]
-    table.add_column("trail, account/region", f"all {len(status.partitions)}", overflow="fold")
-    table.add_column("cursor (UTC)", no_wrap=True)
-    table.add_column("lag", justify="right", no_wrap=True)
-    for name, footer in zip((*_COUNTED, "disk"), everything, strict=True):
-        table.add_column(name.replace("_", " "), footer, justify="right", no_wrap=True)
-    for trail, group in groupby(status.partitions, key=lambda one: one.trail):
-        partitions = list(group)
-        table.add_row(Text(trail, style="bold"), "", "", *_counts(partitions), style="bold")
-        for one in partitions:
-            table.add_row(
-                f"  {one.account}/{one.region}",
-                "–" if one.cursor is None else f"{one.cursor:%Y-%m-%d %H:%M}",
-                "–" if one.lag_seconds is None else duration(one.lag_seconds),
-                *_counts([one]),
-                size(disk.get((one.account, one.region), 0)),
-            )
-    return table
-
-
-_COUNTED = ("log_files", "events", "failed", "damaged", "quarantined")
-_BAD = _COUNTED[2:]
-
-
-def _counts(partitions: Sequence[PartitionStatus]) -> list[str]:
-    sums = {name: sum(getattr(one, name) for one in partitions) for name in _COUNTED}
-    return [
-        f"[red]{count:,}[/]" if count and name in _BAD else f"{count:,}"
-        for name, count in sums.items()
-    ]
-
-
-def notes(status: Status) -> list[str]:
-    """What else is to be said, a line each."""
-    lines = [f"{name}: not synced yet" for name in status.never_synced]
-    waiting = sum(one.waiting for one in status.partitions)
-    archived = sum(one.archived for one in status.partitions)
-    gone = sum(one.gone for one in status.partitions)
-    pruned = sum(one.pruned_files for one in status.output)
-    if waiting:
-        lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
-    if archived:
-        lines.append(f"{archived:,} log files are archived: restore them, then sync again")
-    if gone:
-        lines.append(f"{gone:,} log files were deleted from their bucket before they were read")
-    if pruned:
-        lines.append(f"{pruned:,} output files were pruned; events counts them still")
-    lines.append(
-        f"ledger {size(status.ledger_bytes)}, quarantine {size(status.quarantine_bytes)}; disk is"
-        " by account and region of the events, whichever trail brought them"
-    )
-    return lines
-
-
-def size(number: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """A length of time in two figures or so."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

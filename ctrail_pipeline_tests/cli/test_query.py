@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.cli.query import COLUMNS, MOST_ROWS_IN_TABLE, connect, run_query
+from ctrail_pipeline.cli.commands.query import run_query
+from ctrail_pipeline.cli.events_view import COLUMNS, connect
+from ctrail_pipeline.cli.query_output import MOST_ROWS_IN_TABLE
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.project import PROJECT
-
-from .test_main import ctrail
 
 pytest.importorskip("duckdb", reason="the extra `query` is not installed")
 

@@ -20,9 +20,7 @@ from rich.console import Console
 from ctrail_pipeline.cli.progress import draw
 from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
-
-from .test_main import (
+from ctrail_pipeline_tests.support.command import (
     BUCKETS,
     COMMAND,
     LOG_LINE,
@@ -32,6 +30,7 @@ from .test_main import (
     environment,
     log_files,
 )
+from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -322,7 +321,7 @@ def test_the_sample_command_writes_what_a_sync_then_brings_in(tmp_path: Path) ->
 
 def modules_loaded(folder: Path, *arguments: str) -> set[str]:
     code = (
-        "import sys\nfrom ctrail_pipeline.cli import main\n"
+        "import sys\nfrom ctrail_pipeline.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "print(*sys.modules, file=sys.stderr)"
     )

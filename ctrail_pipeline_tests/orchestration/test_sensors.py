@@ -37,7 +37,8 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from dagster._core.utils import make_new_run_id
 
-from ctrail_pipeline.config.file import Config, DagsterSettings
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
+from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.rows import Waiting
 from ctrail_pipeline.core.listing.look import Look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
@@ -60,7 +61,7 @@ from ctrail_pipeline.orchestration.sensors import (
     request_for,
 )
 from ctrail_pipeline.orchestration.webhook import WebhookError, post
-from ctrail_pipeline_tests.core.listing.test_look import NOW, put
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
 

@@ -26,6 +26,7 @@ from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.kills import KILLS, SEED
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     Ended,
@@ -35,9 +36,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
-
-KILLS = int(os.environ.get("CTRAIL_KILLS", "30"))
-SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
 
 NewPlace = Callable[[], Settings]
 

@@ -11,14 +11,16 @@ import yaml
 from dagster import AssetKey, Definitions
 from dagster_webserver.cli import DEFAULT_WEBSERVER_HOST
 
-from ctrail_pipeline.cli.main import _parser
-from ctrail_pipeline.config import file
-from ctrail_pipeline.config.file import DagsterSettings, load_config
+from ctrail_pipeline.cli.main import command_parser
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.keys import KEYS
 from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
 
 DAGSTER, SERVICE = PROJECT / "docs/dagster.md", PROJECT / "docs/service.md"
@@ -44,11 +46,6 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 @pytest.fixture
 def definitions(tmp_path: Path) -> Definitions:
     return build_definitions(load_config({}, tmp_path))  # the sample trails
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    pattern = rf"^ *```{language}\n(.*?)^ *```"
-    return re.findall(pattern, document.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @each_document
@@ -89,7 +86,7 @@ def test_configurations_and_run_configs_load(document: Path, tmp_path: Path) -> 
 @each_document
 def test_commands_of_ctrail_that_are_named_are_there(document: Path) -> None:
     for line in re.findall(r"^\.venv/bin/ctrail (.+)$", document.read_text(), re.MULTILINE):
-        assert _parser().parse_args(shlex.split(line)).run
+        assert command_parser().parse_args(shlex.split(line)).run
 
 
 def test_every_check_is_explained() -> None:
@@ -100,7 +97,7 @@ def test_every_check_is_explained() -> None:
 def test_keys_of_the_configuration_that_are_named_exist() -> None:
     named = {"sensor", "sensor_interval", "materialization_interval", "no_events_hours"}
     named |= {"quarantine_dir", "horizon_days"}
-    assert named <= set(file.KEYS)
+    assert named <= set(KEYS)
     assert all(f"`{key}`" in DAGSTER.read_text() for key in named)
 
 

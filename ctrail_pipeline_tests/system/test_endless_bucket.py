@@ -25,7 +25,15 @@ from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline_tests.core.listing.test_walk import new_ledger
+from ctrail_pipeline_tests.support.hostile_log_files import (
+    ACCOUNT,
+    FOLDER,
+    NOON,
+    REGION,
+    packed,
+    record,
+)
+from ctrail_pipeline_tests.support.ledgers import new_ledger
 from ctrail_pipeline_tests.support.log_file_texts import wrap
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -34,8 +42,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     put_object,
     settings_in,
 )
-
-from .test_hostile_input import ACCOUNT, FOLDER, NOON, REGION, packed, record
 
 PLACE = SourcePrefix("logs", "", "", ACCOUNT, REGION)
 ENDLESS = ["2026/01/10/", "2026/01/10/in/it/", "beside/"]

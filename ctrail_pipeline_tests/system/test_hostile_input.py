@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ import pytest
 from ctrail_pipeline.core.ledger import dedup
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.hostile_log_files import (
+    ACCOUNT,
+    FOLDER,
+    NOON,
+    REGION,
+    packed,
+    record,
+)
 from ctrail_pipeline_tests.support.log_file_texts import BOM, wrap
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -28,9 +36,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
 )
 
-ACCOUNT, REGION = "111122223333", "eu-west-1"
-NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
-FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2026/01/10/"
 LIMIT = 2 * 1024 * 1024
 
 
@@ -49,26 +54,10 @@ def settings(tmp_path: Path, bucket: Path) -> Settings:
     )
 
 
-def record(number: int, **changes: object) -> bytes:
-    """An event by the book, else as `changes` has it; a field that is to be None is left out."""
-    fields = {
-        "eventTime": f"{NOON:%Y-%m-%dT%H:%M:%SZ}",
-        "awsRegion": REGION,
-        "recipientAccountId": ACCOUNT,
-        "eventID": f"{number:08}",
-        **changes,
-    }
-    return json.dumps(fields).encode()
-
-
 def put(bucket: Path, number: int, body: bytes, key: str | None = None) -> str:
     key = key or f"{FOLDER}{ACCOUNT}_CloudTrail_{REGION}_20260110T1205Z_{number:016}.json.gz"
     put_object(bucket, key, body, NOON)
     return key
-
-
-def packed(*records: bytes) -> bytes:
-    return gzip.compress(wrap(*records), mtime=0)
 
 
 def quarantined(settings: Settings) -> list[dict[str, Any]]:

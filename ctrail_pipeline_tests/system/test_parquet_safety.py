@@ -24,7 +24,10 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.prune import prune
-from ctrail_pipeline.reports.status import as_json, as_prometheus, read_status
+from ctrail_pipeline.reports.status import read_status
+from ctrail_pipeline.reports.status_json import as_json
+from ctrail_pipeline.reports.status_prometheus import as_prometheus
+from ctrail_pipeline_tests.support.kills import KILLS, SEED
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.support.sync_process import (
@@ -34,8 +37,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
-
-from .test_crash_safety import KILLS, SEED
 
 BOTH = ("jsonl", "parquet")
 

@@ -9,21 +9,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctrail_pipeline.config import file
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.keys import KEYS, NO_EFFECT, TRAIL_KEYS
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline_tests.support.markdown import README, fenced
 from ctrail_pipeline_tests.support.project import PROJECT
 
-README = (PROJECT / "README.md").read_text()
 GOCLOUDTRAIL = (PROJECT / "docs" / "gocloudtrail.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return fenced(README, language)
-
-
-def fenced(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def section(heading: str) -> str:
@@ -45,12 +43,12 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 def test_the_table_names_every_key_and_no_other() -> None:
-    assert set(table()) == set(file.KEYS)
+    assert set(table()) == set(KEYS)
 
 
 def test_the_table_of_a_trail_names_every_key_of_one_and_no_other() -> None:
     rows = re.findall(r"^\| (`.*?) \| .*? \|$", section("A trail"), re.MULTILINE)
-    assert set(re.findall(r"`([a-z_]+)`", " ".join(rows))) == set(file.TRAIL_KEYS)
+    assert set(re.findall(r"`([a-z_]+)`", " ".join(rows))) == set(TRAIL_KEYS)
 
 
 def test_the_policies_allow_what_is_needed_and_no_more() -> None:
@@ -71,19 +69,19 @@ def test_the_policies_allow_what_is_needed_and_no_more() -> None:
 
 
 def test_what_only_gocloudtrail_has_is_not_in_the_readme() -> None:
-    assert not [key for key in file.NO_EFFECT if f"`{key}`" in README]
+    assert not [key for key in NO_EFFECT if f"`{key}`" in README]
 
 
 def test_the_table_tells_which_keys_have_no_effect_and_why() -> None:
     silent = {key for key, (_, meaning) in table().items() if meaning.startswith("no effect")}
-    assert silent == set(file.NO_EFFECT)
+    assert silent == set(NO_EFFECT)
     for key in silent:
-        assert file.NO_EFFECT[key][1] in table()[key][1].replace("`", "")
+        assert NO_EFFECT[key][1] in table()[key][1].replace("`", "")
 
 
 def test_the_table_has_the_defaults_of_the_code() -> None:
     fields = {field.name: field for field in dataclasses.fields(Settings)}
-    fields |= {field.name: field for field in dataclasses.fields(file.DagsterSettings)}
+    fields |= {field.name: field for field in dataclasses.fields(DagsterSettings)}
     fields["dial_timeout"] = fields["connect_timeout"]
     for key, (default, _) in table().items():
         field = fields.get(key)
@@ -97,7 +95,7 @@ def test_the_table_has_the_defaults_of_the_code() -> None:
 
 def test_the_example_configuration_loads(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(blocks("json")[0])
-    loaded = file.load_config({}, tmp_path)
+    loaded = load_config({}, tmp_path)
     assert [trail.name for trail in loaded.settings.trails] == [
         trail["name"] for trail in json.loads(blocks("json")[0])["trails"]
     ]

@@ -28,7 +28,7 @@ from .digest_walk import READERS, PrefixCheck
 log = logging.getLogger(__name__)
 
 
-def validate(
+def check_digests(
     settings: Settings,
     selection: Selection,
     places: Sequence[FoundPrefix],
@@ -67,7 +67,7 @@ def validate(
                 result,
             )
             try:
-                partition.validate()
+                partition.check()
             except StoreError as error:
                 where = place.source_prefix.partition_key
                 report(Problem(place.trail.name, where, "not validated", str(error)))

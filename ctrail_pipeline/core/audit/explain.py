@@ -36,7 +36,8 @@ from ctrail_pipeline.core.ledger.queries_audit import (
 )
 from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
-from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
+from ctrail_pipeline.core.log_file.record import LogFileContent, Record
+from ctrail_pipeline.core.log_file.split import read_log_file
 from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind

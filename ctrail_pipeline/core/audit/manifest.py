@@ -2,7 +2,7 @@
 
 JSON Lines: a header, a line for each file (of Parquet, too), and a last line with counts and the
 SHA-256 over all bytes before it, so that any change of the list is seen. Everything comes from the
-ledger, as one moment has it; whether the files are still as they were written is `reconcile`'s to
+ledger, as one moment has it; whether the files are still as they were written is `compare`'s to
 say.
 """
 

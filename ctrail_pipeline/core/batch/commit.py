@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.dedup import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.rows import BatchState, Outcome, StaleBatch
+from ctrail_pipeline.core.ledger.rows import Outcome, StaleBatch
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
@@ -26,6 +26,7 @@ from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
+from .commit_outcome import abandon, commit_took_effect
 from .content import BatchContent, LogFileInBatch
 from .stage import Staged, stage
 
@@ -143,14 +144,12 @@ class Committer:
                 self._cover(finished)
                 batches += [self._add() for _ in range(more)]
         except LedgerError:
-            self._ledger.reopen()
-            committed = [
-                batch
+            written = [
+                batch.id
                 for (batch, _), result in zip(staged, results, strict=False)
                 if not isinstance(result, StaleBatch)
-                and self._ledger.batch_state(batch.id) is BatchState.COMMITTED
             ]
-            if not committed or len(batches) < more:
+            if not commit_took_effect(self._ledger, written) or len(batches) < more:
                 raise
         self._published = []
         # Before anything of this transaction is published, as in `_register`.
@@ -190,17 +189,8 @@ class Committer:
         self._observe("published")
 
     def abandon(self, batch: Batch) -> None:
-        """Give up a batch; if not even that can be noted, the next run's recovery does it."""
-        try:
-            aborted = self._ledger.abort_batch(batch.id)
-        except LedgerError as error:
-            log.warning("batch %d is left to the next run to clean up: %s", batch.id, error)
-            batch.staging.close()
-            return
-        if aborted:
-            batch.staging.remove()
-        else:
-            batch.staging.close()
+        """Give up a batch, unless it is committed."""
+        abandon(self._ledger, batch.id, batch.staging)
 
     def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
         """Note what no batch carried any more: published batches, coverage, deep listings."""
@@ -252,9 +242,8 @@ class Committer:
                 published = self._commit_staged(batch, staged)
                 self._cover(finished)
         except LedgerError:
-            # Whether the COMMIT took effect is not known from its error: the ledger knows.
-            self._ledger.reopen()
-            if staged is None or self._ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+            written = [] if staged is None else [batch.id]
+            if not commit_took_effect(self._ledger, written) or staged is None:
                 raise
             published = self._ledger.published_files(batch.id)
         self._observe("committed")

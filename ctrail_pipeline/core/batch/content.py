@@ -7,7 +7,8 @@ from typing import Final
 
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.sources import LogFileRef
-from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, cut_up
+from ctrail_pipeline.core.log_file.record import LogFileContent, RoutingFields
+from ctrail_pipeline.core.log_file.split import CutLogFile, cut_up
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 from ctrail_pipeline.core.settings import Settings
 
@@ -20,7 +21,7 @@ PIECES_AT_ONCE: Final = 50_000
 beside their text. Real log files have less."""
 _BYTES_A_RECORD: Final = 640
 """What a record of a batch counts as at least: a shorter one takes more memory than its text."""
-_OWN: Final = attrgetter("own")
+_ROUTING: Final = attrgetter("routing")
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class BatchContent:
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
     """Of text, decompressed; where records are short, what they are reckoned at."""
-    folders: set[Own] = field(default_factory=set)
+    folders: set[RoutingFields] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 
     def add(self, fetched: FetchedLogFile) -> None:
@@ -78,7 +79,7 @@ class BatchContent:
             if rounds == 1:
                 whole = content.part(0, PIECES_AT_ONCE)
                 records = len(whole.records) + len(whole.rejected)
-                self.folders.update(map(_OWN, whole.records))
+                self.folders.update(map(_ROUTING, whole.records))
             self.bytes += max(content.size, records * _BYTES_A_RECORD)
         self.log_files.append(
             LogFileInBatch(

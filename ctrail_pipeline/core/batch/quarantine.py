@@ -12,13 +12,9 @@ from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.log_file.identity import (
     IDENTITY_BYTES,
 )
-from ctrail_pipeline.core.log_file.long_lines import (
-    LARGEST_JOIN,
-    EncodedLine,
-    LongLine,
-)
+from ctrail_pipeline.core.log_file.lines import LARGEST_JOIN, EncodedLine, HeldBytes, Line
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
-from ctrail_pipeline.core.log_file.records import Rejected
+from ctrail_pipeline.core.log_file.record import Rejected
 
 _LONGEST_TEXT: Final = 1024 * 1024
 """Bytes that are quarantined as text at most; nobody reads more of them."""
@@ -26,7 +22,7 @@ _MOST_ESCAPED: Final = 3
 """How many times longer JSON may make them: all but control characters need no more than this."""
 
 
-def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryview) -> bytes:
+def quarantine_identity(bucket: str, key: str, kind: str, data: HeldBytes) -> bytes:
     """What makes a line of quarantine the same as another one."""
     digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
     for piece in pieces_of(data):
@@ -34,7 +30,7 @@ def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryvi
     return digest.digest()[:IDENTITY_BYTES]
 
 
-def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> bytes | LongLine:
+def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> Line:
     """Write what cannot become an event as a line: with where it came from, and why."""
     entry = {
         "bucket": bucket,
@@ -48,7 +44,7 @@ def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> b
     return _with_data(json.dumps(entry).encode(), rejected.data)
 
 
-def _with_data(entry: bytes, data: bytes | memoryview) -> bytes | LongLine:
+def _with_data(entry: bytes, data: HeldBytes) -> Line:
     """A JSON object with `data` as its last member: as text where that is readable, and short.
 
     JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take

@@ -19,15 +19,13 @@ from ctrail_pipeline.core.ledger.dedup import (
     NewSegment,
     dedup_partition,
 )
+from ctrail_pipeline.core.log_file.event_time import HOUR_FOLDER_LENGTH
 from ctrail_pipeline.core.log_file.identity import (
     event_key_of,
     identity_of,
 )
-from ctrail_pipeline.core.log_file.long_lines import (
-    LongLine,
-    UnbrokenLine,
-)
-from ctrail_pipeline.core.log_file.records import LogFileContent, Own, Rejected
+from ctrail_pipeline.core.log_file.lines import Line, UnbrokenLine
+from ctrail_pipeline.core.log_file.record import LogFileContent, Rejected, RoutingFields
 from ctrail_pipeline.core.output.scatter import Scatter
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
@@ -37,7 +35,6 @@ from .quarantine import quarantine_identity, quarantine_line
 
 USUAL_HOURS_A_LOG_FILE: Final = 24
 """Output partitions that any log file may touch: real ones touch two or three."""
-_HOUR_LENGTH: Final = len("2026/01/31/23")
 _NAME: Final = attrgetter("name")
 _LONGEST_TIME: Final = len("2026-01-31T23:59:59.123456789Z")
 
@@ -45,7 +42,7 @@ _LONGEST_TIME: Final = len("2026-01-31T23:59:59.123456789Z")
 class OutputLine(msgspec.Struct, frozen=True, gc=False):
     """A line of the output: a Struct, as `Record` is, since there is one for each record."""
 
-    line: bytes | LongLine
+    line: Line
     position: int
     kind: Kind
     folder: str
@@ -95,7 +92,7 @@ class RoutedBatch:
             lines = group.values()
             kind, folder = next(((line.kind, line.folder) for line in lines), (None, ""))
             if kind is Kind.EVENTS:  # a group is of one kind, and of one hour
-                self.events_by_hour[folder[-_HOUR_LENGTH:]] += len(lines)
+                self.events_by_hour[folder[-HOUR_FOLDER_LENGTH:]] += len(lines)
                 self.events_by_name.update(map(_NAME, lines))
         for segment in segments:
             self.earlier.setdefault(segment.partition, []).append(segment)
@@ -150,18 +147,18 @@ class LogFileTargets:
         self._most = settings.max_hours_per_log_file
         self._most_new = settings.max_scattered_hours
         self._scatter = scatter
-        self.found: dict[Own, _Target] = {}
+        self.found: dict[RoutingFields, _Target] = {}
 
-    def find(self, own: Own) -> _Target:
+    def find(self, routing: RoutingFields) -> _Target:
         """The place of records with an account, region and hour that is not among the found."""
         if len(self.found) >= self._most:
             return f"scattered: the log file has records of more than {self._most} hours"
-        target = self.found[own] = self._find(own)
+        target = self.found[routing] = self._find(routing)
         return target
 
-    def _find(self, own: Own) -> _Target:
+    def _find(self, routing: RoutingFields) -> _Target:
         """By their own account and region, else by the key's."""
-        account, region, hour = own
+        account, region, hour = routing
         account = account or (self._place.account if is_account(self._place.account) else None)
         region = region or (self._place.region if is_region(self._place.region) else None)
         if account is None:
@@ -172,7 +169,7 @@ class LogFileTargets:
         is_usual = len(self.found) < USUAL_HOURS_A_LOG_FILE
         if not (is_usual or self._scatter.allows(folder, self._most_new)):
             return f"scattered: more than {self._most_new} new hours in log files of many"
-        return self._groups.setdefault(dedup_partition(*own), {}), folder
+        return self._groups.setdefault(dedup_partition(*routing), {}), folder
 
 
 def _route_log_file(
@@ -180,14 +177,14 @@ def _route_log_file(
 ) -> None:
     places = routed.places[position]
     duplicates = unroutable = 0
-    own: Own | None = None
+    routing: RoutingFields | None = None
     target: _Target = ""
     group: dict[bytes, OutputLine] | None = None
     folder = ""
     for record in content.records:
-        if record.own is not own:
-            own = record.own
-            target = places.found.get(own) or places.find(own)
+        if record.routing is not routing:
+            routing = record.routing
+            target = places.found.get(routing) or places.find(routing)
             group, folder = (None, "") if isinstance(target, str) else target
         if group is None:
             rejected = Rejected(record.index, "record", str(target), _data_of(record.line))
@@ -221,7 +218,7 @@ def _route_log_file(
         routed.times[position] = _noted(min(times)), _noted(max(times))
 
 
-def _data_of(line: bytes | LongLine) -> memoryview:
+def _data_of(line: Line) -> memoryview:
     """A record that goes to quarantine."""
     return line.record if isinstance(line, UnbrokenLine) else memoryview(cast("bytes", line))
 

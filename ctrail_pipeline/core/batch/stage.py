@@ -21,9 +21,7 @@ from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.log_file.identity import (
     EVENT_KEY_BYTES,
 )
-from ctrail_pipeline.core.log_file.long_lines import (
-    LongLine,
-)
+from ctrail_pipeline.core.log_file.lines import HeldBytes, Line, LongLine
 from ctrail_pipeline.core.output.new_files import NewFile, NewParquetFile
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, StagedFile
@@ -197,7 +195,7 @@ def output_files(routed: RoutedBatch, lines_a_file: int) -> list[NewFile]:
 
 
 def _count_bytes(
-    routed: RoutedBatch, texts: Sequence[bytes | LongLine], runs: Sequence[tuple[int, int]]
+    routed: RoutedBatch, texts: Sequence[Line], runs: Sequence[tuple[int, int]]
 ) -> None:
     sizes = map(len, texts)
     for position, lines in runs:
@@ -229,5 +227,5 @@ def _parquet_files(
     return parquet_files(records, sources)
 
 
-def _bytes_of(line: bytes | LongLine) -> bytes:
+def _bytes_of(line: Line) -> HeldBytes:
     return bytes(line) if isinstance(line, LongLine) else line

@@ -1,7 +1,7 @@
 """What a proof asks of the ledger: is every log file and every output file where it should be?
 
-Functions over a `Ledger`, with the SQL that only `reconcile`, `explain` and `manifest` need; reads
-are paged, so that no answer grows with the data. Nothing is changed here: what `reconcile` finds
+Functions over a `Ledger`, with the SQL that only `compare`, `explain` and `manifest` need; reads
+are paged, so that no answer grows with the data. Nothing is changed here: what `compare` finds
 is noted with `Ledger.put_found`. Of log files and segments the archive is asked, too: after the
 ledger, as what moves there meanwhile is seen there.
 """

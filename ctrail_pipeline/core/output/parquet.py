@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from ctrail_pipeline.core.log_file.lines import HeldBytes
+
 from .parquet_schema import (
     BUCKET,
     COLUMNS,
@@ -67,7 +69,7 @@ class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     """Of its file, relative to the Parquet folder: `parquet_folder`."""
     time: str
     """Its eventTime."""
-    line: bytes
+    line: HeldBytes
     position: int
     """Its log file's, in `sources`."""
     index: int | None

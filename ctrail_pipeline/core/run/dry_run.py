@@ -110,17 +110,6 @@ def estimate(
     return [one for one in estimates.values() if one.partitions]
 
 
-def describe(one: TrailEstimate) -> str:
-    """One line for people."""
-    about = "about " if one.is_sampled else ""
-    return (
-        f"trail {one.trail}: {about}{one.log_files:,} new log files, {_size(one.bytes)} stored, in"
-        f" {one.partitions} accounts and regions; {one.requests:,} requests"
-        f" (about ${one.dollars:.2f}), {_size(one.disk_bytes)} of disk or less,"
-        f" {_duration(one.seconds)} or more"
-    )
-
-
 def _times_listed(source: Source) -> float:
     """How many times what was listed of a partition there is, by days."""
     left_out = source.days_left_out
@@ -135,19 +124,3 @@ def _ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
         return
     with closing(Ledger(settings.state_db)) as ledger:
         yield ledger
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 7200:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

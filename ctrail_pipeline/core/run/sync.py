@@ -20,7 +20,7 @@ from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
 from ctrail_pipeline.core.batch.feed import AHEAD, Feed
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
-from ctrail_pipeline.core.batch.recovery import recover
+from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.bucket.permissions import who_reads
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
@@ -38,12 +38,11 @@ from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.listing.walk import Listing
-from ctrail_pipeline.core.opening import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
-from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
 from .processes import bytes_ahead_of, process_count, share_of
@@ -81,23 +80,14 @@ def sync(
     give_back_large_buffers()
     selection = selection or Selection()
     settings = selection.narrow(settings)
-    folders = OutputFolders.of(settings)
-    try:
-        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
+    writes_parquet = "parquet" in settings.output_formats
+    with opened_output(settings, observe=observe, claims_parquet=writes_parquet) as output:
+        run = _Run(settings, selection, *output, run_id, stop or Event(), observe)
         try:
-            if "parquet" in settings.output_formats:
-                claim_parquet(ledger, folders)
-            recover(ledger, folders, observe)
-            run = _Run(settings, selection, ledger, folders, run_id, stop or Event(), observe)
-            try:
-                with rare_collections():
-                    return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
-            finally:
-                run.let_go()
+            with rare_collections():
+                return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
         finally:
-            ledger.close()
-    finally:
-        folders.close()
+            run.let_go()
 
 
 class _Run:
@@ -172,7 +162,7 @@ class _Run:
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._merger.merge()
         if complete:
-            archive(self._ledger, self._settings.horizon_days)
+            move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not complete
         self._summary.standing = count_by_state(self._ledger)
         self._add_totals()

@@ -45,7 +45,7 @@ _IDENTITIES_A_FILE: Final = 1_000_000
 """24 MB; twice that where the last segment is a large merged one."""
 
 
-def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
+def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
     """Move what is cold, for about so many seconds; how many archive files were made.
 
     What is left, a later run moves.

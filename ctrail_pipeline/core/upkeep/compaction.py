@@ -20,7 +20,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
+from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effect
+from ctrail_pipeline.core.batch.opened_output import opened_output
+from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import (
@@ -32,8 +34,8 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
     is_output,
     publish_compaction,
 )
-from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
-from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.ledger.rows import StaleBatch
+from ctrail_pipeline.core.opening import claim_parquet
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.new_files import FileToWrite
@@ -120,31 +122,22 @@ def compact(
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to compact")
     before = (now or datetime.now(UTC)) - timedelta(hours=CLOSED_AFTER_HOURS)
-    folders = OutputFolders.of(settings)
     done = Compaction()
-    try:
-        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
-        try:
-            if not dry_run:
-                recover(ledger, folders, observe)
-                if ledger.holds_files(Kind.PARQUET):
-                    claim_parquet(ledger, folders)
-            hour = f"{before:%Y/%m/%d/%H}"
-            merges = chain(
-                _of_events(ledger, folders, settings.events_per_file, hour),
-                _of_parquet(ledger, folders, hour),
-            )
-            if dry_run:
-                for merge in merges:
-                    merge.count_in(done)
-                return done
-            for some in _batches(merges):
-                _compact(ledger, folders, some, run_id, observe, done)
+    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
+        if not dry_run and ledger.holds_files(Kind.PARQUET):
+            claim_parquet(ledger, folders)
+        hour = f"{before:%Y/%m/%d/%H}"
+        merges = chain(
+            _of_events(ledger, folders, settings.events_per_file, hour),
+            _of_parquet(ledger, folders, hour),
+        )
+        if dry_run:
+            for merge in merges:
+                merge.count_in(done)
             return done
-        finally:
-            ledger.close()
-    finally:
-        folders.close()
+        for some in _batches(merges):
+            _compact(ledger, folders, some, run_id, observe, done)
+        return done
 
 
 def _of_events(
@@ -244,10 +237,10 @@ def _compact(
         _publish(ledger, staging, batch, published, observe)
     except StaleBatch as stale:
         log.info("nothing of %d folders is compacted: %s", len(merges), stale)
-        _abandon(ledger, batch, staging)
+        abandon(ledger, batch, staging)
         return
     except BaseException:
-        _abandon(ledger, batch, staging)
+        abandon(ledger, batch, staging)
         raise
     staging.remove()
     finish_pruning(ledger, folders, observe)
@@ -287,9 +280,7 @@ def _commit(
         with ledger.transaction():
             return commit_compaction(ledger, batch, replacements)
     except LedgerError:
-        # Whether the COMMIT took effect is not known from its error: the ledger knows.
-        ledger.reopen()
-        if ledger.batch_state(batch) is not BatchState.COMMITTED:
+        if not commit_took_effect(ledger, [batch]):
             raise
         published = ledger.published_files(batch)
         there = {file.folder for file in published}
@@ -315,16 +306,3 @@ def _publish(
     with ledger.transaction():
         publish_compaction(ledger, batch)
     observe("published")
-
-
-def _abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
-    """Give up a batch; one that is committed is left to the next run's recovery."""
-    try:
-        aborted = ledger.abort_batch(batch)
-    except LedgerError as error:
-        log.warning("batch %d is left to the next run to clean up: %s", batch, error)
-        aborted = False
-    if aborted:
-        staging.remove()
-    else:
-        staging.close()

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from ctrail_pipeline.core.batch.recovery import finish_pruning, recover
+from ctrail_pipeline.core.batch.opened_output import opened_output
+from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
-from ctrail_pipeline.core.opening import open_ledger
-from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
@@ -38,26 +37,18 @@ def prune(
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to prune")
     hour = before.strftime("%Y/%m/%d/%H")
-    folders = OutputFolders.of(settings)
-    try:
-        ledger = open_ledger(settings.state_db, settings.events_dir, folders)
-        try:
-            if dry_run:
-                return prunable(ledger, hour)
-            recover(ledger, folders, observe)
-            found = prunable(ledger, hour)
-            reached = 0
-            while True:
-                with ledger.transaction():
-                    decided, reached = decide_pruning(ledger, hour, _DECIDED_AT_ONCE, reached)
-                if not decided:
-                    return found
-                observe("decided")
-                # Before anything is gone: a copy of the ledger that thinks it is there is refused.
-                write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
-                observe("marked")
-                finish_pruning(ledger, folders, observe)
-        finally:
-            ledger.close()
-    finally:
-        folders.close()
+    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
+        found = prunable(ledger, hour)
+        if dry_run:
+            return found
+        reached = 0
+        while True:
+            with ledger.transaction():
+                decided, reached = decide_pruning(ledger, hour, _DECIDED_AT_ONCE, reached)
+            if not decided:
+                return found
+            observe("decided")
+            # Before anything is gone: a copy of the ledger that thinks it is there is refused.
+            write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
+            observe("marked")
+            finish_pruning(ledger, folders, observe)

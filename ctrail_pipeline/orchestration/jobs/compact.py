@@ -23,6 +23,8 @@ from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import core_logs_in, failures_said, settings_of
 from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
 
+from .console import QUIET
+
 
 def build_compact_job(configuration: Config) -> JobDefinition:
     """The job over the output of a configuration."""
@@ -48,7 +50,7 @@ def build_compact_job(configuration: Config) -> JobDefinition:
         name="compact",
         description="Merges the many small files of hours and days that are over.",
         executor_def=in_process_executor,
-        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+        config=QUIET,
     )
     def compact_job() -> None:
         compact_op.alias("compact")()

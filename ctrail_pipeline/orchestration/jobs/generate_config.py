@@ -21,6 +21,8 @@ from pydantic import Field
 
 from ctrail_pipeline.orchestration.sync_run import failures_said
 
+from .console import QUIET
+
 
 class GenerateConfigConfig(Config):
     """Where to write, and what to ask."""
@@ -68,7 +70,7 @@ def build_generate_config_job() -> JobDefinition:
         name="generate_config",
         description="Writes config.json from the trails that CloudTrail describes.",
         executor_def=in_process_executor,
-        config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+        config=QUIET,
     )
     def generate_config_job() -> None:
         generate_config_op.alias("generate_config")()

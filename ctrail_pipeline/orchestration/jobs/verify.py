@@ -49,10 +49,11 @@ from ctrail_pipeline.orchestration.sync_run import (
 )
 from ctrail_pipeline.reports.private_files import write_private
 from ctrail_pipeline.reports.sentences import problem_line
-from ctrail_pipeline.reports.verify import finding_lines, notes, summary_line
 from ctrail_pipeline.reports.verify_html import as_html
+from ctrail_pipeline.reports.verify_text import finding_lines, notes, summary_line
 
-from .sync import QUIET, SelectionConfig
+from .console import QUIET
+from .selection_config import SelectionConfig
 
 DESCRIPTION = (
     "Every log file that the buckets hold is in, and the output is as it was written. An error if"
@@ -138,12 +139,12 @@ def build_verify_checks(configuration: Configuration) -> list[AssetChecksDefinit
 def of_trail(key: AssetKey, trail: str, report: Report) -> AssetCheckEvaluation:
     """The check `complete` of a trail; what is of several trails is of each of them."""
     found = {
-        kind: report.trouble[trail, kind] + report.trouble["", kind]
+        kind: report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
         for kind in report.counts
-        if fails(kind) and report.trouble[trail, kind] + report.trouble["", kind]
+        if fails(kind) and report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
     }
     problems = [problem for problem in report.problems if problem.trail in (trail, "")]
-    partitions = [one for one in report.partitions if one.trail == trail]
+    partitions = [one for one in report.prefixes if one.trail == trail]
     listed = sum(one.total("listed") for one in partitions)
     lines = [f"{kind.value}: {count}; {EXPLANATIONS[kind].advice}" for kind, count in found.items()]
     lines += [problem_line(problem) for problem in problems[:_PROBLEMS_NAMED]]

@@ -25,10 +25,10 @@ from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline_tests.core.audit.test_explain import event
+from ctrail_pipeline_tests.support.large_log_files import put_log_file
 from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
-from ctrail_pipeline_tests.system.test_memory import put_log_file
+from ctrail_pipeline_tests.support.two_trails import event
 
 DAY = 19_724
 PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.config.file import load_config, window_start
+from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.config.times import window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.look import look
@@ -29,7 +30,7 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import check_output, snapshot
 from ctrail_pipeline_tests.support.sync_process import settings_in
 

@@ -1,12 +1,9 @@
 """Which log files are handed out, in which order, and what may then be called covered."""
 
 import random
-import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import md5
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +20,7 @@ from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, 
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.listing.walk import Listing
+from ctrail_pipeline_tests.support.ledgers import new_ledger
 
 PLACES = [
     SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),
@@ -77,16 +75,6 @@ class MemoryBucket:
     def _may_fail(self, folder: str, after: str) -> None:
         if self.refuses(folder, after):
             raise StoreUnavailable(f"{folder} cannot be listed")
-
-
-@contextmanager
-def new_ledger() -> Iterator[Ledger]:
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "ledger.db")
-        try:
-            yield ledger
-        finally:
-            ledger.close()
 
 
 def sources_of(

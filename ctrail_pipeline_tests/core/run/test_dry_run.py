@@ -17,11 +17,11 @@ from ctrail_pipeline.core.run.dry_run import (
     DOLLARS_A_GET,
     DOLLARS_A_LIST,
     TrailEstimate,
-    describe,
     estimate,
 )
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.reports.sentences import estimate_line
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
@@ -238,7 +238,9 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     [found], problems = dry_run(settings)
     assert problems == []
     assert found.is_sampled
-    assert describe(found).startswith(f"trail trail: about {found.log_files:,} new log files, ")
+    assert estimate_line(found).startswith(
+        f"trail trail: about {found.log_files:,} new log files, "
+    )
     assert abs(found.log_files - truth) <= truth / 4, (found.log_files, truth)
     assert abs(found.bytes - 100 * truth) <= 100 * truth / 4
     if by_s3:
@@ -267,11 +269,11 @@ def test_a_sync_asks_once_for_each_log_file_and_once_for_each_page() -> None:
 
 def test_an_estimate_is_one_line_with_units() -> None:
     one = TrailEstimate("main", 3, 2_500_000, 5_000_000_000, 100)
-    assert describe(one) == (
+    assert estimate_line(one) == (
         "trail main: 2,500,000 new log files, 5 GB stored, in 3 accounts and regions;"
         " 2,502,500 requests (about $1.01), 36 GB of disk or less, 27 min or more"
     )
-    assert describe(TrailEstimate("main", 1)) == (
+    assert estimate_line(TrailEstimate("main", 1)) == (
         "trail main: 0 new log files, 0 B stored, in 1 accounts and regions;"
         " 0 requests (about $0.00), 0 B of disk or less, 1 s or more"
     )

@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -32,9 +30,9 @@ from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.core.upkeep.files_to_merge import Limits, files_to_merge
 from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline_tests.support.dying_compaction import STEPS, Killed, compact_and_die
 from ctrail_pipeline_tests.support.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files
-from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     let_a_minute_pass,
@@ -42,13 +40,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
-
-STEPS = ["registered", "staged", "committed", "marked", "linked", "published", "removed"]
-
-
-class Killed(BaseException):
-    """The process ends here: nothing that follows is done."""
-
 
 SAMPLE = {"log_files": 120, "days": 2}
 
@@ -335,56 +326,6 @@ def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     compact(synced)
     assert_compacted(synced, expectation)
     assert sync(synced).progress.log_files == 0
-
-
-_KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from ctrail_pipeline.core.ledger import ledger
-from ctrail_pipeline.core.upkeep import compaction
-from ctrail_pipeline.core.settings import Settings
-
-root, step, at = Path(sys.argv[1]), int(sys.argv[2]), 0
-
-def maybe_die(*_):
-    global at
-    at += 1
-    if at == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def dying(inner):
-    def call(*arguments, **named):
-        maybe_die()
-        result = inner(*arguments, **named)
-        maybe_die()
-        return result
-    return call
-
-for owner, name in [
-    (os, "link"), (os, "fsync"), (shutil, "rmtree"),
-    (Path, "unlink"), (Path, "rename"), (Path, "mkdir"), (Path, "replace"),
-]:
-    setattr(owner, name, dying(getattr(owner, name)))
-opened = ledger.Ledger._connect
-def connect(self):
-    db = opened(self)
-    db.set_trace_callback(
-        lambda sql: sql.startswith(("INSERT", "UPDATE", "DELETE", "COMMIT")) and maybe_die()
-    )
-    return db
-ledger.Ledger._connect = connect
-compaction._BATCH_FILES = int(sys.argv[3])
-compaction.compact(Settings((), root / "events", root / "quarantine", root / "ledger.db"))
-"""
-
-
-def compact_and_die(settings: Settings, step: int, batch_files: int) -> int:
-    arguments = [sys.executable, "-c", _KILLED, str(settings.state_db.parent), str(step)]
-    done = subprocess.run(
-        [*arguments, str(batch_files)], cwd=PROJECT, check=False, capture_output=True, text=True
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
 
 
 def union_of_lines(settings: Settings) -> set[bytes]:

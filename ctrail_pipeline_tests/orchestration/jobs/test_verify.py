@@ -25,9 +25,8 @@ from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE
 from ctrail_pipeline.orchestration.jobs.verify import build_verify_checks
 from ctrail_pipeline.sample.bucket import PAYMENTS_BUCKET, write_sample
-from ctrail_pipeline_tests.cli.test_main import log_files
-
-from .test_sync import failure_text
+from ctrail_pipeline_tests.support.command import log_files
+from ctrail_pipeline_tests.support.dagster_runs import failure_text
 
 
 @pytest.fixture

@@ -1,19 +1,16 @@
-"""`ctrail query`: SQL over the output, through DuckDB, which comes with the extra `query`.
+"""The view `events` of the output in DuckDB, which comes with the extra `query`.
 
-The view `events` has the fields of a CloudTrail record and, from the path of its file, account,
-region, date and hour: conditions on these decide which files are read at all. Which files there are
-the ledger says, so that events are seen once while a compaction merges their files. It is made for
-looking: DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files.
+The view has the fields of a CloudTrail record and, from the path of its file, account, region, date
+and hour: conditions on these decide which files are read at all. The ledger says which files there
+are, so events are seen once while a compaction merges their files. The view is made for looking:
+DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files.
 """
 
-import csv
-import json
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -26,8 +23,6 @@ from ctrail_pipeline.core.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
-_ROWS_FETCHED: Final = 1_000
-MOST_ROWS_IN_TABLE: Final = 1_000
 _FILES: Final = "*/*/*/*/*/*/*.jsonl"
 """account/region/yyyy/mm/dd/hh/events_n.jsonl; staging files have another ending."""
 
@@ -56,6 +51,10 @@ COLUMNS: Final = {
 """Columns of the view, with their types."""
 
 
+class Unreadable(Exception):
+    """A file could not be read: it may have been merged into another one, and removed."""
+
+
 @contextmanager
 def connect(
     events_dir: Path, files: Sequence[Path] | None = None
@@ -81,7 +80,7 @@ def connect(
                 files = [events_dir / _FILES] if next(events_dir.glob(_FILES), None) else []
             names = [_pattern(events_dir) + str(file)[len(str(events_dir)) :] for file in files]
             connection.execute("SET VARIABLE ctrail_files = $1", [names])
-            with _unreadable():
+            with reading():
                 connection.execute(_view_of(events_dir, is_empty=not files))
             yield connection
 
@@ -129,24 +128,7 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
     )
 
 
-def run_query(settings: Settings, sql: str, form: str) -> None:
-    """Run SQL and print its last result: as a `table`, `csv` or `json` (an object a line).
-
-    Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
-    """
-    files = _files(settings)
-    while True:
-        try:
-            with connect(settings.events_dir, files) as connection:
-                _print_result(connection, sql, form)
-            return
-        except _Unreadable as error:  # nothing is printed yet
-            before, files = files, _files(settings)
-            if files == before:
-                raise OutputError(f"query: {error}") from error
-
-
-def _files(settings: Settings) -> list[Path] | None:
+def files_to_query(settings: Settings) -> list[Path] | None:
     """The files to be read, as one moment has it; None if there is no ledger that knows."""
     if not settings.state_db.exists():
         return None
@@ -164,88 +146,17 @@ def _files(settings: Settings) -> list[Path] | None:
                 return there
 
 
-class _Unreadable(Exception):
-    """A file could not be read: it may be gone, and what it held be in another one."""
-
-
-def _print_result(connection: "duckdb.DuckDBPyConnection", sql: str, form: str) -> None:
-    import duckdb
-
-    with _unreadable():
-        try:
-            result = connection.execute(sql)
-        except (duckdb.ProgrammingError, duckdb.ParserException) as error:
-            raise ConfigurationError(f"query: {error}") from error
-    try:
-        columns = result.description or []
-        names = [str(column[0]) for column in columns]
-        kinds = [str(column[1]) for column in columns]
-        _PRINTERS[form](names, kinds, _rows(result))
-    except duckdb.Error as error:
-        raise OutputError(f"query: {error}") from error
-
-
 @contextmanager
-def _unreadable() -> Iterator[None]:
+def reading() -> Iterator[None]:
     """Errors of DuckDB as ours: one of reading a file, and any other."""
     import duckdb
 
     try:
         yield
     except duckdb.IOException as error:
-        raise _Unreadable(str(error)) from error
+        raise Unreadable(str(error)) from error
     except duckdb.Error as error:
         raise OutputError(f"query: {error}") from error
-
-
-def _rows(result: "duckdb.DuckDBPyConnection") -> Iterator[Sequence[Any]]:
-    while rows := result.fetchmany(_ROWS_FETCHED):
-        yield from rows
-
-
-def _print_csv(names: list[str], _kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
-
-
-def _print_json(names: list[str], kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
-    for row in rows:
-        values = (
-            json.loads(value) if kind == "JSON" and isinstance(value, str) else value
-            for value, kind in zip(row, kinds, strict=True)
-        )
-        print(json.dumps(dict(zip(names, values, strict=True)), default=str))
-
-
-def _print_table(names: list[str], _kinds: list[str], rows: Iterator[Sequence[Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in names:
-        table.add_column(Text(name), overflow="fold")
-    count = 0
-    for row in rows:
-        count += 1
-        if count > MOST_ROWS_IN_TABLE:
-            break
-        table.add_row(*(Text(_shown(value)) for value in row))
-    console.print(table)
-    if count > MOST_ROWS_IN_TABLE:
-        print(f"the first {MOST_ROWS_IN_TABLE:,} rows; all of them: --csv or --json")
-
-
-def _shown(value: object) -> str:
-    """A value for a terminal: whoever writes a user agent must not write to the screen."""
-    text = "" if value is None else str(value)
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-
-
-_PRINTERS: Final = {"table": _print_table, "csv": _print_csv, "json": _print_json}
 
 
 def _name(name: str) -> str:

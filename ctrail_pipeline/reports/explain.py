@@ -1,74 +1,17 @@
-"""`ctrail explain`: where an event came from, for people and as JSON.
+"""Where an event came from, in words and as JSON.
 
-The lines themselves are printed as they are (on a terminal, without what could steer it): they are
-the user's own data, and they go to the standard output only. Not here: how they are found
-(`core.explain`).
+Not here: how an event is found and explained (`core.audit.explain`).
 """
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
-from ctrail_pipeline.core.audit.explain import (
-    COPIES_LOOKED_AT,
-    Explained,
-    Explainer,
-    Line,
-    explainer,
-)
-from ctrail_pipeline.core.audit.sought import Sought
-from ctrail_pipeline.core.audit.verify import digest_of
+from ctrail_pipeline.core.audit.explain import COPIES_LOOKED_AT, Explained
 from ctrail_pipeline.core.bucket.etag import unpack_etag
-from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.reports.verify import shown
 
-from .exit_codes import EXIT_FAILED, EXIT_OK
-
-
-def run_explain(
-    settings: Settings,
-    sought: Sought,
-    line: str | None,
-    *,
-    most: int,
-    fetch: bool,
-    show_json: bool,
-) -> int:
-    """Explain a line, or the events that fit; the exit code says whether there were any."""
-    digests = {"digest_of": digest_of(settings)} if fetch else {}
-    with explainer(settings, **digests, fetch=fetch) as explain:
-        found = _lines(explain, sought, line)
-        count = 0
-        same_id: list[Explained] = []
-        for one in islice(found, most):
-            explained = explain.explain(one)
-            count += 1
-            if show_json:
-                print(json.dumps(as_json(explained)))
-            else:
-                print("\n".join(as_text(explained)))
-                _print_line(explained.line.data)
-            if sought.event_id is not None:
-                same_id.append(explained)
-        has_more = next(found, None) is not None
-    if len(same_id) > 1 and not show_json:
-        print(
-            f"{len(same_id)} different events have this eventID. They differ in:"
-            f" {', '.join(differences(same_id))}. AWS's mistake, or somebody's forgery: compare"
-            " their log files above"
-        )
-    if has_more:
-        print(f"ctrail: there are more than {most} such events: see --limit", file=sys.stderr)
-    if not count:
-        print("ctrail: there is no such event in the output", file=sys.stderr)
-    return EXIT_OK if count else EXIT_FAILED
-
-
-def _lines(explain: Explainer, sought: Sought, line: str | None) -> Iterator[Line]:
-    return iter([explain.line_at(line)]) if line is not None else explain.lines(sought)
+from .untrusted_text import shown
 
 
 def as_text(one: Explained) -> list[str]:
@@ -175,13 +118,3 @@ def _etag(one: Explained) -> str:
 
 def _committed(one: Explained) -> str:
     return datetime.fromtimestamp(one.batch.committed_at, UTC).isoformat()
-
-
-def _print_line(data: bytes) -> None:
-    if sys.stdout.isatty():
-        print(shown(data.decode(errors="backslashreplace")))
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data + b"\n")
-        sys.stdout.buffer.flush()
-    print()

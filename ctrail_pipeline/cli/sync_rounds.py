@@ -1,7 +1,8 @@
-"""`ctrail sync`: one round or, with `--watch`, one after another; shown as whoever asked wants it.
+"""The rounds of `ctrail sync`: one round or, with `--watch`, one after another, each shown.
 
-A terminal gets a live display, everything else log lines; the outcome goes to the standard output,
-as a sentence or as JSON. Not here: the options (`cli`), and what a sync does (`core`).
+A terminal gets a live display, everything else gets log lines. The outcome goes to the standard
+output, as a sentence or as JSON. Not here: the options (`commands.sync`), and what a sync does
+(`core.run.sync`).
 """
 
 import json
@@ -16,18 +17,15 @@ from threading import Event
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
-from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.run.dry_run import describe, estimate
 from ctrail_pipeline.core.run.progress import Progress
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.reports.sentences import as_json, failure_message, problem_line, summary_line
+from ctrail_pipeline.reports.sentences import failure_message, summary_line
+from ctrail_pipeline.reports.sync_json import as_json
 
 from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,38 +56,6 @@ def run_sync(
                 return code
             if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - began))):
                 return code
-
-
-def dry_run(settings: Settings, selection: Selection, shown: Shown) -> int:
-    """Say what a sync would come to; the exit code."""
-    problems: list[Problem] = []
-    estimates = estimate(settings, selection, problems.append)
-    if shown.as_json:
-        _print_json(
-            {
-                "ok": not problems,
-                "estimates": [
-                    {
-                        "trail": one.trail,
-                        "partitions": one.partitions,
-                        "log_files": one.log_files,
-                        "stored_bytes": one.bytes,
-                        "requests": one.requests,
-                        "dollars": round(one.dollars, 4),
-                        "disk_bytes": one.disk_bytes,
-                        "is_sampled": one.is_sampled,
-                    }
-                    for one in estimates
-                ],
-                "problems": [problem_line(problem) for problem in problems],
-            }
-        )
-        return EXIT_FAILED if problems else EXIT_OK
-    for one in estimates:
-        print(describe(one))
-    for problem in problems:
-        print(problem_line(problem), file=sys.stderr)
-    return EXIT_FAILED if problems else EXIT_OK
 
 
 def _round(
@@ -137,15 +103,15 @@ def _display(
     from .progress import REPORTS_A_SECOND, LiveProgress, LogAbove
 
     console = Console(stderr=True)
-    ours = logging.getLogger(__package__)
-    handlers = ours.handlers[:]
+    logger = logging.getLogger("ctrail_pipeline")
+    handlers = logger.handlers[:]
     above = LogAbove(console)
     if handlers:
         above.setFormatter(handlers[0].formatter)
-    ours.handlers[:] = [above]
+    logger.handlers[:] = [above]
     try:
         with LiveProgress(console) as display:
             interval = min(settings.progress_interval, 1 / REPORTS_A_SECOND)
             yield replace(settings, progress_interval=interval), display
     finally:
-        ours.handlers[:] = handlers
+        logger.handlers[:] = handlers

@@ -1,0 +1,73 @@
+"""`ctrail query`: SQL over the events on disk, through DuckDB (an extra).
+
+Not here: the view `events` (`events_view`), and how rows are printed (`query_output`).
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ctrail_pipeline.cli.exit_codes import EXIT_OK
+from ctrail_pipeline.cli.options import Command
+
+if TYPE_CHECKING:
+    from ctrail_pipeline.core.settings import Settings
+
+_EPILOG = """\
+The view `events` has a column for each field of a CloudTrail record (nested ones as JSON), and
+account, region, date and hour from the path: conditions on these read only the files they need.
+
+  ctrail query "SELECT eventName, count(*) AS n FROM events
+                WHERE date = '2026-01-15' AND region = 'eu-west-1' GROUP BY 1 ORDER BY n DESC"
+  ctrail query --csv "SELECT eventTime, userIdentity->>'arn' FROM events WHERE errorCode <> ''"
+"""
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sql", nargs="?", metavar="SQL", help="else read from the standard input")
+    form = parser.add_mutually_exclusive_group()
+    for name in ("csv", "json"):
+        form.add_argument(
+            f"--{name}", dest="form", action="store_const", const=name, help=f"as {name.upper()}"
+        )
+    parser.set_defaults(form="table")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ctrail_pipeline.config.file import load_config
+
+    sql = options.sql if options.sql is not None else sys.stdin.read()
+    run_query(load_config().settings, sql, options.form)
+    return EXIT_OK
+
+
+def run_query(settings: "Settings", sql: str, form: str) -> None:
+    """Run SQL and print its last result: as a `table`, `csv` or `json` (an object a line).
+
+    Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
+    """
+    from ctrail_pipeline.cli.events_view import Unreadable, connect, files_to_query
+    from ctrail_pipeline.cli.query_output import print_result
+    from ctrail_pipeline.core.exceptions import OutputError
+
+    files = files_to_query(settings)
+    while True:
+        try:
+            with connect(settings.events_dir, files) as connection:
+                print_result(connection, sql, form)
+            return
+        except Unreadable as error:  # nothing is printed yet
+            before, files = files, files_to_query(settings)
+            if files == before:
+                raise OutputError(f"query: {error}") from error
+
+
+COMMAND: Final = Command(
+    name="query",
+    summary="SQL over the events, through DuckDB (an extra)",
+    description="Runs SQL over the events on disk. Needs the extra: pip install"
+    " 'ctrail-pipeline[query]'",
+    epilog=_EPILOG,
+    add_options=_add_options,
+    run=_run,
+)

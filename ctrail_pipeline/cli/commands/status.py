@@ -1,0 +1,61 @@
+"""`ctrail status`: how far each trail is, from the ledger alone."""
+
+import argparse
+import sys
+from typing import Final
+
+from ctrail_pipeline.cli.exit_codes import EXIT_OK
+from ctrail_pipeline.cli.options import Command
+
+_DESCRIPTION = """\
+How far each account and region of each trail is, from the ledger alone: nothing is
+listed, nothing is written. Lag is the age of the newest log file that is done.
+"""
+_EPILOG = """\
+  ctrail status --prometheus > ctrail.prom.new && mv ctrail.prom.new ctrail.prom
+writes a file for node_exporter's textfile collector without a moment in which half of it is there.
+"""
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
+    form.add_argument("--prometheus", action="store_true", help="as Prometheus metrics")
+
+
+def _run(options: argparse.Namespace) -> int:
+    import json
+
+    from ctrail_pipeline.config.file import load_config
+    from ctrail_pipeline.reports.status import read_status
+
+    status = read_status(load_config().settings)
+    if options.as_json:
+        from ctrail_pipeline.reports.status_json import as_json
+
+        print(json.dumps(as_json(status)))
+    elif options.prometheus:
+        from ctrail_pipeline.reports.status_prometheus import as_prometheus
+
+        print(as_prometheus(status), end="")
+    else:
+        from rich.console import Console
+
+        from ctrail_pipeline.reports.status_table import as_table, notes
+
+        console = Console() if sys.stdout.isatty() else Console(width=200)
+        if status.partitions:
+            console.print(as_table(status))
+        for note in notes(status):
+            console.print(note, markup=False, highlight=False)
+    return EXIT_OK
+
+
+COMMAND: Final = Command(
+    name="status",
+    summary="how far each trail is, and what stands open",
+    description=_DESCRIPTION,
+    epilog=_EPILOG,
+    add_options=_add_options,
+    run=_run,
+)

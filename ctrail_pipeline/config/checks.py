@@ -1,0 +1,242 @@
+"""Checks of values: a JSON value becomes ours, or `Unfit` says what would be right.
+
+Not here: which key has which check (`keys`), and checks of times (`times`).
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .location import ConfigLocation, shown
+
+
+class Unfit(Exception):
+    """The value is not what it must be; the message says what that is."""
+
+
+class UnfitSecret(Unfit):
+    """The value is not what it must be, and a message must not show it."""
+
+
+Check = Callable[[Any], Any]
+
+YEAR_SECONDS = 365 * 24 * 3600
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_NOT_UTF8 = "\ufffd"
+# What S3 allows today is 3-63 of a-z 0-9 . and -; older buckets have capitals, _ and more letters.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+_OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
+_ACCESS_POINT = re.compile(
+    r"arn:aws[a-z-]*:s3(-outposts|-object-lambda)?:[a-z0-9-]*:\d{12}"
+    r":(outpost[:/][a-zA-Z0-9-]+[:/])?accesspoint[:/][a-zA-Z0-9.-]+"
+)
+
+
+def fit(location: ConfigLocation, value: Any, check: Check) -> Any:
+    """Return the value as its check returns it.
+
+    Raises ConfigurationError, which names the key and says what would be right.
+    """
+    try:
+        return check(value)
+    except UnfitSecret as expectation:
+        location.refuse(
+            f"it must be {expectation} (what is there is not shown here: it may be a secret)"
+        )
+    except Unfit as expectation:
+        location.refuse(f"{'missing' if value is None else shown(value)}: it must be {expectation}")
+
+
+def whole_number(low: int, high: int) -> Check:
+    """Return a check for whole numbers of a range, both ends included."""
+
+    def check(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        raise Unfit(f"a whole number from {low} to {high}")
+
+    return check
+
+
+def one_of(*values: str) -> Check:
+    """Return a check for a text that must be one of a few."""
+
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in values:
+            return value
+        raise Unfit(" or ".join(f'"{text}"' for text in values))
+
+    return check
+
+
+def check_seconds(value: object) -> float:
+    """Return a number of seconds that is above 0 and below a year."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < YEAR_SECONDS:
+        return value
+    raise Unfit("a number of seconds above 0")
+
+
+def check_seconds_or_zero(value: object) -> float:
+    """Return a number of seconds that is 0 or above."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return value
+    raise Unfit("a number of seconds, 0 or above")
+
+
+def check_owners(value: object) -> tuple[str, ...]:
+    """Return owners of assets in the form that Dagster takes."""
+    if isinstance(value, list) and all(
+        isinstance(item, str) and _OWNER.fullmatch(item) for item in value
+    ):
+        return tuple(value)
+    raise Unfit('a list of e-mail addresses or team names, such as ["team:security"]')
+
+
+def check_probability(value: object) -> float:
+    """Return a number between 0 and 1, both ends excluded."""
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    raise Unfit("a number between 0 and 1, such as 0.001")
+
+
+def check_name(value: object) -> str:
+    """Return a name: text that is not blank, without control characters."""
+    if isinstance(value, str) and value.strip() and not _UNUSABLE.search(value):
+        return value
+    raise Unfit("a name")
+
+
+def check_path(value: object) -> str:
+    """Return a path. A leading ~ is refused, since nothing here expands it."""
+    if isinstance(value, str) and value.strip() and not _UNUSABLE.search(value):
+        if not value.startswith("~"):
+            return value
+        raise Unfit("a path written out, since ~ is not expanded")
+    raise Unfit("a path")
+
+
+def check_formats(value: object) -> tuple[str, ...]:
+    """Return the output formats. Parquet comes beside JSONL, which is always written."""
+    if (
+        isinstance(value, list)
+        and "jsonl" in value
+        and set(map(str, value)) <= {"jsonl", "parquet"}
+        and len(value) == len(set(value))
+    ):
+        return tuple(value)
+    raise Unfit('["jsonl"] or ["jsonl", "parquet"]: JSONL is always written, as delivered')
+
+
+def patterns(expectation: str) -> Check:
+    """Return a check for lists of accounts or regions, with wildcards."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if isinstance(value, list) and all(
+            isinstance(item, str) and re.fullmatch(r"[A-Za-z0-9*?-]+", item) for item in value
+        ):
+            return tuple(value)
+        raise Unfit(f"a list of {expectation}, with * and ? as wildcards")
+
+    return check
+
+
+def check_bucket(value: object) -> str:
+    """Return a bucket name as it is, and a `file://` URL in one form.
+
+    Two spellings of a URL are one bucket.
+    """
+    text = value if isinstance(value, str) and not _UNUSABLE.search(value) else ""
+    if text.lower().startswith("file://"):
+        path = unquote(text[len("file://") :].removeprefix("localhost"))
+        if path.startswith("/") and not _UNUSABLE.search(path) and _NOT_UTF8 not in path:
+            return Path("/" + os.path.normpath(path).lstrip("/")).as_uri()
+        raise Unfit('an absolute URL such as "file:///srv/logs/my-bucket"')
+    if _BUCKET.fullmatch(text) or _ACCESS_POINT.fullmatch(text):
+        return text
+    raise Unfit(
+        "a bucket name (3 to 63 of a-z, 0-9, . and -), an access point ARN, or a file:///… URL"
+    )
+
+
+def check_prefix(value: object) -> str:
+    """Return what stands before `AWSLogs/` in keys, without slashes at its ends.
+
+    People copy a prefix with slashes, or with AWSLogs itself.
+    """
+    if not isinstance(value, str) or _UNUSABLE.search(value):
+        raise Unfit('the part of the keys before "AWSLogs/", or ""')
+    stripped = value.strip("/")
+    return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
+
+
+def check_region(value: object) -> str | None:
+    """Return a region, or None."""
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,40}", value)):
+        return value
+    raise Unfit('a region such as "eu-central-1"')
+
+
+def check_endpoint(value: object) -> str | None:
+    """Return the URL of an S3 endpoint without a slash at its end, or None."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value) if isinstance(value, str) and not _UNUSABLE.search(value) else None
+        if parts and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.geturl().rstrip("/")
+    except ValueError:  # a port that is none, half an IPv6 address
+        pass
+    raise Unfit('a URL such as "https://s3.example.com:9000"')
+
+
+def check_one_line(value: object) -> str | None:
+    """Return a text of one line that is not blank, or None."""
+    if value is None or (isinstance(value, str) and value.strip() and not _UNUSABLE.search(value)):
+        return value
+    raise Unfit("a text of one line")
+
+
+def matching(pattern: str, expectation: str) -> Check:
+    """Return a check for text that matches a pattern as a whole, or is null."""
+
+    def check(value: object) -> str | None:
+        if value is None or (isinstance(value, str) and re.fullmatch(pattern, value)):
+            return value
+        raise Unfit(expectation)
+
+    return check
+
+
+def check_flag(value: object) -> bool:
+    """Return true or false."""
+    if isinstance(value, bool):
+        return value
+    raise Unfit("true or false")
+
+
+def check_flag_or_null(value: object) -> bool | None:
+    """Return true, false or None."""
+    return None if value is None else check_flag(value)
+
+
+def check_webhook(value: object) -> str | None:
+    """Return a URL as it is, or None.
+
+    Path and query of such a URL are a secret: no message shows them.
+    """
+    try:
+        if value is None or check_endpoint(value):
+            return value if isinstance(value, str) else None
+    except Unfit:
+        pass
+    raise UnfitSecret('a URL such as "https://hooks.example.com/services/..."')
+
+
+def check_trails(value: object) -> list[Any]:
+    """Return the list of trails, which must not be empty."""
+    if isinstance(value, list) and value:
+        return value
+    raise Unfit('a list of at least one trail, such as [{"name": "main", "bucket": "my-bucket"}]')

@@ -1,0 +1,125 @@
+"""The keys of the configuration file, each with the check of its value.
+
+The keys, and their defaults (which stand in `core.settings.Settings`), are those of a gocloudtrail
+`config.json`, plus ours.
+"""
+
+from .checks import (
+    Check,
+    check_bucket,
+    check_endpoint,
+    check_flag,
+    check_flag_or_null,
+    check_formats,
+    check_name,
+    check_one_line,
+    check_owners,
+    check_path,
+    check_prefix,
+    check_probability,
+    check_region,
+    check_seconds,
+    check_seconds_or_zero,
+    check_trails,
+    check_webhook,
+    matching,
+    one_of,
+    patterns,
+    whole_number,
+)
+from .times import check_duration, check_moment
+
+_ACCOUNTS = patterns('accounts such as ["111122223333", "4*"]')
+_REGIONS = patterns('regions such as ["eu-*", "us-east-1"]')
+_SELECTION_KEYS: dict[str, Check] = {
+    "accounts": _ACCOUNTS,
+    "exclude_accounts": _ACCOUNTS,
+    "regions": _REGIONS,
+    "exclude_regions": _REGIONS,
+}
+TRAIL_KEYS: dict[str, Check] = {
+    "name": check_name,
+    "bucket": check_bucket,
+    "prefix": check_prefix,
+    "region": check_region,
+    "endpoint_url": check_endpoint,
+    "profile": check_one_line,
+    "role_arn": matching(
+        r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}",
+        'a role such as "arn:aws:iam::111122223333:role/ctrail-reader"',
+    ),
+    "external_id": matching(r"[\w+=,.@:/-]{2,1224}", "an external id of 2 to 1224 characters"),
+    "session_name": matching(
+        r"[\w+=,.@-]{2,64}", "2 to 64 letters, digits and characters of +=,.@-_"
+    ),
+    "requester_pays": check_flag,
+    "kms_key_id": check_one_line,
+    "home_region": check_region,
+    "log_file_validation": check_flag_or_null,
+    "is_organization": check_flag_or_null,
+    "public_keys": check_path,
+    "object_metadata": check_path,
+    **_SELECTION_KEYS,
+}
+SETTINGS_KEYS: dict[str, Check] = {
+    "trails": check_trails,
+    "events_dir": check_path,
+    "quarantine_dir": check_path,
+    "output_formats": check_formats,
+    "parquet_dir": check_path,
+    "state_db": check_path,
+    "events_per_file": whole_number(1, 10**9),
+    "list_batch_size": whole_number(1, 1000),
+    "download_workers": whole_number(0, 10_000),
+    "process_workers": whole_number(0, 10_000),
+    "start": check_moment,
+    "end": check_moment,
+    "since": check_duration,
+    **_SELECTION_KEYS,
+    "lookback_hours": whole_number(0, 24 * 36_500),
+    "horizon_days": whole_number(1, 36_500),
+    "max_log_file_bytes": whole_number(1, 2**40),
+    "max_hours_per_log_file": whole_number(1, 10**6),
+    "max_scattered_hours": whole_number(0, 10**9),
+    "hash_log_files": check_flag,
+    "batch_log_files": whole_number(1, 10**6),
+    "batch_bytes": whole_number(1, 2**40),
+    "bloom_false_positive": check_probability,
+    "state_save_interval": check_seconds,
+    "jsonl_flush_interval": check_seconds,
+    "progress_interval": check_seconds,
+    "dial_timeout": check_seconds,
+    "client_timeout": check_seconds,
+}
+DAGSTER_KEYS: dict[str, Check] = {
+    "materialization_interval": check_seconds_or_zero,
+    "keep_runs_days": whole_number(1, 36_500),
+    "no_events_hours": whole_number(1, 24 * 365),
+    "owners": check_owners,
+    "sensor": one_of("running", "stopped"),
+    "sensor_interval": whole_number(10, 24 * 3600),
+    "failure_webhook": check_webhook,
+}
+FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
+"""Keys whose field in Settings has another name."""
+
+_COUNT = whole_number(0, 2**63 - 1)
+_QUEUES = "batch_log_files and batch_bytes bound what is in flight"
+_FILTERS = "filters live in the ledger, each sized by what it holds"
+_POOL = "connections follow download_workers"
+_CLIENT = "the S3 client keeps connections alive by itself"
+
+NO_EFFECT: dict[str, tuple[Check, str]] = {
+    "download_queue_size": (_COUNT, _QUEUES),
+    "process_queue_size": (_COUNT, _QUEUES),
+    "bloom_file": (check_path, _FILTERS),
+    "bloom_expected_items": (_COUNT, _FILTERS),
+    "max_idle_conns": (_COUNT, _POOL),
+    "max_idle_conns_per_host": (_COUNT, _POOL),
+    "max_conns_per_host": (_COUNT, _POOL),
+    "idle_conn_timeout": (_COUNT, _CLIENT),
+    "keep_alive": (_COUNT, _CLIENT),
+}
+"""gocloudtrail's keys that do nothing here, each with the reason."""
+
+KEYS = SETTINGS_KEYS | DAGSTER_KEYS | {key: check for key, (check, _) in NO_EFFECT.items()}

@@ -1,0 +1,40 @@
+"""The folders and files that we write to: absolute, and apart from each other."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .gocloudtrail import own_state_db
+from .location import ConfigLocation, shown
+
+
+def output_paths(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The places we write to, absolute; `..` is resolved, links are kept as they are."""
+
+    def path(key: str, default: str | Path) -> Path:
+        return Path(os.path.normpath(folder / given.get(key, default)))
+
+    events_dir = path("events_dir", "events")
+    quarantine_dir = path("quarantine_dir", events_dir.parent / "quarantine")
+    parquet_dir = path("parquet_dir", events_dir.parent / "parquet")
+    _keep_apart(top, "events_dir", events_dir, "quarantine_dir", quarantine_dir)
+    if "parquet" in given.get("output_formats", ()) or "parquet_dir" in given:
+        _keep_apart(top, "events_dir", events_dir, "parquet_dir", parquet_dir)
+        _keep_apart(top, "quarantine_dir", quarantine_dir, "parquet_dir", parquet_dir)
+    return {
+        "events_dir": events_dir,
+        "quarantine_dir": quarantine_dir,
+        "parquet_dir": parquet_dir,
+        "state_db": own_state_db(path("state_db", "state.db"), events_dir),
+    }
+
+
+def _keep_apart(top: ConfigLocation, key: str, path: Path, other_key: str, other: Path) -> None:
+    """A reader's events/**/*.jsonl must find events, and nothing but events; so for the others."""
+    first, second = (Path(os.path.realpath(each)) for each in (path, other))
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        top.key(other_key).refuse(
+            f"{shown(str(other))} and {key}, {shown(str(path))}, must be two folders, neither"
+            " inside the other"
+        )

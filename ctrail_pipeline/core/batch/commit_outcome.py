@@ -1,0 +1,45 @@
+"""What becomes of a batch whose commit failed: whether it counts, and how it is given up.
+
+Whatever commits a batch (a sync, its worker processes, a compaction) asks here, and nowhere else.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import BatchState
+from ctrail_pipeline.core.output.staging import Staging
+
+log = logging.getLogger(__name__)
+
+
+def commit_took_effect(ledger: Ledger, batches: Iterable[int]) -> bool:
+    """Whether a transaction that ended with an error committed batches nevertheless.
+
+    The rule: the error of a COMMIT does not say whether the COMMIT took effect. Only the ledger
+    knows. So the ledger is opened anew, and the state of the batches is read. A transaction counts
+    as a whole: if one of its batches is committed, everything that the transaction wrote is there.
+    The batches are then published. Otherwise nothing of them counts, and they are given up.
+
+    `batches`: those that the transaction was to commit. Raises LedgerError if the ledger cannot be
+    opened or read; recovery decides then.
+    """
+    ledger.reopen()
+    return any(ledger.batch_state(batch) is BatchState.COMMITTED for batch in batches)
+
+
+def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
+    """Give up a batch, unless it is committed: recovery by the next run publishes it then.
+
+    If not even the ledger can be written, recovery gives the batch up.
+    """
+    try:
+        aborted = ledger.abort_batch(batch)
+    except LedgerError as error:
+        log.warning("batch %d is left to the next run to clean up: %s", batch, error)
+        aborted = False
+    if aborted:
+        staging.remove()
+    else:
+        staging.close()

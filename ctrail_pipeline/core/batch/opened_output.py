@@ -1,0 +1,39 @@
+"""Ledger and output folders, opened together for one command and closed when it ends.
+
+Whether the two belong together is checked in `core.opening`. What an earlier run left unfinished is
+recovered (see `recovery`) before the command begins.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.settings import Settings
+
+from .recovery import recover
+
+
+@contextmanager
+def opened_output(
+    settings: Settings,
+    *,
+    observe: Callable[[str], None] = lambda _step: None,
+    recovers: bool = True,
+    claims_parquet: bool = False,
+) -> Iterator[tuple[Ledger, OutputFolders]]:
+    """Open the ledger and the output folders that are configured; close both at the end.
+
+    `observe` is told each step of the recovery. A dry run recovers nothing, since it must not
+    change anything. Whoever writes Parquet claims its folder. Raises LedgerError or OutputError.
+    """
+    with (
+        closing(OutputFolders.of(settings)) as folders,
+        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
+    ):
+        if claims_parquet:  # before recovery, which publishes into this folder
+            claim_parquet(ledger, folders)
+        if recovers:
+            recover(ledger, folders, observe)
+        yield ledger, folders

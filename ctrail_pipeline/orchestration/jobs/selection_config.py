@@ -1,0 +1,65 @@
+"""The run config that `sync` and `verify` share: which trails, accounts, regions and time."""
+
+from datetime import datetime
+
+from dagster import (
+    Config,
+)
+from pydantic import Field
+
+from ctrail_pipeline.config.times import parse_time, window_start
+from ctrail_pipeline.core.listing.selection import Selection
+
+
+class SelectionConfig(Config):
+    """What a run is about; by default everything that is configured."""
+
+    trails: list[str] | None = Field(
+        default=None,
+        description="Names of trails, with * and ? as wildcards; default: all of them.",
+    )
+    partitions: list[str] | None = Field(
+        default=None,
+        description="account/region keys, any set of them, with * and ? as wildcards; default: all"
+        " of them.",
+    )
+    start: str | None = Field(
+        default=None,
+        description="Log files from this time on (ISO 8601, UTC), by the time in their key;"
+        " default: the configuration's.",
+    )
+    end: str | None = Field(
+        default=None,
+        description="Log files before this time (plus an hour, as a key's time is delivery's).",
+    )
+    since: str | None = Field(
+        default=None,
+        description="Instead of start: log files of so long ago or newer, such as 90m, 6h, 2d.",
+    )
+    exclude_trails: list[str] = Field(default=[], description="Trails that are left out.")
+    accounts: list[str] = Field(
+        default=[], description="Accounts, with * and ? as wildcards; default: all."
+    )
+    exclude_accounts: list[str] = Field(default=[], description="Accounts that are left out.")
+    regions: list[str] = Field(
+        default=[], description="Regions, with * and ? as wildcards; default: all."
+    )
+    exclude_regions: list[str] = Field(default=[], description="Regions that are left out.")
+
+    def selection(self) -> Selection:
+        """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
+        return Selection(
+            trails=self.trails,
+            partitions=self.partitions,
+            start=window_start(self.start, self.since),
+            end=_time("end", self.end),
+            exclude_trails=self.exclude_trails,
+            accounts=self.accounts,
+            exclude_accounts=self.exclude_accounts,
+            regions=self.regions,
+            exclude_regions=self.exclude_regions,
+        )
+
+
+def _time(key: str, text: str | None) -> datetime | None:
+    return None if text is None else parse_time(key, text)

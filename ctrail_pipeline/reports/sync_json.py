@@ -1,0 +1,73 @@
+"""What a sync did, and what it would come to, as JSON. Keys are only ever added."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.run.summary import Summary
+
+from .sentences import problem_line
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """What a run did, for machines. Keys are only ever added."""
+    progress = summary.progress
+    return {
+        "ok": summary.ok,
+        "interrupted": summary.interrupted,
+        "seconds": round(progress.seconds, 3),
+        "log_files": progress.log_files,
+        "events": progress.events,
+        "duplicates": progress.duplicates,
+        "failed": progress.failed,
+        "json_bytes": progress.bytes,
+        "output_files": summary.output_files,
+        "output_bytes": summary.bytes_out,
+        "parquet_misfits": summary.misfits,
+        "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
+        "partitions": [
+            {
+                "trail": trail,
+                "partition": partition,
+                "log_files": counts.log_files,
+                "events": counts.events,
+                "duplicates": counts.duplicates,
+                "quarantined": counts.quarantined,
+                "failed": counts.failed,
+                "damaged": counts.damaged,
+                "first_event": counts.first_event,
+                "last_event": counts.last_event,
+            }
+            for (trail, partition), counts in sorted(summary.partitions.items())
+        ],
+        "open_log_files": {
+            state.name.lower(): count for state, count in sorted(summary.standing.items())
+        },
+        "problem_count": summary.problem_count,
+        "problems": [asdict(problem) for problem in summary.problems],
+    }
+
+
+def estimates_as_json(
+    estimates: Sequence[TrailEstimate], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """What a sync would come to, for machines."""
+    return {
+        "ok": not problems,
+        "estimates": [
+            {
+                "trail": estimate.trail,
+                "partitions": estimate.partitions,
+                "log_files": estimate.log_files,
+                "stored_bytes": estimate.bytes,
+                "requests": estimate.requests,
+                "dollars": round(estimate.dollars, 4),
+                "disk_bytes": estimate.disk_bytes,
+                "is_sampled": estimate.is_sampled,
+            }
+            for estimate in estimates
+        ],
+        "problems": [problem_line(problem) for problem in problems],
+    }

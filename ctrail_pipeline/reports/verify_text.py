@@ -1,0 +1,118 @@
+"""What verify found, in sentences: for a terminal and for Dagster's run page.
+
+Not here: the table (`verify_table`), JSON (`verify_json`), the page (`verify_html`), and what is
+compared and what a finding means (`core.audit`).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from ctrail_pipeline.core.audit.compare_report import Report
+from ctrail_pipeline.core.audit.findings import (
+    EXPLANATIONS,
+    Finding,
+    FindingKind,
+    Severity,
+)
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+
+from .sentences import problem_line
+from .units import size
+from .untrusted_text import shown
+
+if TYPE_CHECKING:
+    pass
+
+_NAMED: Final = 10
+"""Findings of a kind that a terminal or a run's message names; JSON and HTML have more."""
+
+
+def day_text(day: int) -> str:
+    """`YYYY-MM-DD` of days since 1970; of 0, that it is none."""
+    return f"{datetime_of(day * MINUTES_PER_DAY):%Y-%m-%d}" if day else "no date"
+
+
+def hours_text(hours: tuple[int, int] | None) -> str:
+    """The hours that a finding touches."""
+    if hours is None:
+        return ""
+    start, end = (datetime_of(hour * MINUTES_PER_HOUR) for hour in hours)
+    return f"{start:%Y-%m-%d %H:00}" + (
+        "" if hours[1] - hours[0] == 1 else f" to {end:%m-%d %H:00}"
+    )
+
+
+def summary_line(report: Report) -> str:
+    """One sentence on what was compared and found."""
+    output = report.output
+    how = "by every byte" if report.deep else "by size"
+    text = (
+        f"{report.total('listed'):,} log files listed, {report.total('committed'):,} committed,"
+        f" {report.total('missing'):,} missing, {report.total('failed'):,} failed,"
+        f" {report.total('damaged'):,} damaged; {output.files:,} output files compared {how}:"
+        f" {output.missing:,} missing, {output.altered:,} altered, {output.foreign:,} foreign"
+    )
+    if report.digests:
+        text += (
+            f"; {report.digests:,} digests, {report.digests_sound:,} of them sound:"
+            f" {report.log_files_proved:,} log files proved"
+        )
+    if report.queued:
+        text += f"; {report.queued:,} log files are queued for the next sync"
+    return text
+
+
+def notes(report: Report) -> list[str]:
+    """What else is to be said, a line each."""
+    lines = []
+    new, expired = report.total("new"), report.total("expired")
+    archived, strays = report.total("archived"), report.output.others
+    if new:
+        lines.append(f"{new:,} log files came in within the last hour: the next sync's work")
+    if expired:
+        lines.append(
+            f"{expired:,} committed log files are no longer in the bucket: normal where a"
+            " lifecycle rule removes old ones"
+        )
+    if archived:
+        lines.append(f"{archived:,} log files are archived: restore them, then sync again")
+    if strays:
+        lines.append(f"{strays:,} other files lie in the output folders: no harm")
+    lines += [problem_line(problem) for problem in report.problems]
+    return lines
+
+
+def by_kind(report: Report) -> Iterator[tuple[FindingKind, int, list[Finding]]]:
+    """Findings by kind, the gravest first: how many, and those that are named."""
+    order = list(Severity)
+    kinds = sorted(report.counts, key=lambda kind: order.index(EXPLANATIONS[kind].severity))
+    for kind in kinds:
+        yield kind, report.counts[kind], [one for one in report.findings if one.kind is kind]
+
+
+def finding_lines(report: Report, kinds: Iterable[FindingKind] | None = None) -> list[str]:
+    """Each kind of finding with what it means and what to do, and some of its findings."""
+    chosen = None if kinds is None else set(kinds)
+    lines = []
+    for kind, count, named in by_kind(report):
+        if chosen is not None and kind not in chosen:
+            continue
+        explanation = EXPLANATIONS[kind]
+        lines.append(
+            f"{explanation.severity.value.upper()}: {kind.value} ({count:,}):"
+            f" {explanation.meaning}. What to do: {explanation.advice}"
+        )
+        lines += [f"  {shown(one.where)}: {shown(one.detail)}" for one in named[:_NAMED]]
+        if count > _NAMED:
+            lines.append(f"  and {count - min(count, _NAMED):,} more")
+    return lines
+
+
+def output_line(report: Report) -> str:
+    """What was compared on disk."""
+    output = report.output
+    how = "counted" if report.deep else "by the ledger"
+    return (
+        f"output: {output.files:,} files, {output.lines:,} lines {how}, {size(output.bytes)},"
+        f" {output.seconds:.1f} s"
+    )
