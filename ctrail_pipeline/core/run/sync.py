@@ -150,7 +150,7 @@ class _Run:
         return self._summary
 
     def let_go(self) -> None:
-        """Hold nothing any more: the progress report holds the run, and the run holds the report."""
+        """Hold nothing any more: the run and its progress report refer to each other."""
         vars(self).clear()
 
     def _log_who_reads(self) -> None:
