@@ -10,6 +10,7 @@ from typing import Final
 from ctrail_pipeline.core.batch.commit import BatchResult
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import source_totals
 from ctrail_pipeline.core.listing.problem import Problem, not_committed
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 
@@ -156,7 +157,7 @@ class Summary:
 
     def add_totals(self, ledger: Ledger) -> None:
         """Add to each account and region what all runs together brought in."""
-        totals = ledger.totals()
+        totals = source_totals(ledger)
         for counts in self.partitions.values():
             of_sources = [totals[source_id] for source_id in counts.source_ids]
             counts.total_events = sum(total.events for total in of_sources)

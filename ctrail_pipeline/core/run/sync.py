@@ -26,7 +26,9 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
@@ -161,7 +163,7 @@ class _Run:
 
     def _sources(self) -> list[Source]:
         found_prefixes = self._found_prefixes()
-        self._ledger.register_sources([found.source_prefix for found in found_prefixes])
+        register_sources(self._ledger, [found.source_prefix for found in found_prefixes])
         return sources_of(found_prefixes, self._settings, self._ledger)
 
     def _found_prefixes(self) -> list[FoundPrefix]:
@@ -178,7 +180,7 @@ class _Run:
         """The listing, with a ledger connection of its own, since it runs in another thread."""
         reader = Ledger(self._settings.state_db)
         try:
-            yield from listing.log_files(reader)
+            yield from listing.log_files(LedgerLogFiles(reader))
         finally:
             reader.close()
 

@@ -17,6 +17,7 @@ from ctrail_pipeline.core.audit.explain import Explained, explainer
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
@@ -149,7 +150,7 @@ def test_merged_segments_are_searched_too(world: TwoTrails) -> None:
         merger = SegmentMerger(ledger, 0.001)
         merger._since = 0
         merger.merge()
-        assert len(ledger.segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
+        assert len(LedgerSegments(ledger).segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
     assert ids(world.explain(Sought(event_id="id4"))) == ["id4"]
 
 
