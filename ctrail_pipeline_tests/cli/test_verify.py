@@ -19,8 +19,7 @@ from ctrail_pipeline.reports.verify_html import as_html
 from ctrail_pipeline.reports.verify_json import as_json
 from ctrail_pipeline.reports.verify_text import finding_lines, notes
 from ctrail_pipeline.sample.bucket import write_sample
-
-from .test_main import assert_whole, ctrail, log_files
+from ctrail_pipeline_tests.support.command import assert_whole, ctrail, log_files
 
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[2J\u202e\ud800\n"
 

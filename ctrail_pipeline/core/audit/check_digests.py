@@ -13,6 +13,7 @@ from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
 from ctrail_pipeline.core.listing.problem import Problem
@@ -57,7 +58,7 @@ def check_digests(
     with_digests_only = _with_digests_only(settings, selection, found_prefixes, report)
     found_prefixes = [*found_prefixes, *with_digests_only]
     with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         for found in found_prefixes:
             task = DigestTask(
                 found=found,

@@ -19,14 +19,14 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
+from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
     lines_of_folder,
     output_files,
     output_folders,
-    runs_of_file,
-    sources_of_batch,
 )
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
@@ -59,18 +59,18 @@ def check_output(
     names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     trails = {
         id_: names.get((source_prefix.bucket, source_prefix.prefix), "")
-        for source_prefix, id_ in ledger.source_ids().items()
+        for source_prefix, id_ in source_ids(ledger).items()
     }
 
-    def trail_of(source_ids: Iterable[int]) -> str:
-        found = {trails.get(source_id, "") for source_id in source_ids}
+    def trail_of(ids: Iterable[int]) -> str:
+        found = {trails.get(source_id, "") for source_id in ids}
         return found.pop() if len(found) == 1 else ""
 
     check = _OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
     days = _days_chosen(selection)
     is_all = is_whole(selection)
     check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
-    if ledger.holds_files(Kind.PARQUET):
+    if holds_output(ledger, Kind.PARQUET):
         check.check(
             Kind.PARQUET,
             lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),
@@ -204,8 +204,8 @@ class _OutputCheck:
 
     def _note_file(self, kind: FindingKind, file: OutputFile, detail: str) -> None:
         batches = {run.batch for run in runs_of_file(self._ledger, file)} or {file.batch}
-        source_ids = {id_ for batch in batches for id_ in sources_of_batch(self._ledger, batch)}
-        trail = self._trail_of(source_ids)
+        ids = {id_ for batch in batches for id_ in sources_of_batch(self._ledger, batch)}
+        trail = self._trail_of(ids)
         self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))
 
     def _note_unknown(self, path: Path) -> None:

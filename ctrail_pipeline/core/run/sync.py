@@ -26,8 +26,10 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_totals
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
@@ -174,7 +176,7 @@ class _Run:
 
     def _sources(self) -> list[Source]:
         places = self._places()
-        self._ledger.register_sources([place.source_prefix for place in places])
+        register_sources(self._ledger, [place.source_prefix for place in places])
         return sources_of(places, self._settings, self._ledger)
 
     def _places(self) -> list[FoundPrefix]:
@@ -191,7 +193,7 @@ class _Run:
         """The listing with a ledger connection of its own: it runs in another thread."""
         reader = Ledger(self._settings.state_db)
         try:
-            yield from listing.log_files(reader)
+            yield from listing.log_files(LedgerLogFiles(reader))
         finally:
             reader.close()
 
@@ -336,7 +338,7 @@ class _Run:
             self._note(replace(problem, reason=problem.reason + left))
 
     def _add_totals(self) -> None:
-        totals = self._ledger.totals()
+        totals = source_totals(self._ledger)
         for counts in self._summary.partitions.values():
             of_sources = [totals[source_id] for source_id in counts.source_ids]
             counts.total_events = sum(one.events for one in of_sources)

@@ -29,6 +29,7 @@ from ctrail_pipeline.core.ledger.queries_cold import (
     note_cold_moved,
     settled_before,
 )
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _is_old(path: Path, now: float) -> bool:
 
 def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
     """Those that no listing asks for any more, unless somebody wants a full one."""
-    coverage = ledger.coverage()
+    coverage = covered_ranges(ledger)
 
     def is_covered(day: ColdDay) -> bool:
         start = day.day * MINUTES_PER_DAY

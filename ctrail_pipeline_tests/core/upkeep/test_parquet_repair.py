@@ -25,7 +25,7 @@ from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
-from ctrail_pipeline_tests.core.audit.test_explain import event
+from ctrail_pipeline_tests.support.large_log_files import put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.support.parquet_rows import parquet_files, rows, unlike_lines
 from ctrail_pipeline_tests.support.sync_process import (
@@ -35,7 +35,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_memory import put_log_file
+from ctrail_pipeline_tests.support.two_trails import event
 
 SAMPLE = {"log_files": 80, "days": 2}
 
