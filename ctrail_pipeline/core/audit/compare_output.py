@@ -19,6 +19,7 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
 from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
