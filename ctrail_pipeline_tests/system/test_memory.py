@@ -26,7 +26,7 @@ MB = 1024 * 1024
 MEASURED_SYNC = r"""
 import re, sys
 from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
-from ctrail_pipeline.core.sync import sync
+from ctrail_pipeline.core.run.sync import sync
 from pathlib import Path
 folder, changes = Path(sys.argv[1]), eval(sys.argv[2])
 settings = settings_in(folder, [local_trail(folder / "bucket")], **changes)
