@@ -33,7 +33,8 @@ from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.orchestration.jobs.console import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
 
-from .checks import of_listing, of_sensor, worth_noting
+from .check_evaluations import worth_noting
+from .checks import of_listing, of_sensor
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .resources import LedgerResource

@@ -13,6 +13,7 @@ from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
 from ctrail_pipeline.core.listing.problem import Problem
@@ -28,7 +29,7 @@ from .digest_walk import READERS, PrefixCheck
 log = logging.getLogger(__name__)
 
 
-def validate(
+def check_digests(
     settings: Settings,
     selection: Selection,
     places: Sequence[FoundPrefix],
@@ -51,7 +52,7 @@ def validate(
     metadata_of = {trail.name: object_metadata(trail) for trail in settings.trails}
     places = [*places, *_with_digests_only(settings, selection, places, report)]
     with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(READERS, "ctrail") as threads:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         window = _window(settings)
         for place in places:
             partition = PrefixCheck(
@@ -67,7 +68,7 @@ def validate(
                 result,
             )
             try:
-                partition.validate()
+                partition.check()
             except StoreError as error:
                 where = place.source_prefix.partition_key
                 report(Problem(place.trail.name, where, "not validated", str(error)))

@@ -19,14 +19,15 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
+from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
     lines_of_folder,
     output_files,
     output_folders,
-    runs_of_file,
-    sources_of_batch,
 )
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import (
     Selection,
 )
@@ -241,7 +242,7 @@ def check_output(
     names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     trails = {
         id_: names.get((source.bucket, source.prefix), "")
-        for source, id_ in ledger.source_ids().items()
+        for source, id_ in source_ids(ledger).items()
     }
 
     def trail_of(source_ids: Iterable[int]) -> str:
@@ -252,7 +253,7 @@ def check_output(
     days = _days_chosen(selection)
     is_all = is_whole(selection)
     check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
-    if ledger.holds_files(Kind.PARQUET):
+    if holds_output(ledger, Kind.PARQUET):
         check.check(
             Kind.PARQUET,
             lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),

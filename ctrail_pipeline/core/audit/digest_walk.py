@@ -46,6 +46,7 @@ from .digest_file import (
 from .digest_keys import KeysOfTrail
 from .digest_result import DigestResult
 from .findings import Finding, FindingKind, HourState, Severity
+from .hour_states import HourRange
 
 SETTLE_MINUTES: Final = 15
 """How long after a key's time its log file may be delivered, and so be in a later digest: an hour
@@ -98,7 +99,7 @@ class PrefixCheck:
         name = self.place.source_prefix.bucket
         return Path(unquote(urlsplit(name).path)).name if name.startswith("file://") else name
 
-    def validate(self) -> None:
+    def check(self) -> None:
         """Walk from the newest day to the oldest."""
         source, bucket = self.place.source_prefix, self.place.bucket
         first, last = whole_days(self.window)
@@ -412,7 +413,7 @@ class PrefixCheck:
                 if hour not in self.doubtful and hour not in self.uncovered:
                     states.setdefault(hour, HourState.PROVED)
         self.result.hours[self.place.source_prefix] = [
-            (start, end, state)
+            HourRange(start, end, state)
             for state in (HourState.PROVED, HourState.CONTRADICTED)
             for start, end in _ranges(hour for hour, is_ in states.items() if is_ is state)
         ]

@@ -15,10 +15,8 @@ import msgspec
 
 from ctrail_pipeline.core.keys.key_time import day_folder
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, is_account, is_region
-from ctrail_pipeline.core.ledger.dedup import (
-    NewSegment,
-    dedup_partition,
-)
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
+from ctrail_pipeline.core.ledger.rows import NewSegment
 from ctrail_pipeline.core.log_file.event_time import HOUR_FOLDER_LENGTH
 from ctrail_pipeline.core.log_file.identity import (
     event_key_of,

@@ -10,14 +10,10 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ctrail_pipeline.core.ledger.dedup import (
-    DedupPartition,
-    KnownIdentities,
-    NewSegment,
-    build_segment,
-    held_among,
-)
-from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.rows import NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.log_file.identity import (
     EVENT_KEY_BYTES,
 )

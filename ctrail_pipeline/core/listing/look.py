@@ -24,7 +24,15 @@ from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersec
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    cover,
+    covered_ranges,
+    note_deep_listing,
+    register_sources,
+    source_ids,
+)
 from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -133,7 +141,7 @@ class _Looking:
         sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)
         after = self._now_known(list(sources.values()))
-        waiting = self._ledger.waiting(int(time.time()))
+        waiting = waiting_by_source(self._ledger, int(time.time()))
         for source in after:
             key = (source.trail, source.source_prefix.partition_key)
             self._look.partitions.setdefault(source.trail, []).append(key[1])
@@ -145,7 +153,7 @@ class _Looking:
 
     def _sources(self) -> list[Source]:
         """The partitions of all trails; now and then each is asked whether there are more."""
-        ids = self._ledger.source_ids()
+        ids = source_ids(self._ledger)
         with DaemonThreads(_TRAILS, "ctrail-look") as threads:
             asked = {
                 trail: threads.submit(
@@ -163,7 +171,7 @@ class _Looking:
             if isinstance(found, StoreError):
                 self._look.problems.append(trail_problem(trail, "not listed", found))
             elif found is not None:
-                self._ledger.register_sources(found)
+                register_sources(self._ledger, found)
                 discovered = {**self._look.cursor.discovered, trail.name: self._now}
                 self._look.cursor = replace(self._look.cursor, discovered=discovered)
             if bucket is not None:
@@ -241,7 +249,7 @@ class _Looking:
         found = dict.fromkeys((source.id for source in chunk), 0)
         finished: list[Stretch] = []
         with closing(Ledger(self._settings.state_db)) as reader:
-            for refs in listing.log_files(reader):
+            for refs in listing.log_files(LedgerLogFiles(reader)):
                 new += refs
                 for ref in refs:
                     if ref.stretch is not None:
@@ -268,11 +276,11 @@ class _Looking:
         ]
         if new or finished or deep:
             with self._ledger.transaction():
-                self._ledger.put_found([_found(ref) for ref in new], now)
+                put_found(self._ledger, [_found(ref) for ref in new], now)
                 for stretch in finished:
-                    self._ledger.cover(stretch.source.id, [stretch.covers])
+                    cover(self._ledger, stretch.source.id, [stretch.covers])
                 for source_id in deep:
-                    self._ledger.note_deep_listing(source_id, now)
+                    note_deep_listing(self._ledger, source_id, now)
         self._look.found += len(new)
         self._look.looked_at += len(chunk)
         self._look.requests += sum(source.requests for source in chunk)
@@ -280,7 +288,7 @@ class _Looking:
 
     def _now_known(self, sources: Sequence[Source]) -> list[Source]:
         """The partitions with the coverage that they have by now."""
-        coverage = self._ledger.coverage()
+        coverage = covered_ranges(self._ledger)
         return [replace(source, covered=coverage.get(source.id, [])) for source in sources]
 
     def _note_slow(self, trails: Iterable[str]) -> None:

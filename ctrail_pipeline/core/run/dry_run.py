@@ -12,6 +12,7 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, sources_of
 from ctrail_pipeline.core.listing.known_log_files import NothingKnown
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
@@ -91,7 +92,7 @@ def estimate(
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
-        for refs in listing.log_files(ledger or NothingKnown()):
+        for refs in listing.log_files(LedgerLogFiles(ledger) if ledger else NothingKnown()):
             source = refs[0].source
             log_files[id(source)] += len(refs)
             size[id(source)] += sum(ref.size for ref in refs)

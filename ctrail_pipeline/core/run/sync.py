@@ -26,8 +26,10 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_totals
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
@@ -42,7 +44,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
-from ctrail_pipeline.core.upkeep.cold import archive
+from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
 from .processes import bytes_ahead_of, process_count, share_of
@@ -162,7 +164,7 @@ class _Run:
         self._committer.finish(self._take_finished(listing), deep if complete else [])
         self._merger.merge()
         if complete:
-            archive(self._ledger, self._settings.horizon_days)
+            move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not complete
         self._summary.standing = count_by_state(self._ledger)
         self._add_totals()
@@ -174,7 +176,7 @@ class _Run:
 
     def _sources(self) -> list[Source]:
         places = self._places()
-        self._ledger.register_sources([place.source_prefix for place in places])
+        register_sources(self._ledger, [place.source_prefix for place in places])
         return sources_of(places, self._settings, self._ledger)
 
     def _places(self) -> list[FoundPrefix]:
@@ -191,7 +193,7 @@ class _Run:
         """The listing with a ledger connection of its own: it runs in another thread."""
         reader = Ledger(self._settings.state_db)
         try:
-            yield from listing.log_files(reader)
+            yield from listing.log_files(LedgerLogFiles(reader))
         finally:
             reader.close()
 
@@ -336,7 +338,7 @@ class _Run:
             self._note(replace(problem, reason=problem.reason + left))
 
     def _add_totals(self) -> None:
-        totals = self._ledger.totals()
+        totals = source_totals(self._ledger)
         for counts in self._summary.partitions.values():
             of_sources = [totals[source_id] for source_id in counts.source_ids]
             counts.total_events = sum(one.events for one in of_sources)

@@ -1,11 +1,9 @@
 """Looks at the buckets: what they find is fetched by runs that list nothing, each event once."""
 
-import gzip
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
 from ctrail_pipeline.core.listing import look_cursor
@@ -32,37 +30,18 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.growing_bucket import day_of_deliveries, deliver, settings_of
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
-    put_object,
     settings_in,
     start_sync,
 )
-from ctrail_pipeline_tests.system.test_growing_bucket import day_of_deliveries, deliver, settings_of
 
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 SECONDS = 20.0
 LISTED = Selection(listed=True)
-
-
-def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
-    """A log file with one event, delivered five minutes after the time in its key."""
-    place = SourcePrefix("logs", "", "", account, region)
-    number = day_number(moment.year, moment.month, moment.day)
-    assert number is not None
-    name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
-    record = {
-        "eventTime": f"{moment:%Y-%m-%dT%H:%M:00Z}",
-        "eventID": f"{account}{region}{moment}{suffix}",
-        "awsRegion": region,
-        "recipientAccountId": account,
-    }
-    body = gzip.compress(json.dumps({"Records": [record]}).encode(), mtime=0)
-    key = place.folder + day_folder(number) + name
-    put_object(bucket, key, body, moment + timedelta(minutes=5))
-    return key
 
 
 @pytest.fixture

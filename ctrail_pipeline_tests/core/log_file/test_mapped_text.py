@@ -29,7 +29,10 @@ from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.split import CutLogFile, cut_up
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.harm import harmed
+from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
 from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, examples, log_files, wrap
+from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
@@ -38,9 +41,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_memory import MB, NOON, event, put_log_file, synced
-
-from .test_hostile_properties import harmed
 
 Test = TypeVar("Test", bound=Callable[..., None])
 SAMPLE = {"log_files": 120, "days": 2}
