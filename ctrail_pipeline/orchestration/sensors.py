@@ -215,8 +215,8 @@ def seen_line(seen: Look) -> str:
     text = f"{seen.looked_at} accounts and regions looked at, {seen.found} new log files"
     if seen.idle:
         text += f"; {seen.idle} are idle and have their turn later"
-    if seen.left:
-        text += f"; {seen.left} are left for the next look"
+    if seen.not_reached:
+        text += f"; {seen.not_reached} are left for the next look"
     if seen.problems:
         text += f"; {len(seen.problems)} could not be listed, see the tick's log"
     return text
@@ -233,8 +233,8 @@ def build_sensor_alarm(configuration: Config) -> SensorDefinition:
         name="sensor_alarm",
         minimum_interval_seconds=_ALARM_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Watches whether the sensor `new_log_files` is stopped, fails, or is silent. Says"
-        " so in a check of every trail, and to `failure_webhook`.",
+        description="Watches whether the sensor `new_log_files` is stopped, fails or is silent."
+        " Says so in a check of every trail, and to `failure_webhook`.",
     )
     def sensor_alarm(context: SensorEvaluationContext) -> SensorResult:
         now = time.time()
@@ -293,6 +293,6 @@ def _listing_checks(
     evaluations = []
     for trail, key in asset_keys(configuration.settings.trails).items():
         problems = [problem for problem in seen.problems if problem.trail == trail]
-        if problems or not seen.left:
+        if problems or not seen.not_reached:
             evaluations.append(listing_evaluation(key, problems))
     yield from worth_noting(instance, evaluations, configuration.dagster.materialization_interval)
