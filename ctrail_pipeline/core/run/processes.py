@@ -17,8 +17,8 @@ _MOST_WORKERS: Final = 4
 _LEAST_BYTES_AHEAD: Final = 16 * 1024 * 1024
 """Bytes that each worker may hold of fetched log files, however many workers there are."""
 _MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Upper limit of the uncompressed bytes of a worker's batch. A worker holds two batches, as one waits
-to be committed."""
+"""Upper limit of the uncompressed bytes of a worker's batch. A worker holds two batches, since one
+waits to be committed."""
 
 
 def process_count(settings: Settings) -> int:
