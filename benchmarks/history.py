@@ -1,8 +1,8 @@
 """Millions of older events in a ledger, as if they had been synced; no log file and no output.
 
-Written with the ledger's own methods, batch by batch, so that rows, segments and indexes are what
-real runs leave. Each batch is 400 consecutive log files of one account and region, of eight events
-each, eight log files to an hour.
+They are written with the ledger's own methods, batch by batch. So rows, segments and indexes are
+what real runs leave. Each batch is 400 consecutive log files of one account and region, of eight
+events each, eight log files to an hour.
 """
 
 import os
@@ -50,7 +50,7 @@ class History:
 
 
 def add_history(path: Path, events: int, before: datetime, say: Callable[[str], None]) -> History:
-    """Add at least so many events, of the days before `before`, to all partitions of a ledger."""
+    """Add at least so many events, of days before `before`, to all source prefixes of a ledger."""
     added = History()
     ledger = Ledger(path)
     try:
@@ -77,7 +77,7 @@ def add_history(path: Path, events: int, before: datetime, say: Callable[[str], 
 def _turns(
     sources: list[tuple[SourcePrefix, int]], newest_day: int
 ) -> Iterator[tuple[SourcePrefix, int, int]]:
-    """A batch of every partition, then an older one of every partition, and so on."""
+    """A batch of every source prefix, then an older one of every source prefix, and so on."""
     for number in count():
         for source, source_id in sources:
             yield source, source_id, newest_day - (number + 1) * (_HOURS_A_BATCH // 24 + 1)

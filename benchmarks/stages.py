@@ -1,13 +1,13 @@
 """Where the CPU time of a sync goes: the named functions of the core, timed as they run.
 
-Each is wrapped from outside and charged with the CPU time of its own thread, less what wrapped
-functions inside it took; a few calls a log file, none a record, so that timing costs little (the
-report compares with a run without). Threads that are not Python's (obstore's runtime, which does
-the network's work for LIST) are read from the kernel. What is left of the process's time
-is `other`.
+Each function is wrapped from outside and charged with the CPU time of its own thread, less what
+wrapped functions inside took. There are a few calls for each log file and none for a record, so
+timing costs little; the report compares with a run without. Threads that are not Python's are read
+from the kernel: obstore's runtime does the network's work for LIST. What is left of the process's
+time is `other`.
 
-The table names functions of the core by module: one that is no longer there is reported as missing,
-and a test fails.
+The table names functions of the core by module. If a function is no longer there, the report says
+that it is missing, and a test fails.
 """
 
 import importlib
@@ -79,7 +79,7 @@ _RUNTIME_THREADS: Final = "tokio"
 
 
 class Profile:
-    """Wraps the functions when made; `result` after the work."""
+    """Wraps the functions when it is made; ask for `result` after the work."""
 
     def __init__(self) -> None:
         self._threads: list[dict[str, float]] = []
@@ -92,7 +92,7 @@ class Profile:
         self._began = time.process_time()
 
     def result(self) -> dict[str, Any]:
-        """CPU seconds by stage, of the whole process since the wrapping."""
+        """CPU seconds of each stage, of the whole process since the wrapping."""
         total = time.process_time() - self._began
         seconds: dict[str, float] = defaultdict(float)
         for counter in self._threads:
@@ -157,7 +157,7 @@ class Profile:
 
 
 def _cpu_of_threads(name: str) -> float:
-    """CPU seconds of the living threads whose name begins so."""
+    """CPU seconds of the living threads whose name begins with a text."""
     seconds = 0.0
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has ended

@@ -10,7 +10,7 @@ import pytest
 from ctrail_pipeline_tests.support.project import PROJECT
 
 SECTIONS = (
-    "Targets of issue 5",
+    "Targets",
     "Many small log files: first sync, one process",
     "Few large log files: first sync, one process",
     "Latency: 30 ms added to every request",

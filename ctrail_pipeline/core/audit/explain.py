@@ -41,7 +41,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .compare_output import contents_of
+from .file_contents import contents_of
 from .sought import EVENT_ID_LENGTH, Sought, moment_of, record_of
 
 COPIES_LOOKED_AT: Final = 100

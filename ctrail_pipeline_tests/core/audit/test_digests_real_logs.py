@@ -53,7 +53,7 @@ def test_what_was_hashed_while_syncing_is_not_read_again(
     world: RealDigests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync()
-    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_walk.decompress", None)
+    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_hashes.decompress", None)
     assert world.check_digests().log_files_proved == 55
 
 
