@@ -21,7 +21,7 @@ from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.settings import Settings
 
-LISTED_A_PARTITION: Final = 100_000
+LISTED_A_SOURCE_PREFIX: Final = 100_000
 DOLLARS_A_LIST: Final = 0.005 / 1000
 """AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
 DOLLARS_A_GET: Final = 0.0004 / 1000
@@ -96,7 +96,7 @@ def estimate(
             source = refs[0].source
             log_files[id(source)] += len(refs)
             size[id(source)] += sum(ref.size for ref in refs)
-            source.is_enough = log_files[id(source)] >= LISTED_A_PARTITION
+            source.is_enough = log_files[id(source)] >= LISTED_A_SOURCE_PREFIX
     estimates = {trail.name: TrailEstimate(trail.name) for trail in settings.trails}
     for source in sources:
         if source.failure:
