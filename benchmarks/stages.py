@@ -38,43 +38,43 @@ STAGES: Final = (
 )
 _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
-    ("start-up", "selection", "open_bucket"),
-    ("start-up", "sync", "who_reads"),
-    ("list", "sync", "find_prefixes"),
-    ("list", "s3_bucket", "S3Bucket.list_page"),
-    ("list", "s3_bucket", "S3Bucket.list_folder"),
-    ("list", "local_bucket", "LocalBucket.list_page"),
-    ("list", "local_bucket", "LocalBucket.list_folder"),
-    ("get", "fetch", "get_all"),
-    ("get", "curl", "Transfers._turn"),
-    ("hash of log file", "fetch", "decompress"),
-    ("gunzip", "decompress", "gunzip"),
-    ("split", "batch", "cut_up"),
-    ("split", "records", "CutLogFile.part"),
-    ("route", "batch", "route"),
-    ("dedup", "dedup", "KnownIdentities.partition"),
-    ("dedup", "batch", "drop_known"),
-    ("dedup", "batch", "build_segment"),
-    ("write", "batch", "output_files"),
-    ("write", "output", "Staging.open"),
-    ("write", "output", "Staging.write"),
-    ("write", "output", "Staging._write_one"),
-    ("commit", "commit", "Committer._register"),
-    ("commit", "commit", "Committer._stage_and_commit"),
-    ("commit", "commit", "Committer.finish"),
-    ("commit", "sync", "open_ledger"),
-    ("commit", "sync", "recover"),
-    ("publish", "output", "Staging.publish"),
-    ("publish", "output", "Staging.remove"),
-    ("fsync", "output", "os.fsync"),
-    ("bookkeeping", "fetch", "_Task.run"),
-    ("bookkeeping", "fetch", "Feed._start_tasks"),
-    ("bookkeeping", "fetch", "Feed._take_listed"),
-    ("bookkeeping", "batch", "BatchContent.add"),
-    ("bookkeeping", "batch", "outcomes_of"),
-    ("bookkeeping", "sync", "_Run._commit"),
+    ("start-up", "listing.found_prefixes", "open_bucket"),
+    ("start-up", "run.sync", "who_reads"),
+    ("list", "run.sync", "find_prefixes"),
+    ("list", "bucket.s3", "S3Bucket.list_page"),
+    ("list", "bucket.s3", "S3Bucket.list_folder"),
+    ("list", "bucket.local", "LocalBucket.list_page"),
+    ("list", "bucket.local", "LocalBucket.list_folder"),
+    ("get", "batch.fetch_task", "get_all"),
+    ("get", "bucket.curl", "Transfers._turn"),
+    ("hash of log file", "batch.fetch", "decompress"),
+    ("gunzip", "log_file.gunzip", "gunzip"),
+    ("split", "batch.content", "cut_up"),
+    ("split", "log_file.split", "CutLogFile.part"),
+    ("route", "batch.stage", "route"),
+    ("dedup", "ledger.known_identities", "KnownIdentities.partition"),
+    ("dedup", "batch.stage", "drop_known"),
+    ("dedup", "batch.stage", "build_segment"),
+    ("write", "batch.stage", "output_files"),
+    ("write", "output.staging", "Staging.open"),
+    ("write", "output.staging", "Staging.write"),
+    ("write", "output.staging", "Staging._write_one"),
+    ("commit", "batch.commit", "Committer._register"),
+    ("commit", "batch.commit", "Committer._stage_and_commit"),
+    ("commit", "batch.commit", "Committer.finish"),
+    ("commit", "batch.opened_output", "open_ledger"),
+    ("commit", "batch.opened_output", "recover"),
+    ("publish", "batch.commit", "publish_files"),
+    ("publish", "output.staging", "Staging.remove"),
+    ("fsync", "output.staging", "os.fsync"),
+    ("bookkeeping", "batch.fetch_task", "FetchTask.run"),
+    ("bookkeeping", "batch.feed", "Feed._start_tasks"),
+    ("bookkeeping", "batch.feed", "Feed._take_listed"),
+    ("bookkeeping", "batch.content", "BatchContent.add"),
+    ("bookkeeping", "batch.stage", "outcomes_of"),
+    ("bookkeeping", "run.sync", "_Run._commit"),
 )
-_GENERATORS: Final = (("list", "sync", "_Run._listed"),)
+_GENERATORS: Final = (("list", "run.sync", "_Run._listed"),)
 _RUNTIME_THREADS: Final = "tokio"
 
 
@@ -107,7 +107,10 @@ class Profile:
         }
 
     def _wrap(self, stage: str, module: str, name: str, how: Callable[..., Any]) -> None:
-        owner: Any = importlib.import_module(f"{_CORE}.{module}")
+        try:
+            owner: Any = importlib.import_module(f"{_CORE}.{module}")
+        except ModuleNotFoundError:
+            owner = None
         *parents, last = name.split(".")
         for parent in parents:
             owner = getattr(owner, parent, None)
