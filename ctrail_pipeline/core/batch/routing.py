@@ -28,7 +28,7 @@ from ctrail_pipeline.core.log_file.long_lines import (
     UnbrokenLine,
 )
 from ctrail_pipeline.core.log_file.records import LogFileContent, Own, Rejected
-from ctrail_pipeline.core.output.scatter import Scatter
+from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
@@ -117,7 +117,7 @@ def parts_of_round(log_files: Sequence[LogFileInBatch], number: int) -> list[Log
 
 
 def route(
-    routed: RoutedBatch, parts: Sequence[LogFilePart], settings: Settings, scatter: Scatter
+    routed: RoutedBatch, parts: Sequence[LogFilePart], settings: Settings, scatter: ScatterLimit
 ) -> None:
     """Sort records into dedup partitions; copies inside the round are dropped."""
     for position, one, part in parts:
@@ -143,7 +143,7 @@ class LogFileTargets:
         groups: dict[str, dict[bytes, OutputLine]],
         place: SourcePrefix,
         settings: Settings,
-        scatter: Scatter,
+        scatter: ScatterLimit,
     ) -> None:
         self._groups = groups  # not what is routed: a cycle would keep all of it in memory
         self._place = place

@@ -87,7 +87,7 @@ def prepare(
     rounds = max((one.rounds for one in log_files), default=0)
     known.begin()
     for number in range(rounds):
-        route(routed, parts_of_round(log_files, number), settings, staging.scatter)
+        route(routed, parts_of_round(log_files, number), settings, staging.folders.scatter_limit)
         drop_known(routed, known, seen)
         new: list[NewFile | NewParquetFile] = [*output_files(routed, settings.events_per_file)]
         if "parquet" in settings.output_formats:
