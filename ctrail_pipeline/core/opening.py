@@ -11,6 +11,7 @@ from typing import Final
 from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import (
     holds_files,
@@ -81,7 +82,7 @@ def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
     """
     root = folders.roots[Kind.PARQUET]
     # In this order, as another run may begin this folder meanwhile: see `open_ledger`.
-    in_folder, in_ledger = holds_files(root), ledger.holds_files(Kind.PARQUET)
+    in_folder, in_ledger = holds_files(root), holds_output(ledger, Kind.PARQUET)
     marker = read_marker(root)
     if marker is None:
         if in_folder:

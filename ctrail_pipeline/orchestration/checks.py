@@ -6,30 +6,27 @@ Not here: when the sensor looks (`sensors`), and what fails a run (`runs`).
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
-    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
-    AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
     DagsterInstance,
-    EventLogEntry,
     MetadataValue,
     multi_asset_check,
 )
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
@@ -37,6 +34,7 @@ from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import problem_line
 
+from .check_evaluations import error_if, evaluation, last_noted, worth_noting
 from .partitions import asset_keys
 from .resources import LedgerResource
 from .sensor_health import sensor_trouble
@@ -154,8 +152,8 @@ def evaluations(
         if problems or not is_listed:
             found.append(of_listing(key, problems))
         else:
-            found += _last(instance, key, LISTED)
-        found += _last(instance, key, COMPLETE)
+            found += last_noted(instance, key, LISTED)
+        found += last_noted(instance, key, COMPLETE)
         yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
 
 
@@ -210,7 +208,7 @@ def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health
         return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}
     since = int(time.time()) - _NEW_SECONDS
     with closing(Ledger(cursor.path)) as ledger:
-        ids = ledger.source_ids()
+        ids = source_ids(ledger)
         return {
             trail.name: read_health(
                 ledger,
@@ -223,101 +221,3 @@ def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health
             )
             for trail in trails
         }
-
-
-def worth_noting(
-    instance: DagsterInstance, found: Sequence[AssetCheckEvaluation], interval: float
-) -> Iterator[AssetCheckEvaluation]:
-    """Those that say something else than the last of their kind, or the last is `interval` old.
-
-    An evaluation costs Dagster's database about a kilobyte, and a sync may run every few minutes.
-    One from before the asset's last materialization is no longer shown: it is noted again, too.
-    """
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [one.asset_check_key for one in found]
-    )
-    materialized = _last_materializations(instance, {one.asset_key for one in found})
-    for one in found:
-        record = records.get(one.asset_check_key)
-        last = _evaluation_of(record)
-        said = last is not None and (last.passed, last.severity, last.description) == (
-            one.passed,
-            one.severity,
-            one.description,
-        )
-        if (
-            record is None
-            or not said
-            or time.time() - record.create_timestamp >= interval
-            or _is_hidden(record, materialized.get(one.asset_key))
-        ):
-            yield one
-
-
-def _last(instance: DagsterInstance, key: AssetKey, name: str) -> list[AssetCheckEvaluation]:
-    """What was noted last of a check that this run has nothing new to say of, if anything was."""
-    check = AssetCheckKey(key, name)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
-    last = _evaluation_of(records.get(check))
-    if last is None:
-        return []
-    return [
-        evaluation(
-            key,
-            name,
-            passed=last.passed,
-            severity=last.severity,
-            description=last.description or "",
-            metadata=last.metadata,
-        )
-    ]
-
-
-def _evaluation_of(record: AssetCheckExecutionRecord | None) -> AssetCheckEvaluation | None:
-    """The last evaluation; None if what is there is a plan, of a run at work or ended before it."""
-    found = record.evaluation if record is not None else None
-    return found if isinstance(found, AssetCheckEvaluation) else None
-
-
-def _last_materializations(
-    instance: DagsterInstance, keys: Iterable[AssetKey]
-) -> dict[AssetKey, EventLogEntry]:
-    return {
-        record.asset_entry.asset_key: record.asset_entry.last_materialization
-        for record in instance.get_asset_records(list(keys))
-        if record.asset_entry.last_materialization is not None
-    }
-
-
-def _is_hidden(record: AssetCheckExecutionRecord, materialized: EventLogEntry | None) -> bool:
-    """Whether Dagster shows "not evaluated", since the asset was materialized later."""
-    return (
-        materialized is not None
-        and materialized.run_id != record.run_id
-        and materialized.timestamp >= record.create_timestamp
-    )
-
-
-def evaluation(
-    key: AssetKey,
-    name: str,
-    *,
-    passed: bool,
-    description: str,
-    severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
-    metadata: Mapping[str, MetadataValue] | None = None,
-) -> AssetCheckEvaluation:
-    """What a check says of an asset."""
-    return AssetCheckEvaluation(
-        asset_key=key,
-        check_name=name,
-        passed=passed,
-        severity=severity,
-        description=description,
-        metadata=metadata,
-    )
-
-
-def error_if(is_error: bool) -> AssetCheckSeverity:
-    """An error, or a warning."""
-    return AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN

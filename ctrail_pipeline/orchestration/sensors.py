@@ -33,7 +33,8 @@ from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.orchestration.jobs.console import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
 
-from .checks import of_listing, of_sensor, worth_noting
+from .check_evaluations import worth_noting
+from .checks import of_listing, of_sensor
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .resources import LedgerResource
@@ -206,8 +207,8 @@ def seen_line(seen: Look) -> str:
     text = f"{seen.looked_at} accounts and regions looked at, {seen.found} new log files"
     if seen.idle:
         text += f"; {seen.idle} are idle and have their turn later"
-    if seen.left:
-        text += f"; {seen.left} are left to the next look"
+    if seen.not_reached:
+        text += f"; {seen.not_reached} are left to the next look"
     if seen.problems:
         text += f"; {len(seen.problems)} could not be listed, see the tick's log"
     return text
@@ -281,6 +282,6 @@ def _listing_checks(
     found = []
     for trail, key in asset_keys(configuration.settings.trails).items():
         problems = [problem for problem in seen.problems if problem.trail == trail]
-        if problems or not seen.left:
+        if problems or not seen.not_reached:
             found.append(of_listing(key, problems))
     yield from worth_noting(instance, found, configuration.dagster.materialization_interval)

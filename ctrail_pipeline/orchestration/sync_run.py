@@ -22,6 +22,7 @@ from dagster import (
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.ledger.batches import log_files_of_run
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.summary import Summary
@@ -30,7 +31,7 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 
 from .living_runs import mark_as_living
-from .metadata import totals
+from .metadata import of_sync
 from .resources import LedgerResource
 
 RETRIES = 2
@@ -77,11 +78,11 @@ def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataV
     if summary.interrupted:
         raise DagsterExecutionInterruptedError
     if not summary.ok:
-        failure = Failure(failure_message(summary), metadata=totals(summary), allow_retries=False)
+        failure = Failure(failure_message(summary), metadata=of_sync(summary), allow_retries=False)
         if summary.may_pass and context.retry_number < RETRIES:
             raise RetryRequested(RETRIES, RETRY_SECONDS) from failure
         raise failure
-    return totals(summary)
+    return of_sync(summary)
 
 
 def check_sample(configuration: Config) -> None:
@@ -102,7 +103,7 @@ def _say_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) ->
     if parent is None or not cursor.path.exists():
         return
     with closing(Ledger(cursor.path)) as ledger:
-        done = ledger.log_files_of_run(parent)
+        done = log_files_of_run(ledger, parent)
     context.log.info("resumed run %s, %d log files already committed", parent, done)
 
 

@@ -22,6 +22,7 @@ from ctrail_pipeline.core.ledger.queries_reports import (
     quarantined_by_source,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, source_ids, source_totals
 from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
@@ -112,10 +113,10 @@ def read_status(settings: Settings) -> Status:
 
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
-    coverage, totals = ledger.coverage(), ledger.totals()
+    coverage, totals = covered_ranges(ledger), source_totals(ledger)
     opened, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
     now = time.time()
-    for source, id_ in ledger.source_ids().items():
+    for source, id_ in source_ids(ledger).items():
         end = cursor(coverage.get(id_, []))
         states = opened.get(id_, {})
         yield PartitionStatus(

@@ -1,4 +1,4 @@
-"""A reconcile as one HTML page: a calendar of days and partitions, and the findings.
+"""A comparison as one HTML page: a calendar of days and partitions, and the findings.
 
 The page loads nothing and runs nothing; all text in it is escaped, since keys are whatever somebody
 wrote into a bucket. It is written piece by piece: its size grows with partitions and days.
@@ -9,7 +9,7 @@ from html import escape
 from itertools import groupby
 from typing import Final
 
-from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
 
 from .sentences import problem_line
@@ -98,7 +98,9 @@ def _pieces(report: Report) -> Iterator[str]:
 
 
 def _calendar(report: Report) -> Iterator[str]:
-    partitions = sorted(report.partitions, key=lambda one: (one.trail, one.place.partition_key))
+    partitions = sorted(
+        report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key)
+    )
     spans = [span for span in map(_days_of, partitions) if span is not None]
     yield "<h2>Days</h2>"
     if not spans:
@@ -118,13 +120,13 @@ def _calendar(report: Report) -> Iterator[str]:
     for trail, group in groupby(partitions, key=lambda one: one.trail):
         yield f'<tr><th class="name">{_text(trail)}</th><td></td></tr>'
         for one in group:
-            yield f'<tr><td class="name">{_text(one.place.partition_key)}</td><td>'
+            yield f'<tr><td class="name">{_text(one.source_prefix.partition_key)}</td><td>'
             yield from _row(one, first, end, width)
             yield "</td></tr>"
     yield "</table></div>"
 
 
-def _days_of(one: PartitionReport) -> tuple[int, int] | None:
+def _days_of(one: PrefixReport) -> tuple[int, int] | None:
     """First day of a partition that something is known of, and the day after the last."""
     days = [day for day in one.days if day]
     days += [one.hours[0].start // 24, (one.hours[-1].end - 1) // 24] if one.hours else []
@@ -145,7 +147,7 @@ def _axis(first: int, end: int, width: int) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _row(one: PartitionReport, first: int, end: int, width: int) -> Iterator[str]:
+def _row(one: PrefixReport, first: int, end: int, width: int) -> Iterator[str]:
     yield f'<svg width="{(end - first) * width}" height="{_ROW}" role="img">'
     statuses = ((day, one.status_of(day)) for day in range(first, end))
     if end - first <= _DAYS_ONE_BY_ONE:
@@ -163,7 +165,7 @@ def _row(one: PartitionReport, first: int, end: int, width: int) -> Iterator[str
     yield "</svg>"
 
 
-def _numbers(one: PartitionReport, number: int) -> str:
+def _numbers(one: PrefixReport, number: int) -> str:
     day = one.days.get(number)
     if day is None:
         return ", no log files"
@@ -211,10 +213,12 @@ def _partitions(report: Report) -> Iterator[str]:
         + "".join(f'<th class="n">{_text(head)}</th>' for head in heads)
         + "</tr>"
     )
-    for one in sorted(report.partitions, key=lambda one: (one.trail, one.place.partition_key)):
+    for one in sorted(
+        report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key)
+    ):
         hours = one.hours_by_state()
         numbers = [*(one.total(name) for name in COUNTS), *(hours.get(s, 0) for s in HourState)]
-        name = one.place.partition_key + ("" if one.is_listed else " (not listed)")
+        name = one.source_prefix.partition_key + ("" if one.is_listed else " (not listed)")
         yield f"<tr><td>{_text(one.trail)}</td><td>{_text(name)}</td>"
         yield "".join(f'<td class="n">{number:,}</td>' for number in numbers) + "</tr>"
     yield "</table>"

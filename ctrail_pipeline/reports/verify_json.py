@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from ctrail_pipeline.core.audit.compare_report import COUNTS, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import COUNTS, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, datetime_of
 
@@ -25,18 +25,18 @@ def as_json(report: Report) -> dict[str, Any]:
         "log_files_proved": report.log_files_proved,
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
-        "partitions": [_partition(one) for one in report.partitions],
+        "partitions": [_partition(one) for one in report.prefixes],
         "finding_counts": {kind.value: count for kind, count in report.counts.items()},
         "findings": [_finding(one) for one in report.findings],
         "problems": [problem_line(problem) for problem in report.problems],
     }
 
 
-def _partition(one: PartitionReport) -> dict[str, Any]:
+def _partition(one: PrefixReport) -> dict[str, Any]:
     return {
         "trail": one.trail,
-        "account": one.place.account,
-        "region": one.place.region,
+        "account": one.source_prefix.account,
+        "region": one.source_prefix.region,
         "listed_to_its_end": one.is_listed,
         **{name: one.total(name) for name in COUNTS},
         "hours": {state.value: count for state, count in one.hours_by_state().items()},
@@ -59,7 +59,7 @@ def _partition(one: PartitionReport) -> dict[str, Any]:
     }
 
 
-def _status(one: PartitionReport, number: int) -> str | None:
+def _status(one: PrefixReport, number: int) -> str | None:
     status = one.status_of(number)
     return None if status is None else status.value
 

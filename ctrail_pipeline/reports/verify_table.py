@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.audit.compare_report import PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import HourState
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def as_table(report: Report) -> "Table":
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    parts = sorted(report.partitions, key=lambda one: (one.trail, one.place.partition_key))
+    parts = sorted(report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key))
     table.add_column("trail, account/region", f"all {len(parts)}", overflow="fold")
     for name, footer in zip(_SHOWN_COUNTS, _counts(parts), strict=True):
         table.add_column(name, footer, justify="right", no_wrap=True)
@@ -35,7 +35,10 @@ def as_table(report: Report) -> "Table":
             bad = hours.get(HourState.CONTRADICTED, 0)
             well = hours.get(HourState.LISTED_COMPLETE, 0) + hours.get(HourState.PROVED, 0)
             table.add_row(
-                Text(f"  {one.place.partition_key}" + ("" if one.is_listed else " (not listed)")),
+                Text(
+                    f"  {one.source_prefix.partition_key}"
+                    + ("" if one.is_listed else " (not listed)")
+                ),
                 *_counts([one]),
                 f"{well:,}",
                 f"{hours.get(HourState.OPEN, 0):,}" + (f" [red]+{bad:,}[/]" if bad else ""),
@@ -43,7 +46,7 @@ def as_table(report: Report) -> "Table":
     return table
 
 
-def _counts(partitions: Sequence[PartitionReport]) -> list[str]:
+def _counts(partitions: Sequence[PrefixReport]) -> list[str]:
     sums = {name: sum(one.total(name) for one in partitions) for name in _SHOWN_COUNTS}
     return [
         f"[red]{count:,}[/]" if count and name in _BAD else f"{count:,}"

@@ -10,9 +10,8 @@ from dagster import DagsterInstance, ExecuteInProcessResult
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import snapshot
-
-from .test_main import ctrail
 
 
 @pytest.fixture

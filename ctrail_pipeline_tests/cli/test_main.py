@@ -2,13 +2,11 @@
 
 import gzip
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,22 @@ import pytest
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
-    PAYMENTS_PREFIX,
     write_sample,
+)
+from ctrail_pipeline_tests.support.command import (
+    BUCKETS,
+    COMMAND,
+    LOG_LINE,
+    SUMMARY,
+    assert_whole,
+    ctrail,
+    environment,
+    log_files,
+    written,
 )
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 from ctrail_pipeline_tests.support.oracle import check_output, snapshot
-from ctrail_pipeline_tests.support.project import PROJECT
 
-COMMAND = [sys.executable, "-m", "ctrail_pipeline.cli"]
-LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (DEBUG|INFO|WARNING) \S.*")
-SUMMARY = re.compile(r"(\d+) new log files, (\d+) new events in \d+ files, (\d+) duplicates")
-BUCKETS = ((ORGANIZATION_BUCKET, ""), (PAYMENTS_BUCKET, PAYMENTS_PREFIX))
 STOP_SECONDS = 10.0
 
 
@@ -37,45 +40,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a small sample in it, as `make demo` has one."""
     write_sample(tmp_path / "sample", log_files=60)
     return tmp_path
-
-
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, without what would make a difference; the project is importable."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "CTRAIL_", "PYTHON"))
-        and not name.lower().endswith("_proxy")
-    }
-    return {**kept, "PYTHONPATH": str(PROJECT), "TZ": "Pacific/Auckland", **(more or {})}
-
-
-def ctrail(
-    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def assert_whole(folder: Path) -> None:
-    buckets = [(folder / "sample" / bucket, prefix) for bucket, prefix in BUCKETS]
-    check_output(folder / "events", folder / "quarantine", buckets).assert_clean()
-
-
-def log_files(folder: Path, bucket: str = ORGANIZATION_BUCKET) -> list[Path]:
-    return sorted((folder / "sample" / bucket).glob("**/CloudTrail/**/*.json.gz"))
-
-
-def written(folder: Path) -> set[str]:
-    """What lies in the folder beside the sample and the configuration."""
-    return {path.name for path in folder.iterdir()} - {"sample", "config.json"}
 
 
 # --- exit codes -----------------------------------------------------------------------------------

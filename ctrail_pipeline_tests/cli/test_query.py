@@ -23,9 +23,8 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.project import PROJECT
-
-from .test_main import ctrail
 
 pytest.importorskip("duckdb", reason="the extra `query` is not installed")
 

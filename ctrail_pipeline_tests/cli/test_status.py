@@ -14,8 +14,7 @@ from ctrail_pipeline.reports.status import read_status
 from ctrail_pipeline.reports.status_prometheus import as_prometheus
 from ctrail_pipeline.reports.units import duration, size
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, write_sample
-
-from .test_main import ctrail, log_files, written
+from ctrail_pipeline_tests.support.command import ctrail, log_files, written
 
 _SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? (-?\d+)')
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.compare_report import Day, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare_report import Day, DayStatus, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import Finding, FindingKind, HourState
 from ctrail_pipeline.core.audit.hour_states import HourRange
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
@@ -19,8 +19,7 @@ from ctrail_pipeline.reports.verify_html import as_html
 from ctrail_pipeline.reports.verify_json import as_json
 from ctrail_pipeline.reports.verify_text import finding_lines, notes
 from ctrail_pipeline.sample.bucket import write_sample
-
-from .test_main import assert_whole, ctrail, log_files
+from ctrail_pipeline_tests.support.command import assert_whole, ctrail, log_files
 
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[2J\u202e\ud800\n"
 
@@ -122,8 +121,8 @@ def page(report: Report) -> tuple[Page, str]:
 def hostile_report() -> Report:
     report = Report()
     place = SourcePrefix("b", "", "", HOSTILE, HOSTILE)
-    partition = PartitionReport(HOSTILE, place, {20_000: Day(listed=1, missing=1)})
-    report.partitions = [partition]
+    partition = PrefixReport(HOSTILE, place, {20_000: Day(listed=1, missing=1)})
+    report.prefixes = [partition]
     report.note(Finding(FindingKind.LOG_FILE_MISSING, HOSTILE, HOSTILE, HOSTILE, HOSTILE, (1, 3)))
     report.problems = [Problem(HOSTILE, HOSTILE, "not listed", HOSTILE)]
     return report
@@ -162,7 +161,7 @@ def test_a_box_for_each_day_in_the_colour_of_its_status() -> None:
     }
     hours = [HourRange(2400, 2520, HourState.LISTED_COMPLETE)]
     place = SourcePrefix("b", "", "", "1", "r")
-    report.partitions = [PartitionReport("t", place, days, hours)]
+    report.prefixes = [PrefixReport("t", place, days, hours)]
     found, text = page(report)
     assert found.boxes() == ["complete", "gap", "late", "damaged", "complete"]
     assert "1970-04-12: gap, 2 listed, 1 committed, 1 missing" in text
@@ -177,7 +176,7 @@ def test_years_are_drawn_as_stretches() -> None:
     hours = [HourRange(2400, 2400 + 24 * 3_000, HourState.LISTED_COMPLETE)]
     place = SourcePrefix("b", "", "", "1", "r")
     days = {1000: Day(listed=2, committed=1, failed=1)}
-    report.partitions = [PartitionReport("t", place, days, hours)]
+    report.prefixes = [PrefixReport("t", place, days, hours)]
     found, text = page(report)
     assert found.boxes() == ["complete", "damaged", "complete"]
     assert len(text) < 20_000

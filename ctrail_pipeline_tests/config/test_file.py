@@ -17,39 +17,10 @@ from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.config.keys import KEYS, TRAIL_KEYS
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.gocloudtrail import GOCLOUDTRAIL
 
 ONE_TRAIL: dict[str, Any] = {"trails": [{"name": "main", "bucket": "my-bucket"}]}
 PARQUET = {"output_formats": ["jsonl", "parquet"]}
-
-GOCLOUDTRAIL = """
-{
-  // workers; 0 = one per CPU
-  "download_workers": 50,
-  "process_workers": 0,
-  "download_queue_size": 5000,
-  "process_queue_size": 2000,
-  "list_batch_size": 1000, // keys per request
-  "events_per_file": 10000,
-  "state_db": "state.db",
-  "bloom_file": "bloom.gob",
-  "events_dir": "events",
-  "bloom_expected_items": 100000000,
-  "bloom_false_positive": 0.001,
-  "state_save_interval": 300,
-  "progress_interval": 10,
-  "jsonl_flush_interval": 30,
-  "max_idle_conns": 500,
-  "max_idle_conns_per_host": 500,
-  "max_conns_per_host": 500,
-  "idle_conn_timeout": 90,
-  "dial_timeout": 10,
-  "keep_alive": 30,
-  "client_timeout": 60,
-  "trails": [
-    {"name": "main", "bucket": "my-bucket", "prefix": "logs"}
-  ]
-}
-"""
 
 
 def load(folder: Path, text: str | dict[str, Any]) -> Config:

@@ -13,7 +13,7 @@ from dagster import DagsterInstance
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.generate import Described, config_of, describe_trails
 from ctrail_pipeline.definitions import build_definitions
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.moto_server import moto_server
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0e1f"

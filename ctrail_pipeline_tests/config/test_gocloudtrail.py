@@ -11,11 +11,10 @@ import pytest
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.gocloudtrail import is_gocloudtrail_state
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
+from ctrail_pipeline_tests.support.gocloudtrail import GOCLOUDTRAIL
 from ctrail_pipeline_tests.support.oracle import check_output
 from ctrail_pipeline_tests.support.s3_server import S3Server
-
-from .test_file import GOCLOUDTRAIL
 
 LEFT_ALONE = "is gocloudtrail's and stays as it is"
 LOG_FILES = 60

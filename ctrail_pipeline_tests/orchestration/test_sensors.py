@@ -61,7 +61,7 @@ from ctrail_pipeline.orchestration.sensors import (
     request_for,
 )
 from ctrail_pipeline.orchestration.webhook import WebhookError, post
-from ctrail_pipeline_tests.core.listing.test_look import NOW, put
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
 

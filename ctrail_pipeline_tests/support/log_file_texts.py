@@ -13,7 +13,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.log_file.records import LogFileContent, read_log_file
+from ctrail_pipeline.core.log_file.record import LogFileContent
+from ctrail_pipeline.core.log_file.split import read_log_file
 
 TIME = "2023-07-10T11:42:58Z"
 EVENT = b'{"eventTime":"2023-07-10T11:42:58Z"}'

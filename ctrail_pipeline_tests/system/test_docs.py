@@ -20,6 +20,7 @@ from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
 
 DAGSTER, SERVICE = PROJECT / "docs/dagster.md", PROJECT / "docs/service.md"
@@ -45,11 +46,6 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 @pytest.fixture
 def definitions(tmp_path: Path) -> Definitions:
     return build_definitions(load_config({}, tmp_path))  # the sample trails
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    pattern = rf"^ *```{language}\n(.*?)^ *```"
-    return re.findall(pattern, document.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @each_document

@@ -19,13 +19,23 @@ from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.keys.key_time import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline_tests.core.listing.test_walk import new_ledger
+from ctrail_pipeline_tests.support.hostile_log_files import (
+    ACCOUNT,
+    FOLDER,
+    NOON,
+    REGION,
+    packed,
+    record,
+)
+from ctrail_pipeline_tests.support.ledgers import new_ledger
 from ctrail_pipeline_tests.support.log_file_texts import wrap
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -34,8 +44,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     put_object,
     settings_in,
 )
-
-from .test_hostile_input import ACCOUNT, FOLDER, NOON, REGION, packed, record
 
 PLACE = SourcePrefix("logs", "", "", ACCOUNT, REGION)
 ENDLESS = ["2026/01/10/", "2026/01/10/in/it/", "beside/"]
@@ -71,9 +79,9 @@ def test_what_is_held_of_an_endless_listing_is_bounded(
 ) -> None:
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 5_000)
     with new_ledger() as ledger:
-        [id_] = ledger.register_sources([PLACE]).values()
+        [id_] = register_sources(ledger, [PLACE]).values()
         source = Source(id_, PLACE, "trail", EndlessBucket(folder), [], EVERYTHING, deep=True)
-        handed_out = Listing([source], Lookback(24, 35)).log_files(ledger)
+        handed_out = Listing([source], Lookback(24, 35)).log_files(LedgerLogFiles(ledger))
         names: set[str] = set()
         names.update(ref.name for refs in islice(handed_out, 10) for ref in refs)
         tracemalloc.start()

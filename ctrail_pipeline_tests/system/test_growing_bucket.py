@@ -6,7 +6,7 @@ A (simulated) day with a run every hour; `CTRAIL_LONG=1` adds one every quarter 
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -15,25 +15,24 @@ import pytest
 
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import (
-    LAST_DAY,
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
     PAYMENTS_PREFIX,
     SampleObject,
     generate_log_files,
 )
+from ctrail_pipeline_tests.support.growing_bucket import (
+    DAYS,
+    MIDNIGHT,
+    day_of_deliveries,
+    deliver,
+    settings_of,
+)
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
-    local_trail,
-    put_object,
-    settings_in,
 )
-
-DAYS = 4
-MIDNIGHT = datetime.combine(LAST_DAY, time(), UTC)
 
 only_when_long = pytest.mark.skipif(
     not os.environ.get("CTRAIL_LONG"),
@@ -41,37 +40,11 @@ only_when_long = pytest.mark.skipif(
 )
 
 
-def settings_of(folder: Path, **changes: object) -> Settings:
-    trails = [
-        local_trail(folder / ORGANIZATION_BUCKET, name="org"),
-        local_trail(folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
-    ]
-    return settings_in(folder, trails, **changes)
-
-
-def deliver(folder: Path, objects: Iterable[SampleObject]) -> None:
-    for one in objects:
-        put_object(folder / one.bucket, one.key, one.body, one.last_modified)
-
-
 def undisturbed_lines(folder: Path, objects: Sequence[SampleObject]) -> set[bytes]:
     deliver(folder, objects)
     settings = settings_of(folder)
     assert sync(settings).ok
     return snapshot(settings.events_dir)
-
-
-def day_of_deliveries(seed: int) -> list[SampleObject]:
-    """A day's log files in the order in which they arrive: one in ten is late, by up to 6 hours."""
-    rng = Random(seed)
-    objects: dict[str, SampleObject] = {}
-    for one in generate_log_files(log_files=240, days=1, seed=seed):
-        late = timedelta(hours=rng.uniform(0.3, 6) if rng.random() < 0.1 else 0)
-        arrives = one.last_modified + late
-        if not any(other.bucket == one.bucket for other in objects.values()):
-            arrives = MIDNIGHT  # a trail with nothing at all is an error, which is tested elsewhere
-        objects[one.bucket + one.key] = replace(one, last_modified=arrives)
-    return sorted(objects.values(), key=lambda one: one.last_modified)
 
 
 def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:

@@ -9,15 +9,24 @@ import base64
 import gzip
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core.ledger import dedup
+from ctrail_pipeline.core.ledger import bloom_filter
+from ctrail_pipeline.core.log_file import identity
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.hostile_log_files import (
+    ACCOUNT,
+    FOLDER,
+    NOON,
+    REGION,
+    packed,
+    record,
+)
 from ctrail_pipeline_tests.support.log_file_texts import BOM, wrap
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -28,9 +37,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
 )
 
-ACCOUNT, REGION = "111122223333", "eu-west-1"
-NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
-FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2026/01/10/"
 LIMIT = 2 * 1024 * 1024
 
 
@@ -49,26 +55,10 @@ def settings(tmp_path: Path, bucket: Path) -> Settings:
     )
 
 
-def record(number: int, **changes: object) -> bytes:
-    """An event by the book, else as `changes` has it; a field that is to be None is left out."""
-    fields = {
-        "eventTime": f"{NOON:%Y-%m-%dT%H:%M:%SZ}",
-        "awsRegion": REGION,
-        "recipientAccountId": ACCOUNT,
-        "eventID": f"{number:08}",
-        **changes,
-    }
-    return json.dumps(fields).encode()
-
-
 def put(bucket: Path, number: int, body: bytes, key: str | None = None) -> str:
     key = key or f"{FOLDER}{ACCOUNT}_CloudTrail_{REGION}_20260110T1205Z_{number:016}.json.gz"
     put_object(bucket, key, body, NOON)
     return key
-
-
-def packed(*records: bytes) -> bytes:
-    return gzip.compress(wrap(*records), mtime=0)
 
 
 def quarantined(settings: Settings) -> list[dict[str, Any]]:
@@ -502,9 +492,9 @@ def test_a_forged_fast_hash_suppresses_nothing(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attacker's dream: every record has the fast hash of every other."""
-    monkeypatch.setattr(dedup, "xxh3_64_intdigest", lambda _data: 7)
-    monkeypatch.setattr(dedup, "xxh3_64_digest", lambda _data: bytes(8))
-    monkeypatch.setattr(dedup, "FILTERED_FROM", 1)
+    monkeypatch.setattr(bloom_filter, "xxh3_64_intdigest", lambda _data: 7)
+    monkeypatch.setattr(identity, "xxh3_64_digest", lambda _data: bytes(8))
+    monkeypatch.setattr(bloom_filter, "FILTERED_FROM", 1)
     put(bucket, 1, packed(*[record(number) for number in range(100)]))
     assert sync(settings).progress.events == 100
     put(bucket, 2, packed(*[record(number) for number in range(50, 150)]))

@@ -4,7 +4,6 @@ A whole sync in a process of its own, of which the peak is taken; `CTRAIL_LONG=1
 the largest size that is read, 256 MB. `docs/hostile-input.md` has the figures.
 """
 
-import os
 import time
 import zlib
 from collections.abc import Callable
@@ -12,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.log_file.records import read_log_file
+from ctrail_pipeline.core.log_file.split import read_log_file
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
+from ctrail_pipeline_tests.support.long import LONG, only_long
+from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import put_object
 
-from .test_memory import MB, NOON, event, put_log_file, synced
-
-LONG = bool(os.environ.get("CTRAIL_LONG"))
-only_long = pytest.mark.skipif(not LONG, reason="256 MB of each: set CTRAIL_LONG=1")
 LARGEST = Settings.max_log_file_bytes
 MEGABYTES = (LARGEST // MB - 1) if LONG else 8
 MOST_BESIDE = 55

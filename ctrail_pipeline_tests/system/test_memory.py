@@ -1,77 +1,26 @@
 """Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
 
 import gc
-import gzip
-import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline_tests.support.project import PROJECT
-from ctrail_pipeline_tests.support.sync_process import local_trail, put_object, settings_in
-
-NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
-ACCOUNT = "111122223333"
-REGION = "eu-west-1"
-MB = 1024 * 1024
-
-MEASURED_SYNC = r"""
-import re, sys
+from ctrail_pipeline_tests.support.large_log_files import (
+    ACCOUNT,
+    MB,
+    NOON,
+    REGION,
+    event,
+    put_log_file,
+)
+from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
-from ctrail_pipeline.core.sync import sync
-from pathlib import Path
-folder, changes = Path(sys.argv[1]), eval(sys.argv[2])
-settings = settings_in(folder, [local_trail(folder / "bucket")], **changes)
-def peak():
-    # Not ru_maxrss: a new program starts with that of the one that started it.
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-before = peak()
-summary = sync(settings)
-print(summary.progress.log_files, summary.progress.events, (peak() - before) // 1024)
-"""
-
-
-def put_log_file(bucket: Path, number: int, text: bytes) -> None:
-    at = NOON + timedelta(minutes=number)
-    key = (
-        f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{at:%Y/%m/%d}/"
-        f"{ACCOUNT}_CloudTrail_{REGION}_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
-    )
-    put_object(bucket, key, gzip.compress(text, 1), at)
-
-
-def event(time: datetime, number: int, padding: str = "") -> str:
-    return json.dumps(
-        {
-            "eventTime": f"{time:%Y-%m-%dT%H:%M:%SZ}",
-            "eventID": str(number),
-            "awsRegion": REGION,
-            "recipientAccountId": ACCOUNT,
-            "requestParameters": padding,
-        }
-    )
-
-
-def synced(folder: Path, *, arenas: int = 4, **changes: object) -> tuple[int, int, int]:
-    """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],
-        cwd=PROJECT,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "MALLOC_ARENA_MAX": str(arenas)},
-    )
-    log_files, events, peak = map(int, done.stdout.split())
-    return log_files, events, peak
 
 
 def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:

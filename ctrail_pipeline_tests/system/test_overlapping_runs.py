@@ -4,7 +4,6 @@ Each test compares the whole output with what the buckets hold, by the oracle.
 """
 
 import gzip
-import json
 import os
 import signal
 import sqlite3
@@ -32,6 +31,7 @@ from ctrail_pipeline.sample.bucket import (
     SampleObject,
     generate_log_files,
 )
+from ctrail_pipeline_tests.support.late_log_files import NOON, event, put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     Ended,
@@ -47,7 +47,6 @@ from ctrail_pipeline_tests.support.sync_process import (
 KILLS = int(os.environ.get("CTRAIL_KILLS", "12"))
 """As in `test_crash_safety`."""
 KILL_SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
-NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 
 def put(buckets: Path, objects: Sequence[SampleObject]) -> None:
@@ -391,37 +390,6 @@ def test_runs_at_once_over_an_object_that_heals_meanwhile(tmp_path: Path) -> Non
 
 
 # --- log files of this module -----------------------------------------------------------------
-
-
-def event(number: int) -> dict[str, Any]:
-    return {
-        "eventVersion": "1.11",
-        "userIdentity": {"type": "AWSService", "invokedBy": "cloudtrail.amazonaws.com"},
-        "eventTime": f"{NOON + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}",
-        "eventSource": "kms.amazonaws.com",
-        "eventName": "GenerateDataKey",
-        "awsRegion": "eu-west-1",
-        "eventID": f"00000000-0000-4000-8000-{number:012}",
-        "recipientAccountId": "111122223333",
-    }
-
-
-def put_log_file(
-    bucket: Path,
-    account: str,
-    at: datetime,
-    records: Sequence[dict[str, Any]],
-    number: int = 0,
-    arrives: datetime | None = None,
-) -> str:
-    """Deliver a log file; `number` tells those of one minute apart. Returns its key."""
-    key = (
-        f"AWSLogs/{account}/CloudTrail/eu-west-1/{at:%Y/%m/%d}/"
-        f"{account}_CloudTrail_eu-west-1_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
-    )
-    body = gzip.compress(json.dumps({"Records": list(records)}).encode(), mtime=0)
-    put_object(bucket, key, body, arrives or at + timedelta(minutes=1))
-    return key
 
 
 def damaged(sound: bytes, damage: str) -> bytes:

@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from ctrail_pipeline import __version__
-from ctrail_pipeline_tests.cli.test_main import BUCKETS, environment
+from ctrail_pipeline_tests.support.command import BUCKETS, environment
 from ctrail_pipeline_tests.support.oracle import check_output
 from ctrail_pipeline_tests.support.project import PROJECT
 

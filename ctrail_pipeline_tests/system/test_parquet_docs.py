@@ -12,10 +12,9 @@ import pytest
 from ctrail_pipeline.core.output.parquet import ROWS_A_GROUP
 from ctrail_pipeline.core.output.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.cli.test_main import ctrail, environment
+from ctrail_pipeline_tests.support.command import ctrail, environment
+from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
-
-from .test_docs import blocks
 
 DOCUMENT = PROJECT / "docs" / "parquet.md"
 TEXT = DOCUMENT.read_text()

@@ -14,18 +14,14 @@ from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS, NO_EFFECT, TRAIL_KEYS
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline_tests.support.markdown import README, fenced
 from ctrail_pipeline_tests.support.project import PROJECT
 
-README = (PROJECT / "README.md").read_text()
 GOCLOUDTRAIL = (PROJECT / "docs" / "gocloudtrail.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
     return fenced(README, language)
-
-
-def fenced(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def section(heading: str) -> str:

@@ -12,21 +12,9 @@ import pytest
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
-from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
+from ctrail_pipeline_tests.support.real_logs import BUCKETS, PREFIXES, REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.support.s3_server import S3Server
 from ctrail_pipeline_tests.support.sync_process import assert_exact, settings_in
-
-PREFIXES = {"trailscraper": "some-prefix"}
-
-
-def _buckets() -> list[str]:
-    if not REAL_LOGS.is_dir():
-        return []
-    folders = (path for path in REAL_LOGS.iterdir() if path.is_dir())
-    return sorted(folder.name for folder in folders if not folder.name.startswith("_"))
-
-
-BUCKETS = _buckets()
 
 
 def synced(settings: Settings, bucket: str) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.cli.test_main import ctrail, environment
-
-from .test_readme import README, fenced
+from ctrail_pipeline_tests.support.command import ctrail, environment
+from ctrail_pipeline_tests.support.markdown import README, fenced
 
 SECTION = README.partition("## Looking at the events\n")[2].partition("\n## ")[0]
 COMMANDS = [line for block in fenced(SECTION, "sh") for line in block.splitlines()]

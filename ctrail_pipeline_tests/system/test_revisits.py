@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import Explained
 from ctrail_pipeline.core.batch import fetch, outcomes
 from ctrail_pipeline.core.bucket.interface import Fetched
@@ -23,9 +23,9 @@ from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.upkeep.compaction import compact
-from ctrail_pipeline_tests.core.audit.test_explain import World, event
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact
+from ctrail_pipeline_tests.support.two_trails import TwoTrails, event
 
 VISITS = 200
 WHOLE = b'{"Records":[' + event("sound") + b"," + event("cut") + b"]}"
@@ -37,14 +37,14 @@ A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoTrails:
     """With visits that are due at once."""
     monkeypatch.setattr(outcomes, "_VISIT_AFTER_SECONDS", (0,))
-    return World(tmp_path)
+    return TwoTrails(tmp_path)
 
 
 @pytest.fixture(params=DAMAGED)
-def damaged(world: World, request: pytest.FixtureRequest) -> Path:
+def damaged(world: TwoTrails, request: pytest.FixtureRequest) -> Path:
     """The log file, when it was brought in for the first time."""
     path = world.put("first", "D")
     put(path, DAMAGED[request.param], 1)
@@ -58,11 +58,11 @@ def put(path: Path, content: bytes, version: int) -> None:
     os.utime(path, (1_768_046_400 + version,) * 2)
 
 
-def visit(world: World) -> Summary:
+def visit(world: TwoTrails) -> Summary:
     return sync(replace(world.settings, trails=world.settings.trails[:1]))
 
 
-def rows_of_damaged(world: World) -> list[tuple[str, LogFileState, bool]]:
+def rows_of_damaged(world: TwoTrails) -> list[tuple[str, LogFileState, bool]]:
     """What the ledger has of the log file's versions, and whether lines came from each."""
     columns = "state, position >= 0 FROM"
     with closing(sqlite3.connect(world.settings.state_db)) as ledger:
@@ -75,7 +75,7 @@ def rows_of_damaged(world: World) -> list[tuple[str, LogFileState, bool]]:
         ]
 
 
-def explained(world: World) -> list[Explained]:
+def explained(world: TwoTrails) -> list[Explained]:
     """Every line that the log file brought: events and quarantine."""
     files = [*world.settings.events_dir.rglob("*.jsonl")]
     files += world.settings.quarantine_dir.rglob("*.jsonl")
@@ -87,15 +87,15 @@ def explained(world: World) -> list[Explained]:
     ]
 
 
-def assert_right(world: World, lines: list[tuple[str, int]]) -> None:
+def assert_right(world: TwoTrails, lines: list[tuple[str, int]]) -> None:
     """The output is what the bucket says, and each line leads to the version it came from."""
     assert_exact(world.settings, read_buckets([(world.buckets["first"], "")]))
     assert [(one.log_file.state.name, one.batch.id) for one in explained(world)] == lines
-    report = reconcile(world.settings, deep=True)
+    report = compare(world.settings, deep=True)
     assert [one.kind.name for one in report.findings] == ["LOG_FILE_DAMAGED"]
 
 
-def test_two_hundred_visits_of_a_damaged_log_file(world: World, damaged: Path) -> None:
+def test_two_hundred_visits_of_a_damaged_log_file(world: TwoTrails, damaged: Path) -> None:
     """New log files come meanwhile, in the same batches, and its first lines are compacted."""
     before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
     assert before
@@ -113,7 +113,7 @@ def test_two_hundred_visits_of_a_damaged_log_file(world: World, damaged: Path) -
 
 
 def test_a_damaged_log_file_that_cannot_be_read_every_second_time(
-    world: World, damaged: Path, monkeypatch: pytest.MonkeyPatch
+    world: TwoTrails, damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
     get = fetch._get
@@ -135,7 +135,7 @@ def test_a_damaged_log_file_that_cannot_be_read_every_second_time(
     assert_right(world, before)
 
 
-def test_a_log_file_that_heals_after_many_visits(world: World, damaged: Path) -> None:
+def test_a_log_file_that_heals_after_many_visits(world: TwoTrails, damaged: Path) -> None:
     before = explained(world)
     for _ in range(5):
         visit(world)
@@ -153,7 +153,7 @@ def test_a_log_file_that_heals_after_many_visits(world: World, damaged: Path) ->
     assert {one.log_file.superseded for one in after} == {True, False}
 
 
-def test_versions_that_take_turns_are_kept_once_each(world: World, damaged: Path) -> None:
+def test_versions_that_take_turns_are_kept_once_each(world: TwoTrails, damaged: Path) -> None:
     """Each version that brought lines has its row; being put again and again adds none."""
     old = damaged.read_bytes()
     for number in range(2, 20):

@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline.core.audit.compare import reconcile
-from ctrail_pipeline.core.bucket import s3
+from ctrail_pipeline.core.audit.compare import compare
+from ctrail_pipeline.core.bucket import s3_retry
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
@@ -70,7 +70,7 @@ def _rebuild(settings: Settings, observe: Callable[[str], None]) -> dict[str, An
 
 
 def _verify(settings: Settings, _observe: Callable[[str], None]) -> dict[str, Any]:
-    report = reconcile(settings, deep=True)
+    report = compare(settings, deep=True)
     return {
         "findings": [[one.kind.name, one.where, one.detail] for one in report.findings],
         "problems": [str(one) for one in report.problems],
@@ -135,7 +135,7 @@ def notes_of(output: Path) -> Path:
 
 def main() -> None:
     """The nursery: fork a child for each line, say how children ended."""
-    vars(s3)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
+    vars(s3_retry)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)

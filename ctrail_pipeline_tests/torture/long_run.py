@@ -41,7 +41,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from ctrail_pipeline.config.file import load_config
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
@@ -597,7 +597,7 @@ class LongRun:
         )
         report.violations += wrong_on_disk(settings, expectation)
         report.violations += unlike_lines(settings)
-        found = reconcile(settings, deep=True)
+        found = compare(settings, deep=True)
         report.violations += [f"verify: {one}" for one in (*found.findings, *found.problems)]
         report.lines = len(expectation.lines)
         report.log_files, report.events = len(writer.delivered), writer.events

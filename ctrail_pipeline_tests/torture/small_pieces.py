@@ -17,16 +17,23 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ctrail_pipeline.core.batch import content, fetch
-from ctrail_pipeline.core.log_file import gunzip, json_scan, mapped_text, records, streaming
+from ctrail_pipeline.core.log_file import (
+    fast_path,
+    gunzip,
+    json_scan,
+    mapped_text,
+    split,
+    streaming,
+)
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText
-from ctrail_pipeline.core.log_file.records import LogFileContent
+from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, stream
 
 _STREAMED: Final = b"s"
 _PART: Final = b"p"
 _UNPACKED: Final = b"u"
-_MANY_FROM: Final = records.CHUNK // 4
+_MANY_FROM: Final = fast_path.CHUNK // 4
 """Bytes of a text of which the pipeline samples how many elements it may have."""
 _WORKER: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
@@ -79,10 +86,10 @@ class SmallPieces:
             (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),
             (json_scan, "_LONGEST_COPY_OF_MAPPED", self.inflate),
-            (records, "PART_BYTES", self.part),
-            (records, "LARGEST_AT_ONCE", self.largest_at_once),
-            (records, "CHUNK", self.chunk),
-            (records, "_may_have_many_elements", _may_have_many_elements),
+            (split, "PART_BYTES", self.part),
+            (fast_path, "LARGEST_AT_ONCE", self.largest_at_once),
+            (fast_path, "CHUNK", self.chunk),
+            (fast_path, "may_have_many_elements", _may_have_many_elements),
         ]
 
 
@@ -183,7 +190,7 @@ def _lower(told: _Told) -> None:
     type.__setattr__(StreamedLogFile, "part", noting_part)
 
 
-_really_may_have_many_elements = records._may_have_many_elements
+_really_may_have_many_elements = fast_path.may_have_many_elements
 
 
 def _may_have_many_elements(data: bytes) -> bool:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from msgspec import structs
 
-from ctrail_pipeline.core.log_file.records import LogFileContent
+from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run.sync import sync

@@ -364,7 +364,7 @@ class World:
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
-        """What `reconcile` found (deep), but for log files that are damaged indeed."""
+        """What `compare` found (deep), but for log files that are damaged indeed."""
         damaged = {
             f"s3://{Path(path).relative_to(self.buckets).as_posix()}"
             for path in expectation.damaged_log_files

@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         from rich.console import Console
 
         console = Console() if sys.stdout.isatty() else Console(width=200)
-        if report.partitions:
+        if report.prefixes:
             console.print(as_table(report))
         lines = [*finding_lines(report), *notes(report), output_line(report), summary_line(report)]
         for line in lines:

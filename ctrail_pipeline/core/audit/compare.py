@@ -1,15 +1,12 @@
-"""Is everything here? What the buckets hold, against the ledger, against the output on disk.
+"""Comparing buckets, ledger and output: is everything here that the buckets hold?
 
-Each source partition is listed whole (or some days of it) in key order, a page at a time, and each
-page is compared with the ledger's rows of the same stretch: memory depends on pages and days, never
-on how many keys there are. A log file that the ledger lacks is noted there as found, so that the
-next sync fetches it (of a partition that was never synced, nothing is noted: any sync lists all of
-it); nothing is called covered here. What other witnesses found (signed digests) is
-merged in by `Report.add`.
+`compare` runs the parts in order: it lists the buckets against the ledger (`compare_bucket`),
+checks the output files against the ledger (`compare_output`), and merges in what signed digests
+say. A comparison never extends coverage.
 
-What is delivered while nobody syncs is no loss: a log file that came into the bucket within the
-last hour is `new`, not missing. One that the bucket no longer holds is normal where a lifecycle
-rule expires them: it is counted.
+A log file that came into its bucket within the last hour is `new`, not missing: CloudTrail delivers
+while nobody syncs. A committed log file that the bucket no longer holds is counted as expired: that
+is normal where a lifecycle rule deletes log files.
 """
 
 import time
@@ -18,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, known_prefixes, sources_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
@@ -26,22 +24,22 @@ from ctrail_pipeline.core.settings import Settings
 from .compare_bucket import BucketComparison
 from .compare_output import check_output
 from .compare_report import Report
-from .hour_states import Evidence
+from .digest_result import DigestResult
 
 
-def reconcile(
+def compare(
     settings: Settings,
     selection: Selection | None = None,
     *,
     deep: bool = False,
-    witness: Callable[[Report, Sequence[Source]], Evidence] | None = None,
+    digests: Callable[[Report, Sequence[Source]], DigestResult] | None = None,
 ) -> Report:
     """Compare buckets, ledger and output; queue what is missing for the next sync.
 
-    A window of the selection is widened to whole days. `deep` reads every output file. `witness` is
-    asked at the end what else is known of the source partitions. A trail or a partition that cannot
-    be listed is a problem of the report. Raises ConfigurationError if there is no ledger yet,
-    LedgerError or OutputError where `sync` would.
+    The window of the selection is widened to whole days. `deep` reads every output file. `digests`
+    is called at the end and says what signed digests say of the source prefixes. A trail or a
+    source prefix that cannot be listed is a problem of the report. Raises ConfigurationError if
+    there is no ledger yet, LedgerError or OutputError where `sync` would.
     """
     selection = selection or Selection()
     narrowed = selection.narrow(settings)
@@ -55,8 +53,8 @@ def reconcile(
         sources = _sources(narrowed, selection, ledger, report)
         BucketComparison(ledger, report, narrowed).compare(sources)
         check_output(settings, selection, ledger, folders, report)
-        if witness is not None:
-            report.add(witness(report, sources))
+        if digests is not None:
+            report.add(digests(report, sources))
         report.seconds = time.monotonic() - began
     return report
 
@@ -64,22 +62,16 @@ def reconcile(
 def _sources(
     settings: Settings, selection: Selection, ledger: Ledger, report: Report
 ) -> list[Source]:
-    """The source partitions that the buckets hold, and those of them that they held once."""
-    places = find_prefixes(settings, selection, report.problems.append, may_get=False)
-    present = {place.source_prefix for place in places}
+    """Return the source prefixes that the buckets hold, and those that they held once."""
+    found_prefixes = find_prefixes(settings, selection, report.problems.append, may_get=False)
+    present = {found.source_prefix for found in found_prefixes}
     for trail, bucket in {
-        place.trail.name: (place.trail, place.bucket) for place in places
+        found.trail.name: (found.trail, found.bucket) for found in found_prefixes
     }.values():
-        places += [
-            place
-            for place in known_prefixes(settings, ledger, trail, bucket)
-            if place.source_prefix not in present and selection.holds(place.source_prefix)
+        found_prefixes += [
+            known
+            for known in known_prefixes(settings, ledger, trail, bucket)
+            if known.source_prefix not in present and selection.holds(known.source_prefix)
         ]
-    ledger.register_sources([place.source_prefix for place in places])
-    return sources_of(places, settings, ledger)
-
-
-# --- buckets against the ledger -------------------------------------------------------------------
-
-
-# --- the ledger against the output ----------------------------------------------------------------
+    register_sources(ledger, [found.source_prefix for found in found_prefixes])
+    return sources_of(found_prefixes, settings, ledger)

@@ -3,25 +3,20 @@
 Each source prefix is listed in the order of its keys, a page at a time. Each page is compared with
 the ledger's rows of the same stretch of keys. Memory depends on pages and days, not on the number
 of keys. A log file that the ledger lacks is noted in the ledger as found, so that the next sync
-fetches it. Comparing the output files belongs to `compare_output`.
+fetches it. Nothing is noted for a source prefix that was never synced: any sync lists all of it.
+Log files that the bucket no longer holds belong to `compare_expired`.
 """
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import (
-    EVERYTHING,
-    cursor,
-    whole_days,
-)
+from ctrail_pipeline.core.keys.coverage import cursor, whole_days
 from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
@@ -32,16 +27,14 @@ from ctrail_pipeline.core.keys.key_time import (
 )
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
-    COMPACT_FROM,
+from ctrail_pipeline.core.ledger.log_files import put_found
+from ctrail_pipeline.core.ledger.queries_compare import (
     KnownObject,
-    committed_between,
-    first_days,
     known_by_name,
     newest_batch,
     open_log_files,
-    snapshot,
 )
+from ctrail_pipeline.core.ledger.queries_explain import first_days
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.problem import not_listed
@@ -49,87 +42,70 @@ from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 
-from .compare_report import Day, PartitionReport, Report
+from .compare_expired import ExpiredLogFiles, is_unbounded
+from .compare_report import PrefixReport, Report
 from .findings import Finding, FindingKind
 from .listed_hours import listed_hours
 
 log = logging.getLogger(__name__)
+
 NEW_MINUTES: Final = 60
-"""A log file that is not committed so long after it came into the bucket is missing."""
+"""Minutes after which a log file in the bucket that is not committed counts as missing."""
 _SIDE_BY_SIDE: Final = 16
-"""Source partitions that are listed at once: each holds two pages at most."""
+"""Source prefixes that are listed at once: each holds two pages at most."""
 _LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
 _ALL_HOURS: Final = (1 << 24) - 1
 _FOUND_AT_ONCE: Final = 1_000
 
 
-class _Sequence(Enum):
-    """What names of log files are like: those of a kind sort by (day, name) as their keys do."""
+class _PrefixWalk:
+    """The listing of one source prefix, and how far it has got."""
 
-    COMPACT = "compact"
-    """By the book, kept as time and suffix."""
-    WHOLE = "whole"
-    """In a day's folder, with another name."""
-    UNDATED = "undated"
-
-
-class _Walk:
-    """The listing of one source partition, and how far it has been compared."""
-
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, ledger: Ledger, newest: int) -> None:
         self.source = source
-        self.report = PartitionReport(source.trail, source.source_prefix)
+        self.report = PrefixReport(source.trail, source.source_prefix)
         self.days = whole_days(source.wanted)
+        self.is_unbounded = is_unbounded(self.days)
+        self.expired = ExpiredLogFiles(ledger, source.id, self.days, newest, self.report)
         first, end = self.days
-        self.is_unbounded = (first, end) == whole_days(EVERYTHING)
-        """Whether what lies in no day's folder is compared, too."""
-        self.after = source.source_prefix.folder + day_folder(first) if first > 0 else ""
-        self.end_key = source.source_prefix.folder + day_folder(end) if end < _LAST_DAY else None
-        self.reached = {
-            _Sequence.COMPACT: (first, ""),
-            _Sequence.WHOLE: (max(1, first), ""),
-            _Sequence.UNDATED: (0, ""),
-        }
-        """Up to which (day, name) the ledger's rows have been compared."""
+        folder = source.source_prefix.folder
+        self.after = folder + day_folder(first) if first > 0 else ""
+        self.end_key = folder + day_folder(end) if end < _LAST_DAY else None
 
     def next_page(self) -> Page:
-        """The next page of keys. Raises StoreError."""
+        """Return the next page of keys. Raises StoreError."""
         self.source.requests += 1
         return self.source.bucket.list_page(self.source.source_prefix.folder, self.after)
 
     def advance(self, page: Page) -> bool:
-        """Go behind a page; False if there is nothing more to be listed."""
+        """Go behind a page; return False if nothing more is to be listed."""
         if page.last or not page.objects:
             return False
         self.after = page.objects[-1].key
         return self.end_key is None or self.after < self.end_key
 
-    def of_page(self, page: Page) -> dict[int, list[tuple[KeyParts, Listed]]]:
-        """The log files of a page that are to be compared, by day."""
+    def log_files_of(self, page: Page) -> dict[int, list[tuple[KeyParts, Listed]]]:
+        """Return the log files of a page that are to be compared, by day."""
         first, end = self.days
-        groups: dict[int, list[tuple[KeyParts, Listed]]] = {}
+        by_day: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in page.objects:
             if not is_log_file(listed.key):
                 continue
-            place = parse_key(self.source.source_prefix, listed.key)
-            if first <= place.day < end if place.day else self.is_unbounded:
-                groups.setdefault(place.day, []).append((place, listed))
-        return groups
-
-    def day(self, number: int) -> Day:
-        """The counts of a day."""
-        return self.report.days.setdefault(number, Day())
+            parts = parse_key(self.source.source_prefix, listed.key)
+            if first <= parts.day < end if parts.day else self.is_unbounded:
+                by_day.setdefault(parts.day, []).append((parts, listed))
+        return by_day
 
 
 class BucketComparison:
-    """Compares listings with the ledger."""
+    """Compares listings with the ledger, and has missing log files fetched by the next sync."""
 
     def __init__(self, ledger: Ledger, report: Report, settings: Settings) -> None:
         self._ledger = ledger
         self._report = report
         self._interval = settings.progress_interval
         self._horizon = settings.horizon_days * MINUTES_PER_DAY
-        # What a run commits from here on is neither looked for nor counted as expired.
+        # A batch that a run commits from here on is neither looked for nor counted as expired.
         self._newest = newest_batch(ledger)
         self._new_since = Minute(minute_of(datetime.now(UTC)) - NEW_MINUTES)
         self._found: list[FoundLogFile] = []
@@ -137,12 +113,12 @@ class BucketComparison:
         self._said = time.monotonic()
 
     def compare(self, sources: Sequence[Source]) -> None:
-        """List source partitions side by side, and compare page by page."""
+        """List source prefixes side by side, and compare page by page."""
         first = first_days(self._ledger)
-        walks = [_Walk(source) for source in sources]
-        self._report.partitions = [walk.report for walk in walks]
+        walks = [_PrefixWalk(source, self._ledger, self._newest) for source in sources]
+        self._report.prefixes = [walk.report for walk in walks]
         waiting = walks[::-1]
-        pages: dict[Future[Page], _Walk] = {}
+        pages: dict[Future[Page], _PrefixWalk] = {}
         with DaemonThreads(_SIDE_BY_SIDE, "ctrail-verify") as threads:
             while waiting or pages:
                 while waiting and len(pages) < _SIDE_BY_SIDE:
@@ -157,11 +133,12 @@ class BucketComparison:
                         continue
                     if page is not None:
                         self._compare_page(walk, page)
-                        self._compare_rest(walk)
+                        with self._ledger.snapshot():
+                            walk.expired.count_rest()
                     self._finish(walk, first.get(walk.source.id))
         self._queue()
 
-    def _page_of(self, walk: _Walk, done: "Future[Page]") -> Page | None:
+    def _page_of(self, walk: _PrefixWalk, done: "Future[Page]") -> Page | None:
         try:
             return done.result()
         except StoreError as error:
@@ -170,24 +147,23 @@ class BucketComparison:
             self._report.problems.append(not_listed(walk.source))
             return None
 
-    def _compare_page(self, walk: _Walk, page: Page) -> None:
-        groups = walk.of_page(page)
-        source_id = walk.source.id
-        matched: Counter[tuple[_Sequence, int]] = Counter()
+    def _compare_page(self, walk: _PrefixWalk, page: Page) -> None:
+        by_day = walk.log_files_of(page)
         new: list[tuple[KeyParts, Listed, KnownObject | None]] = []
-        with snapshot(self._ledger):
-            for day, found in groups.items():
-                names = [place.name for place, _ in found]
-                known = known_by_name(self._ledger, source_id, day, names)
-                for place, listed in found:
-                    row = known.get(place.name)
-                    if row is not None and row.state is LogFileState.COMMITTED:
-                        matched[_sequence_of(place), day] += row.batch <= self._newest
-                    if not self._is_settled(walk, place, listed, row):
-                        new.append((place, listed, row))
-            self._count_expired(walk, groups, matched)
-        for place, listed, row in new:
-            self._take_new(walk, place, listed, row)
+        with self._ledger.snapshot():
+            for day, log_files in by_day.items():
+                names = [parts.name for parts, _ in log_files]
+                known = known_by_name(self._ledger, walk.source.id, day, names)
+                for parts, listed in log_files:
+                    row = known.get(parts.name)
+                    walk.expired.note_listed(parts, row)
+                    if not self._is_settled(walk, parts, listed, row):
+                        new.append((parts, listed, row))
+            walk.expired.count_page(
+                {day: [parts for parts, _ in log_files] for day, log_files in by_day.items()}
+            )
+        for parts, listed, row in new:
+            self._take_new(walk, parts, listed, row)
         self._compared += len(page.objects)
         if time.monotonic() - self._said >= self._interval:
             self._said = time.monotonic()
@@ -196,17 +172,17 @@ class BucketComparison:
             self._queue()
 
     def _is_settled(
-        self, walk: _Walk, place: KeyParts, listed: Listed, row: KnownObject | None
+        self, walk: _PrefixWalk, parts: KeyParts, listed: Listed, row: KnownObject | None
     ) -> bool:
-        """Count a listed log file; whether there is nothing to be done about it."""
+        """Count a listed log file; return whether nothing is to be done about it."""
         if row is None:
-            return not is_wanted(place, walk.source.wanted)
-        day = walk.day(place.day)
+            return not is_wanted(parts, walk.source.wanted)
+        day = walk.report.day(parts.day)
         if row.state is LogFileState.COMMITTED and row.etag == listed.etag:
             day.listed += 1
             day.committed += 1
             return True
-        # Open ones are counted from the ledger, where those are too that the bucket lacks by now.
+        # Open log files are counted from the ledger: it also has those that the bucket lost since.
         is_open = row.state in (LogFileState.FAILED, LogFileState.DAMAGED, LogFileState.ARCHIVED)
         if is_open and row.etag == listed.etag:
             day.listed += 1
@@ -214,116 +190,67 @@ class BucketComparison:
         return False
 
     def _take_new(
-        self, walk: _Walk, place: KeyParts, listed: Listed, row: KnownObject | None
+        self, walk: _PrefixWalk, parts: KeyParts, listed: Listed, row: KnownObject | None
     ) -> None:
-        """A log file that is not committed, or not in this version: count, name and queue it."""
-        day = walk.day(place.day)
+        """Count, name and queue a log file that is not committed, or not in this version."""
+        day = walk.report.day(parts.day)
         day.listed += 1
-        # One that was never synced is listed by any sync: a row for each key of it is waste.
+        # Any sync lists a source prefix that was never synced: a row for each of its keys is waste.
         if walk.source.covered and (row is None or row.state is not LogFileState.FOUND):
             self._found.append(
                 FoundLogFile(
                     walk.source.id,
-                    place.day,
-                    place.name,
+                    parts.day,
+                    parts.name,
                     listed.etag,
                     listed.size,
                     listed.archived,
                 )
             )
         if row is not None and row.state not in (LogFileState.COMMITTED, LogFileState.FOUND):
-            return  # it is open, and counted as that
-        day.open_hours |= _hours_of(place)
+            return  # `_take_open` counts it
+        day.open_hours |= _hours_of(parts)
         if listed.modified > self._new_since:
             day.new += 1
             return
         day.missing += 1
-        is_late = _is_covered(walk.source, place)
+        is_late = _is_covered(walk.source, parts)
         day.late += is_late
-        self._report.note(
-            _finding(
-                walk,
-                FindingKind.LOG_FILE_MISSING,
-                place,
-                self._missing_detail(walk.source, place, row, is_late=is_late),
-            )
-        )
+        detail = self._missing_detail(walk.source, parts, row, is_late=is_late)
+        self._report.note(_finding(walk, FindingKind.LOG_FILE_MISSING, parts, detail))
 
     def _missing_detail(
-        self, source: Source, place: KeyParts, row: KnownObject | None, *, is_late: bool
+        self, source: Source, parts: KeyParts, row: KnownObject | None, *, is_late: bool
     ) -> str:
         if row is not None and row.state is LogFileState.COMMITTED:
             return "it was written again: what was brought in is another version"
         if not is_late:
             return "no sync has covered its time yet"
         newest = cursor(source.covered) or Minute(0)
-        if place.minute is not None and place.minute < newest - self._horizon:
+        if parts.minute is not None and parts.minute < newest - self._horizon:
             days = self._horizon // MINUTES_PER_DAY
             return f"it turned up in a time long done, more than {days} days behind the newest"
         return "it turned up in a time that was done"
 
-    def _count_expired(
-        self,
-        walk: _Walk,
-        groups: dict[int, list[tuple[KeyParts, Listed]]],
-        matched: "Counter[tuple[_Sequence, int]]",
-    ) -> None:
-        """Committed log files between the keys of a page and the page before that are not listed.
-
-        `matched` are those that are, by day.
-        """
-        newest: dict[_Sequence, tuple[int, str]] = {}
-        for day, found in groups.items():  # in the order of the keys
-            for place, _ in found:
-                newest[_sequence_of(place)] = day, place.name
-        for sequence, upto in newest.items():
-            for day, committed in self._committed_upto(walk, sequence, upto).items():
-                if committed > matched[sequence, day]:
-                    walk.day(day).expired += committed - matched[sequence, day]
-
-    def _compare_rest(self, walk: _Walk) -> None:
-        """Behind the last key of the listing: whatever the ledger has there is expired."""
-        _, end = walk.days
-        last = {
-            _Sequence.COMPACT: (end, ""),
-            _Sequence.WHOLE: (end, ""),
-            _Sequence.UNDATED: (0, COMPACT_FROM if walk.is_unbounded else ""),
-        }
-        with snapshot(self._ledger):
-            for sequence, upto in last.items():
-                for day, committed in self._committed_upto(walk, sequence, upto).items():
-                    walk.day(day).expired += committed
-
-    def _committed_upto(
-        self, walk: _Walk, sequence: _Sequence, upto: tuple[int, str]
-    ) -> dict[int, int]:
-        """Committed log files by day, behind what has been compared and up to a (day, name)."""
-        after, walk.reached[sequence] = walk.reached[sequence], upto
-        return committed_between(
-            self._ledger,
-            walk.source.id,
-            after,
-            upto,
-            self._newest,
-            compact=sequence is _Sequence.COMPACT,
-        )
-
-    def _finish(self, walk: _Walk, first_day: int | None) -> None:
-        """What the ledger alone knows of a partition, and the state of its hours."""
+    def _finish(self, walk: _PrefixWalk, first_day: int | None) -> None:
+        """Add what only the ledger knows of a source prefix, and the state of its hours."""
         source, (first, end) = walk.source, walk.days
         for row in open_log_files(self._ledger, source.id, walk.days):
-            place = parse_key(source.source_prefix, key_of(source.source_prefix, row.day, row.name))
-            if is_wanted(place, source.wanted) and (row.day or walk.is_unbounded):
-                self._take_open(walk, place, row.state, row.reason)
+            parts = parse_key(source.source_prefix, key_of(source.source_prefix, row.day, row.name))
+            if is_wanted(parts, source.wanted) and (row.day or walk.is_unbounded):
+                self._take_open(walk, parts, row.state, row.reason)
         self._report.requests += source.requests
         days = [day for day in (*walk.report.days, first_day or 0) if first <= day < end and day]
         walk.report.hours = listed_hours(
             source.wanted, source.covered, walk.report, min(days, default=None)
         )
 
-    def _take_open(self, walk: _Walk, place: KeyParts, state: LogFileState, reason: str) -> None:
-        day = walk.day(place.day)
-        day.open_hours |= _hours_of(place)
+    def _take_open(
+        self, walk: _PrefixWalk, parts: KeyParts, state: LogFileState, reason: str
+    ) -> None:
+        """Count and name a log file that failed, is damaged, or lies in Glacier."""
+        day = walk.report.day(parts.day)
+        day.open_hours |= _hours_of(parts)
         kind = FindingKind.LOG_FILE_FAILED
         if state is LogFileState.DAMAGED:
             day.damaged += 1
@@ -332,41 +259,34 @@ class BucketComparison:
             day.archived += 1
         else:
             day.failed += 1
-        detail = reason or state.name.lower()
-        self._report.note(_finding(walk, kind, place, detail))
+        self._report.note(_finding(walk, kind, parts, reason or state.name.lower()))
 
     def _queue(self) -> None:
-        """Have what is missing fetched by the next sync."""
+        """Have the next sync fetch what is missing."""
         if self._found:
             with self._ledger.transaction():
-                self._ledger.put_found(self._found, int(time.time()))
+                put_found(self._ledger, self._found, int(time.time()))
             self._report.queued += len(self._found)
             self._found = []
 
 
-def _sequence_of(place: KeyParts) -> _Sequence:
-    if not place.day:
-        return _Sequence.UNDATED
-    return _Sequence.COMPACT if place.name >= COMPACT_FROM else _Sequence.WHOLE
+def _hours_of(parts: KeyParts) -> int:
+    """Return the bit of a log file's hour; all bits of its day if its time is not readable."""
+    if parts.minute is None:
+        return _ALL_HOURS if parts.day else 0
+    return 1 << parts.minute % MINUTES_PER_DAY // MINUTES_PER_HOUR
 
 
-def _hours_of(place: KeyParts) -> int:
-    """The bit of a log file's hour; of one without a readable time, all of its day."""
-    if place.minute is None:
-        return _ALL_HOURS if place.day else 0
-    return 1 << place.minute % MINUTES_PER_DAY // MINUTES_PER_HOUR
+def _is_covered(source: Source, parts: KeyParts) -> bool:
+    minute = parts.minute if parts.minute is not None else parts.day * MINUTES_PER_DAY
+    return any(covered.start <= minute < covered.end for covered in source.covered)
 
 
-def _is_covered(source: Source, place: KeyParts) -> bool:
-    minute = place.minute if place.minute is not None else place.day * MINUTES_PER_DAY
-    return any(one.start <= minute < one.end for one in source.covered)
-
-
-def _finding(walk: _Walk, kind: FindingKind, place: KeyParts, detail: str) -> Finding:
+def _finding(walk: _PrefixWalk, kind: FindingKind, parts: KeyParts, detail: str) -> Finding:
     source = walk.source
     hours = None
-    if place.minute is not None:
-        hour = place.minute // MINUTES_PER_HOUR
+    if parts.minute is not None:
+        hour = parts.minute // MINUTES_PER_HOUR
         hours = hour, hour + 1
-    where = f"{source.bucket.location}/{key_of(source.source_prefix, place.day, place.name)}"
+    where = f"{source.bucket.location}/{key_of(source.source_prefix, parts.day, parts.name)}"
     return Finding(kind, where, detail, source.trail, source.source_prefix.partition_key, hours)

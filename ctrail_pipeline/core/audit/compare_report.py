@@ -1,8 +1,8 @@
 """The values that a comparison reports: days, source prefixes, findings and their counts.
 
-`Report` names at most 1,000 findings of a kind and counts all of them. Here is also decided which
-status a calendar shows for a day, and which kinds of findings mean that something is not complete.
-Neither listing nor comparing belongs here.
+`Report` names at most 1,000 findings of a kind and counts all of them. This module also decides
+which status a calendar shows for a day, and which kinds of findings mean that something is missing
+or wrong. Neither listing nor comparing belongs here.
 """
 
 from bisect import bisect_right
@@ -15,69 +15,71 @@ from typing import Final
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.problem import Problem
 
+from .digest_result import DigestResult
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
-from .hour_states import Evidence, HourRange, merge_hours
+from .hour_states import HourRange, merge_hours
 
 FINDINGS_NAMED: Final = 1_000
-"""Findings of a kind that a report names; beyond, it counts them."""
+"""A report names so many findings of a kind; it counts the rest."""
 
 
 @dataclass
 class OutputCounts:
-    """What was compared."""
+    """What was compared in the output."""
 
     files: int = 0
     lines: int = 0
-    """As the ledger has them; counted in the files, if `deep`."""
+    """Lines by the ledger; lines counted in the files, if the comparison is deep."""
     bytes: int = 0
     missing: int = 0
     altered: int = 0
     foreign: int = 0
-    """Files that a reader takes for events, and the ledger does not know."""
+    """Files that a reader takes for events and the ledger does not know."""
     others: int = 0
-    """Other files that are not of this program; not touched, no harm."""
+    """Other files that this program did not write. They do no harm and are not touched."""
     seconds: float = 0.0
 
 
 class DayStatus(Enum):
-    """What a calendar shows of a day of a source partition, best first."""
+    """What a calendar shows for a day of a source prefix, best first."""
 
     COMPLETE = "complete"
     LATE = "late"
     """Log files turned up after the day was called done, and are to be fetched."""
     GAP = "gap"
-    """Log files of it were never brought in, or nobody looked yet whether there are any."""
+    """Log files of the day were never brought in, or nobody looked yet whether there are any."""
     DAMAGED = "damaged"
-    """Log files of it failed or are damaged, or evidence contradicts it."""
+    """Log files of the day failed or are damaged, or a digest or listing contradicts the day."""
 
 
 @dataclass(slots=True)
 class Day:
-    """The log files of one day (of their key time, UTC) of one source partition."""
+    """The log files of one source prefix whose key time lies on one day (UTC)."""
 
     listed: int = 0
-    """In the bucket, and wanted."""
+    """Log files that are in the bucket and wanted."""
     committed: int = 0
-    """Of these, the ones whose records are in the output."""
+    """Listed log files whose records are in the output."""
     failed: int = 0
-    """They could not be read, or were deleted before they were."""
+    """Log files that could not be read, or were deleted before they were read."""
     damaged: int = 0
     archived: int = 0
-    """To be restored in S3 before they can be read."""
+    """Log files that must be restored in S3 before they can be read."""
     missing: int = 0
-    """In the bucket for more than an hour, and not brought in, or not in this version."""
+    """Log files in the bucket for more than an hour that were not brought in, or not in this
+    version."""
     late: int = 0
-    """Of the missing ones, those of a time that the ledger calls wholly done."""
+    """Missing log files of a time that the ledger calls wholly done."""
     new: int = 0
-    """In the bucket for less than an hour; the next sync brings them in."""
+    """Log files in the bucket for less than an hour; the next sync brings them in."""
     expired: int = 0
-    """Committed, and no longer in the bucket."""
+    """Committed log files that are no longer in the bucket."""
     open_hours: int = 0
-    """A bit for each hour that something is to be brought in for."""
+    """A bit for each hour for which something is still to be brought in."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether nothing is wrong with the day."""
         return not (self.failed or self.damaged or self.archived or self.missing)
 
 
@@ -88,33 +90,38 @@ COUNTS: Final = (
 
 
 @dataclass
-class PartitionReport:
-    """What was found of one account and region of a trail."""
+class PrefixReport:
+    """What was found for one source prefix of a trail."""
 
     trail: str
-    place: SourcePrefix
+    source_prefix: SourcePrefix
     days: dict[int, Day] = field(default_factory=dict)
-    """By days since 1970; 0: log files in no day's folder. A day without log files has none."""
+    """By days since 1970; day 0 holds log files that lie in no day's folder. Days without log
+    files have no entry."""
     hours: list[HourRange] = field(default_factory=list)
     """The state of each hour from the first log file's day to the cursor."""
     is_listed: bool = True
-    """Whether it could be listed to its end."""
+    """Whether the source prefix could be listed to its end."""
     tail: int | None = None
-    """From this hour (since 1970) on, all that was listed is in; None if it was not listed."""
+    """From this hour (since 1970) on, everything that was listed is in. None if not listed."""
+
+    def day(self, number: int) -> Day:
+        """Return the counts of a day, to be added to."""
+        return self.days.setdefault(number, Day())
 
     def total(self, name: str) -> int:
-        """One of `COUNTS`, over all days."""
+        """Return the sum over all days of one of `COUNTS`."""
         return sum(getattr(day, name) for day in self.days.values())
 
     def hours_by_state(self) -> dict[HourState, int]:
-        """How many hours are in each state."""
+        """Return how many hours are in each state."""
         counted: Counter[HourState] = Counter()
-        for one in self.hours:
-            counted[one.state] += one.end - one.start
+        for hours in self.hours:
+            counted[hours.state] += hours.end - hours.start
         return dict(counted)
 
     def status_of(self, number: int) -> DayStatus | None:
-        """What a calendar shows of a day; None where it says nothing."""
+        """Return what a calendar shows for a day; None where nothing is known of the day."""
         day = self.days.get(number, Day())
         states = self._states_of(number)
         if day.failed or day.damaged or HourState.CONTRADICTED in states:
@@ -125,23 +132,23 @@ class PartitionReport:
             return DayStatus.LATE
         if not states and not day.listed:
             return None
-        # Hours that are open for what came in lately are no gap.
+        # Hours that are open only because log files came in lately are no gap.
         is_gap = HourState.OPEN in states and not day.new and not self._is_last(number)
         return DayStatus.GAP if is_gap else DayStatus.COMPLETE
 
     def _states_of(self, number: int) -> set[HourState]:
         first, end = number * 24, number * 24 + 24
-        at = max(0, bisect_right(self.hours, first, key=lambda one: one.start) - 1)
+        at = max(0, bisect_right(self.hours, first, key=lambda hours: hours.start) - 1)
         states = set()
-        for one in self.hours[at:]:
-            if one.start >= end:
+        for hours in self.hours[at:]:
+            if hours.start >= end:
                 break
-            if one.end > first:
-                states.add(one.state)
+            if hours.end > first:
+                states.add(hours.state)
         return states
 
     def _is_last(self, number: int) -> bool:
-        """Whether the day is the one that its log files reach up to: it may not be over yet."""
+        """Whether the day is the last one with known hours: it may not be over yet."""
         return not self.hours or (self.hours[-1].end - 1) // 24 <= number
 
 
@@ -150,19 +157,20 @@ class Report:
     """Everything that was found."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    partitions: list[PartitionReport] = field(default_factory=list)
+    prefixes: list[PrefixReport] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    """At most 1,000 of a kind are named; `counts` has them all."""
+    """At most 1,000 findings of a kind are named here; `counts` counts all of them."""
     counts: Counter[FindingKind] = field(default_factory=Counter)
-    trouble: Counter[tuple[str, FindingKind]] = field(default_factory=Counter)
-    """The same by trail; "" for what is of several."""
+    counts_by_trail: Counter[tuple[str, FindingKind]] = field(default_factory=Counter)
+    """Findings by trail and kind. The trail "" stands for findings of several trails."""
     problems: list[Problem] = field(default_factory=list)
-    """Trails and partitions that could not be listed."""
+    """Trails and source prefixes that could not be listed."""
     output: OutputCounts = field(default_factory=OutputCounts)
     deep: bool = False
     digests: int = 0
-    """Digests that were read, if there was a witness; and those that hold."""
+    """Digests that were read, if digests were checked."""
     digests_sound: int = 0
+    """Digests that were read and hold."""
     log_files_proved: int = 0
     """Log files whose hash is the one that a digest signs."""
     queued: int = 0
@@ -172,24 +180,26 @@ class Report:
     seconds: float = 0.0
 
     def note(self, finding: Finding) -> None:
-        """Count a finding, and name it if not too many of its kind are."""
+        """Count a finding, and name it unless too many of its kind are named already."""
         self.counts[finding.kind] += 1
-        self.trouble[finding.trail, finding.kind] += 1
+        self.counts_by_trail[finding.trail, finding.kind] += 1
         if self.counts[finding.kind] <= FINDINGS_NAMED:
             self.findings.append(finding)
 
-    def add(self, evidence: Evidence) -> None:
-        """Merge in what another witness found: the one place where digests come in."""
-        for finding in evidence.findings:
+    def add(self, checked: DigestResult) -> None:
+        """Merge in what the check of digests found."""
+        self.digests, self.digests_sound = checked.digests, checked.digests_sound
+        self.log_files_proved = checked.log_files_proved
+        for finding in checked.findings:
             self.note(finding)
-        for one in self.partitions:
-            witnessed = evidence.hours.get(one.place)
-            if witnessed is not None:
-                one.hours = merge_hours(one.hours, witnessed, one.tail)
+        for prefix in self.prefixes:
+            hours = checked.hours.get(prefix.source_prefix)
+            if hours is not None:
+                prefix.hours = merge_hours(prefix.hours, hours, prefix.tail)
 
     def total(self, name: str) -> int:
-        """One of `COUNTS`, over all partitions."""
-        return sum(one.total(name) for one in self.partitions)
+        """Return the sum over all source prefixes of one of `COUNTS`."""
+        return sum(prefix.total(name) for prefix in self.prefixes)
 
     @property
     def is_complete(self) -> bool:

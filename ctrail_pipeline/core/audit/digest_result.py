@@ -1,26 +1,27 @@
-"""What the check of signed digests found."""
+"""What the check of signed digests found, for all selected source prefixes together."""
 
 from dataclasses import dataclass, field
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
-from .findings import Finding, HourState
+from .findings import Finding
+from .hour_states import HourRange
 
 
 @dataclass
 class DigestResult:
-    """What digests say of the selected source partitions."""
+    """What digests say of the selected source prefixes."""
 
     findings: list[Finding] = field(default_factory=list)
-    hours: dict[SourcePrefix, list[tuple[int, int, HourState]]] = field(default_factory=dict)
-    """Ranges of hours of key time (hours since 1970, first and one past the last), in order: PROVED
-    or CONTRADICTED. Of all other hours digests say nothing; a partition without digests has none.
-    """
+    hours: dict[SourcePrefix, list[HourRange]] = field(default_factory=dict)
+    """Hours that are PROVED or CONTRADICTED, in order. Digests say nothing of all other hours.
+    A source prefix without digests has no entry."""
     digests: int = 0
-    """Digests read."""
+    """Digests that were read."""
     digests_sound: int = 0
+    """Digests that were read and hold by themselves."""
     log_files: int = 0
-    """Log files that sound digests list, in the window."""
+    """Log files of the window that sound digests list."""
     log_files_proved: int = 0
     proved: set[str] | None = None
     """Keys of the log files that are proved, if they were asked for."""

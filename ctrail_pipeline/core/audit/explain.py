@@ -21,28 +21,27 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, Sto
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger.dedup import held_among
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.queries_explain import segments_by_partition, with_duplicates
+from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
     LogFileOrigin,
-    OutputFile,
     batch_origin,
-    output_files,
-    output_folders,
     runs_of_file,
-    segments_by_partition,
-    with_duplicates,
 )
+from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
-from ctrail_pipeline.core.log_file.records import LogFileContent, Record, read_log_file
+from ctrail_pipeline.core.log_file.record import LogFileContent, Record
+from ctrail_pipeline.core.log_file.split import read_log_file
 from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .compare_output import contents_of
+from .file_contents import contents_of
 from .sought import EVENT_ID_LENGTH, Sought, moment_of, record_of
 
 COPIES_LOOKED_AT: Final = 100
@@ -147,7 +146,7 @@ class Explainer:
         self._limit = settings.max_log_file_bytes
         self._digest_of = digest_of
         self._fetch = fetch
-        self._sources = {id_: place for place, id_ in ledger.source_ids().items()}
+        self._sources = {id_: place for place, id_ in source_ids(ledger).items()}
         self._trails = {(trail.bucket, trail.prefix): trail for trail in settings.trails}
         self._settings = settings
         self._buckets: dict[str, Bucket] = {}

@@ -1,6 +1,6 @@
 """What a proof of completeness can find, in the words that every report of it uses.
 
-Pure data: what is listed and compared is `reconcile`'s, what digests say is `validate`'s.
+Pure data: what is listed and compared is `compare`'s, what digests say is `validate`'s.
 """
 
 from dataclasses import dataclass

@@ -1,17 +1,15 @@
-"""What is known of each hour of key time, from several witnesses: pure arithmetic over hour ranges.
+"""Merging what a listing and what signed digests say of each hour of key time.
 
-A reconcile says what is listed and committed; signed digests say what there should be. Here the two
-are brought together. Not here: how either of them is found out.
+A comparison with the listing says which hours are wholly committed. Signed digests say what there
+should be. This module is pure arithmetic over ranges of hours; `listed_hours` and `digest_hours`
+find the states out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-
-from .findings import Finding, HourState
+from .findings import HourState
 
 
 class HourRange(NamedTuple):
@@ -22,63 +20,60 @@ class HourRange(NamedTuple):
     state: HourState
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What another witness, such as the validation of digests, found out."""
+def agreed(listed: HourState, digests: HourState | None) -> HourState:
+    """Return the state of an hour from what the listing and what the digests say of the hour.
 
-    findings: Sequence[Finding] = ()
-    hours: Mapping[SourcePrefix, Sequence[HourRange]] = field(default_factory=dict)
-    """By source partition, in order and without overlap; PROVED, OPEN or CONTRADICTED."""
-
-
-def agreed(listed: HourState, witness: HourState | None) -> HourState:
-    """The state of an hour by what a listing says and what another witness says of it.
-
-    A contradiction stands whoever says so; only what is listed complete can be proved; and a
-    witness that has nothing to say of an hour takes nothing away from it.
+    A contradiction stands, whether the listing or a digest says so. Only an hour that is listed
+    complete can be proved. Digests that say nothing of an hour change nothing.
     """
-    if HourState.CONTRADICTED in (listed, witness):
+    if HourState.CONTRADICTED in (listed, digests):
         return HourState.CONTRADICTED
-    if listed is HourState.LISTED_COMPLETE and witness is HourState.PROVED:
+    if listed is HourState.LISTED_COMPLETE and digests is HourState.PROVED:
         return HourState.PROVED
     return listed
 
 
 def merge_hours(
-    listed: Sequence[HourRange], witness: Sequence[HourRange], tail: int | None = None
+    listed: Sequence[HourRange], digests: Sequence[HourRange], tail: int | None = None
 ) -> list[HourRange]:
-    """The states of all hours that either has something to say of, in as few ranges as possible.
+    """Return the states of all hours that either side knows, in as few ranges as possible.
 
-    Hours that were not listed are OPEN, unless the witness contradicts them. From the hour `tail`
-    on all that is listed is in, and they are open only as more might come: whoever can tell that
-    nothing does proves them.
+    Hours that were not listed are OPEN, unless digests contradict them. From the hour `tail` on,
+    everything that is listed is in, and hours are open only because more log files might come.
+    Digests that prove such an hour settle that no more come.
     """
-    edges = sorted({edge for one in (*listed, *witness) for edge in (one.start, one.end)})
+    edges = sorted({edge for hours in (*listed, *digests) for edge in (hours.start, hours.end)})
     if tail is not None and edges and edges[0] < tail < edges[-1]:
         edges = sorted({*edges, tail})
     merged: list[HourRange] = []
-    left, right = iter(listed), iter(witness)
-    at, other = next(left, None), next(right, None)
+    coming_listed, coming_digests = iter(listed), iter(digests)
+    by_listing, by_digests = next(coming_listed, None), next(coming_digests, None)
     for start, end in pairwise(edges):
-        while at is not None and at.end <= start:
-            at = next(left, None)
-        while other is not None and other.end <= start:
-            other = next(right, None)
-        ours = at.state if at is not None and at.start <= start else None
-        theirs = other.state if other is not None and other.start <= start else None
-        if tail is not None and start >= tail and theirs is HourState.PROVED:
+        while by_listing is not None and by_listing.end <= start:
+            by_listing = next(coming_listed, None)
+        while by_digests is not None and by_digests.end <= start:
+            by_digests = next(coming_digests, None)
+        listed_state = _state_at(by_listing, start)
+        digest_state = _state_at(by_digests, start)
+        if tail is not None and start >= tail and digest_state is HourState.PROVED:
             merged.append(HourRange(start, end, HourState.PROVED))
-        elif ours is not None or theirs is not None:
-            merged.append(HourRange(start, end, agreed(ours or HourState.OPEN, theirs)))
+        elif listed_state is not None or digest_state is not None:
+            state = agreed(listed_state or HourState.OPEN, digest_state)
+            merged.append(HourRange(start, end, state))
     return joined(merged)
 
 
+def _state_at(hours: HourRange | None, hour: int) -> HourState | None:
+    """Return the state at an hour that does not lie behind the range."""
+    return hours.state if hours is not None and hours.start <= hour else None
+
+
 def joined(ranges: Iterable[HourRange]) -> list[HourRange]:
-    """The same hours in as few ranges as possible; `ranges` are in order."""
+    """Return the same hours in as few ranges as possible; `ranges` are in order."""
     result: list[HourRange] = []
-    for one in ranges:
-        if result and result[-1].end == one.start and result[-1].state is one.state:
-            result[-1] = HourRange(result[-1].start, one.end, one.state)
-        elif one.start < one.end:
-            result.append(one)
+    for hours in ranges:
+        if result and result[-1].end == hours.start and result[-1].state is hours.state:
+            result[-1] = HourRange(result[-1].start, hours.end, hours.state)
+        elif hours.start < hours.end:
+            result.append(hours)
     return result

@@ -2,7 +2,7 @@
 
 JSON Lines: a header, a line for each file (of Parquet, too), and a last line with counts and the
 SHA-256 over all bytes before it, so that any change of the list is seen. Everything comes from the
-ledger, as one moment has it; whether the files are still as they were written is `reconcile`'s to
+ledger, as one moment has it; whether the files are still as they were written is `compare`'s to
 say.
 """
 
@@ -20,15 +20,9 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
-    BatchOrigin,
-    OutputFile,
-    batch_origin,
-    output_files,
-    output_folders,
-    runs_of_file,
-    snapshot,
-)
+from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, runs_of_file
+from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
@@ -50,7 +44,7 @@ def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to list")
     with closing(Ledger(settings.state_db)) as ledger:
         check_belongs(ledger, settings.events_dir)
-        with snapshot(ledger):
+        with ledger.snapshot():
             yield from _signed_off(_entries(ledger, settings, sought))
 
 
@@ -89,7 +83,7 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
         "start": _text(sought.start),
         "end": _text(sought.end),
     }
-    sources = {id_: place for place, id_ in ledger.source_ids().items()}
+    sources = {id_: place for place, id_ in source_ids(ledger).items()}
     batch_of = lru_cache(_BATCHES_KEPT)(lambda batch: batch_origin(ledger, batch))
     for folder in filter(sought.may_lie_in, output_folders(ledger, Kind.EVENTS)):
         for file in output_files(ledger, Kind.EVENTS, folder):

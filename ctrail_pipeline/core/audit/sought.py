@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ctrail_pipeline.core.listing.selection import matches
-from ctrail_pipeline.core.log_file.records import Record, read_log_file
+from ctrail_pipeline.core.log_file.record import Record
+from ctrail_pipeline.core.log_file.split import read_log_file
 
 EVENT_ID_LENGTH: Final = 64
 

@@ -1,6 +1,6 @@
-"""Reconciling and signed digests together: is everything here that there should be?
+"""Verifying: comparing buckets, ledger and output, and checking signed digests, together.
 
-Not here: what is listed and compared (`reconcile`), and what digests say (`validate`).
+Comparing belongs to `compare`, checking digests to `check_digests`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,83 +12,82 @@ from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
+from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .check_digests import validate
-from .compare import reconcile
+from .check_digests import check_digests
+from .compare import compare
 from .compare_report import Report
 from .digest_result import DigestResult
 from .findings import FindingKind
-from .hour_states import Evidence, HourRange
 
 _OF_A_LOG_FILE = (FindingKind.LOG_FILE_ALTERED, FindingKind.LOG_FILE_DELETED)
 
 
 def verify(settings: Settings, selection: Selection | None = None, *, deep: bool = False) -> Report:
-    """`reconcile`, with what digests say as its witness. Raises what it and `validate` raise."""
+    """Compare, and check digests. Raises what `compare` and `check_digests` raise."""
     selection = selection or Selection()
     trails = {trail.name: trail for trail in settings.trails}
 
-    def witness(report: Report, sources: Sequence[Source]) -> Evidence:
-        places = [FoundPrefix(trails[one.trail], one.bucket, one.source_prefix) for one in sources]
-        found = validate(settings, selection, places, report=report.problems.append)
-        report.digests, report.digests_sound = found.digests, found.digests_sound
-        report.log_files_proved = found.log_files_proved
-        hours = {
-            source: [HourRange(*one) for one in ranges] for source, ranges in found.hours.items()
-        }
-        return Evidence(found.findings, hours)
+    def digests(report: Report, sources: Sequence[Source]) -> DigestResult:
+        found_prefixes = [
+            FoundPrefix(trails[source.trail], source.bucket, source.source_prefix)
+            for source in sources
+        ]
+        return check_digests(settings, selection, found_prefixes, report=report.problems.append)
 
-    return reconcile(settings, selection, deep=deep, witness=witness)
+    return compare(settings, selection, deep=deep, digests=digests)
 
 
 def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str | None]:
-    """What says what digests say of a log file; each day of a source partition is read once."""
+    """Return a function that says what digests say of a log file.
+
+    The digests of each day of a source prefix are read once.
+    """
 
     @lru_cache(64)
-    def validation(source: SourcePrefix, day: int) -> DigestResult | None:
-        trail = _trail_of(settings, source)
+    def checked(source_prefix: SourcePrefix, day: int) -> DigestResult | None:
+        trail = _trail_of(settings, source_prefix)
         if trail is None:
             return None
         start = datetime.fromtimestamp(day * 86_400, UTC)
         selection = Selection(
             trails=[trail.name],
-            partitions=[source.partition_key],
+            partitions=[source_prefix.partition_key],
             start=start,
             end=start + timedelta(days=1),
         )
         with closing(Ledger(settings.state_db)) as ledger:
             bucket = open_bucket(trail, settings)
-            places = [
-                one
-                for one in known_prefixes(settings, ledger, trail, bucket)
-                if one.source_prefix == source
+            found_prefixes = [
+                known
+                for known in known_prefixes(settings, ledger, trail, bucket)
+                if known.source_prefix == source_prefix
             ]
-        return validate(
-            settings, selection, places, report=lambda _problem: None, names_proved=True
+        return check_digests(
+            settings, selection, found_prefixes, report=lambda _problem: None, names_proved=True
         )
 
-    def say(source: SourcePrefix, log_file: LogFileOrigin) -> str | None:
-        found = validation(source, log_file.day) if log_file.day else None
-        if found is None:
+    def say(source_prefix: SourcePrefix, log_file: LogFileOrigin) -> str | None:
+        result = checked(source_prefix, log_file.day) if log_file.day else None
+        if result is None:
             return None
-        key = key_of(source, log_file.day, log_file.name)
-        for finding in found.findings:
+        key = key_of(source_prefix, log_file.day, log_file.name)
+        for finding in result.findings:
             if finding.kind in _OF_A_LOG_FILE and finding.where.endswith(f"/{key}"):
                 return f"{finding.kind.value}: {finding.detail}"
-        if key in (found.proved or ()):
+        if key in (result.proved or ()):
             return "proved: a digest that holds lists it with this SHA-256"
         return "no digest that holds lists it"
 
     return say
 
 
-def _trail_of(settings: Settings, source: SourcePrefix) -> Trail | None:
+def _trail_of(settings: Settings, source_prefix: SourcePrefix) -> Trail | None:
     for trail in settings.trails:
-        if (trail.bucket, trail.prefix) == (source.bucket, source.prefix):
+        if (trail.bucket, trail.prefix) == (source_prefix.bucket, source_prefix.prefix):
             return trail
     return None

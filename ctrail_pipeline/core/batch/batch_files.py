@@ -5,7 +5,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.log_file.long_lines import LongLine
+from ctrail_pipeline.core.log_file.lines import Line, LongLine
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output_files import Kind
 
@@ -73,7 +73,7 @@ def parquet_files_of(
 
 
 def _count_bytes(
-    routed: RoutedBatch, texts: Sequence[bytes | LongLine], runs: Sequence[tuple[int, int]]
+    routed: RoutedBatch, texts: Sequence[Line], runs: Sequence[tuple[int, int]]
 ) -> None:
     sizes = map(len, texts)
     for position, lines in runs:
@@ -81,5 +81,5 @@ def _count_bytes(
         routed.bytes_out[position] = routed.bytes_out.get(position, 0) + size
 
 
-def _bytes_of(text: bytes | LongLine) -> bytes:
+def _bytes_of(text: Line) -> HeldBytes:
     return bytes(text) if isinstance(text, LongLine) else text

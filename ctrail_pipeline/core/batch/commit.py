@@ -16,9 +16,14 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import add_batch, mark_published, register_batch
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.rows import Outcome, StaleBatch
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
@@ -81,7 +86,7 @@ class Committer:
         self._settings = settings
         self._run_id = run_id
         self._observe = observe
-        self._known = KnownIdentities(ledger)
+        self._known = KnownIdentities(LedgerSegments(ledger))
         self._published: list[int] = []
         """Published batches that the ledger does not call published yet."""
 
@@ -142,7 +147,7 @@ class Committer:
         batches: list[Batch] = []
         try:
             with self._ledger.transaction():
-                self._ledger.mark_published(self._published)
+                mark_published(self._ledger, self._published)
                 for batch, staged_batch in staged:
                     try:
                         results.append(self._commit_staged(batch, staged_batch))
@@ -184,7 +189,7 @@ class Committer:
         vanished = publish_files(
             batch.staging,
             published,
-            partial(self._ledger.rename_output_file, batch.id),
+            partial(rename_output_file, self._ledger, batch.id),
             lambda _: self._observe("linked"),
         )
         if vanished:
@@ -206,15 +211,15 @@ class Committer:
         if not (self._published or finished or deep):
             return
         with self._ledger.transaction():
-            self._ledger.mark_published(self._published)
+            mark_published(self._ledger, self._published)
             self._cover(finished)
             for source_id in deep:
-                self._ledger.note_deep_listing(source_id, int(time.time()))
+                note_deep_listing(self._ledger, source_id, int(time.time()))
         self._published = []
 
     def _register(self) -> Batch:
         token = uuid.uuid4().hex
-        id_, generation = self._ledger.register_batch(token, self._run_id, self._published)
+        id_, generation = register_batch(self._ledger, token, self._run_id, self._published)
         batch = Batch(id_, token, Staging(self._folders, token))
         self._published = []
         self._observe("registered")
@@ -230,7 +235,7 @@ class Committer:
 
     def _add_batch(self) -> Batch:
         token = uuid.uuid4().hex
-        id_ = self._ledger.add_batch(token, self._run_id)
+        id_ = add_batch(self._ledger, token, self._run_id)
         return Batch(id_, token, Staging(self._folders, token))
 
     def _stage_and_commit(
@@ -253,7 +258,7 @@ class Committer:
             written = [] if staged is None else [batch.id]
             if not commit_took_effect(self._ledger, written) or staged is None:
                 raise
-            published = self._ledger.published_files(batch.id)
+            published = published_files(self._ledger, batch.id)
         self._observe("committed")
         return staged, published
 
@@ -263,14 +268,20 @@ class Committer:
         return staged
 
     def _commit_staged(self, batch: Batch, staged: Staged) -> list[PublishedFile]:
-        return self._ledger.commit_batch(
-            batch.id, staged.outcomes, staged.files, staged.segments, staged.seen, staged.removed
+        return commit_batch(
+            self._ledger,
+            batch.id,
+            staged.outcomes,
+            staged.files,
+            staged.segments,
+            staged.seen,
+            staged.removed,
         )
 
     def _cover(self, finished: Sequence[Stretch]) -> None:
         by_source = sorted(finished, key=lambda stretch: stretch.source.id)
         for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
-            self._ledger.cover(source_id, [stretch.covers for stretch in stretches])
+            cover(self._ledger, source_id, [stretch.covers for stretch in stretches])
 
 
 def result_of(

@@ -10,7 +10,8 @@ from typing import Final
 
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.sources import LogFileRef
-from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, Own, cut_up
+from ctrail_pipeline.core.log_file.record import LogFileContent, RoutingFields
+from ctrail_pipeline.core.log_file.split import CutLogFile, cut_up
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 from ctrail_pipeline.core.settings import Settings
 
@@ -23,7 +24,7 @@ PIECES_AT_ONCE: Final = 50_000
 memory beside its text. Real log files have fewer records."""
 _BYTES_A_RECORD: Final = 640
 """Bytes that a record counts as at least: a shorter record takes more memory than its text."""
-_OWN: Final = attrgetter("own")
+_ROUTING: Final = attrgetter("routing")
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class BatchContent:
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
     """Uncompressed bytes; a short record counts as `_BYTES_A_RECORD`."""
-    folders: set[Own] = field(default_factory=set)
+    folders: set[RoutingFields] = field(default_factory=set)
     """Accounts, regions and hours of the records."""
     since: float = field(default_factory=time.monotonic)
     """When the batch was begun (monotonic seconds)."""
@@ -83,7 +84,7 @@ class BatchContent:
             if rounds == 1:
                 whole = content.part(0, PIECES_AT_ONCE)
                 records = len(whole.records) + len(whole.rejected)
-                self.folders.update(map(_OWN, whole.records))
+                self.folders.update(map(_ROUTING, whole.records))
             self.bytes += max(content.size, records * _BYTES_A_RECORD)
         self.log_files.append(
             LogFileInBatch(
@@ -99,7 +100,7 @@ class BatchContent:
         )
 
     def has_room(self, fetched: FetchedLogFile, settings: Settings) -> bool:
-        """Whether a log file fits in. A log file larger than a batch is a batch of its own."""
+        """Whether a log file fits in. A log file larger than a batch is a batch of its routing."""
         size = fetched.content.size if fetched.content else 0
         return not self.log_files or self.bytes + size <= settings.batch_bytes
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
-from ctrail_pipeline.core.ledger.dedup import DedupPartition, KnownIdentities, held_among
+from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.packed_identities import held_among
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES
 from ctrail_pipeline.core.output_files import Kind
 

@@ -13,13 +13,9 @@ from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.log_file.identity import (
     IDENTITY_BYTES,
 )
-from ctrail_pipeline.core.log_file.long_lines import (
-    LARGEST_JOIN,
-    EncodedLine,
-    LongLine,
-)
+from ctrail_pipeline.core.log_file.lines import LARGEST_JOIN, EncodedLine, HeldBytes, Line
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
-from ctrail_pipeline.core.log_file.records import Rejected
+from ctrail_pipeline.core.log_file.record import Rejected
 
 _LONGEST_TEXT: Final = 1024 * 1024
 """Limit of bytes that are quarantined as text: nobody reads more of them."""
@@ -27,7 +23,7 @@ _MOST_ESCAPED: Final = 3
 """How many times longer JSON may make a text. Only control characters need more."""
 
 
-def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryview) -> bytes:
+def quarantine_identity(bucket: str, key: str, kind: str, data: HeldBytes) -> bytes:
     """Return the identity of a line of quarantine: same data from the same log file, same line."""
     digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
     for piece in pieces_of(data):
@@ -35,7 +31,7 @@ def quarantine_identity(bucket: str, key: str, kind: str, data: bytes | memoryvi
     return digest.digest()[:IDENTITY_BYTES]
 
 
-def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> bytes | LongLine:
+def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> Line:
     """Return a line with what cannot become an event, where it came from, and why."""
     entry = {
         "bucket": bucket,
@@ -49,7 +45,7 @@ def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> b
     return _with_data(json.dumps(entry).encode(), rejected.data)
 
 
-def _with_data(entry: bytes, data: bytes | memoryview) -> bytes | LongLine:
+def _with_data(entry: bytes, data: HeldBytes) -> Line:
     """Add data to a JSON object as its last member: as text if it is UTF-8 and short.
 
     JSON writes a NUL in six bytes: a log file of 256 MB of NULs (a gzip of 250 KB) would take

@@ -14,7 +14,15 @@ from functools import partial
 from typing import Final
 
 from ctrail_pipeline.core.durable import fsync_folder
+from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
+from ctrail_pipeline.core.ledger.batches import (
+    abort_batch,
+    batch_state,
+    mark_published,
+    open_batches,
+)
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_compaction import (
     is_compaction,
     publish_compaction,
@@ -45,8 +53,8 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
     # Folders are read before rows. A folder is always younger than its row, so a folder that was
     # read without a row has no batch.
     tokens = folders.staging_tokens()
-    open_batches = ledger.open_batches()
-    for batch in open_batches:
+    unfinished = open_batches(ledger)
+    for batch in unfinished:
         staging = Staging(folders, batch.token)
         try:
             alive = staging.owner_lives()
@@ -56,12 +64,12 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
                 _publish(ledger, folders, staging, batch, observe)
             elif alive is None and abs(time.time() - batch.created_at) < _FOLDERLESS_SECONDS:
                 continue
-            elif ledger.abort_batch(batch.id):
+            elif abort_batch(ledger, batch.id):
                 staging.remove()
             observe("recovered")
         finally:
             staging.close()
-    for token in tokens - {batch.token for batch in open_batches}:
+    for token in tokens - {batch.token for batch in unfinished}:
         staging = Staging(folders, token)
         if not staging.owner_lives():
             staging.remove()
@@ -86,12 +94,12 @@ def _publish(
     batch: BatchRow,
     observe: Callable[[str], None],
 ) -> None:
-    files = ledger.published_files(batch.id)
+    files = published_files(ledger, batch.id)
     vanished = set(
         publish_files(
             staging,
             files,
-            partial(ledger.rename_output_file, batch.id),
+            partial(rename_output_file, ledger, batch.id),
             lambda _: observe("linked"),
         )
     )
@@ -102,7 +110,7 @@ def _publish(
             if is_compaction(ledger, batch.id):
                 publish_compaction(ledger, batch.id)
             else:
-                ledger.mark_published([batch.id])
+                mark_published(ledger, [batch.id])
         log.info("finished publishing an interrupted batch of %d files", len(files))
     staging.remove()
 
@@ -118,7 +126,7 @@ def _take_back(
     are the output.
     """
     with ledger.transaction():
-        if ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+        if batch_state(ledger, batch.id) is not BatchState.COMMITTED:
             return
         log.warning(
             "%d files of an interrupted batch vanished before they were published: all of it is"
@@ -126,7 +134,7 @@ def _take_back(
             len(vanished),
         )
         touched = set()
-        for file in ledger.published_files(batch.id):  # read again: publishing may rename files
+        for file in published_files(ledger, batch.id):  # read again: publishing may rename files
             path = folders.path_of(file)
             if file not in vanished and path.exists():
                 path.unlink()
@@ -138,4 +146,4 @@ def _take_back(
         if is_compaction(ledger, batch.id):
             uncommit_compaction(ledger, batch.id)
         else:
-            ledger.uncommit_batch(batch.id)
+            uncommit_batch(ledger, batch.id)

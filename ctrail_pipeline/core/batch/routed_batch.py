@@ -12,18 +12,18 @@ from typing import Final
 
 import msgspec
 
-from ctrail_pipeline.core.ledger.dedup import NewSegment
-from ctrail_pipeline.core.log_file.long_lines import LongLine
+from ctrail_pipeline.core.ledger.rows import NewSegment
+from ctrail_pipeline.core.log_file.event_time import HOUR_FOLDER_LENGTH
+from ctrail_pipeline.core.log_file.lines import Line
 from ctrail_pipeline.core.output_files import Kind
 
-_HOUR_LENGTH: Final = len("2026/01/31/23")
 _NAME: Final = attrgetter("name")
 
 
 class OutputLine(msgspec.Struct, frozen=True, gc=False):
     """A line of the output. A Struct, as `Record` is, since there is one for each record."""
 
-    text: bytes | LongLine
+    text: Line
     position: int
     """Position of its log file in the batch."""
     kind: Kind
@@ -75,7 +75,7 @@ class RoutedBatch:
             lines = group.values()
             kind, folder = next(((line.kind, line.folder) for line in lines), (None, ""))
             if kind is Kind.EVENTS:  # all lines of a group are of one kind and one hour
-                self.events_by_hour[folder[-_HOUR_LENGTH:]] += len(lines)
+                self.events_by_hour[folder[-HOUR_FOLDER_LENGTH:]] += len(lines)
                 self.events_by_name.update(map(_NAME, lines))
         for segment in segments:
             self.earlier.setdefault(segment.partition, []).append(segment)

@@ -10,10 +10,10 @@ from typing import Final, cast
 
 from ctrail_pipeline.core.keys.key_time import day_folder
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, is_account, is_region
-from ctrail_pipeline.core.ledger.dedup import dedup_partition
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
-from ctrail_pipeline.core.log_file.long_lines import LongLine, UnbrokenLine
-from ctrail_pipeline.core.log_file.records import LogFileContent, Own, Rejected
+from ctrail_pipeline.core.log_file.lines import Line, UnbrokenLine
+from ctrail_pipeline.core.log_file.record import LogFileContent, Rejected, RoutingFields
 from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
@@ -82,18 +82,18 @@ class LogFileTargets:
         self._limit = settings.max_hours_per_log_file
         self._new_limit = settings.max_scattered_hours
         self._scatter_limit = scatter_limit
-        self.found: dict[Own, _Target] = {}
+        self.found: dict[RoutingFields, _Target] = {}
         """Targets by the account, region and hour that records name."""
 
-    def find(self, own: Own) -> _Target:
+    def find(self, routing: RoutingFields) -> _Target:
         """Find the target of records whose account, region and hour are not among the found."""
         if len(self.found) >= self._limit:
             return f"scattered: the log file has records of more than {self._limit} hours"
-        target = self.found[own] = self._find(own)
+        target = self.found[routing] = self._find(routing)
         return target
 
-    def _find(self, own: Own) -> _Target:
-        account, region, hour = own
+    def _find(self, routing: RoutingFields) -> _Target:
+        account, region, hour = routing
         key = self._source_prefix
         account = account or (key.account if is_account(key.account) else None)
         region = region or (key.region if is_region(key.region) else None)
@@ -105,7 +105,7 @@ class LogFileTargets:
         is_usual = len(self.found) < USUAL_HOURS_A_LOG_FILE
         if not (is_usual or self._scatter_limit.allows(folder, self._new_limit)):
             return f"scattered: more than {self._new_limit} new hours in log files of many"
-        return self._groups.setdefault(dedup_partition(*own), {}), folder
+        return self._groups.setdefault(dedup_partition(*routing), {}), folder
 
 
 def _route_log_file(
@@ -116,14 +116,14 @@ def _route_log_file(
     targets: LogFileTargets,
 ) -> None:
     duplicates = unroutable = 0
-    own: Own | None = None
+    routing: RoutingFields | None = None
     target: _Target = ""
     group: dict[bytes, OutputLine] | None = None
     folder = ""
     for record in part.records:
-        if record.own is not own:
-            own = record.own
-            target = targets.found.get(own) or targets.find(own)
+        if record.routing is not routing:
+            routing = record.routing
+            target = targets.found.get(routing) or targets.find(routing)
             group, folder = (None, "") if isinstance(target, str) else target
         if group is None:
             rejected = Rejected(record.index, "record", str(target), _data_of(record.line))
@@ -172,7 +172,7 @@ def _quarantine(
         group[identity] = OutputLine(line, position, Kind.QUARANTINE, folder)
 
 
-def _data_of(line: bytes | LongLine) -> memoryview:
+def _data_of(line: Line) -> memoryview:
     """Return the bytes of a record that goes to quarantine."""
     return line.record if isinstance(line, UnbrokenLine) else memoryview(cast("bytes", line))
 

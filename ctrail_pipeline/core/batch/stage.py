@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, NewSegment, build_segment
-from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
+from ctrail_pipeline.core.ledger.rows import NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.output.new_files import NewFile, NewParquetFile
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import StagedFile

@@ -21,10 +21,9 @@ from urllib.parse import quote
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from .dedup import Segment
+from .rows import Segment
 
 _OPEN_AT_ONCE: Final = 4
-_ROWS_AT_ONCE: Final = 10_000
 _SCHEMA: Final = """
 CREATE TABLE log_file (
     source_partition INTEGER NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL, etag BLOB NOT NULL,
@@ -191,17 +190,19 @@ class ColdFileWriter:
         self._db.close()
         self._part.unlink(missing_ok=True)
 
-    def add_log_files(self, rows: sqlite3.Cursor) -> int:
-        """Take in rows of `LOG_FILE_COLUMNS`; how many there were."""
-        taken = 0
-        while some := rows.fetchmany(_ROWS_AT_ONCE):
-            self._db.executemany("INSERT INTO log_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
-            taken += len(some)
-        return taken
+    def add_log_files(self, rows: Iterable[Sequence[object]]) -> int:
+        """Take in rows of `LOG_FILE_COLUMNS`; return how many there were."""
+        return self._db.executemany(
+            f"INSERT INTO log_file ({LOG_FILE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        ).rowcount
 
     def add_segments(self, rows: Iterable[Sequence[object]]) -> None:
         """Take in rows of segments: id, partition, count, identities, filter, event keys."""
-        self._db.executemany("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany(
+            "INSERT INTO segment (id, partition, count, identities, filter, event_keys)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
+        )
 
     def finish(self) -> tuple[int, bytes]:
         """Give the file its name, durably; its size and SHA-256."""

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
+from .cold_rows import cold_files_where
 from .ledger import Ledger
 from .rows import LONGEST_PAUSE_SECONDS, BatchState
 
+_ARCHIVED_AT: Final = "archived_at"
+"""The name in the table `meta`."""
 _COLD: Final = (
     "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
     " AND f.batch > 0 AND f.batch < ?"
@@ -46,13 +49,13 @@ class _Moved(Exception):
 
 def archived_at(ledger: Ledger) -> int:
     """When what is cold was last moved to the archive (seconds since 1970; 0: never)."""
-    return int(ledger._meta("archived_at"))
+    return int(ledger.meta(_ARCHIVED_AT))
 
 
 def note_cold_moved(ledger: Ledger, at: int) -> None:
     """All that is cold was moved."""
     with ledger.transaction():
-        ledger._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
+        ledger.set_meta(_ARCHIVED_AT, str(at))
 
 
 def settled_before(ledger: Ledger, created_before: int) -> int:
@@ -61,7 +64,7 @@ def settled_before(ledger: Ledger, created_before: int) -> int:
     One that was made far behind then was made by a clock that was wrong: its state alone says.
     """
     return int(
-        ledger._row(
+        ledger.row(
             "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
             " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
             created_before,
@@ -74,7 +77,7 @@ def cold_days(ledger: Ledger, before_day: int, before_batch: int, most: int) -> 
     """Days with log files that may be archived: committed, settled; oldest first."""
     return [
         ColdDay(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             "SELECT f.source_partition, f.day, count(*)"
             " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
             f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
@@ -95,7 +98,7 @@ def cold_segments(
     """
     return [
         ColdSegment(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             f"SELECT s.id, substr(p.name, -{len('YYYY/MM/DD/HH')}) AS hour, s.count"
             " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
             " LEFT JOIN batch b ON b.id = s.batch"
@@ -123,7 +126,7 @@ def move_to_cold_file(
     except _Moved:
         return False
     except (OSError, sqlite3.Error) as error:
-        raise ledger._refused(error) from error
+        raise ledger.error_from(error) from error
     file = ColdFile(
         0,
         writer.path.name,
@@ -153,19 +156,21 @@ def _copy_to(
     before_batch: int,
 ) -> None:
     for day in days:
-        rows = ledger._db.execute(
+        rows = ledger.stream(
             f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
             f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-            (day.source_id, day.day, before_batch),
+            day.source_id,
+            day.day,
+            before_batch,
         )
         if writer.add_log_files(rows) != day.log_files:
             raise _Moved
     writer.add_segments(
-        ledger._db.execute(
+        ledger.stream(
             "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
             " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
             " WHERE s.id IN (SELECT value FROM json_each(?))",
-            (json.dumps([segment.id for segment in segments]),),
+            json.dumps([segment.id for segment in segments]),
         )
     )
 
@@ -181,29 +186,31 @@ def _name_archive_file(
     # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
     if not (ledger.cold_folder / file.name).exists():
         raise _Moved
-    ledger._db.execute(
+    ledger.execute(
         "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
         " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        file[1:],
+        *file[1:],
     )
     for day in days:
-        gone = ledger._db.execute(
+        gone = ledger.execute(
             f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-            (day.source_id, day.day, before_batch),
+            day.source_id,
+            day.day,
+            before_batch,
         )
-        if gone.rowcount != day.log_files:
+        if gone != day.log_files:
             raise _Moved
-    gone = ledger._db.execute(
+    gone = ledger.execute(
         "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps([segment.id for segment in segments]),),
+        json.dumps([segment.id for segment in segments]),
     )
-    if gone.rowcount != len(segments):
+    if gone != len(segments):
         raise _Moved
-    ledger._db.execute(
+    ledger.execute(
         "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
     )
 
 
 def cold_files(ledger: Ledger) -> list[ColdFile]:
     """All archive files, oldest first."""
-    return ledger._cold_files("1")
+    return cold_files_where(ledger, "1")

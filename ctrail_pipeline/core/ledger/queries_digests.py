@@ -5,6 +5,7 @@ Functions over a Ledger, with SQL: a topic of its own beside `ledger`.
 
 from typing import NamedTuple
 
+from .cold_rows import cold_log_files
 from .ledger import Ledger
 from .rows import LogFileState
 
@@ -32,7 +33,7 @@ def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hash
     """The log files of one day of a source partition, by name."""
     hot = {
         name: Hashed(LogFileState(state), etag, sha256)
-        for name, state, etag, sha256 in ledger._rows(
+        for name, state, etag, sha256 in ledger.rows(
             "SELECT name, state, etag, sha256 FROM log_file WHERE source_partition = ? AND day = ?",
             source_id,
             day,
@@ -40,21 +41,21 @@ def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hash
     }
     cold = {
         row.name: Hashed(LogFileState.COMMITTED, row.etag, row.sha256)
-        for row in ledger.cold_log_files(source_id, day, "", LAST_NAME)
+        for row in cold_log_files(ledger, source_id, day, "", LAST_NAME)
     }
     return {**cold, **hot}
 
 
 def kept_public_keys(ledger: Ledger) -> dict[str, PublicKey]:
     """Every public key that AWS ever gave, by fingerprint: AWS forgets old ones, we do not."""
-    rows = ledger._rows("SELECT fingerprint, der FROM public_key")
+    rows = ledger.rows("SELECT fingerprint, der FROM public_key")
     return {fingerprint: PublicKey(fingerprint, der) for fingerprint, der in rows}
 
 
 def keep_public_keys(ledger: Ledger, keys: list[PublicKey], now: int) -> None:
     """Keep keys that AWS gave; the first of a fingerprint stays."""
     with ledger.transaction():
-        ledger._db.executemany(
+        ledger.execute_many(
             "INSERT OR IGNORE INTO public_key (fingerprint, der, added_at) VALUES (?, ?, ?)",
             [(key.fingerprint, key.der, now) for key in keys],
         )

@@ -28,7 +28,7 @@ def prunable(ledger: Ledger, before: str) -> OutputSize:
     Its lines are events: rows of Parquet are the same ones again.
     """
     lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
-    row = ledger._row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
+    row = ledger.row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
     return OutputSize("", *(value or 0 for value in row))
 
 
@@ -45,7 +45,7 @@ def decide_pruning(
     PublishedFile ones only: what a living run, or a recovery, is about to link stays. Inside a
     transaction. The ledger's generation grows: a copy from before it is older than the folder.
     """
-    rows = ledger._rows(
+    rows = ledger.rows(
         f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
         " AND p.id >= ?"
         " ORDER BY p.id, f.number LIMIT ?",
@@ -54,17 +54,15 @@ def decide_pruning(
         most,
     )
     if rows:
-        ledger._db.execute(
-            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-        )
+        ledger.raise_generation()
     for id_, number, _, _, lines, _, _ in rows:
-        ledger._db.execute(
+        ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
-            (Pruned.DECIDED, id_, number),
+            Pruned.DECIDED,
+            id_,
+            number,
         )
-        ledger._db.execute(
-            "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
-        )
+        ledger.execute("UPDATE output_partition SET lines = lines - ? WHERE id = ?", lines, id_)
     files = [
         PublishedFile(part, Kind(kind), folder, number, size)
         for _, number, kind, folder, _, part, size in rows
@@ -76,7 +74,7 @@ def files_to_remove(ledger: Ledger, most: int) -> list[PublishedFile]:
     """Files whose removal was decided, and is not known to be done."""
     return [
         PublishedFile(part, Kind(kind), folder, number, size)
-        for part, kind, folder, number, size in ledger._rows(
+        for part, kind, folder, number, size in ledger.rows(
             "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
             " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
             most,
@@ -90,13 +88,13 @@ def note_removed(ledger: Ledger, files: Iterable[PublishedFile]) -> None:
     The rows of those that a compaction replaced go: what they say, the merged file's says.
     """
     names = [(file.number, file.kind, file.folder) for file in files]
-    ledger._db.executemany(
+    ledger.execute_many(
         "DELETE FROM output_file WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
         f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
         names,
     )
-    ledger._db.executemany(
+    ledger.execute_many(
         "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
         [(Pruned.REMOVED, *name) for name in names],

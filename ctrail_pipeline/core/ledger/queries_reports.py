@@ -41,14 +41,14 @@ class Health(NamedTuple):
 def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health:
     """What is wrong with the log files of some source partitions; `since` says what is new."""
     ids = json.dumps(list(source_ids))
-    open_rows = ledger._rows(
+    open_rows = ledger.rows(
         "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
         " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
         LogFileState.COMMITTED,
         LogFileState.FOUND,
         ids,
     )
-    remarkable = ledger._row(
+    remarkable = ledger.row(
         "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
         " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
         " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
@@ -65,7 +65,7 @@ def count_by_state(ledger: Ledger) -> dict[LogFileState, int]:
     """How many log files stand open: neither committed nor just found."""
     return {
         LogFileState(state): count
-        for state, count in ledger._rows(
+        for state, count in ledger.rows(
             "SELECT state, count(*) FROM log_file WHERE state != 1 AND state != ? GROUP BY state",
             LogFileState.FOUND,
         )
@@ -75,7 +75,7 @@ def count_by_state(ledger: Ledger) -> dict[LogFileState, int]:
 def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
     """Log files that are not committed, by source partition and state."""
     found: dict[int, dict[LogFileState, int]] = {}
-    for id_, state, count in ledger._rows(
+    for id_, state, count in ledger.rows(
         "SELECT source_partition, state, count(*) FROM log_file WHERE state != 1 GROUP BY 1, 2"
     ):
         found.setdefault(id_, {})[LogFileState(state)] = count
@@ -85,7 +85,7 @@ def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
 def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
     """How many records of each source partition are in quarantine."""
     return dict(
-        ledger._rows(
+        ledger.rows(
             "SELECT source_partition, sum(quarantined) FROM log_file"
             " WHERE quarantined + conflicts > 0 GROUP BY 1"
         )
@@ -96,7 +96,7 @@ def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
     """What there is of the output, by account and region (of quarantine: in all)."""
     return [
         OutputSize(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             f"SELECT {_SIZED_FOLDER[kind]},"
             " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
             " sum(f.pruned != 0) FROM output_partition p"

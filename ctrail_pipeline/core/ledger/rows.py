@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import PublishedFile
 
+REBUILD_RUN: Final = "rebuild"
+"""The run that a batch of a rebuilt ledger names."""
 LONGEST_PAUSE_SECONDS: Final = 86_400
 """How far ahead a visit is set at most."""
 
@@ -179,6 +181,36 @@ class AdoptedFile(NamedTuple):
     lines: int
     digest: bytes
     """SHA-256 of its bytes."""
+
+
+class Segment(NamedTuple):
+    """The identities that one batch added to one dedup partition, as the ledger keeps them."""
+
+    id: int
+    size: int
+    """How many identities it holds."""
+    identities: bytes
+    """Sorted; empty for a segment with a filter, whose identities are read when a maybe asks."""
+    filter_bytes: int
+    """How long its filter is; 0 without one."""
+    event_keys: bytes
+    """Sorted hashes of the eventIDs; empty where `identities` are."""
+    is_merged: bool
+    """Whether it stands for older ones, which are gone; of a cold segment, that is not known."""
+
+
+class NewSegment(NamedTuple):
+    """A segment that a batch, or a merge, is about to add."""
+
+    partition: str
+    size: int
+    identities: bytes
+    filter: bytes | None
+    event_keys: bytes
+
+
+class SegmentGone(Exception):
+    """A segment was removed: merged with others into a newer one, or its batch taken back."""
 
 
 class StaleBatch(Exception):

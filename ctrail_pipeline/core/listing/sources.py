@@ -85,7 +85,8 @@ class LogFileRef:
     expected: Known | None
     attempts: int
     stretch: Stretch | None = None
-    """The stretch of key time that a listing found it in; None for a visit."""
+    """The stretch of key time that it was listed in. A visit has none, nor has a log file in no
+    day's folder."""
 
     @property
     def key(self) -> str:

@@ -8,14 +8,14 @@ from typing import Final
 
 from xxhash import xxh3_64_digest
 
-from ctrail_pipeline.core.log_file.long_lines import HELD_LINES, LongLine
+from .lines import HELD_LINES, Line
 
 IDENTITY_BYTES: Final = 16
 EVENT_KEY_BYTES: Final = 6
 """Of the hash of an eventID. In an hour of a million events one false alarm in 280 such hours."""
 
 
-def identity_of(line: bytes | LongLine) -> bytes:
+def identity_of(line: Line) -> bytes:
     """The identity of a record by the line as it is written."""
     if isinstance(line, HELD_LINES):
         return sha256(line).digest()[:IDENTITY_BYTES]

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, overload
 import msgspec
 
 from .lenient_json import LONGEST_LENIENT, STRING, decode_object
+from .lines import HeldBytes
 from .mapped_text import Text, let_go
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
@@ -60,10 +61,10 @@ class Leftover(NamedTuple):
     """Text that is not one complete element and may be of a record."""
 
     reason: str
-    data: bytes | memoryview
+    data: HeldBytes
 
 
-class Slices(Sequence[bytes]):
+class Slices(Sequence[HeldBytes]):
     """Parts of a text, made when they are asked for: 16 bytes each, where bytes take 41 more.
 
     A log file of 256 MB may have a million. Or a single one: over a megabyte they are no copies
@@ -85,10 +86,10 @@ class Slices(Sequence[bytes]):
         return len(self._starts)
 
     @overload
-    def __getitem__(self, index: int) -> bytes: ...
+    def __getitem__(self, index: int) -> HeldBytes: ...
     @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+    def __getitem__(self, index: slice) -> list[HeldBytes]: ...
+    def __getitem__(self, index: int | slice) -> HeldBytes | list[HeldBytes]:
         if isinstance(index, slice):
             let_go(self._text)  # of what was asked for before
             return list(map(self.part, self._starts[index], self._ends[index]))
@@ -99,10 +100,10 @@ class Slices(Sequence[bytes]):
         end = bisect_right(self._ends, self._starts[first] + size, first + 1)
         return min(first + number, end)
 
-    def part(self, start: int, end: int) -> bytes:
+    def part(self, start: int, end: int) -> HeldBytes:
         """Any part of the text, as one of them."""
         if end - start > self._longest:
-            return memoryview(self._text)[start:end]  # type: ignore[return-value] # see `Slices`
+            return memoryview(self._text)[start:end]
         return self._text[start:end]
 
 

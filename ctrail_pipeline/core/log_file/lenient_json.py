@@ -13,6 +13,8 @@ import json
 import re
 from typing import Final, cast
 
+from .lines import HeldBytes
+
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 """A string with its quotes, whatever stands between them."""
 
@@ -25,7 +27,7 @@ LONGEST_LENIENT: Final = 4 * 1024 * 1024
 _decoder = json.JSONDecoder(strict=False, parse_int=float)
 
 
-def decode_object(raw: bytes) -> dict[str, object] | str:
+def decode_object(raw: HeldBytes) -> dict[str, object] | str:
     """The fields of `raw`, which starts with a `{`; or why it cannot be read.
 
     Over a latin-1 view, which every byte string has and which leaves ASCII, and so every value

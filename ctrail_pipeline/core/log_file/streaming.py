@@ -16,19 +16,19 @@ from typing import Any, Final, NamedTuple
 
 from isal import isal_zlib
 
-from .gunzip import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
-from .json_scan import Scan, most_elements
-from .records import (
+from .fast_path import (
     BETWEEN_RECORDS,
     CANONICAL_HEAD,
     CANONICAL_TAIL,
     CHUNK,
     LARGEST_AT_ONCE,
-    PART_BYTES,
-    CutLogFile,
-    LogFileContent,
     plain_elements,
 )
+from .gunzip import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
+from .json_scan import Scan, most_elements
+from .lines import HeldBytes
+from .record import LogFileContent
+from .split import PART_BYTES, CutLogFile
 
 STREAMED_FROM: Final = LARGEST_AT_ONCE
 """Uncompressed bytes of the smallest log file that is worth it."""
@@ -86,7 +86,7 @@ class StreamedLogFile:
                 next(self._chunks)
         self._next = number + 1
         begun = sum(parts[:number])
-        elements: list[bytes] = []
+        elements: list[HeldBytes] = []
         has_breaks = False
         for count in self._counts[begun : begun + parts[number]]:
             chunk = next(self._chunks)
@@ -110,13 +110,13 @@ class StreamedLogFile:
         return parts
 
 
-def _elements_again(chunk: bytes, number: int) -> Sequence[bytes]:
+def _elements_again(chunk: bytes, number: int) -> Sequence[HeldBytes]:
     """The elements of a chunk that is known to be a plain list of so many.
 
     How deep msgspec goes depends on how deep the stack is already: what it took in the thread that
     fetched, it may refuse in the one that routes. Then they are told apart without recursion.
     """
-    elements: Sequence[bytes] | None = plain_elements(chunk)
+    elements: Sequence[HeldBytes] | None = plain_elements(chunk)
     if elements is None:
         text = CANONICAL_HEAD + chunk + CANONICAL_TAIL
         elements = Scan(text, most=number + 1).elements  # one for the document itself

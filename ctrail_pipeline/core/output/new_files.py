@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.log_file.long_lines import LARGEST_JOIN, LongLine
+from ctrail_pipeline.core.log_file.lines import LARGEST_JOIN, HeldBytes, Line, LongLine
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
 from ctrail_pipeline.core.output_files import Kind
 
@@ -21,7 +21,7 @@ class NewFile(NamedTuple):
     kind: Kind
     folder: str
     """Path relative to the kind's root; made of validated parts only."""
-    lines: Sequence[bytes | LongLine]
+    lines: Sequence[Line]
     """The lines without their line feeds."""
     lineage: Sequence[tuple[int, int]]
     """Line runs: a log file's position in its batch, and how many consecutive lines are its."""
@@ -31,7 +31,7 @@ class NewFile(NamedTuple):
         """Number of lines."""
         return len(self.lines)
 
-    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
+    def write_to(self, put: Callable[[HeldBytes], None]) -> None:
         """Write the file's bytes, in pieces."""
         lines = iter(self.lines)
         while chunk := list(islice(lines, _LINES_A_WRITE)):
@@ -55,7 +55,7 @@ class NewParquetFile(NamedTuple):
     kind: Kind = Kind.PARQUET
     lineage: Sequence[tuple[int, int]] = ()
 
-    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
+    def write_to(self, put: Callable[[HeldBytes], None]) -> None:
         """Write the file's bytes."""
         put(self.content)
 
@@ -79,5 +79,5 @@ class FileToWrite(Protocol):
     def lineage(self) -> Sequence[Sequence[int]]:
         """Line runs, as `pack_lineage` takes them."""
 
-    def write_to(self, put: Callable[[bytes | memoryview], None]) -> None:
+    def write_to(self, put: Callable[[HeldBytes], None]) -> None:
         """Write the file's bytes, in pieces. What `put` raises is raised."""

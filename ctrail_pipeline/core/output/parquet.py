@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from ctrail_pipeline.core.log_file.lines import HeldBytes
+
 from .parquet_schema import (
     BUCKET,
     COLUMNS,
@@ -67,7 +69,7 @@ class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     """Folder of its file, relative to the Parquet root: see `parquet_folder`."""
     time: str
     """The record's eventTime."""
-    line: bytes
+    line: HeldBytes
     position: int
     """Position of its log file in `sources`."""
     index: int | None

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ctrail_pipeline.core.log_file.lenient_json import members_of
+from ctrail_pipeline.core.log_file.lines import HeldBytes
 
 SCHEMA_VERSION: Final = 1
 """Version of the columns; each file's metadata have it as `ctrail_schema_version`."""
@@ -169,7 +170,7 @@ Others = dict[int, dict[str, bytes]]
 """The fields that go to `_other`, by row."""
 
 
-def decode_rows(lines: Sequence[bytes], others: Others, first: int) -> list[Any]:
+def decode_rows(lines: Sequence[HeldBytes], others: Others, first: int) -> list[Any]:
     """Return a Row for each record. What does not fit goes to `others`; rows count from `first`.
 
     No record makes this fail. The records are decoded in one call: 1.4 µs each, against 2.1 one by
@@ -182,7 +183,7 @@ def decode_rows(lines: Sequence[bytes], others: Others, first: int) -> list[Any]
         return [_row_of(line, others, first + at) for at, line in enumerate(lines)]
 
 
-def _row_of(line: bytes, others: Others, at: int) -> Any:
+def _row_of(line: HeldBytes, others: Others, at: int) -> Any:
     try:
         return _decode_row(line)
     except _REFUSED:
@@ -197,7 +198,7 @@ def _row_of(line: bytes, others: Others, at: int) -> Any:
     return row
 
 
-def _odd_row(line: bytes, others: Others, at: int) -> Any:
+def _odd_row(line: HeldBytes, others: Others, at: int) -> Any:
     row = Row()
     members = _members(bytes(line))
     if members is None:  # nested just deep enough that the record could still be split
@@ -233,7 +234,7 @@ def decode_nested(name: str, value: bytes) -> tuple[Any, bool]:
         return _fitted(name, value, COLUMNS[name])
 
 
-def field_of(line: bytes, name: str) -> bytes:
+def field_of(line: HeldBytes, name: str) -> bytes:
     """Return a field of a record, as it stands in the record."""
     return (_members(bytes(line)) or {})[name]
 

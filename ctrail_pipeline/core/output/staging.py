@@ -17,6 +17,7 @@ from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.log_file.lines import HeldBytes
 from ctrail_pipeline.core.output_files import Kind, StagedFile
 
 from .folders import STAGING, UNLOCKED, OutputFolders
@@ -126,7 +127,7 @@ class Staging:
             0o600,
         )
 
-        def put(block: bytes | memoryview) -> None:
+        def put(block: HeldBytes) -> None:
             nonlocal size
             digest.update(block)
             size += len(block)
@@ -156,7 +157,7 @@ def remove_unlocked(staging_root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_all(descriptor: int, block: bytes | memoryview) -> None:
+def _write_all(descriptor: int, block: HeldBytes) -> None:
     written = os.write(descriptor, block)
     while written < len(block):
         written += os.write(descriptor, memoryview(block)[written:])

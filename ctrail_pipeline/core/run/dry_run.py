@@ -12,6 +12,7 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, sources_of
 from ctrail_pipeline.core.listing.known_log_files import NothingKnown
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
@@ -20,7 +21,7 @@ from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.settings import Settings
 
-LISTED_A_PARTITION: Final = 100_000
+LISTED_A_SOURCE_PREFIX: Final = 100_000
 DOLLARS_A_LIST: Final = 0.005 / 1000
 """AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
 DOLLARS_A_GET: Final = 0.0004 / 1000
@@ -91,11 +92,11 @@ def estimate(
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
-        for refs in listing.log_files(ledger or NothingKnown()):
+        for refs in listing.log_files(LedgerLogFiles(ledger) if ledger else NothingKnown()):
             source = refs[0].source
             log_files[id(source)] += len(refs)
             size[id(source)] += sum(ref.size for ref in refs)
-            source.is_enough = log_files[id(source)] >= LISTED_A_PARTITION
+            source.is_enough = log_files[id(source)] >= LISTED_A_SOURCE_PREFIX
     estimates = {trail.name: TrailEstimate(trail.name) for trail in settings.trails}
     for source in sources:
         if source.failure:

@@ -25,8 +25,9 @@ from ctrail_pipeline.core.batch.stage import Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.staging import Staging
@@ -97,7 +98,7 @@ class _Worker:
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.state_db)
         self._folders = OutputFolders.of(setup.settings)
-        self._known = KnownIdentities(self._ledger)
+        self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()
         self._numbers: dict[tuple[int, int, str], int] = {}

@@ -29,6 +29,7 @@ from ctrail_pipeline.core.ledger.queries_cold import (
     note_cold_moved,
     settled_before,
 )
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ _IDENTITIES_A_FILE: Final = 1_000_000
 """24 MB; twice that where the last segment is a large merged one."""
 
 
-def archive(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
+def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
     """Move what is cold, for about so many seconds; how many archive files were made.
 
     What is left, a later run moves.
@@ -99,7 +100,7 @@ def _is_old(path: Path, now: float) -> bool:
 
 def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
     """Those that no listing asks for any more, unless somebody wants a full one."""
-    coverage = ledger.coverage()
+    coverage = covered_ranges(ledger)
 
     def is_covered(day: ColdDay) -> bool:
         start = day.day * MINUTES_PER_DAY

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.batch.quarantine import quarantine_identity
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.ledger.dedup import dedup_partition
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.log_file.gunzip import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
-from ctrail_pipeline.core.log_file.records import split
+from ctrail_pipeline.core.log_file.split import split
 
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 

@@ -6,7 +6,6 @@ What is merged, and how, is `core.compaction`'s.
 from dagster import (
     Failure,
     JobDefinition,
-    MetadataValue,
     Nothing,
     OpExecutionContext,
     Out,
@@ -19,6 +18,7 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
+from ctrail_pipeline.orchestration.metadata import of_compaction
 from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import core_logs_in, failures_said, settings_of
 from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
@@ -38,13 +38,15 @@ def build_compact_job(configuration: Config) -> JobDefinition:
     def compact_op(context: OpExecutionContext, cursor: LedgerResource) -> Output[None]:
         if not cursor.path.exists():
             context.log.info("nothing was synced yet, so there is nothing to merge")
-            return Output(None, metadata=_metadata(Compaction()))
+            return Output(None, metadata=of_compaction(Compaction()))
         with failures_said(), core_logs_in(context.log):
             done = compact(settings_of(configuration, cursor), run_id=context.run_id)
         context.log.info("%s", compaction_line(done))
         if done.problems:
-            raise Failure(compaction_failure(done), metadata=_metadata(done), allow_retries=False)
-        return Output(None, metadata=_metadata(done))
+            raise Failure(
+                compaction_failure(done), metadata=of_compaction(done), allow_retries=False
+            )
+        return Output(None, metadata=of_compaction(done))
 
     @job(
         name="compact",
@@ -61,14 +63,3 @@ def build_compact_job(configuration: Config) -> JobDefinition:
 def compact_daily(compact_job: JobDefinition) -> ScheduleDefinition:
     """`compact` every night."""
     return ScheduleDefinition(job=compact_job, cron_schedule="47 3 * * *")
-
-
-def _metadata(done: Compaction) -> dict[str, MetadataValue]:
-    return {
-        "folders": MetadataValue.int(done.folders),
-        "files_before": MetadataValue.int(done.old_files),
-        "files_after": MetadataValue.int(done.new_files),
-        "events": MetadataValue.int(done.lines),
-        "bytes": MetadataValue.int(done.bytes),
-        "not_compacted": MetadataValue.int(len(done.problems)),
-    }

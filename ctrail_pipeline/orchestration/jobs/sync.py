@@ -27,6 +27,7 @@ from pydantic import Field
 
 from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import note_reported
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.dry_run import estimate
@@ -158,4 +159,4 @@ def _note_reported(
     ]
     if reported:
         with closing(Ledger(cursor.path)) as ledger:
-            ledger.note_reported(reported, int(time.time()))
+            note_reported(ledger, reported, int(time.time()))

@@ -1,4 +1,4 @@
-"""Is everything here? Each verdict of a reconcile, by making it true; what is queued comes in."""
+"""Is everything here? Each verdict of a comparison, by making it true; what is queued comes in."""
 
 import gzip
 import json
@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.audit import compare_bucket, compare_report
-from ctrail_pipeline.core.audit.compare import reconcile
-from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PartitionReport, Report
+from ctrail_pipeline.core.audit.compare import compare
+from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PrefixReport, Report
+from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding, FindingKind, HourState
-from ctrail_pipeline.core.audit.hour_states import Evidence, HourRange
+from ctrail_pipeline.core.audit.hour_states import HourRange
 from ctrail_pipeline.core.audit.listed_hours import listed_hours
 from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
@@ -28,8 +29,10 @@ from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_numb
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import known_by_name
+from ctrail_pipeline.core.ledger.log_files import put_found
+from ctrail_pipeline.core.ledger.queries_compare import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.run.sync import sync
@@ -86,8 +89,8 @@ class World:
             self.put(FIRST + n, "A", event(1, FIRST + n), event(2, FIRST + n)) for n in range(days)
         ]
 
-    def reconcile(self, selection: Selection | None = None, *, deep: bool = False) -> Report:
-        return reconcile(self.settings, selection, deep=deep)
+    def compare(self, selection: Selection | None = None, *, deep: bool = False) -> Report:
+        return compare(self.settings, selection, deep=deep)
 
     def output(self) -> list[Path]:
         return sorted(self.settings.events_dir.rglob("*.jsonl"))
@@ -112,7 +115,7 @@ def totals(report: Report) -> dict[str, int]:
 
 def statuses(report: Report) -> dict[int, DayStatus]:
     """Days (from the first one on) that are not complete."""
-    [partition] = report.partitions
+    [partition] = report.prefixes
     found = {day - FIRST: partition.status_of(day) for day in range(FIRST, FIRST + DAYS)}
     return {day: one for day, one in found.items() if one and one is not DayStatus.COMPLETE}
 
@@ -128,12 +131,12 @@ def found(report: Report) -> list[tuple[FindingKind, str]]:
 
 
 def test_what_was_synced_is_complete(world: World) -> None:
-    report = world.reconcile(deep=True)
+    report = world.compare(deep=True)
     assert report.is_complete
     assert totals(report) == {"listed": DAYS, "committed": DAYS}
     assert (report.findings, report.queued, statuses(report)) == ([], 0, {})
     assert (report.output.files, report.output.lines) == (DAYS, 2 * DAYS)
-    [partition] = report.partitions
+    [partition] = report.prefixes
     # The last hour may not be over: the newest key is of 12:05 on the last day.
     assert partition.hours == [
         HourRange(FIRST * 24, (FIRST + DAYS - 1) * 24 + 12, HourState.LISTED_COMPLETE),
@@ -147,7 +150,7 @@ def test_one_that_turned_up_beyond_the_horizon_is_missing_and_the_next_sync_brin
     day = FIRST + 3
     late = world.put(day, "B", event(2, day), event(3, day))
     assert sync(world.settings).progress.log_files == 0, "no sync would ever have listed it"
-    report = world.reconcile()
+    report = world.compare()
     assert not report.is_complete
     assert totals(report) == {"listed": DAYS + 1, "committed": DAYS, "missing": 1, "late": 1}
     [finding] = report.findings
@@ -158,44 +161,44 @@ def test_one_that_turned_up_beyond_the_horizon_is_missing_and_the_next_sync_brin
     assert "more than 35 days behind" in finding.detail
     assert statuses(report) == {3: DayStatus.LATE}
     hours = HourRange(day * 24 + 12, day * 24 + 13, HourState.OPEN)
-    assert hours in report.partitions[0].hours
+    assert hours in report.prefixes[0].hours
     assert report.queued == 1
-    assert world.reconcile().queued == 0, "it is queued already"
+    assert world.compare().queued == 0, "it is queued already"
 
     summary = sync(world.settings, Selection(listed=True))
     assert (summary.progress.log_files, summary.progress.events) == (1, 1)
     world.assert_whole()
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
     assert sync(world.settings).progress.log_files == 0
 
 
 def test_a_full_sync_brings_in_what_is_queued_too(world: World) -> None:
     world.put(FIRST + 3, "B", event(3, FIRST + 3))
     world.put(FIRST + 4, "B", event(3, FIRST + 4), modified=time.time())
-    assert world.reconcile().queued == 2
+    assert world.compare().queued == 2
     assert sync(world.settings).progress.events == 2
     world.assert_whole()
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
 
 
-def test_a_reconcile_covers_nothing(world: World) -> None:
+def test_a_comparison_covers_nothing(world: World) -> None:
     with closing(Ledger(world.settings.state_db)) as ledger:
-        before = ledger.coverage()
+        before = covered_ranges(ledger)
     world.put(FIRST + DAYS + 5, "B", event(1, FIRST + DAYS + 5))
-    report = world.reconcile()
+    report = world.compare()
     assert totals(report)["missing"] == 1
     assert "late" not in totals(report)
     assert report.findings[0].detail == "no sync has covered its time yet"
-    assert report.partitions[0].status_of(FIRST + DAYS + 5) is DayStatus.GAP
+    assert report.prefixes[0].status_of(FIRST + DAYS + 5) is DayStatus.GAP
     with closing(Ledger(world.settings.state_db)) as ledger:
-        assert ledger.coverage() == before
+        assert covered_ranges(ledger) == before
     assert sync(world.settings).progress.events == 1
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
 
 
 def test_what_came_in_within_the_hour_is_new_and_no_loss(world: World) -> None:
     world.put(FIRST + 3, "B", event(3, FIRST + 3), modified=time.time() - 600)
-    report = world.reconcile()
+    report = world.compare()
     assert report.is_complete
     assert totals(report) == {"listed": DAYS + 1, "committed": DAYS, "new": 1}
     assert (report.findings, report.queued) == ([], 1)
@@ -204,20 +207,20 @@ def test_what_came_in_within_the_hour_is_new_and_no_loss(world: World) -> None:
 
 def test_one_that_a_look_found_and_nobody_fetched_is_missing(world: World) -> None:
     world.put(FIRST + 3, "B", event(3, FIRST + 3), modified=time.time())
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
     os.utime(world.put(FIRST + 3, "B", event(3, FIRST + 3)), (LONG_AGO, LONG_AGO))
-    assert totals(world.reconcile())["missing"] == 1
+    assert totals(world.compare())["missing"] == 1
 
 
 def test_another_version_of_a_log_file_is_fetched_again(world: World) -> None:
     day = FIRST + 5
     world.put(day, "A", event(1, day), event(2, day), event(9, day), modified=LONG_AGO + 1)
-    report = world.reconcile()
+    report = world.compare()
     assert totals(report) == {"listed": DAYS, "committed": DAYS - 1, "missing": 1, "late": 1}
     assert "another version" in report.findings[0].detail
     summary = sync(world.settings, Selection(listed=True))
     assert (summary.progress.events, summary.progress.duplicates) == (1, 2)
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
     world.assert_whole()
 
 
@@ -237,7 +240,7 @@ def test_a_damaged_one_and_one_that_cannot_be_read(world: World) -> None:
 
         patch.setattr(LocalBucket, "get", denied)
         assert not sync(world.settings).ok
-    report = world.reconcile()
+    report = world.compare()
     assert not report.is_complete
     counted = totals(report)
     assert counted["listed"] == DAYS + 2
@@ -246,7 +249,7 @@ def test_a_damaged_one_and_one_that_cannot_be_read(world: World) -> None:
         (FindingKind.LOG_FILE_DAMAGED, damaged.name),
         (FindingKind.LOG_FILE_FAILED, failed.name),
     ]
-    assert report.partitions[0].status_of(FIRST + DAYS) is DayStatus.DAMAGED
+    assert report.prefixes[0].status_of(FIRST + DAYS) is DayStatus.DAMAGED
     assert any("s3:GetObject" in one.detail for one in report.findings)
 
 
@@ -254,10 +257,10 @@ def test_what_the_bucket_no_longer_holds_is_counted_and_no_finding(world: World)
     files = sorted(world.bucket.rglob("*.json.gz"))
     for path in (files[0], files[7], files[8], files[-1]):
         path.unlink()
-    report = world.reconcile()
+    report = world.compare()
     assert report.is_complete
     assert totals(report) == {"listed": DAYS - 4, "committed": DAYS - 4, "expired": 4}
-    expired = {day - FIRST for day, one in report.partitions[0].days.items() if one.expired}
+    expired = {day - FIRST for day, one in report.prefixes[0].days.items() if one.expired}
     assert expired == {0, 7, 8, DAYS - 1}
 
 
@@ -268,7 +271,7 @@ def test_a_partition_whose_folder_has_expired_is_still_accounted_for(world: Worl
     path.write_bytes(gzip.compress(b'{"Records":[' + event(50, FIRST) + b"]}"))
     assert sync(world.settings).progress.events == 1
     shutil.rmtree(world.bucket / "AWSLogs" / ACCOUNT / "CloudTrail" / "us-east-1")
-    by_region = {one.place.region: one.total("expired") for one in world.reconcile().partitions}
+    by_region = {one.source_prefix.region: one.total("expired") for one in world.compare().prefixes}
     assert by_region == {REGION: 0, "us-east-1": 1}
 
 
@@ -285,17 +288,17 @@ def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
         ledger.execute("UPDATE source_partition SET deep_listed_at = 0")
         ledger.execute("DELETE FROM coverage")
     assert sync(world.settings).progress.events == len(names)
-    assert totals(world.reconcile()) == {"listed": DAYS + 7, "committed": DAYS + 7}
+    assert totals(world.compare()) == {"listed": DAYS + 7, "committed": DAYS + 7}
     for name in (names[1], names[3], names[6]):
         (folder / name).unlink()
-    report = world.reconcile()
+    report = world.compare()
     assert totals(report) == {"listed": DAYS + 4, "committed": DAYS + 4, "expired": 3}
-    assert {day: one.expired for day, one in report.partitions[0].days.items() if one.expired} == {
+    assert {day: one.expired for day, one in report.prefixes[0].days.items() if one.expired} == {
         0: 2,
         FIRST + 2: 1,
     }
     # A part of the time says nothing of what lies in no day's folder.
-    part = world.reconcile(Selection(start=datetime(2026, 1, 3, 5, tzinfo=UTC)))
+    part = world.compare(Selection(start=datetime(2026, 1, 3, 5, tzinfo=UTC)))
     assert totals(part) == {"listed": DAYS, "committed": DAYS, "expired": 1}
 
 
@@ -311,23 +314,23 @@ def test_over_s3_the_etags_of_listing_and_ledger_are_the_same(
         trail = Trail("main", "bucket", "", server.region, server.endpoint_url)
         settings = settings_in(tmp_path / "s3", [trail])
         assert sync(settings).ok
-        report = reconcile(settings, deep=True)
+        report = compare(settings, deep=True)
         assert report.is_complete
         assert totals(report) == {"listed": DAYS, "committed": DAYS}
         late = world.put(FIRST + 3, "B", event(3, FIRST + 3))
-        [finding] = reconcile(settings).findings
+        [finding] = compare(settings).findings
         assert finding.where == f"s3://bucket/{late.relative_to(world.bucket)}"
         assert sync(settings, Selection(listed=True)).progress.events == 1
-        assert reconcile(settings).is_complete
+        assert compare(settings).is_complete
 
 
 def test_odd_characters_in_keys_make_no_difference(world: World) -> None:
     folder = world.bucket / world.place.folder / "2026/01/03"
     for number, name in enumerate(("a\tb", "é😀", "'; --", "?,?", "%_*")):
         (folder / f"{name}.json").write_bytes(b'{"Records":[' + event(20 + number, FIRST) + b"]}")
-    assert totals(world.reconcile())["new"] == 5
+    assert totals(world.compare())["new"] == 5
     assert sync(world.settings, Selection(listed=True)).progress.events == 5
-    assert totals(world.reconcile()) == {"listed": DAYS + 5, "committed": DAYS + 5}
+    assert totals(world.compare()) == {"listed": DAYS + 5, "committed": DAYS + 5}
 
 
 def test_a_name_with_a_nul_is_looked_up_whole(world: World) -> None:
@@ -336,7 +339,7 @@ def test_a_name_with_a_nul_is_looked_up_whole(world: World) -> None:
     with closing(Ledger(world.settings.state_db)) as ledger:
         found = FoundLogFile(1, FIRST + 2, name, b"e" * 16, 1, False)
         with ledger.transaction():
-            ledger.put_found([found], 1)
+            put_found(ledger, [found], 1)
         assert set(known_by_name(ledger, 1, FIRST + 2, [name, "/2026/01/03/a"])) == {name}
 
 
@@ -346,8 +349,8 @@ def test_a_window_is_widened_to_whole_days_and_nothing_else_is_looked_at(world: 
     window = Selection(
         start=datetime(2026, 1, 11, 3, tzinfo=UTC), end=datetime(2026, 1, 12, 0, tzinfo=UTC)
     )
-    report = world.reconcile(window)
-    assert {day - FIRST for day in report.partitions[0].days} == {10, 11}
+    report = world.compare(window)
+    assert {day - FIRST for day in report.prefixes[0].days} == {10, 11}
     assert [one.hours for one in report.findings] == [
         ((FIRST + 10) * 24 + 12, (FIRST + 10) * 24 + 13)
     ]
@@ -356,14 +359,14 @@ def test_a_window_is_widened_to_whole_days_and_nothing_else_is_looked_at(world: 
 
 def test_what_failed_outside_of_the_window_is_not_said(world: World) -> None:
     world.put(FIRST + 30, "B", body=b"\x1f\x8bno gzip", modified=time.time())
-    world.reconcile()
+    world.compare()
     assert not sync(world.settings).ok
-    assert totals(world.reconcile())["damaged"] == 1
+    assert totals(world.compare())["damaged"] == 1
     january = Selection(end=datetime(2026, 1, 20, tzinfo=UTC))
-    assert world.reconcile(january).is_complete
+    assert world.compare(january).is_complete
     # Nor where the configuration begins on the same day, but later.
     late = replace(world.settings, start=datetime(2026, 1, 31, 13, tzinfo=UTC))
-    assert reconcile(late).is_complete
+    assert compare(late).is_complete
 
 
 def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
@@ -375,19 +378,19 @@ def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b'{"Records":[' + event(50, FIRST) + b"]}"))
     os.utime(path, (LONG_AGO, LONG_AGO))
-    report = world.reconcile()
+    report = world.compare()
     assert (totals(report)["missing"], report.queued) == (1, 0)
     assert not report.is_complete
     assert sync(world.settings, Selection(listed=True)).progress.log_files == 0
     assert sync(world.settings).progress.events == 1
-    assert world.reconcile().is_complete
+    assert world.compare().is_complete
 
 
 def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> None:
     """A start in the middle of a day: log files of the morning are none of ours."""
     wanted = replace(world.settings, start=datetime(2026, 1, 11, 12, 30, tzinfo=UTC))
     world.put(FIRST + 10, "B", event(3, FIRST + 10))
-    report = reconcile(wanted)
+    report = compare(wanted)
     assert report.is_complete
     assert report.queued == 0
 
@@ -399,12 +402,12 @@ def test_a_partition_that_cannot_be_listed_is_a_problem_and_open(
         raise AccessDenied("it may not be listed: s3:ListBucket")
 
     monkeypatch.setattr(LocalBucket, "list_page", denied)
-    report = world.reconcile()
+    report = world.compare()
     assert not report.is_complete
     assert [problem.reason for problem in report.problems] == [
         "it may not be listed: s3:ListBucket"
     ]
-    assert {one.state for one in report.partitions[0].hours} == {HourState.OPEN}
+    assert {one.state for one in report.prefixes[0].hours} == {HourState.OPEN}
     assert totals(report) == {}, "nothing is called expired that was not listed"
 
 
@@ -413,12 +416,12 @@ def test_a_listing_is_compared_page_by_page(world: World, monkeypatch: pytest.Mo
     for path in sorted(world.bucket.rglob("*.json.gz"))[3:40:5]:
         path.unlink()
     world.put(FIRST + 20, "B", event(3, FIRST + 20))
-    once = world.reconcile()
+    once = world.compare()
     for size in (1, 2, 7):
         monkeypatch.setattr("ctrail_pipeline.core.bucket.local.PAGE_SIZE", size)
-        again = world.reconcile()
+        again = world.compare()
         assert totals(again) == totals(once)
-        assert again.partitions[0].days == once.partitions[0].days
+        assert again.prefixes[0].days == once.prefixes[0].days
         assert again.requests > once.requests
 
 
@@ -428,9 +431,9 @@ def test_findings_are_counted_beyond_those_that_are_named(
     monkeypatch.setattr(compare_report, "FINDINGS_NAMED", 2)
     for number in range(5):
         world.put(FIRST + number, "B", event(3, FIRST + number))
-    report = world.reconcile()
+    report = world.compare()
     assert (len(report.findings), report.counts[FindingKind.LOG_FILE_MISSING]) == (2, 5)
-    assert report.trouble["main", FindingKind.LOG_FILE_MISSING] == 5
+    assert report.counts_by_trail["main", FindingKind.LOG_FILE_MISSING] == 5
     assert report.queued == 5
 
 
@@ -438,7 +441,7 @@ def test_a_sync_at_work_makes_no_log_file_expired(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It commits, after the listing and before the comparison, what the listing has not seen."""
-    compare = compare_bucket.BucketComparison._compare_page
+    compare_page = compare_bucket.BucketComparison._compare_page
     done: list[bool] = []
 
     def late(self: object, walk: object, page: Page) -> None:
@@ -448,17 +451,17 @@ def test_a_sync_at_work_makes_no_log_file_expired(
             day = FIRST + DAYS
             world.put(day, "B", event(3, day))
             assert sync(world.settings).progress.log_files > 0
-        compare(self, walk, page)  # type: ignore[arg-type]
+        compare_page(self, walk, page)  # type: ignore[arg-type]
 
     monkeypatch.setattr(compare_bucket.BucketComparison, "_compare_page", late)
-    assert "expired" not in totals(world.reconcile())
+    assert "expired" not in totals(world.compare())
 
 
 def test_without_a_ledger_there_is_nothing_to_compare(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.fill(2)
     with pytest.raises(ConfigurationError, match="run a sync first"):
-        world.reconcile()
+        world.compare()
     assert not world.settings.state_db.exists()
 
 
@@ -508,7 +511,7 @@ def test_output_that_was_changed_is_found(
 ) -> None:
     path = world.output()[7]
     change(path)
-    shallow, deep = world.reconcile(), world.reconcile(deep=True)
+    shallow, deep = world.compare(), world.compare(deep=True)
     assert found(deep) == [(kind, path.name)]
     assert deep.findings[0].where == str(path)
     assert deep.findings[0].trail == "main"
@@ -531,7 +534,7 @@ def test_files_that_the_ledger_does_not_know_are_named_where_readers_take_them(
     elsewhere.parent.mkdir(parents=True)
     for path in (beside, elsewhere, harmless):
         path.write_text("{}\n")
-    report = world.reconcile()
+    report = world.compare()
     assert sorted(one.where for one in report.findings) == sorted(map(str, (beside, elsewhere)))
     assert {one.kind for one in report.findings} == {FindingKind.OUTPUT_FOREIGN}
     assert (report.output.foreign, report.output.others) == (2, 1)
@@ -541,15 +544,15 @@ def test_files_that_the_ledger_does_not_know_are_named_where_readers_take_them(
 def test_quarantine_is_compared_too(world: World) -> None:
     world.put(FIRST + DAYS, "B", b'{"no":"time"}')
     assert sync(world.settings).ok
-    assert world.reconcile(deep=True).is_complete
+    assert world.compare(deep=True).is_complete
     [path] = world.settings.quarantine_dir.rglob("*.jsonl")
     flip_a_byte(path)
-    assert found(world.reconcile(deep=True)) == [(FindingKind.OUTPUT_ALTERED, path.name)]
+    assert found(world.compare(deep=True)) == [(FindingKind.OUTPUT_ALTERED, path.name)]
 
 
 def test_pruned_output_is_not_missing(world: World) -> None:
     prune(world.settings, datetime(2026, 1, 20, tzinfo=UTC))
-    report = world.reconcile(deep=True)
+    report = world.compare(deep=True)
     assert report.is_complete
     assert report.output.files == DAYS - 19
 
@@ -557,7 +560,7 @@ def test_pruned_output_is_not_missing(world: World) -> None:
 def test_a_count_that_the_ledger_contradicts_itself_in_is_found(world: World) -> None:
     with closing(sqlite3.connect(world.settings.state_db)) as ledger, ledger:
         ledger.execute("UPDATE output_partition SET lines = lines + 1 WHERE id = 1")
-    report = world.reconcile()
+    report = world.compare()
     assert [one.kind for one in report.findings] == [FindingKind.OUTPUT_ALTERED]
     assert "3 lines in all, and 2 by its files" in report.findings[0].detail
 
@@ -565,32 +568,32 @@ def test_a_count_that_the_ledger_contradicts_itself_in_is_found(world: World) ->
 def test_a_choice_of_accounts_or_days_chooses_the_output_too(world: World) -> None:
     for path in world.output():
         path.unlink()
-    assert world.reconcile(Selection(accounts=["9*"])).output.files == 0
+    assert world.compare(Selection(accounts=["9*"])).output.files == 0
     days = Selection(
         start=datetime(2026, 1, 2, tzinfo=UTC), end=datetime(2026, 1, 3, 12, tzinfo=UTC)
     )
-    assert world.reconcile(days).output.missing == 2
+    assert world.compare(days).output.missing == 2
 
 
-# --- other witnesses ------------------------------------------------------------------------------
+# --- digests --------------------------------------------------------------------------------------
 
 
 def test_what_digests_say_is_merged_in(world: World) -> None:
     first, last = FIRST * 24, (FIRST + 2) * 24
     altered = Finding(FindingKind.LOG_FILE_ALTERED, "s3://b/k", "another SHA-256", "main")
 
-    def digests(_report: Report, sources: Sequence[Source]) -> Evidence:
+    def digests(_report: Report, sources: Sequence[Source]) -> DigestResult:
         [source] = sources
         hours = [
             HourRange(first, last, HourState.PROVED),
             HourRange(last, last + 1, HourState.CONTRADICTED),
         ]
-        return Evidence([altered], {source.source_prefix: hours})
+        return DigestResult([altered], {source.source_prefix: hours})
 
-    report = reconcile(world.settings, witness=digests)
+    report = compare(world.settings, digests=digests)
     assert not report.is_complete
     assert report.findings == [altered]
-    [partition] = report.partitions
+    [partition] = report.prefixes
     assert partition.hours[:2] == [
         HourRange(first, last, HourState.PROVED),
         HourRange(last, last + 1, HourState.CONTRADICTED),
@@ -606,7 +609,7 @@ def test_every_kind_of_finding_has_its_meaning_and_advice() -> None:
 def test_a_stretch_that_was_never_covered_is_a_gap() -> None:
     day = MINUTES_PER_DAY
     covered = [Range(Minute(0), Minute(101 * day)), Range(Minute(103 * day), Minute(105 * day))]
-    report = PartitionReport("main", SourcePrefix("b", "", "", ACCOUNT, REGION))
+    report = PrefixReport("main", SourcePrefix("b", "", "", ACCOUNT, REGION))
     report.hours = listed_hours(Range(Minute(0), Minute(10**9)), covered, report, 100)
     assert [one[:2] for one in report.hours] == [(2400, 2424), (2424, 2472), (2472, 2520)]
     assert [report.status_of(number) for number in range(99, 106)] == [
@@ -619,14 +622,14 @@ def test_a_stretch_that_was_never_covered_is_a_gap() -> None:
 
 
 @needs_real_logs
-def test_real_log_files_reconcile(tmp_path: Path) -> None:
+def test_real_log_files_compare_as_complete(tmp_path: Path) -> None:
     buckets = [one for one in sorted(REAL_LOGS.iterdir()) if one.is_dir() and one.name[0] != "_"]
     compared = 0
     for bucket in buckets:
         prefix = "some-prefix" if bucket.name == "trailscraper" else ""
         settings = settings_in(tmp_path / bucket.name, [Trail("real", bucket.as_uri(), prefix)])
         summary = sync(settings)
-        report = reconcile(settings, deep=True)
+        report = compare(settings, deep=True)
         damaged = sum(problem.state == "damaged" for problem in summary.problems)
         assert report.total("listed") == summary.progress.log_files, bucket.name
         assert report.total("committed") == summary.progress.log_files - damaged

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import PublicFormat
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
@@ -38,12 +38,12 @@ def check(
     PROBLEMS.clear()
     chosen = selection or Selection()
     places = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
-    return validate(settings, chosen, places, report=PROBLEMS.append)
+    return check_digests(settings, chosen, places, report=PROBLEMS.append)
 
 
-def kinds(validation: DigestResult) -> list[tuple[FindingKind, str]]:
+def kinds(checked: DigestResult) -> list[tuple[FindingKind, str]]:
     return sorted(
-        ((found.kind, found.where.rpartition("/")[2]) for found in validation.findings),
+        ((found.kind, found.where.rpartition("/")[2]) for found in checked.findings),
         key=str,
     )
 
@@ -56,12 +56,12 @@ def name(key: str) -> str:
 def test_a_chain_over_many_days_is_proved(tmp_path: Path, organization: str) -> None:
     delivery = Delivery(tmp_path, organization)
     delivery.hours(24 * 5)
-    validation = check(delivery, tmp_path)
-    assert validation.findings == []
+    checked = check(delivery, tmp_path)
+    assert checked.findings == []
     assert PROBLEMS == []
-    assert (validation.digests_sound, validation.log_files_proved) == (120, 120)
-    assert list(validation.hours.values()) == [[(FIRST_HOUR, FIRST_HOUR + 119, HourState.PROVED)]]
-    assert [source.organization for source in validation.hours] == [organization]
+    assert (checked.digests_sound, checked.log_files_proved) == (120, 120)
+    assert list(checked.hours.values()) == [[(FIRST_HOUR, FIRST_HOUR + 119, HourState.PROVED)]]
+    assert [source.organization for source in checked.hours] == [organization]
 
 
 @pytest.mark.parametrize("form", [PublicFormat.PKCS1, PublicFormat.SubjectPublicKeyInfo])
@@ -70,8 +70,8 @@ def test_both_encodings_of_public_keys_are_read(tmp_path: Path, form: PublicForm
     delivery.hours(2)
     keys = tmp_path / "both.json"
     keys.write_text(json.dumps(list_public_keys(form)))
-    validation = check(delivery, tmp_path, public_keys=keys)
-    assert (validation.findings, validation.digests_sound) == ([], 2)
+    checked = check(delivery, tmp_path, public_keys=keys)
+    assert (checked.findings, checked.digests_sound) == ([], 2)
 
 
 def test_a_starting_digest_after_a_pause_is_no_alarm(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_starting_digest_after_a_pause_is_no_alarm(tmp_path: Path) -> None:
     delivery.hours(3)
     delivery.digest(START + 10 * HOUR, [], starting=True)
     delivery.hours(3, START + 11 * HOUR)
-    validation = check(delivery, tmp_path)
-    assert validation.findings == []
-    (hours,) = validation.hours.values()
+    checked = check(delivery, tmp_path)
+    assert checked.findings == []
+    (hours,) = checked.hours.values()
     assert hours == [
         (FIRST_HOUR, FIRST_HOUR + 2, HourState.PROVED),
         (FIRST_HOUR + 10, FIRST_HOUR + 13, HourState.PROVED),
@@ -102,10 +102,10 @@ def test_a_gap_between_linked_digests_is_found(tmp_path: Path) -> None:
     delivery = Delivery(tmp_path)
     delivery.hours(2)
     after = delivery.digest(START + 4 * HOUR, [])
-    validation = check(delivery, tmp_path)
-    assert kinds(validation) == [(FindingKind.CHAIN_BROKEN, name(after))]
-    assert validation.findings[0].hours == (FIRST_HOUR + 2, FIRST_HOUR + 4)
-    (hours,) = validation.hours.values()
+    checked = check(delivery, tmp_path)
+    assert kinds(checked) == [(FindingKind.CHAIN_BROKEN, name(after))]
+    assert checked.findings[0].hours == (FIRST_HOUR + 2, FIRST_HOUR + 4)
+    (hours,) = checked.hours.values()
     assert (FIRST_HOUR + 2, FIRST_HOUR + 4, HourState.CONTRADICTED) in hours
 
 
@@ -150,9 +150,9 @@ def test_a_redelivered_log_file_is_what_its_newest_digest_says(tmp_path: Path) -
     delivery.hours(30, START + HOUR)
     delivery.log_file(START + timedelta(minutes=5), text="again")
     delivery.digest(START + 31 * HOUR, [log_file])
-    validation = check(delivery, tmp_path)
-    assert validation.findings == []
-    assert validation.log_files_proved == 31
+    checked = check(delivery, tmp_path)
+    assert checked.findings == []
+    assert checked.log_files_proved == 31
 
 
 def test_backfill_digests_are_a_chain_of_their_own(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_backfill_digests_are_a_chain_of_their_own(tmp_path: Path) -> None:
     delivery.hours(4)
     delivery.digest(START, [late], backfill=True)
     delivery.digest(START + 3 * HOUR, [], backfill=True)
-    validation = check(delivery, tmp_path)
-    assert validation.findings == []
-    assert (validation.digests_sound, validation.log_files_proved) == (6, 5)
+    checked = check(delivery, tmp_path)
+    assert checked.findings == []
+    assert (checked.digests_sound, checked.log_files_proved) == (6, 5)
     (delivery.folder / late).unlink()
     assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_DELETED, name(late))]
 
@@ -175,9 +175,9 @@ def test_two_trails_of_one_prefix_have_a_chain_each(tmp_path: Path) -> None:
             at = START + hour * HOUR + timedelta(minutes=10)
             log_file = delivery.log_file(at, str(number) * 16)
             delivery.digest(START + hour * HOUR, [log_file], trail=trail)
-    validation = check(delivery, tmp_path)
-    assert validation.findings == []
-    assert (validation.digests_sound, validation.log_files_proved) == (6, 6)
+    checked = check(delivery, tmp_path)
+    assert checked.findings == []
+    assert (checked.digests_sound, checked.log_files_proved) == (6, 6)
 
 
 def test_a_window_judges_its_own_hours(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_a_window_judges_its_own_hours(tmp_path: Path) -> None:
     for number in (5, 40, 80):
         (delivery.folder / digests[number]).write_bytes(b"altered")
     window = Selection(start=START + 24 * HOUR, end=START + 47 * HOUR)
-    validation = check(delivery, tmp_path, selection=window)
-    altered = [found for found in validation.findings if found.kind is FindingKind.DIGEST_ALTERED]
+    checked = check(delivery, tmp_path, selection=window)
+    altered = [found for found in checked.findings if found.kind is FindingKind.DIGEST_ALTERED]
     assert [found.where.rpartition("/")[2] for found in altered] == [name(digests[40])]
-    (hours,) = validation.hours.values()
+    (hours,) = checked.hours.values()
     assert (hours[0][0], hours[-1][1]) == (FIRST_HOUR + 24, FIRST_HOUR + 48)
 
 

@@ -16,13 +16,14 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.real_digests import BUCKET, RealDigests
 from ctrail_pipeline_tests.support.real_logs import needs_real_logs
 from ctrail_pipeline_tests.support.signed_digests import (
     ACCOUNT,
@@ -32,8 +33,6 @@ from ctrail_pipeline_tests.support.signed_digests import (
     Delivery,
     list_public_keys,
 )
-
-from .test_digests_real_logs import BUCKET, World
 
 validation = pytest.importorskip("awscli.customizations.cloudtrail.validation")
 
@@ -144,7 +143,7 @@ def ours(delivery: Delivery, folder: Path) -> DigestResult:
     places = find_prefixes(
         settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
     )
-    return validate(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
+    return check_digests(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
 
 
 def log_of(delivery: Delivery, number: int) -> Path:
@@ -258,18 +257,18 @@ def test_the_table_of_the_docs_names_what_only_we_find() -> None:
 # --- the real tree --------------------------------------------------------------------------------
 
 
-def byte_changed(world: World) -> None:
+def byte_changed(world: RealDigests) -> None:
     path = world.log()
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"a", b"b", 1)))
 
 
-def real_digest_changed(world: World) -> None:
+def real_digest_changed(world: RealDigests) -> None:
     path = world.digest(1)
     data = gzip.decompress(path.read_bytes()).replace(b'"awsAccountId":"2', b'"awsAccountId":"3')
     path.write_bytes(gzip.compress(data))
 
 
-def real_signature_swapped(world: World) -> None:
+def real_signature_swapped(world: RealDigests) -> None:
     path = world.given / "object-metadata.json"
     metadata = json.loads(path.read_text())
     first, second, _ = sorted(metadata)
@@ -277,24 +276,24 @@ def real_signature_swapped(world: World) -> None:
     path.write_text(json.dumps(metadata))
 
 
-def key_missing(world: World) -> None:
+def key_missing(world: RealDigests) -> None:
     path = world.given / "list-public-keys.json"
     keys = json.loads(path.read_text())
     keys["PublicKeyList"] = [{**key, "Fingerprint": "0" * 32} for key in keys["PublicKeyList"]]
     path.write_text(json.dumps(keys))
 
 
-def added(world: World) -> None:
+def added(world: RealDigests) -> None:
     path = world.log()
     shutil.copy(path, path.with_name(path.name[:-24] + "AAAAAAAAAAAAAAAA.json.gz"))
 
 
-def cut(world: World) -> None:
+def cut(world: RealDigests) -> None:
     world.digest(0).unlink()
     world.digest(0).unlink()
 
 
-REAL_CASES: list[tuple[Callable[[World], object], bool]] = [
+REAL_CASES: list[tuple[Callable[[RealDigests], object], bool]] = [
     (lambda _world: None, False),
     (byte_changed, True),
     (lambda world: world.log().unlink(), True),
@@ -319,10 +318,10 @@ REAL_CASES: list[tuple[Callable[[World], object], bool]] = [
 def test_real_logs_have_the_same_verdicts(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    change: Callable[[World], object],
+    change: Callable[[RealDigests], object],
     cli_sees: bool,
 ) -> None:
-    world = World(tmp_path)
+    world = RealDigests(tmp_path)
     change(world)
     tree = SimpleNamespace(
         folder=world.bucket,
@@ -337,6 +336,6 @@ def test_real_logs_have_the_same_verdicts(
         public_keys=json.loads((world.given / "list-public-keys.json").read_text()),
     )
     assert bool(complaints) == cli_sees, complaints
-    found = world.validate()
+    found = world.check_digests()
     assert found.log_files_proved == valid
     assert bool(found.findings) == (cli_sees or change is added)

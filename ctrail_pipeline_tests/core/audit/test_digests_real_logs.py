@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import validate
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
@@ -17,167 +16,122 @@ from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
-from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.real_digests import BUCKET, LOGS, ROOT, RealDigests
+from ctrail_pipeline_tests.support.real_logs import needs_real_logs
 
 pytestmark = needs_real_logs
 
-BUCKET = "invictus-stratus"
-ROOT = Path("AWSLogs/218007301253")
-DIGESTS = ROOT / "CloudTrail-Digest/us-east-1/2023/07/10"
-LOGS = ROOT / "CloudTrail/us-east-1/2023/07/10"
 HOUR_11 = 469_163
 """2023-07-10T11."""
 
 
-class World:
-    """A copy of the bucket beside what holds its digests' signatures and keys."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bucket = folder / BUCKET
-        shutil.copytree(REAL_LOGS / BUCKET, self.bucket)
-        self.given = folder / "_digest"
-        shutil.copytree(REAL_LOGS / "_digest", self.given)
-        for path in folder.rglob("*"):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-        trail = Trail(
-            "main",
-            self.bucket.as_uri(),
-            public_keys=self.given / "list-public-keys.json",
-            object_metadata=self.given / "object-metadata.json",
-        )
-        self.settings = Settings(
-            (trail,),
-            folder / "events",
-            folder / "quarantine",
-            folder / "state.db",
-            process_workers=1,
-        )
-        self.problems: list[Problem] = []
-
-    def sync(self) -> None:
-        sync(self.settings, Selection(), run_id="test")
-
-    def validate(self) -> DigestResult:
-        chosen = Selection()
-        places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
-        return validate(self.settings, chosen, places, report=self.problems.append)
-
-    def digest(self, number: int) -> Path:
-        return sorted((self.bucket / DIGESTS).iterdir())[number]
-
-    def log(self, number: int = 20) -> Path:
-        return sorted((self.bucket / LOGS).iterdir())[number]
-
-    def where(self, path: Path) -> str:
-        return f"s3://{BUCKET}/{path.relative_to(self.bucket)}"
-
-
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> RealDigests:
+    return RealDigests(tmp_path)
 
 
-def found(validation: DigestResult) -> set[tuple[FindingKind, str]]:
-    return {(finding.kind, finding.where) for finding in validation.findings}
+def found(checked: DigestResult) -> set[tuple[FindingKind, str]]:
+    return {(finding.kind, finding.where) for finding in checked.findings}
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_real_log_files_are_all_proved(world: World, synced: bool) -> None:
+def test_real_log_files_are_all_proved(world: RealDigests, synced: bool) -> None:
     if synced:
         world.sync()
-    validation = world.validate()
-    assert validation.findings == []
+    checked = world.check_digests()
+    assert checked.findings == []
     assert world.problems == []
-    assert (validation.digests, validation.digests_sound) == (3, 3)
-    assert (validation.log_files, validation.log_files_proved) == (55, 55)
-    (hours,) = validation.hours.values()
+    assert (checked.digests, checked.digests_sound) == (3, 3)
+    assert (checked.log_files, checked.log_files_proved) == (55, 55)
+    (hours,) = checked.hours.values()
     assert hours == [(HOUR_11 + 1, HOUR_11 + 3, HourState.PROVED)]
 
 
 def test_what_was_hashed_while_syncing_is_not_read_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: RealDigests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync()
-    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_walk.decompress", None)
-    assert world.validate().log_files_proved == 55
+    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_hashes.decompress", None)
+    assert world.check_digests().log_files_proved == 55
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
 
 
-def test_a_byte_of_a_log_file_changed(world: World) -> None:
+def test_a_byte_of_a_log_file_changed(world: RealDigests) -> None:
     world.sync()
     rewrite(world.log(), lambda data: data.replace(b"a", b"b", 1))
-    validation = world.validate()
-    assert found(validation) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
-    assert validation.log_files_proved == 54
-    (hours,) = validation.hours.values()
+    checked = world.check_digests()
+    assert found(checked) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
+    assert checked.log_files_proved == 54
+    (hours,) = checked.hours.values()
     assert (HOUR_11 + 1, HOUR_11 + 2, HourState.CONTRADICTED) in hours
 
 
-def test_a_byte_changed_before_the_sync(world: World) -> None:
+def test_a_byte_changed_before_the_sync(world: RealDigests) -> None:
     rewrite(world.log(), lambda data: data.replace(b"us-east-1", b"us-east-2", 1))
     world.sync()
-    assert found(world.validate()) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_ALTERED, world.where(world.log()))
+    }
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_a_log_file_deleted(world: World, synced: bool) -> None:
+def test_a_log_file_deleted(world: RealDigests, synced: bool) -> None:
     if synced:
         world.sync()
     where = world.where(world.log())
     world.log().unlink()
-    validation = world.validate()
-    assert found(validation) == {(FindingKind.LOG_FILE_DELETED, where)}
-    assert ("brought in before" in validation.findings[0].detail) == synced
+    checked = world.check_digests()
+    assert found(checked) == {(FindingKind.LOG_FILE_DELETED, where)}
+    assert ("brought in before" in checked.findings[0].detail) == synced
 
 
-def test_a_whole_day_of_log_files_deleted(world: World) -> None:
+def test_a_whole_day_of_log_files_deleted(world: RealDigests) -> None:
     shutil.rmtree(world.bucket / LOGS)
-    assert [finding.kind for finding in world.validate().findings] == [
+    assert [finding.kind for finding in world.check_digests().findings] == [
         FindingKind.LOG_FILE_DELETED
     ] * 55
 
 
-def test_a_log_file_added(world: World) -> None:
+def test_a_log_file_added(world: RealDigests) -> None:
     added = world.log().with_name(world.log().name[:-24] + "AAAAAAAAAAAAAAAA.json.gz")
     shutil.copy(world.log(), added)
-    assert found(world.validate()) == {(FindingKind.LOG_FILE_NOT_IN_DIGEST, world.where(added))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_NOT_IN_DIGEST, world.where(added))
+    }
 
 
-def test_a_digest_changed(world: World) -> None:
+def test_a_digest_changed(world: RealDigests) -> None:
     rewrite(world.digest(1), lambda data: data.replace(b"SHA-256", b"SHA-255"[:6] + b"6 ", 1))
     rewrite(world.digest(0), lambda data: data.replace(b"7xgocspSowgK0Gto", b"8xgocspSowgK0Gto"))
-    assert found(world.validate()) == {
+    assert found(world.check_digests()) == {
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
         (FindingKind.HOUR_NOT_COVERED, f"s3://{BUCKET}/{ROOT}/CloudTrail/us-east-1/"),
     }
 
 
-def test_a_digest_deleted(world: World) -> None:
+def test_a_digest_deleted(world: RealDigests) -> None:
     where = world.where(world.digest(1))
     world.digest(1).unlink()
-    kinds = found(world.validate())
+    kinds = found(world.check_digests())
     assert (FindingKind.DIGEST_MISSING, where) in kinds
     assert {kind for kind, _ in kinds} == {FindingKind.DIGEST_MISSING, FindingKind.HOUR_NOT_COVERED}
 
 
-def test_the_chain_cut(world: World) -> None:
+def test_the_chain_cut(world: RealDigests) -> None:
     """Everything before the newest digest removed: it still names the one before it."""
     where = world.where(world.digest(1))
     world.digest(0).unlink()
     world.digest(0).unlink()
-    assert (FindingKind.DIGEST_MISSING, where) in found(world.validate())
+    assert (FindingKind.DIGEST_MISSING, where) in found(world.check_digests())
 
 
-def test_a_digest_moved(world: World) -> None:
+def test_a_digest_moved(world: RealDigests) -> None:
     """Copied to another hour's name, its signature with it."""
     old = world.digest(2)
     new = old.with_name(old.name.replace("T142612Z", "T152612Z"))
@@ -187,49 +141,51 @@ def test_a_digest_moved(world: World) -> None:
     for key in list(metadata):
         metadata[key.replace("T142612Z", "T152612Z")] = metadata[key]
     path.write_text(json.dumps(metadata))
-    assert found(world.validate()) == {(FindingKind.DIGEST_MOVED, world.where(new))}
+    assert found(world.check_digests()) == {(FindingKind.DIGEST_MOVED, world.where(new))}
 
 
-def test_a_signature_swapped(world: World) -> None:
+def test_a_signature_swapped(world: RealDigests) -> None:
     path = world.given / "object-metadata.json"
     metadata = json.loads(path.read_text())
     first, second, _ = sorted(metadata)
     metadata[first], metadata[second] = metadata[second], metadata[first]
     path.write_text(json.dumps(metadata))
-    altered = {item for item in found(world.validate()) if item[0] is FindingKind.DIGEST_ALTERED}
+    altered = {
+        item for item in found(world.check_digests()) if item[0] is FindingKind.DIGEST_ALTERED
+    }
     assert altered == {
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
         (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
     }
 
 
-def test_a_public_key_missing(world: World) -> None:
+def test_a_public_key_missing(world: RealDigests) -> None:
     (world.given / "list-public-keys.json").write_text('{"PublicKeyList": []}')
-    validation = world.validate()
+    checked = world.check_digests()
     unknown = {(FindingKind.KEY_UNKNOWN, world.where(world.digest(number))) for number in range(3)}
-    assert unknown <= found(validation)
+    assert unknown <= found(checked)
     assert all(
-        state is not HourState.PROVED for hours in validation.hours.values() for *_, state in hours
+        state is not HourState.PROVED for hours in checked.hours.values() for *_, state in hours
     )
 
 
-def test_hashing_may_be_turned_off(world: World) -> None:
+def test_hashing_may_be_turned_off(world: RealDigests) -> None:
     world.settings = Settings(**{**vars(world.settings), "hash_log_files": False})
     world.sync()
     with closing(Ledger(world.settings.state_db)) as ledger:
-        (source_id,) = ledger.source_ids().values()
+        (source_id,) = source_ids(ledger).values()
         rows = hashed_log_files(ledger, source_id, HOUR_11 // 24)
     assert len(rows) == 55
     assert {row.sha256 for row in rows.values()} == {None}
-    assert world.validate().log_files_proved == 55
+    assert world.check_digests().log_files_proved == 55
 
 
-def test_verify_proves_it_and_explain_says_so(world: World) -> None:
+def test_verify_proves_it_and_explain_says_so(world: RealDigests) -> None:
     world.sync()
     report = verify(world.settings, deep=True)
     assert report.findings == []
     assert (report.digests, report.digests_sound, report.log_files_proved) == (3, 3, 55)
-    states = {state for one in report.partitions for state in one.hours_by_state()}
+    states = {state for one in report.prefixes for state in one.hours_by_state()}
     assert HourState.PROVED in states
     with explainer(world.settings, digest_of(world.settings)) as explain:
         lines = list(explain.lines(Sought()))
@@ -240,11 +196,11 @@ def test_verify_proves_it_and_explain_says_so(world: World) -> None:
     report = verify(world.settings)
     assert not report.is_complete
     assert FindingKind.LOG_FILE_ALTERED in report.counts
-    assert any(HourState.CONTRADICTED in one.hours_by_state() for one in report.partitions)
+    assert any(HourState.CONTRADICTED in one.hours_by_state() for one in report.prefixes)
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_all_log_files_of_an_account_and_region_deleted(world: World, synced: bool) -> None:
+def test_all_log_files_of_an_account_and_region_deleted(world: RealDigests, synced: bool) -> None:
     """In S3 its folder is gone with them; only digests (and the ledger) say that there were any."""
     if synced:
         world.sync()
@@ -252,7 +208,7 @@ def test_all_log_files_of_an_account_and_region_deleted(world: World, synced: bo
     assert region.name == "us-east-1"
     shutil.rmtree(region)
     (region.parent / "eu-north-1").mkdir()
-    validation = world.validate()
-    kinds = {finding.kind for finding in validation.findings}
+    checked = world.check_digests()
+    kinds = {finding.kind for finding in checked.findings}
     assert kinds == {FindingKind.LOG_FILE_DELETED}
-    assert len(validation.findings) == 55
+    assert len(checked.findings) == 55

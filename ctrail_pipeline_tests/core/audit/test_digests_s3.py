@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import validate
+from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -96,14 +96,14 @@ def settings(tmp_path: Path, cloudtrail: CloudTrail) -> Iterator[Settings]:
 def check(settings: Settings) -> tuple[DigestResult, list[Problem]]:
     problems: list[Problem] = []
     places = find_prefixes(settings, Selection(), problems.append, may_get=False)
-    return validate(settings, Selection(), places, report=problems.append), problems
+    return check_digests(settings, Selection(), places, report=problems.append), problems
 
 
 def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudTrail) -> None:
     for _ in range(2):
-        validation, problems = check(settings)
-        assert (validation.findings, problems) == ([], [])
-        assert (validation.digests_sound, validation.log_files_proved) == (3, 3)
+        checked, problems = check(settings)
+        assert (checked.findings, problems) == ([], [])
+        assert (checked.digests_sound, checked.log_files_proved) == (3, 3)
     (asked,) = cloudtrail.asked
     assert asked["StartTime"] < START.timestamp() + 3 * 3600 < asked["EndTime"]
     with closing(Ledger(settings.state_db)) as ledger:
@@ -112,9 +112,9 @@ def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudT
 
 def test_a_denied_key_is_a_problem_and_no_alarm(settings: Settings, cloudtrail: CloudTrail) -> None:
     cloudtrail.denies = True
-    validation, problems = check(settings)
-    assert {found.kind for found in validation.findings} >= {FindingKind.KEY_UNKNOWN}
-    assert {found.severity.value for found in validation.findings} <= {"warning", "note"}
+    checked, problems = check(settings)
+    assert {found.kind for found in checked.findings} >= {FindingKind.KEY_UNKNOWN}
+    assert {found.severity.value for found in checked.findings} <= {"warning", "note"}
     (problem,) = problems
     assert problem.reason == "cloudtrail:ListPublicKeys in eu-west-1: AccessDeniedException"
-    assert validation.log_files_proved == 0
+    assert checked.log_files_proved == 0

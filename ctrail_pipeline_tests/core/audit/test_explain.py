@@ -16,70 +16,28 @@ import pytest
 from ctrail_pipeline.core.audit.explain import Explained, explainer
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.keys.key_time import day_number
-from ctrail_pipeline.core.keys.log_file_key import key_of
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 from ctrail_pipeline.reports.explain import as_json, differences
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.support.sync_process import settings_in
-
-ACCOUNT, REGION = "111122223333", "eu-west-1"
-DAY = day_number(2026, 1, 10) or 0
-
-
-def event(event_id: str | None, minute: int = 0, **more: object) -> bytes:
-    fields: dict[str, object] = {
-        "eventTime": f"2026-01-10T12:{minute:02}:00Z",
-        "eventName": "GetObject",
-        "awsRegion": REGION,
-        "recipientAccountId": ACCOUNT,
-    }
-    return json.dumps(fields | {"eventID": event_id} | more).encode()
-
-
-class World:
-    """Two trails that deliver one account and region, each into a bucket of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.buckets = {name: folder / name for name in ("first", "second")}
-        trails = [Trail(name, path.as_uri()) for name, path in self.buckets.items()]
-        self.settings = settings_in(folder, trails)
-
-    def put(self, trail: str, suffix: str, *events: bytes) -> Path:
-        place = SourcePrefix(self.buckets[trail].as_uri(), "", "", ACCOUNT, REGION)
-        path = self.buckets[trail] / key_of(place, DAY, f"1210{suffix:0>16}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(b'{"Records":[' + b",".join(events) + b"]}"))
-        return path
-
-    def sync(self) -> None:
-        there = [trail for trail in self.settings.trails if self.buckets[trail.name].exists()]
-        assert sync(replace(self.settings, trails=tuple(there)), run_id="the-run").ok
-
-    def explain(self, sought: Sought, *, fetch: bool = False) -> list[Explained]:
-        with explainer(self.settings, fetch=fetch) as explain:
-            return [explain.explain(line) for line in explain.lines(sought)]
-
-    def at(self, text: str) -> Explained:
-        with explainer(self.settings) as explain:
-            return explain.explain(explain.line_at(text))
+from ctrail_pipeline_tests.support.two_trails import ACCOUNT, REGION, TwoTrails, event
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> TwoTrails:
+    return TwoTrails(tmp_path)
 
 
 def ids(found: Sequence[Explained]) -> list[str]:
     return [one.record.event_id for one in found if one.record]
 
 
-def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: World) -> None:
+def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -> None:
     path = world.put("first", "A", event("a"), event("b", 1), event("c", 2))
     world.put("second", "A", event("z"))
     world.sync()
@@ -96,7 +54,7 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: World) -> No
     assert found.index is None, "nothing is fetched that was not asked for"
 
 
-def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: World) -> None:
+def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: TwoTrails) -> None:
     for suffix in "ABCDEF":
         some = [event(f"{suffix}{n}", n) for n in range(5)]
         world.put("first", suffix, *some, event("shared", 50))
@@ -114,7 +72,7 @@ def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: Wor
     assert checked == 6 * 5 + 1 + 6
 
 
-def test_copies_in_other_trails_are_told_if_asked(world: World) -> None:
+def test_copies_in_other_trails_are_told_if_asked(world: TwoTrails) -> None:
     world.put("first", "A", event("x"), event("copied", 1))
     other = world.put("second", "A", event("y", 2), event("z", 3), event("copied", 1))
     world.sync()
@@ -128,7 +86,7 @@ def test_copies_in_other_trails_are_told_if_asked(world: World) -> None:
     assert (unique.copies.looked_at, unique.copies.found) == (1, ())
 
 
-def test_its_own_log_file_is_no_copy_of_it(world: World) -> None:
+def test_its_own_log_file_is_no_copy_of_it(world: TwoTrails) -> None:
     """Even one that held duplicates, of something else or of this event."""
     world.put("first", "A", event("a"), event("a"), event("b", 1))
     world.sync()
@@ -138,7 +96,7 @@ def test_its_own_log_file_is_no_copy_of_it(world: World) -> None:
         assert (found.copies.candidates, found.copies.found) == (0, ())
 
 
-def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: World) -> None:
+def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: TwoTrails) -> None:
     world.put("first", "A", event("a"), event("b", 1))
     world.sync()
     world.put("first", "B", event("a"), event("b", 1), event("c", 2))
@@ -147,7 +105,7 @@ def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: Wor
     assert (found.nth, found.of, found.index) == (1, 1, 2)
 
 
-def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: World) -> None:
+def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: TwoTrails) -> None:
     world.put("first", "A", event("same", userAgent="aws-cli"), event("other", 1))
     world.put("second", "B", event("same", userAgent="forged", extra=1))
     world.sync()
@@ -158,7 +116,7 @@ def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: Worl
     assert world.explain(Sought(event_id="none")) == []
 
 
-def test_an_event_id_that_is_written_with_escapes_is_found(world: World) -> None:
+def test_an_event_id_that_is_written_with_escapes_is_found(world: TwoTrails) -> None:
     hidden = event("hidden").replace(b'"hidden"', b'"\\u0068idden"')
     world.put("first", "A", hidden)
     world.sync()
@@ -166,7 +124,7 @@ def test_an_event_id_that_is_written_with_escapes_is_found(world: World) -> None
 
 
 def test_only_the_hours_that_may_hold_it_are_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: TwoTrails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for hour in range(24):
         world.put("first", f"H{hour}", event(f"id{hour}", eventTime=f"2026-01-10T{hour:02}:00:00Z"))
@@ -183,7 +141,7 @@ def test_only_the_hours_that_may_hold_it_are_read(
     assert len({path for path in opened if path.suffix == ".jsonl"}) == 1
 
 
-def test_merged_segments_are_searched_too(world: World) -> None:
+def test_merged_segments_are_searched_too(world: TwoTrails) -> None:
     world.settings = replace(world.settings, batch_log_files=1, process_workers=1)
     for number in range(9):
         world.put("first", f"S{number}", event(f"id{number}", number))
@@ -192,11 +150,11 @@ def test_merged_segments_are_searched_too(world: World) -> None:
         merger = SegmentMerger(ledger, 0.001)
         merger._since = 0
         merger.merge()
-        assert len(ledger.segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
+        assert len(LedgerSegments(ledger).segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
     assert ids(world.explain(Sought(event_id="id4"))) == ["id4"]
 
 
-def test_by_name_time_account_and_region(world: World) -> None:
+def test_by_name_time_account_and_region(world: TwoTrails) -> None:
     world.put(
         "first",
         "A",
@@ -218,14 +176,14 @@ def test_by_name_time_account_and_region(world: World) -> None:
     assert ids(world.explain(Sought(start=end))) == ["f", "d", "e"]
 
 
-def test_a_record_without_account_and_region_is_found_under_its_keys(world: World) -> None:
+def test_a_record_without_account_and_region_is_found_under_its_keys(world: TwoTrails) -> None:
     world.put("first", "A", event("a", recipientAccountId=None, awsRegion=None))
     world.sync()
     assert ids(world.explain(Sought(event_id="a", accounts=[ACCOUNT]))) == ["a"]
     assert ids(world.explain(Sought(event_id="a", accounts=["9*"]))) == []
 
 
-def test_a_line_by_any_path_to_its_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_by_any_path_to_its_file(world: TwoTrails, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put("first", "A", event("a"), event("b", 1), b'{"no":"time"}')
     world.sync()
     [path] = world.settings.events_dir.rglob("*.jsonl")
@@ -240,7 +198,7 @@ def test_a_line_by_any_path_to_its_file(world: World, monkeypatch: pytest.Monkey
             world.at(wrong)
 
 
-def test_a_line_that_was_added_is_not_explained_away(world: World) -> None:
+def test_a_line_that_was_added_is_not_explained_away(world: TwoTrails) -> None:
     world.put("first", "A", event("a"))
     world.sync()
     [path] = world.settings.events_dir.rglob("*.jsonl")
@@ -251,7 +209,7 @@ def test_a_line_that_was_added_is_not_explained_away(world: World) -> None:
         world.at(f"{path}:2")
 
 
-def test_a_log_file_that_is_gone_or_another_by_now_is_said(world: World) -> None:
+def test_a_log_file_that_is_gone_or_another_by_now_is_said(world: TwoTrails) -> None:
     path = world.put("first", "A", event("a"), event("b", 1))
     world.sync()
     world.put("first", "A", event("new", 5), event("a"))
@@ -263,7 +221,7 @@ def test_a_log_file_that_is_gone_or_another_by_now_is_said(world: World) -> None
 
 
 def test_a_log_file_that_was_processed_again_still_leads_to_the_version_it_came_from(
-    world: World,
+    world: TwoTrails,
 ) -> None:
     path = world.put("first", "A", event("a"))
     old = path.stat().st_mtime_ns, path.stat().st_size
@@ -279,7 +237,7 @@ def test_a_log_file_that_was_processed_again_still_leads_to_the_version_it_came_
 
 
 def test_from_a_shell(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = TwoTrails(tmp_path)
     world.put("first", "A", event("same", userAgent="\\u001b[2Jx"), event("c", 4))
     world.put("second", "B", event("same", userAgent="y"))
     trails = [{"name": n, "bucket": p.as_uri(), "prefix": ""} for n, p in world.buckets.items()]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 
 
 @pytest.fixture

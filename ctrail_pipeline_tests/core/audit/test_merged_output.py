@@ -13,7 +13,7 @@ from typing import Any
 import polars
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
@@ -59,7 +59,7 @@ def test_each_line_leads_to_its_log_file_as_before(
     assert len(before[0]) == len(expectation.lines)
     assert compact(settings).new_files > 0
     assert (keys(settings), sources(settings)) == before
-    report = reconcile(settings, deep=True)
+    report = compare(settings, deep=True)
     assert report.findings == []
     assert report.output.lines == len(expectation.lines)
 
@@ -76,7 +76,7 @@ def test_a_verify_beside_a_compaction_that_is_not_published_yet(settings: Settin
         compact(settings, observe=stop)
     with closing(sqlite3.connect(settings.state_db)) as db:
         assert db.execute("SELECT count(*) FROM output_file WHERE merged").fetchone()[0] > 0
-    assert reconcile(settings, deep=True).findings == []
+    assert compare(settings, deep=True).findings == []
 
 
 def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expectation) -> None:
@@ -85,7 +85,7 @@ def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expecta
     assert compact(settings).new_files > 0
     assert sync(settings).ok
     assert_exact(settings, expectation)
-    assert reconcile(settings, deep=True).findings == []
+    assert compare(settings, deep=True).findings == []
     with explainer(settings) as found, pytest.raises(LedgerError, match="was rebuilt"):
         found.explain(next(found.lines(Sought())))
     counted = Counter(

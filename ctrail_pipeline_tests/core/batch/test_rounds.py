@@ -21,6 +21,7 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.large_log_files import ACCOUNT, NOON, REGION, put_log_file
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -32,7 +33,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     plain_of,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_memory import ACCOUNT, NOON, REGION, put_log_file
 
 PIECES = 7
 IN_ROUNDS = """

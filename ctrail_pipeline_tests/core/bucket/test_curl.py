@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +32,9 @@ from ctrail_pipeline.core.bucket.curl import (
     Wanted,
     can_ask_for,
 )
+from ctrail_pipeline_tests.support.http_server import serve
 
 KEYS = Keys("AKIAEXAMPLE", "secret/with+signs:and=", None)
-Handler = Callable[[BaseHTTPRequestHandler], object]
-
-
-@contextmanager
-def serve(handle: Handler) -> Iterator[str]:
-    """A server whose every GET is answered by `handle`."""
-
-    class Answering(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            handle(self)
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 200
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that is gone is no news."""
-
-    with Server(("127.0.0.1", 0), Answering) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
 
 
 def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:

@@ -35,9 +35,8 @@ from ctrail_pipeline.core.exceptions import (
     StoreUnavailable,
 )
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
-
-from .test_curl import serve
 
 
 def settings_of(*trails: Trail) -> Settings:

@@ -1,11 +1,9 @@
 """Looks at the buckets: what they find is fetched by runs that list nothing, each event once."""
 
-import gzip
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
 from ctrail_pipeline.core.listing import look_cursor
@@ -32,37 +30,18 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, PAYMENTS_PREFIX
 from ctrail_pipeline_tests.support.fault_server import FaultServer
+from ctrail_pipeline_tests.support.growing_bucket import day_of_deliveries, deliver, settings_of
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
-    put_object,
     settings_in,
     start_sync,
 )
-from ctrail_pipeline_tests.system.test_growing_bucket import day_of_deliveries, deliver, settings_of
 
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 SECONDS = 20.0
 LISTED = Selection(listed=True)
-
-
-def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
-    """A log file with one event, delivered five minutes after the time in its key."""
-    place = SourcePrefix("logs", "", "", account, region)
-    number = day_number(moment.year, moment.month, moment.day)
-    assert number is not None
-    name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
-    record = {
-        "eventTime": f"{moment:%Y-%m-%dT%H:%M:00Z}",
-        "eventID": f"{account}{region}{moment}{suffix}",
-        "awsRegion": region,
-        "recipientAccountId": account,
-    }
-    body = gzip.compress(json.dumps({"Records": [record]}).encode(), mtime=0)
-    key = place.folder + day_folder(number) + name
-    put_object(bucket, key, body, moment + timedelta(minutes=5))
-    return key
 
 
 @pytest.fixture
@@ -99,7 +78,7 @@ def test_what_is_new_since_the_last_run_is_found_once_and_fetched_without_listin
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(hours=2), "B")  # late
     put(bucket, "111122223333", "eu-west-1", NOW, "B")
     seen = looked(settings)
-    assert (seen.found, seen.looked_at, seen.left, seen.backlog) == (2, 1, 0, [])
+    assert (seen.found, seen.looked_at, seen.not_reached, seen.backlog) == (2, 1, 0, [])
     assert seen.waiting["main", "111122223333/eu-west-1"].log_files == 2
     assert looked(settings).found == 0
     with monkeypatch.context() as patched:
@@ -140,7 +119,7 @@ def test_a_widened_window_is_backlog(settings: Settings, bucket: Path) -> None:
 def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "FOUND_A_PARTITION", 20)
+    monkeypatch.setattr(watch, "FOUND_A_SOURCE_PREFIX", 20)
     monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
     assert sync(settings).ok
@@ -242,7 +221,7 @@ def test_a_look_out_of_time_goes_on_where_it_stopped(
         seen = look(many, cursor, 0)
         cursor = LookCursor.parse(seen.cursor.dump())
         found.append(seen.found)
-        left.append(seen.left)
+        left.append(seen.not_reached)
     assert (found, left) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
 
 
@@ -298,4 +277,4 @@ def test_what_is_recent_ends_at_the_clock_even_if_a_cursor_is_ahead(tmp_path: Pa
     place = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
     covered = [Range(Minute(0), ahead)]
     source = Source(1, place, "main", LocalBucket(tmp_path), covered, EVERYTHING, deep=False)
-    assert watch.recent(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY
+    assert watch.recent_range(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY

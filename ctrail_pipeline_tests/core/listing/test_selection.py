@@ -30,7 +30,7 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import check_output, snapshot
 from ctrail_pipeline_tests.support.sync_process import settings_in
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.log_file import json_scan
 from ctrail_pipeline.core.log_file.json_scan import Scan
-from ctrail_pipeline.core.log_file.records import LogFileContent
+from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline_tests.support.log_file_texts import (
     BOM,
     EVENT,
@@ -196,7 +196,7 @@ def test_the_scanner_finds_the_same_elements_as_the_fast_path(
     scan = Scan(data)
     assert (list(scan.elements), scan.leftovers, scan.damage) == (elements, [], None)
     content = read(data)
-    assert lines(content) == [as_line(element) for element in scan.elements]
+    assert lines(content) == [as_line(element) for element in elements]
 
 
 def is_accounted_for(content: LogFileContent, data: bytes) -> bool:

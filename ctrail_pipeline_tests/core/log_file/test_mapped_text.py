@@ -21,14 +21,18 @@ from ctrail_pipeline.core.batch import fetch
 from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.fetch import FetchedLogFile
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.log_file import fast_path, json_scan, mapped_text, split
 from ctrail_pipeline.core.log_file import gunzip as decompressing
-from ctrail_pipeline.core.log_file import json_scan, mapped_text, records
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText, Text, TextFile, pieces_of
-from ctrail_pipeline.core.log_file.records import CutLogFile, LogFileContent, cut_up
+from ctrail_pipeline.core.log_file.record import LogFileContent
+from ctrail_pipeline.core.log_file.split import CutLogFile, cut_up
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.harm import harmed
+from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
 from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, examples, log_files, wrap
+from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
@@ -37,9 +41,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_memory import MB, NOON, event, put_log_file, synced
-
-from .test_hostile_properties import harmed
 
 Test = TypeVar("Test", bound=Callable[..., None])
 SAMPLE = {"log_files": 120, "days": 2}
@@ -153,7 +154,7 @@ def test_into_a_file_comes_what_would_be_held(body: bytes, limit: int) -> None:
 
 def as_bytes(content: LogFileContent) -> Any:
     return (
-        [(bytes(one.line), one.own, one.index, one.time, one.name) for one in content.records],
+        [(bytes(one.line), one.routing, one.index, one.time, one.name) for one in content.records],
         [(one.index, one.kind, one.reason, bytes(one.data)) for one in content.rejected],
         content.damage,
         content.sha256,
@@ -175,7 +176,7 @@ def texts(draw: st.DrawFn) -> bytes:
 def test_a_mapped_text_is_cut_as_a_held_one(text: bytes, damage: str | None, chunk: int) -> None:
     held = as_bytes(cut_up(Decompressed(text, damage, b"hash")).whole())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "CHUNK", chunk)
+        patch.setattr(fast_path, "CHUNK", chunk)
         cut = cut_up(Decompressed(mapped(text), damage, b"hash"))
     assert as_bytes(cut.whole()) == held
 
@@ -191,7 +192,7 @@ def parts(cut: CutLogFile, most: int) -> list[LogFileContent]:
 def test_its_parts_are_the_whole_and_small(
     monkeypatch: pytest.MonkeyPatch, most: int, is_sound: bool, damage: str | None
 ) -> None:
-    monkeypatch.setattr(records, "PART_BYTES", 5 * len(EVENT))
+    monkeypatch.setattr(split, "PART_BYTES", 5 * len(EVENT))
     text = wrap(*[EVENT, OTHER + b"\n", b"7"] * 20, b" " + EVENT * 8)
     text = text if is_sound else text[:-40]
     text += b'{"no":"%s"}' % (b"r" * len(EVENT)) * 30

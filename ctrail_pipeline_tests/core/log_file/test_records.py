@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.log_file import records
-from ctrail_pipeline.core.log_file.records import Rejected
+from ctrail_pipeline.core.log_file import fast_path
+from ctrail_pipeline.core.log_file.record import Rejected
 from ctrail_pipeline_tests.support.log_file_texts import (
     EVENT,
     LIMIT,
@@ -407,9 +407,9 @@ def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
 @pytest.fixture
 def large_from_a_kilobyte(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done to a log file of more than 32 MB, done to small ones."""
-    monkeypatch.setattr(records, "_LARGE", 0)
-    monkeypatch.setattr(records, "LARGEST_AT_ONCE", 1000)
-    monkeypatch.setattr(records, "CHUNK", 200)
+    monkeypatch.setattr(fast_path, "_LARGE", 0)
+    monkeypatch.setattr(fast_path, "LARGEST_AT_ONCE", 1000)
+    monkeypatch.setattr(fast_path, "CHUNK", 200)
 
 
 def test_a_very_large_log_file_is_cut_in_chunks(
@@ -418,13 +418,13 @@ def test_a_very_large_log_file_is_cut_in_chunks(
     trap = b'{"eventTime":"%s","a":[{"event":1},{"event":2}],"b":"},{\\"event"}' % TIME.encode()
     elements = [EVENT, OTHER, trap] * 100
     chunked = []
-    by_chunks = records._elements_by_chunks
+    by_chunks = fast_path.elements_by_chunks
 
     def seen(data: bytes) -> object:
         chunked.append(by_chunks(data))
         return chunked[-1]
 
-    monkeypatch.setattr(records, "_elements_by_chunks", seen)
+    monkeypatch.setattr(fast_path, "elements_by_chunks", seen)
     content = read(wrap(*elements))
     assert lines(content) == elements
     assert (content.rejected, content.damage) == ([], None)
@@ -459,9 +459,9 @@ def test_any_very_large_log_file_is_read_as_a_small_one(
     log_file: tuple[bytes, list[bytes]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_LARGE", 0)
-        patch.setattr(records, "LARGEST_AT_ONCE", 10)
-        patch.setattr(records, "CHUNK", 5)
+        patch.setattr(fast_path, "_LARGE", 0)
+        patch.setattr(fast_path, "LARGEST_AT_ONCE", 10)
+        patch.setattr(fast_path, "CHUNK", 5)
         content = read(log_file[0])
     assert lines(content) == [as_line(element) for element in log_file[1]]
     assert (content.rejected, content.damage) == ([], None)
@@ -469,16 +469,16 @@ def test_any_very_large_log_file_is_read_as_a_small_one(
 
 def test_elements_by_the_million_are_noticed_wherever_they_stand() -> None:
     usual = wrap(*[EVENT] * (5 * 1024 * 1024 // len(EVENT)))
-    assert not records._may_have_many_elements(usual)
+    assert not fast_path.may_have_many_elements(usual)
     tiny = b"1," * (len(usual) // 10)
     for at in (12, len(usual) // 2, len(usual) - 2):
-        assert records._may_have_many_elements(usual[:at] + tiny + usual[at:])
+        assert fast_path.may_have_many_elements(usual[:at] + tiny + usual[at:])
 
 
 def test_a_chunk_of_elements_by_the_million_is_not_decoded() -> None:
-    assert records.plain_elements(b",".join([b"1"] * 2_000_000)) is None
+    assert fast_path.plain_elements(b",".join([b"1"] * 2_000_000)) is None
     usual = b",".join([EVENT] * 20_000)
-    assert len(records.plain_elements(usual) or ()) == 20_000
+    assert len(fast_path.plain_elements(usual) or ()) == 20_000
 
 
 @pytest.mark.parametrize(

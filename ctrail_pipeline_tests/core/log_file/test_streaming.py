@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import streaming
-from ctrail_pipeline.core.log_file.records import Record
+from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
 from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
 from ctrail_pipeline_tests.support.log_file_texts import (
     EVENT,
     OTHER,
@@ -26,10 +27,10 @@ from ctrail_pipeline_tests.support.log_file_texts import (
     read,
     wrap,
 )
+from ctrail_pipeline_tests.support.long import only_long
+from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
-from ctrail_pipeline_tests.system.test_hostile_memory import only_long
-from ctrail_pipeline_tests.system.test_memory import MB, NOON, event, put_log_file, synced
 
 LIMIT = 1_000_000
 packed = partial(gzip.compress, mtime=0)

@@ -30,7 +30,7 @@ from ctrail_pipeline_tests.support.parquet_rows import (
     parquet_files,
     rows,
 )
-from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
+from ctrail_pipeline_tests.support.real_logs import BUCKETS, PREFIXES, REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
@@ -38,7 +38,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_real_logs import BUCKETS, PREFIXES
 
 BOTH = ("jsonl", "parquet")
 ACCOUNT, REGION = "111122223333", "eu-west-1"
@@ -427,7 +426,7 @@ def test_switched_on_later_it_is_for_new_events(tmp_path: Path) -> None:
 
 def test_memory_follows_the_bytes_of_a_file_not_of_a_log_file(tmp_path: Path) -> None:
     """A log file of 200 MB: its rows are never in memory all at once."""
-    from ctrail_pipeline_tests.system.test_memory import synced as measured
+    from ctrail_pipeline_tests.support.measured_sync import synced as measured
 
     padding = "".join(chr(97 + at % 26) for at in range(1400))
     records = [

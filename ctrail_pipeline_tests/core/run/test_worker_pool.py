@@ -27,6 +27,7 @@ from ctrail_pipeline.core.run import work_sharing, worker_handle, worker_pool
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.late_log_files import NOON, event, put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     SyncProcess,
@@ -39,7 +40,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
     start_sync,
 )
-from ctrail_pipeline_tests.system.test_overlapping_runs import NOON, event, put_log_file
 
 KILLS = int(os.environ.get("CTRAIL_KILLS", "30")) // 5
 SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))

@@ -19,24 +19,27 @@ from types import SimpleNamespace
 
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
 from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids, source_totals
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
-from ctrail_pipeline.core.upkeep import cold as archive_module
-from ctrail_pipeline.core.upkeep.cold import archive
-from ctrail_pipeline_tests.core.listing.test_look import NOW, put
+from ctrail_pipeline.core.upkeep import cold as cold_module
+from ctrail_pipeline.core.upkeep.cold import move_cold_rows
+from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
@@ -65,7 +68,7 @@ def settings(tmp_path: Path, bucket: Path) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _few_are_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_module, "WORTHWHILE", 1)
+    monkeypatch.setattr(cold_module, "WORTHWHILE", 1)
 
 
 def clock(then: float) -> SimpleNamespace:
@@ -75,8 +78,8 @@ def clock(then: float) -> SimpleNamespace:
 def move(settings: Settings, days_later: int = 2) -> int:
     """Archive what is cold some days after it was brought in."""
     with closing(Ledger(settings.state_db)) as ledger, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive_module, "time", clock(time.time() + days_later * 86_400))
-        return archive(ledger, HORIZON_DAYS)
+        patch.setattr(cold_module, "time", clock(time.time() + days_later * 86_400))
+        return move_cold_rows(ledger, HORIZON_DAYS)
 
 
 def hot(settings: Settings) -> dict[str, int]:
@@ -164,7 +167,7 @@ def test_an_archived_log_file_that_changed_is_done_again(
         assert sync_all_days(settings) == 1
     assert_exact(settings, read_buckets([(bucket, "")]))
     with closing(Ledger(settings.state_db)) as ledger:
-        [totals] = ledger.totals().values()
+        [totals] = source_totals(ledger).values()
     assert (totals.log_files, totals.events) == (69, 70)
     # It is archived again, and what the newer file says holds.
     assert move(settings, days_later=4) == 1
@@ -188,7 +191,7 @@ def test_what_is_open_or_remarkable_stays(settings: Settings, bucket: Path) -> N
         }
     assert len(names) == 2
     with closing(Ledger(settings.state_db)) as ledger:
-        [source_id] = ledger.source_ids().values()
+        [source_id] = source_ids(ledger).values()
         assert read_health(ledger, [source_id], 0).quarantined == 2
 
 
@@ -250,7 +253,7 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
         put(bucket, ACCOUNT, REGION, moment, f"d{day}")
         with pytest.MonkeyPatch.context() as patch:
             then = moment.timestamp()
-            patch.setattr(archive_module, "time", clock(then))
+            patch.setattr(cold_module, "time", clock(then))
             assert sync(settings).ok
         with closing(sqlite3.connect(settings.state_db)) as db, db:
             db.execute("UPDATE batch SET created_at = ?", (int(then) - 2 * 86_400,))
@@ -292,7 +295,7 @@ def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.Monke
 
     def one() -> None:
         with closing(Ledger(settings.state_db)) as ledger:
-            made.append(archive(ledger, HORIZON_DAYS))
+            made.append(move_cold_rows(ledger, HORIZON_DAYS))
 
     threads = [Thread(target=one) for _ in range(4)]
     for thread in threads:
@@ -315,7 +318,7 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
     def finish_and_sleep(writer: ColdFileWriter) -> tuple[int, bytes]:
         result = finish(writer)
         with closing(Ledger(settings.state_db)) as other:
-            archive_module._remove_leftovers(other, time.time() + 2 * 86_400)
+            cold_module._remove_leftovers(other, time.time() + 2 * 86_400)
         return result
 
     with monkeypatch.context() as patch:
@@ -328,17 +331,17 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
 def test_a_view_from_before_it_was_archived_still_decides(settings: Settings) -> None:
     assert sync(settings).ok
     with closing(Ledger(settings.state_db)) as ledger:
-        known = KnownIdentities(ledger)
+        known = KnownIdentities(LedgerSegments(ledger))
         known.begin()
         name = f"{ACCOUNT}/{REGION}/{NOW - timedelta(days=40):%Y/%m/%d/%H}"
-        [segment] = ledger.segments(name, 0)
-        [identity] = split_identities(ledger.segment_identities(segment.id))
+        [segment] = LedgerSegments(ledger).segments(name, 0)
+        [identity] = split_identities(LedgerSegments(ledger).segment_identities(segment.id))
         view = known.partition(name)
         assert move(settings) == 1
         assert view.known_among({identity}) == {identity}
-        assert ledger.segment_identities(segment.id) == identity
-        assert len(ledger.segment_event_keys(segment.id)) == 6
-        fresh = KnownIdentities(ledger)
+        assert LedgerSegments(ledger).segment_identities(segment.id) == identity
+        assert len(LedgerSegments(ledger).segment_event_keys(segment.id)) == 6
+        fresh = KnownIdentities(LedgerSegments(ledger))
         fresh.begin()
         assert fresh.partition(name).known_among({identity, b"x" * 16}) == {identity}
 
@@ -382,7 +385,7 @@ one = Ledger(Path(sys.argv[1]))
 one._db.set_trace_callback(
     lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
 )
-cold.archive(one, 35)
+cold.move_cold_rows(one, 35)
 """
 
 
@@ -432,8 +435,8 @@ def test_verify_explain_and_manifest_know_what_is_archived(
     assert move(settings) == 1
     [changed] = list(bucket.rglob("*40x0.json.gz"))
     [gone] = list(bucket.rglob("*41x0.json.gz"))
-    report = reconcile(settings, deep=True)
-    assert report.partitions[0].total("committed") == 69
+    report = compare(settings, deep=True)
+    assert report.prefixes[0].total("committed") == 69
     assert report.findings == []
     event_id = json.loads(gzip.decompress(gone.read_bytes()))["Records"][0]["eventID"]
     with explainer(settings) as found:
@@ -446,7 +449,7 @@ def test_verify_explain_and_manifest_know_what_is_archived(
     changed.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
     assert sync_all_days(settings) == 1
     gone.unlink()
-    [partition] = reconcile(settings).partitions
+    [partition] = compare(settings).prefixes
     assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
         "listed": 68,
         "committed": 68,

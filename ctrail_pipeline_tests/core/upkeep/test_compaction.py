@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,6 +21,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import runs_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output_files import Kind
@@ -32,9 +31,9 @@ from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.core.upkeep.files_to_merge import Limits, files_to_merge
 from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline_tests.support.dying_compaction import STEPS, Killed, compact_and_die
 from ctrail_pipeline_tests.support.oracle import Expectation, expected_lines, snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files
-from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     let_a_minute_pass,
@@ -42,13 +41,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
-
-STEPS = ["registered", "staged", "committed", "marked", "linked", "published", "removed"]
-
-
-class Killed(BaseException):
-    """The process ends here: nothing that follows is done."""
-
 
 SAMPLE = {"log_files": 120, "days": 2}
 
@@ -203,7 +195,7 @@ def test_every_line_still_leads_to_its_log_file(synced: Settings, sample: Path) 
 
 def assert_lineage(settings: Settings) -> None:
     with closing(Ledger(settings.state_db)) as ledger:
-        places = {id_: place for place, id_ in ledger.source_ids().items()}
+        places = {id_: place for place, id_ in source_ids(ledger).items()}
     with closing(sqlite3.connect(settings.state_db)) as db:
         log_files = {
             (batch, position): key_of(places[source_id], day, name)
@@ -335,56 +327,6 @@ def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     compact(synced)
     assert_compacted(synced, expectation)
     assert sync(synced).progress.log_files == 0
-
-
-_KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from ctrail_pipeline.core.ledger import ledger
-from ctrail_pipeline.core.upkeep import compaction
-from ctrail_pipeline.core.settings import Settings
-
-root, step, at = Path(sys.argv[1]), int(sys.argv[2]), 0
-
-def maybe_die(*_):
-    global at
-    at += 1
-    if at == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def dying(inner):
-    def call(*arguments, **named):
-        maybe_die()
-        result = inner(*arguments, **named)
-        maybe_die()
-        return result
-    return call
-
-for owner, name in [
-    (os, "link"), (os, "fsync"), (shutil, "rmtree"),
-    (Path, "unlink"), (Path, "rename"), (Path, "mkdir"), (Path, "replace"),
-]:
-    setattr(owner, name, dying(getattr(owner, name)))
-opened = ledger.Ledger._connect
-def connect(self):
-    db = opened(self)
-    db.set_trace_callback(
-        lambda sql: sql.startswith(("INSERT", "UPDATE", "DELETE", "COMMIT")) and maybe_die()
-    )
-    return db
-ledger.Ledger._connect = connect
-compaction._BATCH_FILES = int(sys.argv[3])
-compaction.compact(Settings((), root / "events", root / "quarantine", root / "ledger.db"))
-"""
-
-
-def compact_and_die(settings: Settings, step: int, batch_files: int) -> int:
-    arguments = [sys.executable, "-c", _KILLED, str(settings.state_db.parent), str(step)]
-    done = subprocess.run(
-        [*arguments, str(batch_files)], cwd=PROJECT, check=False, capture_output=True, text=True
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
 
 
 def union_of_lines(settings: Settings) -> set[bytes]:

@@ -27,12 +27,11 @@ from ctrail_pipeline.core.upkeep import compaction, parquet_merging
 from ctrail_pipeline.core.upkeep.checked_blocks import Altered
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline_tests.support.dying_compaction import STEPS, Killed, compact_and_die
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, sample_settings
-
-from .test_compaction import STEPS, Killed, compact_and_die
 
 SAMPLE = {"log_files": 150, "days": 2}
 

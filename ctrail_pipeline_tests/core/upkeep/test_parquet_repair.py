@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ctrail_pipeline.core.audit.compare import reconcile
+from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import replace_marker
@@ -25,7 +25,7 @@ from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline.core.upkeep.rebuild_result import Rebuilt
-from ctrail_pipeline_tests.core.audit.test_explain import event
+from ctrail_pipeline_tests.support.large_log_files import put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets
 from ctrail_pipeline_tests.support.parquet_rows import parquet_files, rows, unlike_lines
 from ctrail_pipeline_tests.support.sync_process import (
@@ -35,7 +35,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
-from ctrail_pipeline_tests.system.test_memory import put_log_file
+from ctrail_pipeline_tests.support.two_trails import event
 
 SAMPLE = {"log_files": 80, "days": 2}
 
@@ -78,7 +78,7 @@ def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
     sync(settings)
     assert_exact(settings, expectation)
     assert unlike_lines(settings) == []
-    report = reconcile(settings, deep=True)
+    report = compare(settings, deep=True)
     assert [one for one in report.findings if "OUTPUT" in one.kind.name] == []
     return done
 

@@ -28,7 +28,7 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
     write_sample,
 )
-from ctrail_pipeline_tests.cli.test_main import ctrail
+from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.sync_process import run_sync, settings_in
 

@@ -17,6 +17,7 @@ from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.sample.bucket import write_sample
+from ctrail_pipeline_tests.support.dagster_runs import failure_text
 from ctrail_pipeline_tests.support.oracle import check_output, output_files_now, snapshot
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.s3_server import S3Server
@@ -70,14 +71,6 @@ def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     process = start(folder, *arguments)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def failure_text(result: ExecuteInProcessResult) -> str:
-    event = result.get_run_failure_event()
-    failed = next(e for e in result.all_events if e.is_step_failure)
-    assert event is not None
-    assert failed.step_failure_data.error is not None
-    return failed.step_failure_data.error.message
 
 
 def test_every_event_of_the_sample_once_and_a_second_run_adds_nothing(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Lines of the output that are too long to be made in memory: made while they are written.
+"""Lines of the output: held as bytes, or, where they are very long, made while they are written.
 
-One record, or what cannot be told apart of a log file, may have 256 MB.
+One record, or the part of a log file that cannot be told apart, may have 256 MB.
 """
 
 import base64
@@ -14,9 +14,12 @@ from .mapped_text import pieces_of
 
 LARGEST_JOIN: Final = 32 * 1024 * 1024
 """Bytes; more is not copied."""
+HeldBytes = bytes | memoryview
+"""Bytes that are there as a whole: a copy, or a view of a log file's text. May also be a
+`msgspec.Raw`, which to type checkers is bytes, and which is used like a view."""
 HELD_LINES: Final = (bytes, msgspec.Raw, memoryview)
-"""What a line is that is there as a whole. Asked for this, in place of `LongLine`, an ordinary line
-answers in 0.05 µs, not 0.4: an abstract class looks its subclasses up."""
+"""The classes of HeldBytes. To ask an ordinary line for these takes 0.05 µs, and to ask whether it
+is a `LongLine` 0.4: an abstract class looks its subclasses up."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
@@ -39,7 +42,7 @@ class LongLine(ABC):
 class EncodedLine(LongLine):
     """A line that holds bytes in base64."""
 
-    def __init__(self, head: bytes, data: bytes | memoryview, tail: bytes) -> None:
+    def __init__(self, head: bytes, data: HeldBytes, tail: bytes) -> None:
         self._head = head
         self._data = memoryview(data)
         self._tail = tail
@@ -59,7 +62,7 @@ class EncodedLine(LongLine):
 class UnbrokenLine(LongLine):
     """A record with spaces in place of CR and LF."""
 
-    def __init__(self, record: bytes) -> None:
+    def __init__(self, record: HeldBytes) -> None:
         self.record = memoryview(record)
         """As it stands in the log file."""
 
@@ -78,3 +81,20 @@ class UnbrokenLine(LongLine):
 
     def _pieces(self) -> Iterator[bytes]:
         return map(bytes, pieces_of(self.record))
+
+
+Line = HeldBytes | LongLine
+
+
+def without_breaks(raw: HeldBytes) -> tuple[Line, int]:
+    """A record with spaces in place of CR and LF, and how many there were."""
+    if len(raw) > LARGEST_JOIN:
+        line = UnbrokenLine(raw)
+        number = line.count_breaks()
+        return (line if number else raw), number
+    raw = bytes(raw)  # a view cannot be searched
+    if b"\n" not in raw and b"\r" not in raw:
+        return raw, 0
+    # 2.4 times as fast as translate.
+    number = raw.count(b"\n") + raw.count(b"\r")
+    return raw.replace(b"\n", b" ").replace(b"\r", b" "), number

@@ -1,0 +1,45 @@
+"""The eventTime of a record: whether it is a UTC time, and in which hour it lies. Pure.
+
+Not here: the time in the name of a log file (`core.keys.key_time`).
+"""
+
+import re
+from datetime import date
+from functools import lru_cache
+from typing import Final
+
+HOUR_LENGTH: Final = len("2026-01-31T23")
+"""Characters of an eventTime up to the end of its hour."""
+HOUR_FOLDER_LENGTH: Final = len("2026/01/31/23")
+_HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])")
+_REST: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
+"""What follows the hour in an eventTime; there are leap seconds."""
+
+
+def hour_of(event_time: str) -> str | None:
+    """The hour of an eventTime as `YYYY/MM/DD/HH`; None where the text is not a UTC time."""
+    if not _REST.fullmatch(event_time[HOUR_LENGTH:]):
+        return None
+    return hour_folder(event_time[:HOUR_LENGTH])
+
+
+def hour_folder(hour: str) -> str | None:
+    """`YYYY/MM/DD/HH` for the first HOUR_LENGTH characters of an eventTime; None for other text."""
+    match = _HOUR.fullmatch(hour)
+    if match is None:
+        return None
+    year, month, day, hour = match.groups()
+    try:
+        date(int(year), int(month), int(day))
+    except ValueError:
+        return None
+    return f"{year}/{month}/{day}/{hour}"
+
+
+@lru_cache(8192)
+def may_follow_hour(rest: str) -> bool:
+    """Whether a text is minute, second and `Z`. Results are kept, so only short texts may be asked.
+
+    An hour has 3,600 seconds, so most answers are there already.
+    """
+    return _REST.fullmatch(rest) is not None

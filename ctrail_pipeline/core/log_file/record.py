@@ -1,0 +1,88 @@
+"""What one log file holds: its records, and what was rejected, with the reason. Values only.
+
+How they are found in the text is told in `split`.
+"""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from .lines import HeldBytes, Line
+
+
+class RoutingFields(NamedTuple):
+    """Where a record belongs by its own fields."""
+
+    account: str | None
+    """recipientAccountId, else userIdentity.accountId; None where neither is twelve digits."""
+    region: str | None
+    """awsRegion; None where it is absent or could not be part of a path."""
+    hour: str
+    """The hour of eventTime, as `YYYY/MM/DD/HH`."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One event, as it will be written.
+
+    A Struct without GC tracking: made in 0.14 µs and an attribute read in 6 ns, against 0.6 µs
+    and 20 ns for a NamedTuple; a plain tuple costs 0.18 µs.
+    """
+
+    line: Line
+    """The record's own bytes; CR and LF between tokens are spaces. In a large log file, or if the
+    record itself is large, the line may be a view of the log file's text."""
+    routing: RoutingFields
+    """Records of one account, region and hour share this value: mostly it is the same object."""
+    index: int
+    """Position in the log file's `Records`."""
+    time: str
+    """eventTime, as it stands in the record."""
+    name: str
+    """eventName, for counting; `?` where it is absent or unlike any name of AWS's."""
+    event_id: str
+    """eventID, cut to 64 characters; empty where it is absent."""
+
+    @property
+    def account(self) -> str | None:
+        """The account in `routing`."""
+        return self.routing.account
+
+    @property
+    def region(self) -> str | None:
+        """The region in `routing`."""
+        return self.routing.region
+
+    @property
+    def hour(self) -> str:
+        """The hour in `routing`."""
+        return self.routing.hour
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """Bytes that cannot become a line: they go to quarantine as they are."""
+
+    index: int | None
+    """Position in `Records`; None for text that is not one record."""
+    kind: Literal["record", "remainder", "unverified", "unreadable"]
+    """`record`: one record of a sound file, for its own fault. `remainder`: text around or after
+    the records that is not part of a complete one. `unverified`: read from a damaged gzip, so
+    its bytes may be wrong. `unreadable`: the whole text, nothing in it could be told apart
+    (empty where nothing could be read at all)."""
+    reason: str
+    data: HeldBytes
+    """A view where it may be most of a large log file."""
+
+
+class LogFileContent(msgspec.Struct, frozen=True):
+    """Everything that one log file holds."""
+
+    records: list[Record]
+    rejected: list[Rejected]
+    damage: str | None
+    """Why the file counts as damaged; None: it is sound (single records may be rejected)."""
+    sha256: bytes | None
+    """Of the uncompressed bytes; None where it was not asked for."""
+    size: int
+    """Uncompressed bytes."""
+    newlines_replaced: int
+    """CR and LF bytes between tokens that became spaces, in all of `records`."""

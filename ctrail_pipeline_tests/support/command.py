@@ -1,0 +1,60 @@
+"""`ctrail` in a process of its own, as a shell starts it, over a folder with a sample in it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ctrail_pipeline.sample.bucket import (
+    ORGANIZATION_BUCKET,
+    PAYMENTS_BUCKET,
+    PAYMENTS_PREFIX,
+)
+from ctrail_pipeline_tests.support.oracle import check_output
+from ctrail_pipeline_tests.support.project import PROJECT
+
+COMMAND = [sys.executable, "-m", "ctrail_pipeline.cli"]
+LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (DEBUG|INFO|WARNING) \S.*")
+SUMMARY = re.compile(r"(\d+) new log files, (\d+) new events in \d+ files, (\d+) duplicates")
+BUCKETS = ((ORGANIZATION_BUCKET, ""), (PAYMENTS_BUCKET, PAYMENTS_PREFIX))
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's, without what would make a difference; the project is importable."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "CTRAIL_", "PYTHON"))
+        and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "PYTHONPATH": str(PROJECT), "TZ": "Pacific/Auckland", **(more or {})}
+
+
+def ctrail(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_whole(folder: Path) -> None:
+    buckets = [(folder / "sample" / bucket, prefix) for bucket, prefix in BUCKETS]
+    check_output(folder / "events", folder / "quarantine", buckets).assert_clean()
+
+
+def log_files(folder: Path, bucket: str = ORGANIZATION_BUCKET) -> list[Path]:
+    return sorted((folder / "sample" / bucket).glob("**/CloudTrail/**/*.json.gz"))
+
+
+def written(folder: Path) -> set[str]:
+    """What lies in the folder beside the sample and the configuration."""
+    return {path.name for path in folder.iterdir()} - {"sample", "config.json"}

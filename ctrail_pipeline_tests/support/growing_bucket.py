@@ -1,0 +1,51 @@
+"""A day of deliveries, some late, and buckets to which they are delivered one after the other."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from random import Random
+
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.sample.bucket import (
+    LAST_DAY,
+    ORGANIZATION_BUCKET,
+    PAYMENTS_BUCKET,
+    PAYMENTS_PREFIX,
+    SampleObject,
+    generate_log_files,
+)
+from ctrail_pipeline_tests.support.sync_process import (
+    local_trail,
+    put_object,
+    settings_in,
+)
+
+DAYS = 4
+MIDNIGHT = datetime.combine(LAST_DAY, time(), UTC)
+
+
+def settings_of(folder: Path, **changes: object) -> Settings:
+    trails = [
+        local_trail(folder / ORGANIZATION_BUCKET, name="org"),
+        local_trail(folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX, name="payments"),
+    ]
+    return settings_in(folder, trails, **changes)
+
+
+def deliver(folder: Path, objects: Iterable[SampleObject]) -> None:
+    for one in objects:
+        put_object(folder / one.bucket, one.key, one.body, one.last_modified)
+
+
+def day_of_deliveries(seed: int) -> list[SampleObject]:
+    """A day's log files in the order in which they arrive: one in ten is late, by up to 6 hours."""
+    rng = Random(seed)
+    objects: dict[str, SampleObject] = {}
+    for one in generate_log_files(log_files=240, days=1, seed=seed):
+        late = timedelta(hours=rng.uniform(0.3, 6) if rng.random() < 0.1 else 0)
+        arrives = one.last_modified + late
+        if not any(other.bucket == one.bucket for other in objects.values()):
+            arrives = MIDNIGHT  # a trail with nothing at all is an error, which is tested elsewhere
+        objects[one.bucket + one.key] = replace(one, last_modified=arrives)
+    return sorted(objects.values(), key=lambda one: one.last_modified)

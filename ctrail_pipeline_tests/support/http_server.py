@@ -1,0 +1,36 @@
+"""An HTTP server whose answers a test writes itself."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Handler = Callable[[BaseHTTPRequestHandler], object]
+
+
+@contextmanager
+def serve(handle: Handler) -> Iterator[str]:
+    """A server whose every GET is answered by `handle`."""
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            handle(self)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 200
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that is gone is no news."""
+
+    with Server(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

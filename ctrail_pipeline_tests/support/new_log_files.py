@@ -1,0 +1,30 @@
+"""Log files of the last hours by the clock as it is: what a look or a horizon asks of "now"."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ctrail_pipeline.core.keys.key_time import day_folder, day_number
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline_tests.support.sync_process import put_object
+
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+
+
+def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
+    """A log file with one event, delivered five minutes after the time in its key."""
+    place = SourcePrefix("logs", "", "", account, region)
+    number = day_number(moment.year, moment.month, moment.day)
+    assert number is not None
+    name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
+    record = {
+        "eventTime": f"{moment:%Y-%m-%dT%H:%M:00Z}",
+        "eventID": f"{account}{region}{moment}{suffix}",
+        "awsRegion": region,
+        "recipientAccountId": account,
+    }
+    body = gzip.compress(json.dumps({"Records": [record]}).encode(), mtime=0)
+    key = place.folder + day_folder(number) + name
+    put_object(bucket, key, body, moment + timedelta(minutes=5))
+    return key

@@ -1,0 +1,61 @@
+"""A bucket of real log files with the digests that AWS signed for them."""
+
+import shutil
+from pathlib import Path
+
+from ctrail_pipeline.core.audit.check_digests import check_digests
+from ctrail_pipeline.core.audit.digest_result import DigestResult
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.real_logs import REAL_LOGS
+
+BUCKET = "invictus-stratus"
+ROOT = Path("AWSLogs/218007301253")
+DIGESTS = ROOT / "CloudTrail-Digest/us-east-1/2023/07/10"
+LOGS = ROOT / "CloudTrail/us-east-1/2023/07/10"
+
+
+class RealDigests:
+    """A copy of the bucket beside what holds its digests' signatures and keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bucket = folder / BUCKET
+        shutil.copytree(REAL_LOGS / BUCKET, self.bucket)
+        self.given = folder / "_digest"
+        shutil.copytree(REAL_LOGS / "_digest", self.given)
+        for path in folder.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        trail = Trail(
+            "main",
+            self.bucket.as_uri(),
+            public_keys=self.given / "list-public-keys.json",
+            object_metadata=self.given / "object-metadata.json",
+        )
+        self.settings = Settings(
+            (trail,),
+            folder / "events",
+            folder / "quarantine",
+            folder / "state.db",
+            process_workers=1,
+        )
+        self.problems: list[Problem] = []
+
+    def sync(self) -> None:
+        sync(self.settings, Selection(), run_id="test")
+
+    def check_digests(self) -> DigestResult:
+        chosen = Selection()
+        places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
+        return check_digests(self.settings, chosen, places, report=self.problems.append)
+
+    def digest(self, number: int) -> Path:
+        return sorted((self.bucket / DIGESTS).iterdir())[number]
+
+    def log(self, number: int = 20) -> Path:
+        return sorted((self.bucket / LOGS).iterdir())[number]
+
+    def where(self, path: Path) -> str:
+        return f"s3://{BUCKET}/{path.relative_to(self.bucket)}"
