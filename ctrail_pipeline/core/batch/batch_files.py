@@ -5,7 +5,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from ctrail_pipeline.core.log_file.lines import Line, LongLine
+from ctrail_pipeline.core.log_file.lines import HeldBytes, Line, LongLine
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output_files import Kind
 
