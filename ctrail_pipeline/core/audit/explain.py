@@ -33,6 +33,7 @@ from ctrail_pipeline.core.ledger.queries_lineage import (
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
+from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
 from ctrail_pipeline.core.log_file.record import LogFileContent, Record
 from ctrail_pipeline.core.log_file.split import read_log_file
@@ -42,7 +43,7 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .file_contents import contents_of
-from .sought import EVENT_ID_LENGTH, Sought, moment_of, record_of
+from .sought import EVENT_ID_LENGTH, Sought, record_of
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""
