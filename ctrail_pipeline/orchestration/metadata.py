@@ -18,7 +18,7 @@ from dagster import (
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.log_file.event_time import moment_of
-from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 

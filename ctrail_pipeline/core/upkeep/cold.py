@@ -21,9 +21,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,
     ColdSegment,
-    archived_at,
     cold_days,
     cold_files,
+    cold_moved_at,
     cold_segments,
     move_to_cold_file,
     note_cold_moved,
@@ -52,7 +52,7 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
     What is left, a later run moves.
     """
     started, now = time.monotonic(), time.time()
-    if abs(now - archived_at(ledger)) < _EVERY_SECONDS:
+    if abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
         return 0
     made = 0
     kept_day, kept_hour = first_kept(now, horizon_days)
