@@ -1,7 +1,7 @@
 """What a run did, in words: the same sentences in Dagster's run page and on a terminal."""
 
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 

@@ -30,11 +30,11 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found
 from ctrail_pipeline.core.ledger.queries_compare import (
     KnownObject,
+    first_days,
     known_by_name,
     newest_batch,
     open_log_files,
 )
-from ctrail_pipeline.core.ledger.queries_explain import first_days
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.problem import not_listed

@@ -7,5 +7,5 @@ elsewhere would be written twice. The folder on disk may follow another rule.
 
 
 def dedup_partition(account: str | None, region: str | None, hour: str) -> str:
-    """The dedup partition of a record, from the record's own fields only."""
+    """Return the dedup partition of a record, from the record's own fields only."""
     return f"{account or '-'}/{region or '-'}/{hour}"

@@ -3,6 +3,10 @@
 A partial index covers the few rows that its WHERE clause in `schema.sql` selects. The database uses
 such an index only if the statement contains the same condition: without it the answer is the same,
 and the whole table is read for it. So statements take the conditions from here.
+
+A statement that also groups or chooses by another indexed column writes `+column`. Otherwise SQLite
+may read the whole table in the order of that column (measured with a million log files: 430 ms
+instead of 0.2 ms).
 """
 
 from typing import Final

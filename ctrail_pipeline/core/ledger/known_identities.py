@@ -33,28 +33,28 @@ class SegmentReader(Protocol):
     """What this module asks of the ledger."""
 
     def segments(self, partition: str, after: int, limit: int = SEGMENTS_A_READ) -> list[Segment]:
-        """The segments of a dedup partition with an id above `after`, in order."""
+        """Return segments of a dedup partition with an id above `after`, in order."""
         ...
 
     def segment_identities(self, segment_id: int) -> bytes:
-        """The sorted identities of one segment. Raises SegmentGone; so do the next two."""
+        """Return the sorted identities of a segment. Raises SegmentGone if it was removed."""
         ...
 
     def segment_filter(self, segment_id: int) -> bytes:
-        """The filter of one segment that has one."""
+        """Return the filter of a segment that has one. Raises SegmentGone if it was removed."""
         ...
 
     def segment_event_keys(self, segment_id: int) -> bytes:
-        """The sorted hashes of eventIDs of one segment."""
+        """Return a segment's sorted hashes of eventIDs. Raises SegmentGone if it was removed."""
         ...
 
     def segments_removed(self) -> int:
-        """How often segments were taken out of the ledger (a batch that was un-committed)."""
+        """Return how often segments were taken out of the ledger, as a batch was taken back."""
         ...
 
 
 class _Held(NamedTuple):
-    """What is kept of a segment; what is not kept is read when a question needs it."""
+    """The part of a segment that is kept; the rest is read when a question needs it."""
 
     id: int
     size: int
@@ -72,13 +72,13 @@ class DedupPartition:
         self._name = name
         self._segments: list[_Held] = []
         self.version = 0
-        """The newest segment seen: the commit checks those that are newer."""
+        """The newest segment seen: the commit checks segments that are newer."""
         self.held_bytes = _PARTITION_BYTES
         self.counted_bytes = 0
-        """Those of the held ones that `KnownIdentities` has counted."""
+        """The part of `held_bytes` that `KnownIdentities` has counted."""
 
     def __len__(self) -> int:
-        """How many segments are asked."""
+        """Return how many segments are asked."""
         return len(self._segments)
 
     def look(self) -> None:
@@ -95,7 +95,7 @@ class DedupPartition:
         is_new = not self._segments
         while segments := self._ledger.segments(self._name, self.version, SEGMENTS_A_READ):
             if not is_new and any(segment.is_merged for segment in segments):
-                # What they were merged of would be asked on, in vain.
+                # The segments that they were merged of would be asked on, in vain.
                 self._forget()
                 is_new = True
                 continue
@@ -104,22 +104,23 @@ class DedupPartition:
             self.version = segments[-1].id
 
     def known_among(self, identities: Collection[bytes]) -> set[bytes]:
-        """Those of `identities` that the ledger already holds in this dedup partition."""
+        """Return the members of `identities` that this dedup partition already holds."""
         wanted = set(identities) if self._segments else set()
         return self._asked_again_if_gone(lambda: self._known_among(wanted))
 
     def event_keys_among(self, event_keys: Collection[bytes]) -> set[bytes]:
-        """Those of `event_keys` that records of this dedup partition have already.
+        """Return the members of `event_keys` that records of this dedup partition have already.
 
-        Asked of new records only: such a one shares an eventID with another, but not its bytes.
+        Only new records are asked about: they share an eventID with another record, but not its
+        bytes.
         """
         wanted = Wanted(event_keys, EVENT_KEY_BYTES)
         return self._asked_again_if_gone(lambda: self._event_keys_among(wanted))
 
     def _asked_again_if_gone(self, ask: Callable[[], set[bytes]]) -> set[bytes]:
-        """What was merged while it was asked is in a newer segment: look, and ask again.
+        """Ask; look and ask again if segments were merged meanwhile: a newer one has what they had.
 
-        Of identities the commit would find out, but not of event keys.
+        The commit would find out about identities, but not about event keys.
         """
         while True:
             try:
@@ -130,9 +131,9 @@ class DedupPartition:
 
     def _known_among(self, wanted: set[bytes]) -> set[bytes]:
         known: set[bytes] = set()
-        all_of_them = Wanted(wanted, IDENTITY_BYTES)
+        all_wanted = Wanted(wanted, IDENTITY_BYTES)
         for held in self._segments if wanted else ():
-            asked = all_of_them
+            asked = all_wanted
             if held.has_filter and held.size > _FILTER_COST * len(wanted):
                 bloom = held.filter if held.filter is not None else self._filter(held.id)
                 maybe = [item for item in wanted if item in bloom]
@@ -172,8 +173,8 @@ class DedupPartition:
 class KnownIdentities:
     """The identities that the ledger holds, read as needed and kept for the next batch.
 
-    A batch asks one dedup partition after the other, so what is held at once is bounded however
-    many it touches and however full they are. `begin` before the first.
+    A batch asks one dedup partition after the other. So what is held at once is bounded, however
+    many partitions a batch touches and however full they are. Call `begin` before the first.
     """
 
     def __init__(self, ledger: SegmentReader) -> None:
@@ -181,10 +182,10 @@ class KnownIdentities:
         self._partitions: OrderedDict[str, DedupPartition] = OrderedDict()
         self._held = 0
         self.removed = -1
-        """The ledger's count of removals that this view is of."""
+        """The ledger's count of removals when this view began."""
 
     def begin(self) -> None:
-        """A batch begins: forget everything if segments were removed from the ledger."""
+        """Begin a batch: forget everything if segments were removed from the ledger."""
         removed = self._ledger.segments_removed()
         if removed != self.removed:
             self._partitions.clear()
@@ -192,7 +193,7 @@ class KnownIdentities:
             self.removed = removed
 
     def partition(self, name: str) -> DedupPartition:
-        """One dedup partition as the ledger has it at this moment; of use until the next call.
+        """Return a dedup partition as the ledger has it at this moment; use it until the next call.
 
         Its `version` tells the commit which segments were seen, so that newer ones can be checked.
         """

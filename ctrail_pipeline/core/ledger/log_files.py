@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .cold_rows import bring_back, cold_log_files
-from .indexed_conditions import IS_TO_VISIT
+from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
 from .rows import (
     LONGEST_PAUSE_SECONDS,
@@ -97,7 +97,7 @@ def waiting_by_source(ledger: Ledger, now: int) -> dict[int, Waiting]:
         id_: Waiting(log_files, oldest_found)
         for id_, log_files, oldest_found in ledger.rows(
             "SELECT source_partition, count(*), min(iif(state = ?, next_visit, NULL))"
-            f" FROM log_file WHERE {_IS_DUE} GROUP BY source_partition",
+            f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_partition",
             LogFileState.FOUND,
             *_due_bounds(now),
         )
@@ -109,7 +109,8 @@ def found_log_files(
 ) -> list[tuple[int, int, str]]:
     """Return a few log files (source prefix, day, name) that a look found, and nobody fetched."""
     return ledger.rows(
-        "SELECT source_partition, day, name FROM log_file WHERE state = ?"
+        "SELECT source_partition, day, name FROM log_file"
+        f" WHERE state = ? AND {IS_NOT_COMMITTED}"
         " AND source_partition IN (SELECT value FROM json_each(?)) LIMIT ?",
         LogFileState.FOUND,
         json.dumps(list(source_ids)),

@@ -44,7 +44,7 @@ _MIGRATIONS: Final = {
         " WHERE replaced_by IS NOT NULL",
     ),
 }
-"""The statements that make the next version of each version."""
+"""By version, the statements that make the next version."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
 

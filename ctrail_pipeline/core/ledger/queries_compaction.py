@@ -1,9 +1,10 @@
-"""What compaction asks of the ledger and writes there: merged files in place of several.
+"""What compaction asks of the ledger and writes there: merged files in place of several old ones.
 
-Functions over a `Ledger`. A compaction is a batch without log files. Its transaction puts the
-merged files' rows there and notes in those of the old ones what replaces them; both are true until
-the batch is published. Then, in one transaction, the old ones' removal is decided. So at any
-instant the ledger says which of the two are the output, and which files are still to be removed.
+Functions over a `Ledger`. A compaction is a batch without log files. Its transaction adds the rows
+of the merged files, and notes in the rows of the old files which batch replaces them. Old and
+merged files are both in the ledger until the batch is published. Then one transaction decides that
+the old files are removed. So the ledger says at any instant which files are the output, and which
+are still to be removed. What is merged, and how, is decided in `core.upkeep`.
 """
 
 import json
@@ -39,7 +40,7 @@ class OldFile(NamedTuple):
     sha256: bytes
     lineage: bytes
     merged: bool
-    """Whether it is a merged one itself."""
+    """Whether a compaction wrote it."""
 
 
 class Folder(NamedTuple):
@@ -61,9 +62,9 @@ class Replacement(NamedTuple):
 
 
 def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Folder]:
-    """Folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
+    """Yield folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
 
-    Of Parquet, which has a folder for a date, those whose date is over by then.
+    Parquet has a folder for each date: its folders count once their date is over.
     """
     after = 0
     while rows := ledger.rows(
@@ -95,10 +96,10 @@ def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
 
 
 def files_to_read(ledger: Ledger, kind: Kind) -> list[PublishedFile]:
-    """The files that hold each event once, as one moment has it, by folder and number.
+    """Return the files that together hold each event once, at one moment, by folder and number.
 
-    Those of a batch that is not known to be published, and that is no compaction, are among them:
-    they may have their final names, or get them yet.
+    Files of a batch that is not known to be published are among them, unless the batch is a
+    compaction: they may have their final names, or get them yet.
     """
     return [
         PublishedFile(part, kind, folder, number, size)
@@ -131,34 +132,34 @@ def commit_compaction(
 ) -> tuple[list[PublishedFile], set[int]]:
     """Make a compaction true. Inside a transaction, whose COMMIT decides.
 
-    Returns the final names of the merged files, and the folders that are left as they are, since
-    another run has merged or pruned some of their files meanwhile. The ledger's generation grows: a
-    copy from before it is older than the folder. Raises StaleBatch if the batch was aborted, or if
-    nothing is left of it.
+    Returns the final names of the merged files, and the ids of folders that stay as they are,
+    because another run has merged or pruned some of their files meanwhile. The ledger's generation
+    grows: a copy from before the compaction is then older than the output folder. Raises StaleBatch
+    if the batch was aborted, or if all of its folders have changed.
     """
     if batch_state(ledger, batch) is not BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
     published: list[PublishedFile] = []
-    left = set()
-    for one in replacements:
-        numbers = json.dumps(list(one.old))
+    unchanged = set()
+    for replacement in replacements:
+        numbers = json.dumps(list(replacement.old))
         changed = ledger.execute(
             "UPDATE output_file AS f SET replaced_by = ? WHERE output_partition = ?"
             f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}"
             " AND (SELECT state FROM batch WHERE id = f.batch) = ?",
             batch,
-            one.folder_id,
+            replacement.folder_id,
             numbers,
             BatchState.PUBLISHED,
         )
-        if changed == len(one.old):
-            published += [_put_merged(ledger, batch, file) for file in one.new]
+        if changed == len(replacement.old):
+            published += [_put_merged(ledger, batch, file) for file in replacement.new]
         else:
-            left.add(one.folder_id)
+            unchanged.add(replacement.folder_id)
             ledger.execute(
                 "UPDATE output_file SET replaced_by = NULL"
                 " WHERE output_partition = ? AND replaced_by = ?",
-                one.folder_id,
+                replacement.folder_id,
                 batch,
             )
     if not published:
@@ -169,27 +170,27 @@ def commit_compaction(
         int(time.time()),
         batch,
     )
-    ledger.raise_generation()
-    return published, left
+    ledger.advance_generation()
+    return published, unchanged
 
 
 def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
-    placed = put_output_file(ledger, batch, file)
+    published = put_output_file(ledger, batch, file)
     ledger.execute(
         "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-        placed.number,
-        placed.kind,
-        placed.folder,
+        published.number,
+        published.kind,
+        published.folder,
     )
     # The folder has as many lines as before.
     ledger.execute(
         "UPDATE output_partition SET lines = lines - ? WHERE kind = ? AND folder = ?",
         file.lines,
-        placed.kind,
-        placed.folder,
+        published.kind,
+        published.folder,
     )
-    return placed
+    return published
 
 
 def is_compaction(ledger: Ledger, batch: int) -> bool:
@@ -201,10 +202,10 @@ def is_compaction(ledger: Ledger, batch: int) -> bool:
 
 
 def publish_compaction(ledger: Ledger, batch: int) -> None:
-    """All merged files have their final names, durably: the old ones are to be removed.
+    """Note that all merged files have their final names, and decide that the old ones are removed.
 
-    Inside a transaction. If some of a folder's old files were pruned meanwhile, so are those that
-    replace them.
+    Inside a transaction. If some of a folder's old files were pruned meanwhile, the files that
+    replace them are pruned, too.
     """
     if batch_state(ledger, batch) is not BatchState.COMMITTED:
         return  # another run did it
@@ -220,7 +221,7 @@ def publish_compaction(ledger: Ledger, batch: int) -> None:
             batch,
             folder_id,
         )
-        ledger.execute(  # by those that were not pruned: the others' are subtracted already
+        ledger.execute(  # lines of pruned old files are subtracted already
             "UPDATE output_partition SET lines = lines - (SELECT coalesce(sum(lines), 0)"
             " FROM output_file WHERE output_partition = ? AND replaced_by = ? AND pruned = ?)"
             " WHERE id = ?",
@@ -236,9 +237,9 @@ def publish_compaction(ledger: Ledger, batch: int) -> None:
 
 
 def uncommit_compaction(ledger: Ledger, batch: int) -> None:
-    """Take back a compaction whose files vanished before they were published.
+    """Take back a compaction whose merged files vanished before they were published.
 
-    The old ones are still there. Inside a transaction.
+    The old files are still there. Inside a transaction.
     """
     ledger.execute("DELETE FROM output_file WHERE batch = ?", batch)
     ledger.execute("UPDATE output_file SET replaced_by = NULL WHERE replaced_by = ?", batch)

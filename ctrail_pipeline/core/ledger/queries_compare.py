@@ -11,13 +11,14 @@ from typing import Final, NamedTuple
 
 from .cold_file import ColdFile
 from .cold_rows import cold_files_where, cold_log_files
+from .indexed_conditions import IS_NOT_COMMITTED
 from .ledger import Ledger
-from .rows import LogFileState
+from .rows import ROWS_A_READ, LogFileState
+from .source_prefixes import source_ids
 
-_ROWS_A_READ: Final = 2_000
 _UNDATED: Final = 0
 COMPACT_FROM: Final = "0"
-"""Names from here on are compact (they begin with the time), names before it are whole keys."""
+"""Names from here on are compact (they begin with the time); names before are whole keys."""
 
 
 class KnownObject(NamedTuple):
@@ -38,19 +39,16 @@ class OpenLogFile(NamedTuple):
 
 
 def newest_batch(ledger: Ledger) -> int:
-    """The id of the newest batch; 0 if there is none."""
+    """Return the id of the newest batch; 0 if there is none."""
     return int(ledger.row("SELECT coalesce(max(id), 0) FROM batch")[0])
-
-
-# --- log files ------------------------------------------------------------------------------------
 
 
 def known_by_name(
     ledger: Ledger, source_id: int, day: int, names: Sequence[str]
 ) -> dict[str, KnownObject]:
-    """The rows of log files of one day by their names, each a look-up in the primary key.
+    """Return the rows of log files of one day by their names, each a look-up in the primary key.
 
-    Names are bound one by one: in a JSON list a NUL would end them.
+    Every name is bound as a value of its own: in a JSON list a NUL would end it.
     """
     marks = ", ".join("?" * len(names))
     hot = {
@@ -81,9 +79,10 @@ def committed_between(
     *,
     compact: bool,
 ) -> dict[int, int]:
-    """Committed log files by day, behind one (day, name) and up to another, by batches to `newest`.
+    """Count committed log files by day, behind one (day, name) and up to another.
 
-    Those with compact names, or those with whole keys: each of the two is ordered as the bucket is.
+    Counts what batches up to `newest` committed. Either log files with compact names are counted,
+    or those with whole keys: each of the two is ordered as the bucket is.
     """
     chosen = (
         " FROM log_file WHERE source_partition = ? AND (day, name) > (?, ?)"
@@ -107,7 +106,7 @@ def committed_between(
         ):
             days.setdefault(day, []).append((file, count))
     for day, found in days.items():
-        # What is here, or in a newer file, overrides: nearly always nothing is.
+        # A hot row, or a row in a newer file, overrides: nearly always there is none.
         names = {name for (name,) in ledger.rows(f"SELECT name{chosen} AND day = ?", *values, day)}
         if not names and len(found) == 1:
             committed[day] += found[0][1]
@@ -124,30 +123,40 @@ def committed_between(
 
 
 def open_log_files(ledger: Ledger, source_id: int, days: tuple[int, int]) -> Iterator[OpenLogFile]:
-    """Log files of a source partition that are neither committed nor just found, page by page.
+    """Yield log files of a source prefix that are neither committed nor just found, page by page.
 
-    Of the days from the first to before the second; and of no day, where the first is 0.
+    The days are those from the first to before the second. Where the first is 0, log files without
+    a day are among them.
     """
     for state in LogFileState:
         if state in (LogFileState.COMMITTED, LogFileState.FOUND):
             continue
         after = (-1, "")
         while rows := ledger.rows(
-            "SELECT day, name, coalesce(reason, '') FROM log_file WHERE state = ? AND state != 1"
+            "SELECT day, name, coalesce(reason, '') FROM log_file"
+            f" WHERE state = ? AND {IS_NOT_COMMITTED}"
             " AND source_partition = ? AND (day, name) > (?, ?) AND day >= ? AND day < ?"
             " ORDER BY day, name LIMIT ?",
             state,
             source_id,
             *after,
             *days,
-            _ROWS_A_READ,
+            ROWS_A_READ,
         ):
             after = rows[-1][0], rows[-1][1]
             for day, name, reason in rows:
                 yield OpenLogFile(day, name, state, reason)
 
 
-# --- output ---------------------------------------------------------------------------------------
-
-
-# --- finding events -------------------------------------------------------------------------------
+def first_days(ledger: Ledger) -> dict[int, int]:
+    """Return the first day of which each source prefix has a log file."""
+    first: dict[int, int] = {}
+    sql = "SELECT day FROM log_file WHERE source_partition = ? AND day > ? ORDER BY day LIMIT 1"
+    cold_files = cold_files_where(ledger, "last_day > ?", _UNDATED)
+    for id_ in source_ids(ledger).values():
+        days = [day for (day,) in ledger.rows(sql, id_, _UNDATED)]
+        for file in cold_files:
+            days += [day for (day,) in ledger.cold_reader.ask(file, sql, id_, _UNDATED)]
+        if days:
+            first[id_] = min(days)
+    return first

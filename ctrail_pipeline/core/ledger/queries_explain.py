@@ -9,45 +9,30 @@ from collections.abc import Iterator
 from .cold_rows import cold_files_where
 from .known_identities import SEGMENTS_A_READ
 from .ledger import Ledger
-from .queries_compare import _ROWS_A_READ, _UNDATED
 from .queries_lineage import LogFileOrigin
-from .rows import LogFileState
-from .source_prefixes import source_ids
-
-
-def first_days(ledger: Ledger) -> dict[int, int]:
-    """The first day of which each source partition has a log file."""
-    first: dict[int, int] = {}
-    sql = "SELECT day FROM log_file WHERE source_partition = ? AND day > ? ORDER BY day LIMIT 1"
-    archives = cold_files_where(ledger, "last_day > ?", _UNDATED)
-    for id_ in source_ids(ledger).values():
-        days = [day for (day,) in ledger.rows(sql, id_, _UNDATED)]
-        for file in archives:
-            days += [day for (day,) in ledger.cold_reader.ask(file, sql, id_, _UNDATED)]
-        if days:
-            first[id_] = min(days)
-    return first
+from .rows import ROWS_A_READ, LogFileState
 
 
 def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Dedup partitions whose name fits a GLOB pattern, each segment's hashes of eventIDs."""
+    """Yield dedup partitions whose name fits a GLOB pattern, with each segment's eventID hashes."""
     after = ""
     while rows := ledger.rows(
         "SELECT id, name FROM dedup_partition WHERE name > ? AND name GLOB ? ORDER BY name LIMIT ?",
         after,
         pattern,
-        _ROWS_A_READ,
+        ROWS_A_READ,
     ):
         after = rows[-1][1]
         for id_, name in rows:
             segment = 0
-            while rows_of_one := ledger.rows(  # one by one: a merged one is the newest
+            # One at a time: a merged segment is the newest of its partition.
+            while next_row := ledger.rows(
                 "SELECT id, event_keys FROM segment WHERE dedup_partition = ? AND id > ?"
                 " ORDER BY id LIMIT 1",
                 id_,
                 segment,
             ):
-                [(segment, event_keys)] = rows_of_one
+                [(segment, event_keys)] = next_row
                 yield name, event_keys
     for file in cold_files_where(ledger, "last_hour > ''"):
         last = -1
@@ -67,7 +52,7 @@ def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, b
 def with_duplicates(
     ledger: Ledger, source_id: int, days: tuple[int, int]
 ) -> Iterator[LogFileOrigin]:
-    """Log files of the days from the first to before the second that held duplicates."""
+    """Yield log files that held duplicates, of the days from the first to before the second."""
     columns = "source_partition, day, name, etag, size, sha256, records, duplicates"
     chosen = (
         " FROM log_file WHERE source_partition = ? AND (day, name) > (?, ?) AND day < ?"
@@ -75,7 +60,7 @@ def with_duplicates(
     )
     after = (days[0], "")
     while rows := ledger.rows(
-        f"SELECT state, {columns}{chosen}", source_id, *after, days[1], _ROWS_A_READ
+        f"SELECT state, {columns}{chosen}", source_id, *after, days[1], ROWS_A_READ
     ):
         after = rows[-1][2], rows[-1][3]
         for state, *values in rows:
@@ -83,7 +68,7 @@ def with_duplicates(
     for file in cold_files_where(ledger, "first_day < ? AND last_day >= ?", days[1], days[0]):
         after = (days[0], "")
         while rows := ledger.cold_reader.ask(
-            file, f"SELECT {columns}{chosen}", source_id, *after, days[1], _ROWS_A_READ
+            file, f"SELECT {columns}{chosen}", source_id, *after, days[1], ROWS_A_READ
         ):
             after = rows[-1][1], rows[-1][2]
             for row in rows:

@@ -7,7 +7,7 @@ runs are packed is in `core.line_runs`.
 import json
 from typing import NamedTuple
 
-from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
 
 from .cold_rows import cold_files_where
 from .ledger import Ledger
@@ -28,20 +28,20 @@ class LogFileOrigin(NamedTuple):
     size: int
     """Stored bytes."""
     sha256: bytes | None
-    """Of the uncompressed bytes."""
+    """SHA-256 of the uncompressed bytes."""
     records: int
     duplicates: int
 
     @property
     def row(self) -> tuple[int, int, str]:
-        """What tells log files apart, whatever their version."""
+        """The key of its row, which is the same for all versions of the log file."""
         return self.source_id, self.day, self.name
 
 
 class BatchOrigin(NamedTuple):
-    """A batch: which run committed it, when, and, by position, the log files that it has lines of.
+    """A batch: which run committed it, when, and the log files that its lines came from.
 
-    Of one that a rebuild made nobody knows the log files.
+    Nobody knows the log files of a batch that a rebuild made.
     """
 
     id: int
@@ -49,6 +49,7 @@ class BatchOrigin(NamedTuple):
     committed_at: int
     """Seconds since 1970."""
     log_files: dict[int, LogFileOrigin]
+    """The log files by their position in the batch."""
 
     @property
     def is_rebuilt(self) -> bool:
@@ -56,8 +57,8 @@ class BatchOrigin(NamedTuple):
         return self.run_id == REBUILD_RUN
 
 
-def runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
-    """Which log files the lines of a file came from, in order."""
+def line_runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
+    """Return which log files the lines of a file came from, in order."""
     lineage = ledger.row(
         "SELECT f.lineage FROM output_file f JOIN output_partition p"
         " ON p.id = f.output_partition WHERE p.kind = ? AND p.folder = ? AND f.number = ?",
@@ -65,17 +66,17 @@ def runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
         file.folder,
         file.number,
     )[0]
-    return runs_of(bytes(lineage), file.batch, merged=file.merged)
+    return line_runs_of(bytes(lineage), file.batch, merged=file.merged)
 
 
 def sources_of_batch(ledger: Ledger, batch: int) -> set[int]:
-    """The source partitions that a batch's log files are of."""
+    """Return the source prefixes that a batch's log files are of."""
     rows = ledger.rows("SELECT sources FROM batch WHERE id = ?", batch)
     return {source_id for source_id, _ in json.loads(rows[0][0])} if rows else set()
 
 
 def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
-    """A committed batch with its log files, those included that were processed again since."""
+    """Return a committed batch with its log files, even where they were processed again since."""
     run_id, committed_at, sources = ledger.row(
         "SELECT run_id, coalesce(committed_at, 0), sources FROM batch WHERE id = ?", batch
     )

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .ledger import Ledger
-from .queries_compare import _ROWS_A_READ
-from .rows import BatchState, Pruned
+from .rows import ROWS_A_READ, BatchState, Pruned
 
 
 class OutputFile(NamedTuple):
@@ -27,18 +26,18 @@ class OutputFile(NamedTuple):
     """Bytes."""
     sha256: bytes
     merged: bool
-    """Whether a compaction wrote it: its lines are of log files of several batches."""
+    """Whether a compaction wrote it: its lines came from log files of several batches."""
     is_expected: bool
     """Whether it must be there: published, and not pruned."""
 
     @property
     def published(self) -> PublishedFile:
-        """What its name is made of."""
+        """The values that its name is made of."""
         return PublishedFile(self.part, self.kind, self.folder, self.number, self.size)
 
 
 def output_folders(ledger: Ledger, kind: Kind, pattern: str = "*") -> Iterator[str]:
-    """Folders of the output that ever had a file and fit a GLOB pattern, in order, page by page."""
+    """Yield folders that ever had a file and fit a GLOB pattern, in order, page by page."""
     after = ""
     while rows := ledger.rows(
         "SELECT folder FROM output_partition WHERE kind = ? AND folder > ? AND folder GLOB ?"
@@ -46,7 +45,7 @@ def output_folders(ledger: Ledger, kind: Kind, pattern: str = "*") -> Iterator[s
         kind,
         after,
         pattern,
-        _ROWS_A_READ,
+        ROWS_A_READ,
     ):
         after = rows[-1][0]
         for (folder,) in rows:
@@ -54,7 +53,7 @@ def output_folders(ledger: Ledger, kind: Kind, pattern: str = "*") -> Iterator[s
 
 
 def output_files(ledger: Ledger, kind: Kind, folder: str) -> list[OutputFile]:
-    """The files of one folder, in order; those of batches that are not published yet, too."""
+    """Return the files of a folder, in order, even of batches that are not published yet."""
     return [
         OutputFile(
             kind,
@@ -80,8 +79,8 @@ def output_files(ledger: Ledger, kind: Kind, folder: str) -> list[OutputFile]:
 
 
 def lines_of_folder(ledger: Ledger, kind: Kind, folder: str) -> tuple[int, int]:
-    """How many lines a folder has by its own count, and by the sum over its files."""
-    # The files of a compaction that is not published yet are there beside those they replace.
+    """Return how many lines a folder has by its own count, and by the sum over its files."""
+    # Merged files that are not published yet are there beside the files that they replace.
     own, summed = ledger.row(
         "SELECT p.lines, (SELECT coalesce(sum(f.lines), 0) FROM output_file f"
         " JOIN batch b ON b.id = f.batch WHERE f.output_partition = p.id AND f.pruned = 0"

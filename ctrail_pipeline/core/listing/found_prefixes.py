@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 DEEP_EVERY_SECONDS: Final = 86_400
 """A source prefix is listed back over the whole horizon once in so many seconds."""
 _LOG_FILES_TRIED: Final = 6
+"""Log files of a trail that are tried, to see early whether its log files can be read."""
 
 
 class FoundPrefix(NamedTuple):
@@ -124,7 +125,7 @@ def sources_of(
 ) -> list[Source]:
     """Found source prefixes with the ids and the coverage that the ledger knows them by.
 
-    Without a ledger, or where it does not know them, they have id 0 and no coverage.
+    Those that no ledger knows have id 0 and no coverage.
     """
     ids = source_ids(ledger) if ledger else {}
     coverage = covered_ranges(ledger) if ledger else {}

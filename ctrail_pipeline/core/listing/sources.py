@@ -40,8 +40,8 @@ class Source:
     found: int = 0
     """New log files that were listed, and due ones."""
     is_enough: bool = False
-    """Whether listing may stop here. Whoever takes the log files sets it (a dry run has seen
-    enough)."""
+    """Whether no more of it is to be listed. Whoever takes the log files sets this, such as a dry
+    run that has seen enough."""
     days_listed: set[int] = field(default_factory=set)
     days_left_out: dict[int, float] = field(default_factory=dict)
     """The days that were not listed because there was enough, and which share of each."""

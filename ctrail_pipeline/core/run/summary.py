@@ -53,7 +53,7 @@ class PartitionCounts:
     """The ledger's ids of the source prefixes that these counts are about."""
 
     def count(self, outcome: Outcome) -> None:
-        """Add what came of a log file."""
+        """Add the outcome of a log file."""
         self.log_files += 1
         self.events += outcome.records - outcome.duplicates
         self.duplicates += outcome.duplicates

@@ -51,7 +51,7 @@ class WorkerHandle:
     taken: list[LogFileRef] = field(default_factory=list)
     """Log files of its batch in hand that another run has settled."""
     tries: int = 0
-    """How often its batch in hand was stale."""
+    """How often its batch in hand was stale, apart from log files that another run settled."""
     is_ready: bool = False
     is_told_last: bool = False
     is_for_suspects: bool = False

@@ -30,7 +30,7 @@ class Setup(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Log files to be done."""
+    """Log files to be fetched and staged."""
 
     sources: Sequence[Source]
     """The sources that the worker has not been told of, without their buckets."""
@@ -102,7 +102,7 @@ class Unread(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The worker cannot go on, and neither can the run."""
+    """The worker cannot go on, and nor can the run."""
 
     error: CtrailError | None
     text: str
