@@ -34,7 +34,7 @@ _MEANINGS: Final = {
     DayStatus.COMPLETE: "every log file that the bucket holds is in",
     DayStatus.GAP: "log files were never brought in, or nobody has looked yet",
     DayStatus.LATE: "log files turned up after the day was done; the next sync fetches them",
-    DayStatus.DAMAGED: "log files failed or are damaged, or a digest or the output contradicts the ledger",
+    DayStatus.DAMAGED: "log files failed or are damaged, or digests contradict the ledger",
 }
 _STYLE: Final = """
 :root{color-scheme:light dark;--ground:#fff;--text:#1f2328;--faint:#656d76;--line:#d0d7de;
@@ -149,7 +149,7 @@ def _axis(first: int, end: int, width: int) -> str:
 
 
 def _row(prefix: PrefixReport, first: int, end: int, width: int) -> Iterator[str]:
-    """Yield the boxes of a source prefix: a box for each day or, if there are many, for equal days."""
+    """Yield a box for each day or, if there are many days, for neighbours of equal status."""
     yield f'<svg width="{(end - first) * width}" height="{_ROW}" role="img">'
     statuses = ((day, prefix.status_of(day)) for day in range(first, end))
     if end - first <= _DAYS_ONE_BY_ONE:
