@@ -4,9 +4,9 @@ Key order is not delivery order: a log file may turn up whose key sorts before k
 processed long ago. So the ledger keeps ranges instead of a "last key". Inside a covered range every
 key that a listing returned has a row in the ledger. Nothing outside a range is ever assumed done.
 
-The newest moment known is the time of a key, but never later than its object's LastModified. There
-are buckets whose clock is wrong, so this machine's clock plus a day is a further limit. These limits
-can only make less key time covered.
+The newest moment known is the time of a key, but never later than its object's LastModified. Some
+buckets have a wrong clock, so this machine's clock plus a day is a further limit. These limits can
+only make less key time covered.
 """
 
 from collections.abc import Iterable, Sequence

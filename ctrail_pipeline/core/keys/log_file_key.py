@@ -86,7 +86,9 @@ def key_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
         return source_prefix.folder + name[1:]
     if _COMPACT_NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a log file name of the ledger")
-    return f"{source_prefix.folder}{_standard_head(source_prefix, day)}T{name[:4]}Z_{name[4:]}.json.gz"
+    return (
+        f"{source_prefix.folder}{_standard_head(source_prefix, day)}T{name[:4]}Z_{name[4:]}.json.gz"
+    )
 
 
 @lru_cache(maxsize=4096)
