@@ -1,9 +1,9 @@
 """What a sync is compared with: `python -m benchmarks.baselines JSON`, a fresh process each.
 
-`loop`: what one writes in an afternoon, boto3 and gzip and json, one log file after another, a set
-of eventIDs in memory against duplicates, a file for each account, region and hour. Not crash-safe,
-not byte for byte. `floor`: the least that any program can do with the same bytes, from local
-files: gunzip (libdeflate), one copy, write; nothing is parsed, found twice, or made durable.
+`loop` is what anybody writes in an afternoon: boto3, gzip and json, one log file after another. A
+set of eventIDs in memory finds duplicates; each account, region and hour has a file. It is not
+crash-safe and not byte for byte. `floor` is the least that any program can do with the same bytes,
+from local files: gunzip (libdeflate), one copy, write. Nothing is parsed, compared or made durable.
 """
 
 import gzip
@@ -17,7 +17,7 @@ _FLOOR_BUFFER_BYTES: Final = 64 * 1024 * 1024
 
 
 def loop(job: dict[str, Any]) -> dict[str, Any]:
-    """The plain loop over at most `log_files` of each bucket."""
+    """Run the plain loop over at most `log_files` log files of each bucket."""
     import boto3
 
     client = boto3.client("s3", endpoint_url=job["endpoint_url"])

@@ -23,18 +23,18 @@ class Bench:
     work: Path
     """Everything is written below this folder."""
     scale: float
-    """1: as reported. Less: to see that it works."""
+    """1: as the results report it. Less: to see that the benchmark works."""
     rounds: int
     history_events: int
     began: float = field(default_factory=time.monotonic)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def scaled(self, number: int, least: int = 1) -> int:
-        """A number of things at this scale."""
+        """A number of things at the scale of this run."""
         return max(least, round(number * self.scale))
 
     def say(self, text: str) -> None:
-        """Tell whoever waits."""
+        """Tell whoever waits what goes on."""
         print(f"{time.monotonic() - self.began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     def fresh(self, name: str) -> Path:
@@ -54,7 +54,7 @@ class Bench:
                 os.truncate(Path(folder, name), 0)
 
     def remove(self) -> None:
-        """Remove all that was written, but for the buckets that are worth keeping."""
+        """Remove all that was written, except the buckets that are worth keeping."""
         shutil.rmtree(self.work / "runs", ignore_errors=True)
 
     def sync(
@@ -67,7 +67,7 @@ class Bench:
         profile: bool = False,
         events: int | None = None,
     ) -> Usage:
-        """Sync in a fresh process; with `events`, so many new ones must have come."""
+        """Sync in a fresh process; with `events`, exactly so many new events must come."""
         job = {
             "trails": [dataclasses.asdict(trail) for trail in trails],
             "folder": str(folder),

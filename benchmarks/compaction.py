@@ -2,9 +2,9 @@
 
     python -m benchmarks.compaction [--log-files 8000] [--minutes 5]
 
-Not a section of RESULTS.md yet: it prints. Files, the time of one query over all of them (for JSONL
-through `ctrail query`'s view, for Parquet through DuckDB; in a fresh process, the best of three)
-and what the compaction itself takes.
+It prints, and is no section of RESULTS.md: files, the time of one query over all of them, and what
+the compaction itself takes. The query goes through `ctrail query`'s view for JSONL and through
+DuckDB for Parquet, in a fresh process, the best of three.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def _prefix_in(bucket: Path) -> str:
 
 
 def synced(settings: Settings, every: timedelta) -> tuple[int, int]:
-    """Sync a day as if it were passing; how many rounds, and how many events."""
+    """Sync a day as if it were passing; return how many rounds, and how many events."""
     start = datetime.combine(LAST_DAY, datetime.min.time(), UTC)
     rounds = events = 0
     now = start
@@ -116,7 +116,7 @@ def synced(settings: Settings, every: timedelta) -> tuple[int, int]:
 
 
 def looked_at(folder: Path) -> dict[str, tuple[int, float, object, int]]:
-    """Of each format: files, seconds of the query, its result, bytes."""
+    """For each format: number of files, seconds of the query, its result, bytes."""
     found = {}
     for name, root, pattern in (
         ("jsonl", folder / "events", "*.jsonl"),

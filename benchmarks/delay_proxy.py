@@ -1,7 +1,7 @@
 """A TCP proxy that forwards what a client sends some time later, and answers at once.
 
-A GET or a LIST is one segment without a body, so each request is delayed once; so is whatever comes
-first on a new connection, once more, for its handshake. Prints its port.
+A GET or a LIST is one segment without a body, so each request is delayed once. The first segment
+of a new connection is delayed once more, for the connection's handshake. The proxy prints its port.
 """
 
 import asyncio

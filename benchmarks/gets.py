@@ -1,7 +1,7 @@
 """CPU of one GET: `python -m benchmarks.gets JSON`, a fresh process for each client.
 
-`store` is what a sync does: libcurl, driven by one thread; `obstore` its synchronous GET in as many
-threads as there are GETs in flight. Connections are kept; the first keys only warm up.
+`store` is what a sync does: libcurl, driven by one thread. `obstore` is obstore's synchronous GET,
+in as many threads as there are GETs in flight. Connections are kept. The first keys only warm up.
 """
 
 import json
@@ -19,7 +19,7 @@ _OBSTORE_KEYS_A_TASK: Final = 8
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """Read all keys; returns what to print."""
+    """Read all keys; return what to print."""
     keys = [line.split(" ", 1) for line in Path(job["keys"]).read_text().splitlines()]
     opener = {"store": _store, "obstore": _obstore}[job["client"]]
     bucket = keys[0][0]
@@ -39,7 +39,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 _Get = tuple[Callable[[Sequence[str]], int], int, int]
-"""Bytes of some keys; how many keys are given at once, and in how many threads."""
+"""What reads keys and returns their bytes; how many keys it gets at once; how many threads."""
 
 
 def _store(job: dict[str, Any], bucket: str) -> _Get:

@@ -1,8 +1,8 @@
 """Millions of older events in a ledger, as if they had been synced; no log file and no output.
 
-Written with the ledger's own methods, batch by batch, so that rows, segments and indexes are what
-real runs leave. Each batch is 400 consecutive log files of one account and region, of eight events
-each, eight log files to an hour.
+They are written with the ledger's own methods, batch by batch. So rows, segments and indexes are
+what real runs leave. Each batch is 400 consecutive log files of one account and region, of eight
+events each, eight log files to an hour.
 """
 
 import os
@@ -17,14 +17,15 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.key_time import Minute, datetime_of, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger.dedup import (
-    NewSegment,
-    build_segment,
-    dedup_partition,
-    split_identities,
-)
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import mark_published, register_batch
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
+from ctrail_pipeline.core.ledger.rows import LogFileState, NewSegment, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, source_ids
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, IDENTITY_BYTES
 from ctrail_pipeline.core.output_files import Kind, StagedFile
@@ -49,25 +50,25 @@ class History:
 
 
 def add_history(path: Path, events: int, before: datetime, say: Callable[[str], None]) -> History:
-    """Add at least so many events, of the days before `before`, to all partitions of a ledger."""
+    """Add at least so many events, of days before `before`, to all source prefixes of a ledger."""
     added = History()
     ledger = Ledger(path)
     try:
-        sources = list(ledger.source_ids().items())
+        sources = list(source_ids(ledger).items())
         newest_day = int(before.timestamp()) // 86_400 - 2
         published: list[int] = []
         for source, source_id, day in _turns(sources, newest_day):
             if added.events >= events:
                 break
-            batch, _ = ledger.register_batch(uuid.uuid4().hex, "history", published)
+            batch, _ = register_batch(ledger, uuid.uuid4().hex, "history", published)
             _commit(ledger, batch, source, source_id, day, added)
             published = [batch]
             if added.batches % 1_000 == 0:
                 say(f"history: {added.events:,} events")
         with ledger.transaction():
-            ledger.mark_published(published)
+            mark_published(ledger, published)
             for _, source_id in sources:
-                ledger.cover(source_id, [Range(Minute(0), minute_of(before))])
+                cover(ledger, source_id, [Range(Minute(0), minute_of(before))])
     finally:
         ledger.close()
     return added
@@ -76,7 +77,7 @@ def add_history(path: Path, events: int, before: datetime, say: Callable[[str], 
 def _turns(
     sources: list[tuple[SourcePrefix, int]], newest_day: int
 ) -> Iterator[tuple[SourcePrefix, int, int]]:
-    """A batch of every partition, then an older one of every partition, and so on."""
+    """A batch of every source prefix, then an older one of every source prefix, and so on."""
     for number in count():
         for source, source_id in sources:
             yield source, source_id, newest_day - (number + 1) * (_HOURS_A_BATCH // 24 + 1)
@@ -95,7 +96,15 @@ def _commit(
     files = [_file(source, hour, position) for position, hour in enumerate(hours)]
     with ledger.transaction():
         seen = {segment.partition: 0 for segment in segments}
-        ledger.commit_batch(batch, outcomes, files, segments, seen, ledger.segments_removed())
+        commit_batch(
+            ledger,
+            batch,
+            outcomes,
+            files,
+            segments,
+            seen,
+            LedgerSegments(ledger).segments_removed(),
+        )
     added.batches += 1
     added.log_files += len(outcomes)
     added.segments += len(segments)

@@ -1,7 +1,7 @@
 """Is the network hidden? The same sync through a proxy, with and without 30 ms on every request.
 
-At default settings, on one account and region and on 500. Both runs go through the proxy, so that
-its own cost cancels out.
+The sync has default settings. It is measured on one account and region, and on 500. Both runs go
+through the proxy, so that the proxy's own cost cancels out.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ _PARTITIONS: Final = (1, 500)
 
 
 def measure(bench: Bench) -> Section:
-    """Run all four."""
+    """Measure all four combinations."""
     section = Section("Latency: 30 ms added to every request")
     section.parts.append(
-        "Wall time of the sync, interpreter and imports excluded, at default settings, through the"
+        "Wall time of the sync at default settings, without interpreter and imports, through the"
         " same proxy."
     )
     rows = []

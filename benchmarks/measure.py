@@ -1,8 +1,8 @@
-"""One command, measured: CPU of its process tree, wall time, peak memory; and series of them.
+"""What a command takes: CPU of its process tree, wall time, peak memory; and series of commands.
 
 CPU time is the figure to trust: the clock of a shared machine drifts, and wall time holds whatever
-else ran. Only ratios within one run of the benchmark mean anything; that is what `interleaved` is
-for. Not here: what the commands do, and what is made of the figures.
+else ran. Only ratios within one run of the benchmark mean anything: so `interleaved` takes turns.
+Not here: what the commands do, and what is made of the figures.
 """
 
 import json
@@ -46,7 +46,7 @@ class Server(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of its process."""
         ...
 
 
@@ -111,7 +111,7 @@ def run(
 def interleaved(
     variants: Mapping[str, Callable[[], Usage]], rounds: int, *, say: Callable[[str], None]
 ) -> dict[str, list[Usage]]:
-    """Each variant once a round, so that drift meets all alike; the first round is thrown away.
+    """Run each variant once a round, so that drift meets all alike; drop the first round.
 
     (The first touches memory and caches first. With one round in all, a smoke run, it is kept.)
     """
@@ -133,16 +133,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """From any iterable."""
+        """The spread of some values."""
         return cls(tuple(values))
 
     @property
     def median(self) -> float:
-        """What is reported as the figure."""
+        """The value that is reported."""
         return statistics.median(self.values)
 
     def text(self, digits: int = 2) -> str:
-        """Median, with the least and the greatest."""
+        """The median, with the least and the greatest value."""
         if len(self.values) == 1:
             return f"{self.median:.{digits}f}"
         low, high = min(self.values), max(self.values)

@@ -1,8 +1,8 @@
 """Peak memory of all processes together where an input is large in one way.
 
-Two worker processes, from a local folder; memory does not depend on where log files come from, and
-no server takes its time. The inputs are made here, of records as short as routing and dedup allow:
-how much there is of something is what counts, not what stands in it.
+Two worker processes read from a local folder: memory does not depend on where log files come from,
+and no server takes its time. The inputs are made here, of records as short as routing and dedup
+allow. What counts is how much there is of something, not what stands in it.
 """
 
 import gzip
@@ -23,11 +23,11 @@ _LogFile = tuple[str, str, datetime, int]
 
 
 def measure(bench: Bench) -> Section:
-    """Sync each input once: a peak is a peak."""
+    """Measure one sync of each input: a peak needs no second round."""
     section = Section("Memory where an input is large in one way")
     section.parts.append(
-        "First syncs with two worker processes, from a local folder; all processes together, a page"
-        " that they share counted once (PSS)."
+        "First syncs with two worker processes, from a local folder. Memory is that of all"
+        " processes together; a page that they share counts once (PSS)."
     )
     rows = []
     for what, log_files in _inputs(bench).items():

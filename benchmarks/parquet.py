@@ -23,9 +23,10 @@ def measure(bench: Bench) -> Section:
     """Sync both shapes with and without Parquet."""
     section = Section("Parquet")
     section.parts.append(
-        "First syncs from S3, one process, less imports: what Parquet adds (aims: at most"
-        f" {_MOST_CPU['small']:g} times the CPU on small log files, {_MOST_CPU['large']:g} on large"
-        f" ones; at least {_LEAST_RATIO} times smaller than the JSONL)."
+        "First syncs from S3, one process, without imports: what Parquet adds. The aims are at"
+        f" most {_MOST_CPU['small']:g} times the CPU on small log files and"
+        f" {_MOST_CPU['large']:g} on large ones, and files at least {_LEAST_RATIO} times smaller"
+        " than the JSONL."
     )
     rows = [
         row
@@ -84,7 +85,7 @@ def _row(
 
 
 def _cpu(usage: Usage) -> float:
-    """CPU seconds without the interpreter's start and imports; those of polars count."""
+    """CPU seconds without the interpreter's start and imports; imports of polars count."""
     return usage.cpu - float(usage.report["imports_cpu"])
 
 

@@ -1,4 +1,7 @@
-"""Sections with tables and targets -> Markdown."""
+"""The results as Markdown: sections with tables and targets.
+
+Not here: what is measured, and how.
+"""
 
 import os
 import platform
@@ -10,12 +13,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Target:
-    """What issue 5 asks for, and what was measured."""
+    """What a figure should be at most, or at least, and what was measured."""
 
     what: str
     limit: float
     measured: float | None
-    """None: it cannot be measured here, for the reason in `note`."""
+    """None: the figure cannot be measured here, for the reason in `note`."""
     at_least: bool = False
     note: str = ""
 
@@ -36,7 +39,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """As Markdown has it, figures to the right."""
+        """The table in Markdown, figures to the right."""
         lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -50,13 +53,13 @@ class Section:
     targets: list[Target] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """Its heading, texts and tables."""
+        """The heading, the texts and the tables."""
         parts = [part.markdown() if isinstance(part, Table) else part for part in self.parts]
         return "\n\n".join([f"## {self.title}", *parts])
 
 
 def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: float) -> str:
-    """The whole of RESULTS.md."""
+    """The text of the results file."""
     targets = [
         [
             target.what,
@@ -70,11 +73,11 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
     head = "\n\n".join(
         (
             "# Benchmark results",
-            "Written by `python -m benchmarks`; do not edit. Figures are CPU seconds, user and"
-            " system time of whole process trees, unless they say otherwise: median"
-            f" (least..greatest) of {rounds} interleaved rounds"
-            f"{' after one that is thrown away' * (rounds > 1)}."
-            " Only ratios within this file mean anything: machine and clock are what they were.",
+            "Written by `python -m benchmarks`; do not edit. Figures are CPU seconds, unless a"
+            " heading says otherwise: user and system time of whole process trees. A figure is the"
+            f" median (least..greatest) of {rounds} interleaved rounds"
+            f"{', after one that is thrown away' * (rounds > 1)}."
+            " Compare figures within this file only: another machine or hour has another clock.",
             Table(
                 ("", ""),
                 (
@@ -89,7 +92,7 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
                     ("Python", platform.python_version()),
                 ),
             ).markdown(),
-            "## Targets of issue 5",
+            "## Targets",
             Table(("target", "limit", "measured", "verdict"), targets).markdown(),
         )
     )
@@ -104,7 +107,7 @@ def _figure(value: float) -> str:
 
 
 def megabytes(size: float) -> str:
-    """A size for people."""
+    """A size as people read it."""
     return f"{size / 1e6:.0f} MB"
 
 

@@ -1,6 +1,6 @@
 """Servers of the benchmark: rclone as S3, plain or over TLS, and a proxy that adds latency.
 
-Each is a process of its own, so that its CPU and memory are told apart from the client's.
+Each server is a process of its own, so that its CPU and memory are apart from the client's.
 """
 
 import ipaddress
@@ -46,7 +46,7 @@ class MeasuredServer(S3Server):
         return self._process.pid
 
     def env(self) -> dict[str, str]:
-        """The AWS variables for a client, with whom it is to trust."""
+        """The AWS variables for a client, with the authority that it is to trust."""
         found = super().env()
         if self._authority is not None:
             found["AWS_CA_BUNDLE"] = str(self._authority.root)
@@ -102,7 +102,7 @@ class DelayProxy:
         self.endpoint_url = ""
 
     def __enter__(self) -> "DelayProxy":
-        """Start it and wait until it listens."""
+        """Start the proxy and wait until it listens."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.delay_proxy", self._job],
             cwd=PROJECT,
@@ -120,7 +120,7 @@ class DelayProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop it."""
+        """Stop the proxy."""
         assert self._process is not None
         self._process.terminate()
         self._process.communicate()

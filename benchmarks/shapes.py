@@ -1,8 +1,8 @@
-"""The buckets that are measured, as folders; synthetic and the same every time.
+"""The buckets of the measurements, as folders: synthetic, and the same every time.
 
 `small` is the sample of the demo, as CloudTrail delivers. `large` has the sample's records in log
-files of some 25 MB. `partitioned` spreads log files evenly over as many accounts and regions as
-are asked for, and can be added to.
+files of some 25 MB. `Partitioned` spreads log files evenly over as many accounts and regions as
+are asked for, and takes more log files later.
 """
 
 import gzip
@@ -30,7 +30,7 @@ from ctrail_pipeline.sample.records import RecordWriter
 BIG_BUCKET: Final = "example-many-partitions"
 _LARGE_BYTES: Final = 20_000_000
 _SAMPLE_FILES_IN_A_LARGE_ONE: Final = 3.7
-"""Measured: with which the number of large log files comes out near the one asked for."""
+"""With this, measured, the number of large log files comes out near the number asked for."""
 _REGIONS: Final = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-south-1")
 EVENTS_A_FILE: Final = 8
 _HEAD, _TAIL = b'{"Records":[', b"]}"
@@ -42,7 +42,7 @@ class Shape:
 
     folder: Path
     trails: tuple[tuple[str, str, str], ...]
-    """Name, bucket and prefix of each."""
+    """Name, bucket and prefix of each trail."""
     log_files: int
     records: int
     distinct_records: int
@@ -80,7 +80,7 @@ _SAMPLE_TRAILS: Final = (
 
 
 def small(folder: Path, log_files: int) -> Shape:
-    """Many small log files of two trails that overlap; made only where it is not there yet."""
+    """Many small log files of two trails that overlap; made only if they are not there yet."""
     return _kept(folder, log_files, lambda: generate_log_files(log_files=log_files))
 
 
@@ -127,7 +127,7 @@ class Partitioned:
                 self._write(folder, account, region, moment)
 
     def shape(self) -> Shape:
-        """All that lies there by now."""
+        """What lies in the folder by now."""
         trails = (("many", BIG_BUCKET, ""),)
         return Shape(
             self.folder,
@@ -158,7 +158,7 @@ def noon(days_before_last: int = 0) -> datetime:
 
 
 def _kept(folder: Path, asked_for: int, generate: Callable[[], Iterator[SampleObject]]) -> Shape:
-    """Write the objects, and beside them what they come to, so that a later run need not."""
+    """Write the objects, and their counts beside them, so that a later run need not."""
     note = folder / "shape.json"
     if note.exists():
         known = json.loads(note.read_text())

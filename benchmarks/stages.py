@@ -1,13 +1,13 @@
 """Where the CPU time of a sync goes: the named functions of the core, timed as they run.
 
-Each is wrapped from outside and charged with the CPU time of its own thread, less what wrapped
-functions inside it took; a few calls a log file, none a record, so that timing costs little (the
-report compares with a run without). Threads that are not Python's (obstore's runtime, which does
-the network's work for LIST) are read from the kernel. What is left of the process's time
-is `other`.
+Each function is wrapped from outside and charged with the CPU time of its own thread, less what
+wrapped functions inside took. There are a few calls for each log file and none for a record, so
+timing costs little; the report compares with a run without. Threads that are not Python's are read
+from the kernel: obstore's runtime does the network's work for LIST. What is left of the process's
+time is `other`.
 
-The table names functions of the core by module: one that is no longer there is reported as missing,
-and a test fails.
+The table names functions of the core by module. If a function is no longer there, the report says
+that it is missing, and a test fails.
 """
 
 import importlib
@@ -38,48 +38,48 @@ STAGES: Final = (
 )
 _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
-    ("start-up", "selection", "open_bucket"),
-    ("start-up", "sync", "who_reads"),
-    ("list", "sync", "find_prefixes"),
-    ("list", "s3_bucket", "S3Bucket.list_page"),
-    ("list", "s3_bucket", "S3Bucket.list_folder"),
-    ("list", "local_bucket", "LocalBucket.list_page"),
-    ("list", "local_bucket", "LocalBucket.list_folder"),
-    ("get", "fetch", "get_all"),
-    ("get", "curl", "Transfers._turn"),
-    ("hash of log file", "fetch", "decompress"),
-    ("gunzip", "decompress", "gunzip"),
-    ("split", "batch", "cut_up"),
-    ("split", "records", "CutLogFile.part"),
-    ("route", "batch", "route"),
-    ("dedup", "dedup", "KnownIdentities.partition"),
-    ("dedup", "batch", "drop_known"),
-    ("dedup", "batch", "build_segment"),
-    ("write", "batch", "output_files"),
-    ("write", "output", "Staging.open"),
-    ("write", "output", "Staging.write"),
-    ("write", "output", "Staging._write_one"),
-    ("commit", "commit", "Committer._register"),
-    ("commit", "commit", "Committer._stage_and_commit"),
-    ("commit", "commit", "Committer.finish"),
-    ("commit", "sync", "open_ledger"),
-    ("commit", "sync", "recover"),
-    ("publish", "output", "Staging.publish"),
-    ("publish", "output", "Staging.remove"),
-    ("fsync", "output", "os.fsync"),
-    ("bookkeeping", "fetch", "_Task.run"),
-    ("bookkeeping", "fetch", "Feed._start_tasks"),
-    ("bookkeeping", "fetch", "Feed._take_listed"),
-    ("bookkeeping", "batch", "BatchContent.add"),
-    ("bookkeeping", "batch", "outcomes_of"),
-    ("bookkeeping", "sync", "_Run._commit"),
+    ("start-up", "listing.found_prefixes", "open_bucket"),
+    ("start-up", "run.sync", "who_reads"),
+    ("list", "run.sync", "find_prefixes"),
+    ("list", "bucket.s3", "S3Bucket.list_page"),
+    ("list", "bucket.s3", "S3Bucket.list_folder"),
+    ("list", "bucket.local", "LocalBucket.list_page"),
+    ("list", "bucket.local", "LocalBucket.list_folder"),
+    ("get", "batch.fetch_task", "get_all"),
+    ("get", "bucket.curl", "Transfers._turn"),
+    ("hash of log file", "batch.fetch", "decompress"),
+    ("gunzip", "log_file.gunzip", "gunzip"),
+    ("split", "batch.content", "cut_up"),
+    ("split", "log_file.split", "CutLogFile.part"),
+    ("route", "batch.stage", "route"),
+    ("dedup", "ledger.known_identities", "KnownIdentities.partition"),
+    ("dedup", "batch.stage", "drop_known"),
+    ("dedup", "batch.stage", "build_segment"),
+    ("write", "batch.stage", "output_files"),
+    ("write", "output.staging", "Staging.open"),
+    ("write", "output.staging", "Staging.write"),
+    ("write", "output.staging", "Staging._write_one"),
+    ("commit", "batch.commit", "Committer._register"),
+    ("commit", "batch.commit", "Committer._stage_and_commit"),
+    ("commit", "batch.commit", "Committer.finish"),
+    ("commit", "batch.opened_output", "open_ledger"),
+    ("commit", "batch.opened_output", "recover"),
+    ("publish", "batch.commit", "publish_files"),
+    ("publish", "output.staging", "Staging.remove"),
+    ("fsync", "output.staging", "os.fsync"),
+    ("bookkeeping", "batch.fetch_task", "FetchTask.run"),
+    ("bookkeeping", "batch.feed", "Feed._start_tasks"),
+    ("bookkeeping", "batch.feed", "Feed._take_listed"),
+    ("bookkeeping", "batch.content", "BatchContent.add"),
+    ("bookkeeping", "batch.stage", "outcomes_of"),
+    ("bookkeeping", "run.sync", "_Run._commit"),
 )
-_GENERATORS: Final = (("list", "sync", "_Run._listed"),)
+_GENERATORS: Final = (("list", "run.sync", "_Run._listed"),)
 _RUNTIME_THREADS: Final = "tokio"
 
 
 class Profile:
-    """Wraps the functions when made; `result` after the work."""
+    """Wraps the functions when it is made; ask for `result` after the work."""
 
     def __init__(self) -> None:
         self._threads: list[dict[str, float]] = []
@@ -92,7 +92,7 @@ class Profile:
         self._began = time.process_time()
 
     def result(self) -> dict[str, Any]:
-        """CPU seconds by stage, of the whole process since the wrapping."""
+        """CPU seconds of each stage, of the whole process since the wrapping."""
         total = time.process_time() - self._began
         seconds: dict[str, float] = defaultdict(float)
         for counter in self._threads:
@@ -107,7 +107,10 @@ class Profile:
         }
 
     def _wrap(self, stage: str, module: str, name: str, how: Callable[..., Any]) -> None:
-        owner: Any = importlib.import_module(f"{_CORE}.{module}")
+        try:
+            owner: Any = importlib.import_module(f"{_CORE}.{module}")
+        except ModuleNotFoundError:
+            owner = None
         *parents, last = name.split(".")
         for parent in parents:
             owner = getattr(owner, parent, None)
@@ -157,7 +160,7 @@ class Profile:
 
 
 def _cpu_of_threads(name: str) -> float:
-    """CPU seconds of the living threads whose name begins so."""
+    """CPU seconds of the living threads whose name begins with a text."""
     seconds = 0.0
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # it has ended

@@ -19,7 +19,7 @@ _CORE, _JOB, _TRIVIAL = "ctrail sync", "dagster job execute -j sync", "a trivial
 
 
 def measure(bench: Bench) -> Section:
-    """Sync once, then again and again with nothing new."""
+    """Measure syncs that find nothing new, after one that brought everything in."""
     found = Partitioned(bench.fresh("start"), _PARTITIONS)
     found.add(bench.scaled(_LOG_FILES_EACH), shapes.noon())
     state = bench.fresh("start")
@@ -58,8 +58,8 @@ def measure(bench: Bench) -> Section:
     )
     section = Section("Nothing new")
     section.parts += [
-        f"{_PARTITIONS} accounts and regions, {found.shape().log_files:,} log files, all known;"
-        " whole processes, from S3.",
+        f"{_PARTITIONS} accounts and regions, {found.shape().log_files:,} log files, all known."
+        " Whole processes, from S3.",
         Table(
             ("", "CPU-s", "wall s", "peak memory"),
             [

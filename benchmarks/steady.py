@@ -1,7 +1,7 @@
 """What a run costs that finds a little: 300 accounts and regions, three new log files in each.
 
-Once after a first sync (`steady_state`, from S3), and once with millions of events more behind it
-in the ledger (`growth`, from a local folder: only the ledger shall make a difference).
+`steady_state` measures that after a first sync from S3. `growth` measures the same with millions
+of older events in the ledger, from a local folder: only the ledger shall make a difference.
 """
 
 import shutil
@@ -30,7 +30,7 @@ _MINUTES_BETWEEN_RUNS: Final = 5
 
 
 def steady_state(bench: Bench) -> Section:
-    """A first sync, then runs that each find three new log files everywhere."""
+    """Measure runs after a first sync that each find three new log files everywhere."""
     partitions = bench.scaled(_PARTITIONS, 3)
     found = Partitioned(bench.fresh("steady"), partitions)
     state = bench.fresh("steady")
@@ -54,9 +54,9 @@ def steady_state(bench: Bench) -> Section:
     bench.clear()
     section = Section("Steady state")
     section.parts += [
-        f"{partitions} accounts and regions, after a first sync of"
-        f" {first.report['log_files']:,} log files ({first.cpu:.2f} CPU-s),"
-        f" {_NEW_FILES_EACH} new log files in each; the whole process, start-up included.",
+        f"{partitions} accounts and regions with {_NEW_FILES_EACH} new log files in each, after a"
+        f" first sync of {first.report['log_files']:,} log files ({first.cpu:.2f} CPU-s). The"
+        " figures are of the whole process, start-up included.",
         Table(
             ("new log files", "CPU-s", "wall s", "commits", "output files", "peak memory"),
             [
@@ -75,7 +75,7 @@ def steady_state(bench: Bench) -> Section:
 
 
 def growth(bench: Bench) -> Section:
-    """The same with a long history in the ledger, beside the same without."""
+    """Measure the steady state with a long history in the ledger, and without."""
     partitions = bench.scaled(_PARTITIONS, 3)
     found = Partitioned(bench.fresh("growth"), partitions)
     found.add(bench.scaled(_FIRST_FILES_EACH, 2), shapes.noon())
@@ -103,11 +103,11 @@ def growth(bench: Bench) -> Section:
         for what in ("cpu", "wall")
     )
     section.parts += [
-        f"The same steady state on a local folder, on a new ledger and on one with"
-        f" {history.events:,} older events behind it ({history.log_files:,} log files,"
-        f" {history.segments:,} segments, {history.batches:,} batches; written through the"
-        " ledger's own methods, shaped like a first sync: 64 events to an account, region and"
-        " hour, no segment merged, none archived).",
+        "The same steady state on a local folder: on a new ledger, and on one with"
+        f" {history.events:,} older events behind it. They are of {history.log_files:,} log files,"
+        f" in {history.segments:,} segments and {history.batches:,} batches. They were written"
+        " through the ledger's own methods, shaped like a first sync: 64 events to an account,"
+        " region and hour, no segment merged, no row cold.",
         Table(
             ("", "CPU-s", "wall s"),
             [
@@ -124,21 +124,21 @@ def growth(bench: Bench) -> Section:
         f" event in all, {size / history.log_files:.0f} bytes a log file in all. By table, with its"
         " indexes:",
         _by_table(grown / "state.db", history.events, history.log_files),
-        _archived(grown / "state.db", history.events, bench),
+        _moved_to_cold_files(grown / "state.db", history.events, bench),
     ]
     note = "" if history.events >= 1e8 else f"with {history.events:,} events, not 100 million"
     what = "steady state, grown ledger / fresh:"
     section.targets += [
         Target(f"{what} CPU", 1.3, cpu.median, note=note),
         Target(f"{what} wall time", 1.3, wall.median, note=note),
-        Target("ledger bytes an event, none archived (goal, hot)", 30, size / history.events),
+        Target("ledger bytes an event, no row cold (goal: hot)", 30, size / history.events),
     ]
     bench.clear()
     return section
 
 
-def _archived(path: Path, events: int, bench: Bench) -> str:
-    """What the ledger keeps of a history behind the horizon, once it is archived."""
+def _moved_to_cold_files(path: Path, events: int, bench: Bench) -> str:
+    """What the ledger keeps of a history behind the horizon, once its rows are cold."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 2 * 86400")
         db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
@@ -152,12 +152,13 @@ def _archived(path: Path, events: int, bench: Bench) -> str:
             "SELECT (page_count - freelist_count) * page_size"
             " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
         ).fetchone()
-    bench.say(f"archived: {files} files, {cpu:.1f} CPU-s")
+    bench.say(f"cold: {files} files, {cpu:.1f} CPU-s")
     return (
-        f"All of it lies behind the horizon. Moved to the archive ({files} files, {cpu:.1f} CPU-s,"
-        f" {took:.0f} s, in runs of half a minute each day), it takes {megabytes(size)} there"
-        f" ({size / events:.1f} bytes an event), and the ledger, with the first sync's and the new"
-        f" log files still in it, {megabytes(hot)} ({hot / events:.1f} bytes an event)."
+        f"All of it lies behind the horizon. To move it to cold files takes {cpu:.1f} CPU-s and"
+        f" {took:.0f} s; a run moves for half a minute each day. The {files} cold files take"
+        f" {megabytes(size)} ({size / events:.1f} bytes an event). The ledger then takes"
+        f" {megabytes(hot)} ({hot / events:.1f} bytes an event), with the first sync's and the new"
+        " log files still in it."
     )
 
 

@@ -15,7 +15,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """Sync; returns what to print."""
+    """Sync, and return what to print."""
     folder = Path(job["folder"])
     settings = Settings(
         tuple(Trail(**trail) for trail in job["trails"]),

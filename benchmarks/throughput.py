@@ -1,7 +1,7 @@
 """A first sync of many small and of few large log files, beside a plain loop, the floor and s5cmd.
 
 Start-up (interpreter, imports, credentials, a new ledger) is measured by syncing two buckets that
-hold one log file each; it is shown, and taken off where a table says so.
+hold one log file each. Start-up is shown, and taken off where a table says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -131,7 +131,7 @@ def _pair(bench: Bench, shape: Shape) -> Usage:
 
 
 def _s5cmd(bench: Bench, shape: Shape, server: MeasuredServer) -> Usage:
-    """All log files of all buckets, downloaded; one command a bucket."""
+    """Download all log files of all buckets with s5cmd, one command for each bucket."""
     package = distribution("s5cmd")
     binary = next(file for file in package.files or () if str(file) == "s5cmd/bin/s5cmd")
     usages = []
@@ -202,17 +202,17 @@ def _section(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
     title = {"small": "Many small log files", "large": "Few large log files"}[kind]
     section = Section(f"{title}: first sync, one process")
     section.parts.append(
-        f"{shape.log_files:,} log files of two trails that overlap, {shape.records:,} records,"
-        f" {shape.distinct_records:,} of them distinct, {megabytes(shape.json_bytes)} of JSON in"
-        f" {megabytes(shape.stored_bytes)}. Exact dedup, fsync, lineage and the full ledger are on;"
-        " the SHA-256 of whole log files is on (`hash_log_files`), its share is in"
-        " the profile."
+        f"{shape.log_files:,} log files of two trails that overlap. They hold {shape.records:,}"
+        f" records, {shape.distinct_records:,} of them distinct: {megabytes(shape.json_bytes)} of"
+        f" JSON in {megabytes(shape.stored_bytes)}. Exact dedup, fsync, lineage and the full"
+        " ledger are on. So is the SHA-256 of whole log files (`hash_log_files`); the profile"
+        " shows its share."
     )
     section.parts.append(_table(kind, shape, runs))
     section.parts.append(
-        "CPU of the client only; «less start-up» is without what a sync of one log file a trail"
-        " costs (for the other programs: without interpreter and imports, s5cmd as it is)."
-        f" The loop did a {_LOOP_SHARE}th of the log files. The floor reads the same bytes from"
+        "CPU of the client only. «less start-up» leaves out what a sync of one log file a trail"
+        " costs. For the other programs it leaves out interpreter and imports; s5cmd counts as it"
+        f" is. The loop did one log file in {_LOOP_SHARE}. The floor reads the same bytes from"
         " local files, gunzips (libdeflate), copies once and writes, without fsync."
     )
     section.parts.append(_ratios(runs))
@@ -295,7 +295,7 @@ def _ratios(runs: Mapping[str, Sequence[Usage]]) -> Table:
 def _ratio(
     runs: Mapping[str, Sequence[Usage]], name: str, beside: str, *, per_byte: bool = False
 ) -> Spread:
-    """Round by round: what drifted, drifted for both."""
+    """The ratio of two variants, round by round: what drifted, drifted for both."""
     scales = [1.0] * len(runs[name])
     if per_byte:
         scales = [
@@ -318,11 +318,11 @@ def _two_workers(runs: Mapping[str, Sequence[Usage]]) -> str:
     pair = Spread.of(2 * value for value in _speed_up(runs, _PAIR, _LOCAL).values)
     share = Spread.of(ours / theirs for ours, theirs in zip(local.values, pair.values, strict=True))
     return (
-        f"Two worker processes are {local.text()} times as fast as one process by wall time on a"
-        f" local folder, {from_s3.text()} times from S3, where the server competes for the CPUs."
-        f" What bounds it: two syncs that share nothing, at once, do {pair.text()} times as much"
-        f" as one in the same time on this machine; of that two worker processes reach"
-        f" {share.text()}."
+        f"By wall time, two worker processes are {local.text()} times as fast as one process on a"
+        f" local folder. They are {from_s3.text()} times as fast from S3, where the server"
+        " competes for the CPUs. This machine bounds that: two syncs at once that share nothing"
+        f" do {pair.text()} times as much as one in the same time. Two worker processes reach"
+        f" {share.text()} of that."
     )
 
 
@@ -340,9 +340,9 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
     pairs = zip(runs[_PROFILED], runs[_S3], strict=True)
     overhead = Spread.of(with_it.cpu / without.cpu for with_it, without in pairs)
     parts: list[str | Table] = [
-        "Profile of a sync from S3, by CPU time of threads around the core's functions, from"
-        " when the core is imported; start-up is what opening the buckets takes (imports of boto3"
-        " and obstore, credentials). With the profile on, the sync cost"
+        "Profile of a sync from S3: CPU time of threads, around the core's functions, from when"
+        " the core is imported. Start-up is what opening the buckets takes: imports of boto3 and"
+        " obstore, credentials. With the profile on, the sync cost"
         f" {overhead.text()} times the CPU of one without, in the same round.",
         Table(("stage", "% of CPU", "CPU-ms a log file"), rows),
     ]
@@ -353,12 +353,12 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
 
 
 def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
-    """What the targets run into, in figures of this run."""
+    """What keeps the sync from its targets, in figures of this run."""
     profiles = [usage.report["profile"] for usage in runs[_PROFILED]]
     log_files = int(runs[_PROFILED][0].report["log_files"])
 
     def milliseconds(*stages: str) -> float:
-        """CPU of some stages for each log file."""
+        """CPU milliseconds of some stages for each log file."""
         sums = (sum(one["seconds"][stage] for stage in stages) for one in profiles)
         return Spread.of(sums).median / log_files * 1e3
 
@@ -367,16 +367,16 @@ def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
         get = milliseconds("get")
         download = _net(runs, _S5CMD).median / log_files * 1e3
         return (
-            f"What bounds it: libcurl's GET takes {get:.2f} CPU-ms of {whole:.2f}. s5cmd needs"
-            f" {download:.2f} to download a log file; 0.6 of that is {0.6 * download:.2f}, and all"
-            f" but the GET takes {whole - get:.2f} here."
+            f"What bounds it: libcurl's GET takes {get:.2f} CPU-ms of {whole:.2f}. All but the GET"
+            f" takes {whole - get:.2f}. To download a log file, s5cmd needs {download:.2f}; 0.6 of"
+            f" that is {0.6 * download:.2f}."
         )
     floor = milliseconds("get", "gunzip", "write", "fsync")
     return (
-        f"What bounds it: to get, gunzip and write takes {floor / whole:.0%} (the writing with the"
-        f" SHA-256 of each output file), the hash of each log file"
-        f" {milliseconds('hash of log file') / whole:.0%}, to cut the text into records and find"
-        f" their fields {milliseconds('split') / whole:.0%} (msgspec reads it twice), and to route"
+        f"What bounds it, in shares of the CPU: to get, gunzip and write {floor / whole:.0%} (with"
+        f" the SHA-256 of each output file); the hash of each log file"
+        f" {milliseconds('hash of log file') / whole:.0%}; to cut the text into records and find"
+        f" their fields {milliseconds('split') / whole:.0%} (msgspec reads it twice); to route"
         f" them, mostly SHA-256 over each, {milliseconds('route') / whole:.0%}."
     )
 
@@ -406,7 +406,7 @@ def _targets(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
 
 
 def _memory(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> Target:
-    """The bound is for two worker processes; one process has to keep it too."""
+    """The target for memory. It is set for two worker processes; one process has to keep it too."""
     name = _TWO_S3 if _TWO_S3 in runs else _S3
     peak = max(usage.peak_bytes for usage in runs[name])
     return Target(f"{kind}: MB of memory of all processes, {name}", 400, peak / 1e6)

@@ -1,4 +1,4 @@
-"""CPU of one small GET, plain and over TLS: what a sync does, beside obstore."""
+"""CPU of one small GET, plain and over TLS: as a sync does it, and with obstore."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,13 +10,13 @@ from benchmarks.report import Section, Table
 from benchmarks.server import MeasuredServer, make_authority
 
 _LOG_FILES: Final = 20_000
-"""As in `throughput`, whose bucket is used."""
+"""As many as in `throughput`, whose bucket is used."""
 _GETS: Final = 5_000
 _IN_FLIGHT: Final = 100
 
 
 def measure(bench: Bench) -> Section:
-    """Read the same keys four ways."""
+    """Read the same keys in four ways."""
     shape = shapes.small(bench.work / "small", bench.scaled(_LOG_FILES, 50))
     keys = bench.work / "small.keys"
     keys.write_text("".join(f"{bucket} {key}\n" for bucket, key in shape.log_file_keys()))
@@ -44,8 +44,8 @@ def measure(bench: Bench) -> Section:
     section = Section("GET, plain and over TLS")
     section.parts += [
         f"{runs['libcurl, TLS'][0].report['gets']:,} small log files, {_IN_FLIGHT} in flight,"
-        " connections kept, the first GETs of each process not counted. libcurl is the core's own"
-        " way, with retries and errors; obstore is its synchronous GET in as many threads.",
+        " connections kept. The first GETs of each process do not count. libcurl is the core's own"
+        " way, with retries and errors. obstore is its synchronous GET in as many threads.",
         Table(
             ("", "CPU-µs a GET", "server CPU-µs"),
             [

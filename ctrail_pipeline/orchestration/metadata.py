@@ -1,26 +1,35 @@
-"""What Dagster shows of a run and of a partition: numbers as numbers, so that it plots them.
+"""Metadata of runs and partitions: numbers as numbers, so that Dagster plots them.
 
-Only counts, times, account, region and event names (G8): Dagster's database is no place for events.
+Metadata holds only counts, times, account, region and event names (docs/architecture.md, Promises,
+G8): Dagster's database is no place for events.
 """
 
 import time
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 
-from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
+from dagster import (
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+)
 
-from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.audit.compare_report import COUNTS, Report
+from ctrail_pipeline.core.audit.findings import FindingKind
+from ctrail_pipeline.core.log_file.event_time import moment_of
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
+from ctrail_pipeline.core.upkeep.compaction import Compaction
 
 _ROWS = 48
-"""Rows of a table; the rest is summed up in the last one."""
+"""Rows that a table shows. The last row sums up all further rows."""
 
 Metadata = dict[str, MetadataValue]
 
 
-def totals(summary: Summary) -> Metadata:
-    """What the whole run did."""
+def of_sync(summary: Summary) -> Metadata:
+    """Return what a run of sync did."""
     progress = summary.progress
     return {
         "log_files": MetadataValue.int(progress.log_files),
@@ -28,7 +37,9 @@ def totals(summary: Summary) -> Metadata:
         "duplicates": MetadataValue.int(progress.duplicates),
         "problems": MetadataValue.int(summary.problem_count),
         "output_files": MetadataValue.int(summary.output_files),
-        "bytes_in": MetadataValue.int(sum(c.bytes_in for c in summary.partitions.values())),
+        "bytes_in": MetadataValue.int(
+            sum(counts.bytes_in for counts in summary.partitions.values())
+        ),
         "bytes_out": MetadataValue.int(summary.bytes_out),
         "seconds": MetadataValue.float(round(progress.seconds, 3)),
         "events_by_hour": _table("hour", sorted(summary.events_by_hour.items(), reverse=True)),
@@ -37,7 +48,7 @@ def totals(summary: Summary) -> Metadata:
 
 
 def of_partition(counts: PartitionCounts, events_dir: Path, partition: str) -> Metadata:
-    """What a run did for one account/region, and what is there of it by now."""
+    """Return what a run did for one account/region, and how many events are there by now."""
     metadata: Metadata = {
         "log_files": MetadataValue.int(counts.log_files),
         "events": MetadataValue.int(counts.events),
@@ -56,20 +67,55 @@ def of_partition(counts: PartitionCounts, events_dir: Path, partition: str) -> M
         metadata["last_event"] = MetadataValue.text(counts.last_event)
     if counts.newest_event:
         metadata["lag_seconds"] = MetadataValue.float(
-            round(time.time() - _timestamp(counts.newest_event), 1)
+            round(time.time() - moment_of(counts.newest_event).timestamp(), 1)
         )
     return metadata
 
 
 def of_estimates(estimates: list[TrailEstimate]) -> Metadata:
-    """What a sync of all these trails would come to."""
+    """Return what a sync of all these trails would bring in and cost."""
     return {
-        "log_files": MetadataValue.int(sum(one.log_files for one in estimates)),
-        "bytes": MetadataValue.int(sum(one.bytes for one in estimates)),
-        "requests": MetadataValue.int(sum(one.requests for one in estimates)),
-        "dollars": MetadataValue.float(sum(one.dollars for one in estimates)),
-        "disk_bytes": MetadataValue.int(sum(one.disk_bytes for one in estimates)),
-        "seconds": MetadataValue.float(sum(one.seconds for one in estimates)),
+        "log_files": MetadataValue.int(sum(estimate.log_files for estimate in estimates)),
+        "bytes": MetadataValue.int(sum(estimate.bytes for estimate in estimates)),
+        "requests": MetadataValue.int(sum(estimate.requests for estimate in estimates)),
+        "dollars": MetadataValue.float(sum(estimate.dollars for estimate in estimates)),
+        "disk_bytes": MetadataValue.int(sum(estimate.disk_bytes for estimate in estimates)),
+        "seconds": MetadataValue.float(sum(estimate.seconds for estimate in estimates)),
+    }
+
+
+def finding_name(kind: FindingKind) -> str:
+    """Return the metadata key of a kind of finding."""
+    return kind.name.lower()
+
+
+def of_verify(report: Report) -> Metadata:
+    """Return what a run of verify compared and found."""
+    output = report.output
+    return {
+        **{name: MetadataValue.int(report.total(name)) for name in COUNTS},
+        **{finding_name(kind): MetadataValue.int(count) for kind, count in report.counts.items()},
+        "digests": MetadataValue.int(report.digests),
+        "digests_sound": MetadataValue.int(report.digests_sound),
+        "log_files_proved": MetadataValue.int(report.log_files_proved),
+        "queued": MetadataValue.int(report.queued),
+        "list_requests": MetadataValue.int(report.requests),
+        "output_files": MetadataValue.int(output.files),
+        "output_lines": MetadataValue.int(output.lines),
+        "output_bytes": MetadataValue.int(output.bytes),
+        "seconds": MetadataValue.float(round(report.seconds, 3)),
+    }
+
+
+def of_compaction(compaction: Compaction) -> Metadata:
+    """Return what a compaction did."""
+    return {
+        "folders": MetadataValue.int(compaction.folders),
+        "files_before": MetadataValue.int(compaction.old_files),
+        "files_after": MetadataValue.int(compaction.new_files),
+        "events": MetadataValue.int(compaction.lines),
+        "bytes": MetadataValue.int(compaction.bytes),
+        "not_compacted": MetadataValue.int(len(compaction.problems)),
     }
 
 
@@ -82,8 +128,3 @@ def _table(name: str, rows: list[tuple[str, int]]) -> MetadataValue:
         records=[TableRecord({name: key, "events": number}) for key, number in shown.items()],
         schema=TableSchema([TableColumn(name, "string"), TableColumn("events", "int")]),
     )
-
-
-def _timestamp(event_time: str) -> float:
-    """Seconds since 1970 of a validated eventTime; a leap second counts as the one before it."""
-    return datetime.fromisoformat(event_time.replace(":60", ":59")).timestamp()

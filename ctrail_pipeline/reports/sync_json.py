@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.run.dry_run import TrailEstimate
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 
 from .sentences import problem_line

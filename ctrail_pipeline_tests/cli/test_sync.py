@@ -292,21 +292,6 @@ def test_what_cannot_be_right_ends_watching(folder: Path) -> None:
 # --- teaching, and starting -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", ["", "sync", "status", "query", "sample", "prune", "generate-config"]
-)
-def test_help_is_there_for_everything_and_fits_a_terminal(folder: Path, command: str) -> None:
-    done = ctrail(folder, *command.split(), "--help", env={"COLUMNS": "100"})
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) > 5
-    assert all(len(line) <= 100 for line in done.stdout.splitlines())
-    if not command:
-        for name in ("sync", "status", "query", "sample", "prune", "generate-config"):
-            assert re.search(rf"^    {name}(?: +\w|$)", done.stdout, re.MULTILINE)
-        assert "ctrail sync --since 6h" in done.stdout
-
-
 def test_version(folder: Path) -> None:
     assert re.fullmatch(r"ctrail \d+\.\d+\.\d+\n", ctrail(folder, "--version").stdout)
 

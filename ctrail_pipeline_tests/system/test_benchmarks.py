@@ -10,7 +10,7 @@ import pytest
 from ctrail_pipeline_tests.support.project import PROJECT
 
 SECTIONS = (
-    "Targets of issue 5",
+    "Targets",
     "Many small log files: first sync, one process",
     "Few large log files: first sync, one process",
     "Latency: 30 ms added to every request",
@@ -46,8 +46,16 @@ def measured(folder: Path, *more: str) -> str:
 def test_a_smoke_run_measures_everything(tmp_path: Path) -> None:
     text = measured(tmp_path)
     assert tuple(line[3:] for line in text.splitlines() if line.startswith("## ")) == SECTIONS
-    # The profile names functions of the core; whoever renames one finds it here.
     assert "Not found in the core" not in text
+
+
+def test_the_profile_names_functions_that_are_there() -> None:
+    """In a process of its own: a profile wraps these functions."""
+    program = "from benchmarks.stages import Profile; print(Profile().missing)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stdout + done.stderr
 
 
 def test_the_memory_of_large_inputs_is_measured(tmp_path: Path) -> None:

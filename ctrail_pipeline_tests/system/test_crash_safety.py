@@ -19,7 +19,9 @@ from random import Random
 
 import pytest
 
+from ctrail_pipeline.core.ledger.batches import mark_published, open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files
 from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.publishing import publish_files
@@ -212,13 +214,13 @@ def publish_open_batch(settings: Settings) -> None:
     """What another run's recovery would do with the one batch that is open."""
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
     ledger = Ledger(settings.state_db)
-    (batch,) = ledger.open_batches()
+    (batch,) = open_batches(ledger)
     staging = Staging(folders, batch.token)
-    files = ledger.published_files(batch.id)
+    files = published_files(ledger, batch.id)
     assert publish_files(staging, files, lambda file: file, lambda _: None) == []
     staging.remove()
     with ledger.transaction():
-        ledger.mark_published([batch.id])
+        mark_published(ledger, [batch.id])
     ledger.close()
     folders.close()
 
@@ -284,7 +286,7 @@ def left_behind(settings: Settings) -> str:
     if not (settings.events_dir / ".ctrail").exists():
         return "no marker yet"
     ledger = Ledger(settings.state_db)
-    batches = ledger.open_batches()
+    batches = open_batches(ledger)
     ledger.close()
     if not batches:
         return "no open batch"

@@ -16,7 +16,7 @@ from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS
 from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
-from ctrail_pipeline.core.run.dry_run import DOLLARS_A_LIST
+from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
@@ -24,6 +24,7 @@ from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
 
 DAGSTER, SERVICE = PROJECT / "docs/dagster.md", PROJECT / "docs/service.md"
+ARCHITECTURE = PROJECT / "docs/architecture.md"
 DOCUMENTS = [
     PROJECT / "README.md",
     DAGSTER,
@@ -34,7 +35,7 @@ DOCUMENTS = [
     PROJECT / "docs/compaction.md",
     PROJECT / "docs/torture.md",
     PROJECT / "docs/torture-results.md",
-    PROJECT / "docs/architecture.md",
+    ARCHITECTURE,
     PROJECT / "CONTRIBUTING.md",
     PROJECT / "docs/hostile-input.md",
 ]
@@ -68,6 +69,25 @@ def test_files_that_links_name_are_there(document: Path) -> None:
             assert link[1:] in anchors, link
             continue
         assert link.startswith("https://") or (document.parent / link).is_file(), link
+
+
+@each_document
+def test_paths_of_code_that_are_named_are_there(document: Path) -> None:
+    named = re.findall(
+        r"`((?:core|cli|config|orchestration|reports|sample|ctrail_pipeline\w*|benchmarks|scripts)"
+        r"/[\w./]+)`",
+        document.read_text(),
+    )
+    for path in named:
+        assert (PROJECT / path).exists() or (PROJECT / "ctrail_pipeline" / path).exists(), path
+
+
+def test_every_room_is_described() -> None:
+    described = re.findall(r"`((?:core/)?\w+)` +\|", ARCHITECTURE.read_text())
+    package = PROJECT / "ctrail_pipeline"
+    for room in (*package.iterdir(), *(package / "core").iterdir()):
+        if (room / "__init__.py").is_file() and room.name != "core":
+            assert room.relative_to(package).as_posix() in described
 
 
 @each_document

@@ -19,6 +19,8 @@ from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
 from ctrail_pipeline.core.keys.key_time import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing import walk as listing_module
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
@@ -77,9 +79,9 @@ def test_what_is_held_of_an_endless_listing_is_bounded(
 ) -> None:
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 5_000)
     with new_ledger() as ledger:
-        [id_] = ledger.register_sources([PLACE]).values()
+        [id_] = register_sources(ledger, [PLACE]).values()
         source = Source(id_, PLACE, "trail", EndlessBucket(folder), [], EVERYTHING, deep=True)
-        handed_out = Listing([source], Lookback(24, 35)).log_files(ledger)
+        handed_out = Listing([source], Lookback(24, 35)).log_files(LedgerLogFiles(ledger))
         names: set[str] = set()
         names.update(ref.name for refs in islice(handed_out, 10) for ref in refs)
         tracemalloc.start()

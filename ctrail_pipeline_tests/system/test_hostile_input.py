@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core.ledger import dedup
+from ctrail_pipeline.core.ledger import bloom_filter
+from ctrail_pipeline.core.log_file import identity
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.hostile_log_files import (
@@ -491,9 +492,9 @@ def test_a_forged_fast_hash_suppresses_nothing(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attacker's dream: every record has the fast hash of every other."""
-    monkeypatch.setattr(dedup, "xxh3_64_intdigest", lambda _data: 7)
-    monkeypatch.setattr(dedup, "xxh3_64_digest", lambda _data: bytes(8))
-    monkeypatch.setattr(dedup, "FILTERED_FROM", 1)
+    monkeypatch.setattr(bloom_filter, "xxh3_64_intdigest", lambda _data: 7)
+    monkeypatch.setattr(identity, "xxh3_64_digest", lambda _data: bytes(8))
+    monkeypatch.setattr(bloom_filter, "FILTERED_FROM", 1)
     put(bucket, 1, packed(*[record(number) for number in range(100)]))
     assert sync(settings).progress.events == 100
     put(bucket, 2, packed(*[record(number) for number in range(50, 150)]))

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
@@ -175,8 +177,8 @@ def test_a_name_that_is_taken_by_a_foreign_file_is_left_alone(
 ) -> None:
     assert run_sync(settings, kill_at=("committed", 1)).returncode == -signal.SIGKILL
     with closing(Ledger(settings.state_db)) as ledger:
-        (batch,) = ledger.open_batches()
-        file = next(f for f in ledger.published_files(batch.id) if f.kind is Kind.PARQUET)
+        (batch,) = open_batches(ledger)
+        file = next(f for f in published_files(ledger, batch.id) if f.kind is Kind.PARQUET)
     foreign = settings.events_dir.parent / "parquet" / file.folder / file.name
     foreign.write_bytes(b"mine")
     assert run_sync(settings).returncode == 0

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrail_pipeline.core.audit.compare import compare
-from ctrail_pipeline.core.bucket import s3
+from ctrail_pipeline.core.bucket import s3_retry
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
@@ -135,7 +135,7 @@ def notes_of(output: Path) -> Path:
 
 def main() -> None:
     """The nursery: fork a child for each line, say how children ended."""
-    vars(s3)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
+    vars(s3_retry)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, known_prefixes, sources_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
@@ -72,5 +73,5 @@ def _sources(
             for known in known_prefixes(settings, ledger, trail, bucket)
             if known.source_prefix not in present and selection.holds(known.source_prefix)
         ]
-    ledger.register_sources([found.source_prefix for found in found_prefixes])
+    register_sources(ledger, [found.source_prefix for found in found_prefixes])
     return sources_of(found_prefixes, settings, ledger)

@@ -27,13 +27,13 @@ from ctrail_pipeline.core.keys.key_time import (
 )
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.log_files import put_found
+from ctrail_pipeline.core.ledger.queries_compare import (
     KnownObject,
     first_days,
     known_by_name,
     newest_batch,
     open_log_files,
-    snapshot,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
@@ -133,7 +133,7 @@ class BucketComparison:
                         continue
                     if page is not None:
                         self._compare_page(walk, page)
-                        with snapshot(self._ledger):
+                        with self._ledger.snapshot():
                             walk.expired.count_rest()
                     self._finish(walk, first.get(walk.source.id))
         self._queue()
@@ -150,7 +150,7 @@ class BucketComparison:
     def _compare_page(self, walk: _PrefixWalk, page: Page) -> None:
         by_day = walk.log_files_of(page)
         new: list[tuple[KeyParts, Listed, KnownObject | None]] = []
-        with snapshot(self._ledger):
+        with self._ledger.snapshot():
             for day, log_files in by_day.items():
                 names = [parts.name for parts, _ in log_files]
                 known = known_by_name(self._ledger, walk.source.id, day, names)
@@ -265,7 +265,7 @@ class BucketComparison:
         """Have the next sync fetch what is missing."""
         if self._found:
             with self._ledger.transaction():
-                self._ledger.put_found(self._found, int(time.time()))
+                put_found(self._ledger, self._found, int(time.time()))
             self._report.queued += len(self._found)
             self._found = []
 

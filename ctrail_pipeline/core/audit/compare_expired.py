@@ -11,7 +11,7 @@ from enum import Enum
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, whole_days
 from ctrail_pipeline.core.keys.log_file_key import KeyParts
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import COMPACT_FROM, KnownObject, committed_between
+from ctrail_pipeline.core.ledger.queries_compare import COMPACT_FROM, KnownObject, committed_between
 from ctrail_pipeline.core.ledger.rows import LogFileState
 
 from .compare_report import PrefixReport

@@ -1,8 +1,9 @@
-"""Is the output on disk what the ledger says was written? Files by name, size, and, deep, by bytes.
+"""Comparing the output on disk with what the ledger says was written.
 
-Only what is published and not pruned is asked for, so runs may be at work meanwhile. Files that the
-ledger does not know are findings where a reader would take them for events (`*.jsonl`), and are
-counted else. Nothing is changed.
+Files are compared by name and size; a deep comparison also compares their bytes. Only files that
+are published and not pruned must be there, so runs may be at work meanwhile. A file that the ledger
+does not know is a finding if a reader would take it for events (`*.jsonl`, `*.parquet`); other
+unknown files are counted. Nothing is changed.
 """
 
 import logging
@@ -13,29 +14,28 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import (
+from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.ledger.queries_lineage import line_runs_of_file, sources_of_batch
+from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
     lines_of_folder,
     output_files,
     output_folders,
-    runs_of_file,
-    sources_of_batch,
 )
-from ctrail_pipeline.core.listing.selection import (
-    Selection,
-)
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .compare_report import OutputCounts, Report
+from .file_contents import Contents, contents_of
 from .findings import Finding, FindingKind
 
 log = logging.getLogger(__name__)
@@ -43,21 +43,59 @@ log = logging.getLogger(__name__)
 _READERS: Final = 4
 """Files that are read side by side: hashing releases the GIL."""
 _AHEAD: Final = 64
-"""Files whose reading is begun before the first of them is looked at."""
-_BLOCK_BYTES: Final = 1 << 20
+"""Files whose reading begins before the first of them is looked at."""
 _HASHES: Final = "its SHA-256 is {}, and {} was written"
 _READ_AS_EVENTS: Final = (".jsonl", ".parquet")
 
 
-class Contents(NamedTuple):
-    """What a file holds by now."""
+def check_output(
+    settings: Settings,
+    selection: Selection,
+    ledger: Ledger,
+    folders: OutputFolders,
+    report: Report,
+) -> None:
+    """Compare the output files of the selection with the ledger, and note what is found."""
+    began = time.monotonic()
+    names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
+    trails = {
+        id_: names.get((source_prefix.bucket, source_prefix.prefix), "")
+        for source_prefix, id_ in source_ids(ledger).items()
+    }
 
-    sha256: bytes
-    lines: int
-    bytes: int
+    def trail_of(ids: Iterable[int]) -> str:
+        found = {trails.get(source_id, "") for source_id in ids}
+        return found.pop() if len(found) == 1 else ""
+
+    check = _OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
+    days = _days_chosen(selection)
+    is_all = is_whole(selection)
+    check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
+    if holds_output(ledger, Kind.PARQUET):
+        check.check(
+            Kind.PARQUET,
+            lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),
+            whole=is_all,
+        )
+    if is_all:
+        check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
+    check.counts.seconds = time.monotonic() - began
+    report.output = check.counts
 
 
-class OutputCheck:
+def is_whole(selection: Selection) -> bool:
+    """Whether a selection leaves out no part of the trails that it chooses."""
+    return selection.partitions is None and not (
+        selection.start
+        or selection.end
+        or selection.accounts
+        or selection.exclude_accounts
+        or selection.regions
+        or selection.exclude_regions
+    )
+
+
+class _OutputCheck:
     """One comparison of the output with the ledger."""
 
     def __init__(
@@ -65,20 +103,20 @@ class OutputCheck:
         ledger: Ledger,
         folders: OutputFolders,
         note: Callable[[Finding], None],
-        trails: Callable[[set[int]], str],
+        trail_of: Callable[[set[int]], str],
         *,
         deep: bool,
     ) -> None:
+        """`trail_of` names the trail of source prefixes, by id; "" if they are of several."""
         self._ledger = ledger
         self._folders = folders
         self._note = note
-        self._trails = trails
-        """Names the trail of some source partitions; "" if they are of several."""
+        self._trail_of = trail_of
         self._deep = deep
         self.counts = OutputCounts()
 
     def check(self, kind: Kind, chosen: Callable[[str], bool], *, whole: bool) -> None:
-        """Compare the chosen folders; `whole`: look for folders the ledger does not know, too."""
+        """Compare the chosen folders; `whole` looks for folders that the ledger lacks, too."""
         with ThreadPoolExecutor(_READERS, thread_name_prefix="ctrail-hash") as threads:
             readings: deque[tuple[OutputFile, Future[Contents]]] = deque()
             for folder in output_folders(self._ledger, kind):
@@ -95,8 +133,8 @@ class OutputCheck:
             self._look_for_foreign_folders(kind)
 
     def _check_folder(self, kind: Kind, folder: str) -> Iterator[OutputFile]:
-        """Compare one folder by names and sizes; the files that are to be read."""
-        # Names first: what a run publishes meanwhile is then in the ledger, and no foreign file.
+        """Compare the names and sizes of one folder; yield the files that must be read."""
+        # Names first: a file that a run publishes meanwhile is in the ledger then, and not foreign.
         names = _files_in(self._folders.roots[kind] / folder)
         files = output_files(self._ledger, kind, folder)
         known = {file.published.name for file in files}
@@ -121,45 +159,43 @@ class OutputCheck:
     def _has_its_size(self, file: OutputFile) -> bool:
         path = self._folders.path_of(file.published)
         try:
-            found = path.lstat()
+            status = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             self._note_missing(file)
             return False
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             self._note_altered(file, "it is no file any more")
             return False
-        if found.st_size != file.size:
-            change = f"{found.st_size} bytes, and {file.size} were written"
+        if status.st_size != file.size:
+            change = f"{status.st_size} bytes, and {file.size} were written"
             self._note_altered(file, change)
             return False
         return True
 
     def _compare(self, file: OutputFile, reading: "Future[Contents]") -> None:
         try:
-            found = reading.result()
+            contents = reading.result()
         except FileNotFoundError:
             self._note_missing(file)
             return
         except OSError as error:
             self._note_altered(file, f"it cannot be read: {error.strerror}")
             return
-        if file.kind is Kind.PARQUET:  # its rows are the lines once more
-            if found.sha256 != file.sha256:
-                self._note_altered(file, _HASHES.format(found.sha256.hex(), file.sha256.hex()))
+        hashes = _HASHES.format(contents.sha256.hex(), file.sha256.hex())
+        if file.kind is Kind.PARQUET:  # its rows repeat lines that are counted already
+            if contents.sha256 != file.sha256:
+                self._note_altered(file, hashes)
             return
-        self.counts.lines += found.lines
-        if found.sha256 == file.sha256 and found.lines == file.lines:
+        self.counts.lines += contents.lines
+        if contents.sha256 == file.sha256 and contents.lines == file.lines:
             return
-        self._note_altered(
-            file,
-            f"{_HASHES.format(found.sha256.hex(), file.sha256.hex())};"
-            f" it has {found.lines} lines, and {file.lines} were written",
-        )
+        lines = f"it has {contents.lines} lines, and {file.lines} were written"
+        self._note_altered(file, f"{hashes}; {lines}")
 
     def _note_missing(self, file: OutputFile) -> None:
-        """It is not there: unless it was pruned meanwhile."""
-        now = output_files(self._ledger, file.kind, file.folder)
-        if any(one.number == file.number and one.is_expected for one in now):
+        """Note a missing file, unless it was pruned or merged meanwhile."""
+        files = output_files(self._ledger, file.kind, file.folder)
+        if any(known.number == file.number and known.is_expected for known in files):
             self.counts.missing += 1
             self._note_file(FindingKind.OUTPUT_MISSING, file, f"it had {file.lines} lines")
 
@@ -168,9 +204,9 @@ class OutputCheck:
         self._note_file(FindingKind.OUTPUT_ALTERED, file, detail)
 
     def _note_file(self, kind: FindingKind, file: OutputFile, detail: str) -> None:
-        batches = {run.batch for run in runs_of_file(self._ledger, file)} or {file.batch}
-        sources = {one for batch in batches for one in sources_of_batch(self._ledger, batch)}
-        trail = self._trails(sources)
+        batches = {run.batch for run in line_runs_of_file(self._ledger, file)} or {file.batch}
+        ids = {id_ for batch in batches for id_ in sources_of_batch(self._ledger, batch)}
+        trail = self._trail_of(ids)
         self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))
 
     def _note_unknown(self, path: Path) -> None:
@@ -186,27 +222,15 @@ class OutputCheck:
 
     def _look_for_foreign_folders(self, kind: Kind) -> None:
         root = self._folders.roots[kind]
-        for at, folders, names in os.walk(root):
-            if Path(at) == root:
+        for parent, folders, names in os.walk(root):
+            if Path(parent) == root:
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 names = [name for name in names if not name.startswith(".")]
             folders.sort()
-            folder = str(Path(at).relative_to(root))
+            folder = str(Path(parent).relative_to(root))
             if names and not output_files(self._ledger, kind, folder):
                 for name in sorted(names):
-                    self._note_unknown(Path(at) / name)
-
-
-def contents_of(path: Path) -> Contents:
-    """Hash a file and count its lines, a megabyte at a time. Raises OSError."""
-    digest, lines, size = sha256(), 0, 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            lines += block.count(b"\n")
-            size += len(block)
-    return Contents(digest.digest(), lines, size)
+                    self._note_unknown(Path(parent) / name)
 
 
 def _files_in(folder: Path) -> set[str]:
@@ -217,55 +241,8 @@ def _files_in(folder: Path) -> set[str]:
         return set()
 
 
-def is_whole(selection: Selection) -> bool:
-    """Whether a selection leaves out no part of the trails that it chooses."""
-    return selection.partitions is None and not (
-        selection.start
-        or selection.end
-        or selection.accounts
-        or selection.exclude_accounts
-        or selection.regions
-        or selection.exclude_regions
-    )
-
-
-def check_output(
-    settings: Settings,
-    selection: Selection,
-    ledger: Ledger,
-    folders: OutputFolders,
-    report: Report,
-) -> None:
-    """Compare the output files of the selection with the ledger, and note what is found."""
-    began = time.monotonic()
-    names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
-    trails = {
-        id_: names.get((source.bucket, source.prefix), "")
-        for source, id_ in ledger.source_ids().items()
-    }
-
-    def trail_of(source_ids: Iterable[int]) -> str:
-        found = {trails.get(source_id, "") for source_id in source_ids}
-        return found.pop() if len(found) == 1 else ""
-
-    check = OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
-    days = _days_chosen(selection)
-    is_all = is_whole(selection)
-    check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
-    if ledger.holds_files(Kind.PARQUET):
-        check.check(
-            Kind.PARQUET,
-            lambda folder: _is_chosen(hours_of_date(folder)[0], selection, days),
-            whole=is_all,
-        )
-    if is_all:
-        check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
-    check.counts.seconds = time.monotonic() - began
-    report.output = check.counts
-
-
 def _days_chosen(selection: Selection) -> tuple[str, str]:
-    """First and last day of the selection, as their folders are called."""
+    """Return the first and last day of the selection, named as their folders."""
     return (
         "" if selection.start is None else f"{selection.start.astimezone(UTC):%Y/%m/%d}",
         "~" if selection.end is None else f"{selection.end.astimezone(UTC):%Y/%m/%d}",
@@ -273,7 +250,7 @@ def _days_chosen(selection: Selection) -> tuple[str, str]:
 
 
 def _is_chosen(folder: str, selection: Selection, days: tuple[str, str]) -> bool:
-    """Whether a folder of the output, `account/region/YYYY/MM/DD/HH`, is of the selection."""
+    """Whether the selection holds a folder of the output, `account/region/YYYY/MM/DD/HH`."""
     account, region, *date = folder.split("/")
-    place = SourcePrefix("", "", "", account, region)
-    return selection.holds(place) and days[0] <= "/".join(date[:3]) <= days[1]
+    source_prefix = SourcePrefix("", "", "", account, region)
+    return selection.holds(source_prefix) and days[0] <= "/".join(date[:3]) <= days[1]

@@ -1,8 +1,9 @@
 """How the digests of one chain hang together, from the newest backwards. Pure.
 
-Each digest names the one before it, with its hash and its signature; so whoever removes, exchanges
-or moves one contradicts the next. AWS's CLI checks every signature and the names; it does not
-compare the hash and the signature of the digest before with what the next one says. We do.
+Each digest names the digest before it, with that digest's hash and signature. So whoever removes,
+exchanges or moves a digest contradicts the next one. AWS's CLI checks every signature and the
+names; it does not compare the hash and the signature of the digest before with what the next digest
+says. This module does.
 """
 
 from collections.abc import Iterator
@@ -28,12 +29,12 @@ class ReadDigest:
     signature: str | None = None
     algorithm: str | None = None
     gone: bool = False
-    """Whether it could not be read at all: that says nothing against it."""
+    """Whether the object could not be read at all: that says nothing against the digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainFinding:
-    """What is wrong with a digest, and the time that it puts in doubt."""
+    """What is wrong with a digest, and the time that the fault puts in doubt."""
 
     kind: FindingKind
     bucket: str
@@ -50,20 +51,21 @@ class ChainWalk:
     newer: ReadDigest | None = None
 
     def step(self, read: ReadDigest, key: PublicKey | None) -> tuple[bool, list[ChainFinding]]:
-        """Whether a digest is sound by itself, and what is wrong with it and its link to `newer`.
+        """Return whether a digest is sound by itself, and all findings about it and its link.
 
-        `key` is the public key of its fingerprint, None if it is not at hand.
+        The link is the one to `newer`. `key` is the public key of the digest's fingerprint; None if
+        the key is not known.
         """
-        findings = list(_own(read, key))
+        findings = list(_faults_of(read, key))
         sound = read.digest is not None and not findings
         findings += self._link(read, already_bad=not sound)
         self.newer = read
         return sound, findings
 
     def end(self, oldest: datetime) -> list[ChainFinding]:
-        """What the oldest digest read says is before it, if that would have been read too.
+        """Return a finding if the oldest digest names one before it that was not there.
 
-        `oldest`: the start of the time of which digests were read.
+        `oldest` is the start of the time of which digests were read.
         """
         newer = self.newer
         if newer is None or newer.digest is None or newer.digest.previous is None:
@@ -71,7 +73,7 @@ class ChainWalk:
         if newer.digest.previous.bucket != newer.bucket:
             return []  # the trail delivered to another bucket before
         if newer.digest.start < oldest + timedelta(days=1):
-            return []  # the one before may lie in the day before, which was not read
+            return []  # the digest before may lie in the day before, which was not read
         start = newer.digest.start - timedelta(hours=1)
         return [_missing(newer, newer.digest, start)]
 
@@ -88,11 +90,8 @@ class ChainWalk:
                 if _is_between(previous.key, read.key, newer.key):
                     yield _missing(newer, newer.digest, older_end)
                 else:
-                    yield _broken(
-                        newer,
-                        f"it names {previous.key} as the one before it, not {read.key}",
-                        older_end,
-                    )
+                    detail = f"it names {previous.key} as the one before it, not {read.key}"
+                    yield _broken(newer, detail, older_end)
             return
         if already_bad or read.digest is None:
             return
@@ -102,24 +101,23 @@ class ChainWalk:
         elif previous.signature != read.signature:
             yield _broken(newer, f"its signature of the one before it, {read.key}, differs", start)
         elif newer.digest.start > older_end and not read.name.chain.backfill:
-            yield _broken(
-                newer, f"there is a gap: the one before it ends {read.digest.end_text}", older_end
-            )
+            detail = f"there is a gap: the one before it ends {read.digest.end_text}"
+            yield _broken(newer, detail, older_end)
 
 
-def _own(read: ReadDigest, key: PublicKey | None) -> Iterator[ChainFinding]:
-    """What is wrong with a digest by itself."""
+def _faults_of(read: ReadDigest, key: PublicKey | None) -> Iterator[ChainFinding]:
+    """Yield what is wrong with a digest by itself."""
     if read.gone:
         return
     hour = timedelta(hours=1)
     end = read.digest.end if read.digest else read.name.end
     start = read.digest.start if read.digest else end - hour
 
-    def found(kind: FindingKind, detail: str) -> ChainFinding:
+    def finding(kind: FindingKind, detail: str) -> ChainFinding:
         return ChainFinding(kind, read.bucket, read.key, detail, start, end)
 
     if read.digest is None:
-        yield found(FindingKind.DIGEST_ALTERED, read.problem)
+        yield finding(FindingKind.DIGEST_ALTERED, read.problem)
         return
     try:
         if read.signature is None:
@@ -129,14 +127,14 @@ def _own(read: ReadDigest, key: PublicKey | None) -> Iterator[ChainFinding]:
         if key is not None:
             check_signature(read.digest, read.signature, key)
     except DigestError as error:
-        yield found(FindingKind.DIGEST_ALTERED, str(error))
+        yield finding(FindingKind.DIGEST_ALTERED, str(error))
     if (read.digest.bucket, read.digest.key) != (read.bucket, read.key):
-        yield found(
+        yield finding(
             FindingKind.DIGEST_MOVED,
             f"it says that it is s3://{read.digest.bucket}/{read.digest.key}",
         )
     if key is None:
-        yield found(FindingKind.KEY_UNKNOWN, f"fingerprint {read.digest.fingerprint}")
+        yield finding(FindingKind.KEY_UNKNOWN, f"fingerprint {read.digest.fingerprint}")
 
 
 def _missing(newer: ReadDigest, digest: Digest, start: datetime) -> ChainFinding:

@@ -1,12 +1,12 @@
-"""CloudTrail's signed digests: their names, what one says, and whether its signature holds. Pure.
+"""One signed digest of CloudTrail: its name, its content, and whether its signature holds. Pure.
 
-About every hour CloudTrail writes, per account, region and trail, a gzip of JSON that lists the log
-files it delivered, with their SHA-256, and signs it (AWS CloudTrail user guide, "CloudTrail digest
-file structure"; "Custom implementations of CloudTrail log file integrity validation"). A digest is
-input that an attacker may have written: whatever is in it, the answer is a DigestError.
+About every hour CloudTrail writes a digest for each account, region and trail: gzipped JSON that
+lists the delivered log files with their SHA-256. CloudTrail signs each digest (AWS CloudTrail user
+guide, "CloudTrail digest file structure"; "Custom implementations of CloudTrail log file integrity
+validation"). An attacker may have written a digest: whatever is wrong in it becomes a DigestError.
 
-Not here: how digests hang together (`digest_chain`), and reading them (`validate`). `cryptography`
-is imported where it is used: no sync needs it.
+How digests hang together belongs to `digest_chain`, reading digests to `digest_walk`.
+`cryptography` is imported where it is used: no sync needs it.
 """
 
 import base64
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MAX_DIGEST_BYTES: Final = 64 * 1024 * 1024
-"""Uncompressed. A log file takes about 400 bytes of a digest: room for 160,000 of them an hour."""
+"""Upper limit of a digest's uncompressed bytes. A log file takes about 400 bytes of a digest, so
+160,000 log files an hour have room."""
 SIGNATURE_ALGORITHM: Final = "SHA256withRSA"
 HASH_ALGORITHM: Final = "SHA-256"
 _NAME_END: Final = re.compile(
@@ -43,13 +44,13 @@ class DigestError(Exception):
 
 
 class Chain(NamedTuple):
-    """Which chain of a source partition a digest is of."""
+    """The chain of digests of a source prefix that a digest belongs to."""
 
     trail: str
-    """The trail's name at CloudTrail, not the one it has in the configuration."""
+    """The trail's name at CloudTrail, which may differ from its name in the configuration."""
     home_region: str
     backfill: bool
-    """Backfill digests (`…_backfill.json.gz`) list log files that had been left out before."""
+    """Whether the chain lists log files that had been left out before (`…_backfill.json.gz`)."""
 
 
 class DigestName(NamedTuple):
@@ -65,12 +66,12 @@ class ListedLogFile(NamedTuple):
     bucket: str
     key: str
     sha256: bytes
-    """Of the uncompressed bytes."""
+    """SHA-256 of the uncompressed bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousDigest:
-    """What a digest says of the one before it."""
+    """What a digest says of the digest before it."""
 
     bucket: str
     key: str
@@ -85,12 +86,12 @@ class Digest:
     start: datetime
     end: datetime
     end_text: str
-    """`digestEndTime` as it is written: it is signed so."""
+    """`digestEndTime` as it is written: the signature covers this text."""
     bucket: str
     key: str
     fingerprint: str
     previous: PreviousDigest | None
-    """None in a starting digest: validation was turned on, or logging began again."""
+    """None in a starting digest: log file validation was turned on, or logging began again."""
     log_files: tuple[ListedLogFile, ...]
     sha256: bytes
 
@@ -117,14 +118,15 @@ class _DigestFields(msgspec.Struct, rename="camel"):
     previous_digest_signature: str | None = None
 
 
-def digest_folder(source: SourcePrefix) -> str:
-    """The folder that holds the year folders of a source partition's digests."""
-    return f"{digest_root(source.prefix, source.organization, source.account)}{source.region}/"
+def digest_folder(source_prefix: SourcePrefix) -> str:
+    """Return the folder that holds the year folders of a source prefix's digests."""
+    root = digest_root(source_prefix.prefix, source_prefix.organization, source_prefix.account)
+    return f"{root}{source_prefix.region}/"
 
 
-def read_name(source: SourcePrefix, key: str) -> DigestName | None:
-    """What the key of an object in a digest folder says; None if it is no digest's."""
-    head = f"{source.account}_{DIGEST_KIND}_{source.region}_"
+def read_name(source_prefix: SourcePrefix, key: str) -> DigestName | None:
+    """Return what the key of an object in a digest folder says; None if it is no digest's key."""
+    head = f"{source_prefix.account}_{DIGEST_KIND}_{source_prefix.region}_"
     name = key.rpartition("/")[2]
     match = _NAME_END.fullmatch(name, len(head)) if name.startswith(head) else None
     if match is None:
@@ -137,9 +139,9 @@ def read_name(source: SourcePrefix, key: str) -> DigestName | None:
 
 
 def parse_digest(body: bytes) -> Digest:
-    """What the bytes of a digest object say.
+    """Return what the bytes of a digest object say.
 
-    Raises DigestError if they are not gzip, too many, or no digest.
+    Raises DigestError if the bytes are not gzip, are too many, or are no digest.
     """
     data, damage = gunzip(body, MAX_DIGEST_BYTES)
     if damage is not None:
@@ -172,7 +174,7 @@ def parse_digest(body: bytes) -> Digest:
 
 
 def string_to_sign(digest: Digest, bucket: str, key: str) -> bytes:
-    """What CloudTrail signed, for a digest that was delivered to `bucket` as `key`."""
+    """Return the bytes that CloudTrail signs for a digest delivered to `bucket` as `key`."""
     previous = digest.previous.signature if digest.previous else "null"
     return "\n".join((digest.end_text, f"{bucket}/{key}", digest.sha256.hex(), previous)).encode(
         errors="replace"
@@ -180,7 +182,7 @@ def string_to_sign(digest: Digest, bucket: str, key: str) -> bytes:
 
 
 def check_signature(digest: Digest, signature: str, key: PublicKey) -> None:
-    """Whether a digest is what CloudTrail signed, for the place that it names itself.
+    """Check that CloudTrail signed a digest, for the bucket and key that the digest names itself.
 
     `signature` is hexadecimal, from the object's metadata. Raises DigestError if it does not fit.
     """
@@ -198,9 +200,10 @@ def check_signature(digest: Digest, signature: str, key: PublicKey) -> None:
 
 
 def load_public_key(der: bytes) -> "RSAPublicKey":
-    """An RSA key of either encoding that AWS has used: PKCS#1 RSAPublicKey, SubjectPublicKeyInfo.
+    """Load an RSA key in either encoding that AWS has used.
 
-    Raises DigestError for anything else. (OpenSSL's DER loader tells the two apart by itself.)
+    The encodings are PKCS#1 RSAPublicKey and SubjectPublicKeyInfo; OpenSSL's DER loader tells them
+    apart. Raises DigestError for anything else.
     """
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -215,9 +218,9 @@ def load_public_key(der: bytes) -> "RSAPublicKey":
 
 
 def read_public_keys(reply: Any) -> list[PublicKey]:
-    """The keys of a ListPublicKeys reply, as JSON (Value in base64) or as boto3 gives it (bytes).
+    """Return the keys of a ListPublicKeys reply: JSON (Value in base64) or boto3's (bytes).
 
-    Raises DigestError if it is none.
+    Raises DigestError if `reply` is no such reply.
     """
     try:
         return [

@@ -1,37 +1,43 @@
-"""Files that the configuration names for checking digests: the user metadata of objects.
+"""The file with the user metadata of objects that a trail may name in its configuration.
 
-A local copy of a bucket has no user metadata, and CloudTrail keeps a digest's signature there. So a
-trail may name a JSON file with the metadata.
+CloudTrail keeps a digest's signature in the object's user metadata, and a local copy of a bucket
+has none. So a trail may name a JSON file that holds the metadata.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from ctrail_pipeline.core.exceptions import (
-    ConfigurationError,
-)
+from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Trail
 
 
 def object_metadata(trail: Trail) -> dict[str, dict[str, str]] | None:
-    """User metadata by `bucket/key`, of the file that the trail names."""
+    """Return user metadata by `bucket/key`, from the file that the trail names; None without one.
+
+    Raises ConfigurationError if the file cannot be used.
+    """
     if trail.object_metadata is None:
         return None
-    found = read_json(trail.object_metadata, "object_metadata")
-    if not isinstance(found, dict) or not all(isinstance(item, dict) for item in found.values()):
+    content = read_json(trail.object_metadata, "object_metadata")
+    if not isinstance(content, dict) or not all(
+        isinstance(metadata, dict) for metadata in content.values()
+    ):
         raise ConfigurationError(
             f'object_metadata: {trail.object_metadata}: it must be {{"bucket/key": {{"signature":'
             ' "…"}, …}'
         )
     return {
-        key: {str(name).lower(): str(value) for name, value in item.items()}
-        for key, item in found.items()
+        key: {str(name).lower(): str(value) for name, value in metadata.items()}
+        for key, metadata in content.items()
     }
 
 
 def read_json(path: Path, key: str) -> Any:
-    """Return the content of a JSON file; `key` is the configuration key that names it."""
+    """Return the content of a JSON file; `key` is the configuration key that names the file.
+
+    Raises ConfigurationError if the file cannot be read or is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except OSError as error:

@@ -12,7 +12,7 @@ from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import LogFileOrigin
+from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.output.staging import Staging
@@ -26,7 +27,7 @@ def commit_took_effect(ledger: Ledger, batches: Iterable[int]) -> bool:
     opened or read; recovery decides then.
     """
     ledger.reopen()
-    return any(ledger.batch_state(batch) is BatchState.COMMITTED for batch in batches)
+    return any(batch_state(ledger, batch) is BatchState.COMMITTED for batch in batches)
 
 
 def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
@@ -35,7 +36,7 @@ def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
     If not even the ledger can be written, recovery gives the batch up.
     """
     try:
-        aborted = ledger.abort_batch(batch)
+        aborted = abort_batch(ledger, batch)
     except LedgerError as error:
         log.warning("batch %d is left to the next run to clean up: %s", batch, error)
         aborted = False

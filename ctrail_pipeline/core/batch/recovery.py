@@ -1,9 +1,10 @@
-"""What an earlier run left unfinished when it died: publish what it committed, drop the rest.
+"""Finishes what an earlier run left unfinished when it died.
 
-What it had decided to remove (pruned, or merged into other files) is removed.
+Batches that were committed are published; others are dropped. Files whose removal was decided
+(pruned, or merged into other files) are removed.
 
-Done at the start of every run, while others may be at work: a batch whose owner lives is left
-alone. Whether an owner lives only saves work; that nothing counts twice is what the commit checks.
+Every run begins with this, while other runs may be at work: a batch whose owner lives is left
+alone. Whether an owner lives only saves work. The commit checks that nothing counts twice.
 """
 
 import logging
@@ -13,7 +14,15 @@ from functools import partial
 from typing import Final
 
 from ctrail_pipeline.core.durable import fsync_folder
+from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
+from ctrail_pipeline.core.ledger.batches import (
+    abort_batch,
+    batch_state,
+    mark_published,
+    open_batches,
+)
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_compaction import (
     is_compaction,
     publish_compaction,
@@ -30,18 +39,22 @@ log = logging.getLogger(__name__)
 
 _REMOVED_AT_ONCE: Final = 1_000
 _FOLDERLESS_SECONDS: Final = 60
-"""After which a staging batch without a folder is dead: the folder is made right after the row."""
+"""Age after which a staging batch without a folder is dead. The folder is made right after its row
+in the ledger."""
 
 
 def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Finish or drop every batch whose owner is gone, and remove staging folders nobody needs.
+    """Finish or drop every batch whose owner is gone, and remove staging folders without a batch.
 
-    Raises OutputError if a link stands where these are: what it leads to would be removed.
+    Raises OutputError if a link stands in place of the staging folders: what the link leads to
+    would be removed.
     """
     folders.refuse_linked_staging()
-    tokens = folders.staging_tokens()  # before the rows: a folder is always younger than its row
-    open_batches = ledger.open_batches()
-    for batch in open_batches:
+    # Folders are read before rows. A folder is always younger than its row, so a folder that was
+    # read without a row has no batch.
+    tokens = folders.staging_tokens()
+    unfinished = open_batches(ledger)
+    for batch in unfinished:
         staging = Staging(folders, batch.token)
         try:
             alive = staging.owner_lives()
@@ -51,12 +64,12 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
                 _publish(ledger, folders, staging, batch, observe)
             elif alive is None and abs(time.time() - batch.created_at) < _FOLDERLESS_SECONDS:
                 continue
-            elif ledger.abort_batch(batch.id):
+            elif abort_batch(ledger, batch.id):
                 staging.remove()
             observe("recovered")
         finally:
             staging.close()
-    for token in tokens - {batch.token for batch in open_batches}:
+    for token in tokens - {batch.token for batch in unfinished}:
         staging = Staging(folders, token)
         if not staging.owner_lives():
             staging.remove()
@@ -66,7 +79,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
 
 
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Remove the output files whose removal was decided; by this run or by another one."""
+    """Remove the output files whose removal was decided, by this run or by another one."""
     while files := files_to_remove(ledger, _REMOVED_AT_ONCE):
         folders.remove(files)
         observe("removed")
@@ -81,12 +94,12 @@ def _publish(
     batch: BatchRow,
     observe: Callable[[str], None],
 ) -> None:
-    files = ledger.published_files(batch.id)
+    files = published_files(ledger, batch.id)
     vanished = set(
         publish_files(
             staging,
             files,
-            partial(ledger.rename_output_file, batch.id),
+            partial(rename_output_file, ledger, batch.id),
             lambda _: observe("linked"),
         )
     )
@@ -97,7 +110,7 @@ def _publish(
             if is_compaction(ledger, batch.id):
                 publish_compaction(ledger, batch.id)
             else:
-                ledger.mark_published([batch.id])
+                mark_published(ledger, [batch.id])
         log.info("finished publishing an interrupted batch of %d files", len(files))
     staging.remove()
 
@@ -105,13 +118,15 @@ def _publish(
 def _take_back(
     ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[PublishedFile]
 ) -> None:
-    """Remove the batch's files before its segments go, so that no event can be there twice.
+    """Take back a committed batch of which files have vanished: its log files are done again.
 
-    Inside one transaction, in which it must still be committed: if another run has published it
-    since, what is not there was removed on purpose, and what is there is the output.
+    The batch's files are removed before its segments, so that no event can be in the output twice.
+    All is done in one transaction, and only if the batch is still committed in it. If another run
+    has published the batch since, a file that is gone was removed on purpose, and the other files
+    are the output.
     """
     with ledger.transaction():
-        if ledger.batch_state(batch.id) is not BatchState.COMMITTED:
+        if batch_state(ledger, batch.id) is not BatchState.COMMITTED:
             return
         log.warning(
             "%d files of an interrupted batch vanished before they were published: all of it is"
@@ -119,15 +134,16 @@ def _take_back(
             len(vanished),
         )
         touched = set()
-        for file in ledger.published_files(batch.id):  # anew: publishing may have renamed some
+        for file in published_files(ledger, batch.id):  # read again: publishing may rename files
             path = folders.path_of(file)
             if file not in vanished and path.exists():
                 path.unlink()
                 touched.add(path.parent)
-        # Durable before the ledger forgets them, or a power cut brings them back.
+        # The removal is durable before the ledger forgets the files. Otherwise a power cut could
+        # bring them back.
         for folder in touched:
             fsync_folder(folder)
         if is_compaction(ledger, batch.id):
             uncommit_compaction(ledger, batch.id)
         else:
-            ledger.uncommit_batch(batch.id)
+            uncommit_batch(ledger, batch.id)

@@ -1,12 +1,11 @@
-"""An archive file: what is cold of the ledger, in a file beside it that is never changed again.
+"""A cold file: rows of the ledger that are cold, in a file beside it that is never changed again.
 
-The ledger proper holds what runs ask for every day. Log files of days behind the horizon, and the
-identities of such hours, move to archive files, so that it stops growing; a late log file, or a
-late copy of an event, still finds them there. Not here: what is cold (`ledger_archive`), and what a
-row means (`ledger`).
+The ledger itself holds what runs ask for every day. Log files of days behind the horizon, and the
+identities of such hours, move to cold files, so that the ledger stops growing. A late log file, or
+a late copy of an event, still finds them there. Which rows are cold is decided in `queries_cold`.
 
-An archive file is an SQLite file, not Parquet: what is asked of it is a few rows by their key, of
-hashes that no compression makes smaller, and a run that meets an old day need not import polars.
+A cold file is an SQLite file, not Parquet: questions are for a few rows by their key, its hashes
+are not made smaller by any compression, and a run that meets an old day need not import polars.
 """
 
 import os
@@ -21,10 +20,9 @@ from urllib.parse import quote
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from .dedup import Segment
+from .rows import Segment
 
 _OPEN_AT_ONCE: Final = 4
-_ROWS_AT_ONCE: Final = 10_000
 _SCHEMA: Final = """
 CREATE TABLE log_file (
     source_partition INTEGER NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL, etag BLOB NOT NULL,
@@ -41,31 +39,31 @@ CREATE INDEX segment_of_partition ON segment (partition, id);
 LOG_FILE_COLUMNS: Final = (
     "source_partition, day, name, etag, size, sha256, records, duplicates, batch, position"
 )
-"""What an archive file keeps of a log file: the rest is the same for all that may be archived."""
+"""What a cold file keeps of a log file: the rest is the same for all rows that may be cold."""
 
 
 class ColdFile(NamedTuple):
-    """One archive file, as the ledger names it, and what may be in it."""
+    """One cold file, as the ledger names it, and what may be in it."""
 
     id: int
-    """A file with a higher one overrides others."""
+    """A file with a higher id overrides files with lower ones."""
     name: str
     size: int
     digest: bytes
     """SHA-256 of its bytes."""
     first_day: int
     last_day: int
-    """Of its log files; before the first if there are none."""
+    """The last day of its log files; before `first_day` if there are none."""
     first_hour: str
     last_hour: str
-    """Of its segments, as `YYYY/MM/DD/HH`; empty if there are none."""
+    """The last hour of its segments, `YYYY/MM/DD/HH`; both hours are empty if there are none."""
     first_segment: int
     last_segment: int
-    """Ids of its segments."""
+    """The highest id of its segments."""
 
 
 class ColdLogFile(NamedTuple):
-    """A log file's row in an archive file: it is committed, and nothing about it is open."""
+    """A log file's row in a cold file: it is committed, and nothing about it is open."""
 
     source_id: int
     day: int
@@ -80,7 +78,7 @@ class ColdLogFile(NamedTuple):
 
 
 class ColdFileReader:
-    """Reads archive files; a few are kept open. Not for use by two threads at once."""
+    """Reads cold files; a few are kept open. Not for use by two threads at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -94,9 +92,9 @@ class ColdFileReader:
     def log_files(
         self, file: ColdFile, source_id: int, day: int, low: str, high: str
     ) -> list[ColdLogFile]:
-        """Log files of one day with a name from `low` to `high`, both included, by name.
+        """Return log files of one day with a name from `low` to `high`, both included, by name.
 
-        Raises LedgerError if the file is missing or not what was written; so do the others.
+        Raises LedgerError if the file is missing or not what was written, as every question does.
         """
         return [
             ColdLogFile(*row)
@@ -111,8 +109,8 @@ class ColdFileReader:
             )
         ]
 
-    def segments(self, file: ColdFile, partition: str, after: int, most: int) -> list[Segment]:
-        """The first `most` segments of a dedup partition with an id above `after`, in order."""
+    def segments(self, file: ColdFile, partition: str, after: int, limit: int) -> list[Segment]:
+        """Return segments of a dedup partition with an id above `after`, in order."""
         return [
             Segment(*row)
             for row in self.ask(
@@ -124,17 +122,17 @@ class ColdFileReader:
                 " FROM segment WHERE partition = ? AND id > ? ORDER BY id LIMIT ?",
                 partition,
                 after,
-                most,
+                limit,
             )
         ]
 
     def segment(self, file: ColdFile, segment_id: int, column: str) -> bytes | None:
-        """A blob of a segment; None if this file does not have the segment."""
+        """Return a blob of a segment; None if this file does not have the segment."""
         rows = self.ask(file, f"SELECT {column} FROM segment WHERE id = ?", segment_id)
         return bytes(rows[0][0]) if rows else None
 
     def ask(self, file: ColdFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-        """The rows of a query."""
+        """Return the rows of a query."""
         try:
             return self._connection(file).execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -154,7 +152,7 @@ class ColdFileReader:
         return connection
 
     def _check(self, file: ColdFile, path: Path) -> None:
-        """Once, when it is opened: 20 ms for a file of 40 MB."""
+        """Compare the file with its hash, once, when it is opened: 20 ms for a file of 40 MB."""
         try:
             with path.open("rb") as opened:
                 digest = file_digest(opened, sha256).digest()
@@ -168,7 +166,7 @@ class ColdFileReader:
 
 
 class ColdFileWriter:
-    """Writes one archive file; it counts once the ledger names it. Use as a context manager."""
+    """Writes one cold file; it counts once the ledger names it. Use as a context manager."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
@@ -191,20 +189,22 @@ class ColdFileWriter:
         self._db.close()
         self._part.unlink(missing_ok=True)
 
-    def add_log_files(self, rows: sqlite3.Cursor) -> int:
-        """Take in rows of `LOG_FILE_COLUMNS`; how many there were."""
-        taken = 0
-        while some := rows.fetchmany(_ROWS_AT_ONCE):
-            self._db.executemany("INSERT INTO log_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
-            taken += len(some)
-        return taken
+    def add_log_files(self, rows: Iterable[Sequence[object]]) -> int:
+        """Take in rows of `LOG_FILE_COLUMNS`; return how many there were."""
+        return self._db.executemany(
+            f"INSERT INTO log_file ({LOG_FILE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        ).rowcount
 
     def add_segments(self, rows: Iterable[Sequence[object]]) -> None:
         """Take in rows of segments: id, partition, count, identities, filter, event keys."""
-        self._db.executemany("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany(
+            "INSERT INTO segment (id, partition, count, identities, filter, event_keys)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
+        )
 
     def finish(self) -> tuple[int, bytes]:
-        """Give the file its name, durably; its size and SHA-256."""
+        """Give the file its name, durably; return its size and SHA-256."""
         self._db.execute("COMMIT")
         self._db.close()
         with self._part.open("rb") as file:

@@ -1,8 +1,8 @@
-"""What archiving asks of the ledger and writes there: which rows are cold, and their move.
+"""Which rows are cold, and moving them out of the ledger into a cold file.
 
-Functions over a `Ledger`. An archive file is written first, durably; the transaction that names it
-takes the rows out that it holds. Not here: when something is moved (`archive`), the files
-themselves (`ledger_archive_file`), and reading them together with the ledger (`ledger`).
+Functions over a `Ledger`. A cold file is written first, durably; the transaction that names the
+file takes the rows out that it holds. When rows are moved is decided in `core.upkeep.cold`, the
+file is in `cold_file`, and reading cold rows together with hot ones is in `cold_rows`.
 """
 
 import json
@@ -12,18 +12,22 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
+from .cold_rows import cold_files_where
+from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
 from .rows import LONGEST_PAUSE_SECONDS, BatchState
 
+_COLD_MOVED_AT: Final = "archived_at"
+"""The name in the table `meta`."""
 _COLD: Final = (
     "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
     " AND f.batch > 0 AND f.batch < ?"
 )
-"""What of a log file's row must be so before it may be archived."""
+"""What must be true of a log file's row before it may move to a cold file."""
 
 
 class ColdDay(NamedTuple):
-    """Log files of one day that may be archived."""
+    """Log files of one source prefix and day that may move to a cold file."""
 
     source_id: int
     day: int
@@ -31,7 +35,7 @@ class ColdDay(NamedTuple):
 
 
 class ColdSegment(NamedTuple):
-    """A segment that may be archived."""
+    """A segment that may move to a cold file."""
 
     id: int
     hour: str
@@ -40,62 +44,63 @@ class ColdSegment(NamedTuple):
     """How many identities it holds."""
 
 
-class _Moved(Exception):
-    """Rows that were to be archived have changed meanwhile."""
+class _Changed(Exception):
+    """Rows that were to be moved have changed meanwhile."""
 
 
-def archived_at(ledger: Ledger) -> int:
-    """When what is cold was last moved to the archive (seconds since 1970; 0: never)."""
-    return int(ledger._meta("archived_at"))
+def cold_moved_at(ledger: Ledger) -> int:
+    """Return when all cold rows were last moved (seconds since 1970; 0: never)."""
+    return int(ledger.meta(_COLD_MOVED_AT))
 
 
 def note_cold_moved(ledger: Ledger, at: int) -> None:
-    """All that is cold was moved."""
+    """Note that all cold rows were moved."""
     with ledger.transaction():
-        ledger._db.execute("UPDATE meta SET value = ? WHERE name = 'archived_at'", (str(at),))
+        ledger.set_meta(_COLD_MOVED_AT, str(at))
 
 
 def settled_before(ledger: Ledger, created_before: int) -> int:
-    """A batch id: those below are published or aborted for good, and were made before then.
+    """Return a batch id: all batches below are published or aborted, and were made before a moment.
 
-    One that was made far behind then was made by a clock that was wrong: its state alone says.
+    A batch that was made long after the moment was made by a clock that was wrong: its state alone
+    decides.
     """
     return int(
-        ledger._row(
+        ledger.row(
             "SELECT coalesce(min(id), (SELECT coalesce(max(id), 0) + 1 FROM batch)) FROM batch"
-            " WHERE state IN (0, 1) OR created_at BETWEEN ? AND ?",
+            f" WHERE {IS_OPEN_BATCH} OR created_at BETWEEN ? AND ?",
             created_before,
             created_before + 3 * LONGEST_PAUSE_SECONDS,
         )[0]
     )
 
 
-def cold_days(ledger: Ledger, before_day: int, before_batch: int, most: int) -> list[ColdDay]:
-    """Days with log files that may be archived: committed, settled; oldest first."""
+def cold_days(ledger: Ledger, before_day: int, before_batch: int, limit: int) -> list[ColdDay]:
+    """Return days with log files that may move to a cold file, oldest first."""
     return [
         ColdDay(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             "SELECT f.source_partition, f.day, count(*)"
             " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
             f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
             " GROUP BY f.source_partition, f.day ORDER BY f.day LIMIT ?",
             before_day,
             before_batch,
-            most,
+            limit,
         )
     ]
 
 
 def cold_segments(
-    ledger: Ledger, before_hour: str, before_batch: int, most: int
+    ledger: Ledger, before_hour: str, before_batch: int, limit: int
 ) -> list[ColdSegment]:
-    """Segments of hours before `YYYY/MM/DD/HH` that may be archived, oldest first.
+    """Return segments of hours before `YYYY/MM/DD/HH` that may move to a cold file, oldest first.
 
-    Those of quarantine stay: there are few, and their names end in no hour.
+    Segments of quarantine stay: there are few, and the names of their partitions end in no hour.
     """
     return [
         ColdSegment(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             f"SELECT s.id, substr(p.name, -{len('YYYY/MM/DD/HH')}) AS hour, s.count"
             " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
             " LEFT JOIN batch b ON b.id = s.batch"
@@ -104,7 +109,7 @@ def cold_segments(
             before_hour,
             before_batch,
             BatchState.PUBLISHED,
-            most,
+            limit,
         )
     ]
 
@@ -112,7 +117,7 @@ def cold_segments(
 def move_to_cold_file(
     ledger: Ledger, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
 ) -> bool:
-    """Move rows into a new archive file; False, and nothing happens, if one of them changed.
+    """Move rows into a new cold file; return False, and move nothing, if a row has changed.
 
     The file is there, durably, before the rows go.
     """
@@ -120,10 +125,10 @@ def move_to_cold_file(
         with ColdFileWriter(ledger.cold_folder, f"{uuid.uuid4().hex}.db") as writer:
             _copy_to(ledger, writer, days, segments, before_batch)
             size, digest = writer.finish()
-    except _Moved:
+    except _Changed:
         return False
     except (OSError, sqlite3.Error) as error:
-        raise ledger._refused(error) from error
+        raise ledger.error_from(error) from error
     file = ColdFile(
         0,
         writer.path.name,
@@ -138,8 +143,8 @@ def move_to_cold_file(
     )
     try:
         with ledger.transaction():
-            _name_archive_file(ledger, file, days, segments, before_batch)
-    except _Moved:
+            _name_cold_file(ledger, file, days, segments, before_batch)
+    except _Changed:
         writer.path.unlink(missing_ok=True)
         return False
     return True
@@ -153,57 +158,62 @@ def _copy_to(
     before_batch: int,
 ) -> None:
     for day in days:
-        rows = ledger._db.execute(
+        rows = ledger.stream(
             f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
             f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-            (day.source_id, day.day, before_batch),
+            day.source_id,
+            day.day,
+            before_batch,
         )
         if writer.add_log_files(rows) != day.log_files:
-            raise _Moved
+            raise _Changed
     writer.add_segments(
-        ledger._db.execute(
+        ledger.stream(
             "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
             " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
             " WHERE s.id IN (SELECT value FROM json_each(?))",
-            (json.dumps([segment.id for segment in segments]),),
+            json.dumps([segment.id for segment in segments]),
         )
     )
 
 
-def _name_archive_file(
+def _name_cold_file(
     ledger: Ledger,
     file: ColdFile,
     days: Sequence[ColdDay],
     segments: Sequence[ColdSegment],
     before_batch: int,
 ) -> None:
-    """Make an archive file a part of the ledger, in place of the rows that it holds."""
-    # A run that took it for a leftover (the clock jumped, this machine slept) has removed it.
+    """Make a cold file a part of the ledger, in place of the rows that it holds."""
+    # Another run has removed the file if it took it for a leftover: the clock jumped, or this
+    # machine slept.
     if not (ledger.cold_folder / file.name).exists():
-        raise _Moved
-    ledger._db.execute(
+        raise _Changed
+    ledger.execute(
         "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
         " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        file[1:],
+        *file[1:],
     )
     for day in days:
-        gone = ledger._db.execute(
+        removed = ledger.execute(
             f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
-            (day.source_id, day.day, before_batch),
+            day.source_id,
+            day.day,
+            before_batch,
         )
-        if gone.rowcount != day.log_files:
-            raise _Moved
-    gone = ledger._db.execute(
+        if removed != day.log_files:
+            raise _Changed
+    removed = ledger.execute(
         "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps([segment.id for segment in segments]),),
+        json.dumps([segment.id for segment in segments]),
     )
-    if gone.rowcount != len(segments):
-        raise _Moved
-    ledger._db.execute(
+    if removed != len(segments):
+        raise _Changed
+    ledger.execute(
         "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
     )
 
 
 def cold_files(ledger: Ledger) -> list[ColdFile]:
-    """All archive files, oldest first."""
-    return ledger._cold_files("1")
+    """Return all cold files, oldest first."""
+    return cold_files_where(ledger, "1")

@@ -1,9 +1,10 @@
-"""What compaction asks of the ledger and writes there: merged files in place of several.
+"""What compaction asks of the ledger and writes there: merged files in place of several old ones.
 
-Functions over a `Ledger`. A compaction is a batch without log files. Its transaction puts the
-merged files' rows there and notes in those of the old ones what replaces them; both are true until
-the batch is published. Then, in one transaction, the old ones' removal is decided. So at any
-instant the ledger says which of the two are the output, and which files are still to be removed.
+Functions over a `Ledger`. A compaction is a batch without log files. Its transaction adds the rows
+of the merged files, and notes in the rows of the old files which batch replaces them. Old and
+merged files are both in the ledger until the batch is published. Then one transaction decides that
+the old files are removed. So the ledger says at any instant which files are the output, and which
+are still to be removed. What is merged, and how, is decided in `core.upkeep`.
 """
 
 import json
@@ -13,7 +14,9 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
+from .batches import batch_state, mark_published
 from .ledger import Ledger
+from .output_numbers import put_output_file
 from .rows import BatchState, Pruned, StaleBatch
 
 _FOLDERS_A_READ: Final = 500
@@ -37,7 +40,7 @@ class OldFile(NamedTuple):
     sha256: bytes
     lineage: bytes
     merged: bool
-    """Whether it is a merged one itself."""
+    """Whether a compaction wrote it."""
 
 
 class Folder(NamedTuple):
@@ -59,12 +62,12 @@ class Replacement(NamedTuple):
 
 
 def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Folder]:
-    """Folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
+    """Yield folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
 
-    Of Parquet, which has a folder for a date, those whose date is over by then.
+    Parquet has a folder for each date: its folders count once their date is over.
     """
     after = 0
-    while rows := ledger._rows(
+    while rows := ledger.rows(
         "SELECT p.id, p.folder FROM output_partition p"
         f" WHERE p.kind = ? AND p.id > ? AND p.next_number > 2 AND {_IS_CLOSED[kind]}"
         " AND (SELECT count(*) FROM output_file f"
@@ -82,7 +85,7 @@ def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Fold
 def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
     return tuple(
         OldFile(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged"
             " FROM output_file f JOIN batch b ON b.id = f.batch"
             f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ? ORDER BY f.number",
@@ -93,14 +96,14 @@ def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
 
 
 def files_to_read(ledger: Ledger, kind: Kind) -> list[PublishedFile]:
-    """The files that hold each event once, as one moment has it, by folder and number.
+    """Return the files that together hold each event once, at one moment, by folder and number.
 
-    Those of a batch that is not known to be published, and that is no compaction, are among them:
-    they may have their final names, or get them yet.
+    Files of a batch that is not known to be published are among them, unless the batch is a
+    compaction: they may have their final names, or get them yet.
     """
     return [
         PublishedFile(part, kind, folder, number, size)
-        for part, folder, number, size in ledger._rows(
+        for part, folder, number, size in ledger.rows(
             "SELECT f.part, p.folder, f.number, f.bytes FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
             " WHERE p.kind = ? AND f.pruned = ? AND (b.state = ? OR b.state = ? AND f.merged = 0)"
@@ -115,7 +118,7 @@ def files_to_read(ledger: Ledger, kind: Kind) -> list[PublishedFile]:
 
 def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
     """Whether files are still the output: neither pruned nor merged by another run."""
-    row = ledger._row(
+    row = ledger.row(
         "SELECT count(*) FROM output_file f WHERE output_partition = ?"
         f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}",
         folder_id,
@@ -129,104 +132,115 @@ def commit_compaction(
 ) -> tuple[list[PublishedFile], set[int]]:
     """Make a compaction true. Inside a transaction, whose COMMIT decides.
 
-    Returns the final names of the merged files, and the folders that are left as they are, since
-    another run has merged or pruned some of their files meanwhile. The ledger's generation grows: a
-    copy from before it is older than the folder. Raises StaleBatch if the batch was aborted, or if
-    nothing is left of it.
+    Returns the final names of the merged files, and the ids of folders that stay as they are,
+    because another run has merged or pruned some of their files meanwhile. The ledger's generation
+    grows: a copy from before the compaction is then older than the output folder. Raises StaleBatch
+    if the batch was aborted, or if all of its folders have changed.
     """
-    if ledger.batch_state(batch) is not BatchState.STAGING:
+    if batch_state(ledger, batch) is not BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
     published: list[PublishedFile] = []
-    left = set()
-    for one in replacements:
-        numbers = json.dumps(list(one.old))
-        changed = ledger._db.execute(
+    unchanged = set()
+    for replacement in replacements:
+        numbers = json.dumps(list(replacement.old))
+        changed = ledger.execute(
             "UPDATE output_file AS f SET replaced_by = ? WHERE output_partition = ?"
             f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}"
             " AND (SELECT state FROM batch WHERE id = f.batch) = ?",
-            (batch, one.folder_id, numbers, BatchState.PUBLISHED),
+            batch,
+            replacement.folder_id,
+            numbers,
+            BatchState.PUBLISHED,
         )
-        if changed.rowcount == len(one.old):
-            published += [_put_merged(ledger, batch, file) for file in one.new]
+        if changed == len(replacement.old):
+            published += [_put_merged(ledger, batch, file) for file in replacement.new]
         else:
-            left.add(one.folder_id)
-            ledger._db.execute(
+            unchanged.add(replacement.folder_id)
+            ledger.execute(
                 "UPDATE output_file SET replaced_by = NULL"
                 " WHERE output_partition = ? AND replaced_by = ?",
-                (one.folder_id, batch),
+                replacement.folder_id,
+                batch,
             )
     if not published:
         raise StaleBatch("other runs have changed all of its folders")
-    ledger._db.execute(
+    ledger.execute(
         "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
-        (BatchState.COMMITTED, int(time.time()), batch),
+        BatchState.COMMITTED,
+        int(time.time()),
+        batch,
     )
-    ledger._db.execute(
-        "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-    )
-    return published, left
+    ledger.advance_generation()
+    return published, unchanged
 
 
 def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
-    placed = ledger._put_output_file(batch, file)
-    ledger._db.execute(
+    published = put_output_file(ledger, batch, file)
+    ledger.execute(
         "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
-        (placed.number, placed.kind, placed.folder),
+        published.number,
+        published.kind,
+        published.folder,
     )
     # The folder has as many lines as before.
-    ledger._db.execute(
+    ledger.execute(
         "UPDATE output_partition SET lines = lines - ? WHERE kind = ? AND folder = ?",
-        (file.lines, placed.kind, placed.folder),
+        file.lines,
+        published.kind,
+        published.folder,
     )
-    return placed
+    return published
 
 
 def is_compaction(ledger: Ledger, batch: int) -> bool:
     """Whether a committed batch is a compaction."""
-    row = ledger._row(
+    row = ledger.row(
         "SELECT EXISTS (SELECT 1 FROM output_file WHERE batch = ? AND merged = 1)", batch
     )
     return bool(row[0])
 
 
 def publish_compaction(ledger: Ledger, batch: int) -> None:
-    """All merged files have their final names, durably: the old ones are to be removed.
+    """Note that all merged files have their final names, and decide that the old ones are removed.
 
-    Inside a transaction. If some of a folder's old files were pruned meanwhile, so are those that
-    replace them.
+    Inside a transaction. If some of a folder's old files were pruned meanwhile, the files that
+    replace them are pruned, too.
     """
-    if ledger.batch_state(batch) is not BatchState.COMMITTED:
+    if batch_state(ledger, batch) is not BatchState.COMMITTED:
         return  # another run did it
-    ledger.mark_published([batch])
-    for (folder_id,) in ledger._rows(
+    mark_published(ledger, [batch])
+    for (folder_id,) in ledger.rows(
         "SELECT DISTINCT output_partition FROM output_file WHERE replaced_by = ? AND pruned != ?",
         batch,
         Pruned.NO,
     ):
-        ledger._db.execute(
+        ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE batch = ? AND output_partition = ?",
-            (Pruned.DECIDED, batch, folder_id),
+            Pruned.DECIDED,
+            batch,
+            folder_id,
         )
-        ledger._db.execute(  # by those that were not pruned: the others' are subtracted already
+        ledger.execute(  # lines of pruned old files are subtracted already
             "UPDATE output_partition SET lines = lines - (SELECT coalesce(sum(lines), 0)"
             " FROM output_file WHERE output_partition = ? AND replaced_by = ? AND pruned = ?)"
             " WHERE id = ?",
-            (folder_id, batch, Pruned.NO, folder_id),
+            folder_id,
+            batch,
+            Pruned.NO,
+            folder_id,
         )
-    ledger._db.execute(
-        "DELETE FROM output_file WHERE replaced_by = ? AND pruned = ?", (batch, Pruned.REMOVED)
+    ledger.execute(
+        "DELETE FROM output_file WHERE replaced_by = ? AND pruned = ?", batch, Pruned.REMOVED
     )
-    ledger._db.execute(
-        "UPDATE output_file SET pruned = ? WHERE replaced_by = ?", (Pruned.DECIDED, batch)
-    )
+    ledger.execute("UPDATE output_file SET pruned = ? WHERE replaced_by = ?", Pruned.DECIDED, batch)
 
 
 def uncommit_compaction(ledger: Ledger, batch: int) -> None:
-    """Take back a compaction whose files vanished before they were published.
+    """Take back a compaction whose merged files vanished before they were published.
 
-    The old ones are still there. Inside a transaction.
+    The old files are still there. Inside a transaction.
     """
-    ledger._db.execute("DELETE FROM output_file WHERE batch = ?", (batch,))
-    ledger._db.execute("UPDATE output_file SET replaced_by = NULL WHERE replaced_by = ?", (batch,))
-    ledger._db.execute("UPDATE batch SET state = ? WHERE id = ?", (BatchState.ABORTED, batch))
+    ledger.execute("DELETE FROM output_file WHERE batch = ?", batch)
+    ledger.execute("UPDATE output_file SET replaced_by = NULL WHERE replaced_by = ?", batch)
+    ledger.execute("UPDATE batch SET state = ? WHERE id = ?", BatchState.ABORTED, batch)

@@ -1,7 +1,8 @@
 """What pruning asks of the ledger and writes there: which output files are to be removed.
 
-Functions over a `Ledger`. The ledger decides first; then the files are removed, and that is noted.
-Files that a compaction replaced take the second half of the same way.
+Functions over a `Ledger`. The ledger decides first, then the files are removed, and then their
+removal is noted. Files that a compaction replaced are removed and noted in the same way. The files
+themselves are removed in `core.upkeep.prune`.
 """
 
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Final
 
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
+from .indexed_conditions import IS_TO_REMOVE
 from .ledger import Ledger
 from .rows import BatchState, OutputSize, Pruned
 
@@ -23,48 +25,48 @@ _PRUNABLE: Final = (
 
 
 def prunable(ledger: Ledger, before: str) -> OutputSize:
-    """What `decide_pruning` would take in all, from hours before `YYYY/MM/DD/HH`.
+    """Return the size of all files that `decide_pruning` would take from hours before a moment.
 
-    Its lines are events: rows of Parquet are the same ones again.
+    The moment is `YYYY/MM/DD/HH`. The lines are those of events: rows of Parquet are the same
+    events again.
     """
     lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
-    row = ledger._row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
+    row = ledger.row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
     return OutputSize("", *(value or 0 for value in row))
 
 
 def decide_pruning(
-    ledger: Ledger, before: str, most: int, from_partition: int = 0
+    ledger: Ledger, before: str, limit: int, from_partition: int = 0
 ) -> tuple[list[PublishedFile], int]:
-    """Files of hours before `YYYY/MM/DD/HH` that are to be removed from now on.
+    """Decide that files of hours before `YYYY/MM/DD/HH` are removed, and return these files.
 
-    Of Parquet, which has a file for a date, those whose date is over by then.
+    Parquet has a folder for each date: its files count once their date is over.
 
-    At most so many, from an output partition on; and the one that they reach up to, so that
-    the next call need not look at what this one did.
+    Begins at the output partition `from_partition`, and takes at most `limit` files. Also returns
+    the output partition that they reach up to, where the next call begins.
 
-    PublishedFile ones only: what a living run, or a recovery, is about to link stays. Inside a
-    transaction. The ledger's generation grows: a copy from before it is older than the folder.
+    Takes published files only: a file that a living run, or a recovery, is about to link stays.
+    Inside a transaction. The ledger's generation grows: a copy from before the decision is then
+    older than the output folder.
     """
-    rows = ledger._rows(
+    rows = ledger.rows(
         f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
         " AND p.id >= ?"
         " ORDER BY p.id, f.number LIMIT ?",
         before,
         from_partition,
-        most,
+        limit,
     )
     if rows:
-        ledger._db.execute(
-            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-        )
+        ledger.advance_generation()
     for id_, number, _, _, lines, _, _ in rows:
-        ledger._db.execute(
+        ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
-            (Pruned.DECIDED, id_, number),
+            Pruned.DECIDED,
+            id_,
+            number,
         )
-        ledger._db.execute(
-            "UPDATE output_partition SET lines = lines - ? WHERE id = ?", (lines, id_)
-        )
+        ledger.execute("UPDATE output_partition SET lines = lines - ? WHERE id = ?", lines, id_)
     files = [
         PublishedFile(part, Kind(kind), folder, number, size)
         for _, number, kind, folder, _, part, size in rows
@@ -72,31 +74,31 @@ def decide_pruning(
     return files, rows[-1][0] if rows else from_partition
 
 
-def files_to_remove(ledger: Ledger, most: int) -> list[PublishedFile]:
-    """Files whose removal was decided, and is not known to be done."""
+def files_to_remove(ledger: Ledger, limit: int) -> list[PublishedFile]:
+    """Return files whose removal was decided, and is not known to be done."""
     return [
         PublishedFile(part, Kind(kind), folder, number, size)
-        for part, kind, folder, number, size in ledger._rows(
+        for part, kind, folder, number, size in ledger.rows(
             "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
-            " JOIN output_partition p ON p.id = f.output_partition WHERE f.pruned = 1 LIMIT ?",
-            most,
+            f" JOIN output_partition p ON p.id = f.output_partition WHERE {IS_TO_REMOVE} LIMIT ?",
+            limit,
         )
     ]
 
 
 def note_removed(ledger: Ledger, files: Iterable[PublishedFile]) -> None:
-    """These files are gone, durably. Inside a transaction.
+    """Note that these files are gone, durably. Inside a transaction.
 
-    The rows of those that a compaction replaced go: what they say, the merged file's says.
+    The rows of files that a compaction replaced go, too: the merged file's row says the same.
     """
     names = [(file.number, file.kind, file.folder) for file in files]
-    ledger._db.executemany(
+    ledger.execute_many(
         "DELETE FROM output_file WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)"
         f" AND replaced_by IN (SELECT id FROM batch WHERE state = {BatchState.PUBLISHED:d})",
         names,
     )
-    ledger._db.executemany(
+    ledger.execute_many(
         "UPDATE output_file SET pruned = ? WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
         [(Pruned.REMOVED, *name) for name in names],

@@ -1,7 +1,7 @@
-"""What reports ask of the ledger: how much of everything there is, and how much stands open.
+"""What reports ask of the ledger: how much of everything there is, and how much is not done yet.
 
-Functions over a `Ledger`: for `ctrail status`, the summary of a run and Dagster's asset checks.
-Nothing is decided by these, and nothing is changed.
+Functions over a `Ledger`, for `ctrail status`, the summary of a run and Dagster's asset checks.
+They decide nothing, and change nothing.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import Kind
 
+from .indexed_conditions import IS_NOT_COMMITTED, IS_REMARKABLE
 from .ledger import Ledger
 from .rows import LogFileState, OutputSize
 
@@ -39,22 +40,20 @@ class Health(NamedTuple):
 
 
 def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health:
-    """What is wrong with the log files of some source partitions; `since` says what is new."""
+    """Return what is wrong with the log files of source prefixes; `since` says what is new."""
     ids = json.dumps(list(source_ids))
-    open_rows = ledger._rows(
-        "SELECT state, count(*) FROM log_file WHERE state NOT IN (?, ?)"
-        " AND source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
-        LogFileState.COMMITTED,
+    open_rows = ledger.rows(
+        f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
+        " AND +source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
         LogFileState.FOUND,
         ids,
     )
-    remarkable = ledger._row(
+    remarkable = ledger.row(
         "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
         " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
         " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
         " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
-        " WHERE quarantined + conflicts > 0"
-        " AND source_partition IN (SELECT value FROM json_each(?))",
+        f" WHERE {IS_REMARKABLE} AND +source_partition IN (SELECT value FROM json_each(?))",
         since,
         ids,
     )
@@ -62,46 +61,48 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
 
 
 def count_by_state(ledger: Ledger) -> dict[LogFileState, int]:
-    """How many log files stand open: neither committed nor just found."""
+    """Return how many log files are neither committed nor just found, by state."""
     return {
         LogFileState(state): count
-        for state, count in ledger._rows(
-            "SELECT state, count(*) FROM log_file WHERE state != 1 AND state != ? GROUP BY state",
+        for state, count in ledger.rows(
+            f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
+            " GROUP BY state",
             LogFileState.FOUND,
         )
     }
 
 
 def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
-    """Log files that are not committed, by source partition and state."""
+    """Return how many log files are not committed, by source prefix and state."""
     found: dict[int, dict[LogFileState, int]] = {}
-    for id_, state, count in ledger._rows(
-        "SELECT source_partition, state, count(*) FROM log_file WHERE state != 1 GROUP BY 1, 2"
+    for id_, state, count in ledger.rows(
+        "SELECT source_partition, state, count(*) FROM log_file"
+        f" WHERE {IS_NOT_COMMITTED} GROUP BY 1, 2"
     ):
         found.setdefault(id_, {})[LogFileState(state)] = count
     return found
 
 
 def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
-    """How many records of each source partition are in quarantine."""
+    """Return how many records of each source prefix are in quarantine."""
     return dict(
-        ledger._rows(
+        ledger.rows(
             "SELECT source_partition, sum(quarantined) FROM log_file"
-            " WHERE quarantined + conflicts > 0 GROUP BY 1"
+            f" WHERE {IS_REMARKABLE} GROUP BY +source_partition"
         )
     )
 
 
 def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
-    """What there is of the output, by account and region (of quarantine: in all)."""
+    """Return the size of the output, by account and region; of quarantine, in all."""
     return [
         OutputSize(*row)
-        for row in ledger._rows(
+        for row in ledger.rows(
             f"SELECT {_SIZED_FOLDER[kind]},"
             " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
             " sum(f.pruned != 0) FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
-            # What a compaction has merged counts as the merged file.
+            # Files that a compaction has merged count as the merged file.
             " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",
             kind,
         )

@@ -1,7 +1,7 @@
 """What goes into the ledger and comes out of it: plain values, and the states that rows are in.
 
-No SQL, and nothing that asks the database. Values that one topic alone has to do with are beside
-its functions, in the other `ledger_*.py`.
+No SQL is here, and nothing that asks the database. A value that one topic alone needs is beside the
+topic's functions, in `queries_*`.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,12 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import PublishedFile
 
+ROWS_A_READ: Final = 2_000
+"""Rows of a page, where a read is paged."""
+REBUILD_RUN: Final = "rebuild"
+"""The run that a batch of a rebuilt ledger names."""
 LONGEST_PAUSE_SECONDS: Final = 86_400
-"""How far ahead a visit is set at most."""
+"""Seconds that a visit lies ahead at most."""
 
 
 class LogFileState(IntEnum):
@@ -24,7 +28,7 @@ class LogFileState(IntEnum):
     ARCHIVED = 4
     GONE = 5
     LOST = 6
-    """It was committed, and its output vanished before it was published: to be done again."""
+    """It was committed, and its output vanished before it was published: it is to be done again."""
     FOUND = 7
     """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
 
@@ -43,12 +47,12 @@ class Pruned(IntEnum):
 
     NO = 0
     DECIDED = 1
-    """It is to be removed: whoever comes next does it, if the one who decided died."""
+    """It is to be removed. If the run that decided dies, the next run removes it."""
     REMOVED = 2
 
 
 class OutputSize(NamedTuple):
-    """What one account and region of the output comes to."""
+    """How much output there is of one account and region."""
 
     folder: str
     """`account/region`."""
@@ -74,7 +78,7 @@ class KnownLogFile(NamedTuple):
 
     @property
     def known(self) -> Known:
-        """What a new result must find unchanged."""
+        """The state and version that a new result must find unchanged."""
         return Known(self.state, self.etag)
 
     def is_due(self, now: int) -> bool:
@@ -97,19 +101,20 @@ class Visit(NamedTuple):
     attempts: int
     known: Known
     archived: bool
+    """Whether it lies in Glacier, where it must be restored before it can be read."""
 
 
 class Waiting(NamedTuple):
-    """Log files of one source partition that are due."""
+    """Log files of one source prefix that are due."""
 
     log_files: int
     oldest_found: int | None
-    """When the first of those that a look found was found (seconds since 1970)."""
+    """When a look first found one of them (seconds since 1970); None if no look found any."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLogFile:
-    """A log file that a look at the bucket saw and the ledger did not have, or not so."""
+    """A log file that a look at the bucket saw, and that the ledger lacked or had otherwise."""
 
     source_id: int
     day: int
@@ -117,6 +122,7 @@ class FoundLogFile:
     etag: bytes
     size: int
     archived: bool
+    """Whether it lies in Glacier, where it must be restored before it can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ class Outcome:
     day: int
     name: str
     expected: Known | None
-    """The row that this replaces, as it was seen before; None for no row."""
+    """The row that this outcome replaces, as it was seen before; None for no row."""
     etag: bytes
     size: int
     sha256: bytes | None
@@ -152,7 +158,7 @@ class Outcome:
 
 
 class SourceTotals(NamedTuple):
-    """What the ledger holds of one source partition, over all runs."""
+    """What the ledger holds of one source prefix, over all runs."""
 
     log_files: int
     events: int
@@ -181,8 +187,38 @@ class AdoptedFile(NamedTuple):
     """SHA-256 of its bytes."""
 
 
+class Segment(NamedTuple):
+    """The identities that one batch added to one dedup partition, as the ledger keeps them."""
+
+    id: int
+    size: int
+    """How many identities it holds."""
+    identities: bytes
+    """Sorted; empty for a segment with a filter: they are read when the filter says "maybe"."""
+    filter_bytes: int
+    """How long its filter is; 0 without one."""
+    event_keys: bytes
+    """Sorted hashes of the eventIDs; empty where `identities` is empty."""
+    is_merged: bool
+    """Whether it stands for older segments, which are gone; False for a cold segment."""
+
+
+class NewSegment(NamedTuple):
+    """A segment that a batch, or a merge, is about to add."""
+
+    partition: str
+    size: int
+    identities: bytes
+    filter: bytes | None
+    event_keys: bytes
+
+
+class SegmentGone(Exception):
+    """A segment was removed: it was merged into a newer one, or its batch was taken back."""
+
+
 class StaleBatch(Exception):
-    """The ledger moved on since the batch looked at it; nothing of it was committed."""
+    """The ledger moved on since the batch looked at it; nothing of the batch was committed."""
 
     def __init__(self, why: str, taken: Sequence[int] = ()) -> None:
         super().__init__(why)

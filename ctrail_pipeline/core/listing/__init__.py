@@ -1,1 +1,1 @@
-"""Which log files are new: discovery of source prefixes, selection, listing, looks."""
+"""Which log files are new: finding source prefixes, selecting, listing, and looks between runs."""

@@ -1,11 +1,12 @@
 """Which accounts and regions a trail delivers to, found by listing folders, not by guessing.
 
-Under one prefix may lie plain accounts and any number of organizations, side by side. A listing
-that fails is an error, never "no accounts".
+Plain accounts and any number of organizations may lie side by side under one prefix. A listing that
+fails is an error, never "no accounts". Not here: which of them are wanted (`selection`).
 """
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
@@ -22,16 +23,16 @@ from ctrail_pipeline.core.threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 
-_LISTERS = 128
-"""LIST requests in flight: one costs a round trip and little else."""
+_LISTERS: Final = 128
+"""LIST requests in flight. Each costs a round trip and little else."""
 
 
 def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
     """Every account and region that has a folder of log files in this trail's bucket.
 
-    One LIST for the root, one for each organization and one for each account (and one more for each
-    further 1,000 names). Raises StoreError if any of them fails, or if there is nothing at all: a
-    mistyped prefix must not look like a trail without events.
+    It takes one LIST for the root, one for each organization and one for each account (and one more
+    for each further 1,000 names). Raises StoreError if any of them fails, or if there is no folder
+    at all, since a mistyped prefix must not look like a trail without events.
     """
     found = _with_folders(trail, bucket, region_root)
     if not found:
@@ -46,7 +47,7 @@ def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
 def discover_digests(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
     """Every account and region that has a folder of digests, whether log files are there or not.
 
-    Raises StoreError if it cannot be listed.
+    Raises StoreError if a folder cannot be listed.
     """
     return _with_folders(trail, bucket, digest_root)
 
@@ -67,7 +68,7 @@ def _with_folders(
 
 
 def _owners(bucket: Bucket, root: str, threads: DaemonThreads) -> Iterator[tuple[str, str]]:
-    """(organization or "", account) of every account folder."""
+    """Organization (or "") and account of every account folder."""
     names = _plausible(bucket, root)
     organizations = [name for name in names if is_organization(name)]
     members = threads.map(lambda name: _plausible(bucket, f"{root}{name}/"), organizations)
@@ -78,11 +79,11 @@ def _owners(bucket: Bucket, root: str, threads: DaemonThreads) -> Iterator[tuple
 
 def _plausible(bucket: Bucket, folder: str) -> list[str]:
     names = bucket.list_folder(folder).folders
-    odd = [name for name in names if not is_plausible_folder(name)]
-    if odd:
+    implausible = [name for name in names if not is_plausible_folder(name)]
+    if implausible:
         log.warning(
-            "%d folders under %s/%s have names that are no account or region: left alone",
-            len(odd),
+            "%d folders under %s/%s have names that are no account or region: they are left alone",
+            len(implausible),
             bucket.location,
             folder,
         )

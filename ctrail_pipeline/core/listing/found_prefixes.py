@@ -18,6 +18,8 @@ from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import found_log_files, waiting_by_source
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, deep_listed_at, source_ids
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import discover
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 DEEP_EVERY_SECONDS: Final = 86_400
 """A source prefix is listed back over the whole horizon once in so many seconds."""
 _LOG_FILES_TRIED: Final = 6
+"""Log files of a trail that are tried, to see early whether its log files can be read."""
 
 
 class FoundPrefix(NamedTuple):
@@ -86,7 +89,7 @@ def known_prefixes(
     """The source prefixes of a trail that were ever found and are wanted; S3 is not asked."""
     return [
         FoundPrefix(trail, bucket, source_prefix)
-        for source_prefix in ledger.source_ids()
+        for source_prefix in source_ids(ledger)
         if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
         and is_configured(settings, trail, source_prefix)
     ]
@@ -98,7 +101,7 @@ def waiting_prefixes(
     """The selected source prefixes of which log files are due, of trails that can be read."""
     waiting: list[FoundPrefix] = []
     with closing(Ledger(settings.state_db)) as ledger:
-        ids, due = ledger.source_ids(), ledger.waiting(int(time.time()))
+        ids, due = source_ids(ledger), waiting_by_source(ledger, int(time.time()))
         for trail in settings.trails:
             try:
                 bucket = open_bucket(trail, settings)
@@ -108,7 +111,7 @@ def waiting_prefixes(
                     if ids[found.source_prefix] in due and selection.holds(found.source_prefix)
                 ]
                 by_id = {ids[found.source_prefix]: found.source_prefix for found in of_trail}
-                tried = ledger.some_found(list(by_id), _LOG_FILES_TRIED)
+                tried = found_log_files(ledger, list(by_id), _LOG_FILES_TRIED)
                 check_keys(bucket, (key_of(by_id[id_], day, name) for id_, day, name in tried))
             except StoreError as error:
                 note(trail_problem(trail, "not readable", error))
@@ -122,11 +125,11 @@ def sources_of(
 ) -> list[Source]:
     """Found source prefixes with the ids and the coverage that the ledger knows them by.
 
-    Without a ledger, or where it does not know them, they have id 0 and no coverage.
+    Those that no ledger knows have id 0 and no coverage.
     """
-    ids = ledger.source_ids() if ledger else {}
-    coverage = ledger.coverage() if ledger else {}
-    deep_listed = ledger.deep_listed_at() if ledger else {}
+    ids = source_ids(ledger) if ledger else {}
+    coverage = covered_ranges(ledger) if ledger else {}
+    deep_listed = deep_listed_at(ledger) if ledger else {}
     wanted = wanted_range(settings)
     now = time.time()
     sources = []

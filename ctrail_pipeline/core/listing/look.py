@@ -1,14 +1,13 @@
 """A look at the buckets: which log files are new, inside a time budget, for the next run to fetch.
 
-What a look finds becomes rows of the ledger that are due at once, and the stretch of key time that
-it listed becomes covered, in one transaction; so a run need not list again, and no look, no cursor
-and nobody's memory decides what is fetched. A look is about what is recent: it lists behind each
-partition's cursor only, and a partition with older key time that was never listed is named as
-backlog, for a run that lists by itself. Not here: when to look, and what is started then
-(`ctrail_pipeline.orchestration.sensors`).
+What a look finds becomes rows of the ledger that are due at once. In the same transaction, the
+stretch of key time that it listed becomes covered. So a run need not list again, and what is
+fetched depends on the ledger alone, not on a look or a cursor. A look lists what is recent: behind
+the cursor of each source prefix. It names older key time that was never listed as backlog, for a
+run that lists by itself. Not here: whose turn it is (`look_cursor`), or when to look and what is
+started then (`ctrail_pipeline.orchestration.sensors`).
 """
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import wait
@@ -24,7 +23,15 @@ from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersec
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    cover,
+    covered_ranges,
+    note_deep_listing,
+    register_sources,
+    source_ids,
+)
 from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -37,18 +44,16 @@ from .problem import Problem, not_listed, trail_problem
 from .sources import LogFileRef, Source, Stretch
 from .walk import FEW_AT_ONCE, Listing
 
-log = logging.getLogger(__name__)
-
-FOUND_A_PARTITION: Final = 1_000
-"""New log files of a partition after which a look asks for no more of it; the rest is backlog."""
-_TRAILS: Final = 16
+FOUND_A_SOURCE_PREFIX: Final = 1_000
+"""New log files of a source prefix after which a look lists no more of it. The rest is backlog."""
+_TRAILS_AT_ONCE: Final = 16
 """Trails whose accounts and regions are looked for side by side."""
 _DISCOVERY_GRACE_SECONDS: Final = 15.0
-"""How long a look waits for that; it goes on with what it knows."""
+"""How long a look waits for new accounts and regions. Then it goes on with those it knows."""
 _CHUNK: Final = 64
-"""Partitions that are listed side by side, and noted in one transaction."""
+"""Source prefixes that are listed side by side, and noted in one transaction."""
 _REQUEST_SECONDS: Final = 10.0
-"""A look gives up a request earlier than a run does: the next look is soon."""
+"""A look gives up a request earlier than a run does, since the next look is soon."""
 _GRACE_SECONDS: Final = 15.0
 """How long the chunk in hand may go on when the budget is used up."""
 
@@ -59,35 +64,39 @@ class Look:
 
     cursor: LookCursor
     looked_at: int = 0
-    """Partitions that were listed."""
+    """Source prefixes that were listed."""
     idle: int = 0
-    """Partitions that were left for another round, as nothing came from them for a day."""
-    left: int = 0
-    """Partitions that the time did not suffice for: the next look begins with them."""
+    """Source prefixes that rest in this round, as nothing came from them for a day."""
+    not_reached: int = 0
+    """Source prefixes that there was no time for. The next look begins with them."""
     found: int = 0
     """New log files that were noted."""
     requests: int = 0
-    """LIST requests for log files; finding accounts and regions comes on top."""
+    """LIST requests for log files. Those that find accounts and regions come on top."""
     waiting: dict[tuple[str, str], Waiting] = field(default_factory=dict)
     """By trail and `account/region`: log files that are due, found by this look or before."""
     backlog: list[tuple[str, str]] = field(default_factory=list)
-    """Trail and `account/region` of partitions with key time that was never listed."""
+    """Trail and `account/region` of source prefixes with key time that was never listed."""
     partitions: dict[str, list[str]] = field(default_factory=dict)
     """`account/region` keys of each trail."""
     problems: list[Problem] = field(default_factory=list)
-    """Trails and partitions that could not be listed."""
+    """Trails and source prefixes that could not be listed."""
 
     @property
     def oldest_found(self) -> int | None:
-        """When the first of the log files that were found and wait was found (since 1970)."""
-        times = [one.oldest_found for one in self.waiting.values() if one.oldest_found is not None]
+        """When the oldest log file that a look found, and that waits, was found (since 1970)."""
+        times = [
+            waiting.oldest_found
+            for waiting in self.waiting.values()
+            if waiting.oldest_found is not None
+        ]
         return min(times, default=None)
 
 
-def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
+def look(settings: Settings, last_cursor: LookCursor, seconds: float) -> Look:
     """Look for new log files for about so many seconds, and note them in the ledger.
 
-    A trail or partition that cannot be listed is a problem of the result and does not stop the
+    A trail or source prefix that cannot be listed is a problem of the result, and does not stop the
     others. Raises LedgerError or OutputError where `sync` would.
     """
     folders = OutputFolders.of(settings)
@@ -95,10 +104,10 @@ def look(settings: Settings, last: LookCursor, seconds: float) -> Look:
         closing(folders),
         closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
     ):
-        return _Looking(_impatient(settings), ledger, last, seconds).look()
+        return _Looking(_impatient(settings), ledger, last_cursor, seconds).look()
 
 
-def recent(source: Source, lookback: Lookback, now: Minute) -> Range:
+def recent_range(source: Source, lookback: Lookback, now: Minute) -> Range:
     """The key time that a look lists: behind the cursor, or, where there is none, behind now."""
     newest = min(cursor(source.covered) or now, now)
     back = lookback.hours * MINUTES_PER_HOUR
@@ -108,7 +117,7 @@ def recent(source: Source, lookback: Lookback, now: Minute) -> Range:
 
 
 def has_backlog(source: Source) -> bool:
-    """Whether there is key time before the cursor that was asked for and never listed."""
+    """Whether there is key time before the cursor that is wanted and was never listed."""
     newest = cursor(source.covered)
     if newest is None:
         return bool(source.wanted)
@@ -119,7 +128,7 @@ class _Looking:
     """One look, once the ledger is open."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, last: LookCursor, seconds: float
+        self, settings: Settings, ledger: Ledger, last_cursor: LookCursor, seconds: float
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -127,14 +136,15 @@ class _Looking:
         self._now = time.time()
         self._minute = minute_of(datetime.now(UTC))
         self._lookback = Lookback(settings.lookback_hours, settings.horizon_days)
-        self._look = Look(last)
+        self._look = Look(last_cursor)
 
     def look(self) -> Look:
         sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)
-        after = self._now_known(list(sources.values()))
-        waiting = self._ledger.waiting(int(time.time()))
-        for source in after:
+        coverage = covered_ranges(self._ledger)
+        waiting = waiting_by_source(self._ledger, int(time.time()))
+        for source in sources.values():
+            source.covered = coverage.get(source.id, [])
             key = (source.trail, source.source_prefix.partition_key)
             self._look.partitions.setdefault(source.trail, []).append(key[1])
             if source.id in waiting:
@@ -144,56 +154,59 @@ class _Looking:
         return self._look
 
     def _sources(self) -> list[Source]:
-        """The partitions of all trails; now and then each is asked whether there are more."""
-        ids = self._ledger.source_ids()
-        with DaemonThreads(_TRAILS, "ctrail-look") as threads:
-            asked = {
+        """The known source prefixes of all trails whose bucket opens."""
+        found_prefixes = [
+            found
+            for trail, bucket in self._open_buckets()
+            for found in known_prefixes(self._settings, self._ledger, trail, bucket)
+        ]
+        return sources_of(found_prefixes, self._settings, self._ledger)
+
+    def _open_buckets(self) -> list[tuple[Trail, Bucket]]:
+        """The trails' buckets. Now and then each is asked whether there are more accounts."""
+        known = source_ids(self._ledger)
+        with DaemonThreads(_TRAILS_AT_ONCE, "ctrail-look") as threads:
+            answers = {
                 trail: threads.submit(
-                    _open, trail, self._settings, self._is_due_for_discovery(trail, ids)
+                    _open, trail, self._settings, self._is_due_for_discovery(trail, known)
                 )
                 for trail in self._settings.trails
             }
-            wait(asked.values(), timeout=_DISCOVERY_GRACE_SECONDS)
+            wait(answers.values(), timeout=_DISCOVERY_GRACE_SECONDS)
         buckets: list[tuple[Trail, Bucket]] = []
-        for trail, answer in asked.items():
+        for trail, answer in answers.items():
             if not answer.done():
                 self._note_slow([trail.name])
                 continue
-            bucket, found = answer.result()
-            if isinstance(found, StoreError):
-                self._look.problems.append(trail_problem(trail, "not listed", found))
-            elif found is not None:
-                self._ledger.register_sources(found)
-                discovered = {**self._look.cursor.discovered, trail.name: self._now}
-                self._look.cursor = replace(self._look.cursor, discovered=discovered)
+            bucket, discovered = answer.result()
+            if isinstance(discovered, StoreError):
+                self._look.problems.append(trail_problem(trail, "not listed", discovered))
+            elif discovered is not None:
+                register_sources(self._ledger, discovered)
+                times = {**self._look.cursor.discovered, trail.name: self._now}
+                self._look.cursor = replace(self._look.cursor, discovered=times)
             if bucket is not None:
                 buckets.append((trail, bucket))
-        places = [
-            place
-            for trail, bucket in buckets
-            for place in known_prefixes(self._settings, self._ledger, trail, bucket)
-        ]
-        return sources_of(places, self._settings, self._ledger)
+        return buckets
 
     def _is_due_for_discovery(self, trail: Trail, known: Iterable[SourcePrefix]) -> bool:
         accounts = {
-            (source.organization, source.account)
-            for source in known
-            if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+            (source_prefix.organization, source_prefix.account)
+            for source_prefix in known
+            if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
         }
         last = self._look.cursor.discovered.get(trail.name)
         return is_due_for_discovery(last, len(accounts), self._now)
 
     def _look_at(self, sources: dict[str, Source]) -> None:
-        """Go through the partitions from where the last look stopped, chunk by chunk."""
-        turn = in_turn(list(sources), self._look.cursor.after)
+        """Go through the source prefixes from where the last look stopped, chunk by chunk."""
+        pending = in_turn(list(sources), self._look.cursor.after)
         unreadable: set[str] = set()
         with DaemonThreads(1, "ctrail-look") as thread:
             is_over = False
-            while (
-                turn and not is_over
-            ):  # one chunk at least, else a slow start could go on for ever
-                names = self._next_chunk(turn, sources, unreadable)
+            # At least one chunk is listed, else looks that start slowly would never get on.
+            while pending and not is_over:
+                names = self._next_chunk(pending, sources, unreadable)
                 chunk = [sources[name] for name in names]
                 listing = thread.submit(self._list, chunk)
                 grace = max(0.0, self._deadline - time.monotonic()) + _GRACE_SECONDS
@@ -201,33 +214,36 @@ class _Looking:
                     self._note_slow(source.trail for source in chunk)
                     break
                 self._note_found(chunk, *listing.result())
-                unreadable |= _unreadable(chunk)
+                unreadable |= _unreadable_trails(chunk)
                 is_over = time.monotonic() >= self._deadline
-        self._look.left = len(turn)
+        self._look.not_reached = len(pending)
 
     def _next_chunk(
-        self, turn: list[str], sources: dict[str, Source], unreadable: set[str]
+        self, pending: list[str], sources: dict[str, Source], unreadable: set[str]
     ) -> list[str]:
-        """Take the next partitions to be listed off the turn, and note where that leads."""
+        """Take the names of the next chunk off the pending ones, and move the cursor behind it."""
         names: list[str] = []
-        while turn and len(names) < _CHUNK:
-            name = turn.pop(0)
-            source, now = sources[name], self._look.cursor
-            if name <= now.after:
-                now = replace(now, round=now.round + 1)
-            self._look.cursor = replace(now, after=name)
+        while pending and len(names) < _CHUNK:
+            name = pending.pop(0)
+            source = sources[name]
+            self._look.cursor = self._look.cursor.moved_to(name)
             if source.trail in unreadable:
                 continue
-            if rests_this_round(name, cursor(source.covered), now.round, self._minute):
+            round_ = self._look.cursor.round
+            if rests_this_round(name, cursor(source.covered), round_, self._minute):
                 self._look.idle += 1
                 continue
             names.append(name)
         return names
 
     def _list(self, chunk: Sequence[Source]) -> tuple[list[LogFileRef], list[Stretch]]:
-        """What is new in some partitions; runs in a thread of its own, as a server may hang."""
+        """Find new log files, and the stretches of key time that are wholly listed.
+
+        Runs in a thread of its own, as a server may hang.
+        """
         narrowed = [
-            replace(source, wanted=recent(source, self._lookback, self._minute)) for source in chunk
+            replace(source, wanted=recent_range(source, self._lookback, self._minute))
+            for source in chunk
         ]
         listing = Listing(
             narrowed,
@@ -235,13 +251,13 @@ class _Looking:
             visits=False,
             now=self._minute,
             at_once=FEW_AT_ONCE,
-            hold=FOUND_A_PARTITION,
+            hold=FOUND_A_SOURCE_PREFIX,
         )
         new: list[LogFileRef] = []
         found = dict.fromkeys((source.id for source in chunk), 0)
         finished: list[Stretch] = []
         with closing(Ledger(self._settings.state_db)) as reader:
-            for refs in listing.log_files(reader):
+            for refs in listing.log_files(LedgerLogFiles(reader)):
                 new += refs
                 for ref in refs:
                     if ref.stretch is not None:
@@ -250,16 +266,16 @@ class _Looking:
                             finished.append(ref.stretch)
                 source = refs[0].source
                 found[source.id] += len(refs)
-                source.is_enough = found[source.id] >= FOUND_A_PARTITION
-        for source, one in zip(chunk, narrowed, strict=True):
-            source.failure, source.requests = one.failure, one.requests
-            source.is_enough = one.is_enough
+                source.is_enough = found[source.id] >= FOUND_A_SOURCE_PREFIX
+        for source, listed in zip(chunk, narrowed, strict=True):
+            source.failure, source.requests = listed.failure, listed.requests
+            source.is_enough = listed.is_enough
         return new, finished + listing.take_finished()
 
     def _note_found(
         self, chunk: Sequence[Source], new: Sequence[LogFileRef], finished: Sequence[Stretch]
     ) -> None:
-        """Have what was found fetched by the next run, and call what was listed covered."""
+        """Note what was found as due, and what was listed as covered, in one transaction."""
         now = int(time.time())
         deep = [
             source.id
@@ -268,20 +284,15 @@ class _Looking:
         ]
         if new or finished or deep:
             with self._ledger.transaction():
-                self._ledger.put_found([_found(ref) for ref in new], now)
+                put_found(self._ledger, [_found_log_file(ref) for ref in new], now)
                 for stretch in finished:
-                    self._ledger.cover(stretch.source.id, [stretch.covers])
+                    cover(self._ledger, stretch.source.id, [stretch.covers])
                 for source_id in deep:
-                    self._ledger.note_deep_listing(source_id, now)
+                    note_deep_listing(self._ledger, source_id, now)
         self._look.found += len(new)
         self._look.looked_at += len(chunk)
         self._look.requests += sum(source.requests for source in chunk)
         self._look.problems += [not_listed(source) for source in chunk if source.failure]
-
-    def _now_known(self, sources: Sequence[Source]) -> list[Source]:
-        """The partitions with the coverage that they have by now."""
-        coverage = self._ledger.coverage()
-        return [replace(source, covered=coverage.get(source.id, [])) for source in sources]
 
     def _note_slow(self, trails: Iterable[str]) -> None:
         for trail in dict.fromkeys(trails):
@@ -292,7 +303,7 @@ class _Looking:
 def _open(
     trail: Trail, settings: Settings, discovers: bool
 ) -> tuple[Bucket | None, list[SourcePrefix] | StoreError | None]:
-    """A trail's bucket, and, if asked for, its accounts and regions, or why there are none."""
+    """A trail's bucket, and, if asked for, its source prefixes, or why there are none."""
     bucket = None
     try:
         bucket = open_bucket(trail, settings)
@@ -309,11 +320,11 @@ def _impatient(settings: Settings) -> Settings:
     )
 
 
-def _found(ref: LogFileRef) -> FoundLogFile:
+def _found_log_file(ref: LogFileRef) -> FoundLogFile:
     return FoundLogFile(ref.source.id, ref.day, ref.name, ref.etag or b"", ref.size, ref.archived)
 
 
-def _unreadable(chunk: Sequence[Source]) -> set[str]:
-    """Trails of which nothing in a chunk could be listed: the rest of them would cost time only."""
+def _unreadable_trails(chunk: Sequence[Source]) -> set[str]:
+    """Trails of which nothing in a chunk could be listed: listing on would cost time only."""
     trails = {source.trail for source in chunk}
     return trails - {source.trail for source in chunk if source.failure is None}

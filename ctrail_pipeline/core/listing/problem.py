@@ -4,12 +4,13 @@ A `Problem` is what people read about it; it never ends a run. Not here: errors 
 (`core.exceptions`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
+from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.settings import Trail
 
-from .sources import Source
+from .sources import LogFileRef, Source
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class Problem:
     may_pass: bool = False
     """Whether it may pass by itself (throttling, a network): worth another try soon."""
 
+    @property
+    def printable(self) -> "Problem":
+        """The problem in printable characters only.
+
+        A key may hold line feeds and worse. Whoever writes to the bucket must not write our log.
+        """
+        return replace(self, where=_printable(self.where), reason=_printable(self.reason))
+
 
 def trail_problem(trail: Trail, state: str, error: StoreError) -> Problem:
     """The problem of a trail that cannot be read: `state` says what could not be done."""
@@ -35,3 +44,16 @@ def not_listed(source: Source) -> Problem:
     may_pass = isinstance(source.failure, StoreUnavailable)
     where = source.source_prefix.partition_key
     return Problem(source.trail, where, "not listed", str(source.failure), may_pass)
+
+
+def not_committed(ref: LogFileRef, outcome: Outcome) -> Problem:
+    """The problem of a log file whose records could not be brought in."""
+    where = f"{ref.source.bucket.location}/{ref.key}"
+    state, reason = outcome.state.name.lower(), outcome.reason or ""
+    return Problem(ref.source.trail, where, state, reason, outcome.may_pass)
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )

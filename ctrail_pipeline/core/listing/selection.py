@@ -20,7 +20,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+")
-_PLACE_FIELDS: Final = ("accounts", "exclude_accounts", "regions", "exclude_regions")
+_NAME_FIELDS: Final = ("accounts", "exclude_accounts", "regions", "exclude_regions")
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,27 @@ class Selection:
     """Which part of the configured trails a run is about; the default is all of it."""
 
     trails: Sequence[str] | None = None
-    """Names; `*` and `?` stand for any text and any character, here and below."""
+    """Names. Here and below, `*` stands for any text and `?` for any character."""
     partitions: Sequence[str] | None = None
     """`account/region` keys."""
     start: datetime | None = None
     end: datetime | None = None
     listed: bool = False
-    """Nothing is listed: only what a look has found, or what is to be tried again, is done."""
+    """Whether to list nothing, and fetch only log files that a look found or that are to be tried
+    again."""
     exclude_trails: Sequence[str] = ()
     accounts: Sequence[str] = ()
-    """Empty: all of them. So are the next three."""
+    """Patterns; empty: all accounts."""
     exclude_accounts: Sequence[str] = ()
     regions: Sequence[str] = ()
+    """Patterns; empty: all regions."""
     exclude_regions: Sequence[str] = ()
 
     def narrow(self, settings: Settings) -> Settings:
-        """The settings with the trails and the window of this selection.
+        """The settings with the trails and the times of this selection.
 
-        Raises ConfigurationError for what cannot be right.
+        Raises ConfigurationError for a trail that is not configured, a pattern that can match
+        nothing, and a start behind the end.
         """
         trails = self._chosen_trails(settings.trails)
         self._check_patterns()
@@ -54,22 +57,22 @@ class Selection:
             raise ConfigurationError(f"start ({start}) must be before end ({end})")
         return replace(settings, trails=trails, start=start, end=end)
 
-    def holds(self, place: SourcePrefix) -> bool:
-        """Whether a source partition is selected."""
-        return _chooses(self, place) and (
+    def holds(self, source_prefix: SourcePrefix) -> bool:
+        """Whether a source prefix is selected."""
+        return _chooses(self, source_prefix) and (
             self.partitions is None
-            or any(matches(pattern, place.partition_key) for pattern in self.partitions)
+            or any(matches(pattern, source_prefix.partition_key) for pattern in self.partitions)
         )
 
-    def not_found(self, places: Iterable[SourcePrefix]) -> list[str]:
-        """Patterns of this selection that none of these source partitions has."""
-        places = list(places)
+    def not_found(self, source_prefixes: Iterable[SourcePrefix]) -> list[str]:
+        """Patterns of this selection that match none of these source prefixes."""
+        source_prefixes = list(source_prefixes)
         return [
             pattern
             for patterns, names in (
-                (self.partitions or (), {place.partition_key for place in places}),
-                (self.accounts, {place.account for place in places}),
-                (self.regions, {place.region for place in places}),
+                (self.partitions or (), {prefix.partition_key for prefix in source_prefixes}),
+                (self.accounts, {prefix.account for prefix in source_prefixes}),
+                (self.regions, {prefix.region for prefix in source_prefixes}),
             )
             for pattern in patterns
             if not any(matches(pattern, name) for name in names)
@@ -79,7 +82,7 @@ class Selection:
         by_name = {trail.name: trail for trail in trails}
         chosen = dict.fromkeys(by_name) if self.trails is None else {}
         for pattern in self.trails or ():
-            # A name is that trail, even if it looks like a pattern.
+            # A configured name means that trail, even if it looks like a pattern.
             found = [name for name in by_name if name == pattern] or [
                 name for name in by_name if matches(pattern, name)
             ]
@@ -88,16 +91,16 @@ class Selection:
                     f"trails: there is no trail {pattern!r}; configured are {', '.join(by_name)}"
                 )
             chosen |= dict.fromkeys(found)
-        left = [
+        remaining = [
             by_name[name]
             for name in chosen
             if not any(matches(pattern, name) for pattern in self.exclude_trails)
         ]
-        if not left:
+        if not remaining:
             raise ConfigurationError(
                 f"trails: all are excluded; configured are {', '.join(by_name)}"
             )
-        return tuple(left)
+        return tuple(remaining)
 
     def _check_patterns(self) -> None:
         for pattern in self.partitions or ():
@@ -106,50 +109,53 @@ class Selection:
                     f"partitions: {pattern!r} is no `account/region`, such as"
                     " 123456789012/eu-west-1 or 123456789012/*"
                 )
-        for name in _PLACE_FIELDS:
+        for name in _NAME_FIELDS:
             for pattern in getattr(self, name):
                 if _NAME_PATTERN.fullmatch(pattern) is None:
                     raise ConfigurationError(f"{name}: {pattern!r} can match no name")
 
 
 class Chooser(Protocol):
-    """What says which accounts and regions are wanted: the settings, a trail, a selection."""
+    """Anything that says which accounts and regions are wanted.
+
+    The settings, each trail and a selection do.
+    """
 
     @property
     def accounts(self) -> Sequence[str]:
-        """Patterns; empty: all."""
+        """Patterns of the wanted accounts; empty: all."""
         ...
 
     @property
     def exclude_accounts(self) -> Sequence[str]:
-        """Patterns of those among them that are not wanted."""
+        """Patterns of accounts that are not wanted, whatever `accounts` says."""
         ...
 
     @property
     def regions(self) -> Sequence[str]:
-        """Patterns; empty: all."""
+        """Patterns of the wanted regions; empty: all."""
         ...
 
     @property
     def exclude_regions(self) -> Sequence[str]:
-        """Patterns of those among them that are not wanted."""
+        """Patterns of regions that are not wanted, whatever `regions` says."""
         ...
 
 
-def is_configured(settings: Settings, trail: Trail, place: SourcePrefix) -> bool:
+def is_configured(settings: Settings, trail: Trail, source_prefix: SourcePrefix) -> bool:
     """Whether the configuration wants an account and region of a trail."""
-    return _chooses(settings, place) and _chooses(trail, place)
+    return _chooses(settings, source_prefix) and _chooses(trail, source_prefix)
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a pattern, in which only `*` and `?` are special, is the whole text."""
+    """Whether a pattern matches a whole text. Only `*` and `?` are special in a pattern."""
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
-def _chooses(chooser: Chooser, place: SourcePrefix) -> bool:
-    return _is_chosen(place.account, chooser.accounts, chooser.exclude_accounts) and _is_chosen(
-        place.region, chooser.regions, chooser.exclude_regions
-    )
+def _chooses(chooser: Chooser, source_prefix: SourcePrefix) -> bool:
+    return _is_chosen(
+        source_prefix.account, chooser.accounts, chooser.exclude_accounts
+    ) and _is_chosen(source_prefix.region, chooser.regions, chooser.exclude_regions)
 
 
 def _is_chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -158,7 +164,10 @@ def _is_chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> boo
 
 
 def wanted_range(settings: Settings) -> Range:
-    """The key times asked for: up to an hour after `end`, since a key's time is delivery's."""
+    """The key times that are wanted.
+
+    They end an hour after `end`, since the time in a key is that of the delivery.
+    """
     start, end = EVERYTHING
     wanted_from = _start_of(settings)
     if wanted_from is not None:

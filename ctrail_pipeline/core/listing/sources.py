@@ -40,8 +40,8 @@ class Source:
     found: int = 0
     """New log files that were listed, and due ones."""
     is_enough: bool = False
-    """Whether listing may stop here. Whoever takes the log files sets it (a dry run has seen
-    enough)."""
+    """Whether no more of it is to be listed. Whoever takes the log files sets this, such as a dry
+    run that has seen enough."""
     days_listed: set[int] = field(default_factory=set)
     days_left_out: dict[int, float] = field(default_factory=dict)
     """The days that were not listed because there was enough, and which share of each."""
@@ -85,7 +85,8 @@ class LogFileRef:
     expected: Known | None
     attempts: int
     stretch: Stretch | None = None
-    """The stretch of key time that a listing found it in; None for a visit."""
+    """The stretch of key time that it was listed in. A visit has none, nor has a log file in no
+    day's folder."""
 
     @property
     def key(self) -> str:

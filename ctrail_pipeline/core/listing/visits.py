@@ -2,7 +2,7 @@
 
 A look at the bucket has found them, or they failed before and are to be tried again.
 Not here: when a log file is due (`KnownLogFile.is_due`), or how long a failed one waits
-(`core.batch.stage`).
+(`core.batch.outcomes`).
 """
 
 from collections.abc import Iterator, Sequence

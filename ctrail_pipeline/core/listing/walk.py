@@ -1,9 +1,10 @@
-"""Which log files are new: walks the day folders of all source partitions, newest day first.
+"""Listing the log files that are new: a walk through the day folders, newest day first.
 
-A small folder is listed whole; one with more keys than a page is taken apart by year, month and
-day, so that the newest day of every partition comes before the older ones of any, and what is held
-in memory stays bounded. What the ledger has a row for is left out. Each log file carries the
-stretch of key time that it belongs to, which is covered when all its log files are settled.
+A small folder is listed whole. A folder with more keys than a page is taken apart by year, month
+and day. So the newest day of every source prefix comes before the older days of any, and what is
+held in memory stays bounded. Each log file carries the stretch of key time that it was listed in;
+the stretch is covered when all its log files are settled. Not here: which keys of a page are new
+(`new_log_files`), or which log files are due without being listed (`visits`).
 """
 
 import heapq
@@ -16,12 +17,7 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import (
-    EVERYTHING,
-    Lookback,
-    Range,
-    cursor,
-)
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor
 from ctrail_pipeline.core.keys.key_time import (
     FOREVER,
     MINUTES_PER_DAY,
@@ -38,14 +34,16 @@ from .sources import LogFileRef, Source, Stretch
 from .visits import due_log_files
 
 HELD_LOG_FILES: Final = 200_000
-"""About how many log files all partitions together may have listed and not yet handed out."""
+"""About how many log files of all source prefixes together may be listed and not handed out."""
 _FEWEST_HELD: Final = 20
+"""Log files of one folder that may be held, however many source prefixes there are."""
 FEW_AT_ONCE: Final = 32
-"""LIST requests in flight where a listing is to stop when it has shown enough: so many more are
-made than were needed."""
+"""LIST requests in flight of a listing that stops when it has shown enough. About so many requests
+are made in vain."""
 _LISTERS: Final = 128
-"""LIST requests in flight: one costs a round trip and little else."""
+"""LIST requests in flight. Each costs a round trip and little else."""
 _STRAYS: Final = -1
+"""The depth of a node for everything in a source prefix's folder that is no year folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ class _Node:
     newest_day: int
     folder: str = ""
     depth: int = 0
-    """0 a region's folder, 1 a year, 2 a month, 3 a day; 4 a folder that is no part of a date;
-    -1 what lies in a region's folder beside the year folders."""
+    """0: a source prefix's folder, 1: a year, 2: a month, 3: a day, 4: a folder that is no part of
+    a date; -1: what lies in a source prefix's folder beside the year folders."""
     range: Range = EVERYTHING
     after: str = ""
     stretch: Stretch | None = None
@@ -71,30 +69,31 @@ class ListingCounts:
     """What a listing has seen so far."""
 
     log_files: int = 0
-    """Found new, and handed out or about to be."""
+    """Log files that are handed out, or about to be."""
     bytes: int = 0
     other_objects: int = 0
-    """Objects in the folders of log files that are none by their name; not touched."""
+    """Objects in the folders of log files whose names are no log file's. They are not touched."""
 
 
 @dataclass
 class Listing:
-    """One run's walk over its source partitions."""
+    """One run's walk over its source prefixes."""
 
     sources: Sequence[Source]
     lookback: Lookback
     walks: bool = True
-    """Whether to list folders; else only what the ledger has as due is handed out."""
+    """Whether to list folders. Without it, only due log files are handed out."""
     visits: bool = True
-    """Whether to hand out what the ledger has as due; else it is left out in silence."""
+    """Whether to hand out due log files. Without it, they are left out in silence."""
     due_at: int = field(default_factory=lambda: int(time.time()))
     """Log files whose next visit is not later (seconds since 1970) are due."""
     now: Minute = FOREVER
-    """By this machine's clock; nothing later by more than a day moves what is covered."""
+    """The time by this machine's clock. No key that is later by more than a day extends what is
+    covered."""
     at_once: int = _LISTERS
     """LIST requests in flight."""
     hold: int = PAGE_SIZE
-    """New log files of one folder that are held at most until their day's turn comes."""
+    """Upper limit of new log files of one folder that wait for their day's turn."""
     counts: ListingCounts = field(default_factory=ListingCounts)
     _heap: list[tuple[int, int, _Node]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
@@ -116,13 +115,14 @@ class Listing:
                 after = folder + day_folder(first_day) if first_day > 0 else ""
                 self._push(_Node(source, end_day - 1, folder, 0, covers, after))
             if source.deep and source.covered:
-                # What lies beside the year folders may sort before any window: looked for by name.
+                # Objects beside the year folders may sort before any window, so a listing of the
+                # windows alone could miss them.
                 self._push(_Node(source, 0, source.source_prefix.folder, _STRAYS))
 
     def log_files(self, ledger: KnownLogFiles) -> Iterator[list[LogFileRef]]:
-        """New log files, newest day first, those of one day and partition together.
+        """The log files to fetch, newest day first; each list is of one day and source prefix.
 
-        A partition whose listing fails says so in its `failure`; the others go on.
+        A source prefix whose listing fails says so in its `failure`, and the others go on.
         """
         due_day = ledger.newest_due_day(self.due_at, FOREVER) if self.visits else None
         with DaemonThreads(self.at_once, "ctrail-list") as threads:
@@ -136,14 +136,14 @@ class Listing:
                 unlisted = self._take_unlisted()
                 if unlisted:
                     for node, answer in zip(unlisted, threads.map(_list, unlisted), strict=True):
-                        self._absorb(ledger, node, answer)
+                        self._take_answer(ledger, node, answer)
                 elif self._heap:
                     waiting = heapq.heappop(self._heap)[2].waiting
                     if waiting:
                         yield list(waiting)
 
     def _take_unlisted(self) -> list[_Node]:
-        """Take the next folders to be listed off the heap, up to log files that wait there."""
+        """Take the folders off the heap that come before any log files that wait there."""
         unlisted: list[_Node] = []
         while self._heap and self._heap[0][2].waiting is None and len(unlisted) < self.at_once:
             node = _to_be_listed(heapq.heappop(self._heap)[2])
@@ -152,13 +152,13 @@ class Listing:
         return unlisted
 
     def take_finished(self) -> list[Stretch]:
-        """Stretches that were listed and held nothing new, since the last call."""
+        """Stretches since the last call that were wholly listed and held nothing new."""
         finished = []
         while self._finished:
             finished.append(self._finished.popleft())
         return finished
 
-    def _absorb(
+    def _take_answer(
         self, ledger: KnownLogFiles, node: _Node, answer: "Page | Folder | StoreError"
     ) -> None:
         node.source.requests += 1
@@ -169,12 +169,15 @@ class Listing:
         elif isinstance(answer, Folder):
             self._take_apart(ledger, node, answer)
         elif node.depth >= DAY_DEPTH:
-            self._absorb_day_page(ledger, node, answer)
+            self._take_day_page(ledger, node, answer)
         else:
-            self._absorb_whole(ledger, node, answer)
+            self._take_whole(ledger, node, answer)
 
-    def _absorb_whole(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
-        """A folder of many days that may have fitted into one page."""
+    def _take_whole(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
+        """Take in the page of a folder of many days, or list the folder anew in parts.
+
+        It is listed in parts if it does not fit into the page, or holds too many new log files.
+        """
         inside = page.objects
         if node.range.end < FOREVER:
             end_key = node.source.source_prefix.folder + day_folder(first_day_from(node.range.end))
@@ -195,8 +198,8 @@ class Listing:
             self._hold_stretch(node.source, [], 0, Range(node.range.start, end))
         self._hold(groups.get(0, []), 0)
 
-    def _absorb_day_page(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
-        """One page of a day's folder, or of one that is no part of a date."""
+    def _take_day_page(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
+        """Take in a page of a day's folder, or of a folder that is no part of a date."""
         refs = [
             ref
             for group in self._new_by_day(ledger, node.source, page.objects).values()
@@ -224,42 +227,44 @@ class Listing:
             self._close(stretch, node.range)
 
     def _take_apart(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
-        """Go on with the sub-folders of one that is too large to be listed at once."""
-        dated = []
+        """Go on with the sub-folders of a folder that is too large to be listed at once."""
+        dated: list[tuple[tuple[int, int], str]] = []
         for name in folder.folders:
+            child = f"{node.folder}{name}/"
             days = _days_of(node, name, node.depth)
             if days is None:
-                stray = f"{node.folder}{name}/"
-                self._push(_Node(node.source, 0, stray, DAY_DEPTH + 1))
+                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1))
             elif (
                 days[0] < first_day_from(node.range.end)
                 and days[1] * MINUTES_PER_DAY > node.range.start
             ):
-                dated.append((days, f"{node.folder}{name}/"))
-        dated.sort()
+                dated.append((days, child))
+        if dated:
+            self._push_dated(node, sorted(dated))
+        else:
+            self._hold_stretch(node.source, [], 0, node.range)
+        self._hold_undated(ledger, node.source, folder.objects)
+
+    def _push_dated(self, node: _Node, dated: Sequence[tuple[tuple[int, int], str]]) -> None:
+        """Push sub-folders in the order of their days. Together their ranges are the node's."""
         starts = [Minute(days[0] * MINUTES_PER_DAY) for days, _ in dated]
-        ends = [*starts[1:], node.range.end] if starts else []
-        if starts:
-            starts[0] = min(starts[0], node.range.start)
+        ends = [*starts[1:], node.range.end]
+        starts[0] = min(starts[0], node.range.start)
         for (days, child), start, end in zip(dated, starts, ends, strict=True):
-            start = max(start, node.range.start)
             self._push(
                 _Node(
                     node.source,
                     min(days[1], first_day_from(node.range.end)) - 1,
                     child,
                     node.depth + 1,
-                    Range(start, end),
+                    Range(max(start, node.range.start), end),
                     node.after if node.after.startswith(child) else "",
                     whole=len(dated) > 1 or node.depth == DAY_DEPTH - 1,
                 )
             )
-        if not dated:
-            self._hold_stretch(node.source, [], 0, node.range)
-        self._hold_undated(ledger, node.source, folder.objects)
 
     def _take_strays(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
-        """Log files beside the year folders, and in other folders there."""
+        """Take in the log files beside the year folders, and go on with the other folders there."""
         for name in folder.folders:
             if _days_of(node, name, 0) is None:
                 self._push(_Node(node.source, 0, f"{node.folder}{name}/", DAY_DEPTH + 1))
@@ -274,7 +279,7 @@ class Listing:
     def _new_by_day(
         self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
     ) -> dict[int, list[LogFileRef]]:
-        """The log files among `objects` that are wanted and not known, by day; day 0: no day."""
+        """The log files in `objects` that are wanted and new, by day; day 0: in no day's folder."""
         days: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in objects:
             if not is_log_file(listed.key):
@@ -301,13 +306,13 @@ class Listing:
         self._close(stretch, covers)
 
     def _close(self, stretch: Stretch, listed: Range) -> None:
-        """The stretch is completely listed."""
+        """Note that a stretch is completely listed."""
         stretch.listed_range = listed
         if stretch.is_done:
             self._finished.append(stretch)
 
     def _hold(self, refs: list[LogFileRef], day: int) -> None:
-        # Two windows of a partition both see what lies in no day folder: it is handed out once.
+        # Two windows of a source prefix both see what lies in no day folder. It is handed out once.
         refs = [ref for ref in refs if ref.day or self._is_first(ref)]
         if refs:
             self._count(refs)
@@ -321,7 +326,10 @@ class Listing:
             ref.source.found += 1
 
     def _is_first(self, undated: LogFileRef) -> bool:
-        """As far as is remembered: one that is handed out twice is done twice, and counts once."""
+        """Whether a log file in no day's folder was not handed out before, as far as is remembered.
+
+        A log file that is handed out twice is fetched twice, and its events count once.
+        """
         if len(self._undated) >= HELD_LOG_FILES:
             self._undated.clear()
         held = len(self._undated)
@@ -346,7 +354,10 @@ class Listing:
 
 
 def _list(node: _Node) -> "Page | Folder | StoreError":
-    """The request that a node needs; an error is returned, so that it costs its partition only."""
+    """Make the request that a node needs.
+
+    An error is returned, not raised, so that it costs its own source prefix only.
+    """
     try:
         if node.depth != _STRAYS and (node.whole or node.depth >= DAY_DEPTH):
             return node.source.bucket.list_page(node.folder, node.after)
@@ -362,7 +373,10 @@ def _days_of(node: _Node, name: str, depth: int) -> tuple[int, int] | None:
 
 
 def _to_be_listed(node: _Node) -> _Node | None:
-    """The node, if it is to be listed still; which days there are is asked in any case."""
+    """The node, if it is still to be listed.
+
+    Where there is enough, only folders above the days are listed, to learn which days there are.
+    """
     source = node.source
     if source.failure is not None:
         return None
@@ -371,12 +385,12 @@ def _to_be_listed(node: _Node) -> _Node | None:
     if node.depth < DAY_DEPTH:
         return replace(node, whole=False)
     if node.depth == DAY_DEPTH:
-        source.days_left_out[node.newest_day] = _share_left(node)
+        source.days_left_out[node.newest_day] = _share_not_listed(node)
     return None
 
 
-def _share_left(node: _Node) -> float:
-    """The share of a day's folder that is not listed: by the time in the last key that was."""
+def _share_not_listed(node: _Node) -> float:
+    """The share of a day's folder that is not listed, by the time in the last listed key."""
     if not node.after:
         return 1
     minute = parse_key(node.source.source_prefix, node.after).minute

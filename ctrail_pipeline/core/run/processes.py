@@ -15,18 +15,20 @@ _MOST_WORKERS: Final = 4
 """Worker processes, where there are fewer CPUs: a `gocloudtrail` configuration may ask for 500."""
 
 _LEAST_BYTES_AHEAD: Final = 16 * 1024 * 1024
+"""Bytes that each worker may hold of fetched log files, however many workers there are."""
 _MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""Uncompressed bytes of a worker's batch: it holds two of them, one waiting to be committed."""
+"""Upper limit of the uncompressed bytes of a worker's batch. A worker holds two batches, since one
+waits to be committed."""
 
 
 def process_count(settings: Settings) -> int:
-    """Processes of a run, with the run's own: as configured, else one for each CPU."""
+    """Number of processes of a run, its own included: as configured, else one for each CPU."""
     cpus = usable_cpus()
     return min(settings.process_workers or cpus, max(_MOST_WORKERS, cpus))
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use: by its affinity, and by its container's quota."""
+    """Number of CPUs that this process may use, by its affinity and its container's quota."""
     if hasattr(os, "sched_getaffinity"):
         number = len(os.sched_getaffinity(0))
     else:
@@ -39,7 +41,7 @@ def usable_cpus() -> int:
 
 
 def share_of(settings: Settings, processes: int) -> Settings:
-    """The settings of one process of so many."""
+    """The settings for each of so many processes."""
     if processes == 1:
         return settings
     return replace(
@@ -50,5 +52,5 @@ def share_of(settings: Settings, processes: int) -> Settings:
 
 
 def bytes_ahead_of(processes: int) -> int:
-    """Bytes that each of so many processes may hold of log files on their way."""
+    """Bytes that each of so many processes may hold of fetched log files."""
     return BYTES_AHEAD if processes == 1 else max(_LEAST_BYTES_AHEAD, BYTES_AHEAD // 2 // processes)

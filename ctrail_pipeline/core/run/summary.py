@@ -7,13 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.batch.commit import BatchResult
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import source_totals
+from ctrail_pipeline.core.listing.problem import Problem, not_committed
+from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 
 from .progress import Progress
 
 _PROBLEMS_NAMED: Final = 1_000
-"""Problems that a summary names; beyond, it counts them."""
+"""Problems that a summary names. It counts those beyond."""
+_KEYS_COUNTED: Final = 10_000
+"""Hours or names that a summary tells apart: memory must not depend on the data."""
 
 
 @dataclass
@@ -33,7 +39,7 @@ class PartitionCounts:
     bytes_in: int = 0
     """Stored bytes of the log files."""
     bytes_out: int = 0
-    """Of the new lines."""
+    """Bytes of the new lines."""
     total_events: int = 0
     """New lines of all runs together, as of the end of this one."""
     newest_event: str | None = None
@@ -41,15 +47,29 @@ class PartitionCounts:
     reported_at: int = 0
     """When Dagster was last told of new events (seconds since 1970; 0: never)."""
     first_event: str | None = None
-    """eventTime of the oldest record in these log files, new or not."""
+    """The eventTime of the oldest record in these log files, new or not."""
     last_event: str | None = None
     source_ids: set[int] = field(default_factory=set)
-    """The ledger's ids of the source partitions that these are the counts of."""
+    """The ledger's ids of the source prefixes that these counts are about."""
 
-    def note_times(self, first: str, last: str) -> None:
-        """Widen the span of event times."""
-        self.first_event = min(self.first_event or first, first)
-        self.last_event = max(self.last_event or last, last)
+    def count(self, outcome: Outcome) -> None:
+        """Add the outcome of a log file."""
+        self.log_files += 1
+        self.events += outcome.records - outcome.duplicates
+        self.duplicates += outcome.duplicates
+        self.quarantined += outcome.quarantined
+        self.conflicts += outcome.conflicts
+        self.bytes_out += outcome.bytes_out
+        self.bytes_in += outcome.size
+        self.source_ids.add(outcome.source_id)
+        if outcome.times is not None:
+            first, last = outcome.times
+            self.first_event = min(self.first_event or first, first)
+            self.last_event = max(self.last_event or last, last)
+        if outcome.state is LogFileState.DAMAGED:
+            self.damaged += 1
+        elif outcome.state is not LogFileState.COMMITTED:
+            self.failed += 1
 
 
 @dataclass
@@ -58,24 +78,24 @@ class Summary:
 
     progress: Progress
     trails: tuple[str, ...] = ()
-    """The trails that it was about."""
+    """The trails that the run was about."""
     partitions: dict[tuple[str, str], PartitionCounts] = field(default_factory=dict)
-    """By trail and `account/region`; those that had new log files."""
+    """By trail and `account/region`, where there were new log files."""
     problems: list[Problem] = field(default_factory=list)
-    """What could not be brought in by this run; at most 1,000 are named."""
+    """What this run could not bring in. At most 1,000 problems are named."""
     problem_count: int = 0
     failures: int = 0
     """Problems that make the run a failed one: all but archived log files."""
     lasting_failures: int = 0
-    """Those that will not pass by themselves."""
+    """Failures that will not pass by themselves."""
     output_files: int = 0
     bytes_out: int = 0
     misfits: int = 0
     """Rows of its Parquet files of which something is in `_other`."""
     events_by_hour: Counter[str] = field(default_factory=Counter)
-    """New events by the hour of their eventTime; hours beyond 10,000 are not told apart."""
+    """New events by the hour of their eventTime. Hours beyond 10,000 are not told apart."""
     events_by_name: Counter[str] = field(default_factory=Counter)
-    """New events by eventName; likewise."""
+    """New events by eventName. Names beyond 10,000 are not told apart."""
     interrupted: bool = False
     standing: dict[LogFileState, int] = field(default_factory=dict)
     """Log files of any run that are not committed, by state."""
@@ -98,3 +118,54 @@ class Summary:
         self.lasting_failures += fails and not problem.may_pass
         if len(self.problems) < _PROBLEMS_NAMED:
             self.problems.append(problem)
+        if problem.trail in self.progress.trails:
+            self.progress.trails[problem.trail].problems += 1
+
+    def counts_of(self, source: Source) -> PartitionCounts:
+        """The counts of a source prefix's account and region in its trail."""
+        key = (source.trail, source.source_prefix.partition_key)
+        return self.partitions.setdefault(key, PartitionCounts())
+
+    def count_batch(self, result: BatchResult) -> None:
+        """Add what a batch brought, apart from its log files."""
+        self.progress.bytes += result.bytes_in
+        self.output_files += result.files
+        self.bytes_out += result.bytes_out
+        self.misfits += result.misfits
+        _add_bounded(self.events_by_hour, result.events_by_hour)
+        _add_bounded(self.events_by_name, result.events_by_name)
+
+    def count_log_file(self, ref: LogFileRef, outcome: Outcome | None) -> Problem | None:
+        """Add a settled log file, and return its problem if its records were not brought in.
+
+        Without an outcome, another run has settled it meanwhile.
+        """
+        trail = self.progress.trails[ref.source.trail]
+        self.progress.log_files += 1
+        trail.log_files += 1
+        if outcome is None:
+            return None
+        self.counts_of(ref.source).count(outcome)
+        new_events = outcome.records - outcome.duplicates
+        self.progress.events += new_events
+        trail.events += new_events
+        self.progress.duplicates += outcome.duplicates
+        if outcome.state is LogFileState.COMMITTED:
+            return None
+        self.progress.failed += 1
+        return not_committed(ref, outcome)
+
+    def add_totals(self, ledger: Ledger) -> None:
+        """Add to each account and region what all runs together brought in."""
+        totals = source_totals(ledger)
+        for counts in self.partitions.values():
+            of_sources = [totals[source_id] for source_id in counts.source_ids]
+            counts.total_events = sum(total.events for total in of_sources)
+            counts.newest_event = max((total.last_event or "" for total in of_sources), default="")
+            counts.reported_at = max((total.reported_at for total in of_sources), default=0)
+
+
+def _add_bounded(counts: Counter[str], new_counts: Counter[str]) -> None:
+    for key, number in new_counts.items():
+        is_told_apart = key in counts or len(counts) < _KEYS_COUNTED
+        counts[key if is_told_apart else "other"] += number

@@ -1,15 +1,15 @@
-"""The engine: source partitions -> new log files -> batches -> ledger and output, with progress.
+"""One run: list new log files, process them in batches, commit them, and say what was done.
 
-`sync` is what the Dagster job, the assets and every other front end call; it knows nothing of them.
-It returns a summary whatever single log files or trails did, and raises only what stops all work:
-a ledger or a disk that fails, a configuration that cannot be right.
+`sync` is what the Dagster jobs, the assets and the command line call. It knows nothing of them. It
+returns a summary whatever single log files or trails did, and raises only what stops all work: a
+ledger or a disk that fails, a configuration that cannot be right. Not here: the steps themselves
+(`core.listing`, `core.batch`), or worker processes (`worker_pool`).
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
@@ -26,8 +26,9 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.key_time import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
-from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
@@ -40,14 +41,15 @@ from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
 from .processes import bytes_ahead_of, process_count, share_of
 from .progress import Progress, ProgressReport, TrailProgress
-from .summary import PartitionCounts, Summary
+from .summary import Summary
+from .unread_trails import UnreadTrails
 from .worker_pool import WORTHWHILE, Workers
 
 log = logging.getLogger(__name__)
@@ -56,10 +58,8 @@ _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
 _AHEAD_UNTIL_UP: Final = 4
 """While worker processes may come, little is begun that they would have to wait for."""
-_MOST_COUNTED: Final = 10_000
-"""Hours or names that a summary counts one by one: memory must not depend on the data."""
 _PROBLEMS_LOGGED: Final = 20
-"""Problems that are logged as they happen; the summary names the others too."""
+"""Problems that are logged as they happen. The summary names the others, too."""
 
 
 def sync(
@@ -71,11 +71,11 @@ def sync(
     on_progress: Callable[[Progress], None] | None = None,
     observe: Observer = lambda _step: None,
 ) -> Summary:
-    """Bring in everything that is new, newest first; exactly once, whatever happened before.
+    """Bring in everything that is new, newest first: exactly once, whatever happened before.
 
-    `stop` set: the batch in hand is dropped or finished, what is committed stays, and the summary
-    says `interrupted`. `observe` is told each step of the commit protocol. Raises LedgerError,
-    OutputError or ConfigurationError; what was committed before stays.
+    When `stop` is set, the batch in hand is dropped or finished, what is committed stays, and the
+    summary says `interrupted`. `observe` is told each step of the commit protocol. Raises
+    LedgerError, OutputError or ConfigurationError; what was committed before stays.
     """
     give_back_large_buffers()
     selection = selection or Selection()
@@ -112,22 +112,19 @@ class _Run:
         trails = {trail.name: TrailProgress() for trail in settings.trails}
         self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
-        self._unread: dict[str, Problem] = {}
-        """By trail: that its credentials failed in mid-run."""
-        self._unread_count: Counter[str] = Counter()
+        self._unread = UnreadTrails()
         self._settled_bytes = 0
         self._processes = process_count(settings)
         self._workers: Workers | None = None
         self._is_handed_over = False
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
-        for trails, who in who_reads(self._settings.trails):
-            of = "" if len(trails) == len(self._settings.trails) else _names(trails)
-            log.info("reading%s as %s", of, who)
+        self._log_who_reads()
         sources = self._sources()
-        if self._selection.partitions is not None:  # of what was named, something is to be said
+        if self._selection.partitions is not None:
+            # Whoever names accounts and regions is told of each, even if there is nothing new.
             for source in sources:
-                self._counts_of(source).source_ids.add(source.id)
+                self._summary.counts_of(source).source_ids.add(source.id)
         listing = Listing(
             sources,
             Lookback(self._settings.lookback_hours, self._settings.horizon_days),
@@ -137,7 +134,9 @@ class _Run:
         )
         listed = ListedAhead(self._listed(listing))
         self._report = ProgressReport(
-            on_progress, partial(self._progress, listing, listed), self._settings
+            on_progress,
+            partial(self._progress, listing, listed),
+            self._settings.progress_interval,
         )
         try:
             self._process(listing, listed)
@@ -148,38 +147,28 @@ class _Run:
             if self._workers is not None:
                 self._workers.close()
         self._report.now()
-        for source in sources:
-            if isinstance(source.failure, CredentialsError):
-                self._note_unread(source, str(source.failure))
-            elif source.failure:
-                self._note(not_listed(source))
-        self._say_unread()
-        complete = not self._stop.is_set()
-        # A run that was asked for a part of the time has not looked back over the whole horizon.
-        has_window = self._selection.start is not None or self._selection.end is not None
-        looked_back = not has_window and not self._selection.listed
-        deep = [s.id for s in sources if s.deep and not s.failure and looked_back]
-        self._committer.finish(self._take_finished(listing), deep if complete else [])
-        self._merger.merge()
-        if complete:
-            move_cold_rows(self._ledger, self._settings.horizon_days)
-        self._summary.interrupted = not complete
-        self._summary.standing = count_by_state(self._ledger)
-        self._add_totals()
+        self._note_unlisted(sources)
+        self._finish(listing, is_complete=not self._stop.is_set())
         return self._summary
 
     def let_go(self) -> None:
-        """Hold nothing any more: what reports on a run refers to it, and it to them."""
+        """Hold nothing any more: the run and its progress report refer to each other."""
         vars(self).clear()
 
-    def _sources(self) -> list[Source]:
-        places = self._places()
-        self._ledger.register_sources([place.source_prefix for place in places])
-        return sources_of(places, self._settings, self._ledger)
+    def _log_who_reads(self) -> None:
+        for trails, reader in who_reads(self._settings.trails):
+            names = ", ".join(trail.name for trail in trails)
+            of_trails = "" if len(trails) == len(self._settings.trails) else f" {names}"
+            log.info("reading%s as %s", of_trails, reader)
 
-    def _places(self) -> list[FoundPrefix]:
-        """What there is; nothing if the run is stopped while a server keeps us waiting."""
-        with DaemonThreads(1, "ctrail-places") as thread:
+    def _sources(self) -> list[Source]:
+        found_prefixes = self._found_prefixes()
+        register_sources(self._ledger, [found.source_prefix for found in found_prefixes])
+        return sources_of(found_prefixes, self._settings, self._ledger)
+
+    def _found_prefixes(self) -> list[FoundPrefix]:
+        """Find the source prefixes; none, if the run is stopped while a server keeps it waiting."""
+        with DaemonThreads(1, "ctrail-find") as thread:
             find = waiting_prefixes if self._selection.listed else find_prefixes
             finding = thread.submit(find, self._settings, self._selection, self._note)
             while not wait([finding], timeout=_TICK_SECONDS).done:
@@ -188,17 +177,18 @@ class _Run:
         return finding.result()
 
     def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:
-        """The listing with a ledger connection of its own: it runs in another thread."""
+        """The listing, with a ledger connection of its own, since it runs in another thread."""
         reader = Ledger(self._settings.state_db)
         try:
-            yield from listing.log_files(reader)
+            yield from listing.log_files(LedgerLogFiles(reader))
         finally:
             reader.close()
 
     def _process(self, listing: Listing, listed: ListedAhead) -> None:
         """Gather fetched log files into batches and commit them, until there are no more.
 
-        Or until worker processes, which are started if so many wait that it is worth it, are up.
+        If many log files wait, worker processes are started. This process then stops when they are
+        up.
         """
         batch = BatchContent()
         settings = share_of(self._settings, self._processes)
@@ -211,7 +201,7 @@ class _Run:
                     return
                 self._hand_over(listing, feed)
                 if fetched is not None and fetched.is_unread:
-                    self._count_unread(fetched.ref, fetched.reason or "")
+                    self._unread.note_log_file(fetched.ref, fetched.reason or "")
                 elif fetched is not None:
                     if not batch.has_room(fetched, settings):
                         batch = self._commit(batch, listing)
@@ -226,12 +216,12 @@ class _Run:
             self._commit(batch, listing)
 
     def _hand_over(self, listing: Listing, feed: Feed) -> None:
-        """Start worker processes once there is enough to do; leave them the rest when they are up.
+        """Start worker processes once there is enough to do, and hand over when they are up.
 
-        Until then this process goes on: they take a third of a second.
+        Until then this process goes on, since they take a third of a second to start.
         """
         if self._workers is None:
-            if self._is_much_left(listing):
+            if self._is_much_pending(listing):
                 self._workers = self._start_workers(listing)
         elif not self._is_handed_over and self._workers.are_up():
             self._is_handed_over = True
@@ -243,17 +233,17 @@ class _Run:
             self._committer,
             self._processes,
             partial(self._take_finished, listing),
-            self._count_unread,
+            self._unread.note_log_file,
         )
 
-    def _is_much_left(self, listing: Listing) -> bool:
+    def _is_much_pending(self, listing: Listing) -> bool:
         """Whether there is enough to do for worker processes."""
         log_files = listing.counts.log_files - self._summary.progress.log_files
         cost = log_files + (listing.counts.bytes - self._settled_bytes) // BYTES_AS_A_LOG_FILE
         return self._processes > 1 and log_files > 1 and cost >= WORTHWHILE
 
     def _process_in_workers(self, workers: Workers, listed: ListedAhead) -> None:
-        """Have worker processes do what is left."""
+        """Have worker processes do what is pending."""
         for result in workers.results(listed):
             if result is not None:
                 self._settle(result)
@@ -262,102 +252,61 @@ class _Run:
             self._report.if_due()
 
     def _commit(self, batch: BatchContent, listing: Listing) -> BatchContent:
-        """Commit a batch; returns the next, empty one."""
+        """Commit a batch, and return the next, empty one."""
         self._settle(self._committer.commit(batch, self._take_finished(listing)))
         return BatchContent()
 
     def _settle(self, result: BatchResult) -> None:
-        """Count what a batch brought."""
+        """Count what a batch brought, and collect the stretches that are now done."""
         self._merger.after_batch()
-        self._summary.progress.bytes += result.bytes_in
-        self._summary.output_files += result.files
-        self._summary.bytes_out += result.bytes_out
-        self._summary.misfits += result.misfits
-        _add_bounded(self._summary.events_by_hour, result.events_by_hour)
-        _add_bounded(self._summary.events_by_name, result.events_by_name)
+        self._summary.count_batch(result)
         for ref, outcome in result.settled:
-            self._summary.progress.log_files += 1
-            self._summary.progress.trails[ref.source.trail].log_files += 1
             self._settled_bytes += ref.size
-            if outcome is not None:
-                self._count(ref, outcome)
+            problem = self._summary.count_log_file(ref, outcome)
+            if problem is not None:
+                self._note(problem)
             if ref.stretch is not None:
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     self._finished.append(ref.stretch)
 
-    def _count(self, ref: LogFileRef, outcome: Outcome) -> None:
-        progress = self._summary.progress
-        counts = self._counts_of(ref.source)
-        new = outcome.records - outcome.duplicates
-        counts.log_files += 1
-        counts.events += new
-        counts.duplicates += outcome.duplicates
-        counts.quarantined += outcome.quarantined
-        counts.conflicts += outcome.conflicts
-        counts.bytes_out += outcome.bytes_out
-        counts.bytes_in += outcome.size
-        counts.source_ids.add(outcome.source_id)
-        if outcome.times is not None:
-            counts.note_times(*outcome.times)
-        progress.events += new
-        progress.trails[ref.source.trail].events += new
-        progress.duplicates += outcome.duplicates
-        if outcome.state is LogFileState.COMMITTED:
-            return
-        progress.failed += 1
-        if outcome.state is LogFileState.DAMAGED:
-            counts.damaged += 1
-        else:
-            counts.failed += 1
-        where = f"{ref.source.bucket.location}/{ref.key}"
-        state, reason = outcome.state.name.lower(), outcome.reason or ""
-        self._note(Problem(ref.source.trail, where, state, reason, outcome.may_pass))
-
-    def _counts_of(self, source: Source) -> PartitionCounts:
-        key = (source.trail, source.source_prefix.partition_key)
-        return self._summary.partitions.setdefault(key, PartitionCounts())
-
-    def _count_unread(self, ref: LogFileRef, reason: str) -> None:
-        self._note_unread(ref.source, reason)
-        self._unread_count[ref.source.trail] += 1
-
-    def _note_unread(self, source: Source, reason: str) -> None:
-        """The trail's credentials failed: that is one problem, however many log files it costs.
-
-        They stay new (or due), and the stretch of key time that they are in stays uncovered.
-        """
-        problem = Problem(source.trail, source.bucket.location, "not readable", reason, True)
-        self._unread.setdefault(source.trail, problem)
-
-    def _say_unread(self) -> None:
-        for trail, problem in self._unread.items():
-            left = f"; {self._unread_count[trail]} listed log files are left to the next run"
-            self._note(replace(problem, reason=problem.reason + left))
-
-    def _add_totals(self) -> None:
-        totals = self._ledger.totals()
-        for counts in self._summary.partitions.values():
-            of_sources = [totals[source_id] for source_id in counts.source_ids]
-            counts.total_events = sum(one.events for one in of_sources)
-            counts.newest_event = max((one.last_event or "" for one in of_sources), default="")
-            counts.reported_at = max((one.reported_at for one in of_sources), default=0)
-
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []
         return finished + listing.take_finished()
 
+    def _note_unlisted(self, sources: Sequence[Source]) -> None:
+        """Note the source prefixes whose listing failed, and the trails whose credentials did."""
+        for source in sources:
+            if isinstance(source.failure, CredentialsError):
+                self._unread.note_source(source, str(source.failure))
+            elif source.failure:
+                self._note(not_listed(source))
+        for problem in self._unread.problems():
+            self._note(problem)
+
+    def _finish(self, listing: Listing, *, is_complete: bool) -> None:
+        """Commit what was listed as covered, tidy the ledger, and complete the summary."""
+        # A run that was asked for a part of the time has not looked back over the whole horizon.
+        has_window = self._selection.start is not None or self._selection.end is not None
+        looked_back = is_complete and not has_window and not self._selection.listed
+        deep = [
+            source.id
+            for source in listing.sources
+            if source.deep and not source.failure and looked_back
+        ]
+        self._committer.finish(self._take_finished(listing), deep)
+        self._merger.merge()
+        if is_complete:
+            move_cold_rows(self._ledger, self._settings.horizon_days)
+        self._summary.interrupted = not is_complete
+        self._summary.standing = count_by_state(self._ledger)
+        self._summary.add_totals(self._ledger)
+
     def _note(self, problem: Problem) -> None:
-        # A key may hold line feeds and worse: whoever writes to the bucket must not write our log.
-        problem = replace(
-            problem, where=_printable(problem.where), reason=_printable(problem.reason)
-        )
+        problem = problem.printable
         self._summary.note(problem)
-        if problem.trail in self._summary.progress.trails:
-            self._summary.progress.trails[problem.trail].problems += 1
-        level = (
-            logging.WARNING if self._summary.problem_count <= _PROBLEMS_LOGGED else logging.DEBUG
-        )
+        is_logged = self._summary.problem_count <= _PROBLEMS_LOGGED
+        level = logging.WARNING if is_logged else logging.DEBUG
         log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
 
     def _progress(self, listing: Listing, listed: ListedAhead) -> Progress:
@@ -370,16 +319,3 @@ class _Run:
         for name, count in found.items():
             progress.trails[name].listed = count
         return progress
-
-
-def _names(trails: Sequence[Trail]) -> str:
-    return f" {', '.join(trail.name for trail in trails)}"
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-
-
-def _add_bounded(total: Counter[str], more: Counter[str]) -> None:
-    for key, number in more.items():
-        total[key if key in total or len(total) < _MOST_COUNTED else "other"] += number

@@ -1,9 +1,10 @@
 """Which worker does which log files: pieces of key time, the same for copies in several trails.
 
-Pure. Copies of an event lie in log files of one account and region with nearly the same key time,
-so pieces are cut along fixed times and remembered: their worker finds the copies itself. Where two
-workers have them after all, the commit finds it and one does its batch again (DESIGN §5), so none
-of this matters for what is right, only for how fast. A heavy account is spread over all workers.
+Pure. Copies of an event lie in log files of one account and region with nearly the same key time.
+So pieces are cut along fixed times, and the worker of each piece is remembered: it finds the copies
+itself. If two workers have copies after all, the commit notices, and one worker does its batch
+again (docs/architecture.md, The commit protocol). So this matters only for speed, never for what
+is right. A heavy account is spread over all workers.
 """
 
 from collections import OrderedDict
@@ -15,30 +16,33 @@ from ctrail_pipeline.core.batch.cost import cost_of
 from ctrail_pipeline.core.listing.sources import LogFileRef
 
 PIECE_COST: Final = 400
-"""The cost of a piece, about: a batch's worth of small log files."""
+"""About the cost of a piece: as many small log files as a batch takes."""
 _GRIDS: Final = (1440, 720, 360, 180, 60, 30, 15, 5, 1)
 """Minutes that pieces may span."""
 _REMEMBERED: Final = 10_000
+"""Pieces whose worker is remembered."""
 
 
 class Piece(NamedTuple):
     """Log files that one worker should do."""
 
     key: tuple[str, str, int, int, int, int]
-    """Account, region, day, minutes spanned, which of such spans (-1 where keys have no time), and
-    which part of it."""
+    """Account, region, day, minutes of a span, number of the span (-1 where keys have no time),
+    and number of the part in the span."""
     refs: list[LogFileRef]
     cost: int
 
 
 def pieces(refs: Sequence[LogFileRef]) -> Iterator[Piece]:
     """Cut log files, listed in the order of their keys, into pieces."""
-    for (place, day), some in groupby(refs, key=lambda ref: (ref.source.source_prefix, ref.day)):
-        of_day = list(some)
+    for (source_prefix, day), group in groupby(
+        refs, key=lambda ref: (ref.source.source_prefix, ref.day)
+    ):
+        of_day = list(group)
         grid = _grid(of_day)
         for span, in_span in groupby(of_day, key=lambda ref: _minute(ref) // grid):
             for number, part in enumerate(_parts(in_span)):
-                key = (place.account, place.region, day, grid, span, number)
+                key = (source_prefix.account, source_prefix.region, day, grid, span, number)
                 yield Piece(key, part, sum(map(cost_of, part)))
 
 
@@ -49,7 +53,10 @@ class Affinity:
         self._workers: OrderedDict[tuple[str, str, int, int, int, int], int] = OrderedDict()
 
     def choose(self, piece: Piece, loads: dict[int, int]) -> int:
-        """The worker for a piece, by the load of each: the one of its copies, else the idlest."""
+        """Choose the worker for a piece, by the load of each worker.
+
+        It is the worker that got the copies, unless that has far more to do than the idlest.
+        """
         idlest = min(loads, key=loads.__getitem__)
         before = self._workers.get(piece.key)
         if before in loads and loads[before] <= 2 * loads[idlest] + PIECE_COST:
@@ -71,12 +78,12 @@ def _grid(refs: Sequence[LogFileRef]) -> int:
 
 
 def _minute(ref: LogFileRef) -> int:
-    """Minute of the day in a name by the book."""
+    """The minute of the day in a log file's name; -1 if the name has no time."""
     return -1 if ref.name.startswith("/") else int(ref.name[:2]) * 60 + int(ref.name[2:4])
 
 
 def _parts(refs: Iterable[LogFileRef]) -> Iterator[list[LogFileRef]]:
-    """However many lie in one span, a part is at most about a piece."""
+    """Cut the log files of one span into parts that cost about a piece each."""
     part: list[LogFileRef] = []
     cost = 0
     for ref in refs:

@@ -41,40 +41,44 @@ class WorkerHandle:
     process: subprocess.Popen[bytes]
     connection: Connection
     batches: dict[str, Batch] = field(default_factory=dict)
-    """Those registered for it that are not committed, by token."""
+    """Batches that are registered for it and not committed, by token."""
     outstanding: dict[int, LogFileRef] = field(default_factory=dict)
+    """Log files that it has in hand, by number."""
     load: int = 0
+    """The cost of what it has in hand, in small log files."""
     sources: set[int] = field(default_factory=set)
-    """Those it was told of."""
+    """Ids of the sources that it was told of."""
     taken: list[LogFileRef] = field(default_factory=list)
     """Log files of its batch in hand that another run has settled."""
     tries: int = 0
+    """How often its batch in hand was stale, apart from log files that another run settled."""
     is_ready: bool = False
     is_told_last: bool = False
     is_for_suspects: bool = False
+    """Whether it does log files that another worker may have died of."""
 
     def send(self, message: object) -> None:
-        """Send a message; a worker that is gone is noticed when it is next listened to."""
+        """Send a message. That a worker is gone is noticed when it is next listened to."""
         try:
             self.connection.send(message)
         except OSError:
             log.debug("worker %d is gone", self.process.pid)
 
     def hear(self) -> Any:
-        """The next message; raises WorkerDied."""
+        """Wait for the next message. Raises WorkerDied."""
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
             raise WorkerDied from error
 
     def settle(self, numbers: Sequence[int]) -> list[LogFileRef]:
-        """Log files that it is done with."""
+        """Take log files off its hands that are settled."""
         refs = [self.outstanding.pop(number) for number in numbers]
         self.load -= sum(map(cost_of, refs))
         return refs
 
     def end(self) -> None:
-        """See to it that the process is gone."""
+        """Wait for the process to end, and kill it if that takes long."""
         self.connection.close()
         try:
             self.process.wait(_END_SECONDS)

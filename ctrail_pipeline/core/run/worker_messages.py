@@ -30,12 +30,12 @@ class Setup(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Log files to be done."""
+    """Log files to be fetched and staged."""
 
     sources: Sequence[Source]
-    """Those that the worker has not been told of; without their buckets."""
+    """The sources that the worker has not been told of, without their buckets."""
     log_files: Sequence[tuple[int, int, Sequence[Any]]]
-    """Number, source id, and the fields of the LogFileRef."""
+    """For each log file: its number, its source's id, and the fields of its LogFileRef."""
 
 
 class Ticket(NamedTuple):
@@ -45,17 +45,17 @@ class Ticket(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """From now on stage whatever is there when there is nothing left to be done."""
+    """From now on, stage a batch as soon as nothing is pending, even if it is small."""
 
 
 class Committed(NamedTuple):
-    """The batch in hand is true: let its content go."""
+    """The batch in hand is committed: let its content go."""
 
     next: Ticket
 
 
 class BatchPublished(NamedTuple):
-    """A batch's staging folder is gone: let its lock go."""
+    """A batch is published and its staging folder is gone: let its lock go."""
 
     token: str
 
@@ -78,10 +78,10 @@ class StagedBatch(NamedTuple):
 
     token: str
     numbers: Sequence[int]
-    """Its log files."""
+    """The numbers of its log files."""
     outcomes: Sequence[Sequence[Any]]
     staged: Staged
-    """Without its outcomes."""
+    """What was staged, without the outcomes."""
 
     @classmethod
     def pack(cls, token: str, numbers: Sequence[int], staged: Staged) -> Self:
@@ -90,34 +90,34 @@ class StagedBatch(NamedTuple):
         return cls(token, numbers, outcomes, staged._replace(outcomes=[]))
 
     def unpack(self) -> Staged:
-        """The whole of what was staged."""
+        """What was staged, with the outcomes."""
         return self.staged._replace(outcomes=[Outcome(*values) for values in self.outcomes])
 
 
 class Unread(NamedTuple):
-    """A log file stays as it is, since not it but the credentials failed."""
+    """A log file stays as it is, since the credentials failed."""
 
     number: int
     reason: str
 
 
 class Failed(NamedTuple):
-    """The worker cannot go on, and neither can the run."""
+    """The worker cannot go on, and nor can the run."""
 
     error: CtrailError | None
     text: str
 
 
 def pack_log_file(number: int, ref: LogFileRef) -> tuple[int, int, Sequence[Any]]:
-    """A log file as `Fetch` carries it."""
+    """Pack a log file as `Fetch` carries it."""
     return number, ref.source.id, _pack_ref(ref)
 
 
 def unpack_log_file(values: Sequence[Any], source: Source) -> LogFileRef:
-    """A log file as it was packed, without its stretch: covering is the run's affair."""
+    """Unpack a log file, without its stretch, since the run alone calls stretches covered."""
     return LogFileRef(source, *values)
 
 
 def pack_source(source: Source) -> Source:
-    """A source as `Fetch` carries it."""
+    """Pack a source as `Fetch` carries it."""
     return replace(source, bucket=UnopenedBucket(None), covered=(), failure=None)

@@ -1,15 +1,12 @@
-"""The worker processes of a run: hands out log files, commits and publishes what they stage.
+"""The worker processes of a run: handing out log files, committing and publishing what they stage.
 
-The run is the only writer of the ledger: workers read it, and stage into folders of batches that
-are registered here. A worker that dies costs what it had in hand, which another one does again, in
-smaller parts; a log file that a worker dies of with nothing else in hand is recorded as failed.
-Nobody is left behind: workers end with the connection to their run.
-
-Not here: what a worker does (`worker`), which one does what (`sharing`).
+The run is the only writer of the ledger. Workers read the ledger, and stage into folders of batches
+that are registered here. When a worker dies, another one does again what it had in hand
+(`worker_deaths`). Not here: what a worker does (`worker_process`), or which worker gets which log
+files (`work_sharing`).
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from multiprocessing.connection import wait
@@ -34,6 +31,7 @@ from ctrail_pipeline.core.settings import Settings
 
 from .processes import bytes_ahead_of, share_of
 from .work_sharing import PIECE_COST, Affinity, pieces
+from .worker_deaths import Suspects
 from .worker_handle import WorkerDied, WorkerHandle, start_worker
 from .worker_messages import (
     BatchPublished,
@@ -54,17 +52,14 @@ from .worker_messages import (
 log = logging.getLogger(__name__)
 
 WORTHWHILE: Final = 1_500
-"""What must wait before workers are started, in small log files: they take 0.3 s to be of use."""
+"""What must wait before workers are started, in small log files. Workers need 0.3 s to start."""
 _LEAST_LOAD: Final = 2 * PIECE_COST
-"""What a worker has to do at least, if there is anything, in small log files."""
+"""Lower limit of what each worker has to do, in small log files, as long as there is enough."""
 _TICK_SECONDS: Final = 0.2
 _LISTING_SECONDS: Final = 0.01
 """How long to wait for workers while there may be something new to hand out."""
 _VAIN_DEATHS: Final = 5
-"""Workers that may die, beside those that the run began with, before anything was committed."""
-_SUSPECTS_AT_ONCE: Final = {1: 64, 2: 1}
-"""Log files that a worker gets at once, by how often a worker died that had them in hand."""
-_MOST_DEATHS: Final = max(_SUSPECTS_AT_ONCE)
+"""Workers that may die, beside those that the run began with, before anything is committed."""
 
 
 class Workers:
@@ -78,9 +73,10 @@ class Workers:
         take_finished: Callable[[], Sequence[Stretch]],
         note_unread: Callable[[LogFileRef, str], None],
     ) -> None:
-        """`take_finished` gives the stretches that may be called covered with the next commit.
+        """Start so many workers.
 
-        `note_unread` is told of log files that are left as they are, as the credentials failed.
+        `take_finished` gives the stretches that may be called covered with the next commit.
+        `note_unread` is told of log files that stay as they are, since the credentials failed.
         """
         self._committer = committer
         self._note_unread = note_unread
@@ -89,9 +85,7 @@ class Workers:
         self._number = number
         self._affinity = Affinity()
         self._numbers = count()
-        self._deaths: dict[int, int] = {}
-        self._suspects: deque[tuple[int, LogFileRef]] = deque()
-        self._hopeless: list[LogFileRef] = []
+        self._suspects = Suspects()
         self._vain_deaths = 0
         self._uncovered: list[Stretch] = []
         self._workers: list[WorkerHandle] = []
@@ -103,43 +97,45 @@ class Workers:
             raise
 
     def results(self, listed: ListedAhead) -> Iterator[BatchResult | None]:
-        """What batch by batch becomes of the log files listed; None now and then.
+        """Process the listed log files: the result of each batch, and None now and then.
 
         Raises LedgerError or OutputError, as a commit in this process would, or WorkersFailed.
         """
         while True:
             self._hand_out_listed(listed)
-            while self._hopeless:
-                yield self._give_up(self._hopeless.pop())
-            is_busy = self._suspects or any(worker.outstanding for worker in self._workers)
+            while self._suspects.hopeless:
+                yield self._give_up(self._suspects.hopeless.pop())
+            is_busy = self._suspects.are_waiting or any(
+                worker.outstanding for worker in self._workers
+            )
             if listed.done and not is_busy:
                 return
-            # Published before anything is yielded: whoever takes the results may stop.
+            # Everything is published before a result is yielded: the caller may stop at any result.
             yield from self._listen(_TICK_SECONDS if listed.done else _LISTING_SECONDS)
             yield None
 
     def are_up(self) -> bool:
-        """Whether all that were started can begin at once."""
+        """Whether all workers can begin at once."""
         if not all(worker.is_ready for worker in self._workers):
             self._listen(0)
         return all(worker.is_ready for worker in self._workers)
 
     def close(self) -> None:
-        """End all workers, and what they were at."""
+        """End all workers, and drop the batches that they had in hand."""
         for worker in self._workers:
-            worker.connection.close()  # all of them, before any is waited for
+            worker.connection.close()  # all connections, before any worker is waited for
         for worker in self._workers:
             worker.end()
             for batch in worker.batches.values():
                 self._committer.abandon(batch)
         self._workers.clear()
 
-    # -- handing out ------------------------------------------------------------------------------
-
     def hand_out(self, refs: Sequence[LogFileRef]) -> None:
         """Give these log files to the workers, whatever they have to do already."""
         by_number = {worker.number: worker for worker in self._workers}
-        loads = {w.number: w.load for w in self._workers if not w.is_for_suspects}
+        loads = {
+            worker.number: worker.load for worker in self._workers if not worker.is_for_suspects
+        }
         for piece in pieces(refs):
             number = self._affinity.choose(piece, loads)
             self._send(by_number[number], [(next(self._numbers), ref) for ref in piece.refs])
@@ -150,7 +146,9 @@ class Workers:
             if worker.is_for_suspects and worker.is_ready and not worker.outstanding:
                 self._hand_out_suspects(worker)
         while True:
-            loads = {w.number: w.load for w in self._workers if not w.is_for_suspects}
+            loads = {
+                worker.number: worker.load for worker in self._workers if not worker.is_for_suspects
+            }
             if not loads or min(loads.values()) >= _LEAST_LOAD:
                 return
             refs = listed.take(0)
@@ -162,23 +160,13 @@ class Workers:
                 self._tell_last(worker)
 
     def _hand_out_suspects(self, worker: WorkerHandle) -> None:
-        """The next log files that workers died of, few enough to find the one that it was."""
-        if not self._suspects:
+        """Give a worker the next log files that others died of, or have it do as all others do."""
+        group = self._suspects.take_group()
+        if not group:
             worker.is_for_suspects = False
             return
-        deaths = self._deaths_of(self._suspects[0])
-        some: list[tuple[int, LogFileRef]] = []
-        while (
-            self._suspects
-            and len(some) < _SUSPECTS_AT_ONCE[deaths]
-            and self._deaths_of(self._suspects[0]) == deaths
-        ):
-            some.append(self._suspects.popleft())
-        self._send(worker, some)
+        self._send(worker, group)
         self._tell_last(worker)
-
-    def _deaths_of(self, suspect: tuple[int, LogFileRef]) -> int:
-        return max(1, self._deaths.get(suspect[0], 0))
 
     def _send(self, worker: WorkerHandle, log_files: Sequence[tuple[int, LogFileRef]]) -> None:
         sources = {
@@ -198,8 +186,6 @@ class Workers:
         if not worker.is_told_last:
             worker.is_told_last = True
             worker.send(Flush())
-
-    # -- committing -------------------------------------------------------------------------------
 
     def _listen(self, timeout: float) -> list[BatchResult]:
         """Wait for workers, and commit what they have staged."""
@@ -228,19 +214,21 @@ class Workers:
 
     def _commit(self, staged: Sequence[tuple[WorkerHandle, StagedBatch]]) -> list[BatchResult]:
         batches = [(worker.batches[message.token], message.unpack()) for worker, message in staged]
-        results, more = self._committer.commit_many(batches, self._finished(), len(batches))
+        results, next_batches = self._committer.commit_many(batches, self._finished(), len(batches))
         self._uncovered.clear()
-        for (worker, message), result, batch in zip(staged, results, more, strict=True):
+        for (worker, message), result, batch in zip(staged, results, next_batches, strict=True):
             worker.batches[batch.token] = batch
             if not isinstance(result, StaleBatch):
                 worker.batches.pop(message.token)
                 worker.send(Committed(Ticket(batch.token)))
         finished: list[BatchResult] = []
-        for (worker, message), (batch, one), result in zip(staged, batches, results, strict=True):
+        for (worker, message), (batch, unpacked), result in zip(
+            staged, batches, results, strict=True
+        ):
             if isinstance(result, StaleBatch):
                 finished += self._redo(worker, message, result)
             else:
-                finished.append(self._finish(worker, message.numbers, batch, one, result))
+                finished.append(self._finish(worker, message.numbers, batch, unpacked, result))
         return finished
 
     def _finish(
@@ -255,14 +243,13 @@ class Workers:
         self._committer.publish(batch, published)
         worker.send(BatchPublished(batch.token))
         taken, worker.taken, worker.tries = worker.taken, [], 0
-        for number in numbers:
-            self._deaths.pop(number, None)
+        self._suspects.clear(numbers)
         return result_of(worker.settle(numbers), staged, taken)
 
     def _redo(
         self, worker: WorkerHandle, message: StagedBatch, stale: StaleBatch
     ) -> list[BatchResult]:
-        """Have a worker do a stale batch again, in the end while all others are kept out."""
+        """Have a worker do a stale batch again; after some tries, while all others are kept out."""
         log.debug("a batch of worker %d is done again: %s", worker.process.pid, stale)
         self._committer.abandon(worker.batches.pop(message.token))
         worker.taken += worker.settle([message.numbers[at] for at in sorted(stale.taken)])
@@ -272,7 +259,7 @@ class Workers:
         if worker.tries < TRIES_SIDE_BY_SIDE:
             worker.send(redo)
             return []
-        again: list[StagedBatch] = []
+        staged_again: list[StagedBatch] = []
 
         def stage() -> Staged:
             worker.send(redo)
@@ -280,7 +267,7 @@ class Workers:
                 self._leave_unread(worker, answer)
             if isinstance(answer, Failed):
                 raise _error_of(answer)
-            again.append(answer)
+            staged_again.append(answer)
             staged: Staged = answer.unpack()
             return staged
 
@@ -290,15 +277,15 @@ class Workers:
         except WorkerDied:
             self._bury(worker)
             return []
-        except StaleBatch as other:
+        except StaleBatch as still_stale:
             self._register_for(worker)
-            return self._redo(worker, again[0], other)
+            return self._redo(worker, staged_again[0], still_stale)
         worker.batches.pop(batch.token)
         worker.send(Committed(self._register_for(worker)))
-        return [self._finish(worker, again[0].numbers, batch, staged, published)]
+        return [self._finish(worker, staged_again[0].numbers, batch, staged, published)]
 
     def _finished(self) -> Sequence[Stretch]:
-        """What may be called covered: it stays until a commit has noted it."""
+        """The stretches that may be called covered. They stay until a commit has noted them."""
         self._uncovered += self._take_finished()
         return self._uncovered
 
@@ -306,8 +293,6 @@ class Workers:
         (batch,) = self._committer.register_many(1)
         worker.batches[batch.token] = batch
         return Ticket(batch.token)
-
-    # -- processes --------------------------------------------------------------------------------
 
     def _start(self) -> WorkerHandle:
         worker = start_worker(next(self._numbers))
@@ -317,9 +302,9 @@ class Workers:
         return worker
 
     def _bury(self, worker: WorkerHandle) -> None:
-        """A worker is dead: its batches are dropped, its log files go to another one."""
+        """Drop the batches of a dead worker, and start a worker that does its log files again."""
         self._workers.remove(worker)
-        worker.process.kill()  # it may have lost no more than the connection
+        worker.process.kill()  # perhaps only its connection is lost
         worker.end()
         for batch in worker.batches.values():
             self._committer.abandon(batch)
@@ -336,16 +321,11 @@ class Workers:
             worker.process.returncode,
             len(worker.outstanding),
         )
-        for number, ref in worker.outstanding.items():
-            self._deaths[number] = self._deaths.get(number, 0) + worker.is_ready
-            if self._deaths[number] <= _MOST_DEATHS:
-                self._suspects.append((number, ref))
-            else:
-                self._hopeless.append(ref)
-        self._start().is_for_suspects = bool(self._suspects)
+        self._suspects.note_death(worker.outstanding, was_ready=worker.is_ready)
+        self._start().is_for_suspects = self._suspects.are_waiting
 
     def _give_up(self, ref: LogFileRef) -> BatchResult:
-        """Record a log file that a worker dies of, with nothing else in hand."""
+        """Record a log file as failed that a worker dies of with nothing else in hand."""
         reason = "worker processes end when they process it: they may lack the memory that it takes"
         etag = ref.etag or (ref.expected.etag if ref.expected else b"")
         content = BatchContent()

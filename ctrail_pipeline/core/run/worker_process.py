@@ -1,11 +1,10 @@
 """A worker process: fetches, splits, compares and stages the log files that its run hands it.
 
-It reads the ledger and writes into the staging folders of batches that its run has registered for
-it; whether anything of that counts, the run decides. So it may be killed at any instant. When its
-run ends, however it ends, the connection breaks and the worker is gone at once.
-
-Not here: handing out, committing and publishing (`worker_pool`). This module imports what the work
-needs, never Dagster or the run's main module, so that a worker is there in 0.15 s.
+It reads the ledger, and writes into the staging folders of batches that its run has registered.
+The run decides what counts of that, so a worker may be killed at any instant. When the run ends,
+however it ends, the connection breaks and the worker is gone at once. This module imports what the
+work needs, never Dagster or the run's main module, so that a worker is there in 0.15 s. Not here:
+handing out, committing and publishing (`worker_pool`).
 """
 
 import os
@@ -25,8 +24,9 @@ from ctrail_pipeline.core.batch.stage import Staged, prepare
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.staging import Staging
@@ -52,7 +52,7 @@ from .worker_messages import (
 
 def main(descriptor: int) -> NoReturn:
     """Serve the run at the other end of a socket until it is gone."""
-    # Ctrl-C reaches all processes of a terminal; when to stop is the run's to say.
+    # Ctrl-C reaches all processes of a terminal, but the run alone says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection = Connection(descriptor)
@@ -76,7 +76,7 @@ _sending: Final = Lock()
 
 
 def _send(connection: Connection, message: object) -> None:
-    """Send to the run, whichever thread."""
+    """Send a message to the run, from any thread."""
     with _sending:
         connection.send(message)
 
@@ -90,6 +90,8 @@ class _InHand(NamedTuple):
 
 
 class _Worker:
+    """The worker's side of a run: its orders, its batches, and the log files that it was sent."""
+
     def __init__(self, connection: Connection, setup: Setup) -> None:
         give_back_large_buffers()
         self._connection = connection
@@ -97,7 +99,7 @@ class _Worker:
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.state_db)
         self._folders = OutputFolders.of(setup.settings)
-        self._known = KnownIdentities(self._ledger)
+        self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()
         self._numbers: dict[tuple[int, int, str], int] = {}
@@ -116,7 +118,7 @@ class _Worker:
         for fetched in feed.results():
             self._obey_all()
             if fetched is not None and fetched.is_unread:
-                number = self._numbers.pop(_identity(fetched.ref))
+                number = self._numbers.pop(_log_file_id(fetched.ref))
                 self._send(Unread(number, fetched.reason or ""))
             elif fetched is not None:
                 if not content.has_room(fetched, self._settings):
@@ -130,7 +132,7 @@ class _Worker:
                 content = self._stage(content)
 
     def _received(self) -> Iterator[list[LogFileRef]]:
-        """What the run sends, in a thread; when the run is gone, the process ends at once."""
+        """The log files that the run sends. When the run is gone, the process ends at once."""
         sources: dict[int, Source] = {}
         while True:
             try:
@@ -139,14 +141,14 @@ class _Worker:
                 os._exit(0)
             if not isinstance(message, Fetch):
                 self._orders.put(message)
-                yield []  # so that whoever waits for log files looks at the orders
+                yield []  # so that the main thread, which waits for log files, looks at the orders
                 continue
             for source in message.sources:
                 sources[source.id] = replace(source, bucket=self._bucket(source.trail))
             refs = []
             for number, source_id, values in message.log_files:
                 ref = unpack_log_file(values, sources[source_id])
-                self._numbers[_identity(ref)] = number
+                self._numbers[_log_file_id(ref)] = number
                 refs.append(ref)
             yield refs
 
@@ -160,18 +162,18 @@ class _Worker:
         return self._buckets[trail_name]
 
     def _stage(self, content: BatchContent) -> BatchContent:
-        """Stage a batch, once the one before it is committed: its events are then known.
+        """Stage a batch, and return an empty one.
 
-        Returns an empty one.
+        It waits until the batch before is committed, since only then are its events known.
         """
         while self._in_hand is not None or not self._tickets:
             self._obey(self._orders.get())
-        numbers = [self._numbers.pop(_identity(one.ref)) for one in content.log_files]
+        numbers = [self._numbers.pop(_log_file_id(log_file.ref)) for log_file in content.log_files]
         self._stage_and_send(_InHand(self._tickets.popleft(), content.log_files, numbers))
         return BatchContent()
 
     def _stage_and_send(self, batch: _InHand) -> None:
-        """Stage a batch. It is written in a thread, while the next log files are split."""
+        """Stage a batch. A thread writes it, while the next log files are split."""
         staging = self._stagings[batch.token]
         write = prepare(batch.log_files, staging, self._known, self._settings)
         self._in_hand = batch
@@ -235,6 +237,6 @@ class _Worker:
         self._is_last = True
 
 
-def _identity(ref: LogFileRef) -> tuple[int, int, str]:
-    """What a log file is known by within a run."""
+def _log_file_id(ref: LogFileRef) -> tuple[int, int, str]:
+    """The key that a log file is known by within a run."""
     return ref.source.id, ref.day, ref.name

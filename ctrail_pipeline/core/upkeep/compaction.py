@@ -24,7 +24,13 @@ from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effec
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.ledger.batches import abort_batch, register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import (
+    holds_output,
+    published_files,
+    rename_output_file,
+)
 from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
     OldFile,
@@ -124,7 +130,7 @@ def compact(
     before = (now or datetime.now(UTC)) - timedelta(hours=CLOSED_AFTER_HOURS)
     done = Compaction()
     with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
-        if not dry_run and ledger.holds_files(Kind.PARQUET):
+        if not dry_run and holds_output(ledger, Kind.PARQUET):
             claim_parquet(ledger, folders)
         hour = f"{before:%Y/%m/%d/%H}"
         merges = chain(
@@ -215,7 +221,7 @@ def _compact(
 ) -> None:
     """One batch, from its registration until the old files are gone."""
     token = uuid.uuid4().hex
-    batch, generation = ledger.register_batch(token, run_id, [])
+    batch, generation = register_batch(ledger, token, run_id, [])
     staging = Staging(folders, token)
     root = folders.roots[Kind.EVENTS]
     try:
@@ -225,7 +231,7 @@ def _compact(
         staged = _stage(ledger, staging, merges, done)
         observe("staged")
         if not staged:
-            ledger.abort_batch(batch)
+            abort_batch(ledger, batch)
             staging.remove()
             return
         published, left = _commit(ledger, batch, [replacement for _, replacement in staged])
@@ -282,7 +288,7 @@ def _commit(
     except LedgerError:
         if not commit_took_effect(ledger, [batch]):
             raise
-        published = ledger.published_files(batch)
+        published = published_files(ledger, batch)
         there = {file.folder for file in published}
         left = {one.folder_id for one in replacements if one.new[0].folder not in there}
         return published, left
@@ -296,7 +302,7 @@ def _publish(
     observe: Callable[[str], None],
 ) -> None:
     vanished = publish_files(
-        staging, published, partial(ledger.rename_output_file, batch), lambda _: observe("linked")
+        staging, published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
     )
     if vanished:
         raise LedgerError(

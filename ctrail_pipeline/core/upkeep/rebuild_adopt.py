@@ -9,9 +9,12 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, build_segment
+from ctrail_pipeline.core.ledger.batch_adopt import adopt
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .parquet_repair import RowSums
@@ -35,7 +38,7 @@ class Adopter:
     ) -> None:
         """`sums` are taken of events and of Parquet, where there is any."""
         self._ledger = ledger
-        self._known = KnownIdentities(ledger)
+        self._known = KnownIdentities(LedgerSegments(ledger))
         self._false_positive = false_positive
         self._result = result
         self._observe = observe
@@ -120,7 +123,7 @@ class Adopter:
             if new:
                 keys = filter(None, new.values())
                 segments.append(build_segment(name, new.keys(), keys, self._false_positive))
-        self._ledger.adopt(uuid.uuid4().hex, self._files, segments)
+        adopt(self._ledger, uuid.uuid4().hex, self._files, segments)
         self._files.clear()
         self._found.clear()
         self._found_in.clear()

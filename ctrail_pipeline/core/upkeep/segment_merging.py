@@ -11,8 +11,17 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ctrail_pipeline.core.ledger.dedup import SegmentGone, merge_identities, merge_sorted
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import merge_sorted
+from ctrail_pipeline.core.ledger.rows import SegmentGone
+from ctrail_pipeline.core.ledger.segment_building import merge_identities
+from ctrail_pipeline.core.ledger.segments import (
+    LedgerSegments,
+    mergeable_segments,
+    newest_segment,
+    partitions_with_segments,
+    replace_segments,
+)
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES
 
 MERGED_TOGETHER: Final = 8
@@ -51,7 +60,7 @@ class SegmentMerger:
     def __init__(self, ledger: Ledger, false_positive: float) -> None:
         self._ledger = ledger
         self._false_positive = false_positive / _FILTERS_BETTER_BY
-        self._since = ledger.newest_segment()
+        self._since = newest_segment(ledger)
         self._batches = 0
 
     def after_batch(self) -> None:
@@ -68,12 +77,12 @@ class SegmentMerger:
         Looks at partitions that got a segment of at `least` so many identities.
         """
         deadline = time.monotonic() + seconds
-        until, went = self._ledger.newest_segment(), 0
-        for partition in self._ledger.partitions_with_segments(self._since, least):
+        until, went = newest_segment(self._ledger), 0
+        for partition in partitions_with_segments(self._ledger, self._since, least):
             # A merged one may be the eighth of its own size.
             while merged := sum(
                 len(ids) - 1
-                for ids in segments_to_merge(self._ledger.mergeable_segments(partition))
+                for ids in segments_to_merge(mergeable_segments(self._ledger, partition))
                 if self._merge(partition, ids)
             ):
                 went += merged
@@ -86,10 +95,12 @@ class SegmentMerger:
     def _merge(self, partition: str, ids: Sequence[int]) -> bool:
         ledger = self._ledger
         try:
-            keys = merge_sorted([ledger.segment_event_keys(id_) for id_ in ids], EVENT_KEY_BYTES)
-            identities = [ledger.segment_identities(id_) for id_ in ids]
+            keys = merge_sorted(
+                [LedgerSegments(ledger).segment_event_keys(id_) for id_ in ids], EVENT_KEY_BYTES
+            )
+            identities = [LedgerSegments(ledger).segment_identities(id_) for id_ in ids]
         except SegmentGone:
             return False  # another run has merged them
         merged = merge_identities(partition, identities, keys, self._false_positive)
         with self._ledger.transaction():
-            return self._ledger.replace_segments(ids, merged)
+            return replace_segments(self._ledger, ids, merged)

@@ -29,8 +29,10 @@ from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_numb
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_audit import known_by_name
+from ctrail_pipeline.core.ledger.log_files import put_found
+from ctrail_pipeline.core.ledger.queries_compare import known_by_name
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.run.sync import sync
@@ -181,7 +183,7 @@ def test_a_full_sync_brings_in_what_is_queued_too(world: World) -> None:
 
 def test_a_comparison_covers_nothing(world: World) -> None:
     with closing(Ledger(world.settings.state_db)) as ledger:
-        before = ledger.coverage()
+        before = covered_ranges(ledger)
     world.put(FIRST + DAYS + 5, "B", event(1, FIRST + DAYS + 5))
     report = world.compare()
     assert totals(report)["missing"] == 1
@@ -189,7 +191,7 @@ def test_a_comparison_covers_nothing(world: World) -> None:
     assert report.findings[0].detail == "no sync has covered its time yet"
     assert report.prefixes[0].status_of(FIRST + DAYS + 5) is DayStatus.GAP
     with closing(Ledger(world.settings.state_db)) as ledger:
-        assert ledger.coverage() == before
+        assert covered_ranges(ledger) == before
     assert sync(world.settings).progress.events == 1
     assert world.compare().is_complete
 
@@ -337,7 +339,7 @@ def test_a_name_with_a_nul_is_looked_up_whole(world: World) -> None:
     with closing(Ledger(world.settings.state_db)) as ledger:
         found = FoundLogFile(1, FIRST + 2, name, b"e" * 16, 1, False)
         with ledger.transaction():
-            ledger.put_found([found], 1)
+            put_found(ledger, [found], 1)
         assert set(known_by_name(ledger, 1, FIRST + 2, [name, "/2026/01/03/a"])) == {name}
 
 

@@ -16,6 +16,7 @@ from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.audit.verify import digest_of, verify
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.real_digests import BUCKET, LOGS, ROOT, RealDigests
 from ctrail_pipeline_tests.support.real_logs import needs_real_logs
@@ -52,7 +53,7 @@ def test_what_was_hashed_while_syncing_is_not_read_again(
     world: RealDigests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.sync()
-    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_walk.decompress", None)
+    monkeypatch.setattr("ctrail_pipeline.core.audit.digest_hashes.decompress", None)
     assert world.check_digests().log_files_proved == 55
 
 
@@ -172,7 +173,7 @@ def test_hashing_may_be_turned_off(world: RealDigests) -> None:
     world.settings = Settings(**{**vars(world.settings), "hash_log_files": False})
     world.sync()
     with closing(Ledger(world.settings.state_db)) as ledger:
-        (source_id,) = ledger.source_ids().values()
+        (source_id,) = source_ids(ledger).values()
         rows = hashed_log_files(ledger, source_id, HOUR_11 // 24)
     assert len(rows) == 55
     assert {row.sha256 for row in rows.values()} == {None}

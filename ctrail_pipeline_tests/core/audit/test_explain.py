@@ -17,6 +17,7 @@ from ctrail_pipeline.core.audit.explain import Explained, explainer
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
@@ -47,7 +48,7 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -
     assert found.log_file.etag == b'"%x-%x' % (path.stat().st_mtime_ns, path.stat().st_size)
     text = gzip.decompress(path.read_bytes())
     assert found.log_file.sha256 == sha256(text).digest()
-    assert (found.batch.run_id, found.nth, found.of) == ("the-run", 2, 3)
+    assert (found.batch.run_id, found.new_line, found.new_lines) == ("the-run", 2, 3)
     assert abs(found.batch.committed_at - datetime.now(UTC).timestamp()) < 60
     assert found.is_as_written
     assert found.index is None, "nothing is fetched that was not asked for"
@@ -101,7 +102,7 @@ def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: Two
     world.put("first", "B", event("a"), event("b", 1), event("c", 2))
     world.sync()
     [found] = world.explain(Sought(event_id="c"), fetch=True)
-    assert (found.nth, found.of, found.index) == (1, 1, 2)
+    assert (found.new_line, found.new_lines, found.index) == (1, 1, 2)
 
 
 def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: TwoTrails) -> None:
@@ -149,7 +150,7 @@ def test_merged_segments_are_searched_too(world: TwoTrails) -> None:
         merger = SegmentMerger(ledger, 0.001)
         merger._since = 0
         merger.merge()
-        assert len(ledger.segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
+        assert len(LedgerSegments(ledger).segments(f"{ACCOUNT}/{REGION}/2026/01/10/12", 0)) < 9
     assert ids(world.explain(Sought(event_id="id4"))) == ["id4"]
 
 

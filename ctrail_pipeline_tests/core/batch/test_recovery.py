@@ -15,9 +15,20 @@ import pytest
 from ctrail_pipeline.core.batch import recovery
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger.dedup import build_segment
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import (
+    batch_state,
+    mark_published,
+    open_batches,
+    register_batch,
+)
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.output_numbers import rename_output_file
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.new_files import NewFile
@@ -58,13 +69,13 @@ class Run:
         self.batch = 0
 
     def register(self) -> None:
-        self.batch, _ = self.ledger.register_batch(self.token, "run", [])
+        self.batch, _ = register_batch(self.ledger, self.token, "run", [])
         self.staging.open()
 
     def commit(self) -> list[PublishedFile]:
         self.register()
         staged = self.staging.write(FILES)
-        source_id = self.ledger.register_sources([PLACE])[PLACE]
+        source_id = register_sources(self.ledger, [PLACE])[PLACE]
         outcome = Outcome(
             source_id=source_id,
             day=DAY,
@@ -89,19 +100,25 @@ class Run:
         ]
         seen = {HOUR: 0, OTHER_HOUR: 0}
         with self.ledger.transaction():
-            return self.ledger.commit_batch(
-                self.batch, [outcome], staged, segments, seen, self.ledger.segments_removed()
+            return commit_batch(
+                self.ledger,
+                self.batch,
+                [outcome],
+                staged,
+                segments,
+                seen,
+                LedgerSegments(self.ledger).segments_removed(),
             )
 
     def rename(self, file: PublishedFile) -> PublishedFile:
-        return self.ledger.rename_output_file(self.batch, file)
+        return rename_output_file(self.ledger, self.batch, file)
 
     def die(self) -> None:
         """What the end of a process does: its lock goes, its files stay."""
         self.staging.close()
 
     def state(self) -> BatchState:
-        return self.ledger.batch_state(self.batch)
+        return batch_state(self.ledger, self.batch)
 
     def close(self) -> None:
         self.staging.close()
@@ -180,7 +197,7 @@ sys.stdin.readline()
 
 
 def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
-    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
+    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
     roots = [str(run.folders.roots[kind]) for kind in (Kind.EVENTS, Kind.QUARANTINE)]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *roots, run.token],
@@ -274,9 +291,13 @@ def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
     assert run.state() is BatchState.ABORTED
     assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
     assert run.staging_folders() == []
-    assert run.ledger.segments(HOUR, 0) == run.ledger.segments(OTHER_HOUR, 0) == []
-    [visit] = run.ledger.due_visits(int(time.time()), DAY, (0, ""), 10)
-    assert (visit.source_id, visit.name) == (run.ledger.source_ids()[PLACE], "/a.json.gz")
+    assert (
+        LedgerSegments(run.ledger).segments(HOUR, 0)
+        == LedgerSegments(run.ledger).segments(OTHER_HOUR, 0)
+        == []
+    )
+    [visit] = LedgerLogFiles(run.ledger).due_visits(int(time.time()), DAY, (0, ""), 10)
+    assert (visit.source_id, visit.name) == (source_ids(run.ledger)[PLACE], "/a.json.gz")
     assert visit.known.state is LogFileState.LOST
 
 
@@ -295,7 +316,7 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Registered, and killed before the folder was made; or just about to make it."""
-    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
+    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
     recovered(run)
     assert run.state() is BatchState.STAGING
     monkeypatch.setattr(recovery, "_FOLDERLESS_SECONDS", -1)
@@ -304,9 +325,9 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
 
 
 def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run) -> None:
-    run.batch, _ = run.ledger.register_batch(run.token, "run", [])
+    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
     with run.ledger.transaction():
-        run.ledger._db.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
+        run.ledger.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
     recovered(run)
     assert run.state() is BatchState.ABORTED
 
@@ -338,15 +359,15 @@ def test_what_another_run_published_meanwhile_is_not_taken_back(
     published = run.commit()
     publish_files(run.staging, published, run.rename, lambda _: None)
     run.staging.remove()
-    unfinished = run.ledger.open_batches()
+    unfinished = open_batches(run.ledger)
     with run.ledger.transaction():
-        run.ledger.mark_published([run.batch])
+        mark_published(run.ledger, [run.batch])
     run.folders.remove(published)
-    monkeypatch.setattr(Ledger, "open_batches", lambda _ledger: unfinished)
+    monkeypatch.setattr(recovery, "open_batches", lambda _ledger: unfinished)
     recovered(run)
     assert run.state() is BatchState.PUBLISHED
-    assert len(run.ledger.segments(HOUR, 0)) == 1
-    assert run.ledger.due_visits(int(time.time()), DAY, (0, ""), 10) == []
+    assert len(LedgerSegments(run.ledger).segments(HOUR, 0)) == 1
+    assert LedgerLogFiles(run.ledger).due_visits(int(time.time()), DAY, (0, ""), 10) == []
 
 
 def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> None:

@@ -10,20 +10,12 @@ from hypothesis import strategies as st
 from rbloom import Bloom
 from xxhash import xxh3_64_intdigest
 
-from ctrail_pipeline.core.ledger import dedup
-from ctrail_pipeline.core.ledger.dedup import (
-    DedupPartition,
-    KnownIdentities,
-    NewSegment,
-    Segment,
-    SegmentGone,
-    build_segment,
-    dedup_partition,
-    held_among,
-    merge_identities,
-    merge_sorted,
-    split_identities,
-)
+from ctrail_pipeline.core.ledger import bloom_filter, known_identities, packed_identities
+from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
+from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.packed_identities import held_among, merge_sorted, split_identities
+from ctrail_pipeline.core.ledger.rows import NewSegment, Segment, SegmentGone
+from ctrail_pipeline.core.ledger.segment_building import build_segment, merge_identities
 from ctrail_pipeline.core.log_file.identity import IDENTITY_BYTES, event_key_of, identity_of
 from ctrail_pipeline_tests.support.properties import examples
 
@@ -36,7 +28,7 @@ FILTERED_FROM = 4096
 def smaller_filters() -> Iterator[None]:
     """Segments have filters from fewer identities on, which are made faster."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(dedup, "FILTERED_FROM", FILTERED_FROM)
+        monkeypatch.setattr(bloom_filter, "FILTERED_FROM", FILTERED_FROM)
         yield
 
 
@@ -64,7 +56,7 @@ class MemorySegments:
         self.rows = [row for row in self.rows if row[1] != segment_id]
         self.removals += 1
 
-    def segments(self, partition: str, after: int, most: int = 64) -> list[Segment]:
+    def segments(self, partition: str, after: int, limit: int = 64) -> list[Segment]:
         found = [
             Segment(id_, new.size, b"", len(new.filter), b"", id_ in self.merged)
             if new.filter
@@ -72,7 +64,7 @@ class MemorySegments:
             for name, id_, new in self.rows
             if name == partition and id_ > after
         ]
-        return found[:most]
+        return found[:limit]
 
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
@@ -207,8 +199,8 @@ def test_what_was_removed_is_forgotten_when_the_next_batch_begins() -> None:
 def test_what_is_forgotten_or_never_kept_is_read_again(
     monkeypatch: pytest.MonkeyPatch, bound: int, size: int
 ) -> None:
-    monkeypatch.setattr(dedup, "CACHED_BYTES", bound)
-    monkeypatch.setattr(dedup, "SEGMENTS_A_READ", 2)  # of 5 that there are
+    monkeypatch.setattr(known_identities, "CACHED_BYTES", bound)
+    monkeypatch.setattr(known_identities, "SEGMENTS_A_READ", 2)  # of 5 that there are
     reader = MemorySegments()
     hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(6)]
     for part in range(5):
@@ -264,11 +256,11 @@ def test_segments_that_were_merged_are_asked_no_more() -> None:
     assert reader.blobs_read <= 1, ids  # of the newest one; those that went would say maybe, too
 
 
-@pytest.mark.parametrize("bound", [0, dedup.CACHED_BYTES])
+@pytest.mark.parametrize("bound", [0, known_identities.CACHED_BYTES])
 def test_what_is_merged_while_it_is_asked_is_found_all_the_same(
     monkeypatch: pytest.MonkeyPatch, bound: int
 ) -> None:
-    monkeypatch.setattr(dedup, "CACHED_BYTES", bound)
+    monkeypatch.setattr(known_identities, "CACHED_BYTES", bound)
     reader = MemorySegments()
     keys = [event_key_of(str(number)) for number in range(2 * FILTERED_FROM)]
     items = identities(0, 2 * FILTERED_FROM)
@@ -296,7 +288,7 @@ def test_what_is_merged_while_it_is_asked_is_found_all_the_same(
 def test_a_merged_segment_is_what_one_of_all_would_have_been(
     monkeypatch: pytest.MonkeyPatch, items_a_range: int
 ) -> None:
-    monkeypatch.setattr(dedup, "_ITEMS_A_RANGE", items_a_range)
+    monkeypatch.setattr(packed_identities, "_ITEMS_A_RANGE", items_a_range)
     keys = [event_key_of(str(number % 900)) for number in range(6_000)]
     parts = [
         build_segment(HOUR, identities(first, end), keys[first:end], 0.001)

@@ -17,24 +17,42 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger import sqlite
-from ctrail_pipeline.core.ledger.dedup import (
-    FILTERED_FROM,
-    KnownIdentities,
-    NewSegment,
-    build_segment,
+from ctrail_pipeline.core.ledger import sqlite_checks
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
+from ctrail_pipeline.core.ledger.batches import (
+    abort_batch,
+    batch_state,
+    mark_published,
+    open_batches,
+    register_batch,
 )
+from ctrail_pipeline.core.ledger.bloom_filter import FILTERED_FROM
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.migrations import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.rows import (
     BatchState,
     Known,
     LogFileState,
+    NewSegment,
     Outcome,
     StaleBatch,
     Visit,
 )
-from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    cover,
+    covered_ranges,
+    deep_listed_at,
+    note_deep_listing,
+    register_sources,
+    source_ids,
+)
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
@@ -66,7 +84,7 @@ def other(path: Path, ledger: Ledger) -> Iterator[Ledger]:
 
 def outcome(ledger: Ledger, name: str = "/a.json.gz", position: int = 0) -> Outcome:
     return Outcome(
-        source_id=ledger.register_sources([PLACE])[PLACE],
+        source_id=register_sources(ledger, [PLACE])[PLACE],
         day=DAY,
         name=name,
         expected=None,
@@ -99,7 +117,7 @@ def staged(part: int = 0, folder: str = HOUR, kind: Kind = Kind.EVENTS) -> Stage
 
 
 def register(ledger: Ledger, published: Sequence[int] = ()) -> int:
-    return ledger.register_batch(uuid.uuid4().hex, "run", published)[0]
+    return register_batch(ledger, uuid.uuid4().hex, "run", published)[0]
 
 
 def commit(
@@ -114,17 +132,17 @@ def commit(
     """One batch; `seen` None: all segments that there are."""
     batch = register(ledger) if batch is None else batch
     if seen is None:
-        known = KnownIdentities(ledger)
+        known = KnownIdentities(LedgerSegments(ledger))
         known.begin()
         seen = {new.partition: known.partition(new.partition).version for new in segments}
-    removed = ledger.segments_removed() if removed is None else removed
+    removed = LedgerSegments(ledger).segments_removed() if removed is None else removed
     with ledger.transaction():
-        return batch, ledger.commit_batch(batch, outcomes, files, segments, seen, removed)
+        return batch, commit_batch(ledger, batch, outcomes, files, segments, seen, removed)
 
 
 def known(ledger: Ledger, name: str = "/a.json.gz") -> Known | None:
-    id_ = ledger.register_sources([PLACE])[PLACE]
-    row = ledger.known_log_files(id_, DAY, name, name).get(name)
+    id_ = register_sources(ledger, [PLACE])[PLACE]
+    row = LedgerLogFiles(ledger).known_log_files(id_, DAY, name, name).get(name)
     return row.known if row else None
 
 
@@ -132,13 +150,13 @@ def due(ledger: Ledger, now: int | None = None) -> list[Visit]:
     """Everything that is due, as a listing asks for it, in pages of two."""
     now = int(time.time()) if now is None else now
     visits: list[Visit] = []
-    day = ledger.newest_due_day(now, FOREVER)
+    day = LedgerLogFiles(ledger).newest_due_day(now, FOREVER)
     while day is not None:
         after = (0, "")
-        while page := ledger.due_visits(now, day, after, 2):
+        while page := LedgerLogFiles(ledger).due_visits(now, day, after, 2):
             visits += page
             after = page[-1].source_id, page[-1].name
-        day = ledger.newest_due_day(now, day)
+        day = LedgerLogFiles(ledger).newest_due_day(now, day)
     return visits
 
 
@@ -193,8 +211,9 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
     script = (
         "import os, sys; os.umask(0)\n"
         "from pathlib import Path\n"
+        "from ctrail_pipeline.core.ledger.batches import register_batch\n"
         "from ctrail_pipeline.core.ledger.ledger import Ledger\n"
-        "ledger = Ledger(Path(sys.argv[1])); ledger.register_batch('token', '', [])\n"
+        "ledger = Ledger(Path(sys.argv[1])); register_batch(ledger, 'token', '', [])\n"
         "for path in sorted(Path(sys.argv[2]).rglob('*')):\n"
         "    print(path.name, oct(path.stat().st_mode & 0o777))\n"
     )
@@ -217,7 +236,7 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
 def test_a_ledger_is_the_same_when_it_is_opened_again(path: Path, ledger: Ledger) -> None:
     name = ledger.uuid
     assert (ledger.generation, ledger.is_unused()) == (0, True)
-    assert ledger.register_batch("token", "", [])[1] == 1
+    assert register_batch(ledger, "token", "", [])[1] == 1
     ledger.close()
     again = Ledger(path)
     assert (again.uuid, again.generation) == (name, 1)
@@ -292,7 +311,7 @@ def test_the_application_id_is_ours(path: Path, ledger: Ledger) -> None:
 
 def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> None:
     with ledger.transaction():
-        waiting = Thread(target=other.register_batch, args=("token", "", []))
+        waiting = Thread(target=register_batch, args=(other, "token", "", []))
         waiting.start()
         time.sleep(0.2)
         assert waiting.is_alive()
@@ -304,11 +323,11 @@ def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> 
 def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_checks, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
-        other.register_batch("token", "", [])
-    assert other.register_batch("token", "", [])[1] == 1
+        register_batch(other, "token", "", [])
+    assert register_batch(other, "token", "", [])[1] == 1
     other.close()
 
 
@@ -321,14 +340,15 @@ def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
     goes on writing to: two runs that overlapped wrote events twice.
     """
     reader = Ledger(path)  # as every run opens one for its listing
-    ledger.register_batch("first", "", [])
+    register_batch(ledger, "first", "", [])
     log = path.with_name(path.name + "-wal").stat().st_ino
     script = (
         "import sys\n"
         "from pathlib import Path\n"
+        "from ctrail_pipeline.core.ledger.batches import open_batches\n"
         "from ctrail_pipeline.core.ledger.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
-        "print(*[batch.token for batch in ledger.open_batches()])\n"
+        "print(*[batch.token for batch in open_batches(ledger)])\n"
         "ledger.close()\n"
     )
 
@@ -338,18 +358,18 @@ def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
 
     assert tokens_seen_by_another_process() == "first"
     assert path.with_name(path.name + "-wal").stat().st_ino == log
-    ledger.register_batch("second", "", [])
+    register_batch(ledger, "second", "", [])
     assert tokens_seen_by_another_process() == "first second"
     reader.close()
 
 
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
-    id_ = ledger.register_sources([PLACE])[PLACE]
+    id_ = register_sources(ledger, [PLACE])[PLACE]
     with pytest.raises(KeyError), ledger.transaction():  # noqa: PT012
-        ledger.cover(id_, [Range(Minute(0), Minute(10))])
+        cover(ledger, id_, [Range(Minute(0), Minute(10))])
         raise KeyError
-    assert ledger.coverage() == {}
-    ledger.register_batch("token", "", [])
+    assert covered_ranges(ledger) == {}
+    register_batch(ledger, "token", "", [])
 
 
 # -- sources and coverage ---------------------------------------------------------------------
@@ -357,33 +377,35 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 
 def test_a_partition_keeps_its_id_whoever_registers_it(ledger: Ledger, other: Ledger) -> None:
     elsewhere = replace(PLACE, prefix="audit")
-    ids = ledger.register_sources([PLACE, elsewhere])
+    ids = register_sources(ledger, [PLACE, elsewhere])
     assert len(set(ids.values())) == 2
-    assert other.register_sources([elsewhere, PLACE]) == ids
-    assert ledger.register_sources([PLACE]) == {PLACE: ids[PLACE]}
+    assert register_sources(other, [elsewhere, PLACE]) == ids
+    assert register_sources(ledger, [PLACE]) == {PLACE: ids[PLACE]}
 
 
 def test_coverage_is_merged(ledger: Ledger) -> None:
-    id_ = ledger.register_sources([PLACE])[PLACE]
+    id_ = register_sources(ledger, [PLACE])[PLACE]
     for start, end in [(50, 60), (0, 10), (10, 20), (55, 70), (5, 5)]:
         with ledger.transaction():
-            ledger.cover(id_, [Range(Minute(start), Minute(end))])
-    assert ledger.coverage() == {id_: [Range(Minute(0), Minute(20)), Range(Minute(50), Minute(70))]}
+            cover(ledger, id_, [Range(Minute(start), Minute(end))])
+    assert covered_ranges(ledger) == {
+        id_: [Range(Minute(0), Minute(20)), Range(Minute(50), Minute(70))]
+    }
 
 
 def test_deep_listings_are_noted(ledger: Ledger) -> None:
-    id_ = ledger.register_sources([PLACE])[PLACE]
-    assert ledger.deep_listed_at() == {id_: 0}
+    id_ = register_sources(ledger, [PLACE])[PLACE]
+    assert deep_listed_at(ledger) == {id_: 0}
     with ledger.transaction():
-        ledger.note_deep_listing(id_, 1234)
-    assert ledger.deep_listed_at() == {id_: 1234}
+        note_deep_listing(ledger, id_, 1234)
+    assert deep_listed_at(ledger) == {id_: 1234}
 
 
 # -- the states of a batch --------------------------------------------------------------------
 
 
 def states(ledger: Ledger) -> dict[int, BatchState]:
-    return {batch.id: batch.state for batch in ledger.open_batches()}
+    return {batch.id: batch.state for batch in open_batches(ledger)}
 
 
 def test_a_batch_goes_from_staging_to_committed_to_published(ledger: Ledger) -> None:
@@ -395,30 +417,30 @@ def test_a_batch_goes_from_staging_to_committed_to_published(ledger: Ledger) -> 
     assert not ledger.is_unused()
     following = register(ledger, published=[batch])
     assert states(ledger) == {following: BatchState.STAGING}
-    assert ledger.batch_state(batch) is BatchState.PUBLISHED
+    assert batch_state(ledger, batch) is BatchState.PUBLISHED
 
 
 def test_only_a_staging_batch_is_aborted_and_an_aborted_one_never_committed(
     ledger: Ledger,
 ) -> None:
     batch = register(ledger)
-    assert ledger.abort_batch(batch)
-    assert not ledger.abort_batch(batch)
+    assert abort_batch(ledger, batch)
+    assert not abort_batch(ledger, batch)
     with pytest.raises(StaleBatch, match="no longer staging"):
         commit(ledger, [outcome(ledger)], batch=batch)
     assert known(ledger) is None
     done, _ = commit(ledger)
-    assert not ledger.abort_batch(done)
+    assert not abort_batch(ledger, done)
     with pytest.raises(StaleBatch, match="no longer staging"):
         commit(ledger, batch=done)
-    assert ledger.batch_state(done) is BatchState.COMMITTED
+    assert batch_state(ledger, done) is BatchState.COMMITTED
 
 
 def test_only_a_committed_batch_is_marked_published(ledger: Ledger) -> None:
     batch = register(ledger)
     with ledger.transaction():
-        ledger.mark_published([batch])
-    assert ledger.batch_state(batch) is BatchState.STAGING
+        mark_published(ledger, [batch])
+    assert batch_state(ledger, batch) is BatchState.STAGING
 
 
 # -- compare and set --------------------------------------------------------------------------
@@ -434,9 +456,9 @@ def test_log_files_that_another_run_settled_are_named_and_nothing_is_written(
         commit(ledger, mine, [staged()], [segment(1)], batch=batch)
     assert stale.value.taken == {1, 3}
     assert known(ledger, "/0.json.gz") is None
-    assert ledger.segments(HOUR, 0) == []
-    assert ledger.published_files(batch) == []
-    assert ledger.batch_state(batch) is BatchState.STAGING
+    assert LedgerSegments(ledger).segments(HOUR, 0) == []
+    assert published_files(ledger, batch) == []
+    assert batch_state(ledger, batch) is BatchState.STAGING
     commit(ledger, [mine[0], mine[2]], [staged()], [segment(1)], batch=batch)
     assert known(ledger, "/0.json.gz") == (LogFileState.COMMITTED, ETAG)
 
@@ -479,34 +501,37 @@ def test_a_newer_segment_with_a_common_identity_makes_a_batch_stale(
 def test_newer_segments_without_a_common_identity_do_not(ledger: Ledger, other: Ledger) -> None:
     commit(other, segments=[segment(1, 2), segment(3, partition=HOUR + "x")])
     commit(ledger, segments=[segment(3, 4)], seen={HOUR: 0})
-    assert [(one.size, one.filter_bytes) for one in ledger.segments(HOUR, 0)] == [(2, 0), (2, 0)]
+    assert [(one.size, one.filter_bytes) for one in LedgerSegments(ledger).segments(HOUR, 0)] == [
+        (2, 0),
+        (2, 0),
+    ]
 
 
 def test_a_segment_that_was_seen_is_not_compared_again(ledger: Ledger) -> None:
     commit(ledger, segments=[segment(1, 2)])
-    [seen] = ledger.segments(HOUR, 0)
+    [seen] = LedgerSegments(ledger).segments(HOUR, 0)
     commit(ledger, segments=[segment(2)], seen={HOUR: seen.id})
 
 
 def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
     small, large = segment(1, 2, 3), segment(*range(10, 10 + FILTERED_FROM))
     commit(ledger, segments=[small, large])
-    first, second = ledger.segments(HOUR, 0)
+    first, second = LedgerSegments(ledger).segments(HOUR, 0)
     assert large.filter
     assert first[1:] == (3, small.identities, 0, small.event_keys, False)
     assert second[1:] == (FILTERED_FROM, b"", len(large.filter), b"", False)
-    assert ledger.segment_filter(second.id) == large.filter
-    assert ledger.segment_identities(second.id) == large.identities
-    assert ledger.segment_event_keys(second.id) == large.event_keys
-    assert ledger.segments(HOUR, first.id) == [second]
-    assert ledger.segments("elsewhere", 0) == []
+    assert LedgerSegments(ledger).segment_filter(second.id) == large.filter
+    assert LedgerSegments(ledger).segment_identities(second.id) == large.identities
+    assert LedgerSegments(ledger).segment_event_keys(second.id) == large.event_keys
+    assert LedgerSegments(ledger).segments(HOUR, first.id) == [second]
+    assert LedgerSegments(ledger).segments("elsewhere", 0) == []
 
 
 def test_a_view_from_before_a_removal_makes_a_batch_stale(ledger: Ledger, other: Ledger) -> None:
     batch, _ = commit(other, segments=[segment(1)])
-    removed = ledger.segments_removed()
+    removed = LedgerSegments(ledger).segments_removed()
     with other.transaction():
-        other.uncommit_batch(batch)
+        uncommit_batch(other, batch)
     with pytest.raises(StaleBatch, match="segments were removed"):
         commit(ledger, [outcome(ledger)], removed=removed)
 
@@ -525,16 +550,16 @@ def test_files_of_a_folder_are_numbered_one_after_another(ledger: Ledger, other:
     ]
     second, more = commit(other, files=[staged(0), staged(1, HOUR + "x")])
     assert [(file.folder, file.number) for file in more] == [(HOUR, 3), (HOUR + "x", 1)]
-    assert ledger.published_files(first) == names
-    assert ledger.published_files(second) == more
+    assert published_files(ledger, first) == names
+    assert published_files(ledger, second) == more
 
 
 def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
     batch, [file] = commit(ledger, files=[staged()])
-    renamed = ledger.rename_output_file(batch, file)
+    renamed = rename_output_file(ledger, batch, file)
     assert (renamed.number, renamed.part, renamed.folder) == (2, file.part, file.folder)
-    assert ledger.published_files(batch) == [renamed]
-    assert ledger.rename_output_file(batch, file) == renamed  # by another that publishes it too
+    assert published_files(ledger, batch) == [renamed]
+    assert rename_output_file(ledger, batch, file) == renamed  # by another that publishes it too
     _, [following] = commit(ledger, files=[staged()])
     assert following.number == 3
 
@@ -545,15 +570,15 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     kept, _ = commit(ledger, [outcome(ledger, "/kept.json.gz")], [staged()], [segment(7)])
     mine = [outcome(ledger, f"/{number}.json.gz", number) for number in range(2)]
     batch, _ = commit(ledger, mine, [staged(), staged(1)], [segment(1, 2)])
-    removed = ledger.segments_removed()
+    removed = LedgerSegments(ledger).segments_removed()
     with ledger.transaction():
-        ledger.uncommit_batch(batch)
-    assert ledger.batch_state(batch) is BatchState.ABORTED
-    assert ledger.segments_removed() == removed + 1
-    assert [one.size for one in ledger.segments(HOUR, 0)] == [1]
-    assert ledger.published_files(batch) == []
-    assert len(ledger.published_files(kept)) == 1
-    visits, id_ = due(ledger), ledger.source_ids()[PLACE]
+        uncommit_batch(ledger, batch)
+    assert batch_state(ledger, batch) is BatchState.ABORTED
+    assert LedgerSegments(ledger).segments_removed() == removed + 1
+    assert [one.size for one in LedgerSegments(ledger).segments(HOUR, 0)] == [1]
+    assert published_files(ledger, batch) == []
+    assert len(published_files(ledger, kept)) == 1
+    visits, id_ = due(ledger), source_ids(ledger)[PLACE]
     assert [(visit.source_id, visit.day, visit.name) for visit in visits] == [
         (id_, DAY, "/0.json.gz"),
         (id_, DAY, "/1.json.gz"),
@@ -601,10 +626,10 @@ def test_an_earlier_version_without_lines_is_not_kept(path: Path, ledger: Ledger
     assert superseded(path) == [("/a.json.gz", ETAG)]
     earlier, _ = commit(ledger, [replace(outcome(ledger, "/b.json.gz"))], [staged()], [segment(3)])
     with ledger.transaction():
-        ledger.uncommit_batch(batch)
+        uncommit_batch(ledger, batch)
     assert known(ledger) == (LogFileState.LOST, ETAG), "it may have dropped what is gone"
     with ledger.transaction():
-        ledger.uncommit_batch(earlier)
+        uncommit_batch(ledger, earlier)
     assert superseded(path) == []
 
 
@@ -628,4 +653,4 @@ def test_visits_are_due_at_their_time_newest_day_first(ledger: Ledger) -> None:
 def test_a_reopened_ledger_knows_what_was_committed(ledger: Ledger) -> None:
     batch, _ = commit(ledger, [outcome(ledger)])
     ledger.reopen()
-    assert ledger.batch_state(batch) is BatchState.COMMITTED
+    assert batch_state(ledger, batch) is BatchState.COMMITTED

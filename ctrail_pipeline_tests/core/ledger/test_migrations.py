@@ -12,9 +12,9 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.migrations import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
-from ctrail_pipeline.core.ledger.sqlite import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.output_files import Kind
 
 FIXTURES = {version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2)}

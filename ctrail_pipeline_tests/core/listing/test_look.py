@@ -78,7 +78,7 @@ def test_what_is_new_since_the_last_run_is_found_once_and_fetched_without_listin
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(hours=2), "B")  # late
     put(bucket, "111122223333", "eu-west-1", NOW, "B")
     seen = looked(settings)
-    assert (seen.found, seen.looked_at, seen.left, seen.backlog) == (2, 1, 0, [])
+    assert (seen.found, seen.looked_at, seen.not_reached, seen.backlog) == (2, 1, 0, [])
     assert seen.waiting["main", "111122223333/eu-west-1"].log_files == 2
     assert looked(settings).found == 0
     with monkeypatch.context() as patched:
@@ -119,7 +119,7 @@ def test_a_widened_window_is_backlog(settings: Settings, bucket: Path) -> None:
 def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "FOUND_A_PARTITION", 20)
+    monkeypatch.setattr(watch, "FOUND_A_SOURCE_PREFIX", 20)
     monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
     assert sync(settings).ok
@@ -221,7 +221,7 @@ def test_a_look_out_of_time_goes_on_where_it_stopped(
         seen = look(many, cursor, 0)
         cursor = LookCursor.parse(seen.cursor.dump())
         found.append(seen.found)
-        left.append(seen.left)
+        left.append(seen.not_reached)
     assert (found, left) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
 
 
@@ -277,4 +277,4 @@ def test_what_is_recent_ends_at_the_clock_even_if_a_cursor_is_ahead(tmp_path: Pa
     place = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
     covered = [Range(Minute(0), ahead)]
     source = Source(1, place, "main", LocalBucket(tmp_path), covered, EVERYTHING, deep=False)
-    assert watch.recent(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY
+    assert watch.recent_range(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY

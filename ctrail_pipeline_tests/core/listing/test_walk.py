@@ -15,8 +15,13 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, curs
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import cover, covered_ranges, register_sources
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.listing.walk import Listing
@@ -82,8 +87,8 @@ def sources_of(
     ledger: Ledger, bucket: MemoryBucket, wanted: Range = EVERYTHING, *, deep: bool = False
 ) -> list[Source]:
     """The partitions as a run that starts now sees them."""
-    ids = ledger.register_sources(PLACES)
-    coverage = ledger.coverage()
+    ids = register_sources(ledger, PLACES)
+    coverage = covered_ranges(ledger)
     return [
         Source(ids[place], place, "trail", bucket, coverage.get(ids[place], []), wanted, deep)
         for place in PLACES
@@ -120,11 +125,11 @@ def commit(
     state: LogFileState = LogFileState.COMMITTED,
 ) -> None:
     """What the engine does with a batch, without the batch: rows and coverage."""
-    batch, _ = ledger.register_batch(uuid.uuid4().hex, "", [])
+    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
     outcomes = [outcome_of(ref, position, state) for position, ref in enumerate(refs)]
     done = list(finished)
     with ledger.transaction():
-        ledger.commit_batch(batch, outcomes, [], [], {}, ledger.segments_removed())
+        commit_batch(ledger, batch, outcomes, [], [], {}, LedgerSegments(ledger).segments_removed())
         for ref in refs:
             if ref.stretch is not None:
                 ref.stretch.settled += 1
@@ -132,7 +137,7 @@ def commit(
                     done.append(ref.stretch)
         for stretch in done:
             assert stretch.covers is not None
-            ledger.cover(stretch.source.id, [stretch.covers])
+            cover(ledger, stretch.source.id, [stretch.covers])
 
 
 def run(
@@ -146,7 +151,7 @@ def run(
     """One undisturbed run; returns the keys that it brought in."""
     listing = Listing(sources_of(ledger, bucket, wanted, deep=deep), lookback)
     keys = []
-    for refs in listing.log_files(ledger):
+    for refs in listing.log_files(LedgerLogFiles(ledger)):
         commit(ledger, refs, listing.take_finished())
         keys += [ref.key for ref in refs]
     commit(ledger, [], listing.take_finished())
@@ -170,18 +175,20 @@ def at(year: int, month: int, day: int, minute: int = 0) -> int:
 
 
 def covered(ledger: Ledger, place: SourcePrefix = PLACES[0]) -> list[Range]:
-    return ledger.coverage().get(ledger.register_sources([place])[place], [])
+    return covered_ranges(ledger).get(register_sources(ledger, [place])[place], [])
 
 
 def rows(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     """Those of the keys that have a row."""
-    ids = ledger.register_sources(PLACES)
+    ids = register_sources(ledger, PLACES)
     found = set()
     for one in keys:
         place = place_of_partition(one)
         if place is not None:
             where = parse_key(place, one)
-            if ledger.known_log_files(ids[place], where.day, where.name, where.name):
+            if LedgerLogFiles(ledger).known_log_files(
+                ids[place], where.day, where.name, where.name
+            ):
                 found.add(one)
     return found
 
@@ -249,7 +256,7 @@ def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     bucket = filled(MemoryBucket(page_size), keys)
     with new_ledger() as ledger:
         listing = Listing(sources_of(ledger, bucket, wanted), LOOKBACK)
-        groups = list(listing.log_files(ledger))
+        groups = list(listing.log_files(LedgerLogFiles(ledger)))
     handed = [ref.key for refs in groups for ref in refs]
     days = [ref.day for refs in groups for ref in refs]
     assert len(handed) == len(set(handed))
@@ -304,7 +311,7 @@ def test_a_folder_with_more_than_is_held_is_taken_apart_and_loses_nothing() -> N
     filled(bucket, keys)
     with new_ledger() as ledger:
         listing = Listing(sources_of(ledger, bucket), LOOKBACK, hold=30)
-        groups = list(listing.log_files(ledger))
+        groups = list(listing.log_files(LedgerLogFiles(ledger)))
     assert sorted(ref.key for refs in groups for ref in refs) == sorted(keys)
     assert all(len({ref.day for ref in refs}) == 1 for refs in groups)
     assert len(groups) >= 900 * 7 // DAY
@@ -379,7 +386,7 @@ def test_a_log_file_written_again_is_handed_out_with_what_is_known_of_it() -> No
         run(ledger, bucket)
         bucket.put(one, FIRST + 20, etag=b"\1" * 16)
         listing = Listing(sources_of(ledger, bucket), LOOKBACK)
-        [[ref]] = listing.log_files(ledger)
+        [[ref]] = listing.log_files(LedgerLogFiles(ledger))
     assert (ref.key, ref.etag) == (one, b"\1" * 16)
     assert ref.expected == Known(LogFileState.COMMITTED, before)
 
@@ -401,7 +408,7 @@ def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
     one = key(PLACES[0], FIRST)
     bucket = filled(MemoryBucket(), [one])
     with new_ledger() as ledger:
-        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(ledger)
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
         commit(ledger, refs, state=state)
         assert run(ledger, bucket) == ([one] if again else [])
 
@@ -409,10 +416,10 @@ def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
 def look_found(ledger: Ledger, place: SourcePrefix, one: str, now: int = 0) -> None:
     """Have a log file be due, as a look at the bucket does."""
     where = parse_key(place, one)
-    id_ = ledger.register_sources(PLACES)[place]
+    id_ = register_sources(ledger, PLACES)[place]
     found = FoundLogFile(id_, where.day, where.name, b"\1" * 16, 7, archived=False)
     with ledger.transaction():
-        ledger.put_found([found], now)
+        put_found(ledger, [found], now)
 
 
 def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -> None:
@@ -424,7 +431,7 @@ def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -
         bucket.put(one, FIRST + 20, etag=b"\1" * 16)
         look_found(ledger, place, one)
         sources = sources_of(ledger, bucket, deep=True)
-        [[ref]] = Listing(sources, LOOKBACK).log_files(ledger)
+        [[ref]] = Listing(sources, LOOKBACK).log_files(LedgerLogFiles(ledger))
     assert (ref.key, ref.etag) == (one, None)
     assert ref.expected is not None
     assert ref.expected.state is LogFileState.COMMITTED
@@ -438,12 +445,12 @@ def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None
         for one in keys:
             look_found(ledger, next(p for p in PLACES if one.startswith(p.folder)), one)
         sources = sources_of(ledger, bucket)[:2]
-        groups = list(Listing(sources, LOOKBACK, walks=False).log_files(ledger))
+        groups = list(Listing(sources, LOOKBACK, walks=False).log_files(LedgerLogFiles(ledger)))
         found = [ref for refs in groups for ref in refs]
         assert [ref.key for ref in found] == [keys[n] for n in (2, 5, 1, 4, 0, 3)]
         assert {ref.etag for ref in found} == {b"\1" * 16}
         commit(ledger, found)
-        assert list(Listing(sources, LOOKBACK, walks=False).log_files(ledger)) == []
+        assert list(Listing(sources, LOOKBACK, walks=False).log_files(LedgerLogFiles(ledger))) == []
         assert not any(source.failure for source in sources)
 
 
@@ -451,10 +458,10 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
     one = key(PLACES[0], FIRST)
     bucket = filled(MemoryBucket(), [one])
     with new_ledger() as ledger:
-        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(ledger)
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
         look_found(ledger, PLACES[0], one)
         commit(ledger, refs)
-        assert ledger.waiting(0) == {}
+        assert waiting_by_source(ledger, 0) == {}
         assert run(ledger, bucket) == []
 
 
@@ -468,7 +475,7 @@ def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> 
         sources = sources_of(ledger, bucket)
         listing = Listing(sources, LOOKBACK)
         handed = []
-        for refs in listing.log_files(ledger):
+        for refs in listing.log_files(LedgerLogFiles(ledger)):
             commit(ledger, refs, listing.take_finished())
             handed += [ref.key for ref in refs]
         commit(ledger, [], listing.take_finished())
@@ -545,7 +552,7 @@ def run_in_any_order(
 ) -> None:
     listing = Listing(sources_of(ledger, bucket, wanted, deep=chance.random() < 0.3), LOOKBACK)
     waiting: list[LogFileRef] = []
-    for refs in listing.log_files(ledger):
+    for refs in listing.log_files(LedgerLogFiles(ledger)):
         waiting += refs
         if chance.random() < 0.5:
             chance.shuffle(waiting)
@@ -572,12 +579,12 @@ def is_covered(
     place = place_of_partition(one)
     assert place is not None
     minute = parse_key(place, one).minute
-    ranges = (coverage or ledger.coverage()).get(ledger.register_sources(PLACES)[place], [])
+    ranges = (coverage or covered_ranges(ledger)).get(register_sources(ledger, PLACES)[place], [])
     return minute is not None and any(item.start <= minute < item.end for item in ranges)
 
 
 def assert_covered_is_known(ledger: Ledger, bucket: MemoryBucket, late: set[str]) -> None:
-    coverage = ledger.coverage()
+    coverage = covered_ranges(ledger)
     inside = {
         one
         for one in bucket.objects

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.opening import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
@@ -31,11 +34,13 @@ class FoundPrefix:
     def run(self, *, commits: bool = True) -> None:
         """What a run that writes leaves."""
         ledger = self.open()
-        batch, generation = ledger.register_batch(os.urandom(8).hex(), "", [])
+        batch, generation = register_batch(ledger, os.urandom(8).hex(), "", [])
         write_marker(ledger.uuid, generation, self.events_dir)
         if commits:
             with ledger.transaction():
-                ledger.commit_batch(batch, [], [], [], {}, ledger.segments_removed())
+                commit_batch(
+                    ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed()
+                )
         ledger.close()
         if commits:
             (self.events_dir / "111122223333").mkdir(exist_ok=True)
@@ -78,7 +83,7 @@ def test_a_ledger_newer_than_the_folder_is_opened(place: FoundPrefix) -> None:
     """The run died between registering a batch and noting its generation in the folder."""
     place.run()
     ledger = place.open()
-    ledger.register_batch("token", "", [])
+    register_batch(ledger, "token", "", [])
     ledger.close()
     place.open().close()
 
@@ -156,8 +161,8 @@ def test_a_damaged_marker_is_refused(place: FoundPrefix, content: bytes) -> None
     place.run()
     (place.events_dir / MARKER).write_bytes(content)
     said = place.refused()
-    assert "is damaged: it says which ledger the folder belongs to" in said
-    assert "delete that one file and run again" in said
+    assert "is damaged. This file says which ledger the folder belongs to" in said
+    assert "delete the file and run again" in said
     (place.events_dir / MARKER).unlink()
     place.open().close()
     assert json.loads((place.events_dir / MARKER).read_text())["generation"] == 1

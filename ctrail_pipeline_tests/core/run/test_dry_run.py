@@ -13,12 +13,8 @@ from ctrail_pipeline.core.bucket import local, s3
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run import dry_run as estimate_module
-from ctrail_pipeline.core.run.dry_run import (
-    DOLLARS_A_GET,
-    DOLLARS_A_LIST,
-    TrailEstimate,
-    estimate,
-)
+from ctrail_pipeline.core.run.dry_run import estimate
+from ctrail_pipeline.core.run.estimate import DOLLARS_A_GET, DOLLARS_A_LIST, TrailEstimate
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.reports.sentences import estimate_line
@@ -224,7 +220,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     enough: int,
     by_s3: bool,
 ) -> None:
-    monkeypatch.setattr(estimate_module, "LISTED_A_PARTITION", enough)
+    monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", enough)
     monkeypatch.setattr(local, "PAGE_SIZE", 20)
     monkeypatch.setattr(s3, "PAGE_SIZE", 20)
     truth = write_partition(tmp_path, first, days, log_files_a_day)
@@ -245,7 +241,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     assert abs(found.bytes - 100 * truth) <= 100 * truth / 4
     if by_s3:
         assert "get" not in server.counts.requests
-    monkeypatch.setattr(estimate_module, "LISTED_A_PARTITION", truth + 1)
+    monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", truth + 1)
     [exact], _ = dry_run(settings)
     assert (exact.log_files, exact.bytes, exact.is_sampled) == (truth, 100 * truth, False)
     assert found.list_requests < exact.list_requests or days < 5

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -24,18 +24,22 @@ from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.keys.key_time import day_folder
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, split_identities
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
 from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids, source_totals
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
-from ctrail_pipeline.core.upkeep.cold import move_cold_rows
+from ctrail_pipeline.core.upkeep.cold import first_kept, move_cold_rows
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -98,6 +102,15 @@ def sync_all_days(settings: Settings) -> int:
 
 def files_of(settings: Settings) -> list[Path]:
     return sorted(settings.state_db.with_name("ledger.db.archive").iterdir())
+
+
+def test_the_last_moment_of_a_day_belongs_to_that_day() -> None:
+    midnight = 1_800_000_000 // 86_400 * 86_400
+    just_before = midnight - 2**-22
+    assert datetime.fromtimestamp(just_before, UTC).timestamp() == midnight, "it is rounded up"
+    day = midnight // 86_400 - HORIZON_DAYS - 2
+    assert first_kept(midnight, HORIZON_DAYS) == (day, f"{day_folder(day)}00")
+    assert first_kept(just_before, HORIZON_DAYS) == (day - 1, f"{day_folder(day - 1)}23")
 
 
 def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: Path) -> None:
@@ -164,7 +177,7 @@ def test_an_archived_log_file_that_changed_is_done_again(
         assert sync_all_days(settings) == 1
     assert_exact(settings, read_buckets([(bucket, "")]))
     with closing(Ledger(settings.state_db)) as ledger:
-        [totals] = ledger.totals().values()
+        [totals] = source_totals(ledger).values()
     assert (totals.log_files, totals.events) == (69, 70)
     # It is archived again, and what the newer file says holds.
     assert move(settings, days_later=4) == 1
@@ -188,7 +201,7 @@ def test_what_is_open_or_remarkable_stays(settings: Settings, bucket: Path) -> N
         }
     assert len(names) == 2
     with closing(Ledger(settings.state_db)) as ledger:
-        [source_id] = ledger.source_ids().values()
+        [source_id] = source_ids(ledger).values()
         assert read_health(ledger, [source_id], 0).quarantined == 2
 
 
@@ -328,17 +341,17 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
 def test_a_view_from_before_it_was_archived_still_decides(settings: Settings) -> None:
     assert sync(settings).ok
     with closing(Ledger(settings.state_db)) as ledger:
-        known = KnownIdentities(ledger)
+        known = KnownIdentities(LedgerSegments(ledger))
         known.begin()
         name = f"{ACCOUNT}/{REGION}/{NOW - timedelta(days=40):%Y/%m/%d/%H}"
-        [segment] = ledger.segments(name, 0)
-        [identity] = split_identities(ledger.segment_identities(segment.id))
+        [segment] = LedgerSegments(ledger).segments(name, 0)
+        [identity] = split_identities(LedgerSegments(ledger).segment_identities(segment.id))
         view = known.partition(name)
         assert move(settings) == 1
         assert view.known_among({identity}) == {identity}
-        assert ledger.segment_identities(segment.id) == identity
-        assert len(ledger.segment_event_keys(segment.id)) == 6
-        fresh = KnownIdentities(ledger)
+        assert LedgerSegments(ledger).segment_identities(segment.id) == identity
+        assert len(LedgerSegments(ledger).segment_event_keys(segment.id)) == 6
+        fresh = KnownIdentities(LedgerSegments(ledger))
         fresh.begin()
         assert fresh.partition(name).known_among({identity, b"x" * 16}) == {identity}
 

@@ -21,7 +21,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
-from ctrail_pipeline.core.line_runs import runs_of
+from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.line_runs import line_runs_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
@@ -197,7 +198,7 @@ def test_every_line_still_leads_to_its_log_file(synced: Settings, sample: Path) 
 
 def assert_lineage(settings: Settings) -> None:
     with closing(Ledger(settings.state_db)) as ledger:
-        places = {id_: place for place, id_ in ledger.source_ids().items()}
+        places = {id_: place for place, id_ in source_ids(ledger).items()}
     with closing(sqlite3.connect(settings.state_db)) as db:
         log_files = {
             (batch, position): key_of(places[source_id], day, name)
@@ -216,7 +217,7 @@ def assert_lineage(settings: Settings) -> None:
         )
         owners = [
             log_files[run.batch, run.position]
-            for run in runs_of(lineage, batch, merged=bool(merged))
+            for run in line_runs_of(lineage, batch, merged=bool(merged))
             for _ in range(run.lines)
         ]
         assert len(owners) == len(lines)

@@ -22,6 +22,7 @@ from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.output_numbers import next_number
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.staging import Staging
@@ -175,7 +176,7 @@ def test_files_get_no_name_twice(settings: Settings) -> None:
     with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
         for path in before:
             folder = path.parent.relative_to(settings.events_dir).as_posix()
-            _, number = ledger._next_number(Kind.EVENTS, folder, 0)
+            _, number = next_number(ledger, Kind.EVENTS, folder, 0)
             assert not (path.parent / f"events_{number:05d}.jsonl").exists()
 
 

@@ -9,10 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.ledger import dedup
-from ctrail_pipeline.core.ledger.dedup import KnownIdentities, build_segment, split_identities
+from ctrail_pipeline.core.ledger import bloom_filter
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
+from ctrail_pipeline.core.ledger.batches import mark_published, register_batch
+from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import split_identities
 from ctrail_pipeline.core.ledger.rows import StaleBatch
+from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.ledger.segments import (
+    LedgerSegments,
+    newest_segment,
+    partitions_with_segments,
+    replace_segments,
+)
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.upkeep.segment_merging import (
@@ -31,7 +42,7 @@ HOUR = "111122223333/eu-west-1/2024/01/02/03"
 @pytest.fixture(autouse=True)
 def smaller_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments have filters from fewer identities on, which are made faster."""
-    monkeypatch.setattr(dedup, "FILTERED_FROM", 4096)
+    monkeypatch.setattr(bloom_filter, "FILTERED_FROM", 4096)
 
 
 @pytest.fixture
@@ -45,18 +56,26 @@ def add(ledger: Ledger, numbers: range, *, is_published: bool = True) -> int:
     """A batch with one segment of events that are numbers."""
     lines = [b"%d" % number for number in numbers]
     segment = build_segment(HOUR, [identity_of(line) for line in lines], lines, 0.001)
-    batch, _ = ledger.register_batch(uuid.uuid4().hex, "", [])
+    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
     with ledger.transaction():
-        ledger.commit_batch(batch, [], [], [segment], {HOUR: 1 << 60}, ledger.segments_removed())
+        commit_batch(
+            ledger,
+            batch,
+            [],
+            [],
+            [segment],
+            {HOUR: 1 << 60},
+            LedgerSegments(ledger).segments_removed(),
+        )
         if is_published:
-            ledger.mark_published([batch])
+            mark_published(ledger, [batch])
     return batch
 
 
 def identities(ledger: Ledger) -> list[bytes]:
     found = []
-    for segment in ledger.segments(HOUR, 0, 10_000):
-        found += split_identities(ledger.segment_identities(segment.id))
+    for segment in LedgerSegments(ledger).segments(HOUR, 0, 10_000):
+        found += split_identities(LedgerSegments(ledger).segment_identities(segment.id))
     return sorted(found)
 
 
@@ -77,9 +96,9 @@ def test_many_small_segments_become_few_with_the_same_identities(ledger: Ledger)
     for number in range(200):
         add(ledger, range(number * 100, number * 100 + 100))
     before = identities(ledger)
-    assert len(ledger.segments(HOUR, 0, 1000)) == 200
+    assert len(LedgerSegments(ledger).segments(HOUR, 0, 1000)) == 200
     assert merger.merge() > 150
-    segments = ledger.segments(HOUR, 0, 1000)
+    segments = LedgerSegments(ledger).segments(HOUR, 0, 1000)
     assert len(segments) < 24
     assert identities(ledger) == before == sorted({identity_of(b"%d" % n) for n in range(20_000)})
     assert any(segment.filter_bytes and segment.is_merged for segment in segments)
@@ -90,9 +109,9 @@ def test_what_is_large_is_merged_while_a_run_lasts(ledger: Ledger) -> None:
     merger = SegmentMerger(ledger, 0.001)
     for number in range(MERGED_TOGETHER):
         add(ledger, range(number * 4096, (number + 1) * 4096))
-        assert len(ledger.segments(HOUR, 0)) == number + 1
+        assert len(LedgerSegments(ledger).segments(HOUR, 0)) == number + 1
         merger.after_batch()
-    assert [segment.size for segment in ledger.segments(HOUR, 0)] == [8 * 4096]
+    assert [segment.size for segment in LedgerSegments(ledger).segments(HOUR, 0)] == [8 * 4096]
 
 
 def test_a_batch_that_may_be_taken_back_keeps_its_segment(ledger: Ledger) -> None:
@@ -102,7 +121,7 @@ def test_a_batch_that_may_be_taken_back_keeps_its_segment(ledger: Ledger) -> Non
     last = add(ledger, range(1000, 1010), is_published=False)
     merger.merge()
     with ledger.transaction():
-        ledger.uncommit_batch(last)
+        uncommit_batch(ledger, last)
     assert identities(ledger) == sorted(identity_of(b"%d" % n) for n in range(80))
 
 
@@ -110,15 +129,23 @@ def test_a_view_from_before_a_merge_cannot_write_an_event_twice(ledger: Ledger) 
     merger = SegmentMerger(ledger, 0.001)
     for number in range(MERGED_TOGETHER):
         add(ledger, range(number * 5000, number * 5000 + 5000))
-    known = KnownIdentities(ledger)
+    known = KnownIdentities(LedgerSegments(ledger))
     known.begin()
     seen = known.partition(HOUR).version
     merger.merge()
     doubled = identity_of(b"7")
-    batch, _ = ledger.register_batch(uuid.uuid4().hex, "", [])
+    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
     segment = build_segment(HOUR, [doubled], [], 0.001)
     with pytest.raises(StaleBatch), ledger.transaction():
-        ledger.commit_batch(batch, [], [], [segment], {HOUR: seen}, ledger.segments_removed())
+        commit_batch(
+            ledger,
+            batch,
+            [],
+            [],
+            [segment],
+            {HOUR: seen},
+            LedgerSegments(ledger).segments_removed(),
+        )
     known.begin()
     assert known.partition(HOUR).known_among({doubled}) == {doubled}
 
@@ -127,15 +154,15 @@ def test_two_that_merge_at_once_do_it_once(ledger: Ledger) -> None:
     ids = []
     for number in range(MERGED_TOGETHER):
         add(ledger, range(number * 10, number * 10 + 10))
-        ids.append(ledger.newest_segment())
+        ids.append(newest_segment(ledger))
     merged = build_segment(HOUR, identities(ledger), [], 0.001)
     other = Ledger(ledger.path)
     with other.transaction():
-        assert other.replace_segments(ids, merged)
+        assert replace_segments(other, ids, merged)
     other.close()
     with ledger.transaction():
-        assert not ledger.replace_segments(ids, merged)
-    assert len(ledger.segments(HOUR, 0)) == 1
+        assert not replace_segments(ledger, ids, merged)
+    assert len(LedgerSegments(ledger).segments(HOUR, 0)) == 1
 
 
 def test_an_hour_that_comes_in_by_many_runs_is_exact_and_has_few_segments(tmp_path: Path) -> None:
@@ -148,6 +175,6 @@ def test_an_hour_that_comes_in_by_many_runs_is_exact_and_has_few_segments(tmp_pa
         assert sync(settings).ok
     assert_exact(settings, read_buckets([(bucket, "")]))
     ledger = Ledger(settings.state_db)
-    [partition] = ledger.partitions_with_segments(0)
-    assert len(ledger.segments(partition, 0)) < 2 * MERGED_TOGETHER
+    [partition] = partitions_with_segments(ledger, 0)
+    assert len(LedgerSegments(ledger).segments(partition, 0)) < 2 * MERGED_TOGETHER
     ledger.close()

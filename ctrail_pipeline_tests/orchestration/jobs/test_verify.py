@@ -23,7 +23,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE
-from ctrail_pipeline.orchestration.jobs.verify import build_verify_checks
+from ctrail_pipeline.orchestration.complete_check import build_complete_checks
 from ctrail_pipeline.sample.bucket import PAYMENTS_BUCKET, write_sample
 from ctrail_pipeline_tests.support.command import log_files
 from ctrail_pipeline_tests.support.dagster_runs import failure_text
@@ -180,7 +180,7 @@ def test_the_check_of_a_trail_runs_by_itself(
     config: Config, folder: Path, instance: DagsterInstance
 ) -> None:
     def evaluate() -> dict[str, tuple[bool, AssetCheckSeverity]]:
-        checks = build_verify_checks(config)
+        checks = build_complete_checks(config)
         job = define_asset_job("checks", AssetSelection.checks(*checks))
         definitions = Definitions.merge(build_definitions(config), Definitions(jobs=[job]))
         result = definitions.resolve_job_def("checks").execute_in_process(instance=instance)

@@ -1,0 +1,101 @@
+"""The transaction that makes a batch true, and everything that it must be sure of.
+
+A batch is committed only if it is still staging, no other run settled one of its log files, and no
+segment that its dedup did not know of holds one of its records (docs/architecture.md, The commit
+protocol). No file of the output is touched here.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
+
+from .batches import batch_state
+from .ledger import Ledger
+from .log_files import check_log_files, put_log_files
+from .output_numbers import put_output_file
+from .packed_identities import held_among, split_identities
+from .rows import (
+    BatchState,
+    LogFileState,
+    NewSegment,
+    Outcome,
+    StaleBatch,
+)
+from .segments import LedgerSegments, put_segments
+
+
+def commit_batch(
+    ledger: Ledger,
+    batch: int,
+    outcomes: Sequence[Outcome],
+    staged: Sequence[StagedFile],
+    segments: Sequence[NewSegment],
+    seen: dict[str, int],
+    removed: int,
+) -> list[PublishedFile]:
+    """Make a batch true. Inside a transaction, whose COMMIT decides.
+
+    `seen` and `removed` say which segments the batch's dedup knew of. Returns the final names.
+    Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or if a
+    segment that its dedup did not know of holds one of its records.
+    """
+    if batch_state(ledger, batch) is not BatchState.STAGING:
+        raise StaleBatch("the batch is no longer staging")
+    check_log_files(ledger, outcomes)
+    _check_segments(LedgerSegments(ledger), segments, seen, removed)
+    _count_by_source(ledger, outcomes)
+    put_log_files(ledger, batch, outcomes)
+    put_segments(ledger, batch, segments)
+    published = [put_output_file(ledger, batch, file) for file in staged]
+    sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
+    ledger.execute(
+        "UPDATE batch SET state = ?, committed_at = ?, log_files = ?, sources = ? WHERE id = ?",
+        BatchState.COMMITTED,
+        int(time.time()),
+        len(outcomes),
+        json.dumps(sources),
+        batch,
+    )
+    return published
+
+
+def _check_segments(
+    present: LedgerSegments, segments: Sequence[NewSegment], seen: dict[str, int], removed: int
+) -> None:
+    """Raise StaleBatch if a segment that the batch's dedup did not know of holds its records."""
+    if removed != present.segments_removed():
+        raise StaleBatch("segments were removed")
+    for new in segments:
+        after = seen[new.partition]
+        while newer := present.segments(new.partition, after):
+            identities = set(split_identities(new.identities))
+            for segment in newer:
+                held = segment.identities or present.segment_identities(segment.id)
+                if held_among(identities, held):
+                    raise StaleBatch("another batch wrote some of these events")
+            after = newer[-1].id
+
+
+def _count_by_source(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
+    """Add a batch to the totals of its source prefixes."""
+    committed = LogFileState.COMMITTED
+    by_source = sorted(outcomes, key=lambda outcome: outcome.source_id)
+    for source_id, group in groupby(by_source, key=lambda outcome: outcome.source_id):
+        of_source = list(group)
+        times = [outcome.times for outcome in of_source if outcome.times]
+        before = [outcome.expected for outcome in of_source if outcome.expected is not None]
+        ledger.execute(
+            "UPDATE source_partition SET log_files = log_files + ?, events = events + ?,"
+            " first_event = coalesce(min(coalesce(first_event, ?), ?), first_event),"
+            " last_event = coalesce(max(coalesce(last_event, ?), ?), last_event)"
+            " WHERE id = ?",
+            sum(outcome.state is committed for outcome in of_source)
+            - sum(known.state is committed for known in before),
+            sum(outcome.records - outcome.duplicates for outcome in of_source),
+            *(min((first for first, _ in times), default=None),) * 2,
+            *(max((last for _, last in times), default=None),) * 2,
+            source_id,
+        )

@@ -1,0 +1,83 @@
+"""The rows of batches: a batch is registered, then committed or aborted, then published.
+
+Functions over a `Ledger` that move a batch from state to state. Committing is in `batch_commit`,
+taking a committed batch back in `batch_uncommit`; when either happens is decided in `core.batch`.
+"""
+
+import time
+from collections.abc import Sequence
+
+from .indexed_conditions import IS_OPEN_BATCH
+from .ledger import Ledger
+from .rows import BatchRow, BatchState
+
+
+def register_batch(
+    ledger: Ledger, token: str, run_id: str, published: Sequence[int]
+) -> tuple[int, int]:
+    """Add a batch in state `staging`; return its id and the ledger's generation by then.
+
+    The batches in `published` are marked published in the same transaction.
+    """
+    with ledger.transaction():
+        mark_published(ledger, published)
+        return add_batch(ledger, token, run_id), ledger.generation
+
+
+def add_batch(ledger: Ledger, token: str, run_id: str) -> int:
+    """Add a batch in state `staging`, and return its id. Inside a transaction."""
+    ledger.advance_generation()
+    row = ledger.row(
+        "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?) RETURNING id",
+        token,
+        BatchState.STAGING,
+        run_id,
+        int(time.time()),
+    )
+    return int(row[0])
+
+
+def mark_published(ledger: Ledger, batches: Sequence[int]) -> None:
+    """Note that all files of these batches have their final names. Inside a transaction."""
+    ledger.execute_many(
+        "UPDATE batch SET state = ? WHERE id = ? AND state = ?",
+        [(BatchState.PUBLISHED, batch, BatchState.COMMITTED) for batch in batches],
+    )
+
+
+def abort_batch(ledger: Ledger, batch: int) -> bool:
+    """Give up a batch that is still staging; return False if it is not staging any more."""
+    with ledger.transaction():
+        changed = ledger.execute(
+            "UPDATE batch SET state = ? WHERE id = ? AND state = ?",
+            BatchState.ABORTED,
+            batch,
+            BatchState.STAGING,
+        )
+        return changed == 1
+
+
+def batch_state(ledger: Ledger, batch: int) -> BatchState:
+    """Return how far a batch came."""
+    return BatchState(ledger.row("SELECT state FROM batch WHERE id = ?", batch)[0])
+
+
+def open_batches(ledger: Ledger) -> list[BatchRow]:
+    """Return the batches that are neither published nor aborted, in order."""
+    return [
+        BatchRow(id_, token, BatchState(state), created_at)
+        for id_, token, state, created_at in ledger.rows(
+            f"SELECT id, token, state, created_at FROM batch WHERE {IS_OPEN_BATCH} ORDER BY id"
+        )
+    ]
+
+
+def log_files_of_run(ledger: Ledger, run_id: str) -> int:
+    """Return how many log files the batches of a run settled."""
+    row = ledger.row(
+        "SELECT coalesce(sum(log_files), 0) FROM batch WHERE run_id = ? AND state IN (?, ?)",
+        run_id,
+        BatchState.COMMITTED,
+        BatchState.PUBLISHED,
+    )
+    return int(row[0])

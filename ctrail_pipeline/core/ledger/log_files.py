@@ -1,0 +1,224 @@
+"""The rows of log files: what is known of them, which visits are due, which ones a look found.
+
+Functions over a `Ledger`, and `LedgerLogFiles`, which listing asks. A row is hot or cold; both are
+read here. How a batch's outcomes become rows is here, too; whether they may is decided together
+with the rest of the batch, in `batch_commit`.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from .cold_rows import bring_back, cold_log_files
+from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
+from .ledger import Ledger
+from .rows import (
+    LONGEST_PAUSE_SECONDS,
+    FoundLogFile,
+    Known,
+    KnownLogFile,
+    LogFileState,
+    Outcome,
+    StaleBatch,
+    Visit,
+    Waiting,
+)
+
+_NO_LINES: Final = -1
+"""As a log file's position in its batch: no line of the batch came from the log file."""
+_MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined > 0"
+"""What a log file's row says if lines came from it: it is kept when the log file is done again.
+
+A damaged log file is done again every day, and brings nothing: its counts are the same each time.
+Where an earlier version of this program wrote the row, only the counts can tell.
+"""
+_IS_DUE: Final = f"{IS_TO_VISIT} AND (next_visit <= ? OR next_visit > ?)"
+"""What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
+_SUPERSEDED_COLUMNS: Final = (
+    "source_partition, day, name, etag, size, sha256, records, duplicates, quarantined, state,"
+    " reason, batch, position"
+)
+
+
+class LedgerLogFiles:
+    """The log files in a ledger, as listing asks for them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def known_log_files(
+        self, source_id: int, day: int, low: str, high: str
+    ) -> dict[str, KnownLogFile]:
+        """Return log files of one day with a name from `low` to `high`, both included."""
+        hot = {
+            name: KnownLogFile(LogFileState(state), etag, next_visit)
+            for name, state, etag, next_visit in self._ledger.rows(
+                "SELECT name, state, etag, next_visit FROM log_file"
+                " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ?",
+                source_id,
+                day,
+                low,
+                high,
+            )
+        }
+        cold = {  # after the hot ones: see `cold_rows`
+            row.name: KnownLogFile(LogFileState.COMMITTED, row.etag, None)
+            for row in cold_log_files(self._ledger, source_id, day, low, high)
+        }
+        return {**cold, **hot} if cold else hot
+
+    def newest_due_day(self, now: int, before: int) -> int | None:
+        """Return the newest day before another one of which a log file is due."""
+        row = self._ledger.row(
+            f"SELECT max(day) FROM log_file WHERE {_IS_DUE} AND day < ?", *_due_bounds(now), before
+        )
+        return None if row[0] is None else int(row[0])
+
+    def due_visits(self, now: int, day: int, after: tuple[int, str], limit: int) -> list[Visit]:
+        """Return log files of a day that are due, by source prefix and name, behind `after`."""
+        return [
+            Visit(id_, day, name, size, attempts, Known(LogFileState(state), etag), bool(archived))
+            for id_, name, size, attempts, state, etag, archived in self._ledger.rows(
+                "SELECT source_partition, name, size, attempts, state, etag,"
+                f" storage_class IS NOT NULL FROM log_file WHERE {_IS_DUE}"
+                " AND day = ? AND (source_partition, name) > (?, ?)"
+                " ORDER BY source_partition, name LIMIT ?",
+                *_due_bounds(now),
+                day,
+                *after,
+                limit,
+            )
+        ]
+
+
+def waiting_by_source(ledger: Ledger, now: int) -> dict[int, Waiting]:
+    """Return the source prefixes of which log files are due."""
+    return {
+        id_: Waiting(log_files, oldest_found)
+        for id_, log_files, oldest_found in ledger.rows(
+            "SELECT source_partition, count(*), min(iif(state = ?, next_visit, NULL))"
+            f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_partition",
+            LogFileState.FOUND,
+            *_due_bounds(now),
+        )
+    }
+
+
+def found_log_files(
+    ledger: Ledger, source_ids: Sequence[int], limit: int
+) -> list[tuple[int, int, str]]:
+    """Return a few log files (source prefix, day, name) that a look found, and nobody fetched."""
+    return ledger.rows(
+        "SELECT source_partition, day, name FROM log_file"
+        f" WHERE state = ? AND {IS_NOT_COMMITTED}"
+        " AND source_partition IN (SELECT value FROM json_each(?)) LIMIT ?",
+        LogFileState.FOUND,
+        json.dumps(list(source_ids)),
+        limit,
+    )
+
+
+def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
+    """Have log files that a look found visited by the next run. Inside a transaction.
+
+    Where a log file has a row (another version, or its output vanished) only the visit is noted.
+    """
+    bring_back(ledger, ((file.source_id, file.day, file.name) for file in found))
+    ledger.execute_many(
+        "INSERT INTO log_file (source_partition, day, name, etag, size, storage_class,"
+        " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
+        " position) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, ?, 0, 0)"
+        " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit",
+        [
+            (
+                file.source_id,
+                file.day,
+                file.name,
+                file.etag,
+                file.size,
+                "archived" if file.archived else None,
+                LogFileState.FOUND,
+                now,
+            )
+            for file in found
+        ],
+    )
+
+
+def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
+    """Raise StaleBatch if another run has settled a batch's log files. Inside a transaction."""
+    bring_back(ledger, ((outcome.source_id, outcome.day, outcome.name) for outcome in outcomes))
+    taken = []
+    for outcome in outcomes:
+        rows = ledger.rows(
+            "SELECT state, etag FROM log_file WHERE source_partition = ? AND day = ? AND name = ?",
+            outcome.source_id,
+            outcome.day,
+            outcome.name,
+        )
+        if _as_settled(rows[0] if rows else None) != _as_settled(outcome.expected):
+            taken.append(outcome.position)
+    if taken:
+        raise StaleBatch("another run settled log files of this batch", taken)
+
+
+def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> None:
+    """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction."""
+    for outcome in outcomes:
+        if outcome.expected is not None:
+            keep_superseded(
+                ledger,
+                "source_partition = ? AND day = ? AND name = ? AND state != ?",
+                outcome.source_id,
+                outcome.day,
+                outcome.name,
+                LogFileState.LOST,
+            )
+    ledger.execute_many(
+        "INSERT OR REPLACE INTO log_file (source_partition, day, name, etag, size, storage_class,"
+        " sha256, records, duplicates, quarantined, conflicts, state, attempts, next_visit, reason,"
+        " batch, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                outcome.source_id,
+                outcome.day,
+                outcome.name,
+                outcome.etag,
+                outcome.size,
+                "archived" if outcome.state is LogFileState.ARCHIVED else None,
+                outcome.sha256,
+                outcome.records,
+                outcome.duplicates,
+                outcome.quarantined,
+                outcome.conflicts,
+                outcome.state,
+                outcome.attempts,
+                outcome.next_visit,
+                outcome.reason,
+                batch,
+                outcome.position if outcome.has_lines else _NO_LINES,
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+def keep_superseded(ledger: Ledger, condition: str, *values: object) -> None:
+    """Keep the rows of log files that are about to be done again, where lines came from them.
+
+    Inside a transaction. `condition` says in SQL which rows are meant.
+    """
+    ledger.execute(
+        f"INSERT OR REPLACE INTO superseded_log_file ({_SUPERSEDED_COLUMNS})"
+        f" SELECT {_SUPERSEDED_COLUMNS} FROM log_file WHERE {condition} AND {_MAY_HAVE_LINES}",
+        *values,
+    )
+
+
+def _due_bounds(now: int) -> tuple[int, int]:
+    return now, now + 2 * LONGEST_PAUSE_SECONDS
+
+
+def _as_settled(row: "tuple[int, bytes] | None") -> "tuple[int, bytes] | None":
+    """Return None for a row that only says that a log file was found: it settles nothing."""
+    return None if row is None or row[0] == LogFileState.FOUND else row

@@ -1,0 +1,117 @@
+"""The tables of the ledger: making them in a new file, and bringing an older ledger up to date.
+
+A copy of an older ledger is kept beside it before its tables change. `schema.sql` says what the
+tables are; a change there is a new version, with a step here. What the rows mean is not said here.
+"""
+
+import logging
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ctrail_pipeline.core.durable import fsync_folder
+from ctrail_pipeline.core.exceptions import LedgerError
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION: Final = 3
+_MIGRATIONS: Final = {
+    1: (
+        "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX output_file_to_remove ON output_file (pruned) WHERE pruned = 1",
+        "ALTER TABLE batch ADD COLUMN log_files INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX log_file_to_visit",
+        "CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL",
+    ),
+    2: (
+        "CREATE TABLE archive_file (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL,"
+        " first_day INTEGER NOT NULL, last_day INTEGER NOT NULL,"
+        " first_hour TEXT NOT NULL, last_hour TEXT NOT NULL,"
+        " first_segment INTEGER NOT NULL, last_segment INTEGER NOT NULL)",
+        "INSERT INTO meta VALUES ('archived_at', '0')",
+        # Public keys of digests.
+        "CREATE TABLE public_key (fingerprint TEXT PRIMARY KEY, der BLOB NOT NULL,"
+        " added_at INTEGER NOT NULL) WITHOUT ROWID",
+        "ALTER TABLE output_file ADD COLUMN merged INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE output_file ADD COLUMN replaced_by INTEGER",
+        "CREATE INDEX output_file_replaced ON output_file (replaced_by)"
+        " WHERE replaced_by IS NOT NULL",
+    ),
+}
+"""By version, the statements that make the next version."""
+APPLICATION_ID: Final = 0x6374_7261
+"""«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    """Return one of SQLite's settings that is a number."""
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def create_tables(db: sqlite3.Connection) -> None:
+    """Make the tables; when two runs start at once, one of them does."""
+    schema = files(__package__).joinpath("schema.sql").read_text()
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        for statement in _statements(schema):
+            db.execute(statement)
+        db.executemany(
+            "INSERT INTO meta VALUES (?, ?)",
+            [
+                ("uuid", str(uuid.uuid4())),
+                ("generation", "0"),
+                ("segments_removed", "0"),
+                ("archived_at", "0"),
+            ],
+        )
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
+def migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring an older ledger to this version, once a copy of it is kept. Inside a transaction."""
+    while (version := pragma(db, "user_version")) < SCHEMA_VERSION:
+        try:
+            _keep_copy(path, version)
+        except OSError as error:
+            raise LedgerError(
+                f"{path}: the ledger is of version {version}, and no copy of it could"
+                f" be made beside it ({error.strerror}): make room, then run again"
+            ) from error
+        for statement in _MIGRATIONS[version]:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version + 1}")
+        log.info("%s: the ledger is of version %d now", path, version + 1)
+
+
+def _keep_copy(path: Path, version: int) -> None:
+    """Keep a copy beside the ledger, private and whole; a copy that is there already stays."""
+    copy = path.with_name(f"{path.name}.version-{version}")
+    if copy.exists():
+        return
+    unfinished = copy.with_name(f"{copy.name}.part")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    # A second connection: the first is in the transaction that keeps all others from writing.
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("VACUUM INTO ?", (str(unfinished),))
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(copy)
+    fsync_folder(copy.parent)
+
+
+def _statements(schema: str) -> Iterator[str]:
+    statement = ""
+    for line in schema.splitlines():
+        statement += line.partition("--")[0] + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,84 @@
+"""The rows of output files: the number that makes a file's final name, and which files there are.
+
+Functions over a `Ledger`. Numbers of a folder are handed out in order, and none is handed out
+twice. The files themselves are in `core.output`.
+"""
+
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
+
+from .ledger import Ledger
+
+
+def holds_output(ledger: Ledger, kind: Kind) -> bool:
+    """Whether there is output of a kind that was not pruned."""
+    row = ledger.row(
+        "SELECT EXISTS (SELECT 1 FROM output_partition p"
+        " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
+        kind,
+    )
+    return bool(row[0])
+
+
+def published_files(ledger: Ledger, batch: int) -> list[PublishedFile]:
+    """Return the files of a committed batch, with the names that they have or must get."""
+    return [
+        PublishedFile(part, Kind(kind), folder, number, size)
+        for part, kind, folder, number, size in ledger.rows(
+            "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
+            " JOIN output_partition p ON p.id = f.output_partition"
+            " WHERE f.batch = ? ORDER BY f.part",
+            batch,
+        )
+    ]
+
+
+def put_output_file(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
+    """Give a staged file its number. Inside a transaction."""
+    id_, number = next_number(ledger, file.kind, file.folder, file.lines)
+    ledger.execute(
+        "INSERT INTO output_file"
+        " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        id_,
+        number,
+        batch,
+        file.part,
+        file.lines,
+        file.size,
+        file.sha256,
+        file.lineage,
+    )
+    return PublishedFile(file.part, file.kind, file.folder, number, file.size)
+
+
+def rename_output_file(ledger: Ledger, batch: int, file: PublishedFile) -> PublishedFile:
+    """Give a file of a batch another number, as a file that is not ours has its name.
+
+    If another run that publishes this batch has given it another number, return that number.
+    """
+    with ledger.transaction():
+        present = next(f for f in published_files(ledger, batch) if f.part == file.part)
+        if present.number != file.number:
+            return present
+        id_, number = next_number(ledger, file.kind, file.folder, 0)
+        ledger.execute(
+            "UPDATE output_file SET number = ? WHERE output_partition = ? AND number = ?",
+            number,
+            id_,
+            file.number,
+        )
+    return file._replace(number=number)
+
+
+def next_number(ledger: Ledger, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
+    """Add lines to a folder; return its id and the next free number. Inside a transaction."""
+    id_, following = ledger.row(
+        "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
+        " ON CONFLICT (kind, folder) DO UPDATE SET"
+        " next_number = next_number + 1, lines = lines + excluded.lines"
+        " RETURNING id, next_number",
+        kind,
+        folder,
+        lines,
+    )
+    return id_, following - 1

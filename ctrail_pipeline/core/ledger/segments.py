@@ -1,0 +1,151 @@
+"""The rows of segments: reading the identities that the ledger holds, and merging segments.
+
+`LedgerSegments` is what dedup asks; the rest are functions over a `Ledger`. A segment is hot or
+cold; both are read here. What a segment is made of is in `segment_building`, and whether a record
+is new is decided in `known_identities`.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from .cold_rows import cold_files_where
+from .known_identities import SEGMENTS_A_READ
+from .ledger import SEGMENTS_REMOVED, Ledger
+from .rows import BatchState, NewSegment, Segment, SegmentGone
+
+_HOUR_LENGTH: Final = len("YYYY/MM/DD/HH")
+_MERGED: Final = 0
+"""As a segment's batch: the segment was merged from those of several batches."""
+
+
+class LedgerSegments:
+    """The segments in a ledger, as `KnownIdentities` asks for them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def segments(self, partition: str, after: int, limit: int = SEGMENTS_A_READ) -> list[Segment]:
+        """Return segments of a dedup partition with an id above `after`, in order."""
+        hot = [
+            Segment(*row)
+            for row in self._ledger.rows(
+                "SELECT s.id, s.count,"
+                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END,"
+                " coalesce(length(s.filter), 0),"
+                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END, s.batch = 0"
+                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
+                " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
+                partition,
+                after,
+                limit,
+            )
+        ]
+        hour = partition[-_HOUR_LENGTH:]
+        cold_files = cold_files_where(  # after the hot ones: see `cold_rows`
+            self._ledger,
+            "first_hour <= ? AND last_hour >= ? AND last_segment > ?",
+            hour,
+            hour,
+            after,
+        )
+        if not cold_files:
+            return hot
+        found = {segment.id: segment for segment in hot}
+        for file in cold_files:
+            for segment in self._ledger.cold_reader.segments(file, partition, after, limit):
+                found[segment.id] = segment
+        return [found[id_] for id_ in sorted(found)[:limit]]
+
+    def segment_identities(self, segment_id: int) -> bytes:
+        """Return the sorted identities of a segment. Raises SegmentGone if it was removed."""
+        return self._blob("identities", segment_id)
+
+    def segment_filter(self, segment_id: int) -> bytes:
+        """Return the filter of a segment that has one. Raises SegmentGone if it was removed."""
+        return self._blob("filter", segment_id)
+
+    def segment_event_keys(self, segment_id: int) -> bytes:
+        """Return a segment's sorted hashes of eventIDs. Raises SegmentGone if it was removed."""
+        return self._blob("event_keys", segment_id)
+
+    def segments_removed(self) -> int:
+        """Return how often segments were taken out of the ledger."""
+        return int(self._ledger.meta(SEGMENTS_REMOVED))
+
+    def _blob(self, column: str, segment_id: int) -> bytes:
+        rows = self._ledger.rows(f"SELECT {column} FROM segment WHERE id = ?", segment_id)
+        if rows:
+            return bytes(rows[0][0])
+        for file in cold_files_where(
+            self._ledger, "first_segment <= ? AND last_segment >= ?", segment_id, segment_id
+        ):
+            blob = self._ledger.cold_reader.segment(file, segment_id, column)
+            if blob is not None:
+                return blob
+        raise SegmentGone(segment_id)
+
+
+def newest_segment(ledger: Ledger) -> int:
+    """Return the id of the newest segment; 0 if there is none."""
+    return int(ledger.row("SELECT coalesce(max(id), 0) FROM segment")[0])
+
+
+def partitions_with_segments(ledger: Ledger, after: int, least: int = 1) -> list[str]:
+    """Return the dedup partitions with a segment of `least` identities and an id above `after`."""
+    return [
+        name
+        for (name,) in ledger.rows(
+            "SELECT name FROM dedup_partition WHERE id IN"
+            " (SELECT dedup_partition FROM segment WHERE id > ? AND count >= ?)",
+            after,
+            least,
+        )
+    ]
+
+
+def mergeable_segments(ledger: Ledger, partition: str) -> list[tuple[int, int]]:
+    """Return id and number of identities of a partition's segments that no batch may take back."""
+    return ledger.rows(
+        "SELECT s.id, s.count FROM segment s"
+        " JOIN dedup_partition p ON p.id = s.dedup_partition"
+        " LEFT JOIN batch b ON b.id = s.batch"
+        " WHERE p.name = ? AND (s.batch = 0 OR b.state = ?)",
+        partition,
+        BatchState.PUBLISHED,
+    )
+
+
+def replace_segments(ledger: Ledger, ids: Sequence[int], merged: NewSegment) -> bool:
+    """Put a merged segment in place of several of its dedup partition. Inside a transaction.
+
+    Returns False, and changes nothing, if another run has merged some of them meanwhile.
+    """
+    old_ids = json.dumps(list(ids))
+    present, identities = ledger.row(
+        "SELECT count(*), coalesce(sum(count), 0) FROM segment"
+        " WHERE id IN (SELECT value FROM json_each(?))",
+        old_ids,
+    )
+    if (present, identities) != (len(ids), merged.size):
+        return False
+    ledger.execute("DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))", old_ids)
+    put_segments(ledger, _MERGED, [merged])
+    return True
+
+
+def put_segments(ledger: Ledger, batch: int, segments: Sequence[NewSegment]) -> None:
+    """Add the segments of a batch. Inside a transaction."""
+    for segment in segments:
+        ledger.execute("INSERT OR IGNORE INTO dedup_partition (name) VALUES (?)", segment.partition)
+        ledger.execute(
+            "INSERT INTO segment"
+            " (dedup_partition, batch, count, identities, filter, event_keys)"
+            " SELECT id, ?, ?, ?, ?, ? FROM dedup_partition WHERE name = ?",
+            batch,
+            segment.size,
+            segment.identities,
+            segment.filter,
+            segment.event_keys,
+            segment.partition,
+        )

@@ -1,0 +1,106 @@
+"""Statements that a partial index must answer do use it, and so do not read whole tables."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.ledger import indexed_conditions
+from ctrail_pipeline.core.ledger.batches import open_batches, register_batch
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import (
+    LedgerLogFiles,
+    found_log_files,
+    waiting_by_source,
+)
+from ctrail_pipeline.core.ledger.queries_compaction import publish_compaction, uncommit_compaction
+from ctrail_pipeline.core.ledger.queries_compare import open_log_files
+from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
+from ctrail_pipeline.core.ledger.queries_reports import (
+    count_by_state,
+    open_by_source,
+    quarantined_by_source,
+    read_health,
+)
+from ctrail_pipeline.core.ledger.rows import BatchState
+
+NOW = 1_700_000_000
+TO_VISIT = "log_file_to_visit"
+UNSETTLED = "log_file_unsettled"
+REMARKABLE = "log_file_remarkable"
+REPLACED = "output_file_replaced"
+
+
+class Recording(Ledger):
+    """Keeps the plan of every statement."""
+
+    def __init__(self, path: Path) -> None:
+        self.plans: list[tuple[str, str]] = []
+        super().__init__(path)
+
+    def rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        self.explain(sql, values)
+        return super().rows(sql, *values)
+
+    def execute(self, sql: str, *values: object) -> int:
+        self.explain(sql, values)
+        return super().execute(sql, *values)
+
+    def explain(self, sql: str, values: tuple[object, ...]) -> None:
+        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            plan = self._db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+            self.plans.append((sql, "; ".join(row[-1] for row in plan)))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Recording]:
+    with closing(Recording(tmp_path / "ledger.db")) as opened:
+        yield opened
+
+
+def committed_batch(ledger: Ledger) -> int:
+    batch, _ = register_batch(ledger, "token", "run", [])
+    ledger.execute("UPDATE batch SET state = ? WHERE id = ?", BatchState.COMMITTED, batch)
+    return batch
+
+
+ASKED: list[tuple[str, int, Callable[[Ledger], object]]] = [
+    (TO_VISIT, 1, lambda ledger: LedgerLogFiles(ledger).newest_due_day(NOW, 20_000)),
+    (TO_VISIT, 1, lambda ledger: LedgerLogFiles(ledger).due_visits(NOW, 19_000, (0, ""), 10)),
+    (TO_VISIT, 1, lambda ledger: waiting_by_source(ledger, NOW)),
+    (UNSETTLED, 1, lambda ledger: found_log_files(ledger, [1, 2], 10)),
+    (UNSETTLED, 1, count_by_state),
+    (UNSETTLED, 1, open_by_source),
+    (UNSETTLED, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
+    (UNSETTLED, 5, lambda ledger: list(open_log_files(ledger, 1, (0, 20_000)))),
+    (REMARKABLE, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
+    (REMARKABLE, 1, quarantined_by_source),
+    ("batch_open", 1, open_batches),
+    ("output_file_to_remove", 1, lambda ledger: files_to_remove(ledger, 10)),
+    (REPLACED, 3, lambda ledger: publish_compaction(ledger, committed_batch(ledger))),
+    (REPLACED, 1, lambda ledger: uncommit_compaction(ledger, 1)),
+]
+
+
+@pytest.mark.parametrize(("index", "statements", "ask"), ASKED)
+def test_a_statement_uses_its_partial_index(
+    ledger: Recording, index: str, statements: int, ask: Callable[[Ledger], object]
+) -> None:
+    ask(ledger)
+    using = [sql for sql, plan in ledger.plans if f"INDEX {index}" in plan]
+    assert len(using) == statements, ledger.plans
+    assert not [sql for sql, plan in ledger.plans if "SCAN log_file" in plan.split("; ")]
+
+
+def test_every_partial_index_is_asked_for(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger.db").close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        partial = database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'"
+        ).fetchall()
+    assert {name for name, _ in partial} == {index for index, _, _ in ASKED}
+    conditions = {sql.partition(" WHERE ")[2] for _, sql in partial}
+    named = {value for name, value in vars(indexed_conditions).items() if name.isupper()}
+    assert conditions == named
