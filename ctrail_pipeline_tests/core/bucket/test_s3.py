@@ -37,6 +37,7 @@ from ctrail_pipeline.core.exceptions import (
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
+from ctrail_pipeline_tests.support.properties import examples
 
 
 def settings_of(*trails: Trail) -> Settings:
@@ -98,7 +99,7 @@ NAMES = st.text("ab-./0é~ !", min_size=1, max_size=4)
 
 
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=4).map("/".join), max_size=12), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_local_folder_lists_in_the_order_of_s3(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str], data: st.DataObject
 ) -> None:
