@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ctrail_pipeline.core.audit.explain import COPIES_LOOKED_AT, Explained
+from ctrail_pipeline.core.audit.explain import Explained
+from ctrail_pipeline.core.audit.explain_copies import COPIES_LOOKED_AT
 from ctrail_pipeline.core.bucket.etag import unpack_etag
 
 from .untrusted_text import shown
@@ -25,7 +26,7 @@ def as_text(one: Explained) -> list[str]:
         "etag": _etag(one) or "unknown",
         "sha256": f"{log_file.sha256.hex() if log_file.sha256 else 'unknown'} (uncompressed)",
         "index": _index(one),
-        "trail": f"{one.trail or '(no longer configured)'}, {one.place.partition_key}",
+        "trail": f"{one.trail or '(no longer configured)'}, {one.source_prefix.partition_key}",
         "committed": f"{_committed(one)} by run {batch.run_id or '(unnamed)'}, batch {batch.id}",
         "log file's state": log_file.state.name.lower()
         + (", and a later version was processed since" if log_file.superseded else ""),
@@ -48,16 +49,16 @@ def as_json(one: Explained) -> dict[str, Any]:
         "event_time": record.time if record else None,
         "is_as_written": one.is_as_written,
         "trail": one.trail,
-        "partition": one.place.partition_key,
-        "bucket": one.place.bucket,
+        "partition": one.source_prefix.partition_key,
+        "bucket": one.source_prefix.bucket,
         "key": one.key,
         "etag": _etag(one) or None,
         "sha256": log_file.sha256.hex() if log_file.sha256 else None,
         "stored_bytes": log_file.size,
         "index": one.index,
         "index_note": one.note,
-        "new_line": one.nth,
-        "new_lines": one.of,
+        "new_line": one.new_line,
+        "new_lines": one.new_lines,
         "state": log_file.state.name.lower(),
         "superseded": log_file.superseded,
         "duplicates_in_log_file": log_file.duplicates,
@@ -93,7 +94,7 @@ def differences(events: Iterable[Explained]) -> list[str]:
 def _index(one: Explained) -> str:
     if one.index is not None:
         return f"{one.index} of its Records" + (f"; {one.note}" if one.note else "")
-    nth = f"{one.nth} of the {one.of} new lines of the log file in this output file"
+    nth = f"{one.new_line} of the {one.new_lines} new lines of the log file in this output file"
     return f"{nth}; {one.note or '--fetch tells its index in Records'}"
 
 

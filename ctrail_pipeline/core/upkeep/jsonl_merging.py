@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
 from ctrail_pipeline.core.output_files import Kind
 
 from .checked_blocks import Altered, checked_blocks
@@ -104,7 +104,9 @@ def _behind(block: bytes, line_ends: int) -> int:
 def _lineage(slices: Sequence[Slice]) -> Iterator[LineRun]:
     last: LineRun | None = None
     for one in slices:
-        for run in _part_of(runs_of(one.old.lineage, one.old.batch, merged=one.old.merged), one):
+        for run in _part_of(
+            line_runs_of(one.old.lineage, one.old.batch, merged=one.old.merged), one
+        ):
             if last is not None and last[:2] == run[:2]:
                 last = last._replace(lines=last.lines + run.lines)
             else:

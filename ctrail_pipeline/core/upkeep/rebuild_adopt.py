@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.ledger.batch_commit import adopt
+from ctrail_pipeline.core.ledger.batch_adopt import adopt
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
