@@ -199,11 +199,15 @@ def test_copies_in_the_hands_of_several_workers(
         redone += 1
         return redo(self, *arguments)  # type: ignore[arg-type]
 
-    slowly = (
-        " import time; prepare = worker_process.prepare;"
-        " worker_process.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    together = (  # each has compared its batch with the ledger before any of them is committed
+        f" import time; prepare = worker_process.prepare; folder = {str(folder)!r};"
+        " worker_process.prepare = lambda *values: (prepare(*values),"
+        " open(os.path.join(folder, str(os.getpid())), 'w').close(),"
+        " [time.sleep(0.01) for _ in range(3_000) if len(os.listdir(folder)) < 3])[0]"
     )
-    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(slowly))
+    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(together))
     monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
     monkeypatch.setattr(worker_pool, "TRIES_SIDE_BY_SIDE", tries)
     monkeypatch.setattr(work_sharing, "PIECE_COST", 1)
