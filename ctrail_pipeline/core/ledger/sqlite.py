@@ -2,8 +2,9 @@
 
 WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are explicit
 `BEGIN IMMEDIATE` transactions; reads are short and fully fetched, except rows that move to a cold
-file. Every failure of SQLite becomes a LedgerError. Which files are refused is in `sqlite_checks`, what a failure says in `sqlite_errors`,
-and older ledgers are in `migrations`. What the tables mean is not known here.
+file. Every failure of SQLite becomes a LedgerError. Which files are refused is in `sqlite_checks`,
+what a failure says is in `sqlite_errors`, and older ledgers are in `migrations`. What the tables
+mean is not known here.
 """
 
 import errno
