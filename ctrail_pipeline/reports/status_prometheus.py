@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+
+from ctrail_pipeline.core.log_file.event_time import moment_of
 
 from .status import Status
 
@@ -85,6 +86,6 @@ def _escaped(text: str) -> str:
 
 def _seconds(event_time: str | None) -> float | None:
     try:
-        return None if event_time is None else datetime.fromisoformat(event_time).timestamp()
+        return None if event_time is None else moment_of(event_time).timestamp()
     except ValueError:
         return None

@@ -20,7 +20,7 @@ from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
     LogFileOrigin,
     batch_origin,
-    runs_of_file,
+    line_runs_of_file,
 )
 from ctrail_pipeline.core.ledger.queries_output import OutputFile
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
@@ -127,7 +127,7 @@ class Explainer:
     def explain(self, line: Line) -> Explained:
         """Return where a line came from. Raises LedgerError if the ledger has lost that."""
         file = line.file
-        run, new_line = _run_of(runs_of_file(self._ledger, file), line.number)
+        run, new_line = _run_of(line_runs_of_file(self._ledger, file), line.number)
         batch = self._batch(file.batch if run is None else run.batch)
         path = self._folders.path_of(file.published)
         if batch.is_rebuilt:

@@ -17,11 +17,10 @@ from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_explain import with_duplicates
 from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
+from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.log_file.record import LogFileContent, Record
 from ctrail_pipeline.core.log_file.split import read_log_file
 from ctrail_pipeline.core.settings import Settings
-
-from .sought import moment_of
 
 COPIES_LOOKED_AT: Final = 100
 """Log files that are fetched to look for copies of one event."""

@@ -20,7 +20,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, runs_of_file
+from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, line_runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.opening import check_belongs
@@ -125,7 +125,7 @@ def _file(
     """Return the entry of a file, with the log files that its lines came from, in their order."""
     batch = batch_of(file.batch)
     log_files = []
-    for run in runs_of_file(ledger, file):
+    for run in line_runs_of_file(ledger, file):
         of_run = batch_of(run.batch)
         if of_run.is_rebuilt:
             log_files.append({"lines": run.lines, "unknown": "from before a rebuild of the ledger"})

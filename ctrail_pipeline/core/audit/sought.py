@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ctrail_pipeline.core.listing.selection import matches
+from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.log_file.split import read_log_file
 
@@ -70,8 +71,3 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
 
 def _last_before(end: datetime) -> datetime:
     return end.astimezone(UTC) - timedelta(microseconds=1)
-
-
-def moment_of(event_time: str) -> datetime:
-    """Return an eventTime as a moment; a leap second counts as the second before it."""
-    return datetime.fromisoformat(event_time.replace(":60", ":59"))

@@ -23,6 +23,7 @@ from .interface import PAGE_SIZE, Fetched, Folder, Listed, Page
 log = logging.getLogger(__name__)
 
 _WALKS_KEPT: Final = 1000
+_NANOSECONDS_PER_MINUTE: Final = 60 * 10**9
 
 
 class LocalBucket:
@@ -153,4 +154,10 @@ def _file_etag(stat: os.stat_result) -> bytes:
 
 
 def _listed_file(key: str, stat: os.stat_result) -> Listed:
-    return Listed(key, stat.st_size, _file_etag(stat), Minute(int(stat.st_mtime // 60)), False)
+    return Listed(
+        key,
+        stat.st_size,
+        _file_etag(stat),
+        Minute(stat.st_mtime_ns // _NANOSECONDS_PER_MINUTE),
+        False,
+    )

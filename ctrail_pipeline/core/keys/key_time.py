@@ -1,6 +1,6 @@
 """Key time: UTC minutes and days since 1970, which is how the times in key names are kept. Pure.
 
-Whole numbers only: a time that goes through a float can end up in the next minute.
+Whole numbers only: a time that goes through a float may be rounded up into the next minute.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +10,8 @@ Minute = NewType("Minute", int)
 """UTC minutes since 1970: the resolution of the time in a key."""
 MINUTES_PER_HOUR: Final = 60
 MINUTES_PER_DAY: Final = 1440
-_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL: Final = _EPOCH.toordinal()
 FOREVER: Final = Minute((date.max.toordinal() + 1 - _EPOCH_ORDINAL) * MINUTES_PER_DAY)
 """The end of 9999-12-31, behind any key's time: the end of a window without one."""
 
@@ -30,9 +31,9 @@ def day_folder(day: int) -> str:
 
 def minute_of(moment: datetime) -> Minute:
     """The UTC minute that an aware datetime lies in."""
-    return Minute(int(moment.timestamp() // 60))
+    return Minute((moment - _EPOCH) // timedelta(minutes=1))
 
 
 def datetime_of(minute: int) -> datetime:
     """The aware UTC datetime at the start of a minute."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)
+    return _EPOCH + timedelta(minutes=minute)

@@ -58,7 +58,7 @@ def decide_pruning(
         limit,
     )
     if rows:
-        ledger.raise_generation()
+        ledger.advance_generation()
     for id_, number, _, _, lines, _, _ in rows:
         ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
@@ -25,15 +25,8 @@ Row: TypeAlias = tuple[Any, ...]
 """The values of one row; their types are those of the columns in the statement."""
 
 
-class Closable(Protocol):
-    """What a ledger may hold on to."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class LedgerFile:
-    """One connection to the file. Not for use by two threads at once: open a second one."""
+class SqliteConnection:
+    """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
 
     def __init__(self, path: Path) -> None:
         """Open the ledger, making a new one where there is none.
@@ -42,7 +35,6 @@ class LedgerFile:
         """
         self.path = path
         sqlite_checks.refuse_network_file_system(path)
-        self._held: Closable | None = None
         self._db = self._connect()
         try:
             sqlite_checks.refuse_other_databases(self._db, path)
@@ -63,13 +55,6 @@ class LedgerFile:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._db.close()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-
-    def hold(self, lock: Closable) -> None:
-        """Close this, too, when the ledger is closed."""
-        self._held = lock
 
     def reopen(self) -> None:
         """Make a new connection, after an error that leaves the old one's state unknown."""
@@ -79,7 +64,7 @@ class LedgerFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all of it or nothing, while nobody else writes.
+        """Write everything inside or nothing, while nobody else writes.
 
         Raises LedgerError if the transaction cannot be begun or committed. Whether a failed COMMIT
         took effect is for `batch_state` on a reopened ledger to say.
@@ -119,7 +104,10 @@ class LedgerFile:
         """Return the first row of a statement. Raises LedgerError if it has none."""
         rows = self.rows(sql, *values)
         if not rows:
-            raise LedgerError(f"{self.path}: the ledger lacks a row that it must have: damaged")
+            raise LedgerError(
+                f"{self.path}: the ledger lacks a row that it must have, so it is damaged:"
+                " restore it from a backup that is as new as the output"
+            )
         return rows[0]
 
     def stream(self, sql: str, *values: object) -> Iterator[Row]:
@@ -158,11 +146,11 @@ class LedgerFile:
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700, exist_ok=True)
                     fsync_folder(folder.parent)
-            # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
-            # A file that is there must not be opened and closed by us: POSIX drops all locks that
-            # this process holds on a file when it closes any descriptor of it (SQLite's page "How
-            # To Corrupt An SQLite Database File", 2.2), and another process, taking itself for the
-            # last, would remove the log that a living run writes to.
+            # The file is made here, so that it is private from the start; SQLite gives -wal and
+            # -shm its mode. A file that is there must not be opened and closed here: when a process
+            # closes any descriptor of a file, POSIX drops all locks that the process holds on it
+            # (SQLite's page "How To Corrupt An SQLite Database File", 2.2). Another process would
+            # then take itself for the last, and remove the log that a living run writes to.
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 fsync_folder(self.path.parent)
@@ -183,9 +171,9 @@ class LedgerFile:
         return db
 
     def _use_wal(self) -> None:
-        """WAL and FULL: readers never wait, and what COMMIT confirmed survives a power cut.
+        """Turn on WAL and FULL: readers never wait, and what was committed survives a power cut.
 
-        Turning WAL on in a new file takes a lock that SQLite does not wait for by itself.
+        To turn WAL on in a new file takes a lock that SQLite does not wait for by itself.
         """
         deadline = time.monotonic() + sqlite_checks.BUSY_SECONDS
         while True:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,
@@ -58,13 +58,11 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
     if abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
         return 0
     made = 0
-    before = datetime.fromtimestamp(now, UTC) - timedelta(days=horizon_days + _DAYS_BEHIND)
+    kept_day, kept_hour = first_kept(now, horizon_days)
     bound = settled_before(ledger, int(now) - _EVERY_SECONDS)
     while True:
-        days = _covered(
-            cold_days(ledger, int(before.timestamp()) // 86_400, bound, _AT_ONCE), ledger
-        )
-        segments = cold_segments(ledger, before.strftime("%Y/%m/%d/%H"), bound, _AT_ONCE)
+        days = _covered(cold_days(ledger, kept_day, bound, _AT_ONCE), ledger)
+        segments = cold_segments(ledger, kept_hour, bound, _AT_ONCE)
         if max(sum(day.log_files for day in days), len(segments)) < WORTHWHILE:
             break
         moved = 0
@@ -78,6 +76,16 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
     _remove_leftovers(ledger, now)
     note_cold_moved(ledger, int(now))
     return made
+
+
+def first_kept(now: float, horizon_days: int) -> tuple[int, str]:
+    """The first day (since 1970) and the first hour (`YYYY/MM/DD/HH`) that are not cold.
+
+    `now`: seconds since 1970. They are cut to whole seconds first: as a float, a time just before
+    midnight is rounded up into the next day.
+    """
+    moment = datetime.fromtimestamp(int(now), UTC) - timedelta(days=horizon_days + _DAYS_BEHIND)
+    return minute_of(moment) // MINUTES_PER_DAY, moment.strftime("%Y/%m/%d/%H")
 
 
 def _remove_leftovers(ledger: Ledger, now: float) -> None:

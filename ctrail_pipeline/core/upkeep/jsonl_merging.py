@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.output_files import Kind
 
 from .checked_blocks import Altered, checked_blocks
@@ -106,7 +106,7 @@ def _lineage(slices: Sequence[Slice]) -> Iterator[LineRun]:
     """Yield the line runs of a merged file; neighbours from one log file become one run."""
     last: LineRun | None = None
     for part in slices:
-        runs = runs_of(part.old.lineage, part.old.batch, merged=part.old.merged)
+        runs = line_runs_of(part.old.lineage, part.old.batch, merged=part.old.merged)
         for run in _runs_in(runs, part):
             if last is not None and last[:2] == run[:2]:
                 last = last._replace(lines=last.lines + run.lines)

@@ -9,7 +9,6 @@ Such new rows do not say where their record is: the ledger knew that. A file tha
 line is set aside under another name, not removed: nobody else may have its events any more.
 """
 
-import secrets
 import time
 import uuid
 from collections import Counter
@@ -27,73 +26,21 @@ from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
     parquet_files,
-    parquet_table,
-)
-from ctrail_pipeline.core.output.parquet_schema import (
-    BUCKET,
-    COLUMNS,
-    INDEX,
-    KEY,
-    NESTED,
-    OTHER,
-    Leaf,
 )
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
+from .parquet_row_hashes import NOWHERE, hashes_of_file, hashes_of_lines
+
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 SET_ASIDE: Final = ".before-rebuild-"
 """In the name of a file that was set aside; no reader takes it for Parquet, nor do we.
 
 The name begins with `_`, too: Athena and Spark read whatever lies in a date's folder but that.
 """
-_TOLD_BY: Final = [
-    *(name for name, spec in COLUMNS.items() if isinstance(spec, Leaf)),
-    OTHER,
-]
-"""Columns that tell rows apart, besides the nested ones: all but where the record is.
-
-A forged event may differ from the real one in its `userIdentity` alone.
-"""
-_OURS: Final = {*COLUMNS, OTHER, BUCKET, KEY, INDEX}
-_ROWS_AT_ONCE: Final = 10_000
-_SEED: Final = secrets.randbits(64)
-"""Nobody can make two records that have the same hash."""
-_NOWHERE: Final = [(None, None)]
-
-
-@dataclass
-class RowSums:
-    """What the hashes of lines and of rows come to, whatever their order, by folder of Parquet."""
-
-    lines: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    surplus: Counter[str] = field(default_factory=Counter)
-    """Rows, less lines."""
-
-    def add_lines(self, records: Sequence[ParquetRecord]) -> None:
-        """Lines of one folder."""
-        if records:
-            self.lines[records[0].folder] += sum(_hashes_of_lines(records))
-            self.surplus[records[0].folder] -= len(records)
-
-    def add_file(self, folder: str, path: Path) -> int:
-        """All rows of a file; how many they are. Raises OSError or PolarsError."""
-        rows = total = 0
-        for some in _hashes_of(path):
-            rows += len(some)
-            total += sum(some)
-        self.rows[folder] += total  # not before all of it could be read
-        self.surplus[folder] += rows
-        return rows
-
-    def differing(self) -> list[str]:
-        """Folders whose rows are not those of the lines."""
-        folders = self.lines.keys() | self.rows.keys()
-        return sorted(one for one in folders if self.lines[one] != self.rows[one])
 
 
 @dataclass
@@ -124,7 +71,7 @@ def repair(
     A hash of each line and row of the date is in memory. Killed at any instant, it is done again:
     rows that are there twice by then are like any others.
     """
-    wanted = Counter(one for some in _distinct(lines()) for one in _hashes_of_lines(some))
+    wanted = Counter(one for some in _distinct(lines()) for one in hashes_of_lines(some))
     held = _held(folders, files)
     kept = _kept(held, wanted)
     missing = wanted - sum((held[file] for file in kept), Counter())
@@ -160,7 +107,9 @@ def _held(
     for file in files:
         # What cannot be read is for the rebuild to say, which has tried already.
         with suppress(pl.exceptions.PolarsError, OSError):
-            held[file] = Counter(one for some in _hashes_of(folders.path_of(file)) for one in some)
+            held[file] = Counter(
+                one for some in hashes_of_file(folders.path_of(file)) for one in some
+            )
     return held
 
 
@@ -198,7 +147,7 @@ def _portions(
     portion: list[ParquetRecord] = []
     size = 0
     for some in lines:
-        for record, one in zip(some, _hashes_of_lines(some), strict=True):
+        for record, one in zip(some, hashes_of_lines(some), strict=True):
             if missing[one]:
                 missing[one] -= 1
                 portion.append(record)
@@ -213,8 +162,7 @@ def _portions(
 def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) -> int:
     """Write and publish files under numbers from `number` on; how many numbers that took."""
     files = [
-        NewParquetFile(one.folder, one.content, one.rows)
-        for one in parquet_files(records, _NOWHERE)
+        NewParquetFile(one.folder, one.content, one.rows) for one in parquet_files(records, NOWHERE)
     ]
     staging = Staging(folders, uuid.uuid4().hex)
     staging.open()
@@ -235,30 +183,3 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
     finally:
         staging.remove()
     return len(files) + renamed + 1
-
-
-def _hashes_of_lines(records: Sequence[ParquetRecord]) -> list[int]:
-    """Of the rows of some lines, which may be none."""
-    return _hashes(parquet_table(records, _NOWHERE)) if records else []
-
-
-def _hashes(table: "pl.DataFrame") -> list[int]:
-    """A hash of each row."""
-    import polars as pl
-
-    nested = pl.struct(*NESTED).struct.json_encode().alias("nested")
-    return table.select(*_TOLD_BY, nested).hash_rows(_SEED).to_list()
-
-
-def _hashes_of(path: Path) -> Iterator[list[int]]:
-    """Of the rows of a file, some at a time. Raises PolarsError for columns that are not ours."""
-    import polars as pl
-
-    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    if {*rows.collect_schema()} != _OURS:
-        raise pl.exceptions.SchemaError(f"{path} has other columns")
-    rows = rows.select(*_TOLD_BY, *NESTED)
-    at = 0
-    while len(some := rows.slice(at, _ROWS_AT_ONCE).collect()):
-        yield _hashes(some)
-        at += len(some)

@@ -19,14 +19,14 @@ from pathlib import Path
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.opening import is_parquet_ours
+from ctrail_pipeline.core.opening import claim_parquet_for_rebuild
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .parquet_repair import RowSums
+from .parquet_row_hashes import RowSums
 from .rebuild_adopt import Adopter
 from .rebuild_files import output_files
 from .rebuild_leftovers import compaction_leftovers
@@ -155,7 +155,7 @@ def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
         with suppress(LedgerError), closing(Ledger(new)) as ledger:
             rebuilt = ledger.uuid
     writes = "parquet" in settings.output_formats
-    ours = is_parquet_ours(folders, settings.events_dir, rebuilt, writes=writes)
+    ours = claim_parquet_for_rebuild(folders, settings.events_dir, rebuilt, writes=writes)
     return [kind for kind in Kind if kind is not Kind.PARQUET or ours]
 
 

@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.ledger.batch_commit import adopt
+from ctrail_pipeline.core.ledger.batch_adopt import adopt
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
@@ -17,7 +17,7 @@ from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .parquet_repair import RowSums
+from .parquet_row_hashes import RowSums
 from .rebuild_lines import events_in, lines_of, quarantined_in
 from .rebuild_parquet import parquet_records
 from .rebuild_result import Rebuilt

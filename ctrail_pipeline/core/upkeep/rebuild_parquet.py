@@ -11,7 +11,8 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .parquet_repair import Repaired, RowSums, repair
+from .parquet_repair import Repaired, repair
+from .parquet_row_hashes import RowSums
 from .rebuild_files import EVENTS_FILE, output_files
 from .rebuild_lines import WrittenLine, events_in, lines_of
 from .rebuild_result import Rebuilt

@@ -151,6 +151,23 @@ def test_a_listed_file_is_read_whole_with_the_etag_it_was_listed_with(tmp_path: 
     assert bucket.get("a/b.json", None) == fetched
 
 
+@pytest.mark.parametrize("minutes", [29_467_440, 200_000_040])
+def test_a_file_of_a_minute_s_last_nanosecond_is_of_that_minute(
+    tmp_path: Path, minutes: int
+) -> None:
+    """As a float, the time is rounded up into the next minute, in our days too."""
+    path = tmp_path / "a.json.gz"
+    path.touch()
+    end_of_minute = minutes * 60 * 10**9
+    os.utime(path, ns=(end_of_minute - 1, end_of_minute - 1))
+    assert path.stat().st_mtime_ns == end_of_minute - 1, "the file system keeps nanoseconds"
+    [listed] = LocalBucket(tmp_path).list_folder("").objects
+    assert listed.modified == minutes - 1
+    os.utime(path, ns=(end_of_minute, end_of_minute))
+    [listed] = LocalBucket(tmp_path).list_folder("").objects
+    assert listed.modified == minutes
+
+
 def test_a_file_written_again_since_it_was_listed_has_changed(tmp_path: Path) -> None:
     write(tmp_path, "a.json")
     bucket = LocalBucket(tmp_path)

@@ -22,7 +22,7 @@ from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
-from ctrail_pipeline.core.line_runs import runs_of
+from ctrail_pipeline.core.line_runs import line_runs_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
@@ -214,7 +214,7 @@ def assert_lineage(settings: Settings) -> None:
         )
         owners = [
             log_files[run.batch, run.position]
-            for run in runs_of(lineage, batch, merged=bool(merged))
+            for run in line_runs_of(lineage, batch, merged=bool(merged))
             for _ in range(run.lines)
         ]
         assert len(owners) == len(lines)
