@@ -128,8 +128,9 @@ def compact(
 ) -> Compaction:
     """Merge the files of all folders whose hour or day is over; return what was merged.
 
-    A dry run merges nothing, and returns what would be merged. `observe` is told each step: registered, staged, committed, marked, linked, published, removed.
-    Raises LedgerError or OutputError; ConfigurationError if there is no ledger.
+    A dry run merges nothing, and returns what would be merged. `observe` is told each step:
+    registered, staged, committed, marked, linked, published, removed. Raises LedgerError or
+    OutputError; ConfigurationError if there is no ledger.
     """
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to compact")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
-from ctrail_pipeline.core.line_runs import LineRun
+from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
 from ctrail_pipeline.core.output_files import Kind
 
 from .checked_blocks import Altered, checked_blocks
