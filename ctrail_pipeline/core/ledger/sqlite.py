@@ -47,7 +47,7 @@ class SqliteConnection:
                     migrate(self._db, path)
         except sqlite3.Error as error:
             self._db.close()
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         except BaseException:
             self._db.close()
             raise
@@ -77,7 +77,7 @@ class SqliteConnection:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise self.error_from(error) from error
+                raise self._error_from(error) from error
             raise
 
     @contextmanager
@@ -98,7 +98,7 @@ class SqliteConnection:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def row(self, sql: str, *values: object) -> Row:
         """Return the first row of a statement. Raises LedgerError if it has none."""
@@ -115,28 +115,28 @@ class SqliteConnection:
         try:
             yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute(self, sql: str, *values: object) -> int:
         """Run a statement, and return how many rows it changed."""
         try:
             return self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
         try:
             self._db.executemany(sql, rows)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def check(self) -> None:
         """Look through the whole file. Raises LedgerError if it is damaged."""
         if self.row("PRAGMA quick_check(1)")[0] != "ok":
-            raise self.error_from(sqlite3.DatabaseError("malformed"))
+            raise self._error_from(sqlite3.DatabaseError("malformed"))
 
-    def error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
+    def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
         """Say what failed, and what to do about it."""
         return sqlite_checks.ledger_error(self.path, error)
 
@@ -167,7 +167,7 @@ class SqliteConnection:
                 f"{self.path}: the ledger cannot be opened: {error.strerror}; check `state_db`"
             ) from error
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         return db
 
     def _use_wal(self) -> None:

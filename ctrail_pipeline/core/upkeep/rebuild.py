@@ -21,8 +21,9 @@ from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.opening import claim_parquet_for_rebuild
+from ctrail_pipeline.core.output.folder_lock import lock_for_rebuild
 from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
+from ctrail_pipeline.core.output.marker import MARKER, read_marker, replace_marker
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings

@@ -31,8 +31,9 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.harm import harmed
 from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
-from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, examples, log_files, wrap
+from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, log_files, wrap
 from ctrail_pipeline_tests.support.measured_sync import synced
+from ctrail_pipeline_tests.support.properties import examples
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,

@@ -41,20 +41,23 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
 SAMPLE = {"log_files": 120, "days": 2}
 
 
+CHANGES = {"batch_log_files": 4, "process_workers": 1}
+"""Batches of a few log files, so that an hour has many files, as of many syncs."""
+
+
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    """Batches of a few log files, so that an hour has many files, as of many syncs."""
-    return sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
+    return sample_settings(sample, tmp_path, **CHANGES)
 
 
 @pytest.fixture
-def synced(settings: Settings) -> Settings:
-    assert sync(settings).ok
-    return settings
+def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(sample, tmp_path, **CHANGES)
 
 
 def event_files(settings: Settings) -> list[Path]:

@@ -31,22 +31,21 @@ from ctrail_pipeline_tests.support.dying_compaction import STEPS, Killed, compac
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_files
 from ctrail_pipeline_tests.support.project import PROJECT
-from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, sample_settings
+from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
 SAMPLE = {"log_files": 150, "days": 2}
 
 
 @pytest.fixture
-def synced(sample: Path, tmp_path: Path) -> Settings:
-    settings = sample_settings(
+def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(
         sample,
         tmp_path,
         output_formats=("jsonl", "parquet"),
         batch_log_files=2,
         process_workers=1,
     )
-    assert sync(settings).ok
-    return settings
 
 
 def files_by_folder(settings: Settings) -> dict[Path, list[Path]]:
