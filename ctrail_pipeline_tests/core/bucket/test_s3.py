@@ -331,7 +331,7 @@ def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
     """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
     trail = Trail("trail", name, region=region)
     place = endpoint_of(trail, Credentials(trail))
-    assert (place.url, place.has_own_host) == (url, has_own_host)
+    assert (place.bucket_url, place.has_own_host) == (url, has_own_host)
     open_bucket(trail, settings_of(trail))  # obstore takes it, too
 
 
@@ -340,9 +340,9 @@ def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
 ) -> None:
     trail = Trail("trail", "logs", region="eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
-    assert endpoint_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
+    assert endpoint_of(trail, Credentials(trail)).bucket_url == "https://s3.example.com/logs"
     own = replace(trail, endpoint_url="http://127.0.0.1:9000")
-    assert endpoint_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
+    assert endpoint_of(own, Credentials(own)).bucket_url == "http://127.0.0.1:9000/logs"
 
 
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:
