@@ -82,8 +82,9 @@ def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
     values = (batch, LogFileState.LOST)
     keep_superseded(ledger, _MAY_HAVE_DROPPED, *values)
     for source_id, log_files in ledger.rows(
-        "SELECT source_partition, sum(state = 1) FROM log_file"
+        "SELECT source_partition, sum(state = ?) FROM log_file"
         f" WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
+        LogFileState.COMMITTED,
         *values,
     ):
         ledger.execute(

@@ -1,9 +1,10 @@
 """The ledger as an SQLite file: opening it, transactions, and running statements.
 
 WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are explicit
-`BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Every failure of SQLite becomes a
-LedgerError. Which files are refused is in `sqlite_checks`, older ledgers are in `migrations`; what
-the tables say is not known here.
+`BEGIN IMMEDIATE` transactions; reads are short and fully fetched, except rows that move to a cold
+file. Every failure of SQLite becomes a LedgerError. Which files are refused is in `sqlite_checks`,
+what a failure says is in `sqlite_errors`, and older ledgers are in `migrations`. What the tables
+mean is not known here.
 """
 
 import errno
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from . import sqlite_checks
+from . import sqlite_checks, sqlite_errors
 from .migrations import SCHEMA_VERSION, create_tables, migrate, pragma
 
 Row: TypeAlias = tuple[Any, ...]
@@ -47,7 +48,7 @@ class SqliteConnection:
                     migrate(self._db, path)
         except sqlite3.Error as error:
             self._db.close()
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         except BaseException:
             self._db.close()
             raise
@@ -60,7 +61,10 @@ class SqliteConnection:
         """Make a new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
         self._db = self._connect()
-        self._use_wal()
+        try:
+            self._use_wal()
+        except sqlite3.Error as error:
+            raise self._error_from(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -77,7 +81,7 @@ class SqliteConnection:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise self.error_from(error) from error
+                raise self._error_from(error) from error
             raise
 
     @contextmanager
@@ -98,7 +102,7 @@ class SqliteConnection:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def row(self, sql: str, *values: object) -> Row:
         """Return the first row of a statement. Raises LedgerError if it has none."""
@@ -115,30 +119,30 @@ class SqliteConnection:
         try:
             yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute(self, sql: str, *values: object) -> int:
         """Run a statement, and return how many rows it changed."""
         try:
             return self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
         try:
             self._db.executemany(sql, rows)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def check(self) -> None:
         """Look through the whole file. Raises LedgerError if it is damaged."""
         if self.row("PRAGMA quick_check(1)")[0] != "ok":
-            raise self.error_from(sqlite3.DatabaseError("malformed"))
+            raise self._error_from(sqlite3.DatabaseError("malformed"))
 
-    def error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
+    def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
         """Say what failed, and what to do about it."""
-        return sqlite_checks.ledger_error(self.path, error)
+        return sqlite_errors.ledger_error(self.path, error)
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -158,7 +162,7 @@ class SqliteConnection:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
             db = sqlite3.connect(
                 self.path,
-                timeout=sqlite_checks.BUSY_SECONDS,
+                timeout=sqlite_errors.BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -167,7 +171,7 @@ class SqliteConnection:
                 f"{self.path}: the ledger cannot be opened: {error.strerror}; check `state_db`"
             ) from error
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         return db
 
     def _use_wal(self) -> None:
@@ -175,7 +179,7 @@ class SqliteConnection:
 
         To turn WAL on in a new file takes a lock that SQLite does not wait for by itself.
         """
-        deadline = time.monotonic() + sqlite_checks.BUSY_SECONDS
+        deadline = time.monotonic() + sqlite_errors.BUSY_SECONDS
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")

@@ -37,6 +37,7 @@ from ctrail_pipeline.core.exceptions import (
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
+from ctrail_pipeline_tests.support.properties import examples
 
 
 def settings_of(*trails: Trail) -> Settings:
@@ -98,7 +99,7 @@ NAMES = st.text("ab-./0é~ !", min_size=1, max_size=4)
 
 
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=4).map("/".join), max_size=12), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_local_folder_lists_in_the_order_of_s3(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str], data: st.DataObject
 ) -> None:
@@ -330,7 +331,7 @@ def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
     """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
     trail = Trail("trail", name, region=region)
     place = endpoint_of(trail, Credentials(trail))
-    assert (place.url, place.has_own_host) == (url, has_own_host)
+    assert (place.bucket_url, place.has_own_host) == (url, has_own_host)
     open_bucket(trail, settings_of(trail))  # obstore takes it, too
 
 
@@ -339,9 +340,9 @@ def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
 ) -> None:
     trail = Trail("trail", "logs", region="eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
-    assert endpoint_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
+    assert endpoint_of(trail, Credentials(trail)).bucket_url == "https://s3.example.com/logs"
     own = replace(trail, endpoint_url="http://127.0.0.1:9000")
-    assert endpoint_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
+    assert endpoint_of(own, Credentials(own)).bucket_url == "http://127.0.0.1:9000/logs"
 
 
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:

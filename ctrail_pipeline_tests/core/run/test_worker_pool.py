@@ -236,6 +236,7 @@ def test_a_worker_imports_no_dagster(
 # --- workers that die -------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_workers_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
@@ -330,6 +331,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_the_run_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
@@ -358,7 +360,7 @@ def test_the_run_killed_at_random_instants(
 
 
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [5, pytest.param(1, marks=pytest.mark.thorough)])
 def test_the_run_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, step: str, count: int
 ) -> None:
@@ -374,6 +376,7 @@ def test_the_run_killed_at_a_step_of_the_protocol(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.0])
 def test_stopped_by_a_signal(
@@ -405,6 +408,7 @@ def test_runs_with_workers_at_once(settings: Settings, expectation: Expectation)
     assert len(snapshot(settings.events_dir)) == len(expectation.lines)
 
 
+@pytest.mark.thorough
 def test_runs_with_workers_at_once_some_of_them_killed(
     settings: Settings, expectation: Expectation
 ) -> None:
