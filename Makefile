@@ -21,7 +21,7 @@ SEED ?=
 PLOT ?= build/long-run.svg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-ui torture fuzz long-run check audit bench bench-memory constraints clean .venv
+.PHONY: help demo dev test test-thorough test-all test-ui torture fuzz long-run check audit bench bench-memory constraints clean .venv
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,8 +55,17 @@ dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, fo
 	@DAGSTER_HOME="$(DAGSTER_HOME)" exec $(BIN)/python -c '$(with_default_signals)' \
 		$(BIN)/dagster dev --host 127.0.0.1 --port '$(PORT)'
 
-test: $(INSTALLED) $(BENCH_INSTALLED) ## Run the tests
+test: $(INSTALLED) ## Run the tests: four minutes on two CPUs, the same in each run
 	scripts/test
+
+test-thorough: $(BENCH_INSTALLED) ## Run what `make test` leaves out: random kills, memory, whole machines
+	scripts/test -n auto --dist worksteal -m thorough
+
+test-all: test test-thorough ## Run all tests, three minutes of torture, and the UI if Chromium is there
+	$(MAKE) --no-print-directory torture MINUTES='$(or $(MINUTES),3)'
+	@if command -v chromium > /dev/null && command -v chromedriver > /dev/null; \
+		then $(MAKE) --no-print-directory test-ui; \
+		else echo 'SKIPPED: make test-ui, as there is no chromium with its chromedriver'; fi
 
 test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHOTS=docs takes pictures
 	@for program in chromium chromedriver; do \

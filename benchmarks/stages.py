@@ -39,7 +39,7 @@ STAGES: Final = (
 _CORE: Final = "ctrail_pipeline.core"
 _FUNCTIONS: Final = (  # stage, module, function as the module that calls it knows it
     ("start-up", "listing.found_prefixes", "open_bucket"),
-    ("start-up", "run.sync", "who_reads"),
+    ("start-up", "run.sync", "readers"),
     ("list", "run.sync", "find_prefixes"),
     ("list", "bucket.s3", "S3Bucket.list_page"),
     ("list", "bucket.s3", "S3Bucket.list_folder"),

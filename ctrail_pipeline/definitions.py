@@ -1,4 +1,7 @@
-"""Wiring only: configuration -> Definitions. What Dagster loads, and tests build with their own."""
+"""The Dagster definitions of a configuration: wiring only.
+
+Dagster loads `defs`; tests build definitions of their own configuration.
+"""
 
 from dagster import Definitions, in_process_executor
 
@@ -17,7 +20,7 @@ from ctrail_pipeline.orchestration.sensors import build_sensors
 
 
 def build_definitions(config: Config) -> Definitions:
-    """Everything that Dagster shows and runs, for a configuration."""
+    """Return everything that Dagster shows and runs for a configuration."""
     sync_job = build_sync_job(config)
     prune_runs = build_prune_runs_job(config)
     verify_job = build_verify_job(config)
@@ -37,7 +40,7 @@ def build_definitions(config: Config) -> Definitions:
         schedules=[prune_daily(prune_runs), verify_daily(verify_job), compact_daily(compact)],
         sensors=build_sensors(config, sync_job),
         resources={"cursor": LedgerResource(state_db=str(config.settings.state_db))},
-        # Our workers are the parallelism: a process a step would cost 5 s and bring nothing.
+        # Our own workers work in parallel: a process for each step costs 5 s and brings nothing.
         executor=in_process_executor,
     )
 

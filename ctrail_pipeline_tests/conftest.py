@@ -8,11 +8,18 @@ from hypothesis import HealthCheck, settings
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.sync_process import sample_expectation
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
+# The same examples in each run: random search is for `make fuzz`, which asks for its own profile.
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-if settings.get_current_profile_name() == "default":  # else it was asked for, as `make fuzz` does
-    settings.load_profile("busy")
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -35,3 +42,9 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def expectation(sample: Path) -> Expectation:
     """What the output of the whole sample must be."""
     return sample_expectation(sample)
+
+
+@pytest.fixture(scope="session")
+def synced_copies(tmp_path_factory: pytest.TempPathFactory) -> SyncedCopies:
+    """Samples that were synced once; see `support/synced_copies`."""
+    return SyncedCopies(tmp_path_factory.mktemp("synced"))

@@ -14,14 +14,21 @@ import sys
 import time
 from collections.abc import Sequence
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ctrail_pipeline_tests.support.project import PROJECT
 
 EXAMPLES = 10
 """How many times as many examples as in `make test` a round has: it takes one to two minutes."""
 
-settings.register_profile("fuzz", max_examples=100 * EXAMPLES, database=None, deadline=None)
+settings.register_profile(
+    "fuzz",
+    max_examples=100 * EXAMPLES,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def play(seed: int) -> int:

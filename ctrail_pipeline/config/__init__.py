@@ -1,1 +1,1 @@
-"""The configuration file: reading it, checking it, and making it from what CloudTrail says."""
+"""The configuration file: reading it, checking it, and writing it from what CloudTrail says."""

@@ -1,4 +1,4 @@
-"""Checks of values: a JSON value becomes ours, or `Unfit` says what would be right.
+"""Checks of values: each takes a JSON value and returns ours, or `Unfit` says what would be right.
 
 Not here: which key has which check (`keys`), and checks of times (`times`).
 """
@@ -22,6 +22,7 @@ class UnfitSecret(Unfit):
 
 
 Check = Callable[[Any], Any]
+"""Takes a JSON value and returns the value of a setting. Raises Unfit."""
 
 YEAR_SECONDS = 365 * 24 * 3600
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

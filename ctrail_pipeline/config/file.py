@@ -1,10 +1,10 @@
 """The configuration file, read and checked: JSON in, `core.settings.Settings` out.
 
-What comes out can be used as it is. What cannot be right is a ConfigurationError before anything
-is touched, naming file, key, value, and what would be right. The keys, and their defaults (which
-stand in `Settings`), are those of a gocloudtrail `config.json`, plus ours: such a file works as it
-is, and one warning says which of its keys have no effect here. Values of keys that are not known
-are never shown: somebody may have put a secret there.
+The settings can be used as they are. A configuration that cannot be right is a ConfigurationError
+before anything is touched: it names file, key and value, and says what would be right. A
+gocloudtrail `config.json` works as it is; one warning names its keys that have no effect here.
+Values of unknown keys are never shown, since they may be secrets. Not here: the table of keys
+(`keys`), the checks of values (`checks`, `times`), and the folders we write to (`paths`).
 """
 
 import difflib
@@ -33,21 +33,21 @@ class Config:
 
     settings: Settings
     source: Path | None
-    """The configuration file; None: there is none, these are the sample trails."""
+    """The configuration file. None means that there is no file: these are the sample trails."""
     dagster: DagsterSettings = field(default_factory=DagsterSettings)
 
 
 def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Config:
-    """Read the file that CTRAIL_CONFIG names, else `config.json`, else take the sample trails.
+    """Read the file that CTRAIL_CONFIG names, or `config.json`, or take the sample trails.
 
     Relative paths in the file are relative to the file's own folder.
 
     Args:
-        environ: Where CTRAIL_CONFIG is looked up; the process environment if not given.
-        folder: Where `config.json` and the sample are; the current folder if not given.
+        environ: The variables in which CTRAIL_CONFIG is looked up; by default the environment.
+        folder: The folder of `config.json` and of the sample; by default the current folder.
 
     Raises:
-        ConfigurationError: There is something wrong with the file, or it is not there.
+        ConfigurationError: The file is not there, or something in it cannot be right.
     """
     folder = (folder or Path.cwd()).absolute()
     named = (os.environ if environ is None else environ).get("CTRAIL_CONFIG")
@@ -62,10 +62,12 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
 
 
 def _sample_settings(folder: Path) -> Settings:
+    """Return the settings that are used without a configuration file."""
+
     def bucket(name: str) -> str:
         return (folder / "sample" / name).as_uri()
 
-    # Invented digests hold no signature of AWS's.
+    # The sample's digests are invented: AWS has not signed them.
     trails = (
         Trail("organization", bucket("example-org-trail"), log_file_validation=False),
         Trail(
@@ -79,7 +81,8 @@ def _sample_settings(folder: Path) -> Settings:
 
 
 def _settings(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> Settings:
-    _say_what_has_no_effect(top, given)
+    """Return the settings from checked values; checks what several keys say together."""
+    _warn_of_keys_without_effect(top, given)
     start, end = given.get("start"), given.get("end")
     if start and end and start >= end:
         top.key("start").refuse(f"{start.isoformat()} must be before end, {end.isoformat()}")
@@ -91,6 +94,8 @@ def _settings(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> Se
 
 
 def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[Trail, ...]:
+    """Return the trails; no two may share a name, or bucket and prefix."""
+
     def checked(index: int, item: Any) -> Trail:
         given = _checked(location.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
         for key in ("public_keys", "object_metadata"):
@@ -117,15 +122,17 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
 def _checked(
     location: ConfigLocation, value: Any, keys: Mapping[str, Check], required: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The values of a JSON object, each as its key's check returns it."""
+    """Return the values of a JSON object, each as its key's check returns it."""
     if not isinstance(value, JsonObject):
         location.refuse(f"{shown(value)} must be an object, {{…}}")
     for key in value.repeated:
         location.key(key).refuse("is given twice; keep one of them")
     for key in value:
         if key not in keys:
-            near = difflib.get_close_matches(key.lower(), keys, n=1)
-            advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(keys))}"
+            similar = difflib.get_close_matches(key.lower(), keys, n=1)
+            advice = (
+                f"did you mean {similar[0]}?" if similar else f"known are {', '.join(sorted(keys))}"
+            )
             location.key(key).refuse(f"there is no such key; {advice}")
     missing = {key: None for key in required if key not in value}
     return {
@@ -133,7 +140,8 @@ def _checked(
     }
 
 
-def _say_what_has_no_effect(top: ConfigLocation, given: Mapping[str, Any]) -> None:
+def _warn_of_keys_without_effect(top: ConfigLocation, given: Mapping[str, Any]) -> None:
+    """Log one warning that names gocloudtrail's keys that do nothing here, each with the reason."""
     keys_by_reason: dict[str, list[str]] = {}
     for key in given:
         if key in NO_EFFECT:

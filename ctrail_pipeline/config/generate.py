@@ -1,8 +1,8 @@
-"""A configuration file from what CloudTrail says of its trails: each trail once, wherever it is.
+"""A configuration file from what CloudTrail says of an account's trails.
 
-Asks DescribeTrails in every region. A trail of several regions shows as a shadow in each of them,
-and an organization's in every member account: these have the ARN of the trail itself. Not here:
-what the file means (`config`), and reading a bucket (`core`).
+Asks DescribeTrails in every region. A trail of several regions has a shadow in each of them, and an
+organization's trail in every member account. A shadow has the ARN of its trail, so each trail is
+written once. Not here: what the file means (`file`), and reading a bucket (`core`).
 """
 
 import json
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _ASKED_AT_ONCE = 8
 _NOT_ENABLED = {"UnrecognizedClientException", "InvalidClientTokenId", "OptInRequired"}
-"""What a region answers that the account has not enabled."""
+"""Error codes of a region that the account has not enabled."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class Described:
     is_organization: bool
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return a line for people."""
         about = [f"home region {self.home_region}"]
         about += ["an organization's"] if self.is_organization else []
         about += [f"encrypted with {self.kms_key_id}"] if self.kms_key_id else []
         about += ["with digests" if self.log_file_validation else "without digests"]
-        where = f"s3://{self.bucket}/{self.prefix}{'/' if self.prefix else ''}AWSLogs/"
-        return f"{self.name}: {where} ({', '.join(about)})"
+        url = f"s3://{self.bucket}/{self.prefix}{'/' if self.prefix else ''}AWSLogs/"
+        return f"{self.name}: {url} ({', '.join(about)})"
 
 
 def describe_trails(
     profile: str | None = None, regions: Sequence[str] = ()
 ) -> tuple[list[Described], list[str]]:
-    """Every trail that these credentials may see, and the regions that could not be asked.
+    """Return every trail that these credentials may see, and the regions that did not answer.
 
-    Raises AccessDenied or StoreUnavailable if none could, ConfigurationError for a profile or
-    region that there is not.
+    Raises AccessDenied or StoreUnavailable if no region answered, ConfigurationError for a profile
+    or region that does not exist.
     """
     import boto3
     from botocore.config import Config
@@ -85,14 +85,16 @@ def describe_trails(
     unasked = [region for region, code in failed.items() if code not in _NOT_ENABLED]
     if unasked:
         causes = ", ".join(f"{region} ({failed[region]})" for region in unasked)
-        logger.warning("trails of these regions alone are not known: %s", causes)
+        logger.warning(
+            "these regions did not answer, so trails of these regions only are missing: %s", causes
+        )
     return sorted(trails.values(), key=lambda trail: (trail.name, trail.arn)), unasked
 
 
 def config_of(trails: Iterable[Described]) -> dict[str, Any]:
-    """The configuration that brings these trails in.
+    """Return the configuration that brings these trails in.
 
-    Trails that deliver to one bucket and prefix are one of ours: their log files lie together.
+    Trails that deliver to the same bucket and prefix become one: their log files lie together.
     """
     groups: dict[tuple[str, str], list[Described]] = {}
     for trail in trails:
@@ -117,9 +119,9 @@ def config_of(trails: Iterable[Described]) -> dict[str, Any]:
 
 
 def write_config(path: Path, content: dict[str, Any], *, force: bool = False) -> None:
-    """Write a configuration file; one that is there is replaced with `force` only.
+    """Write a configuration file; `force` replaces a file that is there.
 
-    Raises ConfigurationError if it is there, or cannot be written.
+    Raises ConfigurationError if the file is there, or cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -131,7 +133,7 @@ def write_config(path: Path, content: dict[str, Any], *, force: bool = False) ->
         if force:
             temporary.replace(path)
         else:
-            os.link(temporary, path)  # unlike a rename, it fails where the name is taken
+            os.link(temporary, path)  # unlike a rename, this fails if the name is taken
     except FileExistsError:
         raise ConfigurationError(
             f"{path} is there already and stays as it is: name another file, or add --force"
@@ -147,29 +149,29 @@ def write_config(path: Path, content: dict[str, Any], *, force: bool = False) ->
 def generate_config(
     path: Path, *, force: bool = False, profile: str | None = None, regions: Sequence[str] = ()
 ) -> tuple[list[Described], list[str]]:
-    """Describe the trails and write the file; what `describe_trails` found.
+    """Describe the trails and write the file; returns what `describe_trails` returned.
 
-    Raises ConfigurationError before anybody is asked if the file is there, and if there are no
-    trails.
+    Raises ConfigurationError if there are no trails, and if the file is there: that before AWS is
+    asked.
     """
     if path.exists() and not force:
         write_config(path, {})
     trails, unasked = describe_trails(profile, regions)
     if not trails:
         raise ConfigurationError(
-            "these credentials see no trail: take those of the account that has them (of an"
-            " organization, the management account), or write the file by hand"
+            "these credentials see no trail: use credentials of the account that has the trails (in"
+            " an organization, the management account), or write the file by hand"
         )
     write_config(path, config_of(trails), force=force)
     return trails, unasked
 
 
 def _ask(client: Any) -> list[Described] | str:
-    """The trails that a region shows; or why it did not answer."""
+    """Return the trails that a region shows, or the code that says why it did not answer."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        found = client.describe_trails(includeShadowTrails=True)["trailList"]
+        described = client.describe_trails(includeShadowTrails=True)["trailList"]
     except ClientError as error:
         return str(error.response.get("Error", {}).get("Code", "ClientError"))
     except BotoCoreError as error:
@@ -185,20 +187,24 @@ def _ask(client: Any) -> list[Described] | str:
             trail.get("LogFileValidationEnabled", False),
             trail.get("IsOrganizationTrail", False),
         )
-        for trail in found
+        for trail in described
         if trail.get("S3BucketName")
     ]
 
 
 def _none_answered(failed: dict[str, str]) -> AccessDenied | StoreUnavailable:
+    """Return the error that says why no region answered, and what to do."""
     codes = ", ".join(sorted(set(failed.values())))
     if any("Denied" in code for code in failed.values()):
         return AccessDenied(
-            f"CloudTrail did not show its trails ({codes}): cloudtrail:DescribeTrails is missing"
+            f"CloudTrail did not show its trails ({codes}): these credentials need the permission"
+            " cloudtrail:DescribeTrails"
         )
     if any("Credential" in code or "Token" in code for code in failed.values()):
         return AccessDenied(
             f"CloudTrail did not show its trails ({codes}): set AWS_PROFILE, run `aws sso login`,"
             " or give this machine a role"
         )
-    return StoreUnavailable(f"CloudTrail could not be asked in any region ({codes})")
+    return StoreUnavailable(
+        f"CloudTrail did not answer in any region ({codes}): check the network and the region names"
+    )

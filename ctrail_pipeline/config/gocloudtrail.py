@@ -1,7 +1,8 @@
-"""What a folder holds in which gocloudtrail has worked: recognised, and left as it is.
+"""The database of gocloudtrail in a folder in which it has worked: recognised, and left as it is.
 
-Its configuration file is read by `config`, as ours. Its database keeps one "last key" for each
-account and region; ours is another file beside it. Nothing here opens a file for writing.
+gocloudtrail's database keeps a "last key" for each account and region. Our ledger is another file
+beside it. Nothing here opens a file for writing. Not here: gocloudtrail's configuration file, which
+`file` reads as ours.
 """
 
 import logging
@@ -18,21 +19,21 @@ _COLUMNS = {"bucket", "account_id", "region", "last_processed_key"}
 
 
 def own_state_db(state_db: Path, events_dir: Path) -> Path:
-    """Our ledger's file: `state.ctrail.db` where `state.db` is gocloudtrail's.
+    """Return our ledger's file: `state.ctrail.db` where `state.db` is gocloudtrail's.
 
-    Why is said until the ledger has been made.
+    A warning says why, until the ledger has been made.
     """
     own = state_db.with_name(f"{state_db.stem}.ctrail{state_db.suffix}")
     if own.exists():
         return own
-    # Of a database that is ours no descriptor may be opened here: closing it would drop the locks
-    # that a run in this process holds. Where the output folder has its marker, it is ours.
+    # A ledger of ours must not be opened here: closing the descriptor would drop the locks that a
+    # run in this process holds. If the output folder has its marker, the database is ours.
     if (events_dir / MARKER).exists() or not is_gocloudtrail_state(state_db):
         return state_db
     logger.warning(
-        "%s is gocloudtrail's and stays as it is; ours is %s. We start over and do not take up its"
-        " last keys: they may be ahead of what it has written, and exact dedup needs to have seen"
-        " every event",
+        "%s is gocloudtrail's and stays as it is; our ledger is %s. We start over and do not go on"
+        " from its last keys: they may be ahead of what it has written, and exact dedup needs to"
+        " have seen every event",
         state_db,
         own,
     )
@@ -40,7 +41,7 @@ def own_state_db(state_db: Path, events_dir: Path) -> Path:
 
 
 def is_gocloudtrail_state(path: Path) -> bool:
-    """Whether a file is a database that gocloudtrail made; it is not locked and not written."""
+    """Whether a file is a database that gocloudtrail made. The file is not locked or written."""
     if not path.is_file():
         return False
     try:

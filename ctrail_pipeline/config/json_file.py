@@ -1,6 +1,6 @@
-"""The text of a configuration file, and the JSON in it, with `//` comments.
+"""The text of a configuration file, and the JSON in it, which may have `//` comments.
 
-What cannot be read, or is no JSON, is a ConfigurationError that names the file and the place in it.
+A file that cannot be read or is no JSON is a ConfigurationError, which names the file and the line.
 Not here: what the keys mean (`keys`).
 """
 
@@ -11,12 +11,15 @@ from typing import Any, NoReturn
 
 from .location import ConfigLocation
 
-# A string, or a comment: a URL in a string has `//` too.
+# A string, or a comment. Strings are matched since a URL in a string has `//`, too.
 _STRING_OR_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*')
 
 
 class JsonObject(dict[str, Any]):
-    """A JSON object that remembers which keys were given twice; `dict` keeps the last silently."""
+    """A JSON object that remembers which keys were given twice.
+
+    A plain `dict` keeps the last value silently.
+    """
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)

@@ -1,7 +1,7 @@
 """The keys of the configuration file, each with the check of its value.
 
-The keys, and their defaults (which stand in `core.settings.Settings`), are those of a gocloudtrail
-`config.json`, plus ours.
+The keys are those of a gocloudtrail `config.json`, plus ours. Their defaults stand in
+`core.settings.Settings`. Not here: what a check allows (`checks`, `times`).
 """
 
 from .checks import (
@@ -61,6 +61,7 @@ TRAIL_KEYS: dict[str, Check] = {
     "object_metadata": check_path,
     **_SELECTION_KEYS,
 }
+"""Keys of a trail."""
 SETTINGS_KEYS: dict[str, Check] = {
     "trails": check_trails,
     "events_dir": check_path,
@@ -91,6 +92,7 @@ SETTINGS_KEYS: dict[str, Check] = {
     "dial_timeout": check_seconds,
     "client_timeout": check_seconds,
 }
+"""Keys that the core and the configuration itself read."""
 DAGSTER_KEYS: dict[str, Check] = {
     "materialization_interval": check_seconds_or_zero,
     "keep_runs_days": whole_number(1, 36_500),
@@ -100,6 +102,7 @@ DAGSTER_KEYS: dict[str, Check] = {
     "sensor_interval": whole_number(10, 24 * 3600),
     "failure_webhook": check_webhook,
 }
+"""Keys that only the Dagster side reads."""
 FIELDS = {"dial_timeout": "connect_timeout", "since": "since_seconds"}
 """Keys whose field in Settings has another name."""
 
@@ -120,6 +123,7 @@ NO_EFFECT: dict[str, tuple[Check, str]] = {
     "idle_conn_timeout": (_COUNT, _CLIENT),
     "keep_alive": (_COUNT, _CLIENT),
 }
-"""gocloudtrail's keys that do nothing here, each with the reason."""
+"""Keys of gocloudtrail's that do nothing here, each with its check and the reason."""
 
 KEYS = SETTINGS_KEYS | DAGSTER_KEYS | {key: check for key, (check, _) in NO_EFFECT.items()}
+"""Every key of the configuration file, outside of its trails."""

@@ -1,4 +1,4 @@
-"""Where in the configuration file something stands, for the messages that refuse it."""
+"""A location in the configuration file, for the messages that refuse what stands there."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 
 @dataclass(frozen=True)
 class ConfigLocation:
-    """Where in which file something stands, for messages: `trails[1].bucket`."""
+    """A location in a file, such as `trails[1].bucket`, for messages."""
 
     file: str
     path: str = ""
@@ -30,7 +30,10 @@ class ConfigLocation:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: short, printable, without what stands before the @ of a URL."""
+    """Return a value for a message: short, printable, without the secrets of a URL.
+
+    What stands before the @ of a URL may be a user name and a password.
+    """
     text = re.sub(r"//[^/\s]*@", "//…@", json.dumps(value, ensure_ascii=False))
     text = text if len(text) <= 80 else f"{text[:80]}…"
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The folders and files that we write to: absolute, and apart from each other."""
+"""The paths that we write to: absolute, and apart from each other."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from .location import ConfigLocation, shown
 
 
 def output_paths(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The places we write to, absolute; `..` is resolved, links are kept as they are."""
+    """Return the paths we write to, absolute. `..` is resolved; links are kept as they are."""
 
     def path(key: str, default: str | Path) -> Path:
         return Path(os.path.normpath(folder / given.get(key, default)))
@@ -31,8 +31,12 @@ def output_paths(top: ConfigLocation, given: Mapping[str, Any], folder: Path) ->
 
 
 def _keep_apart(top: ConfigLocation, key: str, path: Path, other_key: str, other: Path) -> None:
-    """A reader's events/**/*.jsonl must find events, and nothing but events; so for the others."""
-    first, second = (Path(os.path.realpath(each)) for each in (path, other))
+    """Refuse two folders if one lies inside the other.
+
+    Somebody who reads events/**/*.jsonl must find events and nothing else. The same holds for
+    quarantine and Parquet.
+    """
+    first, second = (Path(os.path.realpath(folder)) for folder in (path, other))
     if first.is_relative_to(second) or second.is_relative_to(first):
         top.key(other_key).refuse(
             f"{shown(str(other))} and {key}, {shown(str(path))}, must be two folders, neither"

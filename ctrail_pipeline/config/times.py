@@ -1,6 +1,6 @@
-"""Times and lengths of time, as the configuration file, a run's config and the options have them.
+"""Times and lengths of time: in the configuration file, in a run config, and in options.
 
-Times are UTC where they name no zone, as the times in keys are.
+A time without a zone is UTC, as the times in keys are.
 """
 
 import re
@@ -15,26 +15,26 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def parse_time(key: str, text: str) -> datetime:
-    """A date or time of a run's config, as the configuration file has it: UTC without a zone.
+    """Return a date or time of a run config or an option, in UTC.
 
     Raises:
-        ConfigurationError: It cannot be read; the message names `key`.
+        ConfigurationError: It is no date or time; the message names `key`.
     """
     moment: datetime = fit(ConfigLocation("run config").key(key), text, check_moment)
     return moment
 
 
 def parse_duration(key: str, text: str) -> timedelta:
-    """A length of time such as `6h`, of a run's config or the command line.
+    """Return a length of time such as `6h`, of a run config or an option.
 
     Raises:
-        ConfigurationError: It cannot be read; the message names `key`.
+        ConfigurationError: It is no length of time; the message names `key`.
     """
     return timedelta(seconds=fit(ConfigLocation("run config").key(key), text, check_duration))
 
 
 def window_start(start: str | None, since: str | None) -> datetime | None:
-    """Where a run's window begins: at `start`, or `since` so long ago."""
+    """Return the begin of a run's window: `start`, or the time that was `since` ago."""
     if start is not None and since is not None:
         raise ConfigurationError("start and since: give one of the two")
     if since is not None:
@@ -43,14 +43,14 @@ def window_start(start: str | None, since: str | None) -> datetime | None:
 
 
 def check_moment(value: object) -> datetime | None:
-    """A date or time as UTC; one without a zone is UTC already, as the times in keys are."""
+    """Return a date or time in UTC, or None. A time without a zone is UTC already."""
     if value is None:
         return None
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)
             moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-            if 2000 <= moment.year < 2100:  # arithmetic around it cannot overflow
+            if 2000 <= moment.year < 2100:  # arithmetic with such years cannot overflow
                 return moment
     except (ValueError, OverflowError):
         pass
@@ -58,7 +58,7 @@ def check_moment(value: object) -> datetime | None:
 
 
 def check_duration(value: object) -> float | None:
-    """Seconds of `90m`, `6h`, `2d`, `1w`."""
+    """Return the seconds of a length of time such as `90m`, `6h`, `2d` or `1w`, or None."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -1,6 +1,8 @@
 """Line runs: which consecutive lines of an output file came from which log file, in few bytes.
 
-The ledger keeps the packed form for each output file; any line leads back to its log file by it.
+The ledger keeps the packed form for each output file: by it, any line leads back to its log file.
+The output packs the line runs of the files that it stages. Log files are named by their batch and
+their position in it; what they are is not known here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,19 +10,20 @@ from typing import NamedTuple
 
 
 class LineRun(NamedTuple):
-    """Lines of a file that follow each other and come from one log file."""
+    """Consecutive lines of an output file that come from the same log file."""
 
     batch: int
     """The batch that brought the log file in."""
     position: int
-    """The log file's, in that batch."""
+    """The position of the log file in that batch."""
     lines: int
 
 
 def pack_lineage(runs: Iterable[Sequence[int]]) -> bytes:
-    """Runs of (position of a log file in its batch, lines) in a few bytes each (LEB128).
+    """Pack line runs in a few bytes each (LEB128).
 
-    Of a merged file: (batch, position, lines), as its lines come from several.
+    A line run is (position of a log file in its batch, lines). In a merged file it is
+    (batch, position, lines), as the lines of a merged file come from several batches.
     """
     packed = bytearray()
     for run in runs:
@@ -33,13 +36,13 @@ def pack_lineage(runs: Iterable[Sequence[int]]) -> bytes:
 
 
 def unpack_lineage(packed: bytes) -> list[tuple[int, int]]:
-    """What `pack_lineage` packed, of a file that is not merged."""
+    """Return what `pack_lineage` packed for a file that is not merged."""
     numbers = _unpacked(packed)
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def runs_of(packed: bytes, batch: int, *, merged: bool) -> list[LineRun]:
-    """The lineage of any file; `batch` is the one that wrote it."""
+def line_runs_of(packed: bytes, batch: int, *, merged: bool) -> list[LineRun]:
+    """Return the line runs of any file; `batch` wrote the file."""
     if merged:
         numbers = iter(_unpacked(packed))
         return [LineRun(*run) for run in zip(numbers, numbers, numbers, strict=True)]

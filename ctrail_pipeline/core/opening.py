@@ -1,7 +1,9 @@
-"""Opens the ledger and the output folders that belong together, or refuses.
+"""Opening the ledger and the output folders that belong together, or refusing to.
 
-A ledger that is missing, older than its output, or another's would write every event a second
-time. It is refused here, before any work, with what to do. `output.marker` reads the marker file.
+A ledger that is missing, older than its output, or of another output would write every event a
+second time. Such a ledger is refused here, before any work, and the user reads what to do. Every
+output folder says in its marker file which ledger it belongs to; `core.output.marker` reads and
+writes markers.
 """
 
 import logging
@@ -12,13 +14,12 @@ from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.folder_lock import share_folder
+from ctrail_pipeline.core.output.folders import OutputFolders, holds_files
 from ctrail_pipeline.core.output.marker import (
-    holds_files,
     read_marker,
     remove_unfinished_markers,
     replace_marker,
-    share_folder,
     write_marker,
 )
 from ctrail_pipeline.core.output_files import Kind
@@ -32,7 +33,7 @@ _FOREIGN: Final = (
 
 
 def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Ledger:
-    """Open the ledger that belongs to an output folder; both are made where they are new.
+    """Open the ledger that belongs to an output folder; make both where they are new.
 
     Raises LedgerError if the two do not belong together.
     """
@@ -48,8 +49,8 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
     lock = share_folder(events_dir) if events_dir.is_dir() else None
     ledger = Ledger(state_db)
     try:
-        # In this order, as another run may begin this folder meanwhile: what it writes first, the
-        # marker, is looked for last.
+        # In this order, as another run may begin this folder meanwhile: that run writes the marker
+        # first, so we look for the marker last.
         has_files, unused = holds_files(events_dir), ledger.is_unused()
         marker = read_marker(events_dir)
         if marker is not None:
@@ -58,7 +59,7 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
             _check_beginning(ledger, events_dir, has_files=has_files, unused=unused)
             with disk_errors(events_dir):
                 folders.make(events_dir)
-            lock = lock or share_folder(events_dir)  # before there is a marker, nothing is rebuilt
+            lock = lock or share_folder(events_dir)  # no rebuild begins before there is a marker
             write_marker(ledger.uuid, ledger.generation, events_dir)
         if lock is None:  # another run made the folder just now
             lock = share_folder(events_dir)
@@ -77,8 +78,9 @@ def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Led
 def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
     """Have the Parquet folder belong to the ledger, before anything is written into it.
 
-    It is made where it is new. Raises LedgerError if it holds what another ledger wrote, since a
-    reader would find these events twice, or if what ours wrote lies in another folder.
+    The folder is made where it is new. Raises LedgerError if it holds what another ledger wrote, as
+    a reader would find these events twice. Raises LedgerError, too, if what this ledger wrote lies
+    in another folder.
     """
     root = folders.roots[Kind.PARQUET]
     # In this order, as another run may begin this folder meanwhile: see `open_ledger`.
@@ -106,27 +108,27 @@ def claim_parquet(ledger: Ledger, folders: OutputFolders) -> None:
     remove_unfinished_markers(root)
 
 
-def is_parquet_ours(
+def claim_parquet_for_rebuild(
     folders: OutputFolders, events_dir: Path, rebuilt: str | None, *, writes: bool
 ) -> bool:
-    """For a rebuild: whether the Parquet folder is of the same ledger as an output folder.
+    """Return whether the Parquet folder belongs to the ledger of an output folder; claim a new one.
 
-    By default it lies beside that, where that of another output folder may lie. `rebuilt`: the
-    ledger that a rebuild which was killed may have marked it with. If Parquet is written, an empty
-    folder is taken; LedgerError is raised for another's.
+    By default it lies beside the output folder, where the Parquet folder of another output may lie.
+    `rebuilt` is the ledger whose name a killed rebuild may have left in the marker. If Parquet is
+    written, an empty folder is claimed, and LedgerError is raised for a folder of another ledger.
     """
     root = folders.roots[Kind.PARQUET]
-    ours, marker = read_marker(events_dir), read_marker(root)
-    if ours is None:
+    events_marker, marker = read_marker(events_dir), read_marker(root)
+    if events_marker is None:
         raise AssertionError(f"{events_dir} has no marker")
     is_new = marker is None and writes and not holds_files(root)
     if is_new:
         with disk_errors(root):
             folders.make(root)
     if is_new or (marker is not None and marker[0] == rebuilt):
-        replace_marker(*ours, root)
+        replace_marker(*events_marker, root)
         return True
-    if marker is not None and marker[0] == ours[0]:
+    if marker is not None and marker[0] == events_marker[0]:
         return True
     if writes:
         raise LedgerError(
@@ -137,9 +139,9 @@ def is_parquet_ours(
 
 
 def check_belongs(ledger: Ledger, events_dir: Path) -> None:
-    """Look whether a ledger is that of an output folder, without changing either.
+    """Check that a ledger belongs to an output folder, without changing either.
 
-    Raises LedgerError if the folder is another's, or newer.
+    Raises LedgerError if the folder belongs to another ledger, or is newer than this one.
     """
     marker = read_marker(events_dir)
     if marker is not None:
@@ -147,7 +149,7 @@ def check_belongs(ledger: Ledger, events_dir: Path) -> None:
 
 
 def _warn_if_open(folders: OutputFolders) -> None:
-    """Folders that we make are private; one that was there keeps the mode that somebody gave it."""
+    """Warn of folders that others may read: a folder that was there keeps the mode that it has."""
     for root in folders.roots.values():
         mode = root.stat().st_mode & 0o777 if root.is_dir() else 0
         if mode & 0o077:
@@ -155,7 +157,7 @@ def _warn_if_open(folders: OutputFolders) -> None:
 
 
 def _check_beginning(ledger: Ledger, events_dir: Path, *, has_files: bool, unused: bool) -> None:
-    """Where there is no marker, ledger and folder are both new; or both are not."""
+    """Refuse a ledger and a folder without marker, if only one of the two is new."""
     if not unused and not has_files:
         raise LedgerError(
             f"{ledger.path} knows of events in an output folder, and {events_dir} is empty:"
@@ -166,7 +168,7 @@ def _check_beginning(ledger: Ledger, events_dir: Path, *, has_files: bool, unuse
 
 
 def _foreign(events_dir: Path) -> LedgerError:
-    """Proposes a folder beside it that is not there."""
+    """Refuse a folder with files of others, and propose a folder beside it that is not there."""
     names = (f"{events_dir.name}-ctrail{number}" for number in ("", *range(2, 1000)))
     free = next(name for name in names if not (events_dir.parent / name).exists())
     return LedgerError(_FOREIGN.format(events_dir, free))

@@ -1,4 +1,8 @@
-"""Values about output files that the ledger and the output share: kind, folder, number, size."""
+"""Values about output files that the ledger and the output share: kind, folder, number, size.
+
+The output stages a file, and the ledger gives it the number that makes its name. Neither files nor
+rows are touched here.
+"""
 
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -10,7 +14,7 @@ class Kind(IntEnum):
     EVENTS = 0
     QUARANTINE = 1
     PARQUET = 2
-    """The same events as rows."""
+    """The events of `EVENTS` again, as rows."""
 
 
 _FILE_NAME: Final = {

@@ -1,1 +1,1 @@
-"""The Dagster side: assets, jobs, sensors, checks, resources. The work itself is done by `core`."""
+"""The Dagster side: assets, jobs, sensors, checks and resources. `core` does the work itself."""

@@ -1,8 +1,8 @@
-"""Trails as assets: one per configured trail, its accounts and regions as its partitions.
+"""Trails as assets: an asset for each configured trail, with accounts and regions as partitions.
 
-Each has a partition set of its own, since each trail delivers other accounts. Materializing any
-choice of partitions is one run that calls the same `core.sync` as the job. Not here: the job over
-all trails (`jobs`), and what a sync does (`core`).
+Each asset has a partition set of its own, since each trail delivers other accounts. Materializing
+any choice of partitions is one run, which calls the same `core.run.sync` as the job. Not here: the
+job over all trails (`jobs.sync`), partition sets (`partitions`), and what a sync does (`core`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
 
 from . import metadata
-from .checks import evaluations
+from .checks import evaluations_of_run
 from .partitions import (
     ASSET_PREFIX,
     asset_keys,
@@ -48,7 +48,7 @@ PARTITION_TAG = "dagster/partition"
 
 
 def build_trail_assets(configuration: Config) -> list[AssetsDefinition]:
-    """One asset for each configured trail."""
+    """Return an asset for each configured trail."""
     keys = asset_keys(configuration.settings.trails)
     return [
         _trail_asset(configuration, trail, keys[trail.name])
@@ -57,13 +57,16 @@ def build_trail_assets(configuration: Config) -> list[AssetsDefinition]:
 
 
 def build_trail_jobs(configuration: Config) -> list[Any]:
-    """For each trail a job that materializes one partition: `dagster job execute … --tags`."""
+    """Return a job for each trail that materializes one partition.
+
+    A tag names the partition: `dagster job execute … --tags`.
+    """
     return [
         define_asset_job(
             name="_".join(("trail", key.path[-1])),
             selection=AssetSelection.assets(key),
-            description=f"Syncs one account/region of the trail {name}, named by the tag"
-            f" {PARTITION_TAG}. For any set of them: the job sync and its run config.",
+            description=f"Syncs one account/region of the trail {name}. The tag {PARTITION_TAG}"
+            " names it. To sync several, use the job sync and its run config.",
             executor_def=in_process_executor,
         )
         for name, key in asset_keys(configuration.settings.trails).items()
@@ -75,9 +78,13 @@ def materializations(
     keys: Mapping[str, AssetKey],
     configuration: Config,
     *,
-    is_due: "Mapping[tuple[str, str], bool] | None" = None,
+    is_due: Mapping[tuple[str, str], bool] | None = None,
 ) -> Iterator[AssetMaterialization]:
-    """One for each account/region of a trail that got data (if only what another trail has too)."""
+    """Yield a materialization for each account/region that got data.
+
+    Data that another trail has brought already counts, too. `is_due` leaves out partitions that
+    were reported a short time ago.
+    """
     for (trail, partition), counts in sorted(summary.partitions.items()):
         got_data = counts.log_files > counts.failed
         if got_data and (is_due is None or is_due[trail, partition]):
@@ -91,20 +98,20 @@ def materializations(
 
 
 def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDefinition:
-    where = trail.bucket if "://" in trail.bucket else f"s3://{trail.bucket}"
+    url = trail.bucket if "://" in trail.bucket else f"s3://{trail.bucket}"
     prefix = f"{trail.prefix}/" if trail.prefix else ""
 
     spec = AssetSpec(
         key,
         partitions_def=partitions_of(key),
-        description=f"Events of the trail **{trail.name}**, from `{where}/{prefix}AWSLogs/`: each"
-        " exactly once, byte for byte, as JSON Lines. Partitions are accounts and regions; an"
-        " arbitrary set of them (not a range) is brought in by the job `sync` and its run config.",
+        description=f"Events of the trail **{trail.name}**, from `{url}/{prefix}AWSLogs/`: each"
+        " exactly once, byte for byte, as JSON Lines. Partitions are accounts and regions. To bring"
+        " in any set of them, which need not be a range, use the job `sync` and its run config.",
         kinds={"s3", "json"},
         owners=list(configuration.dagster.owners),
         group_name=ASSET_PREFIX,
         metadata={
-            "bucket": where,
+            "bucket": url,
             "prefix": trail.prefix,
             "events": MetadataValue.path(str(configuration.settings.events_dir)),
         },
@@ -129,13 +136,14 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
             Selection(trails=[trail.name], partitions=partitions),
         )
         if not summary.ok:
-            # Dagster materializes all partitions of a run or none: what went well is said here.
+            # Dagster materializes all partitions of a run or none: the partitions that went well
+            # are noted here.
             yield from materializations(
                 _without_failures(summary), {trail.name: key}, configuration
             )
-            # Its checks are a step of their own, which a failure of this one skips.
-            yield from evaluations(
-                configuration, cursor, context.instance, summary, is_listed=False
+            # The asset's checks are a step of their own, which Dagster skips after a failure.
+            yield from evaluations_of_run(
+                configuration, cursor, context.instance, summary, without_listing=False
             )
         totals = finish(context.op_execution_context, summary)
         for partition in partitions:
@@ -151,12 +159,16 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
 
 
 def _partitions_asked_for(context: AssetExecutionContext, key: AssetKey) -> Sequence[str]:
-    """The run's partitions; one named by a tag is registered before Dagster looks for it."""
+    """Return the run's partitions.
+
+    A partition that a tag names is registered here, before Dagster looks for it.
+    """
     tagged = context.run.tags.get(PARTITION_TAG)
     if tagged is not None:
         if not is_partition_key(tagged):
             raise Failure(
-                f"{tagged!r} is no account/region, such as 123456789012/eu-west-1",
+                f"the tag {PARTITION_TAG} must be an account/region, such as"
+                f" 123456789012/eu-west-1, not {tagged!r}",
                 allow_retries=False,
             )
         register_partitions(context.instance, key, [tagged])
@@ -164,9 +176,10 @@ def _partitions_asked_for(context: AssetExecutionContext, key: AssetKey) -> Sequ
 
 
 def _without_failures(summary: Summary) -> Summary:
-    well = {
+    """Return the summary with only those partitions in which no log file failed."""
+    partitions = {
         key: counts
         for key, counts in summary.partitions.items()
         if not counts.failed and not counts.damaged
     }
-    return Summary(summary.progress, summary.trails, partitions=well)
+    return Summary(summary.progress, summary.trails, partitions=partitions)

@@ -19,43 +19,49 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 
 def worth_noting(
-    instance: DagsterInstance, found: Sequence[AssetCheckEvaluation], interval: float
+    instance: DagsterInstance, evaluations: Sequence[AssetCheckEvaluation], interval: float
 ) -> Iterator[AssetCheckEvaluation]:
-    """Those that say something else than the last of their kind, or the last is `interval` old.
+    """Yield the evaluations that differ from the last noted one, or if that is `interval` s old.
 
     An evaluation costs Dagster's database about a kilobyte, and a sync may run every few minutes.
-    One from before the asset's last materialization is no longer shown: it is noted again, too.
+    Dagster hides an evaluation from before the asset's last materialization: such an evaluation is
+    noted again, too.
     """
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        [one.asset_check_key for one in found]
+        [evaluation.asset_check_key for evaluation in evaluations]
     )
-    materialized = _last_materializations(instance, {one.asset_key for one in found})
-    for one in found:
-        record = records.get(one.asset_check_key)
+    materialized = _last_materializations(
+        instance, {evaluation.asset_key for evaluation in evaluations}
+    )
+    for evaluation in evaluations:
+        record = records.get(evaluation.asset_check_key)
         last = _evaluation_of(record)
-        said = last is not None and (last.passed, last.severity, last.description) == (
-            one.passed,
-            one.severity,
-            one.description,
+        is_same = last is not None and (last.passed, last.severity, last.description) == (
+            evaluation.passed,
+            evaluation.severity,
+            evaluation.description,
         )
         if (
             record is None
-            or not said
+            or not is_same
             or time.time() - record.create_timestamp >= interval
-            or _is_hidden(record, materialized.get(one.asset_key))
+            or _is_hidden(record, materialized.get(evaluation.asset_key))
         ):
-            yield one
+            yield evaluation
 
 
 def last_noted(instance: DagsterInstance, key: AssetKey, name: str) -> list[AssetCheckEvaluation]:
-    """What was noted last of a check that this run has nothing new to say of, if anything was."""
+    """Return the evaluation of a check that was noted last, as a list; empty if there is none.
+
+    A run that has nothing new to say of a check repeats it.
+    """
     check = AssetCheckKey(key, name)
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])
     last = _evaluation_of(records.get(check))
     if last is None:
         return []
     return [
-        evaluation(
+        make_evaluation(
             key,
             name,
             passed=last.passed,
@@ -67,9 +73,12 @@ def last_noted(instance: DagsterInstance, key: AssetKey, name: str) -> list[Asse
 
 
 def _evaluation_of(record: AssetCheckExecutionRecord | None) -> AssetCheckEvaluation | None:
-    """The last evaluation; None if what is there is a plan, of a run at work or ended before it."""
-    found = record.evaluation if record is not None else None
-    return found if isinstance(found, AssetCheckEvaluation) else None
+    """Return the evaluation of a record.
+
+    None if the record holds only a plan: its run is at work, or ended before the check.
+    """
+    noted = record.evaluation if record is not None else None
+    return noted if isinstance(noted, AssetCheckEvaluation) else None
 
 
 def _last_materializations(
@@ -91,7 +100,7 @@ def _is_hidden(record: AssetCheckExecutionRecord, materialized: EventLogEntry | 
     )
 
 
-def evaluation(
+def make_evaluation(
     key: AssetKey,
     name: str,
     *,
@@ -100,7 +109,7 @@ def evaluation(
     severity: AssetCheckSeverity = AssetCheckSeverity.WARN,
     metadata: Mapping[str, MetadataValue] | None = None,
 ) -> AssetCheckEvaluation:
-    """What a check says of an asset."""
+    """Return what a check says of an asset."""
     return AssetCheckEvaluation(
         asset_key=key,
         check_name=name,
@@ -112,5 +121,5 @@ def evaluation(
 
 
 def error_if(is_error: bool) -> AssetCheckSeverity:
-    """An error, or a warning."""
+    """Return the severity of an error, or of a warning."""
     return AssetCheckSeverity.ERROR if is_error else AssetCheckSeverity.WARN

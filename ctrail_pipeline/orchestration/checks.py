@@ -1,8 +1,9 @@
-"""Asset checks: is a trail all right? Each with what to do if it is not.
+"""Asset checks: is a trail all right? Each check says what to do if it is not.
 
-A check is what the ledger, a run or a look at the buckets says; runs of `sync` and of the assets
-note the evaluations of the trails that they touched, and in the UI they can be run by themselves.
-Not here: when the sensor looks (`sensors`), and what fails a run (`runs`).
+The ledger, a run, or a look at the buckets answers a check. Runs of `sync` and of the assets note
+the evaluations of the trails that they touched. In the UI the checks can be run by themselves. Not
+here: the check `complete` (`complete_check`), when an evaluation is worth a note
+(`check_evaluations`), when the sensor looks (`sensors`), and what fails a run (`sync_run`).
 """
 
 import time
@@ -34,11 +35,11 @@ from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import problem_line
 
-from .check_evaluations import error_if, evaluation, last_noted, worth_noting
+from .check_evaluations import error_if, last_noted, make_evaluation, worth_noting
 from .partitions import asset_keys
 from .resources import LedgerResource
 from .sensor_health import sensor_trouble
-from .sync_run import failures_said, settings_of
+from .sync_run import failures_without_traceback, settings_of
 
 LISTED = "can_be_listed"
 FAILED = "no_failed_log_files"
@@ -46,12 +47,13 @@ QUARANTINE = "nothing_new_in_quarantine"
 CONFLICTS = "no_conflicting_events"
 SENSOR = "sensor_is_running"
 COMPLETE = "complete"
-"""What the job `verify` notes; not among these, since it lists all of a trail (`verify_job`)."""
+"""The check that the job `verify` notes (`complete_check`). It lists all of a trail, so it is no
+check that every sync could evaluate."""
 
 DESCRIPTIONS = {
     LISTED: "Every account and region of the trail can be listed, and log files can be read.",
     FAILED: "No log file stands open: failed, damaged, archived or gone.",
-    QUARANTINE: "Nothing came into quarantine in the last day.",
+    QUARANTINE: "Nothing came into quarantine within the last day.",
     CONFLICTS: "No two different events of an hour share an eventID.",
     SENSOR: "The sensor `new_log_files` is at work.",
 }
@@ -61,12 +63,14 @@ _PROBLEMS_NAMED = 10
 _NOT_LISTED = frozenset({"not listed", "not readable"})
 
 
-def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetCheckEvaluation]:
-    """The checks that the ledger answers."""
+def ledger_evaluations(
+    key: AssetKey, health: Health, quarantine_dir: str
+) -> list[AssetCheckEvaluation]:
+    """Return the evaluations of the checks that the ledger answers."""
     states = {state.name.lower(): count for state, count in sorted(health.open.items())}
     failed = LogFileState.FAILED in health.open or LogFileState.LOST in health.open
     return [
-        evaluation(
+        make_evaluation(
             key,
             FAILED,
             passed=not states,
@@ -78,7 +82,7 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
             else "all log files that were found are in",
             metadata={state: MetadataValue.int(count) for state, count in states.items()},
         ),
-        evaluation(
+        make_evaluation(
             key,
             QUARANTINE,
             passed=not health.new_quarantined,
@@ -91,7 +95,7 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
                 "all": MetadataValue.int(health.quarantined),
             },
         ),
-        evaluation(
+        make_evaluation(
             key,
             CONFLICTS,
             passed=not health.conflicts,
@@ -109,56 +113,58 @@ def of_ledger(key: AssetKey, health: Health, quarantine_dir: str) -> list[AssetC
     ]
 
 
-def of_listing(key: AssetKey, problems: Sequence[Problem]) -> AssetCheckEvaluation:
-    """Whether a trail could be listed, by the problems that a run or a look had with it."""
-    found = [problem for problem in problems if problem.state in _NOT_LISTED]
-    shown = "\n".join(map(problem_line, found[:_PROBLEMS_NAMED]))
-    more = len(found) - _PROBLEMS_NAMED
-    return evaluation(
+def listing_evaluation(key: AssetKey, problems: Sequence[Problem]) -> AssetCheckEvaluation:
+    """Return whether a trail could be listed, by the problems that a run or a look had with it."""
+    unlisted = [problem for problem in problems if problem.state in _NOT_LISTED]
+    shown = "\n".join(map(problem_line, unlisted[:_PROBLEMS_NAMED]))
+    more = len(unlisted) - _PROBLEMS_NAMED
+    return make_evaluation(
         key,
         LISTED,
-        passed=not found,
-        severity=error_if(not all(problem.may_pass for problem in found)),
+        passed=not unlisted,
+        severity=error_if(not all(problem.may_pass for problem in unlisted)),
         description=(f"{shown}\nand {more} more" if more > 0 else shown) or "all of it",
-        metadata={"problems": MetadataValue.int(len(found))},
+        metadata={"problems": MetadataValue.int(len(unlisted))},
     )
 
 
-def of_sensor(key: AssetKey, trouble: str | None) -> AssetCheckEvaluation:
-    """Whether the sensor is at work."""
-    return evaluation(key, SENSOR, passed=trouble is None, description=trouble or "it is")
+def sensor_evaluation(key: AssetKey, trouble: str | None) -> AssetCheckEvaluation:
+    """Return whether the sensor is at work; `trouble` says what keeps it from its work."""
+    return make_evaluation(key, SENSOR, passed=trouble is None, description=trouble or "it is")
 
 
-def evaluations(
+def evaluations_of_run(
     configuration: Config,
     cursor: LedgerResource,
     instance: DagsterInstance,
     summary: Summary,
     *,
-    is_listed: bool,
+    without_listing: bool,
 ) -> Iterator[AssetCheckEvaluation]:
-    """The checks of the trails that a run touched, those that are worth a note.
+    """Yield the evaluations of the trails that a run touched, if they are worth a note.
 
-    A run that listed nothing (`is_listed`) has nothing new to say of listing: it repeats the last.
+    A run without listing has nothing new to say of listing: it repeats the last evaluation.
     """
     keys = asset_keys(configuration.settings.trails)
     trouble = sensor_trouble(instance, configuration.dagster)
     trails = [trail for trail in configuration.settings.trails if trail.name in summary.trails]
     for name, health in _health(trails, cursor).items():
         key = keys[name]
-        found = of_ledger(key, health, str(configuration.settings.quarantine_dir))
-        found.append(of_sensor(key, trouble))
+        evaluations = ledger_evaluations(key, health, str(configuration.settings.quarantine_dir))
+        evaluations.append(sensor_evaluation(key, trouble))
         problems = [problem for problem in summary.problems if problem.trail == name]
-        if problems or not is_listed:
-            found.append(of_listing(key, problems))
+        if problems or not without_listing:
+            evaluations.append(listing_evaluation(key, problems))
         else:
-            found += last_noted(instance, key, LISTED)
-        found += last_noted(instance, key, COMPLETE)
-        yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
+            evaluations += last_noted(instance, key, LISTED)
+        evaluations += last_noted(instance, key, COMPLETE)
+        yield from worth_noting(
+            instance, evaluations, configuration.dagster.materialization_interval
+        )
 
 
 def build_checks(configuration: Config) -> list[AssetChecksDefinition]:
-    """The checks of every trail, for the UI to run them by themselves."""
+    """Return the checks of every trail, so that the UI can run them by themselves."""
     keys = asset_keys(configuration.settings.trails)
     return [
         _checks_of(configuration, trail, keys[trail.name])
@@ -178,32 +184,33 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
     def trail_checks(
         context: AssetCheckExecutionContext, cursor: LedgerResource
     ) -> Iterator[AssetCheckResult]:
-        selected = {one.name for one in context.selected_asset_check_keys}
+        selected = {check.name for check in context.selected_asset_check_keys}
         settings = replace(settings_of(configuration, cursor), trails=(trail,))
-        with failures_said():
+        with failures_without_traceback():
             health = _health([trail], cursor)[trail.name]
-            found = of_ledger(key, health, str(settings.quarantine_dir))
-            found.append(of_sensor(key, sensor_trouble(context.instance, configuration.dagster)))
+            evaluations = ledger_evaluations(key, health, str(settings.quarantine_dir))
+            trouble = sensor_trouble(context.instance, configuration.dagster)
+            evaluations.append(sensor_evaluation(key, trouble))
             if LISTED in selected:
                 problems: list[Problem] = []
                 find_prefixes(settings, Selection(), problems.append)
-                found.append(of_listing(key, problems))
-        for one in found:
-            if one.check_name in selected:
+                evaluations.append(listing_evaluation(key, problems))
+        for evaluation in evaluations:
+            if evaluation.check_name in selected:
                 yield AssetCheckResult(
-                    passed=one.passed,
+                    passed=evaluation.passed,
                     asset_key=key,
-                    check_name=one.check_name,
-                    metadata=one.metadata,
-                    severity=one.severity,
-                    description=one.description,
+                    check_name=evaluation.check_name,
+                    metadata=evaluation.metadata,
+                    severity=evaluation.severity,
+                    description=evaluation.description,
                 )
 
     return trail_checks
 
 
 def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health]:
-    """What the ledger says of some trails; of a ledger that is not there yet, nothing bad."""
+    """Return the health of trails as the ledger has it; all is well if there is no ledger yet."""
     if not cursor.path.exists():
         return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}
     since = int(time.time()) - _NEW_SECONDS

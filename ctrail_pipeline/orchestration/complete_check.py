@@ -20,13 +20,13 @@ from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline.orchestration.check_evaluations import error_if, evaluation
+from ctrail_pipeline.orchestration.check_evaluations import error_if, make_evaluation
 from ctrail_pipeline.orchestration.checks import COMPLETE
 from ctrail_pipeline.orchestration.partitions import asset_keys
 from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import (
     core_logs_in,
-    failures_said,
+    failures_without_traceback,
     settings_of,
 )
 from ctrail_pipeline.reports.sentences import problem_line
@@ -41,40 +41,43 @@ _PROBLEMS_NAMED = 10
 
 
 def build_complete_checks(configuration: Configuration) -> list[AssetChecksDefinition]:
-    """The check `complete` of every trail, for the UI to run it by itself."""
+    """Return the check `complete` of every trail, so that the UI can run it by itself."""
     keys = asset_keys(configuration.settings.trails)
     return [
         _check_of(configuration, trail, keys[trail.name]) for trail in configuration.settings.trails
     ]
 
 
-def complete_of(key: AssetKey, trail: str, report: Report) -> AssetCheckEvaluation:
-    """The check `complete` of a trail; what is of several trails is of each of them."""
-    found = {
+def complete_evaluation(key: AssetKey, trail: str, report: Report) -> AssetCheckEvaluation:
+    """Return the check `complete` of a trail. A finding about several trails counts for each."""
+    totals = {
         kind: report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
         for kind in report.counts
-        if fails(kind) and report.counts_by_trail[trail, kind] + report.counts_by_trail["", kind]
+        if fails(kind)
     }
+    findings = {kind: count for kind, count in totals.items() if count}
     problems = [problem for problem in report.problems if problem.trail in (trail, "")]
-    partitions = [one for one in report.prefixes if one.trail == trail]
-    listed = sum(one.total("listed") for one in partitions)
-    lines = [f"{kind.value}: {count}; {EXPLANATIONS[kind].advice}" for kind, count in found.items()]
+    prefixes = [prefix for prefix in report.prefixes if prefix.trail == trail]
+    listed = sum(prefix.total("listed") for prefix in prefixes)
+    lines = [
+        f"{kind.value}: {count}; {EXPLANATIONS[kind].advice}" for kind, count in findings.items()
+    ]
     lines += [problem_line(problem) for problem in problems[:_PROBLEMS_NAMED]]
     when = f"as of {report.at:%Y-%m-%d %H:%M} UTC"
-    return evaluation(
+    return make_evaluation(
         key,
         COMPLETE,
         passed=not lines,
-        severity=error_if(any(EXPLANATIONS[kind].severity is Severity.ERROR for kind in found)),
+        severity=error_if(any(EXPLANATIONS[kind].severity is Severity.ERROR for kind in findings)),
         description="\n".join([f"{when}:", *lines])
         if lines
         else f"{when}, {listed} log files listed, all of them in",
         metadata={
             **{
-                name: MetadataValue.int(sum(one.total(name) for one in partitions))
+                name: MetadataValue.int(sum(prefix.total(name) for prefix in prefixes))
                 for name in COUNTS
             },
-            **{finding_name(kind): MetadataValue.int(count) for kind, count in found.items()},
+            **{finding_name(kind): MetadataValue.int(count) for kind, count in findings.items()},
         },
     )
 
@@ -86,16 +89,16 @@ def _check_of(configuration: Configuration, trail: Trail, key: AssetKey) -> Asse
             return AssetCheckResult(
                 passed=False,
                 severity=error_if(False),
-                description="nothing is synced yet: run `sync` first",
+                description="nothing is synced yet: run the job `sync` first",
             )
-        with failures_said(), core_logs_in(context.log):
+        with failures_without_traceback(), core_logs_in(context.log):
             report = verify(settings_of(configuration, cursor), Selection(trails=[trail.name]))
-        found = complete_of(key, trail.name, report)
+        evaluation = complete_evaluation(key, trail.name, report)
         return AssetCheckResult(
-            passed=found.passed,
-            severity=found.severity,
-            description=found.description,
-            metadata=found.metadata,
+            passed=evaluation.passed,
+            severity=evaluation.severity,
+            description=evaluation.description,
+            metadata=evaluation.metadata,
         )
 
     return complete

@@ -1,9 +1,10 @@
-"""Which runs have a process? One that died without a word would keep its place for a day.
+"""Which runs still have a process? Runs whose process died without a word are ended here.
 
-Dagster's default launcher does not notice that a process is gone: after a power cut or a kill of
-everything the run counts as started until `max_runtime_seconds`, and whatever waits for it waits.
-So the process of a run of ours locks a file from its first step on, and the system drops that lock
-with the process, however it ends. Only courtesy hangs on it: what is done is the ledger's to say.
+Dagster's default launcher does not notice that a process is gone. After a power cut or a kill of
+everything the run counts as started until `max_runtime_seconds`, which is a day, and whatever waits
+for it waits. So the process of a run of ours locks a file from its first step on. The system drops
+that lock with the process, however the process ends. This only saves time: the ledger alone says
+what is done.
 """
 
 import atexit
@@ -19,40 +20,45 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 WORK_TAG = "ctrail/work"
 RECENT, BACKLOG = "recent", "backlog"
-"""Values of the tag of a run that the sensor asked for; it asks for no other meanwhile."""
+"""The two kinds of work that the sensor asks for, as values of the tag.
+
+The sensor asks for one run of a kind at a time.
+"""
 
 _FOLDER = "ctrail-runs"
 _LATE_SECONDS = 60
-"""After which a run that is started and has no lock yet is dead: it takes two."""
+"""Seconds after which a started run without a lock counts as dead. Taking the lock takes 2 s."""
 _GONE = (
     "The process of this run is gone: it was killed, ran out of memory, or the machine stopped."
-    " What it had committed stays; the next run goes on from there."
+    " What the run had committed stays; the next run goes on from there."
 )
 
 
 class _Held(NamedTuple):
+    """A lock that this process holds."""
+
     path: Path
     descriptor: int
 
 
 _held: dict[int, _Held] = {}
-"""The locks of this process, by thread: a thread executes one run after the other."""
+"""The locks of this process by thread: a thread executes one run after the other."""
 
 
 def mark_as_living(instance: DagsterInstance, run_id: str) -> None:
-    """Let `end_dead_runs` know that this run's process lives, until it is gone.
+    """Let `end_dead_runs` know that this run's process lives, until the process is gone.
 
-    Longer than the step: Dagster has things to note after it, and dies as easily there.
+    The lock outlasts the step: Dagster has things to note after the step, and may die there, too.
     """
     folder = _folder(instance)
     path, thread = folder / run_id, threading.get_ident()
     if (last := _held.get(thread)) is not None:
         if last.path == path:
-            return  # another try of a step
+            return  # the step is tried again
         del _held[thread]
         _let_go(last)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Locked before it has its name: whoever sees it unlocked may take the run for dead.
+    # The file is locked before it has its name: a reader takes an unlocked file for a dead run.
     new = folder / f".{run_id}"
     descriptor = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -61,9 +67,9 @@ def mark_as_living(instance: DagsterInstance, run_id: str) -> None:
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Mark runs as failed (or canceled) whose process is gone; returns their ids.
+    """Mark runs whose process is gone as failed or canceled; returns their ids.
 
-    The daemon then starts them again, as `run_retries` says.
+    The daemon then starts failed runs again, as `run_retries` in dagster.yaml says.
     """
     folder = _folder(instance)
     ended = []
@@ -73,9 +79,9 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
         if _end(instance, path.name):
             ended.append(path.name)
         path.unlink(missing_ok=True)
-    # Those that died before they had a lock.
-    ours = RunsFilter(tags={WORK_TAG: [RECENT, BACKLOG]}, statuses=[DagsterRunStatus.STARTED])
-    for record in instance.get_run_records(ours):
+    # Runs that died before they had a lock.
+    started = RunsFilter(tags={WORK_TAG: [RECENT, BACKLOG]}, statuses=[DagsterRunStatus.STARTED])
+    for record in instance.get_run_records(started):
         run_id = record.dagster_run.run_id
         is_late = record.start_time is not None and time.time() - record.start_time > _LATE_SECONDS
         if is_late and not (folder / run_id).exists() and _end(instance, run_id):
@@ -84,7 +90,7 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
 
 
 def _end(instance: DagsterInstance, run_id: str) -> bool:
-    """End a run whose process is gone; whether it had not ended itself."""
+    """End a run whose process is gone. Returns False if the run had ended by itself."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         return False
@@ -106,7 +112,7 @@ def _is_unlocked(path: Path) -> bool:
         except BlockingIOError:
             return False
         return True
-    return False  # it ended just now
+    return False  # the run ended just now
 
 
 def _let_go(held: _Held) -> None:

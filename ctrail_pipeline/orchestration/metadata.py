@@ -6,7 +6,6 @@ G8): Dagster's database is no place for events.
 
 import time
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 
 from dagster import (
@@ -18,6 +17,7 @@ from dagster import (
 
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report
 from ctrail_pipeline.core.audit.findings import FindingKind
+from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
@@ -67,7 +67,7 @@ def of_partition(counts: PartitionCounts, events_dir: Path, partition: str) -> M
         metadata["last_event"] = MetadataValue.text(counts.last_event)
     if counts.newest_event:
         metadata["lag_seconds"] = MetadataValue.float(
-            round(time.time() - _timestamp(counts.newest_event), 1)
+            round(time.time() - moment_of(counts.newest_event).timestamp(), 1)
         )
     return metadata
 
@@ -128,11 +128,3 @@ def _table(name: str, rows: list[tuple[str, int]]) -> MetadataValue:
         records=[TableRecord({name: key, "events": number}) for key, number in shown.items()],
         schema=TableSchema([TableColumn(name, "string"), TableColumn("events", "int")]),
     )
-
-
-def _timestamp(event_time: str) -> float:
-    """Return the seconds since 1970 of a checked eventTime.
-
-    A leap second counts as the second before it.
-    """
-    return datetime.fromisoformat(event_time.replace(":60", ":59")).timestamp()

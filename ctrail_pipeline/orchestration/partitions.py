@@ -1,6 +1,6 @@
-"""Names of trails in Dagster: asset keys, and the partition set of each, keyed `account/region`.
+"""Names of trails in Dagster: asset keys, and the partition set of each asset.
 
-Not here: the assets themselves (`trails`).
+A partition is called `account/region`. Not here: the assets themselves (`assets`).
 """
 
 import re
@@ -16,7 +16,7 @@ ASSET_PREFIX = "cloudtrail"
 
 
 def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
-    """The asset key of each trail by its name: `cloudtrail/<trail>`.
+    """Return the asset key of each trail, by the trail's name: `cloudtrail/<trail>`.
 
     Dagster allows letters, digits and underscores only; other characters become underscores. Raises
     ConfigurationError if two trails would then share a key.
@@ -35,15 +35,15 @@ def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
 
 
 def partitions_of(key: AssetKey) -> DynamicPartitionsDefinition:
-    """The partition set of a trail's asset."""
+    """Return the partition set of a trail's asset."""
     return DynamicPartitionsDefinition(name="_".join(key.path))
 
 
 def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]) -> int:
-    """Let Dagster know accounts and regions of a trail; returns how many are new.
+    """Tell Dagster of accounts and regions of a trail; returns how many are new.
 
-    Only names that may be a partition key are registered: what else a bucket holds is reported by
-    discovery.
+    Only names that may be a partition key are registered. Discovery reports what else a bucket
+    holds.
     """
     new = new_partitions(instance, key, partitions)
     if new:
@@ -54,12 +54,12 @@ def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: It
 def new_partitions(
     instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]
 ) -> list[str]:
-    """Those of a trail's accounts and regions that Dagster does not know yet."""
+    """Return the accounts and regions of a trail that Dagster does not know yet."""
     known = set(instance.get_dynamic_partitions(partitions_of(key).name or ""))
     return sorted(set(filter(is_partition_key, partitions)) - known)
 
 
 def is_partition_key(text: str) -> bool:
-    """Whether a text is an `account/region` as a bucket may hold it."""
+    """Whether a text is an `account/region` that a bucket may hold."""
     account, slash, region = text.partition("/")
     return bool(slash) and is_plausible_folder(account) and is_plausible_folder(region)

@@ -1,6 +1,7 @@
-"""Dagster resources: where the cursor lies. Thin: what they hold is used by the core.
+"""Dagster resources: where the ledger lies. The core uses what a resource holds.
 
-Not here: what a run does with them (`jobs`), and what is configured for trails (`config`).
+The resource's key is `cursor`, the name that run configs of users have. Not here: what a run does
+with a resource (`jobs`), and what the configuration says of trails (`config`).
 """
 
 from pathlib import Path
@@ -10,9 +11,9 @@ from pydantic import Field
 
 
 class LedgerResource(ConfigurableResource[None]):
-    """The SQLite cursor: the ledger that says which log files are done and which events are there.
+    """The ledger: it says which log files are done and which events are there.
 
-    Dagster's own storage keeps the history of runs; what is done is this file's alone to say.
+    Dagster's own storage keeps the history of runs. The ledger alone says what is done.
     """
 
     state_db: str = Field(description="Absolute path of the ledger, a SQLite file on a local disk.")

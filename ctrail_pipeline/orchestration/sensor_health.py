@@ -1,6 +1,6 @@
-"""Is the sensor that follows the buckets at work? What Dagster's instance says of it.
+"""Is the sensor `new_log_files` at work? Dagster's instance answers.
 
-Not here: what the sensor does (`sensors`), and who is told (`checks`, `sensors`).
+Not here: what the sensor does (`sensors`), and who is told of trouble (`checks`, `sensors`).
 """
 
 import time
@@ -14,16 +14,16 @@ SENSOR_NAME = "new_log_files"
 _INTERVALS_LATE = 3
 _LEAST_LATE_SECONDS = 900
 _TICKS = 3
-"""Looks in a row that must have failed before it is an alarm: a single one may be a hiccup."""
+"""Looks in a row that must have failed before there is an alarm: one failure may be a hiccup."""
 
 
 def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str | None:
-    """What keeps the sensor from its work, and what to do; None if it is at work.
+    """Return what keeps the sensor from its work, and what to do; None if it is at work.
 
-    One that the configuration says is stopped, and that nobody started, is no trouble.
+    It is no trouble if the configuration stops the sensor and nobody has started it.
     """
     if instance.schedule_storage is None:
-        return None  # without DAGSTER_HOME nothing is remembered, and no daemon could look
+        return None  # without DAGSTER_HOME Dagster remembers nothing, and no daemon could look
     state = _state(instance)
     status = "DECLARED_IN_CODE" if state is None else state.status.name
     if settings.sensor == "stopped" and status != "RUNNING":
@@ -32,7 +32,7 @@ def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str 
         return _STOPPED
     last = _last_look(state)
     if last is None:
-        # Without a daemon, runs are started by hand or by cron: that is a way to work, too.
+        # Without a daemon, people or cron start runs: that is a way to work, too.
         return _NEVER if instance.get_daemon_heartbeats() else None
     late = max(_INTERVALS_LATE * settings.sensor_interval, _LEAST_LATE_SECONDS)
     if time.time() - last > late:
@@ -42,14 +42,14 @@ def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str 
 
 
 _STOPPED = (
-    f"the sensor {SENSOR_NAME} was stopped: start it in the UI under Automation, or say"
-    ' "sensor": "stopped" in config.json if that is wanted'
+    f"the sensor {SENSOR_NAME} was stopped: start it in the UI under Automation. If it is meant to"
+    ' be stopped, write "sensor": "stopped" in config.json'
 )
 _NEVER = "it never looked: is the Dagster daemon running (`dagster dev`, or `dagster-daemon run`)?"
 
 
 def _state(instance: DagsterInstance) -> Any:
-    """The newest state of a sensor of that name: a moved project leaves old ones behind."""
+    """Return the newest state of a sensor of this name: a moved project leaves old ones behind."""
     states = [
         state for state in instance.all_instigator_state() if state.instigator_name == SENSOR_NAME
     ]
@@ -57,11 +57,13 @@ def _state(instance: DagsterInstance) -> Any:
 
 
 def _last_look(state: Any) -> float | None:
+    """Return when the sensor looked last, in seconds since 1970; None if it never did."""
     last: float | None = getattr(state and state.instigator_data, "last_tick_timestamp", None)
     return last
 
 
 def _failing(instance: DagsterInstance, state: Any) -> str | None:
+    """Return why the last looks failed; None if one of them went well."""
     if state is None:
         return None
     ticks = [

@@ -1,9 +1,9 @@
-"""Sensors: `new_log_files` follows the buckets; two more tell somebody when something is wrong.
+"""Sensors: `new_log_files` follows the buckets; two more tell people when something is wrong.
 
-A tick of `new_log_files` is one look (`core.watch`) inside a time budget and at most two requests
-for a run of `sync`: one for what the looks found, which then lists nothing, and one for backlog,
-which may take days. Of each kind there is one run at a time. Not here: how a bucket is looked at
-(`core.watch`), and what is checked (`checks`).
+A tick of `new_log_files` is a look at the buckets inside a time budget, and at most two requests
+for a run of `sync`: a run for the log files that looks found, which then lists nothing, and a run
+for backlog, which may take days. There is one run of each kind at a time. Not here: how a bucket is
+looked at (`core.listing.look`), and what is checked (`checks`).
 """
 
 import json
@@ -34,7 +34,7 @@ from ctrail_pipeline.orchestration.jobs.console import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
 
 from .check_evaluations import worth_noting
-from .checks import of_listing, of_sensor
+from .checks import listing_evaluation, sensor_evaluation
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
 from .partitions import asset_keys, new_partitions, partitions_of
 from .resources import LedgerResource
@@ -43,9 +43,9 @@ from .sync_run import check_sample, settings_of
 from .webhook import post
 
 LOOK_SECONDS = 25.0
-"""A tick is cut off after 60 s (Dagster's limit of a call); starting and noting come on top."""
+"""Time budget of a look. Dagster cuts a tick off after 60 s, which include starting and noting."""
 _PAUSE_SECONDS = {RECENT: 1_800, BACKLOG: 3_600}
-"""How long nothing is asked for after a run that did not get its work done."""
+"""Seconds without a request after a run that did not get its work done, by kind of work."""
 _ALARM_SECONDS = 300
 _AT_WORK = [
     DagsterRunStatus.QUEUED,
@@ -57,7 +57,7 @@ _AT_WORK = [
 
 
 class LastRun(NamedTuple):
-    """The last run that the sensor asked for, of one kind of work."""
+    """The last run that the sensor asked for, for one kind of work."""
 
     run_id: str
     is_at_work: bool
@@ -67,15 +67,16 @@ class LastRun(NamedTuple):
 
 
 class AlarmCursor(NamedTuple):
-    """When the alarm looked last, and whether it had told of trouble."""
+    """When the alarm sensor looked last, and whether it had told of trouble."""
 
     at: float = 0.0
-    """Long ago: the daemon has just started, and so the last look of any sensor is long ago."""
+    """Seconds since 1970. If that is long ago, the daemon has just started: then the last look of
+    every sensor is long ago."""
     told: bool = False
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """What `dump` wrote; anything else is a fresh start."""
+        """Return the cursor that `dump` wrote; anything else is a fresh start."""
         try:
             at, told = json.loads(text or "")
             return cls(float(at), bool(told))
@@ -83,12 +84,12 @@ class AlarmCursor(NamedTuple):
             return cls()
 
     def dump(self) -> str:
-        """The cursor as text."""
+        """Return the cursor as text."""
         return json.dumps(self)
 
 
 def build_sensors(configuration: Config, sync_job: JobDefinition) -> list[SensorDefinition]:
-    """The sensor that follows the buckets, its alarm, and the webhook if one is configured."""
+    """Return the sensor that follows the buckets, its alarm, and the webhook if there is a URL."""
     sensors = [build_new_log_files(configuration, sync_job), build_sensor_alarm(configuration)]
     if configuration.dagster.failure_webhook is not None:
         sensors.append(build_failure_webhook(configuration.dagster.failure_webhook))
@@ -96,39 +97,42 @@ def build_sensors(configuration: Config, sync_job: JobDefinition) -> list[Sensor
 
 
 def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> SensorDefinition:
-    """Looks for new log files and has them brought in."""
+    """Return the sensor that looks for new log files and starts runs that bring them in."""
 
     @sensor(
         name=SENSOR_NAME,
-        job_name=sync_job.name,  # by name: Dagster copies a sensor with its job, and warns of that
+        # By name: with the job itself Dagster copies the sensor, and warns of that.
+        job_name=sync_job.name,
         minimum_interval_seconds=configuration.dagster.sensor_interval,
         default_status=DefaultSensorStatus[configuration.dagster.sensor.upper()],
-        description="Finds new log files, accounts and regions, and starts the job sync for them:"
-        " recent ones first, older ones (a new trail's past) as a run of their own.",
+        description="Finds new log files, accounts and regions, and starts the job sync for them."
+        " Recent log files come first; older ones (a new trail's past) get a run of their own.",
     )
     def new_log_files(context: SensorEvaluationContext, cursor: LedgerResource) -> SensorResult:
         check_sample(configuration)
         for run_id in end_dead_runs(context.instance):
-            context.log.warning("run %s: its process is gone, so it is marked as ended", run_id)
-        last = LookCursor.parse(context.cursor)
-        seen = look(settings_of(configuration, cursor), last, LOOK_SECONDS)
+            context.log.warning(
+                "run %s: its process is gone, so the run is marked as ended", run_id
+            )
+        look_cursor = LookCursor.parse(context.cursor)
+        seen = look(settings_of(configuration, cursor), look_cursor, LOOK_SECONDS)
         for problem in seen.problems:
             context.log.warning("%s", problem_line(problem))
         requests: list[RunRequest] = []
-        said = [seen_line(seen)]
+        outcome = [seen_line(seen)]
         for work in (RECENT, BACKLOG):
             request = request_for(work, seen)
             if request is not None:
-                last_one = last_run(context.instance, work)
-                reason = reason_to_wait(work, last_one, seen.oldest_found, time.time())
+                last = last_run(context.instance, work)
+                reason = reason_to_wait(work, last, seen.oldest_found, time.time())
                 if reason is None:
                     requests.append(request)
                 else:
-                    said.append(reason)
-        context.log.info("%s", "; ".join(said))
+                    outcome.append(reason)
+        context.log.info("%s", "; ".join(outcome))
         return SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else "; ".join(said),
+            skip_reason=None if requests else "; ".join(outcome),
             cursor=seen.cursor.dump(),
             dynamic_partitions_requests=[
                 partitions_of(key).build_add_request(new)
@@ -142,7 +146,10 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
 
 
 def request_for(work: str, seen: Look) -> RunRequest | None:
-    """A run for what a look found, or for the backlog that it saw; None if there is none."""
+    """Return a request for a run, or None if there is no work of this kind.
+
+    Recent work is the log files that looks found. Backlog is what a look saw and left alone.
+    """
     if work == RECENT:
         if not seen.waiting:
             return None
@@ -152,8 +159,8 @@ def request_for(work: str, seen: Look) -> RunRequest | None:
     if not seen.backlog:
         return None
     config: dict[str, Any] = {"trails": sorted({trail for trail, _ in seen.backlog})}
-    everything = sum(len(seen.partitions[trail]) for trail in config["trails"])
-    if len(seen.backlog) < everything:
+    all_partitions = sum(len(seen.partitions[trail]) for trail in config["trails"])
+    if len(seen.backlog) < all_partitions:
         config["partitions"] = sorted({partition for _, partition in seen.backlog})
     tags = {WORK_TAG: BACKLOG, "ctrail/partitions": str(len(seen.backlog))}
     return RunRequest(run_config=_run_config(config), tags=tags)
@@ -162,29 +169,30 @@ def request_for(work: str, seen: Look) -> RunRequest | None:
 def reason_to_wait(
     work: str, last: LastRun | None, oldest_found: int | None, now: float
 ) -> str | None:
-    """Why no run is asked for now: one is at work, or the last one did not get its work done.
+    """Return why no run is asked for now; None if nothing speaks against a run.
 
-    A run that failed for single log files did get its work done: they have visits of their own.
-    `oldest_found` tells: what was found before that run began, and waits still.
+    The reason is that a run is at work, or that the last run did not get its work done. A run that
+    failed for single log files did get its work done: the ledger has visits for them. The work is
+    not done if the log file that waits longest (`oldest_found`) was found before the run began.
     """
     if last is None:
         return None
-    what = {RECENT: "new log files wait", BACKLOG: "older log files wait"}[work]
+    waiting = {RECENT: "new log files wait", BACKLOG: "older log files wait"}[work]
     if last.is_at_work:
-        return f"{what} for run {last.run_id[:8]}, which is at work"
-    left_over = work == BACKLOG or (oldest_found is not None and oldest_found < last.started)
+        return f"{waiting} for run {last.run_id[:8]}, which is at work"
+    has_work_left = work == BACKLOG or (oldest_found is not None and oldest_found < last.started)
     again = last.ended + _PAUSE_SECONDS[work]
-    if last.succeeded or not left_over or not last.ended <= now < again:
+    if last.succeeded or not has_work_left or not last.ended <= now < again:
         return None
     minutes = max(1, round((again - now) / 60))
     return (
-        f"{what}: run {last.run_id[:8]} ended before it had brought them in; see why there."
+        f"{waiting}: run {last.run_id[:8]} ended before it had brought them in; its log says why."
         f" The next try is in {minutes} minutes, or start the job `sync` yourself"
     )
 
 
 def last_run(instance: DagsterInstance, work: str) -> LastRun | None:
-    """The last run of a kind of work that the sensor asked for: one at work, else the newest."""
+    """Return the last run that the sensor asked for: a run at work, or else the newest run."""
     tags = {WORK_TAG: work}
     records = instance.get_run_records(
         RunsFilter(tags=tags, statuses=_AT_WORK), limit=1
@@ -203,53 +211,56 @@ def last_run(instance: DagsterInstance, work: str) -> LastRun | None:
 
 
 def seen_line(seen: Look) -> str:
-    """What a look saw, in one sentence."""
+    """Return what a look saw, in one sentence."""
     text = f"{seen.looked_at} accounts and regions looked at, {seen.found} new log files"
     if seen.idle:
         text += f"; {seen.idle} are idle and have their turn later"
     if seen.not_reached:
-        text += f"; {seen.not_reached} are left to the next look"
+        text += f"; {seen.not_reached} are left for the next look"
     if seen.problems:
         text += f"; {len(seen.problems)} could not be listed, see the tick's log"
     return text
 
 
 def build_sensor_alarm(configuration: Config) -> SensorDefinition:
-    """Tells that the other sensor is not at work; it has no work of its own to fail at."""
+    """Return the sensor that tells when `new_log_files` is not at work.
+
+    It has no other work at which it could fail.
+    """
     webhook = configuration.dagster.failure_webhook
 
     @sensor(
         name="sensor_alarm",
         minimum_interval_seconds=_ALARM_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Watches the sensor `new_log_files`: stopped, failing, or not heard of. It says"
-        " so in the check of every trail, and to `failure_webhook`.",
+        description="Watches whether the sensor `new_log_files` is stopped, fails or is silent."
+        " Says so in a check of every trail, and to `failure_webhook`.",
     )
     def sensor_alarm(context: SensorEvaluationContext) -> SensorResult:
         now = time.time()
         before = AlarmCursor.parse(context.cursor)
         if not before.at <= now <= before.at + 2 * _ALARM_SECONDS:
             return SensorResult(
-                skip_reason="the daemon has just started: the other sensor has its turn first",
+                skip_reason=f"the daemon has just started: {SENSOR_NAME} has its turn first",
                 cursor=AlarmCursor(now, before.told).dump(),
             )
         trouble = sensor_trouble(context.instance, configuration.dagster)
         keys = asset_keys(configuration.settings.trails).values()
-        found = [of_sensor(key, trouble) for key in keys]
+        evaluations = [sensor_evaluation(key, trouble) for key in keys]
         if webhook is not None and (trouble is not None) != before.told:
             post(webhook, f"ctrail_pipeline: {SENSOR_NAME}: {trouble or 'is at work again'}")
         interval = configuration.dagster.materialization_interval
         return SensorResult(
             skip_reason=trouble or f"{SENSOR_NAME} is at work",
             cursor=AlarmCursor(now, trouble is not None).dump(),
-            asset_events=list(worth_noting(context.instance, found, interval)),
+            asset_events=list(worth_noting(context.instance, evaluations, interval)),
         )
 
     return sensor_alarm
 
 
 def build_failure_webhook(url: str) -> SensorDefinition:
-    """Posts every failed run of this project to a URL."""
+    """Return the sensor that posts every failed run of this project to a URL."""
 
     @run_failure_sensor(
         name="failure_webhook",
@@ -278,10 +289,10 @@ def _run_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _listing_checks(
     configuration: Config, instance: DagsterInstance, seen: Look
 ) -> Iterator[AssetCheckEvaluation]:
-    """Whether each trail could be listed, as far as this look came."""
-    found = []
+    """Yield whether each trail could be listed, as far as this look came."""
+    evaluations = []
     for trail, key in asset_keys(configuration.settings.trails).items():
         problems = [problem for problem in seen.problems if problem.trail == trail]
         if problems or not seen.not_reached:
-            found.append(of_listing(key, problems))
-    yield from worth_noting(instance, found, configuration.dagster.materialization_interval)
+            evaluations.append(listing_evaluation(key, problems))
+    yield from worth_noting(instance, evaluations, configuration.dagster.materialization_interval)

@@ -1,7 +1,7 @@
-"""One sync inside a Dagster run, whoever started it: the job, an asset, the UI, a sensor.
+"""One sync inside a Dagster run, whether the job, an asset, the UI or a sensor started it.
 
-What of a run is Dagster's: its log, its failure, its interruption. Not here: what is synced
-(`jobs`, `trails`), how the result is shown (`metadata`), and what a sync does (`core`).
+Here is what a run owes to Dagster: its log, its failure, its interruption. Not here: what is synced
+(`jobs`, `assets`), how the outcome is shown (`metadata`), and what a sync does (`core`).
 """
 
 import logging
@@ -39,7 +39,7 @@ RETRY_SECONDS = 30
 
 
 def settings_of(configuration: Config, cursor: LedgerResource) -> Settings:
-    """The configured settings, with the cursor where the resource says it is."""
+    """Return the configured settings, with the ledger where the resource says it is."""
     return replace(configuration.settings, state_db=cursor.path)
 
 
@@ -51,17 +51,17 @@ def run_sync(
 ) -> Summary:
     """Sync a selection, with the core's log lines in the run's log.
 
-    Raises Failure with one sentence if there was nothing that could be done; single failures are in
-    the summary, for `finish` to raise when everything else is said.
+    Raises Failure with one sentence if nothing could be done. Single failures are in the summary:
+    `finish` raises them when everything else is noted.
     """
     mark_as_living(context.instance, context.run_id)
     with (
-        failures_said(),
+        failures_without_traceback(),
         core_logs_in(context.log),
         stop_on_signals() as stop,
     ):
         check_sample(configuration)
-        _say_what_is_resumed(context, cursor)
+        _log_what_is_resumed(context, cursor)
         summary = sync(
             settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop
         )
@@ -70,10 +70,11 @@ def run_sync(
 
 
 def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataValue]:
-    """The run's totals; raises if it was interrupted or something failed.
+    """Return the run's totals; raises if the run was interrupted or something failed.
 
-    What may pass by itself (throttling, a network) is tried again, what will not is not. No retry
-    policy on the op: with one, Dagster starts an interrupted run again instead of ending it.
+    Trouble that may pass by itself (throttling, a network) is tried again, other trouble is not.
+    The op has no retry policy: with a policy, Dagster starts an interrupted run again instead of
+    ending it.
     """
     if summary.interrupted:
         raise DagsterExecutionInterruptedError
@@ -86,7 +87,7 @@ def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataV
 
 
 def check_sample(configuration: Config) -> None:
-    """Without a configuration the sample trails are used: say so, and how to get them."""
+    """Raise ConfigurationError if there is neither a configuration nor the sample bucket."""
     if configuration.source is not None:
         return
     for trail in configuration.settings.trails:
@@ -97,19 +98,19 @@ def check_sample(configuration: Config) -> None:
             )
 
 
-def _say_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) -> None:
-    """A run that is executed again goes on where the other one ended: say how far that came."""
+def _log_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) -> None:
+    """Log how far the earlier run came, if this run is executed again: it goes on from there."""
     parent = context.run.parent_run_id
     if parent is None or not cursor.path.exists():
         return
     with closing(Ledger(cursor.path)) as ledger:
-        done = log_files_of_run(ledger, parent)
-    context.log.info("resumed run %s, %d log files already committed", parent, done)
+        committed = log_files_of_run(ledger, parent)
+    context.log.info("resumed run %s, %d log files already committed", parent, committed)
 
 
 @contextmanager
-def failures_said() -> Iterator[None]:
-    """An error of ours fails the run with its sentence, without a traceback."""
+def failures_without_traceback() -> Iterator[None]:
+    """Let an error of ours fail the run with its sentence alone, without a traceback."""
     try:
         yield
     except CtrailError as error:
@@ -118,7 +119,7 @@ def failures_said() -> Iterator[None]:
 
 @contextmanager
 def core_logs_in(run_log: logging.Logger) -> Iterator[None]:
-    """Show what the core logs in the run's log."""
+    """Show the core's log lines in the run's log."""
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,7 +1,7 @@
-"""Tells people outside of Dagster that something is wrong: one POST of JSON to a configured URL.
+"""The webhook tells people outside of Dagster that something is wrong: a POST of JSON to a URL.
 
-`{"text": …}` is what Slack, Mattermost, Teams' workflows and most others take. The URL is a secret:
-it is in no message and no log line.
+Slack, Mattermost, Teams' workflows and most others take `{"text": …}`. The URL is a secret: it is
+in no message and no log line. Not here: what is told, and when (`sensors`).
 """
 
 import json
@@ -15,7 +15,7 @@ _LONGEST_TEXT = 3_000
 
 
 class WebhookError(Exception):
-    """The message was not taken; the text says why, without the URL."""
+    """The webhook did not take the message; the error's text says why, without the URL."""
 
 
 def post(url: str, text: str) -> None:
@@ -27,7 +27,7 @@ def post(url: str, text: str) -> None:
         headers={"Content-Type": "application/json"},
         method="POST",
     )
-    why = ""
+    reason = ""
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(attempt)
@@ -35,7 +35,7 @@ def post(url: str, text: str) -> None:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310 - as above
                 return
         except urllib.error.HTTPError as error:
-            why = f"HTTP {error.code}"
+            reason = f"HTTP {error.code}"
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            why = str(getattr(error, "reason", None) or type(error).__name__)
-    raise WebhookError(f"failure_webhook: the message was not taken in {_TRIES} tries: {why}")
+            reason = str(getattr(error, "reason", None) or type(error).__name__)
+    raise WebhookError(f"failure_webhook: the message was not taken in {_TRIES} tries: {reason}")

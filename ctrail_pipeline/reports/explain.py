@@ -8,75 +8,76 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ctrail_pipeline.core.audit.explain import COPIES_LOOKED_AT, Explained
+from ctrail_pipeline.core.audit.explain import Explained
+from ctrail_pipeline.core.audit.explain_copies import COPIES_LOOKED_AT
 from ctrail_pipeline.core.bucket.etag import unpack_etag
 
 from .untrusted_text import shown
 
 
-def as_text(one: Explained) -> list[str]:
-    """What is known of a line, a fact each."""
-    log_file, batch, record = one.log_file, one.batch, one.record
-    facts = {"line": f"{one.path}:{one.line.number}"}
+def as_text(event: Explained) -> list[str]:
+    """Return what is known of an event: a fact a line."""
+    log_file, batch, record = event.log_file, event.batch, event.record
+    facts = {"line": f"{event.path}:{event.line.number}"}
     if record is not None:
         facts["event"] = f"{record.event_id or 'no eventID'} {record.name} {record.time}"
     facts |= {
-        "log file": one.where,
-        "etag": _etag(one) or "unknown",
+        "log file": event.where,
+        "etag": _etag(event) or "unknown",
         "sha256": f"{log_file.sha256.hex() if log_file.sha256 else 'unknown'} (uncompressed)",
-        "index": _index(one),
-        "trail": f"{one.trail or '(no longer configured)'}, {one.place.partition_key}",
-        "committed": f"{_committed(one)} by run {batch.run_id or '(unnamed)'}, batch {batch.id}",
+        "index": _index(event),
+        "trail": f"{event.trail or '(no longer configured)'}, {event.source_prefix.partition_key}",
+        "committed": f"{_committed(event)} by run {batch.run_id or '(unnamed)'}, batch {batch.id}",
         "log file's state": log_file.state.name.lower()
         + (", and a later version was processed since" if log_file.superseded else ""),
-        "duplicates": _duplicates(one),
-        "digest": one.digest or "not checked: --fetch asks for it",
+        "duplicates": _duplicates(event),
+        "digest": event.digest or "not checked: --fetch checks it",
     }
-    if not one.is_as_written:
+    if not event.is_as_written:
         facts["WARNING"] = "the output file is not as it was written: run ctrail verify --deep"
     return [f"{name + ':':<18} {shown(text)}" for name, text in facts.items()]
 
 
-def as_json(one: Explained) -> dict[str, Any]:
-    """The same for machines. Keys are only ever added."""
-    log_file, record = one.log_file, one.record
+def as_json(event: Explained) -> dict[str, Any]:
+    """Return what is known of an event, for machines. Keys are only ever added."""
+    log_file, record = event.log_file, event.record
     return {
-        "path": str(one.path),
-        "line": one.line.number,
+        "path": str(event.path),
+        "line": event.line.number,
         "event_id": record.event_id if record else None,
         "event_name": record.name if record else None,
         "event_time": record.time if record else None,
-        "is_as_written": one.is_as_written,
-        "trail": one.trail,
-        "partition": one.place.partition_key,
-        "bucket": one.place.bucket,
-        "key": one.key,
-        "etag": _etag(one) or None,
+        "is_as_written": event.is_as_written,
+        "trail": event.trail,
+        "partition": event.source_prefix.partition_key,
+        "bucket": event.source_prefix.bucket,
+        "key": event.key,
+        "etag": _etag(event) or None,
         "sha256": log_file.sha256.hex() if log_file.sha256 else None,
         "stored_bytes": log_file.size,
-        "index": one.index,
-        "index_note": one.note,
-        "new_line": one.nth,
-        "new_lines": one.of,
+        "index": event.index,
+        "index_note": event.note,
+        "new_line": event.new_line,
+        "new_lines": event.new_lines,
         "state": log_file.state.name.lower(),
         "superseded": log_file.superseded,
         "duplicates_in_log_file": log_file.duplicates,
-        "copies": list(one.copies.found) if one.copies.looked_at else None,
-        "copies_may_be_in": one.copies.candidates,
-        "run": one.batch.run_id,
-        "batch": one.batch.id,
-        "committed": _committed(one),
-        "digest": one.digest,
-        "text": one.line.data.decode(errors="backslashreplace"),
+        "copies": list(event.copies.found) if event.copies.looked_at else None,
+        "copies_may_be_in": event.copies.candidates,
+        "run": event.batch.run_id,
+        "batch": event.batch.id,
+        "committed": _committed(event),
+        "digest": event.digest,
+        "text": event.line.data.decode(errors="backslashreplace"),
     }
 
 
 def differences(events: Iterable[Explained]) -> list[str]:
-    """Names of the top-level fields in which events differ."""
+    """Return the names of the top-level fields in which events differ."""
     fields = []
-    for one in events:
+    for event in events:
         try:
-            value = json.loads(one.line.data)
+            value = json.loads(event.line.data)
         except (ValueError, RecursionError):
             return ["their bytes"]
         fields.append(value if isinstance(value, dict) else {})
@@ -90,31 +91,33 @@ def differences(events: Iterable[Explained]) -> list[str]:
     return [shown(name) for name in differ] or ["the way they are written only"]
 
 
-def _index(one: Explained) -> str:
-    if one.index is not None:
-        return f"{one.index} of its Records" + (f"; {one.note}" if one.note else "")
-    nth = f"{one.nth} of the {one.of} new lines of the log file in this output file"
-    return f"{nth}; {one.note or '--fetch tells its index in Records'}"
+def _index(event: Explained) -> str:
+    if event.index is not None:
+        return f"{event.index} of its Records" + (f"; {event.note}" if event.note else "")
+    position = (
+        f"{event.new_line} of the {event.new_lines} new lines of the log file in this output file"
+    )
+    return f"{position}; {event.note or '--fetch finds its index in Records'}"
 
 
-def _duplicates(one: Explained) -> str:
-    copies = one.copies
+def _duplicates(event: Explained) -> str:
+    copies = event.copies
     if not copies.candidates:
-        return "no other log file of the account held any around then"
+        return "no other log file of the account held duplicates around that time"
     if not copies.looked_at:
         return (
-            f"{copies.candidates} other log files of the account held duplicates of something"
-            " around then: --fetch looks whether of this"
+            f"{copies.candidates} other log files of the account held duplicates around that time:"
+            " --fetch checks whether they held this event"
         )
     text = f"{len(copies.found)} copies in {copies.looked_at} log files looked at"
     if copies.candidates > COPIES_LOOKED_AT:
         text += f" (of {copies.candidates})"
-    return text + "".join(f"; {where}" for where in copies.found)
+    return text + "".join(f"; {url}" for url in copies.found)
 
 
-def _etag(one: Explained) -> str:
-    return unpack_etag(one.log_file.etag).strip('"') if one.log_file.etag else ""
+def _etag(event: Explained) -> str:
+    return unpack_etag(event.log_file.etag).strip('"') if event.log_file.etag else ""
 
 
-def _committed(one: Explained) -> str:
-    return datetime.fromtimestamp(one.batch.committed_at, UTC).isoformat()
+def _committed(event: Explained) -> str:
+    return datetime.fromtimestamp(event.batch.committed_at, UTC).isoformat()

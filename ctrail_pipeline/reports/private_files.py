@@ -1,4 +1,7 @@
-"""Files that a command writes for a person: private (0600), and whole or not there at all."""
+"""Files that a command writes for a person: private (0600), and whole or not there at all.
+
+Not here: output files (`core.output`), and the configuration file (`config.generate`).
+"""
 
 import os
 import uuid
@@ -9,9 +12,9 @@ from ctrail_pipeline.core.exceptions import OutputError
 
 
 def write_private(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
-    """Write a file from pieces, as they come; `replace` one that is there.
+    """Write a file from pieces, as they come; `replace` replaces a file that is there.
 
-    Raises OutputError if it cannot be written, or if it is there and may not be replaced.
+    Raises OutputError if the file cannot be written, or is there and may not be replaced.
     """
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

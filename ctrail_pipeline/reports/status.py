@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.key_time import datetime_of
@@ -27,9 +26,6 @@ from ctrail_pipeline.core.opening import check_belongs
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-if TYPE_CHECKING:
-    pass
-
 NOT_CONFIGURED = "(not configured)"
 
 
@@ -41,18 +37,18 @@ class PartitionStatus:
     account: str
     region: str
     cursor: datetime | None
-    """None: nothing of it is wholly done yet."""
+    """None means that no stretch of time is wholly done yet."""
     lag_seconds: float | None
     log_files: int
-    """Committed."""
+    """Committed log files."""
     events: int
-    """That it brought, duplicates apart; pruned ones too."""
+    """Events that these log files brought, without duplicates. Pruned events count, too."""
     newest_event: str | None
     failed: int
-    """Log files that failed or whose output was lost: to be done again."""
+    """Log files that failed, or whose output was lost. They are tried again."""
     damaged: int
     waiting: int
-    """Log files that a look at the bucket found, and no run has fetched yet."""
+    """Log files that a look at the bucket found and no run has fetched yet."""
     archived: int
     gone: int
     quarantined: int
@@ -61,7 +57,7 @@ class PartitionStatus:
 
 @dataclass(frozen=True)
 class OutputStatus:
-    """What lies on disk of one account and region, whichever trail it came from."""
+    """What lies on disk for one account and region, whichever trail it came from."""
 
     account: str
     region: str
@@ -71,12 +67,12 @@ class OutputStatus:
     pruned_files: int
     parquet_files: int
     parquet_bytes: int
-    """The files in `parquet_dir`, which hold the same events."""
+    """Bytes of the files in `parquet_dir`, which hold the same events."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that is shown."""
+    """The status of all trails and of the output."""
 
     partitions: list[PartitionStatus] = field(default_factory=list)
     output: list[OutputStatus] = field(default_factory=list)
@@ -87,25 +83,28 @@ class Status:
 
 
 def read_status(settings: Settings) -> Status:
-    """The status as the ledger has it. Raises LedgerError if it cannot be trusted or read."""
+    """Return the status that the ledger has.
+
+    Raises LedgerError if the ledger cannot be trusted or read.
+    """
     if not settings.state_db.exists():
         return Status(never_synced=[trail.name for trail in settings.trails])
     with closing(Ledger(settings.state_db)) as ledger:
         check_belongs(ledger, settings.events_dir)
         partitions = list(_partitions(settings, ledger))
         parquet = {size.folder: size for size in output_sizes(ledger, Kind.PARQUET)}
-        nothing = OutputSize("", 0, 0, 0, 0)
+        no_files = OutputSize("", 0, 0, 0, 0)
         output = [
-            _output(size, parquet.get(size.folder, nothing))
+            _output(size, parquet.get(size.folder, no_files))
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
-        quarantine = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
+        quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
-    names = {one.trail for one in partitions}
+    names = {partition.trail for partition in partitions}
     return Status(
-        sorted(partitions, key=lambda one: (one.trail, one.account, one.region)),
+        sorted(partitions, key=lambda status: (status.trail, status.account, status.region)),
         output,
-        quarantine,
+        quarantine_bytes,
         sum(path.stat().st_size for path in files if path.exists()),
         [trail.name for trail in settings.trails if trail.name not in names],
     )
@@ -114,15 +113,16 @@ def read_status(settings: Settings) -> Status:
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     coverage, totals = covered_ranges(ledger), source_totals(ledger)
-    opened, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
+    open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
     now = time.time()
-    for source, id_ in source_ids(ledger).items():
+    for source_prefix, id_ in source_ids(ledger).items():
         end = cursor(coverage.get(id_, []))
-        states = opened.get(id_, {})
+        states = open_by_state.get(id_, {})
         yield PartitionStatus(
-            trails.get((source.bucket, source.prefix)) or _unknown(source),
-            source.account,
-            source.region,
+            trails.get((source_prefix.bucket, source_prefix.prefix))
+            or _unconfigured(source_prefix),
+            source_prefix.account,
+            source_prefix.region,
             None if end is None else datetime_of(end),
             None if end is None else max(0.0, now - end * 60),
             totals[id_].log_files,
@@ -137,9 +137,10 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
         )
 
 
-def _unknown(source: SourcePrefix) -> str:
-    prefix = f"/{source.prefix}" if source.prefix else ""
-    return f"{NOT_CONFIGURED} {source.bucket}{prefix}"
+def _unconfigured(source_prefix: SourcePrefix) -> str:
+    """Return what stands for the trail of a source prefix that no configured trail covers."""
+    prefix = f"/{source_prefix.prefix}" if source_prefix.prefix else ""
+    return f"{NOT_CONFIGURED} {source_prefix.bucket}{prefix}"
 
 
 def _output(size: OutputSize, parquet: OutputSize) -> OutputStatus:

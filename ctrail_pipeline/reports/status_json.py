@@ -7,9 +7,10 @@ from .status import Status
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """The status as JSON has it."""
+    """Return the status for machines. Keys are only ever added."""
     plain = asdict(status)
-    for one in plain["partitions"]:
-        one["cursor"] = one["cursor"] and one["cursor"].strftime("%Y-%m-%dT%H:%MZ")
-        one["lag_seconds"] = one["lag_seconds"] and round(one["lag_seconds"])
+    for partition in plain["partitions"]:
+        cursor, lag = partition["cursor"], partition["lag_seconds"]
+        partition["cursor"] = cursor and cursor.strftime("%Y-%m-%dT%H:%MZ")
+        partition["lag_seconds"] = lag and round(lag)
     return plain

@@ -1,90 +1,103 @@
 """The status as metrics in Prometheus's text format, for node_exporter's textfile collector."""
 
 import time
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 
-from .status import Status
+from ctrail_pipeline.core.log_file.event_time import moment_of
+
+from .status import OutputStatus, PartitionStatus, Status
+
+_Labels = tuple[tuple[str, str], ...]
+
+_OPEN_STATES = ("failed", "damaged", "waiting", "archived", "gone")
+_OF_PARTITIONS: tuple[tuple[str, str, Callable[[PartitionStatus], float | None]], ...] = (
+    (
+        "ctrail_cursor_timestamp_seconds",
+        "End of the newest stretch of log file time that is wholly done.",
+        lambda partition: partition.cursor.timestamp() if partition.cursor else None,
+    ),
+    (
+        "ctrail_newest_event_timestamp_seconds",
+        "Time of the newest event.",
+        lambda partition: _seconds(partition.newest_event),
+    ),
+    ("ctrail_log_files", "Log files committed.", lambda partition: partition.log_files),
+    ("ctrail_events", "Events brought in, without duplicates.", lambda partition: partition.events),
+    (
+        "ctrail_quarantined_records",
+        "Records in quarantine.",
+        lambda partition: partition.quarantined,
+    ),
+)
+_OF_OUTPUT: tuple[tuple[str, str, Callable[[OutputStatus], float]], ...] = (
+    ("ctrail_output_bytes", "Bytes of event files on disk.", lambda output: output.bytes),
+    (
+        "ctrail_parquet_bytes",
+        "Bytes of Parquet files on disk.",
+        lambda output: output.parquet_bytes,
+    ),
+)
 
 
 def as_prometheus(status: Status) -> str:
-    """The status in Prometheus's text format, for node_exporter's textfile collector."""
-    lines: list[str] = []
+    """Return the metrics, a line each; a sample whose value is unknown is left out."""
+    return "".join(f"{line}\n" for line in _lines(status))
 
-    def metric(
-        name: str, text: str, samples: Iterable[tuple[Sequence[tuple[str, str]], float | None]]
-    ) -> None:
-        known = [(labels, value) for labels, value in samples if value is not None]
-        if known:
-            lines.extend((f"# HELP {name} {text}", f"# TYPE {name} gauge"))
-        for labels, value in known:
-            shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
-            lines.append(f"{name}{f'{{{shown}}}' if shown else ''} {value:.0f}")
 
-    def of_partitions(name: str, text: str, values: Iterable[float | None]) -> None:
-        metric(name, text, zip(places, values, strict=True))
-
-    places = [
-        (("trail", one.trail), ("account", one.account), ("region", one.region))
-        for one in status.partitions
-    ]
-    of_partitions(
-        "ctrail_cursor_timestamp_seconds",
-        "End of the newest stretch of log file time that is wholly done.",
-        [one.cursor.timestamp() if one.cursor else None for one in status.partitions],
-    )
-    of_partitions(
-        "ctrail_newest_event_timestamp_seconds",
-        "Time of the newest event.",
-        [_seconds(one.newest_event) for one in status.partitions],
-    )
-    of_partitions(
-        "ctrail_log_files", "Log files committed.", [one.log_files for one in status.partitions]
-    )
-    of_partitions(
-        "ctrail_events",
-        "Events brought, duplicates apart.",
-        [one.events for one in status.partitions],
-    )
-    metric(
+def _lines(status: Status) -> Iterator[str]:
+    for name, text, value_of in _OF_PARTITIONS:
+        samples = [(_partition(partition), value_of(partition)) for partition in status.partitions]
+        yield from _metric(name, text, samples)
+    yield from _metric(
         "ctrail_log_files_open",
         "Log files that are not committed, by state.",
         [
-            ((*place, ("state", state)), getattr(one, state))
-            for place, one in zip(places, status.partitions, strict=True)
-            for state in ("failed", "damaged", "waiting", "archived", "gone")
+            ((*_partition(partition), ("state", state)), getattr(partition, state))
+            for partition in status.partitions
+            for state in _OPEN_STATES
         ],
     )
-    of_partitions(
-        "ctrail_quarantined_records",
-        "Records in quarantine.",
-        [one.quarantined for one in status.partitions],
+    for name, text, bytes_of in _OF_OUTPUT:
+        sizes = [(_output(output), bytes_of(output)) for output in status.output]
+        yield from _metric(name, text, sizes)
+    for name, text, value in (
+        ("ctrail_quarantine_bytes", "Bytes of quarantine files.", status.quarantine_bytes),
+        ("ctrail_ledger_bytes", "Bytes of the ledger.", status.ledger_bytes),
+        ("ctrail_status_timestamp_seconds", "When this was written.", time.time()),
+    ):
+        yield from _metric(name, text, [((), value)])
+
+
+def _metric(name: str, text: str, samples: Iterable[tuple[_Labels, float | None]]) -> Iterator[str]:
+    known = [(labels, value) for labels, value in samples if value is not None]
+    if known:
+        yield f"# HELP {name} {text}"
+        yield f"# TYPE {name} gauge"
+    for labels, value in known:
+        shown = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels)
+        yield f"{name}{f'{{{shown}}}' if shown else ''} {value:.0f}"
+
+
+def _partition(partition: PartitionStatus) -> _Labels:
+    return (
+        ("trail", partition.trail),
+        ("account", partition.account),
+        ("region", partition.region),
     )
-    metric(
-        "ctrail_output_bytes",
-        "Bytes of event files on disk.",
-        [((("account", one.account), ("region", one.region)), one.bytes) for one in status.output],
-    )
-    metric(
-        "ctrail_parquet_bytes",
-        "Bytes of Parquet files on disk.",
-        [
-            ((("account", one.account), ("region", one.region)), one.parquet_bytes)
-            for one in status.output
-        ],
-    )
-    metric("ctrail_quarantine_bytes", "Bytes of quarantine files.", [((), status.quarantine_bytes)])
-    metric("ctrail_ledger_bytes", "Bytes of the ledger.", [((), status.ledger_bytes)])
-    metric("ctrail_status_timestamp_seconds", "When this was written.", [((), time.time())])
-    return "".join(f"{line}\n" for line in lines)
+
+
+def _output(output: OutputStatus) -> _Labels:
+    return ("account", output.account), ("region", output.region)
 
 
 def _escaped(text: str) -> str:
+    """Return the value of a label as the text format has it."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _seconds(event_time: str | None) -> float | None:
+    """Return seconds since 1970; None for a time that cannot be read."""
     try:
-        return None if event_time is None else datetime.fromisoformat(event_time).timestamp()
+        return None if event_time is None else moment_of(event_time).timestamp()
     except ValueError:
         return None

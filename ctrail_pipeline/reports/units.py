@@ -2,7 +2,7 @@
 
 
 def size(number: float) -> str:
-    """Bytes for people."""
+    """Return a number of bytes with a unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}"
@@ -11,7 +11,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in two figures or so."""
+    """Return a length of time in about two figures, with a unit."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -2,5 +2,5 @@
 
 
 def shown(text: str) -> str:
-    """Text from a bucket as a person may see it: nothing in it moves a cursor or turns a line."""
-    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+    """Return text so that a person may see it: nothing in it moves a cursor or turns a line."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)

@@ -1,12 +1,13 @@
-"""A comparison as one HTML page: a calendar of days and partitions, and the findings.
+"""What verify found, as an HTML page: a calendar of days and partitions, and the findings.
 
-The page loads nothing and runs nothing; all text in it is escaped, since keys are whatever somebody
-wrote into a bucket. It is written piece by piece: its size grows with partitions and days.
+The page loads nothing and runs nothing. All text in it is escaped, since keys are whatever somebody
+wrote into a bucket. The page is written piece by piece: its size grows with partitions and days.
 """
 
 from collections.abc import Iterator
 from html import escape
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PrefixReport, Report
@@ -26,14 +27,14 @@ from .verify_text import (
 _ROW: Final = 14
 """Height of a row of the calendar, in pixels."""
 _WIDEST: Final = 1_800
-"""Width of the calendar at most, in pixels, as long as a day is two pixels or more."""
+"""Greatest width of the calendar, in pixels. A day is two pixels wide even if that is wider."""
 _DAYS_ONE_BY_ONE: Final = 400
-"""Up to so many days, each is a box that says its numbers; beyond, neighbours are one."""
+"""Most days for which each day is a box with its numbers. Beyond, equal neighbours share a box."""
 _MEANINGS: Final = {
     DayStatus.COMPLETE: "every log file that the bucket holds is in",
     DayStatus.GAP: "log files were never brought in, or nobody has looked yet",
     DayStatus.LATE: "log files turned up after the day was done; the next sync fetches them",
-    DayStatus.DAMAGED: "log files failed or are damaged, or evidence contradicts it",
+    DayStatus.DAMAGED: "log files failed or are damaged, or digests contradict the ledger",
 }
 _STYLE: Final = """
 :root{color-scheme:light dark;--ground:#fff;--text:#1f2328;--faint:#656d76;--line:#d0d7de;
@@ -62,7 +63,7 @@ vertical-align:top}.list .n{text-align:right;font-variant-numeric:tabular-nums}
 
 
 def as_html(report: Report) -> Iterator[bytes]:
-    """The page, piece by piece."""
+    """Yield the page, piece by piece."""
     for piece in _pieces(report):
         yield piece.encode()
 
@@ -80,9 +81,9 @@ def _pieces(report: Report) -> Iterator[str]:
         f" {report.requests:,} LIST requests</p><p>{_text(summary_line(report))}.<br>"
         f"{_text(output_line(report))}</p>"
     )
-    said = notes(report)[: -len(report.problems) or None]
-    if said:
-        yield "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in said) + "</ul>"
+    other_notes = notes(report)[: -len(report.problems) or None]
+    if other_notes:
+        yield "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in other_notes) + "</ul>"
     if report.problems:
         yield "<h2>Not listed</h2><ul>"
         for problem in report.problems:
@@ -98,10 +99,8 @@ def _pieces(report: Report) -> Iterator[str]:
 
 
 def _calendar(report: Report) -> Iterator[str]:
-    partitions = sorted(
-        report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key)
-    )
-    spans = [span for span in map(_days_of, partitions) if span is not None]
+    prefixes = _sorted_prefixes(report)
+    spans = [span for span in map(_days_of, prefixes) if span is not None]
     yield "<h2>Days</h2>"
     if not spans:
         yield "<p>There is no log file.</p>"
@@ -117,24 +116,26 @@ def _calendar(report: Report) -> Iterator[str]:
         f'<div class="calendar"><table><tr><td class="name"></td><td>{_axis(first, end, width)}'
         "</td></tr>"
     )
-    for trail, group in groupby(partitions, key=lambda one: one.trail):
+    for trail, group in groupby(prefixes, key=lambda prefix: prefix.trail):
         yield f'<tr><th class="name">{_text(trail)}</th><td></td></tr>'
-        for one in group:
-            yield f'<tr><td class="name">{_text(one.source_prefix.partition_key)}</td><td>'
-            yield from _row(one, first, end, width)
+        for prefix in group:
+            name = _text(prefix.source_prefix.partition_key)
+            yield f'<tr><td class="name">{name}</td><td>'
+            yield from _row(prefix, first, end, width)
             yield "</td></tr>"
     yield "</table></div>"
 
 
-def _days_of(one: PrefixReport) -> tuple[int, int] | None:
-    """First day of a partition that something is known of, and the day after the last."""
-    days = [day for day in one.days if day]
-    days += [one.hours[0].start // 24, (one.hours[-1].end - 1) // 24] if one.hours else []
+def _days_of(prefix: PrefixReport) -> tuple[int, int] | None:
+    """Return the first day of which something is known, and the day after the last."""
+    days = [day for day in prefix.days if day]
+    if prefix.hours:
+        days += [prefix.hours[0].start // 24, (prefix.hours[-1].end - 1) // 24]
     return (min(days), max(days) + 1) if days else None
 
 
 def _axis(first: int, end: int, width: int) -> str:
-    """Names of months, where there is room for them, else of years."""
+    """Return the names of months below the days, as far as there is room for them."""
     parts = [f'<svg width="{(end - first) * width}" height="14" role="presentation">']
     last_x = -100
     for day in range(first, end):
@@ -147,26 +148,28 @@ def _axis(first: int, end: int, width: int) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _row(one: PrefixReport, first: int, end: int, width: int) -> Iterator[str]:
+def _row(prefix: PrefixReport, first: int, end: int, width: int) -> Iterator[str]:
+    """Yield a box for each day or, if there are many days, for neighbours of equal status."""
     yield f'<svg width="{(end - first) * width}" height="{_ROW}" role="img">'
-    statuses = ((day, one.status_of(day)) for day in range(first, end))
+    statuses = ((day, prefix.status_of(day)) for day in range(first, end))
     if end - first <= _DAYS_ONE_BY_ONE:
         gap = 1 if width > 3 else 0
         for day, status in statuses:
             if status is not None:
-                title = f"{day_text(day)}: {status.value}{_numbers(one, day)}"
+                title = f"{day_text(day)}: {status.value}{_numbers(prefix, day)}"
                 yield _box((day - first) * width, width - gap, status, title)
     else:
-        for found, group in groupby(statuses, key=lambda item: item[1]):
+        for shared_status, group in groupby(statuses, key=itemgetter(1)):
             days = [day for day, _ in group]
-            if found is not None:
-                title = f"{day_text(days[0])} to {day_text(days[-1])}: {found.value}"
-                yield _box((days[0] - first) * width, len(days) * width, found, title)
+            if shared_status is not None:
+                title = f"{day_text(days[0])} to {day_text(days[-1])}: {shared_status.value}"
+                yield _box((days[0] - first) * width, len(days) * width, shared_status, title)
     yield "</svg>"
 
 
-def _numbers(one: PrefixReport, number: int) -> str:
-    day = one.days.get(number)
+def _numbers(prefix: PrefixReport, day_number: int) -> str:
+    """Return the counts of a day, for the title of its box."""
+    day = prefix.days.get(day_number)
     if day is None:
         return ", no log files"
     counts = [f"{getattr(day, name):,} {name}" for name in COUNTS if getattr(day, name)]
@@ -197,9 +200,9 @@ def _findings(report: Report) -> Iterator[str]:
             '<table class="list"><tr><th>where</th><th>detail</th><th>trail</th>'
             "<th>account/region</th><th>hour (UTC)</th></tr>"
         )
-        for one in named:
-            cells = (one.detail, one.trail, one.partition, hours_text(one.hours))
-            yield f'<tr><td class="where">{_text(one.where)}</td>'
+        for finding in named:
+            cells = (finding.detail, finding.trail, finding.partition, hours_text(finding.hours))
+            yield f'<tr><td class="where">{_text(finding.where)}</td>'
             yield "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
         yield "</table>"
         if count > len(named):
@@ -213,17 +216,22 @@ def _partitions(report: Report) -> Iterator[str]:
         + "".join(f'<th class="n">{_text(head)}</th>' for head in heads)
         + "</tr>"
     )
-    for one in sorted(
-        report.prefixes, key=lambda one: (one.trail, one.source_prefix.partition_key)
-    ):
-        hours = one.hours_by_state()
-        numbers = [*(one.total(name) for name in COUNTS), *(hours.get(s, 0) for s in HourState)]
-        name = one.source_prefix.partition_key + ("" if one.is_listed else " (not listed)")
-        yield f"<tr><td>{_text(one.trail)}</td><td>{_text(name)}</td>"
+    for prefix in _sorted_prefixes(report):
+        hours = prefix.hours_by_state()
+        numbers = [prefix.total(name) for name in COUNTS]
+        numbers += [hours.get(state, 0) for state in HourState]
+        name = prefix.source_prefix.partition_key + ("" if prefix.is_listed else " (not listed)")
+        yield f"<tr><td>{_text(prefix.trail)}</td><td>{_text(name)}</td>"
         yield "".join(f'<td class="n">{number:,}</td>' for number in numbers) + "</tr>"
     yield "</table>"
 
 
+def _sorted_prefixes(report: Report) -> list[PrefixReport]:
+    return sorted(
+        report.prefixes, key=lambda prefix: (prefix.trail, prefix.source_prefix.partition_key)
+    )
+
+
 def _text(text: str) -> str:
-    """Text that may come from a bucket, as text and nothing else."""
+    """Return text that may come from a bucket so that it is text and nothing else in HTML."""
     return escape(shown(text))

@@ -12,7 +12,7 @@ from .verify_text import day_text
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as JSON has it. Keys are only ever added."""
+    """Return the report for machines. Keys are only ever added."""
     return {
         "ok": report.is_complete,
         "at": report.at.isoformat(timespec="seconds"),
@@ -25,55 +25,55 @@ def as_json(report: Report) -> dict[str, Any]:
         "log_files_proved": report.log_files_proved,
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
-        "partitions": [_partition(one) for one in report.prefixes],
+        "partitions": [_partition(prefix) for prefix in report.prefixes],
         "finding_counts": {kind.value: count for kind, count in report.counts.items()},
-        "findings": [_finding(one) for one in report.findings],
+        "findings": [_finding(finding) for finding in report.findings],
         "problems": [problem_line(problem) for problem in report.problems],
     }
 
 
-def _partition(one: PrefixReport) -> dict[str, Any]:
+def _partition(prefix: PrefixReport) -> dict[str, Any]:
     return {
-        "trail": one.trail,
-        "account": one.source_prefix.account,
-        "region": one.source_prefix.region,
-        "listed_to_its_end": one.is_listed,
-        **{name: one.total(name) for name in COUNTS},
-        "hours": {state.value: count for state, count in one.hours_by_state().items()},
+        "trail": prefix.trail,
+        "account": prefix.source_prefix.account,
+        "region": prefix.source_prefix.region,
+        "listed_to_its_end": prefix.is_listed,
+        **{name: prefix.total(name) for name in COUNTS},
+        "hours": {state.value: count for state, count in prefix.hours_by_state().items()},
         "hour_ranges": [
             {
-                "start": _hour(item.start),
-                "end": _hour(item.end),
-                "state": item.state.value,
+                "start": _hour(hours.start),
+                "end": _hour(hours.end),
+                "state": hours.state.value,
             }
-            for item in one.hours
+            for hours in prefix.hours
         ],
         "days": [
             {
-                "day": day_text(number) if number else None,
-                "status": _status(one, number),
+                "day": day_text(day_number) if day_number else None,
+                "status": _status(prefix, day_number),
                 **{name: getattr(day, name) for name in COUNTS if getattr(day, name)},
             }
-            for number, day in sorted(one.days.items())
+            for day_number, day in sorted(prefix.days.items())
         ],
     }
 
 
-def _status(one: PrefixReport, number: int) -> str | None:
-    status = one.status_of(number)
+def _status(prefix: PrefixReport, day_number: int) -> str | None:
+    status = prefix.status_of(day_number)
     return None if status is None else status.value
 
 
-def _finding(one: Finding) -> dict[str, Any]:
-    explanation = EXPLANATIONS[one.kind]
+def _finding(finding: Finding) -> dict[str, Any]:
+    explanation = EXPLANATIONS[finding.kind]
     return {
-        "kind": one.kind.value,
+        "kind": finding.kind.value,
         "severity": explanation.severity.value,
-        "trail": one.trail,
-        "partition": one.partition,
-        "where": one.where,
-        "detail": one.detail,
-        "hours": None if one.hours is None else [_hour(hour) for hour in one.hours],
+        "trail": finding.trail,
+        "partition": finding.partition,
+        "where": finding.where,
+        "detail": finding.detail,
+        "hours": None if finding.hours is None else [_hour(hour) for hour in finding.hours],
         "meaning": explanation.meaning,
         "advice": explanation.advice,
     }

@@ -4,8 +4,8 @@ Not here: the table (`verify_table`), JSON (`verify_json`), the page (`verify_ht
 compared and what a finding means (`core.audit`).
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from ctrail_pipeline.core.audit.compare_report import Report
 from ctrail_pipeline.core.audit.findings import (
@@ -20,20 +20,17 @@ from .sentences import problem_line
 from .units import size
 from .untrusted_text import shown
 
-if TYPE_CHECKING:
-    pass
-
 _NAMED: Final = 10
-"""Findings of a kind that a terminal or a run's message names; JSON and HTML have more."""
+"""Findings of a kind that a terminal or the message of a run names. JSON and HTML have more."""
 
 
 def day_text(day: int) -> str:
-    """`YYYY-MM-DD` of days since 1970; of 0, that it is none."""
+    """Return a number of days since 1970 as `YYYY-MM-DD`. 0 stands for no date."""
     return f"{datetime_of(day * MINUTES_PER_DAY):%Y-%m-%d}" if day else "no date"
 
 
 def hours_text(hours: tuple[int, int] | None) -> str:
-    """The hours that a finding touches."""
+    """Return the hours that a finding touches, as text."""
     if hours is None:
         return ""
     start, end = (datetime_of(hour * MINUTES_PER_HOUR) for hour in hours)
@@ -43,7 +40,7 @@ def hours_text(hours: tuple[int, int] | None) -> str:
 
 
 def summary_line(report: Report) -> str:
-    """One sentence on what was compared and found."""
+    """Return a sentence on what was compared and found."""
     output = report.output
     how = "by every byte" if report.deep else "by size"
     text = (
@@ -55,7 +52,7 @@ def summary_line(report: Report) -> str:
     if report.digests:
         text += (
             f"; {report.digests:,} digests, {report.digests_sound:,} of them sound:"
-            f" {report.log_files_proved:,} log files proved"
+            f" {report.log_files_proved:,} log files as their digests say"
         )
     if report.queued:
         text += f"; {report.queued:,} log files are queued for the next sync"
@@ -63,12 +60,12 @@ def summary_line(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What else is to be said, a line each."""
+    """Return what is no finding but worth knowing, a line each, and the problems of the run."""
     lines = []
     new, expired = report.total("new"), report.total("expired")
     archived, strays = report.total("archived"), report.output.others
     if new:
-        lines.append(f"{new:,} log files came in within the last hour: the next sync's work")
+        lines.append(f"{new:,} log files came in within the last hour: the next sync fetches them")
     if expired:
         lines.append(
             f"{expired:,} committed log files are no longer in the bucket: normal where a"
@@ -77,39 +74,42 @@ def notes(report: Report) -> list[str]:
     if archived:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if strays:
-        lines.append(f"{strays:,} other files lie in the output folders: no harm")
+        lines.append(f"{strays:,} other files lie in the output folders; they do no harm")
     lines += [problem_line(problem) for problem in report.problems]
     return lines
 
 
 def by_kind(report: Report) -> Iterator[tuple[FindingKind, int, list[Finding]]]:
-    """Findings by kind, the gravest first: how many, and those that are named."""
+    """Yield kinds of finding, the gravest first, each with its count and its named findings."""
     order = list(Severity)
     kinds = sorted(report.counts, key=lambda kind: order.index(EXPLANATIONS[kind].severity))
     for kind in kinds:
-        yield kind, report.counts[kind], [one for one in report.findings if one.kind is kind]
+        yield (
+            kind,
+            report.counts[kind],
+            [finding for finding in report.findings if finding.kind is kind],
+        )
 
 
-def finding_lines(report: Report, kinds: Iterable[FindingKind] | None = None) -> list[str]:
-    """Each kind of finding with what it means and what to do, and some of its findings."""
-    chosen = None if kinds is None else set(kinds)
+def finding_lines(report: Report) -> list[str]:
+    """Return each kind of finding with its meaning, what to do, and some of its findings."""
     lines = []
     for kind, count, named in by_kind(report):
-        if chosen is not None and kind not in chosen:
-            continue
         explanation = EXPLANATIONS[kind]
         lines.append(
             f"{explanation.severity.value.upper()}: {kind.value} ({count:,}):"
             f" {explanation.meaning}. What to do: {explanation.advice}"
         )
-        lines += [f"  {shown(one.where)}: {shown(one.detail)}" for one in named[:_NAMED]]
+        lines += [
+            f"  {shown(finding.where)}: {shown(finding.detail)}" for finding in named[:_NAMED]
+        ]
         if count > _NAMED:
             lines.append(f"  and {count - min(count, _NAMED):,} more")
     return lines
 
 
 def output_line(report: Report) -> str:
-    """What was compared on disk."""
+    """Return a line on the output files that were compared."""
     output = report.output
     how = "counted" if report.deep else "by the ledger"
     return (

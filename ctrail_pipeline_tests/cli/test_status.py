@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,16 @@ def test_names_are_escaped_for_prometheus(tmp_path: Path) -> None:
     text = as_prometheus(read_status(load_config({}, tmp_path).settings))
     assert 'trail="a \\"b\\\\",' in text
     assert name in ctrail(tmp_path, "status").stdout
+
+
+def test_the_time_of_the_newest_event_may_be_a_leap_second(tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", log_files=20)
+    assert ctrail(tmp_path, "sync").returncode == 0
+    found = read_status(load_config({}, tmp_path).settings)
+    newest = replace(found.partitions[0], newest_event="2016-12-31T23:59:60Z")
+    text = as_prometheus(replace(found, partitions=[newest]))
+    [line] = [line for line in text.splitlines() if line.startswith("ctrail_newest_event")]
+    assert float(line.split()[-1]) == datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
 def test_before_the_first_sync_it_says_so_and_makes_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ctrail_pipeline.config.keys import KEYS, TRAIL_KEYS
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.gocloudtrail import GOCLOUDTRAIL
+from ctrail_pipeline_tests.support.properties import examples
 
 ONE_TRAIL: dict[str, Any] = {"trails": [{"name": "main", "bucket": "my-bucket"}]}
 PARQUET = {"output_formats": ["jsonl", "parquet"]}
@@ -490,7 +491,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(100))
 @given(config=CONFIGURATIONS)
 def test_any_valid_configuration_loads_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]

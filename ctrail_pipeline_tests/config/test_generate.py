@@ -147,7 +147,7 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
             {"AWS_ENDPOINT_URL_CLOUDTRAIL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
             ["--region", "us-east-1"],
             1,
-            "could not be asked in any region (EndpointConnectionError)",
+            "did not answer in any region (EndpointConnectionError)",
         ),
     ],
 )

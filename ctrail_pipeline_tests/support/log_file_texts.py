@@ -7,7 +7,6 @@ it shares nothing with the code it judges but the rules.
 import gzip
 import itertools
 import json
-import os
 import re
 from typing import Any
 
@@ -21,11 +20,6 @@ EVENT = b'{"eventTime":"2023-07-10T11:42:58Z"}'
 OTHER = b'{"eventTime":"2023-07-10T12:00:00Z","awsRegion":"eu-west-1"}'
 BOM = b"\xef\xbb\xbf"
 LIMIT = 1_000_000
-
-
-def examples(usual: int) -> int:
-    """How many examples of a property are tried: `make fuzz` asks for more."""
-    return usual * int(os.environ.get("CTRAIL_FUZZ", "1"))
 
 
 def read(data: bytes, limit: int = LIMIT) -> LogFileContent:

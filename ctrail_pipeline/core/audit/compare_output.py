@@ -20,7 +20,7 @@ from typing import Final
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
-from ctrail_pipeline.core.ledger.queries_lineage import runs_of_file, sources_of_batch
+from ctrail_pipeline.core.ledger.queries_lineage import line_runs_of_file, sources_of_batch
 from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
     lines_of_folder,
@@ -204,7 +204,7 @@ class _OutputCheck:
         self._note_file(FindingKind.OUTPUT_ALTERED, file, detail)
 
     def _note_file(self, kind: FindingKind, file: OutputFile, detail: str) -> None:
-        batches = {run.batch for run in runs_of_file(self._ledger, file)} or {file.batch}
+        batches = {run.batch for run in line_runs_of_file(self._ledger, file)} or {file.batch}
         ids = {id_ for batch in batches for id_ in sources_of_batch(self._ledger, batch)}
         trail = self._trail_of(ids)
         self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))

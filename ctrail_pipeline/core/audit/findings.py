@@ -1,6 +1,6 @@
-"""What a proof of completeness can find, in the words that every report of it uses.
+"""The kinds of findings of a verify, in the words that every report of it uses.
 
-Pure data: what is listed and compared is `compare`'s, what digests say is `validate`'s.
+Pure data. What is listed and compared belongs to `compare`, what digests say to `check_digests`.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from typing import Final
 
 
 class HourState(Enum):
-    """What is known of one hour of key time of one source partition, best first."""
+    """What is known of one hour of key time of one source prefix, best first."""
 
     PROVED = "proved"
-    """Signed digests cover all of it, and every log file they list is here, unaltered."""
+    """Signed digests cover the whole hour, and every log file they list is here, unaltered."""
     LISTED_COMPLETE = "listed complete"
     """Every log file that the bucket holds is committed; no digest says what there should be."""
     OPEN = "open"
-    """Not covered yet, or log files of it are missing, failed or damaged."""
+    """The hour is not covered yet, or log files of it are missing, failed or damaged."""
     CONTRADICTED = "contradicted"
-    """Evidence speaks against it: a log file or a digest was altered, deleted or moved."""
+    """A log file or a digest of the hour was altered, deleted or moved."""
 
 
 class Severity(Enum):
@@ -70,11 +70,11 @@ class Finding:
     partition: str = ""
     """`account/region`."""
     hours: tuple[int, int] | None = None
-    """The hours of key time it touches, as hours since 1970, first and one past the last."""
+    """The hours of key time that it concerns: hours since 1970, first and one past the last."""
 
     @property
     def severity(self) -> Severity:
-        """How much it matters."""
+        """How much the finding matters."""
         return EXPLANATIONS[self.kind].severity
 
 

@@ -1,9 +1,9 @@
 """A list of output files with their hashes and where their lines came from, for a case file.
 
-JSON Lines: a header, a line for each file (of Parquet, too), and a last line with counts and the
-SHA-256 over all bytes before it, so that any change of the list is seen. Everything comes from the
-ledger, as one moment has it; whether the files are still as they were written is `compare`'s to
-say.
+The manifest is JSON Lines: a header, a line for each file (of Parquet, too), and a last line. The
+last line has counts and the SHA-256 over all bytes before it, so that any change of the list shows.
+Everything comes from one snapshot of the ledger. Whether the files are still as they were written
+belongs to `compare_output`.
 """
 
 import json
@@ -20,7 +20,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, runs_of_file
+from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, line_runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.opening import check_belongs
@@ -32,11 +32,12 @@ from .sought import Sought
 
 FORMAT: Final = "ctrail-manifest/1"
 _BATCHES_KEPT: Final = 64
-"""Batches are neighbours in an hour's files: a batch's log files are read once."""
+"""Batches whose log files are kept in memory. An hour's files come from neighbouring batches, so
+the ledger is asked for a batch's log files once."""
 
 
 def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
-    """The lines of the manifest of the output files whose folder the selection chooses.
+    """Yield the lines of the manifest of the output files whose folder may hold what is sought.
 
     Raises ConfigurationError if there is no ledger, LedgerError if it cannot be trusted or read.
     """
@@ -49,7 +50,7 @@ def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
 
 
 def _signed_off(entries: Iterator[dict[str, Any]]) -> Iterator[bytes]:
-    """The entries as lines, and a last line that stands for all of them."""
+    """Yield the entries as lines, and a last line with the hash of all of them."""
     digest, files, lines, size, parquet_files = sha256(), 0, 0, 0, 0
     for entry in entries:
         parquet_files += entry["kind"] == "parquet"
@@ -83,12 +84,12 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
         "start": _text(sought.start),
         "end": _text(sought.end),
     }
-    sources = {id_: place for place, id_ in source_ids(ledger).items()}
+    source_prefixes = {id_: prefix for prefix, id_ in source_ids(ledger).items()}
     batch_of = lru_cache(_BATCHES_KEPT)(lambda batch: batch_origin(ledger, batch))
     for folder in filter(sought.may_lie_in, output_folders(ledger, Kind.EVENTS)):
         for file in output_files(ledger, Kind.EVENTS, folder):
             if file.is_expected:
-                yield _file(ledger, file, sources, batch_of)
+                yield _file(ledger, file, source_prefixes, batch_of)
     for folder in output_folders(ledger, Kind.PARQUET):
         if _may_hold(sought, hours_of_date(folder)):
             for file in output_files(ledger, Kind.PARQUET, folder):
@@ -97,7 +98,7 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
 
 
 def _may_hold(sought: Sought, hours: tuple[str, str]) -> bool:
-    """Whether a date, by its first and last hour's folders, may hold what is sought."""
+    """Whether a date may hold what is sought; `hours` are its first and last hour's folders."""
     first, last = hours
     return replace(sought, start=None).may_lie_in(first) and replace(sought, end=None).may_lie_in(
         last
@@ -105,7 +106,7 @@ def _may_hold(sought: Sought, hours: tuple[str, str]) -> bool:
 
 
 def _parquet_file(file: OutputFile) -> dict[str, Any]:
-    """A file with the same events as rows, which say themselves where they came from."""
+    """Return the entry of a Parquet file, whose rows say themselves where they came from."""
     return {
         "kind": "parquet",
         "path": f"{file.folder}/{file.published.name}",
@@ -118,13 +119,13 @@ def _parquet_file(file: OutputFile) -> dict[str, Any]:
 def _file(
     ledger: Ledger,
     file: OutputFile,
-    sources: dict[int, SourcePrefix],
+    source_prefixes: dict[int, SourcePrefix],
     batch_of: Callable[[int], BatchOrigin],
 ) -> dict[str, Any]:
-    """A file, and the log files that its lines came from, in their order."""
+    """Return the entry of a file, with the log files that its lines came from, in their order."""
     batch = batch_of(file.batch)
     log_files = []
-    for run in runs_of_file(ledger, file):
+    for run in line_runs_of_file(ledger, file):
         of_run = batch_of(run.batch)
         if of_run.is_rebuilt:
             log_files.append({"lines": run.lines, "unknown": "from before a rebuild of the ledger"})
@@ -135,11 +136,11 @@ def _file(
                 f"{ledger.path}: the ledger lacks a log file of {file.folder}/"
                 f"{file.published.name}: damaged; restore it from a backup as new as the output"
             )
-        place = sources[origin.source_id]
+        source_prefix = source_prefixes[origin.source_id]
         log_files.append(
             {
-                "bucket": place.bucket,
-                "key": key_of(place, origin.day, origin.name),
+                "bucket": source_prefix.bucket,
+                "key": key_of(source_prefix, origin.day, origin.name),
                 "etag": unpack_etag(origin.etag).strip('"') if origin.etag else None,
                 "sha256": origin.sha256.hex() if origin.sha256 else None,
                 "lines": run.lines,

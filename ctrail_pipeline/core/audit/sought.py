@@ -10,31 +10,35 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ctrail_pipeline.core.listing.selection import matches
+from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.log_file.split import read_log_file
 
 EVENT_ID_LENGTH: Final = 64
+"""Characters of an eventID that are compared."""
 
 
 @dataclass(frozen=True)
 class Sought:
-    """Which events are asked for; all that is given must fit."""
+    """The events that somebody asks for. An event must fit everything that is given."""
 
     event_id: str | None = None
     event_name: str | None = None
     start: datetime | None = None
-    """From this eventTime on; and before `end`."""
+    """The first eventTime that fits."""
     end: datetime | None = None
+    """The eventTime from which on nothing fits."""
     accounts: Sequence[str] = ()
-    """Of the output's folders; `*` and `?` are wildcards. Empty: all."""
+    """Accounts of the output's folders; `*` and `?` are wildcards. Empty means all."""
     regions: Sequence[str] = ()
+    """Regions of the output's folders; `*` and `?` are wildcards. Empty means all."""
 
     def may_lie_in(self, folder: str) -> bool:
         """Whether `account/region/YYYY/MM/DD/HH` may hold such an event; `-` stands for any."""
         account, region, hour = folder.split("/", 2)
         return (
-            _is_one_of(account, self.accounts)
-            and _is_one_of(region, self.regions)
+            _matches_any(account, self.accounts)
+            and _matches_any(region, self.regions)
             and (self.start is None or hour >= f"{self.start.astimezone(UTC):%Y/%m/%d/%H}")
             and (self.end is None or hour <= f"{_last_before(self.end):%Y/%m/%d/%H}")
         )
@@ -42,7 +46,7 @@ class Sought:
     def fits(self, line: bytes) -> bool:
         """Whether a line is such an event."""
         for text in filter(None, (self.event_id, self.event_name)):
-            # Most lines are told apart without decoding them; an escape may hide the text.
+            # Most lines need no decoding to be told apart; but an escape may hide the text.
             if text[:EVENT_ID_LENGTH].encode() not in line and b"\\u" not in line:
                 return False
         record = record_of(line)
@@ -56,19 +60,14 @@ class Sought:
 
 
 def record_of(line: bytes) -> Record | None:
-    """The record that a line of the output is; None if it is none."""
+    """Return the record that a line of the output is; None if the line is no record."""
     content = read_log_file(b'{"Records":[' + line + b"]}", 2 * len(line) + 1_000)
     return content.records[0] if len(content.records) == 1 else None
 
 
-def _is_one_of(name: str, patterns: Sequence[str]) -> bool:
+def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or name == "-" or any(matches(pattern, name) for pattern in patterns)
 
 
 def _last_before(end: datetime) -> datetime:
     return end.astimezone(UTC) - timedelta(microseconds=1)
-
-
-def moment_of(event_time: str) -> datetime:
-    """An eventTime; a leap second counts as the one before it."""
-    return datetime.fromisoformat(event_time.replace(":60", ":59"))

@@ -1,7 +1,8 @@
-"""A batch becomes true: register, stage, commit, publish (DESIGN §5).
+"""The commit protocol of a sync: register a batch, stage it, commit it, publish it.
 
 A process may die between any two of these steps. Nothing of a batch counts before its transaction
-is committed, and from then on all of it does.
+is committed, and from then on all of it counts (docs/architecture.md, The commit protocol). What
+becomes of a batch whose commit fails is in `commit_outcome`; what the next run does in `recovery`.
 """
 
 import logging
@@ -38,27 +39,27 @@ from .stage import Staged, stage
 log = logging.getLogger(__name__)
 
 TRIES_SIDE_BY_SIDE: Final = 2
-"""How often a batch is done while others may commit too; the next try keeps them out."""
+"""How often a batch is staged while other runs may commit. The next try keeps them out."""
 
 Observer = Callable[[str], None]
-"""Told each step of the protocol: registered, staged, committed, linked (a file), published."""
+"""Is told each step of the protocol: registered, staged, committed, linked (a file), published."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What a batch brought."""
+    """What a batch added to the output."""
 
     settled: Sequence[tuple[LogFileRef, Outcome | None]]
-    """Each log file with its outcome; None where another run settled it meanwhile."""
+    """Each log file with its outcome; None if another run settled the log file meanwhile."""
     bytes_in: int
-    """Uncompressed bytes of its log files."""
+    """Uncompressed bytes of the log files."""
     files: int
-    """New files with events."""
+    """Number of new files with events."""
     bytes_out: int
     events_by_hour: Counter[str]
     events_by_name: Counter[str]
     misfits: int
-    """Rows of its Parquet files of which something is in `_other`."""
+    """Rows of the Parquet files that have something in `_other`."""
 
 
 class Batch(NamedTuple):
@@ -87,12 +88,13 @@ class Committer:
         self._observe = observe
         self._known = KnownIdentities(LedgerSegments(ledger))
         self._published: list[int] = []
+        """Published batches that the ledger does not call published yet."""
 
     def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
         """Bring a batch to disk and into the ledger, or nothing of it.
 
-        `finished` stretches are called covered in the same transaction. Raises OutputError or
-        LedgerError; then the batch's log files are new to the next run.
+        The same transaction notes the `finished` stretches as covered. Raises OutputError or
+        LedgerError; the batch's log files are then new to the next run.
         """
         log_files, taken = content.log_files, []
         tries = 0
@@ -109,30 +111,35 @@ class Committer:
             except StaleBatch as stale:
                 log.debug("batch %d is done again: %s", batch.id, stale)
                 self.abandon(batch)
-                taken += [log_files[at] for at in sorted(stale.taken)]
-                log_files = [one for at, one in enumerate(log_files) if at not in stale.taken]
-                # Each log file can be taken once, so only other reasons count as tries.
+                taken += [log_files[position] for position in sorted(stale.taken)]
+                log_files = [
+                    log_file
+                    for position, log_file in enumerate(log_files)
+                    if position not in stale.taken
+                ]
+                # Another run can take each log file once, so only other reasons count as tries.
                 tries = min(tries + (not stale.taken), TRIES_SIDE_BY_SIDE)
             except BaseException:
                 self.abandon(batch)
                 raise
             else:
-                refs = [one.ref for one in log_files]
-                return result_of(refs, staged, [one.ref for one in taken])
+                refs = [log_file.ref for log_file in log_files]
+                return result_of(refs, staged, [log_file.ref for log_file in taken])
 
     # -- batches that worker processes stage ------------------------------------------------------
 
     def register_many(self, count: int) -> list[Batch]:
-        """New batches; their staging folders are for the workers to make."""
+        """Register new batches. The workers make their staging folders."""
         _, batches = self.commit_many([], [], count)
         return batches
 
     def commit_many(
         self, staged: Sequence[tuple[Batch, Staged]], finished: Sequence[Stretch], more: int
     ) -> tuple[list[list[PublishedFile] | StaleBatch], list[Batch]]:
-        """Commit what workers have staged, in one transaction that registers `more` new batches.
+        """Commit batches that workers have staged, in one transaction; register `more` new ones.
 
-        Those that are stale are left out of it. The others are to be published, whatever comes.
+        Returns the files to publish of each batch, or why it is stale; and the new batches. A stale
+        batch is left out of the transaction. The others must be published, whatever happens.
         """
         for _ in staged:
             self._observe("staged")
@@ -141,13 +148,13 @@ class Committer:
         try:
             with self._ledger.transaction():
                 mark_published(self._ledger, self._published)
-                for batch, one in staged:
+                for batch, staged_batch in staged:
                     try:
-                        results.append(self._commit_staged(batch, one))
-                    except StaleBatch as stale:  # found before anything of it was written
+                        results.append(self._commit_staged(batch, staged_batch))
+                    except StaleBatch as stale:  # raised before anything of the batch is written
                         results.append(stale)
                 self._cover(finished)
-                batches += [self._add() for _ in range(more)]
+                batches += [self._add_batch() for _ in range(more)]
         except LedgerError:
             written = [
                 batch.id
@@ -157,7 +164,7 @@ class Committer:
             if not commit_took_effect(self._ledger, written) or len(batches) < more:
                 raise
         self._published = []
-        # Before anything of this transaction is published, as in `_register`.
+        # Before anything of this transaction is published: see `_register`.
         generation = self._ledger.generation
         write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
         for _ in batches:
@@ -170,9 +177,10 @@ class Committer:
     def commit_alone(
         self, batch: Batch, stage: Callable[[], Staged], finished: Sequence[Stretch]
     ) -> tuple[Staged, list[PublishedFile]]:
-        """Keep all others out of the ledger while a batch is staged: it cannot be stale again.
+        """Stage and commit a batch while all other runs are kept out of the ledger.
 
-        Unless another run has settled some of its log files: then StaleBatch names them.
+        So the batch cannot be stale, unless another run has settled some of its log files. Raises
+        StaleBatch, which names those log files.
         """
         return self._stage_and_commit(batch, stage, finished, alone=True)
 
@@ -198,7 +206,7 @@ class Committer:
         abandon(self._ledger, batch.id, batch.staging)
 
     def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
-        """Note what no batch carried any more: published batches, coverage, deep listings."""
+        """Note what no batch noted: published batches, coverage, deep listings."""
         deep = list(deep)
         if not (self._published or finished or deep):
             return
@@ -216,8 +224,8 @@ class Committer:
         self._published = []
         self._observe("registered")
         try:
-            # Before anything of the batch can be published: a copy of the ledger from before it is
-            # then older than the folder says.
+            # Before anything of the batch can be published. So a copy of the ledger from before
+            # the batch is older than the folder says, and is refused.
             write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
             batch.staging.open()
         except BaseException:
@@ -225,7 +233,7 @@ class Committer:
             raise
         return batch
 
-    def _add(self) -> Batch:
+    def _add_batch(self) -> Batch:
         token = uuid.uuid4().hex
         id_ = add_batch(self._ledger, token, self._run_id)
         return Batch(id_, token, Staging(self._folders, token))
@@ -238,7 +246,7 @@ class Committer:
         *,
         alone: bool,
     ) -> tuple[Staged, list[PublishedFile]]:
-        """Stage outside the transaction; or, with `alone`, inside, where nothing can be stale."""
+        """Stage and commit; `alone`: stage inside the transaction, where nothing can be stale."""
         staged = None if alone else stage()
         try:
             with self._ledger.transaction():
@@ -279,7 +287,7 @@ class Committer:
 def result_of(
     refs: Iterable[LogFileRef], staged: Staged, taken: Iterable[LogFileRef]
 ) -> BatchResult:
-    """What a batch brought; `taken` are log files that it was meant for and another run settled."""
+    """Return the result of a batch; `taken`: log files that another run settled meanwhile."""
     return BatchResult(
         [
             *zip(refs, staged.outcomes, strict=True),

@@ -1,4 +1,7 @@
-"""The log files of the batch in hand: what they hold, and when the batch is full."""
+"""The log files of the batch in hand: what they hold, and when the batch is full.
+
+Log files are split into records as they come in. Where the records go is decided in `routing`.
+"""
 
 import time
 from dataclasses import dataclass, field
@@ -15,18 +18,18 @@ from ctrail_pipeline.core.settings import Settings
 from .fetch import FetchedLogFile
 
 MOST_FOLDERS: Final = 500
-"""Output partitions that one batch touches at most, a single log file's apart."""
+"""Limit of output partitions that one batch touches. A single log file may touch more."""
 PIECES_AT_ONCE: Final = 50_000
-"""Records of a log file that are routed, compared and written at once: a kilobyte of memory each,
-beside their text. Real log files have less."""
+"""Records of a log file that are routed, compared and written at once. Each takes a kilobyte of
+memory beside its text. Real log files have fewer records."""
 _BYTES_A_RECORD: Final = 640
-"""What a record of a batch counts as at least: a shorter one takes more memory than its text."""
+"""Bytes that a record counts as at least: a shorter record takes more memory than its text."""
 _ROUTING: Final = attrgetter("routing")
 
 
 @dataclass(slots=True)
 class LogFileInBatch:
-    """A fetched log file, split."""
+    """A fetched log file, split into records."""
 
     ref: LogFileRef
     etag: bytes
@@ -36,15 +39,15 @@ class LogFileInBatch:
     reason: str | None
     may_pass: bool
     whole: LogFileContent | None = None
-    """All of the content; None where it is too much to be held at once."""
+    """All of the content; None if it is too large to be held at once."""
 
     @property
     def rounds(self) -> int:
-        """How many parts its content has."""
+        """Number of parts that the content has: the rounds that its batch needs."""
         return 0 if self.content is None else self.content.rounds(PIECES_AT_ONCE)
 
     def part(self, number: int) -> LogFileContent | None:
-        """The `number`-th part of its content, from 0; None behind the last."""
+        """Return a part of the content by its number, from 0; None behind the last part."""
         if self.content is None or number >= self.rounds:
             return None
         if number == 0 and self.whole is not None:
@@ -58,12 +61,14 @@ class BatchContent:
 
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
-    """Of text, decompressed; where records are short, what they are reckoned at."""
+    """Uncompressed bytes; a short record counts as `_BYTES_A_RECORD`."""
     folders: set[RoutingFields] = field(default_factory=set)
+    """Accounts, regions and hours of the records."""
     since: float = field(default_factory=time.monotonic)
+    """When the batch was begun (monotonic seconds)."""
 
     def add(self, fetched: FetchedLogFile) -> None:
-        """Take a fetched log file in, split into records."""
+        """Take in a fetched log file, and split it into records."""
         content: CutLogFile | StreamedLogFile | None = None
         whole = None
         state, reason = fetched.state, fetched.reason
@@ -95,12 +100,12 @@ class BatchContent:
         )
 
     def has_room(self, fetched: FetchedLogFile, settings: Settings) -> bool:
-        """Whether a log file fits in; a large one is a batch of its own."""
+        """Whether a log file fits in. A log file larger than a batch is a batch of its routing."""
         size = fetched.content.size if fetched.content else 0
         return not self.log_files or self.bytes + size <= settings.batch_bytes
 
     def is_full(self, settings: Settings) -> bool:
-        """Whether it should be committed before anything more is taken in."""
+        """Whether the batch should be committed before more log files are taken in."""
         return (
             len(self.log_files) >= settings.batch_log_files
             or self.bytes >= settings.batch_bytes
@@ -109,5 +114,5 @@ class BatchContent:
 
     @property
     def age(self) -> float:
-        """Seconds since it was begun."""
+        """Seconds since the batch was begun."""
         return time.monotonic() - self.since

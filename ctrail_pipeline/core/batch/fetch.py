@@ -1,8 +1,8 @@
 """GET and gunzip one log file.
 
-Every failure becomes a result with a state and a reason, so that it costs its log file only. A
-request whose failure may pass was tried again already, in the room `bucket`. The order of log files
-and their limits are in `feed`.
+Every failure becomes a result with a state and a reason, so that it costs its log file only. The
+room `bucket` has tried again already what may pass. `feed` decides which log files are fetched
+when, and limits what they hold.
 """
 
 from dataclasses import dataclass, replace
@@ -38,18 +38,19 @@ from ctrail_pipeline.core.settings import Settings
 from .memory_budget import MemoryBudget, Reservation
 
 _EXPANSION: Final = 12
-"""Estimate of uncompressed bytes by stored ones (gzip ratios of real log files: 5.6–8.6)."""
+"""Uncompressed bytes that are expected of a stored byte (real log files have 5.6 to 8.6)."""
 _LEAST_EXPECTED: Final = 16 * 1024
 """Uncompressed bytes that are expected of the smallest log file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedLogFile:
-    """What came of fetching one log file: its content, or a state and a reason."""
+    """The result of fetching one log file: its content, or a state and a reason."""
 
     ref: LogFileRef
     etag: bytes
     size: int
+    """Stored bytes."""
     retries: int
     content: Decompressed | StreamedLogFile | None
     state: LogFileState = LogFileState.COMMITTED
@@ -57,48 +58,50 @@ class FetchedLogFile:
     may_pass: bool = False
     """Whether a failure may pass by itself (throttling, a network): worth another try soon."""
     is_unread: bool = False
-    """Whether it stays as it is, since not the log file but the credentials failed."""
+    """Whether the ledger is to say nothing of it: the credentials failed, not the log file."""
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes."""
+        """Bytes of memory that the content takes."""
         return self.content.held if self.content else 0
 
 
 def fetch_log_file(
     ref: LogFileRef,
     settings: Settings,
-    share: Reservation | None = None,
+    reservation: Reservation | None = None,
     *,
-    came: Fetched | StoreError | None = None,
+    response: Fetched | StoreError | None = None,
 ) -> FetchedLogFile:
-    """GET and gunzip one log file; never raises for what may be wrong with it.
+    """GET and gunzip one log file. Never raises for what may be wrong with the log file.
 
-    `came`: what a first GET has brought already, among others'.
+    `response`: the answer to a first GET, if there was one already.
 
     A damaged or short body is fetched a second time at once: damage in transit keeps the etag.
-    A short one may look sound, where the cut falls between two gzip members.
+    A short body may look sound, if it ends between two gzip members.
     """
-    share = share or Reservation(MemoryBudget(0), 0, lambda: None)
+    reservation = reservation or Reservation(MemoryBudget(0), 0, lambda: None)
     if ref.archived:
         return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
     if ref.size > settings.max_stored_bytes:
         too_large = too_large_stored(ref.size, settings.max_stored_bytes)
         return FetchedLogFile(ref, _known_etag(ref), ref.size, 0, too_large)
     try:
-        share.grow_to(first_size(ref, settings))
-        fetched = _get(ref, came)
-        del came  # the body is not held longer than it is needed
-        content = _decompress(fetched.body, settings, share)
+        reservation.resize(expected_size(ref, settings))
+        fetched = _get(ref, response)
+        del response  # so that the body is not held longer than it is needed
+        content = _decompress(fetched.body, settings, reservation)
         if content.damage is not None or _is_short(ref, fetched):
-            again = _get(ref)
-            if again.body != fetched.body:
-                del content  # before there are two of them
-                content = _decompress(again.body, settings, share)
-            fetched = again._replace(retries=fetched.retries + again.retries + 1)
+            second = _get(ref)
+            if second.body != fetched.body:
+                del content  # before a second content is made
+                content = _decompress(second.body, settings, reservation)
+            fetched = second._replace(retries=fetched.retries + second.retries + 1)
         if _is_short(ref, fetched):
-            where = f"{ref.source.bucket.location}/{ref.key}"
-            reason = f"{where} was cut short twice: {len(fetched.body)} of {ref.size} bytes arrived"
+            location = f"{ref.source.bucket.location}/{ref.key}"
+            reason = (
+                f"{location} was cut short twice: {len(fetched.body)} of {ref.size} bytes arrived"
+            )
             return _failed(ref, LogFileState.FAILED, reason)
     except ObjectGone as error:
         return _failed(ref, LogFileState.GONE, str(error))
@@ -113,80 +116,85 @@ def fetch_log_file(
 
 
 class CompressedLogFile(NamedTuple):
-    """A small log file as it came, still compressed."""
+    """A small log file that was fetched and is still compressed."""
 
     ref: LogFileRef
     fetched: Fetched
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes, until it is unpacked: at most KEYS_A_TASK are at once."""
+        """Bytes of memory that it takes while it is compressed.
+
+        What it takes when it is unpacked is not reserved: at most KEYS_A_TASK are unpacked at once.
+        """
         return len(self.fetched.body)
 
     def unpack(self, settings: Settings) -> FetchedLogFile | None:
-        """The log file; None if it may be damaged, or large: `fetch_log_file` does it then."""
+        """Unpack the log file; return None if it may be damaged or large: see `fetch_log_file`."""
         body = self.fetched.body
         if _is_short(self.ref, self.fetched) or is_to_be_streamed(body):
             return None
-        most = min(settings.max_log_file_bytes, STREAMED_FROM, _expected(len(body)))
-        content = decompress(body, most, hashed=settings.hash_log_files)
+        limit = min(settings.max_log_file_bytes, STREAMED_FROM, _expected(len(body)))
+        content = decompress(body, limit, hashed=settings.hash_log_files)
         if content.damage is not None:
             return None
         return FetchedLogFile(self.ref, self.fetched.etag, len(body), self.fetched.retries, content)
 
 
-def _decompress(
-    body: bytes, settings: Settings, share: Reservation
-) -> Decompressed | StreamedLogFile:
-    """Inflate as far as is to be expected; a bomb's size is taken into account before it is there.
-
-    What expands to more than expected is inflated anew, which costs it up to a half more time; and
-    what neither can be read in parts nor is small enough to be held, once more, into a file.
-    """
-    limit, hashed = settings.max_log_file_bytes, settings.hash_log_files
-    if is_to_be_streamed(body):
-        share.grow_to(len(body) + IN_HAND)
-        streamed = stream(body, limit, hashed=hashed)
-        if streamed is not None:
-            return streamed
-    held = min(limit, STREAMED_FROM)
-    expected = _expected(len(body))
-    for most in (expected, held) if expected < held else (held,):
-        if len(body) + most > share.held:
-            share.grow_to(len(body) + most)
-        content = decompress(body, most, hashed=hashed)
-        if most == limit or not is_over(content, most):
-            return content
-    share.grow_to(len(body) + IN_HAND)
-    return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
-
-
-def first_size(ref: LogFileRef, settings: Settings) -> int:
-    """Bytes that a log file will hold, as far as they are known before it comes."""
+def expected_size(ref: LogFileRef, settings: Settings) -> int:
+    """Return the bytes that a log file is expected to hold, as far as known before the GET."""
     if ref.size > settings.max_stored_bytes:
         return 0  # it is not fetched
     return ref.size + min(_expected(ref.size), STREAMED_FROM)
 
 
+def _decompress(
+    body: bytes, settings: Settings, reservation: Reservation
+) -> Decompressed | StreamedLogFile:
+    """Inflate a body, in steps that each reserve their bytes first: so a bomb does no harm.
+
+    A body is inflated as far as its size lets expect. A body that expands to more is inflated anew,
+    which costs it up to a half more time. A body that is too large to be held, and cannot be read
+    in parts, is inflated once more, into a file.
+    """
+    limit, hashed = settings.max_log_file_bytes, settings.hash_log_files
+    if is_to_be_streamed(body):
+        reservation.resize(len(body) + IN_HAND)
+        streamed = stream(body, limit, hashed=hashed)
+        if streamed is not None:
+            return streamed
+    held = min(limit, STREAMED_FROM)
+    expected = _expected(len(body))
+    for step in (expected, held) if expected < held else (held,):
+        if len(body) + step > reservation.size:
+            reservation.resize(len(body) + step)
+        content = decompress(body, step, hashed=hashed)
+        if step == limit or not is_over(content, step):
+            return content
+    reservation.resize(len(body) + IN_HAND)
+    return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
+
+
 def _expected(stored: int) -> int:
+    """Return the uncompressed bytes that are expected of so many stored ones."""
     return max(_LEAST_EXPECTED, _EXPANSION * stored)
 
 
-def _get(ref: LogFileRef, came: Fetched | StoreError | None = None) -> Fetched:
-    """The version that was listed, or, if it was written again meanwhile, the present one."""
+def _get(ref: LogFileRef, response: Fetched | StoreError | None = None) -> Fetched:
+    """Return the version that was listed, or the present one if it was written again since."""
     bucket = ref.source.bucket
     try:
-        if came is None:
+        if response is None:
             return bucket.get(ref.key, ref.etag)
-        if isinstance(came, StoreError):
-            raise came
+        if isinstance(response, StoreError):
+            raise response
     except ObjectChanged:
         return bucket.get(ref.key, None)
-    return came
+    return response
 
 
 def _is_short(ref: LogFileRef, fetched: Fetched) -> bool:
-    """Whether fewer bytes came than the listing showed of this very version."""
+    """Whether fewer bytes arrived than the listing showed of this same version."""
     return fetched.etag == ref.etag and len(fetched.body) < ref.size
 
 
@@ -195,5 +203,5 @@ def _failed(ref: LogFileRef, state: LogFileState, reason: str) -> FetchedLogFile
 
 
 def _known_etag(ref: LogFileRef) -> bytes:
-    """Without a GET; empty where nobody knows it."""
+    """Return the etag that is known without a GET; empty if none is known."""
     return ref.etag or (ref.expected.etag if ref.expected else b"")

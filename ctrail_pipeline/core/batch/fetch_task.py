@@ -17,7 +17,7 @@ from ctrail_pipeline.core.exceptions import (
 from ctrail_pipeline.core.listing.sources import LogFileRef
 from ctrail_pipeline.core.settings import Settings
 
-from .fetch import CompressedLogFile, FetchedLogFile, fetch_log_file, first_size
+from .fetch import CompressedLogFile, FetchedLogFile, expected_size, fetch_log_file
 from .memory_budget import BudgetClosed, MemoryBudget, Reservation
 
 KEYS_A_TASK: Final = 32
@@ -25,99 +25,102 @@ KEYS_A_TASK: Final = 32
 each; a sync with 32 took 0.92 of the CPU of one with 8."""
 _SMALL_BYTES: Final = 16 * 1024
 """Stored bytes up to which a log file is gunzipped by whoever takes it. A fetching thread would
-have to come by Python's lock twice for each, while the thread that splits wants it, too. Measured,
-many small log files: 0.03 to 0.1 less CPU, a tenth less memory."""
+need Python's lock twice for each log file, while the thread that splits wants the lock, too.
+Measured, many small log files: 0.03 to 0.1 less CPU, a tenth less memory."""
+
+FetchResult = tuple[FetchedLogFile | CompressedLogFile, int]
+"""A fetched log file, and the bytes that it has reserved."""
 
 
 class FetchTask:
-    """Log files that one thread asks for together, and what it has handed over of them."""
+    """Log files that one thread asks for together."""
 
-    def __init__(self, turn: int, refs: list[LogFileRef], came: Fetched | None = None) -> None:
-        """`came`: what was fetched of the only one, which cannot be used as it is."""
+    def __init__(self, turn: int, refs: list[LogFileRef], response: Fetched | None = None) -> None:
+        """`response`: what a GET of the only log file brought, which may be damaged or large."""
         self.turn = turn
-        """Which log file of the run its first one is."""
+        """Turn of the first log file: its number in the run."""
         self.refs = refs
-        self._came = came
-        self.left = len(refs)
+        self._response = response
+        self.pending = len(refs)
+        """Number of log files that were not taken yet."""
         self.results: SimpleQueue[list[FetchResult] | BaseException] = SimpleQueue()
-        """Fetched log files, each with the bytes it holds; or what went wrong with us."""
+        """What the thread hands over: fetched log files, or the error that ended the task."""
 
-    def run(self, settings: Settings, room: MemoryBudget, closed: Callable[[], bool]) -> None:
-        """Fetch them, in a thread."""
-        fetched: list[FetchResult] = []
+    def run(self, settings: Settings, budget: MemoryBudget, closed: Callable[[], bool]) -> None:
+        """Fetch the log files, in a thread."""
+        results: list[FetchResult] = []
 
         def hand_over() -> None:
-            nonlocal fetched
-            if fetched:
-                self.results.put(fetched)
-                fetched = []
+            nonlocal results
+            if results:
+                self.results.put(results)
+                results = []
 
         try:
-            left = list(enumerate(self.refs, self.turn))
-            while left and not closed():
-                some = self._with_room(left, settings, room, hand_over)
-                del left[: len(some)]
-                if self._came is not None:
-                    came: list[Fetched | StoreError | None] = [self._came]
+            pending = list(enumerate(self.refs, self.turn))
+            while pending and not closed():
+                group = _reserve(pending, settings, budget, hand_over)
+                del pending[: len(group)]
+                if self._response is not None:
+                    responses: list[Fetched | StoreError | None] = [self._response]
                 else:
-                    came = _get_all([ref for ref, _ in some], settings)
-                came.reverse()
-                for ref, share in some:
-                    one: FetchedLogFile | CompressedLogFile
-                    if self._came is None and _is_small(came[-1]):
-                        one = CompressedLogFile(ref, cast("Fetched", came.pop()))
+                    responses = _get_all([ref for ref, _ in group], settings)
+                responses.reverse()
+                for ref, reservation in group:
+                    log_file: FetchedLogFile | CompressedLogFile
+                    if self._response is None and _is_small(responses[-1]):
+                        log_file = CompressedLogFile(ref, cast("Fetched", responses.pop()))
                     else:
-                        one = fetch_log_file(ref, settings, share, came=came.pop())
-                    share.grow_to(one.held)
-                    fetched.append((one, share.held))
+                        log_file = fetch_log_file(
+                            ref, settings, reservation, response=responses.pop()
+                        )
+                    reservation.resize(log_file.held)
+                    results.append((log_file, reservation.size))
             hand_over()
         except BudgetClosed:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that processes
             self.results.put(error)
 
-    def _with_room(
-        self,
-        left: Sequence[tuple[int, LogFileRef]],
-        settings: Settings,
-        room: MemoryBudget,
-        hand_over: Callable[[], None],
-    ) -> list[tuple[LogFileRef, Reservation]]:
-        """The next log files that there is room for, at least one; only that one waits for it.
 
-        Else those that are held here already could wait for others, and those for these.
-        """
-        some: list[tuple[LogFileRef, Reservation]] = []
-        for turn, ref in left:
-            share, size = Reservation(room, turn, hand_over), first_size(ref, settings)
-            if not some:
-                share.grow_to(size)
-            elif not share.try_grow_to(size):
-                break
-            some.append((ref, share))
-        return some
+def _reserve(
+    pending: Sequence[tuple[int, LogFileRef]],
+    settings: Settings,
+    budget: MemoryBudget,
+    hand_over: Callable[[], None],
+) -> list[tuple[LogFileRef, Reservation]]:
+    """Reserve bytes for as many of the next log files as there is room for, at least for one.
 
-
-FetchResult = tuple[FetchedLogFile | CompressedLogFile, int]
-"""What came of a log file, and the bytes that it holds."""
+    Only the first log file waits for room. If others waited while this thread holds log files, two
+    threads could wait for each other.
+    """
+    group: list[tuple[LogFileRef, Reservation]] = []
+    for turn, ref in pending:
+        reservation, size = Reservation(budget, turn, hand_over), expected_size(ref, settings)
+        if not group:
+            reservation.resize(size)
+        elif not reservation.try_resize(size):
+            break
+        group.append((ref, reservation))
+    return group
 
 
-def _is_small(came: Fetched | StoreError | None) -> bool:
-    return isinstance(came, Fetched) and len(came.body) <= _SMALL_BYTES
+def _is_small(response: Fetched | StoreError | None) -> bool:
+    return isinstance(response, Fetched) and len(response.body) <= _SMALL_BYTES
 
 
 def _get_all(refs: Sequence[LogFileRef], settings: Settings) -> list[Fetched | StoreError | None]:
-    """A first GET of each log file; None for those that cannot be read."""
-    came: list[Fetched | StoreError | None] = []
-    for (bucket, is_left), some in groupby(
+    """Make a first GET of each log file; None stands for a log file that is not to be fetched."""
+    responses: list[Fetched | StoreError | None] = []
+    for (bucket, is_skipped), group in groupby(
         refs,
         key=lambda ref: (
             ref.source.bucket,
             ref.archived or ref.size > settings.max_stored_bytes,
         ),
     ):
-        if is_left:
-            came += [None for _ in some]
+        if is_skipped:
+            responses += [None for _ in group]
         else:
-            came += get_all(bucket, [(ref.key, ref.etag) for ref in some])
-    return came
+            responses += get_all(bucket, [(ref.key, ref.etag) for ref in group])
+    return responses

@@ -1,4 +1,7 @@
-"""A listing that runs ahead in a thread of its own, while log files are fetched."""
+"""A listing that runs ahead in a thread of its own, while log files are fetched.
+
+How far it runs ahead is limited. What is listed is decided in the room `listing`.
+"""
 
 from collections.abc import Iterator
 from queue import Empty, Full, Queue
@@ -12,10 +15,10 @@ _TICK_SECONDS: Final = 0.2
 
 
 class ListedAhead:
-    """A listing that runs ahead in a thread of its own."""
+    """Lists of log files that a thread has made and nobody has taken yet."""
 
     def __init__(self, listing: Iterator[list[LogFileRef]], lists: int = 32) -> None:
-        """Hold at most `lists` lists that nobody took yet; 0: any number."""
+        """Begin listing; hold at most `lists` lists that nobody took yet (0: any number)."""
         self._lists: Queue[list[LogFileRef] | BaseException | None] = Queue(maxsize=lists)
         self._closed = Event()
         self._done = False
@@ -28,11 +31,14 @@ class ListedAhead:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to be taken at this moment."""
+        """Whether there is nothing to take at this moment."""
         return self._lists.empty()
 
     def take(self, timeout: float) -> list[LogFileRef] | None:
-        """The next log files; None if there are none yet, or no more. Raises what it raised."""
+        """Take the next log files; None if there are none yet, or no more.
+
+        Raises what the listing raised.
+        """
         if self._done:
             return None
         try:
@@ -45,7 +51,7 @@ class ListedAhead:
         return item
 
     def close(self) -> None:
-        """Stop listing, without waiting for requests on their way."""
+        """Stop listing, without waiting for requests in flight."""
         self._closed.set()
 
     def _list(self, listing: Iterator[list[LogFileRef]]) -> None:

@@ -1,6 +1,7 @@
 """Lines of quarantine: what cannot become an event, where it came from, and why.
 
-A line holds the data itself, as text or in base64. Its identity makes each line exactly once.
+A line holds the data itself, as text or in base64. Its identity makes sure that a second try of the
+same log file adds no second line.
 """
 
 import base64
@@ -17,13 +18,13 @@ from ctrail_pipeline.core.log_file.mapped_text import pieces_of
 from ctrail_pipeline.core.log_file.record import Rejected
 
 _LONGEST_TEXT: Final = 1024 * 1024
-"""Bytes that are quarantined as text at most; nobody reads more of them."""
+"""Limit of bytes that are quarantined as text: nobody reads more of them."""
 _MOST_ESCAPED: Final = 3
-"""How many times longer JSON may make them: all but control characters need no more than this."""
+"""How many times longer JSON may make a text. Only control characters need more."""
 
 
 def quarantine_identity(bucket: str, key: str, kind: str, data: HeldBytes) -> bytes:
-    """What makes a line of quarantine the same as another one."""
+    """Return the identity of a line of quarantine: same data from the same log file, same line."""
     digest = sha256(b"\0".join((bucket.encode(), key.encode(), kind.encode(), b"")))
     for piece in pieces_of(data):
         digest.update(piece)
@@ -31,7 +32,7 @@ def quarantine_identity(bucket: str, key: str, kind: str, data: HeldBytes) -> by
 
 
 def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> Line:
-    """Write what cannot become an event as a line: with where it came from, and why."""
+    """Return a line with what cannot become an event, where it came from, and why."""
     entry = {
         "bucket": bucket,
         "key": key,
@@ -45,9 +46,9 @@ def quarantine_line(bucket: str, key: str, etag: bytes, rejected: Rejected) -> L
 
 
 def _with_data(entry: bytes, data: HeldBytes) -> Line:
-    """A JSON object with `data` as its last member: as text where that is readable, and short.
+    """Add data to a JSON object as its last member: as text if it is UTF-8 and short.
 
-    JSON writes a NUL in six bytes: a log file of 256 MB of them (a gzip of 250 KB) would take
+    JSON writes a NUL in six bytes: a log file of 256 MB of NULs (a gzip of 250 KB) would take
     1.5 GB of quarantine, and 3.6 GB of memory on the way there.
     """
     if len(data) <= _LONGEST_TEXT:

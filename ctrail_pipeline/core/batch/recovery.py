@@ -1,9 +1,10 @@
-"""What an earlier run left unfinished when it died: publish what it committed, drop the rest.
+"""Finishes what an earlier run left unfinished when it died.
 
-What it had decided to remove (pruned, or merged into other files) is removed.
+Batches that were committed are published; others are dropped. Files whose removal was decided
+(pruned, or merged into other files) are removed.
 
-Done at the start of every run, while others may be at work: a batch whose owner lives is left
-alone. Whether an owner lives only saves work; that nothing counts twice is what the commit checks.
+Every run begins with this, while other runs may be at work: a batch whose owner lives is left
+alone. Whether an owner lives only saves work. The commit checks that nothing counts twice.
 """
 
 import logging
@@ -38,16 +39,20 @@ log = logging.getLogger(__name__)
 
 _REMOVED_AT_ONCE: Final = 1_000
 _FOLDERLESS_SECONDS: Final = 60
-"""After which a staging batch without a folder is dead: the folder is made right after the row."""
+"""Age after which a staging batch without a folder is dead. The folder is made right after its row
+in the ledger."""
 
 
 def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Finish or drop every batch whose owner is gone, and remove staging folders nobody needs.
+    """Finish or drop every batch whose owner is gone, and remove staging folders without a batch.
 
-    Raises OutputError if a link stands where these are: what it leads to would be removed.
+    Raises OutputError if a link stands in place of the staging folders: what the link leads to
+    would be removed.
     """
     folders.refuse_linked_staging()
-    tokens = folders.staging_tokens()  # before the rows: a folder is always younger than its row
+    # Folders are read before rows. A folder is always younger than its row, so a folder that was
+    # read without a row has no batch.
+    tokens = folders.staging_tokens()
     unfinished = open_batches(ledger)
     for batch in unfinished:
         staging = Staging(folders, batch.token)
@@ -74,7 +79,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
 
 
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Remove the output files whose removal was decided; by this run or by another one."""
+    """Remove the output files whose removal was decided, by this run or by another one."""
     while files := files_to_remove(ledger, _REMOVED_AT_ONCE):
         folders.remove(files)
         observe("removed")
@@ -113,10 +118,12 @@ def _publish(
 def _take_back(
     ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[PublishedFile]
 ) -> None:
-    """Remove the batch's files before its segments go, so that no event can be there twice.
+    """Take back a committed batch of which files have vanished: its log files are done again.
 
-    Inside one transaction, in which it must still be committed: if another run has published it
-    since, what is not there was removed on purpose, and what is there is the output.
+    The batch's files are removed before its segments, so that no event can be in the output twice.
+    All is done in one transaction, and only if the batch is still committed in it. If another run
+    has published the batch since, a file that is gone was removed on purpose, and the other files
+    are the output.
     """
     with ledger.transaction():
         if batch_state(ledger, batch.id) is not BatchState.COMMITTED:
@@ -127,12 +134,13 @@ def _take_back(
             len(vanished),
         )
         touched = set()
-        for file in published_files(ledger, batch.id):  # anew: publishing may have renamed some
+        for file in published_files(ledger, batch.id):  # read again: publishing may rename files
             path = folders.path_of(file)
             if file not in vanished and path.exists():
                 path.unlink()
                 touched.add(path.parent)
-        # Durable before the ledger forgets them, or a power cut brings them back.
+        # The removal is durable before the ledger forgets the files. Otherwise a power cut could
+        # bring them back.
         for folder in touched:
             fsync_folder(folder)
         if is_compaction(ledger, batch.id):

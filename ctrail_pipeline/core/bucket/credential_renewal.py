@@ -47,7 +47,7 @@ class RenewableCredentials:
             found = None
             try:
                 found = Credentials(self._trail)
-                is_new = not found.are_those_of(self.current)
+                is_new = not found.has_key_of(self.current)
             except client_errors() as error:
                 log.debug("no new credentials: %s", type(error).__name__)
                 is_new = False

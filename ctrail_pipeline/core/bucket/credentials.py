@@ -1,7 +1,10 @@
-"""The credentials of a trail: one chain for all clients, and new ones when the old expire.
+"""The credentials of a trail: where they are found, and the role that a trail may name.
 
-boto3 finds them (environment, profile, SSO, web identity, container, instance role); on top comes
-the role that a trail may name. Nothing here reads a bucket, and no message holds a credential.
+boto3 finds them (environment, profile, SSO, web identity, container, instance role), for all
+clients alike. No message holds a credential.
+
+Not here: reading a bucket, and looking for other credentials when these expire
+(`credential_renewal`).
 """
 
 import logging
@@ -15,21 +18,21 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential
 
 SESSION_NAME: Final = "ctrail"
-"""How CloudTrail itself will show what we read with a trail's role."""
+"""The session name under which CloudTrail shows what we read with a trail's role."""
 _STS_ATTEMPTS: Final = 5
 _OTHER_ERRORS: Final = (RuntimeError, LookupError, TypeError, ValueError)
-"""What botocore raises, besides its own: of credentials that have expired already when they come,
-and of a credential process's output that it cannot read."""
+"""What botocore raises besides its own errors: for credentials that have expired already when they
+come, and for output of a credential process that it cannot read."""
 
-# Without any handler Python prints what botocore warns of, with a traceback that holds answers of
-# servers. What goes wrong is said by whoever needs the credentials.
+# Without a handler, Python prints botocore's warnings with a traceback that holds answers of
+# servers. The caller who needs the credentials says what went wrong.
 logging.getLogger("botocore").addHandler(logging.NullHandler())
 
 
 class Credentials:
-    """What a trail is read with. Call it for credentials that are good now, as clients do.
+    """The credentials that a trail is read with. Clients call it for credentials that are good now.
 
-    Raises AccessDenied if there are none, or if the AWS configuration cannot be used.
+    Raises AccessDenied if there are no credentials, or if the AWS configuration cannot be used.
     """
 
     def __init__(self, trail: Trail) -> None:
@@ -37,10 +40,10 @@ class Credentials:
 
         try:
             self.session = open_session(trail)
-            """boto3's session, for its clients."""
+            """The boto3 session that clients are made of."""
             self._found: Any = self.session.get_credentials()
         except (BotoCoreError, *_OTHER_ERRORS) as error:
-            # Its text may hold what a credential process printed.
+            # The error's text may hold what a credential process printed.
             raise AccessDenied(
                 f"trail {trail.name!r}: the AWS credentials cannot be used"
                 f" ({type(error).__name__}); check AWS_PROFILE and the AWS configuration files"
@@ -52,16 +55,16 @@ class Credentials:
             )
 
     def __call__(self) -> "S3Credential":
-        """Credentials in obstore's form.
+        """Return credentials in obstore's form.
 
-        obstore asks again for each request (every 0.1 s at most) from five minutes before
-        `expires_at` on; so that must be the true time. Its own adapter for boto3 says "in 30
+        From five minutes before `expires_at` on, obstore asks again for each request (every 0.1 s
+        at most). So `expires_at` must be the true time. obstore's own adapter for boto3 says "in 30
         minutes", twice as long as botocore may leave a session's credentials un-refreshed.
         """
         from botocore.exceptions import CredentialRetrievalError
 
         try:
-            frozen = self._found.get_frozen_credentials()  # refreshes what is about to expire
+            frozen = self._found.get_frozen_credentials()  # refreshes credentials that expire soon
         except _OTHER_ERRORS as error:
             raise CredentialRetrievalError(
                 provider=type(self._found).__name__, error_msg=type(error).__name__
@@ -74,14 +77,14 @@ class Credentials:
             "expires_at": None if expiry is None else expiry.astimezone(UTC),
         }
 
-    def are_those_of(self, other: "Credentials") -> bool:
+    def has_key_of(self, other: "Credentials") -> bool:
         """Whether both are the same key of the same session."""
-        ours, theirs = self(), other()
-        return (ours["access_key_id"], ours["token"]) == (theirs["access_key_id"], theirs["token"])
+        keys = [(found["access_key_id"], found["token"]) for found in (self(), other())]
+        return keys[0] == keys[1]
 
 
 def open_session(trail: Trail) -> Any:
-    """A boto3 session with a trail's profile and role."""
+    """Open a boto3 session with a trail's profile and role."""
     import boto3
 
     base = boto3.session.Session(profile_name=trail.profile)
@@ -96,13 +99,13 @@ def open_session(trail: Trail) -> Any:
 
 
 def _role_provider(trail: Trail, base: Any) -> Any:
-    """What boto3 asks first: the trail's role, assumed with whatever `base` finds."""
+    """The provider that boto3 asks first: it assumes the trail's role with what `base` finds."""
     from botocore.config import Config
     from botocore.credentials import CredentialProvider, DeferredRefreshableCredentials
 
-    asked = {"RoleArn": trail.role_arn, "RoleSessionName": trail.session_name or SESSION_NAME}
+    request = {"RoleArn": trail.role_arn, "RoleSessionName": trail.session_name or SESSION_NAME}
     if trail.external_id is not None:
-        asked["ExternalId"] = trail.external_id
+        request["ExternalId"] = trail.external_id
 
     def assume() -> dict[str, str]:
         client = base.client(
@@ -110,12 +113,12 @@ def _role_provider(trail: Trail, base: Any) -> Any:
             region_name=trail.region or base.region_name or _home_of(str(trail.role_arn)),
             config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
         )
-        got = client.assume_role(**asked)["Credentials"]
+        credentials = client.assume_role(**request)["Credentials"]
         return {
-            "access_key": got["AccessKeyId"],
-            "secret_key": got["SecretAccessKey"],
-            "token": got["SessionToken"],
-            "expiry_time": got["Expiration"].isoformat(),
+            "access_key": credentials["AccessKeyId"],
+            "secret_key": credentials["SecretAccessKey"],
+            "token": credentials["SessionToken"],
+            "expiry_time": credentials["Expiration"].isoformat(),
         }
 
     class RoleOfTrail(CredentialProvider):  # type: ignore[misc]
@@ -130,6 +133,6 @@ def _role_provider(trail: Trail, base: Any) -> Any:
 
 
 def _home_of(role_arn: str) -> str:
-    """A region of the role's partition, where nothing else says one."""
+    """A region of the role's AWS partition, for a trail and a profile that name none."""
     partition = role_arn.split(":")[1]
     return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(partition, "us-east-1")

@@ -1,11 +1,11 @@
 """Many GETs from S3 at once through libcurl, all driven by one thread.
 
 A GET costs two thirds to three quarters of the CPU that obstore's does, and it is the largest part
-of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), keeps
-connections and checks certificates. In threads of their own requests cost more again: each would
-load the certificate authorities for itself (1 MB) and wait for Python's lock many times.
+of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), keeps connections and
+checks certificates. A thread for each request would cost more: each would load the certificate
+authorities for itself (1 MB) and wait for Python's lock many times.
 
-Nothing here tries again or knows what an error means for a bucket: see `s3_retry` and `s3_errors`.
+Not here: trying again (`s3_retry`), and what an error means for a bucket (`s3_errors`).
 """
 
 import atexit
@@ -22,139 +22,51 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from .curl_request import TOO_LONG, Answer, CurlError, Keys, NoAnswer, OtherAnswer, Target, Wanted
+
 _NO_BODY: Final = (
     "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
-"""What SigV4 wants of a request without a body: the SHA-256 of nothing."""
-_RESOLVED: Final = re.compile(r"(?:^|/)\.\.?(?:/|$)")
-_HEADER_VALUE: Final = re.compile(r"[ -~]*")
-_ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+"""The header that SigV4 wants in a request without a body: the SHA-256 of nothing."""
 _CERTIFICATE: Final = re.compile(r"SSL certificate [\w ]+: ([a-z ]+)(?: \(\d+\))?")
 """libcurl's text for a certificate that is not trusted, with OpenSSL's reason."""
 _READ_BYTES: Final = 128 * 1024
-"""What is read from a connection at once; libcurl calls us for each such piece."""
+"""Bytes that are read from a connection at once; libcurl calls us for each such piece."""
 _OK: Final = 200
-_KEPT: Final = 3
+_CONNECTIONS_PER_GET: Final = 3
 """Connections that are kept for each GET in flight: buckets asked in turn have their own."""
-NOT_TRUSTED: Final = 60
-"""libcurl's number for a certificate that no authority vouches for, or for another host."""
-TOO_LONG: Final = 63
-"""libcurl's number for an answer of more bytes than are wanted."""
 _STOP_SECONDS: Final = 2
-"""How long the end of the process waits for the thread; one turn of it takes milliseconds."""
-
-
-class CurlError(Exception):
-    """A GET that brought no object; its text holds nothing of an answer but S3's error code."""
-
-    seconds: float = 0
-    """How long the request took, without waiting for its turn."""
-
-
-class NoAnswer(CurlError):
-    """The connection failed, broke or took too long."""
-
-    def __init__(self, number: int, text: str) -> None:
-        """`number`: libcurl's error (https://curl.se/libcurl/c/libcurl-errors.html)."""
-        super().__init__(text)
-        self.number = number
-
-
-class OtherAnswer(CurlError):
-    """The server answered with something else than the object."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        found = _ERROR_CODE.search(body)
-        self.status = status
-        self.code = found[1].decode() if found else ""
-        """S3's error code; "" where the answer has none, and may not be S3's."""
-        self.names_kms = b"kms:" in body
-        """Whether the answer names a permission of KMS."""
-        super().__init__(f"HTTP {status} {self.code}".rstrip())
-
-
-class Answer(NamedTuple):
-    """An object's bytes, and the etag they came with (in quotes; "" if none came)."""
-
-    body: bytes
-    etag: str
-
-
-class Target(NamedTuple):
-    """A bucket, and how it is asked."""
-
-    url: str
-    """Of the bucket, without a slash at the end."""
-    region: str
-    connect_timeout: float
-    """Seconds."""
-    timeout: float
-    """Seconds for a whole request."""
-    authorities_file: str | None
-    """Certificate authorities, in PEM form."""
-    authorities_folder: str | None
-    """More of them, in files that are named by OpenSSL's hash."""
-    proxy: str
-    """URL of a proxy; "" for none."""
-    no_proxy: str
-    """Hosts that are asked without it, between commas."""
-    most_bytes: int
-    """Of an answer: a longer one is broken off."""
-    headers: tuple[str, ...] = ()
-    """What is sent besides."""
-
-
-class Keys(NamedTuple):
-    """What requests are signed with."""
-
-    access_key: str
-    secret_key: str
-    token: str | None
-
-
-class Wanted(NamedTuple):
-    """An object to ask for."""
-
-    key: str
-    etag: str | None
-    """In quotes: no other version of it."""
-
-
-def can_ask_for(wanted: Wanted) -> bool:
-    """Whether libcurl asks for it as it is: what it signs has `.` and `..` in paths resolved."""
-    return not _RESOLVED.search(wanted.key) and (
-        wanted.etag is None or _HEADER_VALUE.fullmatch(wanted.etag) is not None
-    )
+"""How long the end of the process waits for the thread, of which a turn takes milliseconds."""
 
 
 class _Task:
-    """Objects that one thread waits for together."""
+    """Objects that a thread waits for together."""
 
     def __init__(self, target: Target, keys: Keys, count: int) -> None:
         self.target = target
         self.keys = keys
         self.answers: list[Answer | CurlError] = [NoAnswer(0, "not asked for")] * count
-        self._left = count
+        self._pending = count
         self._done = threading.Event()
-        self._why: BaseException | None = None
+        self._failure: BaseException | None = None
 
     def answer(self, number: int, answer: Answer | CurlError) -> None:
-        """Keep what came for the `number`-th of them."""
+        """Keep the answer to the `number`-th request."""
         self.answers[number] = answer
-        self._left -= 1
-        if not self._left:
+        self._pending -= 1
+        if not self._pending:
             self._done.set()
 
-    def give_up(self, why: BaseException) -> None:
-        """Nothing more comes."""
-        self._why = why
+    def give_up(self, failure: BaseException) -> None:
+        """End the waiting: no further answer comes."""
+        self._failure = failure
         self._done.set()
 
     def wait(self) -> list[Answer | CurlError]:
-        """What came for each."""
+        """Return the answer to each request, when all are there."""
         self._done.wait()
-        if self._why is not None:
-            raise RuntimeError("log files cannot be asked for") from self._why
+        if self._failure is not None:
+            raise RuntimeError("log files cannot be asked for") from self._failure
         return self.answers
 
 
@@ -165,31 +77,31 @@ class _Request(NamedTuple):
 
 
 class Transfers:
-    """The GETs of a process; a thread of its own drives them, from the first one on."""
+    """The GETs of a process. The first GET starts the thread that drives them all."""
 
-    def __init__(self, most: int) -> None:
-        """`most`: how many are on their way at once; further ones wait."""
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        """`limit`: how many GETs are in flight at once; further GETs wait."""
+        self._limit = limit
         self._waiting: deque[_Request] = deque()
         self._running: dict[Any, tuple[_Request, BytesIO, BytesIO]] = {}
-        """By libcurl's handle: what was asked, and where the answer's head and body are put."""
+        """By libcurl's handle: the request, and where the answer's head and body are put."""
         self._idle: list[Any] = []
         self._set_for: dict[Any, tuple[Target, Keys]] = {}
-        """What a handle was set up for, since most requests are for the same bucket."""
+        """The target that each handle is set up for: most requests are for the same bucket."""
         self._watched: dict[int, int] = {}
-        """Connections that libcurl waits for, and for which events."""
+        """Connections that libcurl waits for, and the events it waits for."""
         self._due: float | None = None
-        """When libcurl wants to be called, whatever the connections do."""
+        """When to call libcurl at the latest, whatever the connections do."""
         self._is_asleep = False
         self._is_closed = False
-        self._why_ended: BaseException | None = None
+        self._ended_by: BaseException | None = None
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def get(self, target: Target, keys: Keys, wanted: Sequence[Wanted]) -> list[Answer | CurlError]:
-        """Ask for objects of one bucket, side by side; what came for each, when all are there.
+        """Ask for objects of one bucket side by side, and return an answer or error for each.
 
-        Each of them must be one that `can_ask_for`.
+        `can_ask_for` must hold for each object.
         """
         if self._thread is None:
             self._start()
@@ -197,13 +109,13 @@ class Transfers:
         if wanted:
             self._waiting.extend(_Request(task, *item) for item in enumerate(wanted))
             self._wake()
-            if self._why_ended is not None:
-                task.give_up(self._why_ended)
+            if self._ended_by is not None:
+                task.give_up(self._ended_by)
             return task.wait()
         return []
 
     def close(self) -> None:
-        """End the thread; whoever waits for an answer is told so by RuntimeError."""
+        """End the thread; RuntimeError is raised in every thread that waits for an answer."""
         thread, self._is_closed = self._thread, True
         if thread is not None:
             self._wake()
@@ -217,7 +129,7 @@ class Transfers:
                 return
             self._names = pycurl
             self._multi = pycurl.CurlMulti()
-            self._multi.setopt(pycurl.M_MAXCONNECTS, _KEPT * self._most)
+            self._multi.setopt(pycurl.M_MAXCONNECTS, _CONNECTIONS_PER_GET * self._limit)
             self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
             self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
             self._alarm, self._ring = os.pipe()
@@ -226,13 +138,13 @@ class Transfers:
             self._selector.register(self._alarm, selectors.EVENT_READ)
             thread = threading.Thread(target=self._serve, name="ctrail-curl", daemon=True)
             thread.start()
-            self._thread = thread  # not before: nobody is to wait for one that could not start
-            # While the interpreter ends, a thread inside libcurl could outlive what it works with.
+            self._thread = thread  # only now: nobody may wait for a thread that could not start
+            # While the interpreter ends, a thread inside libcurl could outlive its own data.
             atexit.register(self.close)
 
     def _wake(self) -> None:
         if self._is_asleep:
-            with suppress(BlockingIOError):  # it was woken often enough
+            with suppress(BlockingIOError):  # a wake-up is waiting already
                 os.write(self._ring, b"\0")
 
     def _serve(self) -> None:
@@ -243,16 +155,16 @@ class Transfers:
         except BaseException as error:  # noqa: BLE001 - raised again in the threads that wait
             self._release(error)
 
-    def _release(self, why: BaseException) -> None:
-        """Nobody is to wait for what does not come any more."""
-        self._why_ended = why
+    def _release(self, failure: BaseException) -> None:
+        """End all waiting: no further answer comes."""
+        self._ended_by = failure
         for request, _head, _body in self._running.values():
-            request.task.give_up(why)
+            request.task.give_up(failure)
         while self._waiting:
-            self._waiting.popleft().task.give_up(why)
+            self._waiting.popleft().task.give_up(failure)
 
     def _turn(self) -> None:
-        while self._waiting and len(self._running) < self._most:
+        while self._waiting and len(self._running) < self._limit:
             request = self._waiting.popleft()
             try:
                 self._begin(request)
@@ -271,10 +183,10 @@ class Transfers:
     def _events(self) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait until there is something to do."""
         timeout = None if self._due is None else max(0.0, self._due - monotonic())
-        # Whoever asks puts the request there first and then looks whether we sleep: so do we, the
-        # other way round.
+        # A thread that asks first puts its request into the queue and then looks whether this
+        # thread sleeps. So this thread first says that it sleeps and then looks into the queue.
         self._is_asleep = True
-        if self._is_closed or (self._waiting and len(self._running) < self._most):
+        if self._is_closed or (self._waiting and len(self._running) < self._limit):
             timeout = 0
         events = self._selector.select(timeout)
         self._is_asleep = False
@@ -305,14 +217,14 @@ class Transfers:
         curl.setopt(names.NOSIGNAL, 1)
         curl.setopt(names.BUFFERSIZE, _READ_BYTES)
         curl.setopt(names.USERAGENT, "ctrail_pipeline")
-        # All that S3 speaks; others would have all requests share one connection.
+        # S3 speaks no other version; with HTTP/2 all requests would share one connection.
         curl.setopt(names.HTTP_VERSION, names.CURL_HTTP_VERSION_1_1)
         curl.setopt(names.AWS_SIGV4, f"aws:amz:{target.region}:s3".encode())
         curl.setopt(names.USERNAME, keys.access_key.encode())
         curl.setopt(names.PASSWORD, keys.secret_key.encode())
         curl.setopt(names.CONNECTTIMEOUT_MS, int(target.connect_timeout * 1000))
         curl.setopt(names.TIMEOUT_MS, int(target.timeout * 1000))
-        curl.setopt(names.MAXFILESIZE, target.most_bytes)
+        curl.setopt(names.MAXFILESIZE, target.max_answer_bytes)
         curl.setopt(names.PROXY, target.proxy.encode())
         curl.setopt(names.NOPROXY, target.no_proxy.encode())
         for option, value in (
@@ -336,10 +248,10 @@ class Transfers:
         self._multi.socket_action(fd, mask)
 
     def _collect(self) -> None:
-        """Hand out what came."""
-        left = 1
-        while left:
-            left, done, failed = self._multi.info_read()
+        """Hand out the answers that are complete."""
+        queued = 1
+        while queued:
+            queued, done, failed = self._multi.info_read()
             for curl in done:
                 self._end(curl, None)
             for curl, number, text in failed:
@@ -348,13 +260,13 @@ class Transfers:
     def _end(self, curl: Any, failure: NoAnswer | None) -> None:
         request, head, body = self._running[curl]
         if failure and failure.number == TOO_LONG and self._status(curl) != _OK:
-            failure = None  # an error, whose beginning says which
+            failure = None  # the beginning of an error answer is enough to tell the error
         answer = failure or self._answer(curl, head.getvalue(), body.getvalue())
         if isinstance(answer, CurlError):
             answer.seconds = curl.getinfo(self._names.TOTAL_TIME)
         self._multi.remove_handle(curl)
         del self._running[curl]
-        for kept in (head, body):  # the handle keeps them until it is used again
+        for kept in (head, body):  # else the handle keeps them until it is used again
             kept.close()
         self._idle.append(curl)
         request.task.answer(request.number, answer)
@@ -364,9 +276,9 @@ class Transfers:
         if status != _OK:
             return OtherAnswer(status, body)
         if curl.getinfo(self._names.CONTENT_LENGTH_DOWNLOAD_T) != len(body):
-            # Cut short is what libcurl notices by itself; without a length nobody can.
+            # libcurl notices by itself that an answer is cut short, but not without a length.
             return self._no_answer(self._names.E_PARTIAL_FILE, "")
-        at = head.lower().rfind(b"\netag:")  # the last: a proxy's answer may stand before
+        at = head.lower().rfind(b"\netag:")  # the last, since a proxy's answer may come first
         etag = head[at + 6 : head.find(b"\n", at + 1)] if at >= 0 else b""
         return Answer(body, etag.decode("latin-1").strip())
 
@@ -374,23 +286,23 @@ class Transfers:
         return int(curl.getinfo(self._names.RESPONSE_CODE))
 
     def _no_answer(self, number: int, text: str) -> NoAnswer:
-        """An error in words that hold no address and nothing that a server sent."""
+        """An error whose text holds no address and nothing that a server sent."""
         certificate = _CERTIFICATE.fullmatch(text)
         return NoAnswer(
             number, certificate[1] if certificate else self._names.easy_strerror(number)
         )
 
-    def _watch(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
-        """Called by libcurl: what it waits for, of which connection."""
+    def _watch(self, action: int, fd: int, _multi: Any, _data: Any) -> None:
+        """Take note of what libcurl waits for on a connection; libcurl calls this."""
         names = self._names
-        if what == names.POLL_REMOVE:
+        if action == names.POLL_REMOVE:
             if self._watched.pop(fd, None) is not None:
                 self._selector.unregister(fd)
             return
         events = 0
-        if what & names.POLL_IN:
+        if action & names.POLL_IN:
             events |= selectors.EVENT_READ
-        if what & names.POLL_OUT:
+        if action & names.POLL_OUT:
             events |= selectors.EVENT_WRITE
         if fd in self._watched:
             self._selector.modify(fd, events)
@@ -399,11 +311,11 @@ class Transfers:
         self._watched[fd] = events
 
     def _set_timer(self, milliseconds: int) -> None:
-        """Called by libcurl: when to call it at the latest; -1 for never."""
+        """Take note of when to call libcurl at the latest (-1: never); libcurl calls this."""
         self._due = None if milliseconds < 0 else monotonic() + milliseconds / 1000
 
 
 @cache
-def transfers_of_process(most: int) -> Transfers:
-    """The ones that all buckets of this process share."""
-    return Transfers(most)
+def transfers_of_process(limit: int) -> Transfers:
+    """The transfers that all buckets of this process share."""
+    return Transfers(limit)

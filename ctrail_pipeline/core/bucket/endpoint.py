@@ -1,6 +1,7 @@
-"""Where a bucket in S3 is, and the clients that ask there: the same place, authorities and proxies.
+"""Where a bucket in S3 is, and the clients that ask there.
 
-Nothing here asks a bucket for anything, except for a region that nobody said.
+libcurl and obstore get the same URL, authorities and proxies that boto3 has. Nothing here asks a
+bucket for anything, except for a region that the configuration does not name.
 """
 
 import os
@@ -15,7 +16,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credentials import Credentials
-from .curl import Target
+from .curl_request import Target
 from .s3_errors import no_such_bucket, translate
 
 if TYPE_CHECKING:
@@ -23,43 +24,44 @@ if TYPE_CHECKING:
 
 
 class Endpoint(NamedTuple):
-    """Where a bucket is, for the clients that are told so."""
+    """Where a bucket is, for clients that do not find out for themselves."""
 
     region: str
-    endpoint: str
-    """Without the bucket's name, unless it is a part of the host's."""
+    server_url: str
+    """The server's URL. It holds the bucket's name only where that is a part of the host's name."""
     has_own_host: bool
-    url: str
-    """Of the bucket."""
+    """Whether the bucket's name is a part of the host's name."""
+    bucket_url: str
 
 
 def endpoint_of(trail: Trail, credentials: Credentials) -> Endpoint:
-    """Where a trail's bucket is; asks S3 if nobody said which region that is."""
+    """Return where a trail's bucket is; asks S3 if the configuration names no region."""
     region = trail.region or _bucket_region(trail, credentials.session)
-    endpoint = trail.endpoint_url or endpoint_of_environment()
+    server_url = trail.endpoint_url or endpoint_of_environment()
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    if not endpoint and "." not in trail.bucket:
+    if not server_url and "." not in trail.bucket:
         url = f"https://{trail.bucket}.s3.{region}.{domain}"
-        return Endpoint(region, url, has_own_host=True, url=url)
-    # A dotted name matches no certificate as a host's name.
-    endpoint = (endpoint or f"https://s3.{region}.{domain}").rstrip("/")
-    return Endpoint(region, endpoint, has_own_host=False, url=f"{endpoint}/{trail.bucket}")
+        return Endpoint(region, url, has_own_host=True, bucket_url=url)
+    # As a part of a host's name, a bucket name with dots matches no certificate.
+    server_url = (server_url or f"https://s3.{region}.{domain}").rstrip("/")
+    bucket_url = f"{server_url}/{trail.bucket}"
+    return Endpoint(region, server_url, has_own_host=False, bucket_url=bucket_url)
 
 
-def target_at(place: Endpoint, trail: Trail, settings: Settings) -> Target:
-    """A bucket for libcurl, with the authorities and proxies that boto3 and obstore go by."""
-    system = ssl.get_default_verify_paths()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
-    own = os.environ.get("AWS_CA_BUNDLE")
-    if own:
-        _read_authorities(own)
+def target_at(endpoint: Endpoint, trail: Trail, settings: Settings) -> Target:
+    """Return a bucket for libcurl, with the authorities and proxies that boto3 and obstore use."""
+    system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
+    configured = os.environ.get("AWS_CA_BUNDLE")
+    if configured:
+        _read_authorities(configured)
     proxies = getproxies()
-    scheme = urlsplit(place.url).scheme
+    scheme = urlsplit(endpoint.bucket_url).scheme
     return Target(
-        place.url,
-        place.region,
+        endpoint.bucket_url,
+        endpoint.region,
         settings.connect_timeout,
         settings.client_timeout,
-        own or system.cafile or _authorities_of_botocore(),
+        configured or system.cafile or _authorities_of_botocore(),
         system.capath,
         proxies.get(scheme) or proxies.get("all", ""),
         proxies.get("no", ""),
@@ -69,22 +71,22 @@ def target_at(place: Endpoint, trail: Trail, settings: Settings) -> Target:
 
 
 def _authorities_of_botocore() -> str:
-    """The file of authorities that boto3 brings, for systems without one."""
+    """The file of authorities that boto3 brings, for systems without such a file."""
     import botocore
 
     return str(Path(botocore.__file__).with_name("cacert.pem"))
 
 
 def open_store(
-    place: Endpoint, trail: Trail, settings: Settings, credentials: Credentials
+    endpoint: Endpoint, trail: Trail, settings: Settings, credentials: Credentials
 ) -> "S3Store":
-    """An obstore store with boto3's credentials: one chain (profiles, SSO, roles) for all."""
+    """Open an obstore store with boto3's credentials (profiles, SSO, roles)."""
     from obstore.store import S3Store
 
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout),
         "timeout": timedelta(seconds=settings.client_timeout),
-        "allow_http": place.endpoint.startswith("http://"),
+        "allow_http": endpoint.server_url.startswith("http://"),
     }
     authorities = os.environ.get("AWS_CA_BUNDLE")
     if authorities:
@@ -95,20 +97,20 @@ def open_store(
         client_options=client_options,  # type: ignore[arg-type]
         retry_config={"max_retries": 0},  # see `s3_retry`
         request_payer=trail.requester_pays,
-        region=place.region,
-        endpoint=place.endpoint,
-        virtual_hosted_style_request=place.has_own_host,
+        region=endpoint.region,
+        endpoint=endpoint.server_url,
+        virtual_hosted_style_request=endpoint.has_own_host,
     )
 
 
 def endpoint_of_environment() -> str | None:
-    """An S3 endpoint that is set for every trail without one of its own, as boto3 takes it."""
+    """The endpoint for trails without an `endpoint_url`, from the variables that boto3 reads."""
     found = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return found.rstrip("/") if found else None
 
 
 def _bucket_region(trail: Trail, session: Any) -> str:
-    """The region that a bucket is in: HeadBucket answers with it even when it denies."""
+    """The region that a bucket is in. HeadBucket names it even in an answer that denies access."""
     if trail.endpoint_url:
         return session.region_name or "us-east-1"
     from botocore.exceptions import BotoCoreError, ClientError

@@ -1,8 +1,8 @@
 """What a bucket is to the rest of the core: one interface, read only, for S3 and for folders.
 
-Errors come as the classes of `exceptions`, naming bucket, key and the permission that is missing.
-What to do about an error (try again, record, give up) is the caller's decision; a request that may
-pass is retried first. Nothing here knows what a log file is.
+Errors come as the classes of `exceptions`, and name bucket, key and the permission that is missing.
+The caller decides what to do about an error (try again later, record, give up); a request that may
+succeed was tried again first. Nothing here knows what a log file is.
 """
 
 from typing import Final, NamedTuple, Protocol
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 from ctrail_pipeline.core.keys.key_time import Minute
 
 PAGE_SIZE: Final = 1000
-"""Keys of one LIST answer: what S3 gives at most."""
+"""Keys of one LIST answer: S3 gives no more."""
 
 
 class Listed(NamedTuple):
@@ -19,18 +19,18 @@ class Listed(NamedTuple):
     key: str
     size: int
     etag: bytes
-    """The etag as the ledger keeps it: see `pack_etag`."""
+    """The etag as the ledger keeps it (`etag.pack_etag`)."""
     modified: Minute
-    """LastModified, the server's clock."""
+    """LastModified, by the server's clock."""
     archived: bool
-    """Whether LIST said that it must be restored before it can be read (False where unknown)."""
+    """Whether LIST said that the object must be restored first (False where that is unknown)."""
 
 
 class Folder(NamedTuple):
-    """What lies directly in a folder."""
+    """Sub-folders and objects that lie directly in a folder."""
 
     folders: list[str]
-    """Names of its sub-folders, without slashes."""
+    """Names of the sub-folders, without slashes."""
     objects: list[Listed]
 
 
@@ -39,15 +39,16 @@ class Page(NamedTuple):
 
     objects: list[Listed]
     last: bool
-    """Whether nothing follows."""
+    """Whether no page follows."""
 
 
 class Fetched(NamedTuple):
-    """An object's bytes, with the etag they belong to."""
+    """An object's bytes, and the etag of this version."""
 
     body: bytes
     etag: bytes
     retries: int
+    """How often the object was asked for again."""
 
 
 class Described(NamedTuple):
@@ -55,27 +56,27 @@ class Described(NamedTuple):
 
     body: bytes
     metadata: dict[str, str]
-    """By lower-case name, without `x-amz-meta-`."""
+    """Values by lower-case name, without `x-amz-meta-`."""
 
 
 class Bucket(Protocol):
-    """A bucket that can be listed and read. Keys are as S3 has them; folders end in a slash."""
+    """A bucket that can be listed and read. Keys are S3's; folders end in a slash."""
 
     location: str
-    """How messages name it: `s3://name` or a `file://` URL."""
+    """How messages name the bucket: `s3://name` or a `file://` URL."""
 
     def list_folder(self, folder: str) -> Folder:
-        """List what lies directly in `folder` (a delimiter listing, all pages)."""
+        """List the sub-folders and objects in `folder` (a delimiter listing, all pages)."""
         ...
 
     def list_page(self, folder: str, after: str) -> Page:
-        """List what lies below `folder` in key order behind the key `after` ("": all)."""
+        """List the objects below `folder` in key order behind the key `after` ("": all)."""
         ...
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
-        """Read one object whole; with `etag`, raise ObjectChanged if it is another version."""
+        """Read one object whole; raise ObjectChanged if its etag is not the given `etag`."""
         ...
 
     def probe(self, key: str) -> None:
-        """Read the first byte of an object, as far as may be; raises what `get` would."""
+        """Read at most the first byte of an object; raises the errors that `get` would raise."""
         ...

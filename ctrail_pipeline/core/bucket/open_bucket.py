@@ -1,7 +1,7 @@
 """A configured trail -> its bucket, in S3 or in a local folder.
 
-Also what S3 does better than the interface of all buckets asks for: many objects at once, and an
-object's user metadata.
+Two further functions do in S3 what the interface of all buckets does not offer: to read many
+objects at once, and to read an object with its user metadata.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .s3 import S3Bucket
 
 
 def open_bucket(trail: Trail, settings: Settings) -> Bucket:
-    """The bucket of a trail. No request is made yet, except to learn an unknown region."""
+    """Open the bucket of a trail. No request is made yet, except to learn an unknown region."""
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
     return S3Bucket(trail, settings)
@@ -26,9 +26,9 @@ def open_bucket(trail: Trail, settings: Settings) -> Bucket:
 def get_all(
     bucket: Bucket, wanted: Sequence[tuple[str, bytes | None]]
 ) -> "list[Fetched | StoreError]":
-    """Read objects by key and etag, each as `Bucket.get` does; errors are among what is returned.
+    """Read objects by key and etag, each as `Bucket.get` does, and return an object or error each.
 
-    Those of a bucket in S3 are asked for side by side.
+    A bucket in S3 is asked for all of them side by side.
     """
     if isinstance(bucket, S3Bucket):
         return bucket.get_all(wanted)
@@ -42,7 +42,7 @@ def get_all(
 
 
 def get_described(bucket: Bucket, key: str) -> Described:
-    """Read one object whole, with its user metadata; files have none."""
+    """Read one object whole, with its user metadata. Files have no metadata."""
     if isinstance(bucket, S3Bucket):
         return bucket.get_described(key)
     return Described(bucket.get(key, None).body, {})

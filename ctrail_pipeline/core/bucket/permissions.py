@@ -1,9 +1,9 @@
-"""Before the work: who reads a trail, and whether it may. One sentence a trail, one GET if it may.
+"""Before a run's work: who reads a trail, and whether the reader may. One GET for a readable trail.
 
-Without this, a missing permission would show as a failure of every single log file. Listing is
-tried by discovery; here one log file is read. One that is denied by itself does not speak for the
-others, nor do old ones under a key that is gone for today's, so a few of each are tried before a
-trail counts as unreadable.
+Without this check a missing permission would show as a failure of every single log file. Discovery
+tries listing; here one log file is read. A single log file may be denied for its own reasons, and
+old log files may lie under a KMS key that is gone. So a few old and a few new log files are tried
+before a trail counts as unreadable.
 """
 
 import logging
@@ -22,21 +22,21 @@ from .interface import Bucket
 
 log = logging.getLogger(__name__)
 
-_PLACES_TRIED: Final = 3
+_PREFIXES_TRIED: Final = 3
 _DATE_FOLDERS: Final = 3
 
 
-def check_access(bucket: Bucket, places: Sequence[SourcePrefix]) -> None:
-    """Read one log file of a trail (the first byte of it, that is).
+def check_access(bucket: Bucket, source_prefixes: Sequence[SourcePrefix]) -> None:
+    """Read the first byte of one log file of a trail.
 
-    Raises AccessDenied, naming the permission, if a few log files are all denied. Anything else
-    that may be wrong with a log file is not this function's to report.
+    Raises AccessDenied, which names the permission, if a few log files are all denied. Any other
+    fault of a log file is not reported here.
     """
-    check_keys(bucket, _some_keys(bucket, places))
+    check_keys(bucket, _sample_keys(bucket, source_prefixes))
 
 
 def check_keys(bucket: Bucket, keys: Iterable[str]) -> None:
-    """Read some log files until one can be read; raises AccessDenied if all of them are denied."""
+    """Try log files until one can be read; raises AccessDenied if all of them are denied."""
     denied = None
     for key in keys:
         try:
@@ -53,23 +53,23 @@ def check_keys(bucket: Bucket, keys: Iterable[str]) -> None:
         raise denied
 
 
-def who_reads(trails: Sequence[Trail]) -> Iterator[tuple[list[Trail], str]]:
-    """The ARN that AWS knows the reader by, for trails that are read with the same credentials."""
+def readers(trails: Sequence[Trail]) -> Iterator[tuple[list[Trail], str]]:
+    """Yield the trails that are read with the same credentials, with the ARN of their reader."""
     groups: dict[object, list[Trail]] = {}
     for trail in trails:
-        means = trail.profile, trail.role_arn, trail.external_id, trail.session_name
-        groups.setdefault(means, []).append(trail)
+        credentials = trail.profile, trail.role_arn, trail.external_id, trail.session_name
+        groups.setdefault(credentials, []).append(trail)
     for group in groups.values():
-        who = identity_of_credentials(group)
-        if who:
-            yield group, who
+        arn = arn_of_credentials(group)
+        if arn:
+            yield group, arn
 
 
-def identity_of_credentials(trails: Sequence[Trail]) -> str | None:
-    """The ARN that AWS knows the credentials of these trails by; None where nobody can be asked.
+def arn_of_credentials(trails: Sequence[Trail]) -> str | None:
+    """The ARN of the credentials of these trails; None where STS cannot be asked.
 
-    Asks STS (GetCallerIdentity needs no permission), unless all trails lie on endpoints of their
-    own or in folders, and STS has no endpoint set for it.
+    STS is asked (GetCallerIdentity needs no permission) if a trail lies at AWS. A trail on an
+    endpoint of its own lies at AWS only if an endpoint is set for STS too; a folder never does.
     """
     if not any(_is_at_aws(trail) for trail in trails):
         return None
@@ -85,7 +85,7 @@ def identity_of_credentials(trails: Sequence[Trail]) -> str | None:
         )
         return str(client.get_caller_identity()["Arn"])
     except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
-        log.debug("STS does not say whose the credentials are: %s", type(error).__name__)
+        log.debug("STS does not name the owner of the credentials: %s", type(error).__name__)
         return None
 
 
@@ -96,19 +96,19 @@ def _is_at_aws(trail: Trail) -> bool:
     return sts_is_set or not (trail.endpoint_url or endpoint_of_environment())
 
 
-def _some_keys(bucket: Bucket, places: Sequence[SourcePrefix]) -> Iterator[str]:
-    """Old and new log files of some source partitions, as different ones as there are.
+def _sample_keys(bucket: Bucket, source_prefixes: Sequence[SourcePrefix]) -> Iterator[str]:
+    """Yield keys of old and of new log files of a few source prefixes.
 
-    Old ones first: to find one takes one request, and mostly it is the only one.
+    Old log files come first: to find one takes a single request, and mostly it is the only request.
     """
-    step = max(1, len(places) // _PLACES_TRIED)
-    for place in places[::step][:_PLACES_TRIED]:
+    step = max(1, len(source_prefixes) // _PREFIXES_TRIED)
+    for source_prefix in source_prefixes[::step][:_PREFIXES_TRIED]:
         keys: list[str] = []
         for find_folder in (lambda _bucket, folder: folder, _newest_folder):
             try:
-                page = bucket.list_page(find_folder(bucket, place.folder), "")
+                page = bucket.list_page(find_folder(bucket, source_prefix.folder), "")
             except StoreError:
-                continue  # listing it is the run's work, and reported there
+                continue  # the run lists the folder too, and reports the failure
             found = [listed.key for listed in page.objects if is_log_file(listed.key)]
             new = [key for key in (*found[-1:], *found[:1]) if key not in keys]
             keys += new

@@ -14,13 +14,8 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
-from .curl import (
-    Answer,
-    Keys,
-    Wanted,
-    can_ask_for,
-    transfers_of_process,
-)
+from .curl import transfers_of_process
+from .curl_request import Answer, Keys, Wanted, can_ask_for
 from .endpoint import endpoint_of, open_store, target_at
 from .etag import pack_etag, unpack_etag
 from .interface import PAGE_SIZE, Described, Fetched, Folder, Listed, Page
@@ -34,11 +29,12 @@ _ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 class S3Bucket:
-    """A bucket in S3: listed through obstore, read through libcurl (`curl`), the cheapest of each.
+    """A bucket in S3: listed through obstore, read through libcurl (`curl`), the cheapest clients.
 
     obstore refuses a whole listing for one key that is no clean path (`a//b`, `..`, control
-    characters), so whoever may write to the bucket could hide everything else in a folder: such
-    listings go through boto3, and so do the few keys that libcurl does not ask for as they are.
+    characters). So a person who may write to the bucket could hide everything else in a folder.
+    Such listings go through boto3, and so do the few keys that libcurl does not ask for as they
+    are.
     """
 
     def __init__(self, trail: Trail, settings: Settings) -> None:
@@ -51,11 +47,11 @@ class S3Bucket:
         self._target = target_at(endpoint, trail, settings)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._open_store = partial(open_store, endpoint, trail, settings)
-        self._opened: tuple[Credentials, S3Store] | None = None
+        self._obstore_opened: tuple[Credentials, S3Store] | None = None
         self._boto3_opened: tuple[Credentials, Any] | None = None
 
     def list_folder(self, folder: str) -> Folder:
-        """List what lies directly in `folder` (a delimiter listing, all pages)."""
+        """List the sub-folders and objects in `folder` (a delimiter listing, all pages)."""
         import obstore
         from obstore.exceptions import InvalidPathError
 
@@ -70,9 +66,9 @@ class S3Bucket:
         return self._retries.ask(request, f"{self.location}/{folder}", self._list_permission)
 
     def list_page(self, folder: str, after: str) -> Page:
-        """List what lies below `folder`, in key order, behind the key `after` ("": from the start).
+        """List the objects below `folder` in key order behind the key `after` ("": all).
 
-        Each page is a request of its own (StartAfter), so a failed one is simply asked again.
+        Each page is a separate request (StartAfter), so a failed page is simply asked for again.
         """
         import obstore
         from obstore.exceptions import InvalidPathError
@@ -87,7 +83,7 @@ class S3Bucket:
             except (InvalidPathError, ValueError):
                 page = self._list_page_by_boto3(folder, after)
             if not page.last and (not page.objects or page.objects[-1].key <= after):
-                # A server without StartAfter: the same page again and again, for ever.
+                # A server without StartAfter answers with the same page for ever.
                 raise StoreUnavailable(
                     f"{self.location}/{folder}: the listing does not go on behind {after!r}"
                 )
@@ -97,47 +93,47 @@ class S3Bucket:
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
-        [found] = self.get_all([(key, etag)])
-        if isinstance(found, StoreError):
-            raise found
-        return found
+        [result] = self.get_all([(key, etag)])
+        if isinstance(result, StoreError):
+            raise result
+        return result
 
     def get_all(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | StoreError]":
-        """Read objects whole, side by side; errors are among what is returned."""
-        wheres = [f"{self.location}/{key}" for key, _ in wanted]
+        """Read objects whole, side by side; return an object or an error for each."""
+        locations = [f"{self.location}/{key}" for key, _ in wanted]
         retries = -1
 
-        def request(left: Sequence[int]) -> "list[Fetched | Exception]":
+        def request(pending: Sequence[int]) -> "list[Fetched | Exception]":
             nonlocal retries
             retries += 1
-            answers = self._ask_for([wanted[number] for number in left])
+            responses = self._ask_for([wanted[number] for number in pending])
             return [
-                one if isinstance(one, Exception) else one._replace(retries=retries)
-                for one in answers
+                response if isinstance(response, Exception) else response._replace(retries=retries)
+                for response in responses
             ]
 
-        return self._retries.ask_all(request, wheres, self._get_permission)
+        return self._retries.ask_all(request, locations, self._get_permission)
 
     def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
-        """One request for each of some objects."""
-        found: list[Fetched | Exception | None] = [None] * len(wanted)
-        asked: dict[int, Wanted] = {}
+        """Make one request for each object."""
+        responses: list[Fetched | Exception | None] = [None] * len(wanted)
+        by_curl: dict[int, Wanted] = {}
         for number, (key, etag) in enumerate(wanted):
-            one = Wanted(key, None if etag is None else unpack_etag(etag))
-            if can_ask_for(one):
-                asked[number] = one
+            request = Wanted(key, None if etag is None else unpack_etag(etag))
+            if can_ask_for(request):
+                by_curl[number] = request
             else:
                 try:
-                    found[number] = self._get_by_boto3(key, etag)
+                    responses[number] = self._get_by_boto3(key, etag)
                 except client_errors() as error:
-                    found[number] = error
-        answers = self._transfers.get(self._target, self._keys(), list(asked.values()))
-        for number, answer in zip(asked, answers, strict=True):
+                    responses[number] = error
+        answers = self._transfers.get(self._target, self._keys(), list(by_curl.values()))
+        for number, answer in zip(by_curl, answers, strict=True):
             if isinstance(answer, Answer):
-                found[number] = Fetched(answer.body, pack_etag(answer.etag), 0)
+                responses[number] = Fetched(answer.body, pack_etag(answer.etag), 0)
             else:
-                found[number] = answer
-        return cast("list[Fetched | Exception]", found)
+                responses[number] = answer
+        return cast("list[Fetched | Exception]", responses)
 
     def _keys(self) -> Keys:
         """The credentials that are good now."""
@@ -148,9 +144,9 @@ class S3Bucket:
         return Keys(keys["access_key_id"], keys["secret_access_key"], keys["token"])
 
     def probe(self, key: str) -> None:
-        """Read one byte of an object: what KMS denies shows too, unlike in a HEAD's answer.
+        """Read one byte of an object: unlike a HEAD, this shows also what KMS denies.
 
-        Tried once: only a denial is of interest, and that is no passing fault.
+        One try is enough: only a denial is of interest, and a denial is no passing fault.
         """
         import obstore
         from obstore.exceptions import InvalidPathError
@@ -163,11 +159,11 @@ class S3Bucket:
                     Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
                 )
         except client_errors() as error:
-            where = f"{self.location}/{key}"
-            raise translate(error, where, self._get_permission, self._trail) from error
+            location = f"{self.location}/{key}"
+            raise translate(error, location, self._get_permission, self._trail) from error
 
     def get_described(self, key: str) -> Described:
-        """Read one object whole, with its user metadata, through boto3 (digests are few)."""
+        """Read one object whole, with its user metadata. boto3 will do, since digests are few."""
 
         def request() -> Described:
             reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **self._payer)
@@ -177,10 +173,13 @@ class S3Bucket:
         return self._retries.ask(request, f"{self.location}/{key}", self._get_permission)
 
     def _obstore(self) -> "S3Store":
-        """Opened when it is needed, and anew for new credentials: worker processes do not list."""
-        opened, credentials = self._opened, self._credentials.current
+        """Open obstore's store at its first use, and again for new credentials.
+
+        Worker processes do not list, and never open it.
+        """
+        opened, credentials = self._obstore_opened, self._credentials.current
         if opened is None or opened[0] is not credentials:
-            opened = self._opened = (credentials, self._open_store(credentials))
+            opened = self._obstore_opened = (credentials, self._open_store(credentials))
         return opened[1]
 
     @property
@@ -225,7 +224,7 @@ class S3Bucket:
         return Fetched(reply["Body"].read(), pack_etag(reply["ETag"]), 0)
 
     def _boto3(self) -> Any:
-        """Opened when it is needed, and anew for new credentials."""
+        """Open boto3's client at its first use, and again for new credentials."""
         opened, credentials = self._boto3_opened, self._credentials.current
         if opened is None or opened[0] is not credentials:
             opened = self._boto3_opened = (credentials, self._open_boto3(credentials))

@@ -19,7 +19,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
-from .curl import CurlError
+from .curl_request import CurlError
 from .s3_errors import client_errors, translate
 
 T = TypeVar("T")
@@ -42,13 +42,13 @@ class Retries:
         self._settings = settings
         self._credentials = credentials
 
-    def ask(self, request: Callable[[], T], where: str, permission: str) -> T:
-        """Make one request as `ask_all` does; raises what stands in the way."""
+    def ask(self, request: Callable[[], T], location: str, permission: str) -> T:
+        """Make one request as `ask_all` does; raise its error if it does not succeed."""
 
         def attempt(_pending: Sequence[int]) -> "list[T | Exception]":
             return [request()]
 
-        [result] = self.ask_all(attempt, [where], permission)
+        [result] = self.ask_all(attempt, [location], permission)
         if isinstance(result, StoreError):
             raise result
         return result
@@ -56,7 +56,7 @@ class Retries:
     def ask_all(
         self,
         request: Callable[[Sequence[int]], "list[T | Exception]"],
-        wheres: Sequence[str],
+        locations: Sequence[str],
         permission: str,
     ) -> "list[T | StoreError]":
         """Ask for several objects at once, then again for those that may still come.
@@ -66,7 +66,7 @@ class Retries:
         jitter.
         """
         results: dict[int, T | StoreError] = {}
-        pending = list(range(len(wheres)))
+        pending = list(range(len(locations)))
         spent: defaultdict[int, float] = defaultdict(float)
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -84,14 +84,14 @@ class Retries:
                 # Each object's own time: others that were asked for with it may have been slow.
                 spent[number] += response.seconds if isinstance(response, CurlError) else seconds
                 is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._limit_seconds
-                failure = translate(response, wheres[number], permission, self._trail)
+                failure = translate(response, locations[number], permission, self._trail)
                 results[number] = failure
                 if self._may_succeed(failure, credentials, is_last=is_last):
                     again.append(number)
             if not again:
                 break
             pending = again
-        return [results[number] for number in range(len(wheres))]
+        return [results[number] for number in range(len(locations))]
 
     @property
     def _limit_seconds(self) -> float:

@@ -1,10 +1,12 @@
-"""Coverage arithmetic: which stretches of key time are done, and which must be listed. Pure.
+"""Coverage: which stretches of key time are done, and which must be listed. Pure.
 
-Key order is not delivery order: a log file may turn up whose key sorts before ones that were
-processed long ago. So no "last key" is kept, but ranges: inside a covered range every key that a
-listing returned has a row in the ledger. Nothing outside a range is ever assumed done. The
-newest moment known is a key's time, capped by its object's LastModified, and, since buckets exist
-whose clock is wrong, by this machine's clock and a day: that only ever makes less of it covered.
+Key order is not delivery order: a log file may turn up whose key sorts before keys that were
+processed long ago. So the ledger keeps ranges instead of a "last key". Inside a covered range every
+key that a listing returned has a row in the ledger. Nothing outside a range is ever assumed done.
+
+The newest moment known is the time of a key, but never later than its object's LastModified. Some
+buckets have a wrong clock, so this machine's clock plus a day is a further limit. These limits can
+only make less key time covered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,13 +17,13 @@ from .key_time import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 
 class Range(NamedTuple):
-    """A half-open stretch of key time, in UTC minutes since 1970."""
+    """A stretch of key time, in UTC minutes since 1970: with its start, without its end."""
 
     start: Minute
     end: Minute
 
     def __bool__(self) -> bool:
-        """Whether it holds any minute."""
+        """Whether the range holds any minute."""
         return self.start < self.end
 
 
@@ -33,13 +35,13 @@ class Lookback:
     """How far behind the newest covered minute listing starts again."""
 
     hours: int
-    """For every run: late log files of the last hours."""
+    """In every run, since log files may come hours late."""
     horizon_days: int
-    """For a deep listing, once a day: AWS redelivers for 30 days."""
+    """In a deep listing, once a day, since AWS redelivers for 30 days."""
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """The same minutes in as few ranges as possible, in order."""
+    """Return the same minutes in as few ranges as possible, in order."""
     result: list[Range] = []
     for item in sorted(filter(None, ranges)):
         if result and item.start <= result[-1].end:
@@ -50,12 +52,12 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
 
 
 def intersection(first: Range, second: Range) -> Range:
-    """The minutes that both hold; an empty range if there are none."""
+    """Return the minutes that both ranges hold; an empty range if there are no such minutes."""
     return Range(max(first.start, second.start), min(first.end, second.end))
 
 
 def uncovered(wanted: Range, covered: Iterable[Range]) -> list[Range]:
-    """The minutes of `wanted` that no range of `covered` holds."""
+    """Return the minutes of `wanted` that no range of `covered` holds."""
     gaps = []
     start = wanted.start
     for item in merged(covered):
@@ -70,7 +72,7 @@ def uncovered(wanted: Range, covered: Iterable[Range]) -> list[Range]:
 
 
 def cursor(covered: Sequence[Range]) -> Minute | None:
-    """What people see as the partition's cursor: the end of the newest covered range."""
+    """Return the end of the newest covered range, which people see as the partition's cursor."""
     return max((item.end for item in covered), default=None)
 
 
@@ -82,11 +84,12 @@ def windows_to_list(
     deep: bool,
     now: Minute = FOREVER,
 ) -> list[Range]:
-    """The stretches of key time that a run has to list, newest first.
+    """Return the stretches of key time that a run has to list, newest first.
 
-    What is wanted and not covered; and behind the cursor, where late log files turn up, the last
-    `hours`, or in a deep listing the last `horizon_days`. A cursor beyond `now` was moved there by
-    a LastModified from the future: late log files are then looked for behind `now`.
+    These are the wanted minutes that are not covered, and a stretch behind the cursor, where late
+    log files turn up: the last `hours`, or in a deep listing the last `horizon_days`. A cursor
+    beyond `now` was moved there by a LastModified from the future. Late log files are then looked
+    for behind `now`.
     """
     windows = uncovered(wanted, covered)
     newest = cursor(covered)
@@ -101,7 +104,7 @@ def windows_to_list(
 
 
 def whole_days(window: Range) -> tuple[int, int]:
-    """First day and the day after the last of the day folders that a window touches.
+    """Return the first day whose folder a window touches, and the day after the last such day.
 
     Keys lie in day folders, so listing works in whole days.
     """
@@ -109,10 +112,10 @@ def whole_days(window: Range) -> tuple[int, int]:
 
 
 def settled(listed: Range, wanted: Range, newest_known: Minute) -> Range:
-    """The part of a completely listed stretch that may be called covered.
+    """Return the part of a completely listed stretch that may be called covered.
 
-    It ends where the newest key known of the partition ends (`newest_known`, capped by
-    LastModified): behind it, log files that exist already may not have been delivered.
+    It ends at the time of the newest key known of the source prefix (`newest_known`, limited by
+    LastModified). Log files of a later time may exist already and not be delivered yet.
     """
     part = intersection(listed, wanted)
     return Range(part.start, min(part.end, newest_known))

@@ -1,11 +1,10 @@
-"""Keys of CloudTrail log files: parse and build, nothing else.
+"""Keys of CloudTrail log files: parse and build, nothing else. Pure.
 
-A key is `[prefix/]AWSLogs/[o-id/]account/TYPE/region/YYYY/MM/DD/` and then
-`account_TYPE_region_YYYYMMDDTHHmmZ_<16 characters>.json.gz` (AWS CloudTrail user guide, "Finding
-your CloudTrail log files"). Buckets hold variations of it (AWS's own example lacks the last
-underscore; people keep files uncompressed and renamed), so parsing is tolerant, and what cannot be
-understood is still a log file: it only has no day or no time. No input or output here; times are
-UTC minutes since 1970.
+A key is `[prefix/]AWSLogs/[o-id/]account/KIND/region/YYYY/MM/DD/` and then
+`account_KIND_region_YYYYMMDDTHHmmZ_<16 characters>.json.gz` (AWS CloudTrail user guide, "Finding
+your CloudTrail log files"). Real buckets hold variations of this form: AWS's own example lacks the
+last underscore, and people keep files uncompressed or rename them. So parsing is tolerant: a key
+that is not understood is still a log file, only without day or time.
 """
 
 import re
@@ -30,15 +29,15 @@ _COMPACT_NAME: Final = re.compile(r"[0-9]{4}[A-Za-z0-9]{16}")
 
 @dataclass(frozen=True, slots=True)
 class KeyParts:
-    """Where a key belongs inside its source partition."""
+    """Where a key belongs inside its source prefix."""
 
     day: int
-    """Days since 1970 of the day folder; 0 for a key that is in none."""
+    """Days since 1970 of the day folder; 0 for a key outside any day folder."""
     name: str
-    """The rest of the key, as short as it can be told back (see `compact_name`)."""
+    """The rest of the key, so short that the key can still be built again (`compact_name`)."""
     minute: Minute | None
-    """The time in the key; None where none is readable, or where it is of another day than the
-    folder, so that whoever lists the folders of some days has seen every key of these days."""
+    """The time in the key. None where no time is readable, and where the time lies on another day
+    than the folder: a listing of some days' folders has then seen every key of these days."""
 
 
 def is_log_file(key: str) -> bool:
@@ -46,12 +45,12 @@ def is_log_file(key: str) -> bool:
     return key.endswith((".json.gz", ".json"))
 
 
-def parse_key(source: SourcePrefix, key: str) -> KeyParts:
-    """Day, short name and time of a key of this source partition.
+def parse_key(source_prefix: SourcePrefix, key: str) -> KeyParts:
+    """Return day, short name and time of a key of this source prefix.
 
-    Raises ValueError if the key is not below the partition's folder.
+    Raises ValueError if the key is not below the source prefix's folder.
     """
-    folder = source.folder
+    folder = source_prefix.folder
     if not key.startswith(folder):
         raise ValueError(f"{key!r} is not below {folder!r}")
     relative = key[len(folder) :]
@@ -62,17 +61,18 @@ def parse_key(source: SourcePrefix, key: str) -> KeyParts:
     minute = _minute_in_name(relative)
     if minute is not None and minute // MINUTES_PER_DAY != day:
         minute = None
-    return KeyParts(day, compact_name(source, day, relative), minute)
+    return KeyParts(day, compact_name(source_prefix, day, relative), minute)
 
 
-def compact_name(source: SourcePrefix, day: int, relative: str) -> str:
-    """How the ledger keeps a key: `HHmm` and the random suffix where the key is by the book.
+def compact_name(source_prefix: SourcePrefix, day: int, relative: str) -> str:
+    """Return the form in which the ledger keeps a key.
 
-    Such a key is told back from its partition and day (20 bytes instead of about 130); every other
-    one is kept whole, behind a slash. Within a day, short names sort as their keys do.
+    A key in CloudTrail's own form is kept as `HHmm` and the random suffix: 20 bytes instead of
+    about 130. Source prefix and day are enough to build the key again. Any other key is kept whole,
+    behind a slash. Within a day, short names sort as their keys do.
     """
     if day:
-        head = _standard_head(source, day)
+        head = _standard_head(source_prefix, day)
         if relative.startswith(head):
             rest = _STANDARD_REST.fullmatch(relative, len(head))
             if rest is not None:
@@ -80,24 +80,26 @@ def compact_name(source: SourcePrefix, day: int, relative: str) -> str:
     return "/" + relative
 
 
-def key_of(source: SourcePrefix, day: int, name: str) -> str:
-    """The key that `parse_key` gave this day and name."""
+def key_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
+    """Build the key of which `parse_key` returned this day and name."""
     if name.startswith("/"):
-        return source.folder + name[1:]
+        return source_prefix.folder + name[1:]
     if _COMPACT_NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a log file name of the ledger")
-    return f"{source.folder}{_standard_head(source, day)}T{name[:4]}Z_{name[4:]}.json.gz"
+    return (
+        f"{source_prefix.folder}{_standard_head(source_prefix, day)}T{name[:4]}Z_{name[4:]}.json.gz"
+    )
 
 
 @lru_cache(maxsize=4096)
-def _standard_head(source: SourcePrefix, day: int) -> str:
+def _standard_head(source_prefix: SourcePrefix, day: int) -> str:
     folder = day_folder(day)
     stamp = folder.replace("/", "")
-    return f"{folder}{source.account}_{LOG_FILE_KIND}_{source.region}_{stamp}"
+    return f"{folder}{source_prefix.account}_{LOG_FILE_KIND}_{source_prefix.region}_{stamp}"
 
 
 def _minute_in_name(relative: str) -> Minute | None:
-    """The time in a log file's name: the last that reads as a real one, None where none does."""
+    """The last text in a log file's name that is a real time; None where there is no such text."""
     name = relative.rpartition("/")[2]
     for match in reversed(list(_TIME_IN_NAME.finditer(name))):
         stamp, hour, minute = match[1], int(match[2]), int(match[3])

@@ -1,7 +1,10 @@
 """Source prefixes, and the folder names that they are made of.
 
-Log files lie under `[prefix/]AWSLogs/[o-id/]account/KIND/region/`. Nothing here knows the names of
-the files in there (`log_file_key`), and nothing asks a bucket.
+Log files lie under `[prefix/]AWSLogs/[o-id/]account/KIND/region/`. Here these folder names are
+built, and it is decided which names are plausible.
+
+Not here: the names of the files in these folders (`log_file_key`), and asking a bucket which
+folders there are.
 """
 
 import re
@@ -12,6 +15,7 @@ DIGEST_KIND: Final = "CloudTrail-Digest"
 LOG_FILE_KIND: Final = "CloudTrail"
 """The folder of management and data events. Its siblings are CloudTrail-Digest, CloudTrail-Insight,
 CloudTrail-NetworkActivity and CloudTrail-Aggregated."""
+
 _ORGANIZATION: Final = re.compile(r"o-[a-z0-9]{1,62}")
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
@@ -20,7 +24,7 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class SourcePrefix:
-    """Where one account and region of a trail lie in a bucket: the identity of a source partition.
+    """The place in a bucket where the log files of one account and region of a trail lie.
 
     The trail's display name is not part of it, so renaming a trail forgets nothing.
     """
@@ -30,7 +34,7 @@ class SourcePrefix:
     organization: str
     """The organization's id as it stands in the key, or "" for a plain account."""
     account: str
-    """The account's folder name; normally 12 digits, but real buckets hold others."""
+    """The account's folder name; normally 12 digits, but real buckets hold other names."""
     region: str
 
     @property
@@ -55,7 +59,7 @@ def region_root(prefix: str, organization: str, account: str) -> str:
 
 
 def digest_root(prefix: str, organization: str, account: str) -> str:
-    """The same of digests."""
+    """The folder that holds the region folders of one account's digests, ending in a slash."""
     return _kind_root(prefix, organization, account, DIGEST_KIND)
 
 
@@ -70,10 +74,10 @@ def is_organization(name: str) -> bool:
 
 
 def is_plausible_folder(name: str) -> bool:
-    """Whether a folder name may stand for an account or a region.
+    """Whether a folder name may be that of an account or a region.
 
-    Anything made of letters, digits and hyphens: real buckets hold accounts that are not 12 digits,
-    and a stricter rule would lose their log files. What fails is counted and reported.
+    Any name of letters, digits and hyphens is plausible. Real buckets hold accounts that are not 12
+    digits, and a stricter rule would lose their log files. Other names are counted and reported.
     """
     return _FOLDER_NAME.fullmatch(name) is not None
 

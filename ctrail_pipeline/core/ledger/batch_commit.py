@@ -10,17 +10,14 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 
-from ctrail_pipeline.core.line_runs import pack_lineage
-from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
+from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
 
-from .batches import add_batch, batch_state
+from .batches import batch_state
 from .ledger import Ledger
 from .log_files import check_log_files, put_log_files
-from .output_numbers import next_number, put_output_file
+from .output_numbers import put_output_file
 from .packed_identities import held_among, split_identities
 from .rows import (
-    REBUILD_RUN,
-    AdoptedFile,
     BatchState,
     LogFileState,
     NewSegment,
@@ -42,8 +39,8 @@ def commit_batch(
     """Make a batch true. Inside a transaction, whose COMMIT decides.
 
     `seen` and `removed` say which segments the batch's dedup knew of. Returns the final names.
-    Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or
-    if a segment that it did not know of holds one of its records.
+    Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or if a
+    segment that its dedup did not know of holds one of its records.
     """
     if batch_state(ledger, batch) is not BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
@@ -65,48 +62,10 @@ def commit_batch(
     return published
 
 
-def adopt(
-    ledger: Ledger, token: str, files: Sequence[AdoptedFile], segments: Sequence[NewSegment]
-) -> None:
-    """Take in output that no batch of this ledger wrote: a published batch without log files.
-
-    Nobody knows which log files its lines came from: its lineage is one line run, of no log file.
-    """
-    with ledger.transaction():
-        batch = add_batch(ledger, token, REBUILD_RUN)
-        for file, lines, digest in files:
-            id_, _ = next_number(ledger, file.kind, file.folder, lines)
-            ledger.execute(
-                "UPDATE output_partition SET next_number = max(next_number, ?) WHERE id = ?",
-                file.number + 1,
-                id_,
-            )
-            lineage = pack_lineage([(0, lines)]) if file.kind is not Kind.PARQUET else b""
-            ledger.execute(
-                "INSERT INTO output_file"
-                " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                id_,
-                file.number,
-                batch,
-                file.part,
-                lines,
-                file.size,
-                digest,
-                lineage,
-            )
-        put_segments(ledger, batch, segments)
-        ledger.execute(
-            "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
-            BatchState.PUBLISHED,
-            int(time.time()),
-            batch,
-        )
-
-
 def _check_segments(
     present: LedgerSegments, segments: Sequence[NewSegment], seen: dict[str, int], removed: int
 ) -> None:
+    """Raise StaleBatch if a segment that the batch's dedup did not know of holds its records."""
     if removed != present.segments_removed():
         raise StaleBatch("segments were removed")
     for new in segments:

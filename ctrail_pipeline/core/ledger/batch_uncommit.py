@@ -16,9 +16,9 @@ _MAY_HAVE_DROPPED = "batch > ? AND duplicates + quarantined > 0 AND state != ?"
 def uncommit_batch(ledger: Ledger, batch: int) -> None:
     """Take back a batch whose output vanished before it was published. Inside a transaction.
 
-    Its log files are to be done again. So are those of later batches that dropped something as a
-    duplicate: what they dropped may have been this batch's. Its segments go, and with them every
-    cached view.
+    Its log files are to be done again. So are log files of later batches that dropped something as
+    a duplicate: they may have dropped copies of this batch's events. Its segments go, and with them
+    every cached view.
     """
     _redo_log_files_that_dropped(ledger, batch)
     _take_from_totals(ledger, batch)
@@ -76,14 +76,15 @@ def _take_from_totals(ledger: Ledger, batch: int) -> None:
 def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
     """Have log files of later batches done again if they held duplicates or quarantined text.
 
-    The lines that are theirs stay, and so does where these lines came from: the redo drops them as
+    Their lines stay, and so does the note where these lines came from: the redo drops them as
     duplicates, and brings back what was dropped for the batch that goes.
     """
     values = (batch, LogFileState.LOST)
     keep_superseded(ledger, _MAY_HAVE_DROPPED, *values)
     for source_id, log_files in ledger.rows(
-        "SELECT source_partition, sum(state = 1) FROM log_file"
+        "SELECT source_partition, sum(state = ?) FROM log_file"
         f" WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
+        LogFileState.COMMITTED,
         *values,
     ):
         ledger.execute(

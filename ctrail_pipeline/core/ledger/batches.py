@@ -26,7 +26,7 @@ def register_batch(
 
 def add_batch(ledger: Ledger, token: str, run_id: str) -> int:
     """Add a batch in state `staging`, and return its id. Inside a transaction."""
-    ledger.raise_generation()
+    ledger.advance_generation()
     row = ledger.row(
         "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?) RETURNING id",
         token,

@@ -10,8 +10,11 @@ from rbloom import Bloom
 from xxhash import xxh3_64_intdigest
 
 FILTERED_FROM: Final = 32_768
-"""Identities from which on a segment has a filter: to make one takes as long as to hash the
-records, and a batch that is about as large is compared with the identities faster."""
+"""Identities from which on a segment has a filter.
+
+To make a filter takes as long as to hash the records. A batch that is about as large as the segment
+is compared with the identities faster.
+"""
 
 
 def new_filter(identities: int, false_positive: float) -> Bloom | None:

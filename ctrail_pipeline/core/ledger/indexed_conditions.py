@@ -2,7 +2,8 @@
 
 A partial index covers the few rows that its WHERE clause in `schema.sql` selects. The database uses
 such an index only if the statement contains the same condition: without it the answer is the same,
-and the whole table is read for it. So statements take the conditions from here.
+and the whole table is read for it. So statements take the conditions from here. The index
+`output_file_replaced` needs no condition: `replaced_by = ?` implies `replaced_by IS NOT NULL`.
 
 A statement that also groups or chooses by another indexed column writes `+column`. Otherwise SQLite
 may read the whole table in the order of that column (measured with a million log files: 430 ms
@@ -21,8 +22,3 @@ IS_OPEN_BATCH: Final = "state IN (0, 1)"
 """A batch is staging, or committed and not known to be published: index `batch_open`."""
 IS_TO_REMOVE: Final = "pruned = 1"
 """An output file's removal is decided, and not known to be done: index `output_file_to_remove`."""
-WAS_REPLACED: Final = "replaced_by IS NOT NULL"
-"""A compaction merged an output file into another: index `output_file_replaced`.
-
-A comparison such as `replaced_by = ?` implies the condition, and uses the index as well.
-"""

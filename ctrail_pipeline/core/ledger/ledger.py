@@ -2,22 +2,30 @@
 
 `Ledger` is a connection to it, with the few facts about the ledger as a whole. What is asked and
 written is in functions over a `Ledger`: by table in `source_prefixes`, `log_files`, `batches`,
-`segments` and `output_numbers`, and in `queries_*` where one part of the program alone asks. SQL is
-in this room only.
+`segments` and `output_numbers`, and in `queries_*` where one part of the program alone asks. How
+statements run is in `sqlite`. SQL is in this room only.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from .cold_file import ColdFileReader
-from .sqlite import LedgerFile
+from .sqlite import SqliteConnection
 
 GENERATION: Final = "generation"
+"""A number in `meta` that tells an older copy of the ledger."""
 SEGMENTS_REMOVED: Final = "segments_removed"
-"""How often segments were taken out of the ledger, as a batch was taken back."""
+"""A number in `meta`: how often segments were removed, as a batch was taken back."""
 
 
-class Ledger(LedgerFile):
+class Closable(Protocol):
+    """A lock that a ledger holds."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Ledger(SqliteConnection):
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
     def __init__(self, path: Path) -> None:
@@ -29,11 +37,19 @@ class Ledger(LedgerFile):
         self.cold_folder = path.with_name(f"{path.name}.archive")
         """Where the cold files are: parts of the ledger, to be kept and copied together with it."""
         self.cold_reader = ColdFileReader(self.cold_folder)
+        self._lock: Closable | None = None
 
     def close(self) -> None:
-        """Close the connection; an open transaction is rolled back."""
+        """Close the connection, rolling back an open transaction, and let go of the lock."""
         self.cold_reader.close()
         super().close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def hold(self, lock: Closable) -> None:
+        """Hold a lock for as long as the ledger is open."""
+        self._lock = lock
 
     @property
     def uuid(self) -> str:
@@ -45,8 +61,8 @@ class Ledger(LedgerFile):
         """A number that grows with every batch: it tells an older copy of the ledger."""
         return int(self.meta(GENERATION))
 
-    def raise_generation(self) -> None:
-        """Make every copy of the ledger from before an older one. Inside a transaction."""
+    def advance_generation(self) -> None:
+        """Have every earlier copy of the ledger count as older. Inside a transaction."""
         self.count_up(GENERATION)
 
     def is_unused(self) -> bool:

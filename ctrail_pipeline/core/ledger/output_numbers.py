@@ -7,14 +7,16 @@ twice. The files themselves are in `core.output`.
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .ledger import Ledger
+from .rows import Pruned
 
 
 def holds_output(ledger: Ledger, kind: Kind) -> bool:
     """Whether there is output of a kind that was not pruned."""
     row = ledger.row(
         "SELECT EXISTS (SELECT 1 FROM output_partition p"
-        " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = 0)",
+        " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ? AND f.pruned = ?)",
         kind,
+        Pruned.NO,
     )
     return bool(row[0])
 

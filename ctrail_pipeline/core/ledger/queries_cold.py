@@ -15,13 +15,14 @@ from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
 from .cold_rows import cold_files_where
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
-from .rows import LONGEST_PAUSE_SECONDS, BatchState
+from .rows import LONGEST_PAUSE_SECONDS, BatchState, LogFileState
+from .sqlite_errors import ledger_error
 
 _COLD_MOVED_AT: Final = "archived_at"
 """The name in the table `meta`."""
 _COLD: Final = (
-    "f.state = 1 AND f.next_visit IS NULL AND f.quarantined + f.conflicts = 0"
-    " AND f.batch > 0 AND f.batch < ?"
+    f"f.state = {LogFileState.COMMITTED:d} AND f.next_visit IS NULL"
+    " AND f.quarantined + f.conflicts = 0 AND f.batch > 0 AND f.batch < ?"
 )
 """What must be true of a log file's row before it may move to a cold file."""
 
@@ -128,7 +129,7 @@ def move_to_cold_file(
     except _Changed:
         return False
     except (OSError, sqlite3.Error) as error:
-        raise ledger.error_from(error) from error
+        raise ledger_error(ledger.path, error) from error
     file = ColdFile(
         0,
         writer.path.name,

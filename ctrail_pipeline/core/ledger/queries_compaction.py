@@ -170,7 +170,7 @@ def commit_compaction(
         int(time.time()),
         batch,
     )
-    ledger.raise_generation()
+    ledger.advance_generation()
     return published, unchanged
 
 

@@ -7,7 +7,7 @@ runs are packed is in `core.line_runs`.
 import json
 from typing import NamedTuple
 
-from ctrail_pipeline.core.line_runs import LineRun, runs_of
+from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
 
 from .cold_rows import cold_files_where
 from .ledger import Ledger
@@ -57,7 +57,7 @@ class BatchOrigin(NamedTuple):
         return self.run_id == REBUILD_RUN
 
 
-def runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
+def line_runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
     """Return which log files the lines of a file came from, in order."""
     lineage = ledger.row(
         "SELECT f.lineage FROM output_file f JOIN output_partition p"
@@ -66,7 +66,7 @@ def runs_of_file(ledger: Ledger, file: OutputFile) -> list[LineRun]:
         file.folder,
         file.number,
     )[0]
-    return runs_of(bytes(lineage), file.batch, merged=file.merged)
+    return line_runs_of(bytes(lineage), file.batch, merged=file.merged)
 
 
 def sources_of_batch(ledger: Ledger, batch: int) -> set[int]:

@@ -83,9 +83,10 @@ def lines_of_folder(ledger: Ledger, kind: Kind, folder: str) -> tuple[int, int]:
     # Merged files that are not published yet are there beside the files that they replace.
     own, summed = ledger.row(
         "SELECT p.lines, (SELECT coalesce(sum(f.lines), 0) FROM output_file f"
-        " JOIN batch b ON b.id = f.batch WHERE f.output_partition = p.id AND f.pruned = 0"
+        " JOIN batch b ON b.id = f.batch WHERE f.output_partition = p.id AND f.pruned = ?"
         " AND (f.merged = 0 OR b.state = ?))"
         " FROM output_partition p WHERE p.kind = ? AND p.folder = ?",
+        Pruned.NO,
         BatchState.PUBLISHED,
         kind,
         folder,

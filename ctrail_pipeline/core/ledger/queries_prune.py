@@ -17,7 +17,7 @@ from .rows import BatchState, OutputSize, Pruned
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
     " JOIN batch b ON b.id = f.batch"
-    " WHERE f.pruned = 0 AND b.state = 2 AND CASE p.kind"
+    f" WHERE f.pruned = {Pruned.NO:d} AND b.state = {BatchState.PUBLISHED:d} AND CASE p.kind"
     f" WHEN {Kind.EVENTS:d} THEN substr(p.folder, -{len('YYYY/MM/DD/HH')})"
     # A date is behind all of its hours.
     f" WHEN {Kind.PARQUET:d} THEN replace(substr(p.folder, -10), '-', '/') || '/99' END < ?"
@@ -58,7 +58,7 @@ def decide_pruning(
         limit,
     )
     if rows:
-        ledger.raise_generation()
+        ledger.advance_generation()
     for id_, number, _, _, lines, _, _ in rows:
         ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",

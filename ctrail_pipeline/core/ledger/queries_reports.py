@@ -12,7 +12,7 @@ from ctrail_pipeline.core.output_files import Kind
 
 from .indexed_conditions import IS_NOT_COMMITTED, IS_REMARKABLE
 from .ledger import Ledger
-from .rows import LogFileState, OutputSize
+from .rows import LogFileState, OutputSize, Pruned
 
 _HOUR_FOLDER: Final = "/YYYY/MM/DD/HH"
 _DATE_FOLDER: Final = "/date=YYYY-MM-DD"
@@ -95,12 +95,13 @@ def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
 
 def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
     """Return the size of the output, by account and region; of quarantine, in all."""
+    is_kept = f"f.pruned = {Pruned.NO:d}"
     return [
         OutputSize(*row)
         for row in ledger.rows(
             f"SELECT {_SIZED_FOLDER[kind]},"
-            " sum(f.pruned = 0), sum(f.lines * (f.pruned = 0)), sum(f.bytes * (f.pruned = 0)),"
-            " sum(f.pruned != 0) FROM output_partition p"
+            f" sum({is_kept}), sum(f.lines * ({is_kept})), sum(f.bytes * ({is_kept})),"
+            f" sum(NOT {is_kept}) FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
             # Files that a compaction has merged count as the merged file.
             " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",

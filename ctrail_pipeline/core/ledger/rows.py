@@ -101,6 +101,7 @@ class Visit(NamedTuple):
     attempts: int
     known: Known
     archived: bool
+    """Whether it lies in Glacier, where it must be restored before it can be read."""
 
 
 class Waiting(NamedTuple):
@@ -121,6 +122,7 @@ class FoundLogFile:
     etag: bytes
     size: int
     archived: bool
+    """Whether it lies in Glacier, where it must be restored before it can be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 -- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
--- Made by ledger_file.py; a change of this file is a new version with a migration there.
+-- Made by migrations.py; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- One account and region of a trail. The trail's display name is no part of it.
+-- A source prefix: one account and region of a trail. The trail's name is no part of it.
 CREATE TABLE source_partition (
     id             INTEGER PRIMARY KEY,
     bucket         TEXT NOT NULL,
@@ -23,7 +23,7 @@ CREATE TABLE source_partition (
     UNIQUE (bucket, prefix, organization, account, region)
 );
 
--- Ranges of key time inside which every key that a listing returned has a row in log_file.
+-- Ranges of key time in which every key that a listing returned has a row in log_file.
 CREATE TABLE coverage (
     source_partition INTEGER NOT NULL,
     start_minute     INTEGER NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE coverage (
     PRIMARY KEY (source_partition, start_minute)
 ) WITHOUT ROWID;
 
--- One S3 object; `name` is relative to partition and day (layout.compact_name).
+-- One log file; `name` is relative to source prefix and day, and compact (core.keys).
 CREATE TABLE log_file (
     source_partition INTEGER NOT NULL,
     day              INTEGER NOT NULL,
@@ -44,12 +44,12 @@ CREATE TABLE log_file (
     duplicates       INTEGER NOT NULL,
     quarantined      INTEGER NOT NULL,
     conflicts        INTEGER NOT NULL, -- new records with the eventID of a different record
-    state            INTEGER NOT NULL, -- ledger.LogFileState
+    state            INTEGER NOT NULL, -- rows.LogFileState
     attempts         INTEGER NOT NULL,
-    next_visit       INTEGER,          -- due from then on; of a found one: when it was found
+    next_visit       INTEGER,          -- due from then on; for a found log file, when it was found
     reason           TEXT,
     batch            INTEGER NOT NULL,
-    position         INTEGER NOT NULL, -- in its batch, for output_file.lineage; -1: it has no lines
+    position         INTEGER NOT NULL, -- in its batch, for output_file.lineage; -1: no lines came from it
     PRIMARY KEY (source_partition, day, name)
 ) WITHOUT ROWID;
 CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL;
@@ -77,7 +77,7 @@ CREATE TABLE superseded_log_file (
 CREATE TABLE batch (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     token        TEXT NOT NULL UNIQUE, -- the name of its staging folders
-    state        INTEGER NOT NULL,     -- ledger.BatchState
+    state        INTEGER NOT NULL,     -- rows.BatchState
     run_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
@@ -86,10 +86,10 @@ CREATE TABLE batch (
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
 
--- A folder of output (or of quarantine) and the next free number of a file in it.
+-- A folder of output (or of quarantine), and the next free number of a file in it.
 CREATE TABLE output_partition (
     id          INTEGER PRIMARY KEY,
-    kind        INTEGER NOT NULL,      -- output.Kind
+    kind        INTEGER NOT NULL,      -- output_files.Kind
     folder      TEXT NOT NULL,         -- relative to the root of its kind
     next_number INTEGER NOT NULL,
     lines       INTEGER NOT NULL,
@@ -104,8 +104,8 @@ CREATE TABLE output_file (
     lines            INTEGER NOT NULL,
     bytes            INTEGER NOT NULL,
     sha256           BLOB NOT NULL,
-    lineage          BLOB NOT NULL,    -- runs of lines by log file: output.pack_lineage
-    pruned           INTEGER NOT NULL DEFAULT 0, -- ledger.Pruned
+    lineage          BLOB NOT NULL,    -- line runs: line_runs.pack_lineage
+    pruned           INTEGER NOT NULL DEFAULT 0, -- rows.Pruned
     merged           INTEGER NOT NULL DEFAULT 0, -- 1: by a compaction, of files of several batches
     replaced_by      INTEGER,          -- the batch of the compaction that merged it
     PRIMARY KEY (output_partition, number)
@@ -123,16 +123,16 @@ CREATE TABLE dedup_partition (
 CREATE TABLE segment (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     dedup_partition INTEGER NOT NULL,
-    batch           INTEGER NOT NULL,  -- 0: merged from those of several
+    batch           INTEGER NOT NULL,  -- 0: merged from segments of several
     count           INTEGER NOT NULL,
     identities      BLOB NOT NULL,     -- sorted, 16 bytes each
     filter          BLOB,
-    event_keys      BLOB NOT NULL      -- sorted, 6 bytes each: dedup.event_key_of
+    event_keys      BLOB NOT NULL      -- sorted, 6 bytes each: identity.event_key_of
 );
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
 
--- Files beside the ledger that hold what is cold: ledger_archive_file.py. AUTOINCREMENT: newer
--- ones override older ones.
+-- Files beside the ledger that hold cold rows: cold_file.py. AUTOINCREMENT: newer files override
+-- older ones.
 CREATE TABLE archive_file (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     name          TEXT NOT NULL UNIQUE,

@@ -1,9 +1,10 @@
 """The ledger as an SQLite file: opening it, transactions, and running statements.
 
 WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are explicit
-`BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Every failure of SQLite becomes a
-LedgerError. Which files are refused is in `sqlite_checks`, older ledgers are in `migrations`; what
-the tables say is not known here.
+`BEGIN IMMEDIATE` transactions; reads are short and fully fetched, except rows that move to a cold
+file. Every failure of SQLite becomes a LedgerError. Which files are refused is in `sqlite_checks`,
+what a failure says is in `sqlite_errors`, and older ledgers are in `migrations`. What the tables
+mean is not known here.
 """
 
 import errno
@@ -13,27 +14,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from . import sqlite_checks
+from . import sqlite_checks, sqlite_errors
 from .migrations import SCHEMA_VERSION, create_tables, migrate, pragma
 
 Row: TypeAlias = tuple[Any, ...]
 """The values of one row; their types are those of the columns in the statement."""
 
 
-class Closable(Protocol):
-    """What a ledger may hold on to."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class LedgerFile:
-    """One connection to the file. Not for use by two threads at once: open a second one."""
+class SqliteConnection:
+    """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
 
     def __init__(self, path: Path) -> None:
         """Open the ledger, making a new one where there is none.
@@ -42,7 +36,6 @@ class LedgerFile:
         """
         self.path = path
         sqlite_checks.refuse_network_file_system(path)
-        self._held: Closable | None = None
         self._db = self._connect()
         try:
             sqlite_checks.refuse_other_databases(self._db, path)
@@ -55,7 +48,7 @@ class LedgerFile:
                     migrate(self._db, path)
         except sqlite3.Error as error:
             self._db.close()
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         except BaseException:
             self._db.close()
             raise
@@ -63,23 +56,19 @@ class LedgerFile:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._db.close()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-
-    def hold(self, lock: Closable) -> None:
-        """Close this, too, when the ledger is closed."""
-        self._held = lock
 
     def reopen(self) -> None:
         """Make a new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
         self._db = self._connect()
-        self._use_wal()
+        try:
+            self._use_wal()
+        except sqlite3.Error as error:
+            raise self._error_from(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all of it or nothing, while nobody else writes.
+        """Write everything inside or nothing, while nobody else writes.
 
         Raises LedgerError if the transaction cannot be begun or committed. Whether a failed COMMIT
         took effect is for `batch_state` on a reopened ledger to say.
@@ -92,7 +81,7 @@ class LedgerFile:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise self.error_from(error) from error
+                raise self._error_from(error) from error
             raise
 
     @contextmanager
@@ -113,13 +102,16 @@ class LedgerFile:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def row(self, sql: str, *values: object) -> Row:
         """Return the first row of a statement. Raises LedgerError if it has none."""
         rows = self.rows(sql, *values)
         if not rows:
-            raise LedgerError(f"{self.path}: the ledger lacks a row that it must have: damaged")
+            raise LedgerError(
+                f"{self.path}: the ledger lacks a row that it must have, so it is damaged:"
+                " restore it from a backup that is as new as the output"
+            )
         return rows[0]
 
     def stream(self, sql: str, *values: object) -> Iterator[Row]:
@@ -127,30 +119,30 @@ class LedgerFile:
         try:
             yield from self._db.execute(sql, values)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute(self, sql: str, *values: object) -> int:
         """Run a statement, and return how many rows it changed."""
         try:
             return self._db.execute(sql, values).rowcount
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
         try:
             self._db.executemany(sql, rows)
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
 
     def check(self) -> None:
         """Look through the whole file. Raises LedgerError if it is damaged."""
         if self.row("PRAGMA quick_check(1)")[0] != "ok":
-            raise self.error_from(sqlite3.DatabaseError("malformed"))
+            raise self._error_from(sqlite3.DatabaseError("malformed"))
 
-    def error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
+    def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
         """Say what failed, and what to do about it."""
-        return sqlite_checks.ledger_error(self.path, error)
+        return sqlite_errors.ledger_error(self.path, error)
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -158,11 +150,11 @@ class LedgerFile:
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700, exist_ok=True)
                     fsync_folder(folder.parent)
-            # Made here, so that it is private from the start; SQLite gives -wal and -shm its mode.
-            # A file that is there must not be opened and closed by us: POSIX drops all locks that
-            # this process holds on a file when it closes any descriptor of it (SQLite's page "How
-            # To Corrupt An SQLite Database File", 2.2), and another process, taking itself for the
-            # last, would remove the log that a living run writes to.
+            # The file is made here, so that it is private from the start; SQLite gives -wal and
+            # -shm its mode. A file that is there must not be opened and closed here: when a process
+            # closes any descriptor of a file, POSIX drops all locks that the process holds on it
+            # (SQLite's page "How To Corrupt An SQLite Database File", 2.2). Another process would
+            # then take itself for the last, and remove the log that a living run writes to.
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
                 fsync_folder(self.path.parent)
@@ -170,7 +162,7 @@ class LedgerFile:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
             db = sqlite3.connect(
                 self.path,
-                timeout=sqlite_checks.BUSY_SECONDS,
+                timeout=sqlite_errors.BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -179,15 +171,15 @@ class LedgerFile:
                 f"{self.path}: the ledger cannot be opened: {error.strerror}; check `state_db`"
             ) from error
         except sqlite3.Error as error:
-            raise self.error_from(error) from error
+            raise self._error_from(error) from error
         return db
 
     def _use_wal(self) -> None:
-        """WAL and FULL: readers never wait, and what COMMIT confirmed survives a power cut.
+        """Turn on WAL and FULL: readers never wait, and what was committed survives a power cut.
 
-        Turning WAL on in a new file takes a lock that SQLite does not wait for by itself.
+        To turn WAL on in a new file takes a lock that SQLite does not wait for by itself.
         """
-        deadline = time.monotonic() + sqlite_checks.BUSY_SECONDS
+        deadline = time.monotonic() + sqlite_errors.BUSY_SECONDS
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")

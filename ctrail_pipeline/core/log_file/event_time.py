@@ -4,7 +4,7 @@ Not here: the time in the name of a log file (`core.keys.key_time`).
 """
 
 import re
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -21,6 +21,14 @@ def hour_of(event_time: str) -> str | None:
     if not _REST.fullmatch(event_time[HOUR_LENGTH:]):
         return None
     return hour_folder(event_time[:HOUR_LENGTH])
+
+
+def moment_of(event_time: str) -> datetime:
+    """An eventTime that is known to be a UTC time; a leap second counts as the second before it.
+
+    Of a fraction of a second six digits are kept.
+    """
+    return datetime.fromisoformat(event_time.replace(":60", ":59"))
 
 
 def hour_folder(hour: str) -> str | None:

@@ -6,13 +6,10 @@ files there are, `staging` writes them, and `publishing` gives them their names.
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from operator import itemgetter
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.exceptions import OutputError
@@ -20,64 +17,65 @@ from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .new_files import FileToWrite
-from .scatter import Scatter
+from .scatter_limit import ScatterLimit
+from .writer_threads import WriterThreads
 
 STAGING: Final = ".staging"
+"""Name of the folder in each root that holds the staging folders of all batches."""
 UNLOCKED: Final = "."
 """Begins the name of a staging folder for the instant in which it is not locked yet."""
 _PARQUET_FOLDER: Final = "parquet"
 _TRIES_TO_MAKE: Final = 10
-_WRITERS: Final = 8
-"""Threads that write and fsync: 75 files take 11 ms, one by one 14 to 30."""
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_KNOWN_FOLDERS: Final = 50_000
+"""Limit of folders that are remembered as existing."""
 
 
 class OutputFolders:
-    """The roots, and the folders below them that are known to be there."""
+    """The roots, and the folders below them that are known to exist."""
 
     def __init__(
         self, events_dir: Path, quarantine_dir: Path, parquet_dir: Path | None = None
     ) -> None:
         """`parquet_dir` is `parquet` beside `events_dir` if it is not given.
 
-        It is there even if no Parquet is written: an earlier run may have left some to publish.
+        There is a Parquet root even if no Parquet is written: an earlier run may have left Parquet
+        files to publish.
         """
         self.roots = {
             Kind.EVENTS: events_dir,
             Kind.QUARANTINE: quarantine_dir,
             Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
         }
-        self.scatter = Scatter(events_dir)
+        self.scatter_limit = ScatterLimit(events_dir)
+        self.threads = WriterThreads()
         self._known: set[str] = set()
-        self._writers: ThreadPoolExecutor | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "OutputFolders":
-        """Those that are configured."""
+        """Return the folders that are configured."""
         return cls(settings.events_dir, settings.quarantine_dir, settings.parquet_dir)
 
     def path_of(self, file: PublishedFile) -> Path:
-        """Where a file has its final name."""
+        """Return the path of a file under its final name."""
         return self.roots[file.kind] / file.folder / file.name
 
     def folder_of(self, file: "PublishedFile | FileToWrite") -> str:
-        """The path of the folder in which a file has its final name.
+        """Return the path of the folder in which a file has its final name.
 
-        Text, here and where else each file of a batch has paths made: as `Path` objects, which
-        are taken apart and put together again and again, they took a twentieth of a sync.
+        Paths that are made for each file of a batch are text, here and in `staging`. `Path` objects
+        are taken apart and put together again and again: they took a twentieth of a sync.
         """
         return f"{self.roots[file.kind]}/{file.folder}"
 
     def staging_of(self, kind: Kind, token: str) -> Path:
-        """The staging folder of a batch under one root."""
+        """Return the path of a batch's staging folder under one root."""
         return self.roots[kind] / STAGING / token
 
     def staging_tokens(self) -> set[str]:
-        """The batches that have staging folders here.
+        """Return the tokens of the batches that have staging folders here.
 
-        By those under events only, which go last: the roots of quarantine and Parquet may be
-        another ledger's too, whose batches may live, or be committed and wait to be published.
+        Only staging folders of events count, which are removed last. The roots of quarantine and
+        Parquet may be another ledger's too, whose batches may live, or wait to be published.
         """
         root = self.roots[Kind.EVENTS] / STAGING
         names = (path.name for path in (root.iterdir() if root.is_dir() else ()))
@@ -86,10 +84,10 @@ class OutputFolders:
     def make(self, *folders: Path | str) -> None:
         """Make folders with their parents, private, and durable before anything is put into them.
 
-        All of them first, then each folder that got a new one is synced once, several at once:
-        1,700 new hours took 8,600 fsyncs one by one, 35 of 43 s.
+        All folders are made first. Then each folder that got a new one is synced once, several at
+        once: 1,700 new hours took 8,600 fsyncs one by one, 35 of 43 s.
 
-        Raises OutputError if one is, or lies behind, a link.
+        Raises OutputError if a folder is a link or lies behind one.
         """
         wanted = dict.fromkeys(os.fspath(folder) for folder in folders)
         new = [folder for folder in wanted if folder not in self._known]
@@ -105,28 +103,30 @@ class OutputFolders:
         if len(changed) == 1:
             _fsync_if_there(*changed)
         elif changed:
-            self.in_threads(_fsync_if_there, changed)
-        if len(self._known) > 50_000:
+            self.threads.map(_fsync_if_there, changed)
+        if len(self._known) > _KNOWN_FOLDERS:
             self._known.clear()
         self._known.update(new)
 
     def refuse_links(self, folders: Iterable[Path | str]) -> None:
         """Raise OutputError if a folder below one of the roots is reached through a link.
 
-        Whoever plants one would have us write, or remove, wherever it leads. The roots themselves,
-        and what is above them, are their owner's to link as he likes.
+        Whoever plants a link would have us write, or remove, wherever the link leads. The roots
+        themselves, and the folders above them, may be links: they are their owner's.
         """
-        looked_at = {os.fspath(root) for root in self.roots.values()}
+        checked = {os.fspath(root) for root in self.roots.values()}
         for folder in folders:
-            at = os.fspath(folder)
-            while at not in looked_at and at != (parent := os.path.dirname(at)):
-                if os.path.islink(at):
-                    raise OutputError(f"{at} is a link, which this program never makes: remove it")
-                looked_at.add(at)
-                at = parent
+            path = os.fspath(folder)
+            while path not in checked and path != (parent := os.path.dirname(path)):
+                if os.path.islink(path):
+                    raise OutputError(
+                        f"{path} is a link, which this program never makes: remove it"
+                    )
+                checked.add(path)
+                path = parent
 
     def refuse_linked_staging(self) -> None:
-        """The same of the folders that hold all staging folders."""
+        """Raise OutputError if a folder that holds all staging folders is a link."""
         self.refuse_links(root / STAGING for root in self.roots.values())
 
     def remove(self, files: Sequence[PublishedFile]) -> None:
@@ -141,69 +141,52 @@ class OutputFolders:
             for folder, root in touched.items():
                 with suppress(FileNotFoundError):
                     fsync_folder(folder)
-                at = folder
-                while at != root:
-                    try:
-                        at.rmdir()
-                    except OSError:  # not empty, or another run was faster
-                        break
-                    self.forget(at)
-                    at = at.parent
+                self._remove_empty(folder, root)
 
     def forget(self, folder: Path | str) -> None:
-        """The folder is gone, or may be."""
+        """Remember no longer that a folder exists: it is gone, or may be."""
         self._known.discard(os.fspath(folder))
-
-    def in_threads(self, work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-        """Do something to each item, several at once; the results in the order of the items.
-
-        An error is raised when nothing is at work any more. One task a thread, not one an item, of
-        which each would make a lock and wake a thread.
-        """
-        if self._writers is None:
-            self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ctrail-write")
-        waiting = deque(enumerate(items))
-        done: list[tuple[int, _Result]] = []
-
-        def work_off() -> None:
-            while True:
-                try:
-                    number, item = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    done.append((number, work(item)))
-                except BaseException:
-                    waiting.clear()
-                    raise
-
-        tasks = [self._writers.submit(work_off) for _ in range(min(_WRITERS, len(waiting)))]
-        wait(tasks)
-        for task in tasks:
-            task.result()
-        return [result for _, result in sorted(done, key=itemgetter(0))]
 
     def close(self) -> None:
         """End the writing threads."""
-        if self._writers is not None:
-            self._writers.shutdown()
-            self._writers = None
+        self.threads.close()
+
+    def _remove_empty(self, folder: Path, root: Path) -> None:
+        """Remove a folder, and those above it up to the root, as far as they are empty."""
+        while folder != root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or another run was faster
+                return
+            self.forget(folder)
+            folder = folder.parent
+
+
+def holds_files(events_dir: Path) -> bool:
+    """Whether an output folder holds anything but staging folders and marker files."""
+    try:
+        return any(not path.name.startswith(".") for path in events_dir.iterdir())
+    except FileNotFoundError:
+        return False
 
 
 def _fsync_if_there(folder: str) -> None:
-    """One that another run pruned meanwhile is made again when something is linked into it."""
+    """Make the names in a folder durable.
+
+    A folder that another run pruned meanwhile is made again when a file is linked into it.
+    """
     with suppress(FileNotFoundError):
         fsync_folder(folder)
 
 
 def _make_missing(folders: Iterable[str], changed: dict[str, None]) -> None:
-    """Make what is not there; each folder that gets a new one is noted in `changed`."""
+    """Make the folders that are missing; note in `changed` each folder that gets a new one."""
     for folder in folders:
         missing = []
-        at = folder
-        while not os.path.isdir(at):
-            missing.append(at)
-            at = os.path.dirname(at)
+        path = folder
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
         for path in reversed(missing):
             try:
                 os.mkdir(path, mode=0o700)

@@ -12,72 +12,72 @@ from ctrail_pipeline.core.log_file.mapped_text import pieces_of
 from ctrail_pipeline.core.output_files import Kind
 
 _LINES_A_WRITE: Final = 256
-"""Measured: joins of about 256 records and one write; multi-MB joins are three times dearer."""
+"""Lines that are joined for one write. Measured: joins of several MB are three times dearer."""
 
 
 class NewFile(NamedTuple):
-    """A file to be written."""
+    """A new file of JSON lines: events or quarantine."""
 
     kind: Kind
     folder: str
-    """Relative to the kind's root; made of validated parts only."""
+    """Path relative to the kind's root; made of validated parts only."""
     lines: Sequence[Line]
-    """Without their line feeds."""
+    """The lines without their line feeds."""
     lineage: Sequence[tuple[int, int]]
-    """Runs of lines: a log file's position in its batch, and how many lines in a row are its."""
+    """Line runs: a log file's position in its batch, and how many consecutive lines are its."""
 
     @property
     def line_count(self) -> int:
-        """How many lines it has."""
+        """Number of lines."""
         return len(self.lines)
 
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
-        """Write its bytes, in pieces."""
+        """Write the file's bytes, in pieces."""
         lines = iter(self.lines)
-        while some := list(islice(lines, _LINES_A_WRITE)):
-            if sum(map(len, some)) > LARGEST_JOIN:
-                for line in some:
+        while chunk := list(islice(lines, _LINES_A_WRITE)):
+            if sum(map(len, chunk)) > LARGEST_JOIN:
+                for line in chunk:
                     for piece in line.pieces() if isinstance(line, LongLine) else pieces_of(line):
                         put(piece)
                     put(b"\n")
             else:
-                some.append(b"")
-                put(b"\n".join(some))  # type: ignore[arg-type] # what is that short is bytes
+                chunk.append(b"")
+                put(b"\n".join(chunk))  # type: ignore[arg-type] # lines that are so short are bytes
 
 
 class NewParquetFile(NamedTuple):
-    """A Parquet file to be written. Its rows say themselves where they came from."""
+    """A new Parquet file. Its rows themselves say which log files they came from."""
 
     folder: str
     content: bytes
     line_count: int
-    """Its rows."""
+    """Number of rows."""
     kind: Kind = Kind.PARQUET
     lineage: Sequence[tuple[int, int]] = ()
 
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
-        """Write its bytes."""
+        """Write the file's bytes."""
         put(self.content)
 
 
 class FileToWrite(Protocol):
-    """What `Staging.write` writes."""
+    """A file that `Staging.write` can write."""
 
     @property
     def kind(self) -> Kind:
-        """Which folder it belongs under."""
+        """Kind of the file: says which root its folder is under."""
 
     @property
     def folder(self) -> str:
-        """Relative to the kind's root; made of validated parts only."""
+        """Path relative to the kind's root; made of validated parts only."""
 
     @property
     def line_count(self) -> int:
-        """How many lines, or rows, it has."""
+        """Number of lines, or rows."""
 
     @property
     def lineage(self) -> Sequence[Sequence[int]]:
-        """As `pack_lineage` takes it."""
+        """Line runs, as `pack_lineage` takes them."""
 
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
-        """Write its bytes, in pieces; what `put` raises is raised."""
+        """Write the file's bytes, in pieces. What `put` raises is raised."""

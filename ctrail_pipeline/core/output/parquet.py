@@ -1,18 +1,17 @@
 """Records -> Parquet files: one for each account, region and date of a batch, made in memory.
 
-They are the same records as the batch's JSONL files hold; each row leads to its own. Nothing of a
-record can keep a file from being written (`parquet_schema` says what becomes of odd ones). Rows
-are in the order of their eventTime, in row groups with statistics, so that readers skip what they
-do not look for. A group of rows is built from its records in runs, so that besides the table
-itself little is held at a time.
+The batch's JSONL files hold the same records; each row leads to its record. No record can keep a
+file from being written (`parquet_schema` says what becomes of odd ones). Rows are in the order of
+their eventTime, in row groups with statistics, so that readers skip what they do not look for. The
+rows are built from a limited number of records at a time, so that little is held beside the table.
 
-Not here: what is a record or a duplicate (`batch`), and getting files to disk (`output`).
+Not here: what is a record or a duplicate (`core.batch`), and getting files to disk (`staging`).
 
 Measured, records of 1.5 KB, MB of JSON per CPU-second: 110 in batches of large log files, 75 in
-batches of 400 small ones (19 files of 2 to 1,400 rows, 1.9 ms each to encode). Of the former's 13
-us a record msgspec takes 2, encoding and zstd 4, building the columns the rest. pyarrow encodes
-large tables a third faster, small ones three times slower. Each file has 20 kB of names, statistics
-and page index, whatever is in it.
+batches of 400 small ones (19 files of 2 to 1,400 rows, 1.9 ms each to encode). In batches of large
+log files a record takes 13 µs: msgspec 2, encoding and zstd 4, building the columns the rest.
+pyarrow encodes large tables a third faster, small ones three times slower. Each file has 20 kB of
+names, statistics and page index, whatever its rows are.
 """
 
 import io
@@ -48,46 +47,47 @@ if TYPE_CHECKING:
     import polars as pl
 
 _RECORDS_A_DECODE: Final = 100
+"""Records that one call decodes."""
 _RECORDS_A_FRAME: Final = 10_000
-"""Records whose fields are Python objects at a time."""
+"""Records whose fields are Python objects at the same time."""
 BYTES_A_FILE: Final = 32 * 1024 * 1024
-"""Of JSON, at most: a log file of 256 MB becomes several files, since a file's rows are in memory
-at once."""
+"""Limit of JSON bytes for a file, whose rows are all in memory at once. So a log file of 256 MB
+becomes several files."""
 ROWS_A_GROUP: Final = 10_000
 """Rows that a reader can skip at once."""
 LEVEL: Final = 1
-
+"""Level of zstd compression."""
 
 Source = tuple[str, str] | tuple[None, None]
-"""Bucket and key of a log file; None where nobody knows them any more."""
+"""Bucket and key of a log file; None if they are not known any more."""
 
 
 class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     """A record on its way into a file."""
 
     folder: str
-    """Of its file, relative to the Parquet folder: `parquet_folder`."""
+    """Folder of its file, relative to the Parquet root: see `parquet_folder`."""
     time: str
-    """Its eventTime."""
+    """The record's eventTime."""
     line: HeldBytes
     position: int
-    """Its log file's, in `sources`."""
+    """Position of its log file in `sources`."""
     index: int | None
-    """None, as its position: nobody knows any more where it stood (`parquet_repair`)."""
+    """Position in its log file; None if it is not known any more (see `parquet_repair`)."""
 
 
 class ParquetFile(NamedTuple):
-    """A file, as it will be on disk."""
+    """A Parquet file as it will be on disk."""
 
     folder: str
     rows: int
     content: bytes
     misfits: int
-    """Rows of which something is in `_other`."""
+    """Number of rows that have a field, or a part of one, in `_other`."""
 
 
 def parquet_folder(events_folder: str) -> str:
-    """The folder that holds the rows of an hour's events: its account, region and date.
+    """Return the folder that holds the rows of an hour's events: account, region and date.
 
     >>> parquet_folder("111122223333/eu-west-1/2026/01/31/23")
     'account=111122223333/region=eu-west-1/date=2026-01-31'
@@ -97,7 +97,7 @@ def parquet_folder(events_folder: str) -> str:
 
 
 def hours_of_date(folder: str) -> tuple[str, str]:
-    """The folders of the first and the last hour of events whose rows are in a folder.
+    """Return the folders of events of the first and the last hour whose rows are in a folder.
 
     >>> hours_of_date("account=111122223333/region=eu-west-1/date=2026-01-31")
     ('111122223333/eu-west-1/2026/01/31/00', '111122223333/eu-west-1/2026/01/31/23')
@@ -108,37 +108,36 @@ def hours_of_date(folder: str) -> tuple[str, str]:
 
 
 def parquet_table(records: Sequence[ParquetRecord], sources: Sequence[Source]) -> "pl.DataFrame":
-    """The rows of some records, in their order, as a file has them."""
+    """Return the rows of records, in the order of the records, as a file has them."""
     return _table(records, sources)[0]
 
 
 def parquet_files(records: list[ParquetRecord], sources: Sequence[Source]) -> Iterator[ParquetFile]:
-    """The files for some records, which get sorted; `sources`: bucket and key of each log file."""
+    """Make the files for records, which are sorted; `sources`: bucket and key of each log file."""
     # An eventTime without its Z sorts as text: "…:58" is before "…:58.5".
     records.sort(key=lambda record: (record.folder, record.time[:-1]))
-    for run in _runs(records):
-        table, misfits = _table(run, sources)
-        at = 0
-        for folder, group in groupby(run, key=attrgetter("folder")):
+    for chunk in _chunks(records):
+        table, misfits = _table(chunk, sources)
+        first = 0
+        for folder, group in groupby(chunk, key=attrgetter("folder")):
             rows = sum(1 for _ in group)
-            some = table.slice(at, rows)
-            misfit_rows = sum(at <= row < at + rows for row in misfits) if misfits else 0
-            yield ParquetFile(folder, rows, _encoded(some), misfit_rows)
-            at += rows
+            misfit_rows = sum(first <= row < first + rows for row in misfits) if misfits else 0
+            yield ParquetFile(folder, rows, _encoded(table.slice(first, rows)), misfit_rows)
+            first += rows
 
 
-def _runs(records: Sequence[ParquetRecord]) -> Iterator[list[ParquetRecord]]:
-    """Records in runs of so many bytes; small files are cut from one table."""
-    run: list[ParquetRecord] = []
+def _chunks(records: Sequence[ParquetRecord]) -> Iterator[list[ParquetRecord]]:
+    """Cut records into chunks of BYTES_A_FILE; small files are slices of a chunk's table."""
+    chunk: list[ParquetRecord] = []
     size = 0
     for record in records:
-        if size + len(record.line) > BYTES_A_FILE and run:
-            yield run
-            run, size = [], 0
-        run.append(record)
+        if size + len(record.line) > BYTES_A_FILE and chunk:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
         size += len(record.line)
-    if run:
-        yield run
+    if chunk:
+        yield chunk
 
 
 def _encoded(table: "pl.DataFrame") -> bytes:
@@ -157,7 +156,7 @@ def _encoded(table: "pl.DataFrame") -> bytes:
 def _table(
     records: Sequence[ParquetRecord], sources: Sequence[Source]
 ) -> tuple["pl.DataFrame", Others]:
-    """The rows of some records, and what of them is in `_other`."""
+    """Return the rows of records, and what of the records is in `_other`."""
     import polars as pl
 
     others: Others = {}
@@ -166,16 +165,16 @@ def _table(
         for at in range(0, len(records), _RECORDS_A_FRAME)
     )
     other = [json_object(others[at]) if at in others else None for at in range(len(records))]
-    where = pl.DataFrame(sources, schema={BUCKET: pl.String, KEY: pl.String}, orient="row")
+    origins = pl.DataFrame(sources, schema={BUCKET: pl.String, KEY: pl.String}, orient="row")
     return table.with_columns(
         pl.Series(OTHER, other, pl.String),
-        *where[[record.position for record in records]].get_columns(),
+        *origins[[record.position for record in records]].get_columns(),
         pl.Series(INDEX, [record.index for record in records], pl.Int32),
     ), others
 
 
 def _frame(records: Sequence[ParquetRecord], first: int, others: Others) -> "pl.DataFrame":
-    """The columns of COLUMNS; what does not fit goes to `others`, by row, counted from `first`."""
+    """Return the columns of COLUMNS; what does not fit goes to `others`. Rows begin at `first`."""
     import polars as pl
 
     rows: list[Any] = []
@@ -201,10 +200,8 @@ def _frame(records: Sequence[ParquetRecord], first: int, others: Others) -> "pl.
     return pl.DataFrame(columns)
 
 
-# Each of the next three returns a column, and the rows of which it does not hold all.
-
-
 def _flags(name: str, values: list[Any]) -> tuple["pl.Series", Sequence[int]]:
+    """Return a column of booleans, and the rows whose value the column does not hold."""
     import polars as pl
 
     misfits = [at for at, value in enumerate(values) if value.__class__ is str]
@@ -214,7 +211,10 @@ def _flags(name: str, values: list[Any]) -> tuple["pl.Series", Sequence[int]]:
 
 
 def _nested(name: str, values: list[Any], spec: Spec) -> tuple["pl.Series", Sequence[int]]:
-    """Every different value is decoded once: of 20,000 sample records' identities 3,700 differ."""
+    """Return a column of structs or lists, and the rows of whose value it holds a part only.
+
+    Equal values are decoded once: 20,000 sample records have 3,700 different userIdentity values.
+    """
     import polars as pl
 
     numbers: dict[bytes, int] = {}
@@ -227,6 +227,7 @@ def _nested(name: str, values: list[Any], spec: Spec) -> tuple["pl.Series", Sequ
 
 
 def _times(name: str, texts: list[str]) -> tuple["pl.Series", Sequence[int]]:
+    """Return a column of times, and the rows whose time the column does not hold exactly."""
     import polars as pl
 
     usual = pl.Series(name, texts).str.to_datetime(
@@ -243,9 +244,9 @@ def _times(name: str, texts: list[str]) -> tuple["pl.Series", Sequence[int]]:
 
 
 def _moment(text: str) -> tuple[datetime, bool]:
-    """A time with a fraction or a leap second, and whether that is all of it."""
+    """Read a time with a fraction or a leap second; return it, and whether it is exact."""
     second, fraction = text[17:19], text[20:-1]
-    if second == "60":  # the last microsecond before it, so that the order stays
+    if second == "60":  # the microsecond before the leap second, so that the order stays
         moment = datetime.fromisoformat(f"{text[:17]}59.999999")
         return moment.replace(tzinfo=UTC), False
     moment = datetime.fromisoformat(f"{text[:19]}.{fraction[:6]:0<6}")
@@ -253,11 +254,12 @@ def _moment(text: str) -> tuple[datetime, bool]:
 
 
 def _column(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
-    """A column of decoded values: texts, JSON, structs as msgspec makes them, lists of these."""
+    """Return a column of decoded values: texts, JSON, msgspec's structs, or lists of these."""
     import polars as pl
 
     if isinstance(spec, dict):
-        # Of those that are there; what is not becomes null by a number that is null.
+        # The structs are made of the present values only. A missing value becomes null, since
+        # its number is null.
         present = [value for value in values if value is not None]
         members = [
             _column(member, list(map(attrgetter(member), present)), inner)
@@ -274,6 +276,7 @@ def _column(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
 
 
 def _lists(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
+    """Return a column of lists; None becomes null, and an empty list stays empty."""
     import polars as pl
 
     filled = [value for value in values if value]
@@ -291,7 +294,7 @@ def _lists(name: str, values: Sequence[Any], spec: Spec) -> "pl.Series":
 
 
 def _texts(values: Sequence[Any]) -> list[str | None]:
-    """JSON as text; null is no value."""
+    """Return raw JSON as texts; null becomes None."""
     try:
         texts = ["null" if value is None else str(value, "utf-8") for value in values]
     except UnicodeDecodeError:

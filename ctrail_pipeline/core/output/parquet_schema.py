@@ -2,10 +2,10 @@
 
 The columns are those of AWS's own table for Athena (Athena user guide, "Create a table for
 CloudTrail logs"), with managementEvent and edgeDeviceDetails, named as CloudTrail names the fields.
-Nothing is lost: a field that has no column, whose type is not its column's, or of which some
-member is not, stands in `_other` as it was.
+Nothing is lost. `_other` holds, as it stood in the record, a field that has no column, or whose
+type (or a member's type) is not its column's.
 
-Not here: polars, files (`parquet`). COLUMNS changes only together with SCHEMA_VERSION.
+Not here: polars, and files (see `parquet`). COLUMNS changes only together with SCHEMA_VERSION.
 """
 
 import json
@@ -20,11 +20,11 @@ from ctrail_pipeline.core.log_file.lenient_json import members_of
 from ctrail_pipeline.core.log_file.lines import HeldBytes
 
 SCHEMA_VERSION: Final = 1
-"""Stands in each file's metadata as `ctrail_schema_version`."""
+"""Version of the columns; each file's metadata have it as `ctrail_schema_version`."""
 
 
 class Leaf(Enum):
-    """What a column, or a member of one, holds."""
+    """What a column, or a member of a struct, holds."""
 
     TEXT = "text"
     JSON = "JSON text"
@@ -34,7 +34,7 @@ class Leaf(Enum):
 
 
 Spec = Leaf | dict[str, Any] | list[Any]
-"""A leaf; a struct's members, each with its Spec; or a list with the Spec of its elements."""
+"""A leaf; or the members of a struct, each with its Spec; or a list with its elements' Spec."""
 
 _TEXT: Final = Leaf.TEXT
 COLUMNS: Final[dict[str, Spec]] = {
@@ -58,8 +58,8 @@ COLUMNS: Final[dict[str, Spec]] = {
                 "userName": _TEXT,
             },
             "ec2RoleDelivery": _TEXT,
-            # AWS's table has a map of strings for the attributes. Their values are the identity
-            # provider's to choose, not always strings, and polars has no maps: text is exact.
+            # AWS's table has a map of strings for the attributes. The identity provider chooses
+            # their values, not always strings, and polars has no maps. Text is exact.
             "webIdFederationData": {"federatedProvider": _TEXT, "attributes": Leaf.JSON},
         },
     },
@@ -99,20 +99,23 @@ COLUMNS: Final[dict[str, Spec]] = {
 }
 """The fields of a record that have columns."""
 OTHER: Final = "_other"
-"""The column of what has none: a JSON object of fields, each as it stood in the record."""
+"""Column of the fields without a column: a JSON object, each field as it stood in the record."""
 BUCKET: Final = "_bucket"
 KEY: Final = "_key"
 INDEX: Final = "_index"
-"""These three lead to the record: its log file, and its position in that file's `Records`."""
+"""`_bucket` and `_key` name the record's log file, `_index` its position in `Records` there."""
 
 _NULL: Final = b"null"
 _STRUCTS: Final[dict[str, Any]] = {}
-"""Every struct type, by the path of its column or member."""
+"""The struct types, by the path of their column or member."""
 _BASES: Final[dict[Leaf, Any]] = {Leaf.TEXT: str, Leaf.JSON: msgspec.Raw, Leaf.FLAG: bool}
 
 
 def _type_of(name: str, spec: Spec) -> Any:
-    """The type that msgspec decodes a struct, list or leaf into; unknown members are refused."""
+    """Return the type that msgspec decodes a struct, list or leaf into.
+
+    The type refuses unknown members.
+    """
     if isinstance(spec, Leaf):
         return _BASES[spec]
     if isinstance(spec, list):
@@ -132,7 +135,7 @@ def _struct(name: str, members: Sequence[Any], *, refuse_others: bool = True) ->
 
 
 NESTED: Final = {name: spec for name, spec in COLUMNS.items() if not isinstance(spec, Leaf)}
-"""Columns with structure. A row holds their values undecoded: few of them are different."""
+"""Columns of structs and lists. A row holds their values undecoded, since many are equal."""
 _DECODE: Final = {
     name: msgspec.json.Decoder(_type_of(name, spec)).decode for name, spec in NESTED.items()
 }
@@ -142,8 +145,8 @@ def _row_field(name: str, spec: Spec) -> Any:
     if spec is Leaf.TEXT:
         return name, str | None, None
     if spec is Leaf.FLAG:
-        # Some services send "true" and "false" as strings: not so odd that the whole record should
-        # be read the slow way.
+        # Some services send "true" and "false" as strings. That is too frequent to read the whole
+        # record the slow way.
         return name, bool | str | None, None
     return name, msgspec.Raw, msgspec.Raw(_NULL)
 
@@ -159,17 +162,19 @@ _decode_rows: Final = msgspec.json.Decoder(list[Row]).decode  # type: ignore[val
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
+_USUAL_NAME: Final = 64
+"""Length of a field's name up to which its quoted form is remembered."""
 _REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 Others = dict[int, dict[str, bytes]]
-"""By row, the fields that go to `_other`."""
+"""The fields that go to `_other`, by row."""
 
 
 def decode_rows(lines: Sequence[HeldBytes], others: Others, first: int) -> list[Any]:
-    """A Row for each record; what does not fit goes to `others`, counted from `first`.
+    """Return a Row for each record. What does not fit goes to `others`; rows count from `first`.
 
-    Never fails for what is in a record. A run of records is decoded in one call, 1.4 µs each
-    against 2.1 one by one; if one of them is odd, all of the run are.
+    No record makes this fail. The records are decoded in one call: 1.4 µs each, against 2.1 one by
+    one. If one record is odd, all of them are decoded one by one.
     """
     try:
         rows: list[Any] = _decode_rows(b"[" + b",".join(lines) + b"]")
@@ -196,7 +201,7 @@ def _row_of(line: HeldBytes, others: Others, at: int) -> Any:
 def _odd_row(line: HeldBytes, others: Others, at: int) -> Any:
     row = Row()
     members = _members(bytes(line))
-    if members is None:  # nested so deeply that it was a near thing when it was split
+    if members is None:  # nested just deep enough that the record could still be split
         others[at] = {"record": bytes(line)}
         return row
     other = {}
@@ -217,9 +222,9 @@ def _odd_row(line: HeldBytes, others: Others, at: int) -> Any:
 
 
 def decode_nested(name: str, value: bytes) -> tuple[Any, bool]:
-    """The value of a column of NESTED, as far as it fits; and whether that is all of it.
+    """Return the value of a column of NESTED as far as it fits, and whether all of it fits.
 
-    None of a null.
+    The value of a null is None.
     """
     if value == _NULL:
         return None, True
@@ -230,20 +235,17 @@ def decode_nested(name: str, value: bytes) -> tuple[Any, bool]:
 
 
 def field_of(line: HeldBytes, name: str) -> bytes:
-    """A field of a record that has been decoded, as it stands there."""
+    """Return a field of a record, as it stands in the record."""
     return (_members(bytes(line)) or {})[name]
 
 
 def json_object(members: dict[str, bytes]) -> str:
-    """Fields as one JSON object, their values as they stood in the record, as far as UTF-8 can."""
+    """Return fields as one JSON object, their values as they stood in the record: see `utf8`."""
     text = ",".join(
         f"{_quoted(name) if len(name) <= _USUAL_NAME else json.dumps(name)}:{utf8(value)}"
         for name, value in members.items()
     )
     return f"{{{text}}}"
-
-
-_USUAL_NAME: Final = 64
 
 
 @lru_cache(1024)
@@ -252,12 +254,12 @@ def _quoted(name: str) -> str:
 
 
 def utf8(value: bytes) -> str:
-    """JSON text as Parquet can hold it: a byte that is not UTF-8 becomes U+FFFD."""
+    """Return JSON text as Parquet can hold it: a byte that is not UTF-8 becomes U+FFFD."""
     return str(value, "utf-8", "replace")
 
 
 def _fitted(name: str, value: bytes, spec: Spec) -> tuple[Any, bool]:
-    """What of a value fits, and whether that is all of it. Slow: for odd values only."""
+    """Return what of a value fits, and whether all of it fits. Slow: for odd values only."""
     if value == _NULL:
         return None, True
     if isinstance(spec, dict):
@@ -268,8 +270,8 @@ def _fitted(name: str, value: bytes, spec: Spec) -> tuple[Any, bool]:
         except _REFUSED:
             return None, False
         pairs = [_fitted(name, bytes(element), spec[0]) for element in elements]
-        found = [element for element, _ in pairs if element is not None]
-        return found, all(fits for _, fits in pairs) and len(found) == len(pairs)
+        fitting = [element for element, _ in pairs if element is not None]
+        return fitting, all(fits for _, fits in pairs) and len(fitting) == len(pairs)
     if spec is Leaf.JSON:
         return msgspec.Raw(value), True
     try:
@@ -298,7 +300,7 @@ def _fitted_struct(name: str, value: bytes, spec: dict[str, Any]) -> tuple[Any, 
 
 
 def _members(value: bytes) -> dict[str, bytes] | None:
-    """The members of a JSON object, each as it stands there; of a repeated one the last."""
+    """Return the members of a JSON object, as they stand there; a repeated member counts last."""
     try:
         return {name: bytes(raw) for name, raw in _decode_members(value).items()}
     except _REFUSED:

@@ -19,10 +19,11 @@ def publish_files(
     rename: Callable[[PublishedFile], PublishedFile],
     linked: Callable[[PublishedFile], None],
 ) -> list[PublishedFile]:
-    """Give files their final names. Safe to repeat, and to do twice at once.
+    """Give files their final names. Safe to repeat, and safe if two processes do it at once.
 
-    `rename` gives another number where a foreign file has the name; `linked` is told of each
-    file. Returns the files of which neither part nor final name is there: they are lost.
+    `rename` gives a file another number if a foreign file has its name. `linked` is told of each
+    file that has its name. Returns the files that are lost: neither their staged file nor their
+    final name exists.
     """
     folders = staging.folders
     vanished = []
@@ -30,20 +31,20 @@ def publish_files(
     with disk_errors(folders.roots[Kind.EVENTS]):
         folders.refuse_links(map(folders.folder_of, files))
         for file in files:
-            placed = _link(staging, file, rename)
-            if placed is None:
+            published = _link(staging, file, rename)
+            if published is None:
                 vanished.append(file)
             else:
-                touched.add(folders.folder_of(placed))
-                linked(placed)
-        folders.in_threads(fsync_folder, sorted(touched))
+                touched.add(folders.folder_of(published))
+                linked(published)
+        folders.threads.map(fsync_folder, sorted(touched))
     return vanished
 
 
 def _link(
     staging: Staging, file: PublishedFile, rename: Callable[[PublishedFile], PublishedFile]
 ) -> PublishedFile | None:
-    """Link one part to its final name; None if there is nothing left to link."""
+    """Link a staged file to its final name; return None if both have vanished."""
     folders = staging.folders
     part = staging.part_path(file.kind, file.part)
     while True:
@@ -56,16 +57,17 @@ def _link(
             if not os.path.exists(part):
                 return file if _has_size(final, file.size) else None
             folders.forget(folder)
-            folders.make(folder)  # somebody removed the folder meanwhile
+            folders.make(folder)  # another run removed the folder meanwhile
         except FileExistsError:
             if _same_file(part, final):
                 return file
-            if os.path.exists(part):  # else another recovery has published it: look again
+            # Without a staged file, another recovery has published the file: look again.
+            if os.path.exists(part):
                 file = rename(file)
 
 
 def _has_size(path: str, size: int) -> bool:
-    """Whether a file is there, and is ours as far as its size tells."""
+    """Whether a file exists, and is ours as far as its size tells."""
     try:
         return os.lstat(path).st_size == size
     except FileNotFoundError:

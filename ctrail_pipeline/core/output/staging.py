@@ -22,9 +22,9 @@ from ctrail_pipeline.core.output_files import Kind, StagedFile
 
 from .folders import STAGING, UNLOCKED, OutputFolders
 from .new_files import FileToWrite
-from .scatter import Scatter
 
 _UNLOCKED_SECONDS: Final = 60
+"""Age after which a staging folder that was never locked has no owner any more."""
 
 
 class Staging:
@@ -35,16 +35,11 @@ class Staging:
         self._token = token
         self._lock: int | None = None
 
-    @property
-    def scatter(self) -> Scatter:
-        """What scattered log files have made so far."""
-        return self.folders.scatter
-
     def open(self) -> None:
         """Make the staging folder and lock it.
 
-        It gets its name when it is locked already, so that no other run's recovery, finding it
-        unlocked, takes its owner for dead.
+        The folder gets its name after it is locked. Otherwise another run's recovery could find
+        it unlocked, and take its owner for dead.
         """
         self.folders.refuse_linked_staging()
         folder = self.folders.staging_of(Kind.EVENTS, self._token)
@@ -59,27 +54,27 @@ class Staging:
     def write(
         self, files: Sequence[FileToWrite], *, first_part: int = 0, make_folders: bool = True
     ) -> list[StagedFile]:
-        """Write files into the staging folders, durable when this returns.
+        """Write files into the staging folders; they are durable when this returns.
 
-        Parts are numbered from `first_part` on. Their destination folders are made too, so that
-        publishing only needs to link. Raises OutputError; then the batch must be discarded, not
-        written again over the same files.
+        The staged files are numbered as parts, from `first_part` on. Their destination folders are
+        made too, so that publishing only needs to link. Raises OutputError. The batch must then be
+        given up: nothing may be written again over the same files.
         """
         with disk_errors(self.folders.roots[Kind.EVENTS]):
             kinds = {file.kind for file in files}
             parents = {self.folders.staging_of(kind, self._token) for kind in kinds}
             destinations = map(self.folders.folder_of, files) if make_folders else ()
             self.folders.make(*destinations, *parents)
-            staged = self.folders.in_threads(self._write_one, enumerate(files, first_part))
+            staged = self.folders.threads.map(self._write_file, enumerate(files, first_part))
             for parent in parents:
                 fsync_folder(parent)
                 fsync_folder(parent.parent)
         return staged
 
     def remove(self) -> None:
-        """Remove the staging folders and whatever is in them, and let go of the lock.
+        """Remove the staging folders with all that is in them, and let go of the lock.
 
-        The one that is locked goes last: as long as there is a part, only one can publish it.
+        The locked folder goes last: as long as a part exists, only one process can publish it.
         """
         for kind in reversed(Kind):
             folder = self.folders.staging_of(kind, self._token)
@@ -95,9 +90,10 @@ class Staging:
             self._lock = None
 
     def owner_lives(self) -> bool | None:
-        """Whether another process holds the batch; None if its folder is not there.
+        """Whether another process holds the batch; None if the batch has no folder.
 
-        Where none does, we hold it from now on: no two recover one batch at once.
+        If no process holds the batch, we hold it from now on. So no two processes recover one
+        batch at once.
         """
         folder = self.folders.staging_of(Kind.EVENTS, self._token)
         try:
@@ -112,16 +108,16 @@ class Staging:
         self._lock = descriptor
         return False
 
-    @property
-    def _unlocked(self) -> Path:
-        """The name that the folder has before it is locked."""
-        return self.folders.staging_of(Kind.EVENTS, f"{UNLOCKED}{self._token}")
-
     def part_path(self, kind: Kind, part: int) -> str:
-        """Return the path of a staged file. Text, as in `OutputFolders.folder_of`."""
+        """Return the path of a staged file, as text: see `OutputFolders.folder_of`."""
         return f"{self.folders.roots[kind]}/{STAGING}/{self._token}/{part:05d}.part"
 
-    def _write_one(self, item: tuple[int, FileToWrite]) -> StagedFile:
+    @property
+    def _unlocked(self) -> Path:
+        """Path that the folder has before it is locked."""
+        return self.folders.staging_of(Kind.EVENTS, f"{UNLOCKED}{self._token}")
+
+    def _write_file(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
         digest = sha256()
         size = 0

@@ -21,7 +21,7 @@ from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
 from ctrail_pipeline.core.batch.feed import AHEAD, Feed
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.opened_output import opened_output
-from ctrail_pipeline.core.bucket.permissions import who_reads
+from ctrail_pipeline.core.bucket.permissions import readers
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.key_time import minute_of
@@ -156,7 +156,7 @@ class _Run:
         vars(self).clear()
 
     def _log_who_reads(self) -> None:
-        for trails, reader in who_reads(self._settings.trails):
+        for trails, reader in readers(self._settings.trails):
             names = ", ".join(trail.name for trail in trails)
             of_trails = "" if len(trails) == len(self._settings.trails) else f" {names}"
             log.info("reading%s as %s", of_trails, reader)

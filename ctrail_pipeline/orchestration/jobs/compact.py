@@ -1,6 +1,6 @@
-"""The job `compact` and its daily schedule: few files instead of many, of hours that are over.
+"""The job `compact` and its daily schedule: few files instead of many, for hours that are over.
 
-What is merged, and how, is `core.compaction`'s.
+Not here: which files are merged, and how (`core.upkeep.compaction`).
 """
 
 from dagster import (
@@ -20,18 +20,22 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.orchestration.metadata import of_compaction
 from ctrail_pipeline.orchestration.resources import LedgerResource
-from ctrail_pipeline.orchestration.sync_run import core_logs_in, failures_said, settings_of
+from ctrail_pipeline.orchestration.sync_run import (
+    core_logs_in,
+    failures_without_traceback,
+    settings_of,
+)
 from ctrail_pipeline.reports.sentences import compaction_failure, compaction_line
 
 from .console import QUIET
 
 
 def build_compact_job(configuration: Config) -> JobDefinition:
-    """The job over the output of a configuration."""
+    """Return the job `compact` over the output of a configuration."""
 
     @op(
         name="merge_files",
-        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None for each run
         description="Merges the JSONL files of hours that are over, and the Parquet files of such"
         " days. No event is changed, added or removed.",
     )
@@ -39,14 +43,16 @@ def build_compact_job(configuration: Config) -> JobDefinition:
         if not cursor.path.exists():
             context.log.info("nothing was synced yet, so there is nothing to merge")
             return Output(None, metadata=of_compaction(Compaction()))
-        with failures_said(), core_logs_in(context.log):
-            done = compact(settings_of(configuration, cursor), run_id=context.run_id)
-        context.log.info("%s", compaction_line(done))
-        if done.problems:
+        with failures_without_traceback(), core_logs_in(context.log):
+            compaction = compact(settings_of(configuration, cursor), run_id=context.run_id)
+        context.log.info("%s", compaction_line(compaction))
+        if compaction.problems:
             raise Failure(
-                compaction_failure(done), metadata=of_compaction(done), allow_retries=False
+                compaction_failure(compaction),
+                metadata=of_compaction(compaction),
+                allow_retries=False,
             )
-        return Output(None, metadata=of_compaction(done))
+        return Output(None, metadata=of_compaction(compaction))
 
     @job(
         name="compact",
@@ -61,5 +67,5 @@ def build_compact_job(configuration: Config) -> JobDefinition:
 
 
 def compact_daily(compact_job: JobDefinition) -> ScheduleDefinition:
-    """`compact` every night."""
+    """Return the schedule that runs `compact` every night."""
     return ScheduleDefinition(job=compact_job, cron_schedule="47 3 * * *")

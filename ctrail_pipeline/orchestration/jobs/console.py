@@ -1,4 +1,7 @@
-"""What `dagster job execute` prints of a job of ours."""
+"""The console log of our jobs."""
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
-"""Without it, `dagster job execute` prints Dagster's own steps too (a default, not a rule)."""
+"""The run config that keeps Dagster's own steps out of what `dagster job execute` prints.
+
+A run config of the user's may say otherwise.
+"""

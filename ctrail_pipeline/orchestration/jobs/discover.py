@@ -1,4 +1,8 @@
-"""The job `discover`: register accounts and regions of every trail as partitions."""
+"""The job `discover`: register accounts and regions of every trail as partitions.
+
+It lists folders only. Not here: how folders are listed (`core.listing`), and what a partition set
+is called (`orchestration.partitions`).
+"""
 
 from dagster import (
     Failure,
@@ -21,7 +25,7 @@ from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sync_run import (
     check_sample,
     core_logs_in,
-    failures_said,
+    failures_without_traceback,
     settings_of,
 )
 from ctrail_pipeline.reports.sentences import problem_line
@@ -30,37 +34,39 @@ from .console import QUIET
 
 
 def build_discover_job(configuration: Configuration) -> JobDefinition:
-    """The job that lets Dagster know every account and region that the trails deliver."""
+    """Return the job that tells Dagster of every account and region that the trails deliver."""
     keys = asset_keys(configuration.settings.trails)
 
     @op(
         name="register_partitions",
-        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None for each run
         description="Lists the folders of each trail and registers accounts and regions as"
         " partitions. Reads no log file.",
     )
     def discover_op(context: OpExecutionContext, cursor: LedgerResource) -> Output[None]:
         problems: list[Problem] = []
-        with failures_said(), core_logs_in(context.log):
+        with failures_without_traceback(), core_logs_in(context.log):
             check_sample(configuration)
             settings = settings_of(configuration, cursor)
-            places = find_prefixes(settings, Selection(), problems.append, may_get=False)
+            found_prefixes = find_prefixes(settings, Selection(), problems.append, may_get=False)
         new = {
             trail: register_partitions(
                 context.instance,
                 key,
                 [
                     found.source_prefix.partition_key
-                    for found in places
+                    for found in found_prefixes
                     if found.trail.name == trail
                 ],
             )
             for trail, key in keys.items()
         }
-        context.log.info("%d accounts and regions, %d of them new", len(places), sum(new.values()))
+        context.log.info(
+            "%d accounts and regions, %d of them new", len(found_prefixes), sum(new.values())
+        )
         if problems:
             raise Failure("\n".join(map(problem_line, problems)), allow_retries=False)
-        return Output(None, metadata={"partitions": len(places), "new": sum(new.values())})
+        return Output(None, metadata={"partitions": len(found_prefixes), "new": sum(new.values())})
 
     @job(
         name="discover",

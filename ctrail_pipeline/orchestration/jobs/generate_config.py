@@ -1,7 +1,7 @@
-"""The job `generate_config`: a configuration file from the trails of an account.
+"""The job `generate_config`: write a configuration file from the trails of an account.
 
-What is asked and written is `generate_config`'s. Dagster takes the file up when it loads the
-definitions anew.
+Dagster reads the file when it loads the definitions again. Not here: what CloudTrail is asked, and
+what the file then says (`config.generate`).
 """
 
 import os
@@ -19,13 +19,13 @@ from dagster import (
 )
 from pydantic import Field
 
-from ctrail_pipeline.orchestration.sync_run import failures_said
+from ctrail_pipeline.orchestration.sync_run import failures_without_traceback
 
 from .console import QUIET
 
 
 class GenerateConfigConfig(Config):
-    """Where to write, and what to ask."""
+    """Where a run writes the file, and whom it asks."""
 
     path: str | None = Field(
         default=None,
@@ -37,12 +37,12 @@ class GenerateConfigConfig(Config):
 
 
 def build_generate_config_job() -> JobDefinition:
-    """The job; it needs no configuration, since it makes one."""
+    """Return the job `generate_config`, which needs no configuration, since it makes one."""
 
     @op(
         name="describe_trails",
-        description="Asks CloudTrail for its trails, in every region, and writes a configuration"
-        " file. Nothing is read from a bucket.",
+        description="Asks CloudTrail for its trails in every region, and writes a configuration"
+        " file. Reads nothing from a bucket.",
     )
     def generate_config_op(
         context: OpExecutionContext, config: GenerateConfigConfig
@@ -50,7 +50,7 @@ def build_generate_config_job() -> JobDefinition:
         from ctrail_pipeline.config.generate import generate_config
 
         path = Path(config.path or os.environ.get("CTRAIL_CONFIG") or "config.json").absolute()
-        with failures_said():
+        with failures_without_traceback():
             trails, unasked = generate_config(
                 path, force=config.force, profile=config.profile, regions=config.regions
             )

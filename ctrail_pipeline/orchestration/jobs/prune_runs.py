@@ -1,4 +1,8 @@
-"""The job `prune_runs` and its daily schedule: delete what Dagster has kept of old runs."""
+"""The job `prune_runs` and its daily schedule: delete Dagster's record of old runs.
+
+Only Dagster's own database and logs are touched. Not here: removing old events
+(`core.upkeep.prune`).
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,14 +31,14 @@ _RUNS_A_BATCH = 100
 
 
 def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
-    """The job that keeps Dagster's own database from growing for ever."""
+    """Return the job that keeps Dagster's own database from growing for ever."""
     days = configuration.dagster.keep_runs_days
 
     @op(
         name="delete_runs",
-        out=Out(Nothing),  # with a value, Dagster would keep a pickled None of each run
-        description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Events"
-        " and the ledger are not touched.",
+        out=Out(Nothing),  # with a value, Dagster would keep a pickled None for each run
+        description=f"Deletes Dagster's record of runs that ended more than {days} days ago. Does"
+        " not touch events or the ledger.",
     )
     def prune_runs_op(context: OpExecutionContext) -> Output[None]:
         before = datetime.now(UTC) - timedelta(days=days)
@@ -50,7 +54,7 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
         while runs := context.instance.get_runs(filters=old, limit=_RUNS_A_BATCH):
             for run in runs:
                 context.instance.delete_run(run.run_id)
-                # What it printed: three files a step, which Dagster would keep for ever.
+                # What the run printed: three files a step, which Dagster would keep for ever.
                 context.instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             deleted += len(runs)
         size = _size_of(Path(context.instance.root_directory))
@@ -76,7 +80,7 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
 
 
 def prune_daily(prune_runs: JobDefinition) -> ScheduleDefinition:
-    """`prune_runs` every night, wherever there is a daemon: nobody has to think of it."""
+    """Return the schedule that runs `prune_runs` every night, wherever there is a daemon."""
     return ScheduleDefinition(
         job=prune_runs,
         cron_schedule="17 3 * * *",

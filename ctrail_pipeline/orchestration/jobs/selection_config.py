@@ -1,4 +1,4 @@
-"""The run config that `sync` and `verify` share: which trails, accounts, regions and time."""
+"""The run config that `sync` and `verify` share: which trails, accounts, regions and times."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ctrail_pipeline.core.listing.selection import Selection
 
 
 class SelectionConfig(Config):
-    """What a run is about; by default everything that is configured."""
+    """Which log files a run is about: by default all that the configuration names."""
 
     trails: list[str] | None = Field(
         default=None,
@@ -30,24 +30,25 @@ class SelectionConfig(Config):
     )
     end: str | None = Field(
         default=None,
-        description="Log files before this time (plus an hour, as a key's time is delivery's).",
+        description="Log files before this time, plus an hour: the time in a key is that of the"
+        " delivery.",
     )
     since: str | None = Field(
         default=None,
-        description="Instead of start: log files of so long ago or newer, such as 90m, 6h, 2d.",
+        description="Instead of start: log files that are at most so old, such as 90m, 6h, 2d.",
     )
-    exclude_trails: list[str] = Field(default=[], description="Trails that are left out.")
+    exclude_trails: list[str] = Field(default=[], description="Trails to leave out.")
     accounts: list[str] = Field(
         default=[], description="Accounts, with * and ? as wildcards; default: all."
     )
-    exclude_accounts: list[str] = Field(default=[], description="Accounts that are left out.")
+    exclude_accounts: list[str] = Field(default=[], description="Accounts to leave out.")
     regions: list[str] = Field(
         default=[], description="Regions, with * and ? as wildcards; default: all."
     )
-    exclude_regions: list[str] = Field(default=[], description="Regions that are left out.")
+    exclude_regions: list[str] = Field(default=[], description="Regions to leave out.")
 
     def selection(self) -> Selection:
-        """The core's form of it. Raises ConfigurationError for a time that cannot be read."""
+        """Return the selection for the core. Raises ConfigurationError for a bad time."""
         return Selection(
             trails=self.trails,
             partitions=self.partitions,

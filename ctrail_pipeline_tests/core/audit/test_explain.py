@@ -48,7 +48,7 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -
     assert found.log_file.etag == b'"%x-%x' % (path.stat().st_mtime_ns, path.stat().st_size)
     text = gzip.decompress(path.read_bytes())
     assert found.log_file.sha256 == sha256(text).digest()
-    assert (found.batch.run_id, found.nth, found.of) == ("the-run", 2, 3)
+    assert (found.batch.run_id, found.new_line, found.new_lines) == ("the-run", 2, 3)
     assert abs(found.batch.committed_at - datetime.now(UTC).timestamp()) < 60
     assert found.is_as_written
     assert found.index is None, "nothing is fetched that was not asked for"
@@ -102,7 +102,7 @@ def test_the_index_is_the_one_in_the_log_file_not_among_its_new_lines(world: Two
     world.put("first", "B", event("a"), event("b", 1), event("c", 2))
     world.sync()
     [found] = world.explain(Sought(event_id="c"), fetch=True)
-    assert (found.nth, found.of, found.index) == (1, 1, 2)
+    assert (found.new_line, found.new_lines, found.index) == (1, 1, 2)
 
 
 def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: TwoTrails) -> None:

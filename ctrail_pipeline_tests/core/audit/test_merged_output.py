@@ -24,15 +24,14 @@ from ctrail_pipeline.core.upkeep.compaction import compact
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.sync_process import assert_exact, sample_settings
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
 SAMPLE = {"log_files": 60, "days": 1}
 
 
 @pytest.fixture
-def settings(sample: Path, tmp_path: Path) -> Settings:
-    settings = sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
-    assert sync(settings).ok
-    return settings
+def settings(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(sample, tmp_path, batch_log_files=4, process_workers=1)
 
 
 def keys(settings: Settings) -> dict[bytes, str]:

@@ -327,7 +327,7 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
 def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run) -> None:
     run.batch, _ = register_batch(run.ledger, run.token, "run", [])
     with run.ledger.transaction():
-        run.ledger._db.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
+        run.ledger.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
     recovered(run)
     assert run.state() is BatchState.ABORTED
 

@@ -20,7 +20,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreKeys
 
-from ctrail_pipeline.core.bucket.curl import (
+from ctrail_pipeline.core.bucket.curl import Transfers
+from ctrail_pipeline.core.bucket.curl_request import (
     TOO_LONG,
     Answer,
     CurlError,
@@ -28,7 +29,6 @@ from ctrail_pipeline.core.bucket.curl import (
     NoAnswer,
     OtherAnswer,
     Target,
-    Transfers,
     Wanted,
     can_ask_for,
 )
@@ -380,7 +380,8 @@ def test_whoever_waits_is_released_when_it_is_closed() -> None:
 ENDS_AMID_GETS = """
 import sys, threading, time
 from contextlib import suppress
-from ctrail_pipeline.core.bucket.curl import Keys, Target, Wanted, transfers_of_process
+from ctrail_pipeline.core.bucket.curl import transfers_of_process
+from ctrail_pipeline.core.bucket.curl_request import Keys, Target, Wanted
 target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "", 2**26)
 keys = Keys("a", "b", None)
 def ask():
@@ -435,6 +436,6 @@ def test_an_answer_of_more_bytes_than_wanted_is_broken_off(transfers: Transfers)
         assert (answer.status, answer.code) == (503, "SlowDown")
         assert sent < 10 * MOST_BYTES
         [answer] = transfers.get(
-            target_at(url, most_bytes=MOST_BYTES + 1), KEYS, [Wanted("long", None)]
+            target_at(url, max_answer_bytes=MOST_BYTES + 1), KEYS, [Wanted("long", None)]
         )
         assert isinstance(answer, Answer)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ctrail_pipeline.core.bucket.permissions import identity_of_credentials
+from ctrail_pipeline.core.bucket.permissions import arn_of_credentials
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
@@ -367,7 +367,7 @@ def test_the_log_says_who_reads(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
     world = make_world()
-    who = identity_of_credentials(world.settings.trails)
+    who = arn_of_credentials(world.settings.trails)
     assert who is not None
     assert who.startswith("arn:aws:sts::123456789012:")
     with caplog.at_level(logging.INFO, "ctrail_pipeline"):
@@ -379,13 +379,13 @@ def test_nobody_is_asked_about_folders_and_endpoints_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
-    assert identity_of_credentials([Trail("folder", "file:///srv/logs")]) is None
+    assert arn_of_credentials([Trail("folder", "file:///srv/logs")]) is None
     monkeypatch.delenv("AWS_ENDPOINT_URL_STS")
     monkeypatch.setattr("boto3.session.Session", lambda: pytest.fail("somebody was asked"))
     own = Trail("own", "logs", endpoint_url="http://127.0.0.1:1")
-    assert identity_of_credentials([own, Trail("folder", "file:///srv/logs")]) is None
+    assert arn_of_credentials([own, Trail("folder", "file:///srv/logs")]) is None
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    assert identity_of_credentials([Trail("by environment", "logs")]) is None
+    assert arn_of_credentials([Trail("by environment", "logs")]) is None
 
 
 @pytest.mark.parametrize("status", [200, 403, 500, 501])
@@ -394,10 +394,10 @@ def test_an_sts_that_does_not_answer_properly_stops_nothing(
 ) -> None:
     with refusing_server(status, "AccessDenied") as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-        assert identity_of_credentials([Trail("trail", "logs")]) is None
-    assert identity_of_credentials([Trail("trail", "logs")]) is None, "nobody there"
+        assert arn_of_credentials([Trail("trail", "logs")]) is None
+    assert arn_of_credentials([Trail("trail", "logs")]) is None, "nobody there"
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "not a URL")
-    assert identity_of_credentials([Trail("trail", "logs")]) is None
+    assert arn_of_credentials([Trail("trail", "logs")]) is None
     assert make_world().sync().ok
 
 

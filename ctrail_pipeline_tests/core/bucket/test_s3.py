@@ -37,6 +37,7 @@ from ctrail_pipeline.core.exceptions import (
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
+from ctrail_pipeline_tests.support.properties import examples
 
 
 def settings_of(*trails: Trail) -> Settings:
@@ -98,7 +99,7 @@ NAMES = st.text("ab-./0é~ !", min_size=1, max_size=4)
 
 
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=4).map("/".join), max_size=12), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_local_folder_lists_in_the_order_of_s3(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str], data: st.DataObject
 ) -> None:
@@ -149,6 +150,23 @@ def test_a_listed_file_is_read_whole_with_the_etag_it_was_listed_with(tmp_path: 
     fetched = bucket.get("a/b.json", listed.etag)
     assert (fetched.body, fetched.etag) == (b"a/b.json", listed.etag)
     assert bucket.get("a/b.json", None) == fetched
+
+
+@pytest.mark.parametrize("minutes", [29_467_440, 200_000_040])
+def test_a_file_of_a_minute_s_last_nanosecond_is_of_that_minute(
+    tmp_path: Path, minutes: int
+) -> None:
+    """As a float, the time is rounded up into the next minute, in our days too."""
+    path = tmp_path / "a.json.gz"
+    path.touch()
+    end_of_minute = minutes * 60 * 10**9
+    os.utime(path, ns=(end_of_minute - 1, end_of_minute - 1))
+    assert path.stat().st_mtime_ns == end_of_minute - 1, "the file system keeps nanoseconds"
+    [listed] = LocalBucket(tmp_path).list_folder("").objects
+    assert listed.modified == minutes - 1
+    os.utime(path, ns=(end_of_minute, end_of_minute))
+    [listed] = LocalBucket(tmp_path).list_folder("").objects
+    assert listed.modified == minutes
 
 
 def test_a_file_written_again_since_it_was_listed_has_changed(tmp_path: Path) -> None:
@@ -313,7 +331,7 @@ def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
     """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
     trail = Trail("trail", name, region=region)
     place = endpoint_of(trail, Credentials(trail))
-    assert (place.url, place.has_own_host) == (url, has_own_host)
+    assert (place.bucket_url, place.has_own_host) == (url, has_own_host)
     open_bucket(trail, settings_of(trail))  # obstore takes it, too
 
 
@@ -322,9 +340,9 @@ def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
 ) -> None:
     trail = Trail("trail", "logs", region="eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
-    assert endpoint_of(trail, Credentials(trail)).url == "https://s3.example.com/logs"
+    assert endpoint_of(trail, Credentials(trail)).bucket_url == "https://s3.example.com/logs"
     own = replace(trail, endpoint_url="http://127.0.0.1:9000")
-    assert endpoint_of(own, Credentials(own)).url == "http://127.0.0.1:9000/logs"
+    assert endpoint_of(own, Credentials(own)).bucket_url == "http://127.0.0.1:9000/logs"
 
 
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:

@@ -17,6 +17,7 @@ from ctrail_pipeline.core.ledger.packed_identities import held_among, merge_sort
 from ctrail_pipeline.core.ledger.rows import NewSegment, Segment, SegmentGone
 from ctrail_pipeline.core.ledger.segment_building import build_segment, merge_identities
 from ctrail_pipeline.core.log_file.identity import IDENTITY_BYTES, event_key_of, identity_of
+from ctrail_pipeline_tests.support.properties import examples
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"
@@ -111,7 +112,7 @@ SIZES = st.sampled_from([0, 1, 7, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FRO
     st.lists(st.integers(0, 20_000), max_size=200),
     st.sampled_from([0.5, 0.01]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 def test_answers_are_those_of_a_plain_set(
     added: Sequence[tuple[str, int, int]], asked: Sequence[int], false_positive: float
 ) -> None:
@@ -310,7 +311,7 @@ def test_a_merged_segment_is_what_one_of_all_would_have_been(
     st.integers(0, 3_000),
     st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_what_a_blob_holds_however_it_is_looked_for(
     held: set[bytes],
     others: set[bytes],

@@ -26,6 +26,7 @@ from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline_tests.support.ledgers import new_ledger
+from ctrail_pipeline_tests.support.properties import examples
 
 PLACES = [
     SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),
@@ -248,7 +249,7 @@ WINDOWS = st.one_of(
 
 
 @given(KEYS, st.integers(1, 60), WINDOWS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     keys: list[str], page_size: int, wanted: Range
 ) -> None:
@@ -278,7 +279,7 @@ def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
 
 
 @given(KEYS, st.integers(1, 40))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 def test_a_second_run_hands_out_nothing(keys: list[str], page_size: int) -> None:
     bucket = filled(MemoryBucket(page_size), keys)
     with new_ledger() as ledger:
@@ -509,7 +510,7 @@ RUNS = st.lists(st.tuples(WINDOWS, ARRIVALS, st.booleans()), max_size=5)
 
 
 @given(KEYS, RUNS, st.integers(1, 60), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_windows_in_any_order_then_everything_equal_one_undisturbed_sync(
     keys: list[str],
     runs: list[tuple[Range, list[str], bool]],

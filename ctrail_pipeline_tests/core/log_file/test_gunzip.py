@@ -13,14 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, gunzip
-from ctrail_pipeline_tests.support.log_file_texts import (
-    EVENT,
-    LIMIT,
-    OTHER,
-    examples,
-    members,
-    wrap,
-)
+from ctrail_pipeline_tests.support.log_file_texts import EVENT, LIMIT, OTHER, members, wrap
+from ctrail_pipeline_tests.support.properties import examples
 
 DATA = wrap(EVENT, OTHER)
 

@@ -20,15 +20,9 @@ from ctrail_pipeline.core.log_file.gunzip import decompress
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.support.harm import harmed
 from ctrail_pipeline_tests.support.hostile_log_files import ACCOUNT, FOLDER, NOON, REGION
-from ctrail_pipeline_tests.support.log_file_texts import (
-    BOM,
-    as_line,
-    examples,
-    log_files,
-    read,
-    wrap,
-)
+from ctrail_pipeline_tests.support.log_file_texts import BOM, as_line, log_files, read, wrap
 from ctrail_pipeline_tests.support.oracle import Damaged, read_buckets, records_in
+from ctrail_pipeline_tests.support.properties import examples
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
@@ -287,7 +281,7 @@ def hostile_bodies(draw: st.DrawFn) -> bytes:
     return draw(harmed(body)) if kind == "harmed gzip" else body
 
 
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(25))
 @given(st.lists(hostile_bodies(), min_size=1, max_size=6), st.integers(0, 6))
 def test_a_bucket_of_hostile_log_files_by_the_oracle(bodies: list[bytes], first: int) -> None:
     """In two waves; then some log files are replaced by others, as an attacker may."""

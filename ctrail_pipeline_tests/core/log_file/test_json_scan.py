@@ -21,7 +21,6 @@ from ctrail_pipeline_tests.support.log_file_texts import (
     OTHER,
     as_line,
     event,
-    examples,
     lines,
     log_files,
     oracle_elements,
@@ -29,6 +28,7 @@ from ctrail_pipeline_tests.support.log_file_texts import (
     rejected,
     wrap,
 )
+from ctrail_pipeline_tests.support.properties import examples
 
 
 @pytest.mark.parametrize(

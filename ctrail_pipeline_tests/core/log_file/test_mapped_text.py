@@ -31,8 +31,9 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.harm import harmed
 from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
-from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, examples, log_files, wrap
+from ctrail_pipeline_tests.support.log_file_texts import EVENT, OTHER, log_files, wrap
 from ctrail_pipeline_tests.support.measured_sync import synced
+from ctrail_pipeline_tests.support.properties import examples
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     local_trail,
@@ -239,6 +240,7 @@ def indented(size: int) -> bytes:
     return b'{"Records": [\n' + b",\n".join([some] * (size // len(some))) + b"\n]}\n"
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
     text = indented(160 * MB)
     put_log_file(tmp_path / "bucket", 0, text)
@@ -250,6 +252,7 @@ def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
     assert peak < 120
 
 
+@pytest.mark.thorough
 def test_what_is_no_record_is_not_held_either(tmp_path: Path) -> None:
     """Of documents that hold no record; JSON writes what is in them in three times the bytes."""
     documents = (b'{"a%d":"%s"}' % (number, "\xe9".encode() * (MB // 2)) for number in range(128))

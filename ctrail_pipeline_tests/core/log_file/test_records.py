@@ -20,7 +20,6 @@ from ctrail_pipeline_tests.support.log_file_texts import (
     TIME,
     as_line,
     event,
-    examples,
     lines,
     log_files,
     members,
@@ -29,6 +28,7 @@ from ctrail_pipeline_tests.support.log_file_texts import (
     rejected,
     wrap,
 )
+from ctrail_pipeline_tests.support.properties import examples
 from ctrail_pipeline_tests.support.real_logs import REAL_LOGS, needs_real_logs
 
 # --- routing ---------------------------------------------------------------------------------

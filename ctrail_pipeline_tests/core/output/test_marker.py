@@ -161,8 +161,8 @@ def test_a_damaged_marker_is_refused(place: FoundPrefix, content: bytes) -> None
     place.run()
     (place.events_dir / MARKER).write_bytes(content)
     said = place.refused()
-    assert "is damaged: it says which ledger the folder belongs to" in said
-    assert "delete that one file and run again" in said
+    assert "is damaged. This file says which ledger the folder belongs to" in said
+    assert "delete the file and run again" in said
     (place.events_dir / MARKER).unlink()
     place.open().close()
     assert json.loads((place.events_dir / MARKER).read_text())["generation"] == 1

@@ -30,6 +30,7 @@ from ctrail_pipeline_tests.support.parquet_rows import (
     parquet_files,
     rows,
 )
+from ctrail_pipeline_tests.support.properties import examples
 from ctrail_pipeline_tests.support.real_logs import BUCKETS, PREFIXES, REAL_LOGS, needs_real_logs
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
@@ -238,7 +239,7 @@ JSON_VALUES = st.recursive(
 FIELDS = [name for name in COLUMNS if name not in ("eventTime", "recipientAccountId", "awsRegion")]
 
 
-@hypothesis.settings(deadline=None, max_examples=200)
+@hypothesis.settings(max_examples=examples(200))
 @given(
     st.lists(
         st.dictionaries(st.sampled_from([*FIELDS, "unknown"]), JSON_VALUES, max_size=6),
@@ -424,6 +425,7 @@ def test_switched_on_later_it_is_for_new_events(tmp_path: Path) -> None:
     assert [row["eventID"] for row in rows(settings)] == ["2"]
 
 
+@pytest.mark.thorough
 def test_memory_follows_the_bytes_of_a_file_not_of_a_log_file(tmp_path: Path) -> None:
     """A log file of 200 MB: its rows are never in memory all at once."""
     from ctrail_pipeline_tests.support.measured_sync import synced as measured

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.keys.key_time import day_folder
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -38,7 +39,7 @@ from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
-from ctrail_pipeline.core.upkeep.cold import move_cold_rows
+from ctrail_pipeline.core.upkeep.cold import first_kept, move_cold_rows
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -101,6 +102,15 @@ def sync_all_days(settings: Settings) -> int:
 
 def files_of(settings: Settings) -> list[Path]:
     return sorted(settings.state_db.with_name("ledger.db.archive").iterdir())
+
+
+def test_the_last_moment_of_a_day_belongs_to_that_day() -> None:
+    midnight = 1_800_000_000 // 86_400 * 86_400
+    just_before = midnight - 2**-22
+    assert datetime.fromtimestamp(just_before, UTC).timestamp() == midnight, "it is rounded up"
+    day = midnight // 86_400 - HORIZON_DAYS - 2
+    assert first_kept(midnight, HORIZON_DAYS) == (day, f"{day_folder(day)}00")
+    assert first_kept(just_before, HORIZON_DAYS) == (day - 1, f"{day_folder(day - 1)}23")
 
 
 def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: Path) -> None:
@@ -389,6 +399,7 @@ cold.move_cold_rows(one, 35)
 """
 
 
+@pytest.mark.thorough
 def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
     for step in range(1, 100):

@@ -22,7 +22,7 @@ from ctrail_pipeline.core.ledger.queries_prune import prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.rows import BatchState, Pruned
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
-from ctrail_pipeline.core.line_runs import runs_of
+from ctrail_pipeline.core.line_runs import line_runs_of
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
@@ -41,20 +41,23 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
 SAMPLE = {"log_files": 120, "days": 2}
 
 
+CHANGES = {"batch_log_files": 4, "process_workers": 1}
+"""Batches of a few log files, so that an hour has many files, as of many syncs."""
+
+
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    """Batches of a few log files, so that an hour has many files, as of many syncs."""
-    return sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
+    return sample_settings(sample, tmp_path, **CHANGES)
 
 
 @pytest.fixture
-def synced(settings: Settings) -> Settings:
-    assert sync(settings).ok
-    return settings
+def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(sample, tmp_path, **CHANGES)
 
 
 def event_files(settings: Settings) -> list[Path]:
@@ -214,7 +217,7 @@ def assert_lineage(settings: Settings) -> None:
         )
         owners = [
             log_files[run.batch, run.position]
-            for run in runs_of(lineage, batch, merged=bool(merged))
+            for run in line_runs_of(lineage, batch, merged=bool(merged))
             for _ in range(run.lines)
         ]
         assert len(owners) == len(lines)
@@ -334,6 +337,7 @@ def union_of_lines(settings: Settings) -> set[bytes]:
     return {line for path in event_files(settings) for line in path.read_bytes().splitlines()}
 
 
+@pytest.mark.thorough
 def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -365,6 +369,7 @@ def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     assert step > 60
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again(settings: Settings, expectation: Expectation) -> None:
     """Each time a little later, on what the last one left."""
     assert sync(settings).ok
@@ -459,6 +464,7 @@ def compact_until(
         failed.append(error)
 
 
+@pytest.mark.thorough
 def test_syncs_and_compactions_at_once(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:

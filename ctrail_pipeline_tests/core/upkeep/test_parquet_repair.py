@@ -35,17 +35,33 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     settings_in,
 )
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 from ctrail_pipeline_tests.support.two_trails import event
 
 SAMPLE = {"log_files": 80, "days": 2}
 
 
+CHANGES = {
+    "output_formats": ("jsonl", "parquet"),
+    "batch_log_files": 30,
+    "process_workers": 1,
+}
+
+
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    formats = ("jsonl", "parquet")
-    return sample_settings(
-        sample, tmp_path, output_formats=formats, batch_log_files=30, process_workers=1
-    )
+    return sample_settings(sample, tmp_path, **CHANGES)
+
+
+@pytest.fixture
+def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(sample, tmp_path, **CHANGES)
+
+
+@pytest.fixture
+def finely_synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    """In batches of a few log files."""
+    return synced_copies.of_sample(sample, tmp_path, **{**CHANGES, "batch_log_files": 4})
 
 
 class Killed(BaseException):
@@ -94,23 +110,22 @@ def test_amid_the_links_of_a_batch(
     rebuilt(settings, expectation)
 
 
-def test_rows_without_their_lines(settings: Settings, expectation: Expectation) -> None:
+def test_rows_without_their_lines(synced: Settings, expectation: Expectation) -> None:
     """A file of rows has its name, and the lines have not: the next sync brings them, with rows."""
-    sync(settings)
-    lost = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    lost = max(synced.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     count = len(lost.read_bytes().splitlines())
     lost.unlink()
-    lose_ledger(settings)
-    before = len(rows(settings))
-    done = rebuilt(settings, expectation)
+    lose_ledger(synced)
+    before = len(rows(synced))
+    done = rebuilt(synced, expectation)
     assert done.parquet_repaired == 1
     assert done.problem_count == len(done.problems) > 0
     kept = [Path(one.partition(": set aside")[0]) for one in done.problems]
     assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in kept)
     assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
-    assert len(rows(settings)) == before
-    lose_ledger(settings)
-    assert rebuild(settings).problems == [], "what was set aside is nobody's business any more"
+    assert len(rows(synced)) == before
+    lose_ledger(synced)
+    assert rebuild(synced).problems == [], "what was set aside is nobody's business any more"
 
 
 @pytest.mark.parametrize(
@@ -125,89 +140,78 @@ def test_rows_without_their_lines(settings: Settings, expectation: Expectation) 
     ],
 )
 def test_amid_a_compaction(
-    settings: Settings, expectation: Expectation, step: str, count: int
+    finely_synced: Settings, expectation: Expectation, step: str, count: int
 ) -> None:
     """Merged files and old ones lie side by side, of rows as of lines."""
-    settings = replace(settings, batch_log_files=4)
-    sync(settings)
     with pytest.raises(Killed):
-        compact(settings, observe=killing(step, count))
-    lose_ledger(settings)
-    done = rebuilt(settings, expectation)
+        compact(finely_synced, observe=killing(step, count))
+    lose_ledger(finely_synced)
+    done = rebuilt(finely_synced, expectation)
     assert done.problems == []
-    everywhere = [row for row in rows(settings) if row["_key"] is None]
+    everywhere = [row for row in rows(finely_synced) if row["_key"] is None]
     assert not everywhere, "one of both tells where each record is"
-    assert compact(settings).problems == []
-    assert unlike_lines(settings) == []
+    assert compact(finely_synced).problems == []
+    assert unlike_lines(finely_synced) == []
 
 
 def test_merged_rows_of_a_compaction_that_is_half_published(
-    settings: Settings, expectation: Expectation
+    finely_synced: Settings, expectation: Expectation
 ) -> None:
     """As if only some of the merged files of rows had got their names."""
-    settings = replace(settings, batch_log_files=4)
-    sync(settings)
-    before = {path: path.read_bytes() for path in parquet_files(settings)}
-    compact(settings)
+    before = {path: path.read_bytes() for path in parquet_files(finely_synced)}
+    compact(finely_synced)
     for path, data in before.items():
         if not path.exists():
             path.write_bytes(data)
             path.chmod(0o600)
-    assert unlike_lines(settings)
-    lose_ledger(settings)
-    assert rebuilt(settings, expectation).parquet_repaired > 0
+    assert unlike_lines(finely_synced)
+    lose_ledger(finely_synced)
+    assert rebuilt(finely_synced, expectation).parquet_repaired > 0
 
 
-def test_lines_whose_rows_are_lost_get_new_ones(
-    settings: Settings, expectation: Expectation
-) -> None:
-    sync(settings)
-    for path in parquet_files(settings)[::2]:
+def test_lines_whose_rows_are_lost_get_new_ones(synced: Settings, expectation: Expectation) -> None:
+    for path in parquet_files(synced)[::2]:
         path.unlink()
-    shutil.rmtree(parquet_files(settings)[0].parent)
-    lose_ledger(settings)
-    done = rebuilt(settings, expectation)
+    shutil.rmtree(parquet_files(synced)[0].parent)
+    lose_ledger(synced)
+    done = rebuilt(synced, expectation)
     assert done.parquet_repaired > 1
-    new = [row for row in rows(settings) if row["_key"] is None]
+    new = [row for row in rows(synced) if row["_key"] is None]
     assert {(row["_bucket"], row["_index"]) for row in new} == {(None, None)}
-    assert 0 < len(new) < len(rows(settings))
-    assert compact(settings).problems == []
-    assert unlike_lines(settings) == []
+    assert 0 < len(new) < len(rows(synced))
+    assert compact(synced).problems == []
+    assert unlike_lines(synced) == []
 
 
-def test_after_hours_of_a_date_were_pruned(settings: Settings, expectation: Expectation) -> None:
+def test_after_hours_of_a_date_were_pruned(synced: Settings, expectation: Expectation) -> None:
     """A lost ledger takes with it what was pruned: rows that were left and lines come back once."""
-    sync(settings)
-    prune(settings, datetime(2026, 1, 15, 11, tzinfo=UTC))
-    assert unlike_lines(settings)
-    lose_ledger(settings)
-    rebuilt(settings, expectation)
+    prune(synced, datetime(2026, 1, 15, 11, tzinfo=UTC))
+    assert unlike_lines(synced)
+    lose_ledger(synced)
+    rebuilt(synced, expectation)
 
 
-def test_lines_that_somebody_doubled_get_one_row(settings: Settings) -> None:
-    sync(settings)
-    path = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+def test_lines_that_somebody_doubled_get_one_row(synced: Settings) -> None:
+    path = max(synced.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     line = path.read_bytes().splitlines(keepends=True)[0]
     other = path.with_name("events_00099.jsonl")
     other.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
-    before = {path: path.read_bytes() for path in parquet_files(settings)}
-    lose_ledger(settings)
-    done = rebuild(settings)
+    before = {path: path.read_bytes() for path in parquet_files(synced)}
+    lose_ledger(synced)
+    done = rebuild(synced)
     assert (done.doubled, done.parquet_repaired) == (1, 0)
-    assert {path: path.read_bytes() for path in parquet_files(settings)} == before
+    assert {path: path.read_bytes() for path in parquet_files(synced)} == before
 
 
 @pytest.mark.parametrize("at", ["linked", "removed"])
 def test_killed_amid_the_repair_it_is_begun_again(
-    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
+    finely_synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    settings = replace(settings, batch_log_files=4)
-    sync(settings)
-    for path in parquet_files(settings)[::3]:
+    for path in parquet_files(finely_synced)[::3]:
         path.unlink()
-    double = parquet_files(settings)[0]
+    double = parquet_files(finely_synced)[0]
     shutil.copy(double, double.with_name("part-00077.parquet"))
-    lose_ledger(settings)
+    lose_ledger(finely_synced)
 
     def die(done: object, *_: object) -> None:
         if isinstance(done, Staging):
@@ -217,26 +221,25 @@ def test_killed_amid_the_repair_it_is_begun_again(
     with monkeypatch.context() as patch:
         patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
         with pytest.raises(Killed):
-            rebuild(settings)
-    rebuilt(settings, expectation)
+            rebuild(finely_synced)
+    rebuilt(finely_synced, expectation)
 
 
 def test_a_file_that_cannot_be_read_is_left_alone(
-    settings: Settings, expectation: Expectation
+    synced: Settings, expectation: Expectation
 ) -> None:
-    sync(settings)
-    path = parquet_files(settings)[0]
+    path = parquet_files(synced)[0]
     os.truncate(path, path.stat().st_size - 5)
     data = path.read_bytes()
-    lose_ledger(settings)
-    done = rebuild(settings)
+    lose_ledger(synced)
+    done = rebuild(synced)
     assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
     assert done.parquet_repaired == 1
     assert path.read_bytes() == data
     path.unlink()
-    assert unlike_lines(settings) == []
-    sync(settings)
-    assert_exact(settings, expectation)
+    assert unlike_lines(synced) == []
+    sync(synced)
+    assert_exact(synced, expectation)
 
 
 @pytest.mark.parametrize(("harm", "new"), [("doubled", 0), ("first lost", 7), ("second lost", 2)])
@@ -274,11 +277,10 @@ def test_events_that_are_nearly_the_same_keep_a_row_each(
 
 @pytest.mark.parametrize("kind", ["pages", "columns", "more columns"])
 def test_a_file_that_is_not_as_ours_are_is_left_alone(
-    settings: Settings, expectation: Expectation, kind: str
+    synced: Settings, expectation: Expectation, kind: str
 ) -> None:
     """Its end can be read, but not what is before it; or it has other columns."""
-    sync(settings)
-    ours = parquet_files(settings)[0]
+    ours = parquet_files(synced)[0]
     path = ours
     if kind == "pages":
         with path.open("r+b") as file:
@@ -291,35 +293,34 @@ def test_a_file_that_is_not_as_ours_are_is_left_alone(
         ours.unlink()
     path.chmod(0o600)
     data = path.read_bytes()
-    lose_ledger(settings)
-    done = rebuild(settings)
+    lose_ledger(synced)
+    done = rebuild(synced)
     assert done.parquet_repaired == 1
     assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
     assert path.read_bytes() == data
     path.unlink()
-    assert unlike_lines(settings) == []
-    sync(settings)
-    assert_exact(settings, expectation)
+    assert unlike_lines(synced) == []
+    sync(synced)
+    assert_exact(synced, expectation)
 
 
 def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
-    settings: Settings, tmp_path: Path
+    synced: Settings, tmp_path: Path
 ) -> None:
-    sync(settings)
-    path = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    path = max(synced.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     path.with_name("events_00098.jsonl").write_bytes(b"nonsense\n")
     line = json.loads(path.read_bytes().splitlines()[0]) | {"eventID": "behind a link"}
     elsewhere = tmp_path / "elsewhere.jsonl"
     elsewhere.write_text(json.dumps(line) + "\n")
     path.with_name("events_00099.jsonl").symlink_to(elsewhere)
-    before = len(rows(settings))
-    for file in parquet_files(settings):
+    before = len(rows(synced))
+    for file in parquet_files(synced):
         file.unlink()
-    lose_ledger(settings)
-    done = rebuild(settings)
+    lose_ledger(synced)
+    done = rebuild(synced)
     assert done.problem_count == 2
     assert done.parquet_repaired > 1
-    found = rows(settings)
+    found = rows(synced)
     assert len(found) == before
     assert "behind a link" not in {row["eventID"] for row in found}
 
@@ -341,13 +342,12 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
 
 @pytest.mark.parametrize("at", ["linked", "removed"])
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
-    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
+    synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     """The old ledger must not be gone on with: it does not know what became of the files."""
-    sync(settings)
-    for path in parquet_files(settings)[::3]:
+    for path in parquet_files(synced)[::3]:
         path.unlink()
-    double = parquet_files(settings)[0]
+    double = parquet_files(synced)[0]
     shutil.copy(double, double.with_name("part-00077.parquet"))
 
     def die(done: object, *_: object) -> None:
@@ -358,26 +358,25 @@ def test_killed_amid_a_repair_though_the_ledger_was_sound(
     with monkeypatch.context() as patch:
         patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
         with pytest.raises(Killed):
-            rebuild(settings, force=True)
+            rebuild(synced, force=True)
     with pytest.raises(LedgerError, match="ctrail rebuild"):
-        sync(settings)
-    rebuilt(settings, expectation)
+        sync(synced)
+    rebuilt(synced, expectation)
 
 
 def test_what_is_set_aside_stays_so_after_a_power_cut(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its folder is synced between the new name and the end."""
-    sync(settings)
-    strange = parquet_files(settings)[0]
+    strange = parquet_files(synced)[0]
     hours = (
-        settings.events_dir
+        synced.events_dir
         / hours_of_date(
-            str(strange.parent.relative_to(OutputFolders.of(settings).roots[Kind.PARQUET]))
+            str(strange.parent.relative_to(OutputFolders.of(synced).roots[Kind.PARQUET]))
         )[0]
     )
     shutil.rmtree(hours.parent)
-    lose_ledger(settings)
+    lose_ledger(synced)
     steps: list[str] = []
     fsync = os.fsync
 
@@ -387,7 +386,7 @@ def test_what_is_set_aside_stays_so_after_a_power_cut(
             steps.append("there" if strange.exists() else "set aside")
 
     monkeypatch.setattr(os, "fsync", noting)
-    assert len(rebuild(settings).problems) > 0
+    assert len(rebuild(synced).problems) > 0
     assert not strange.exists()
     assert steps[-1:] == ["set aside"]
 
@@ -397,28 +396,27 @@ def files_below(root: Path) -> dict[str, bytes]:
 
 
 def test_parquet_of_another_ledger_beside_ours_is_not_touched(
-    settings: Settings, expectation: Expectation
+    synced: Settings, expectation: Expectation
 ) -> None:
     """Two output folders in one: by default, their Parquet folder is the same, and one's only."""
-    sync(settings)
     neighbour = replace(
-        settings,
-        events_dir=settings.events_dir.with_name("others"),
-        quarantine_dir=settings.events_dir.with_name("others-quarantine"),
-        state_db=settings.state_db.with_name("others.db"),
+        synced,
+        events_dir=synced.events_dir.with_name("others"),
+        quarantine_dir=synced.events_dir.with_name("others-quarantine"),
+        state_db=synced.state_db.with_name("others.db"),
         output_formats=("jsonl",),
     )
     sync(neighbour)
     next(neighbour.events_dir.rglob("*.jsonl")).unlink()
     lose_ledger(neighbour)
-    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    root = OutputFolders.of(synced).roots[Kind.PARQUET]
     (root / ".staging" / "a batch").mkdir()
     before = files_below(root)
     with pytest.raises(LedgerError, match="another folder in `parquet_dir`"):
         rebuild(replace(neighbour, output_formats=("jsonl", "parquet")))
     assert rebuild(neighbour).problems == []
     assert files_below(root) == before
-    assert sync(settings).ok
+    assert sync(synced).ok
     sync(neighbour)
     (root / ".staging" / "a batch").rmdir()
     assert_exact(neighbour, expectation)
@@ -426,11 +424,10 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
 
 @pytest.mark.parametrize("marked", [1, 2])
 def test_killed_while_it_marks_the_folders(
-    settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
+    synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
 ) -> None:
     """And again, when the next one has just begun."""
-    sync(settings)
-    lose_ledger(settings)
+    lose_ledger(synced)
     marks = 0
 
     def die(*arguments: object) -> None:
@@ -443,7 +440,7 @@ def test_killed_while_it_marks_the_folders(
     with monkeypatch.context() as patch:
         patch.setattr(rebuild_module, "replace_marker", die)
         with pytest.raises(Killed):
-            rebuild(settings)
+            rebuild(synced)
     with pytest.raises(Killed):
-        rebuild(settings, observe=killing("adopted", 1))
-    assert rebuilt(settings, expectation).problems == []
+        rebuild(synced, observe=killing("adopted", 1))
+    assert rebuilt(synced, expectation).problems == []

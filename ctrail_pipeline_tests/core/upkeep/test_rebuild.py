@@ -36,6 +36,7 @@ from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import assert_exact, sample_settings
+from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(sample: Path, tmp_path: Path) -> Settings:
-    settings = sample_settings(sample, tmp_path)
-    sync(settings)
-    return settings
+def settings(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
+    return synced_copies.of_sample(sample, tmp_path)
 
 
 def remove_ledger(settings: Settings) -> None:
@@ -235,6 +234,7 @@ def test_a_line_from_before_a_rebuild_says_that_nobody_knows_its_log_file(
 )
 @pytest.mark.parametrize("events_per_file", [7, 10_000])
 def test_a_ledger_lost_amid_a_compaction(
+    synced_copies: SyncedCopies,
     sample: Path,
     tmp_path: Path,
     expectation: Expectation,
@@ -256,8 +256,9 @@ def test_a_ledger_lost_amid_a_compaction(
         if seen == count:
             raise Killed
 
-    settings = sample_settings(sample, tmp_path, batch_log_files=4, events_per_file=events_per_file)
-    sync(settings)
+    settings = synced_copies.of_sample(
+        sample, tmp_path, batch_log_files=4, events_per_file=events_per_file
+    )
     with pytest.raises(Killed):
         compact(settings, observe=observe)
     if step == "published":  # then the old files go, one by one
@@ -338,11 +339,14 @@ compact(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
 
 @pytest.mark.parametrize("step", ["linked", "published"])
 def test_a_ledger_lost_in_the_middle_of_a_compaction(
-    sample: Path, tmp_path: Path, expectation: Expectation, step: str
+    synced_copies: SyncedCopies,
+    sample: Path,
+    tmp_path: Path,
+    expectation: Expectation,
+    step: str,
 ) -> None:
     """Merged files lie beside those that they replace: every line of both is there twice."""
-    settings = sample_settings(sample, tmp_path, batch_log_files=4, process_workers=1)
-    sync(settings)
+    settings = synced_copies.of_sample(sample, tmp_path, batch_log_files=4, process_workers=1)
     arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
     done = subprocess.run(arguments, cwd=PROJECT, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -363,6 +367,7 @@ rebuild(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
 """
 
 
+@pytest.mark.thorough
 def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: Expectation) -> None:
     for step in range(1, 20):
         remove_ledger(settings)

@@ -1,23 +1,27 @@
 """A limit to the new folders that log files of unusually many hours may make.
 
 A log file may name as many hours as it has records, and each hour costs a folder and a file.
+Which log files are unusual is decided in `core.batch.routing`.
 """
 
 from pathlib import Path
 
 
-class Scatter:
-    """The new event folders that log files of unusually many hours make, in one run and process."""
+class ScatterLimit:
+    """Counts the new event folders that scattered log files make, in one run and process."""
 
     def __init__(self, events_dir: Path) -> None:
         self._events_dir = events_dir
         self._new: set[str] = set()
 
-    def allows(self, folder: str, most_new: int) -> bool:
-        """Whether one more may be made; what is there already, or was allowed before, may."""
+    def allows(self, folder: str, limit: int) -> bool:
+        """Whether lines may go to a folder: at most `limit` new folders are allowed.
+
+        A folder that exists already, or was allowed before, is allowed.
+        """
         if folder in self._new or (self._events_dir / folder).is_dir():
             return True
-        if len(self._new) >= most_new:
+        if len(self._new) >= limit:
             return False
         self._new.add(folder)
         return True

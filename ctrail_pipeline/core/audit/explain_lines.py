@@ -1,0 +1,113 @@
+"""Finding the lines of the output that somebody asks for.
+
+An eventID is looked up in the hashes that the ledger keeps, so that only the hours that may hold
+the event are read. Other events are found by reading the hours that may hold them. A line may also
+be named by its file and number. Where a line came from belongs to `explain`.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.packed_identities import held_among
+from ctrail_pipeline.core.ledger.queries_explain import segments_by_partition
+from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
+from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output_files import Kind
+
+from .sought import EVENT_ID_LENGTH, Sought
+
+_LINE: Final = re.compile(r"(?P<path>.+\.jsonl):(?P<line>[1-9][0-9]{0,8})")
+_FILE: Final = re.compile(r"(events|quarantine)_([0-9]{5,9})\.jsonl")
+
+
+class Line(NamedTuple):
+    """A line of the output."""
+
+    file: OutputFile
+    number: int
+    """The line's number in its file, from 1."""
+    data: bytes
+    """The line without its line feed."""
+
+
+class LineSearch:
+    """Finds lines of the output."""
+
+    def __init__(self, ledger: Ledger, folders: OutputFolders) -> None:
+        self._ledger = ledger
+        self._folders = folders
+
+    def lines(self, sought: Sought) -> Iterator[Line]:
+        """Yield the lines that fit, hour by hour; memory does not depend on how many there are."""
+        for folder in self._folders_of(sought):
+            for file in output_files(self._ledger, Kind.EVENTS, folder):
+                if file.is_expected:
+                    for number, data in self._read(file):
+                        if sought.fits(data):
+                            yield Line(file, number, data)
+
+    def line_at(self, text: str) -> Line:
+        """Return the line that `…/events_00001.jsonl:17` names.
+
+        The path is relative to the working directory or to the output. Raises ConfigurationError if
+        there is no such line.
+        """
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(
+                f"{text!r} is no line of a file, such as events_00001.jsonl:17"
+            )
+        path, number = Path(match["path"]), int(match["line"])
+        for kind, root in self._folders.roots.items():
+            for full in (path.absolute(), root.absolute() / path):
+                name = _FILE.fullmatch(full.name)
+                if name is None or not full.is_relative_to(root.absolute()):
+                    continue
+                folder = str(full.parent.relative_to(root.absolute()))
+                for file in output_files(self._ledger, kind, folder):
+                    if file.number == int(name[2]) and file.published.name == full.name:
+                        return self._line_of(file, number)
+        raise ConfigurationError(f"{path}: the ledger knows no such file of the output")
+
+    def _folders_of(self, sought: Sought) -> Iterator[str]:
+        """Yield the folders that may hold what is sought."""
+        if sought.event_id is None:
+            yield from filter(sought.may_lie_in, output_folders(self._ledger, Kind.EVENTS))
+            return
+        key = {event_key_of(sought.event_id[:EVENT_ID_LENGTH])}
+        folders: dict[str, None] = {}
+        for partition, event_keys in segments_by_partition(self._ledger, "*/*/*/*/*/*"):
+            if not sought.may_lie_in(partition):
+                continue
+            if held_among(key, event_keys, EVENT_KEY_BYTES):
+                # A field that the record lacks ("-") came from its log file's key.
+                account, region, hour = partition.split("/", 2)
+                pattern = f"{_pattern_of(account)}/{_pattern_of(region)}/{hour}"
+                folders |= dict.fromkeys(output_folders(self._ledger, Kind.EVENTS, pattern))
+        yield from filter(sought.may_lie_in, sorted(folders))
+
+    def _read(self, file: OutputFile) -> Iterator[tuple[int, bytes]]:
+        path = self._folders.path_of(file.published)
+        with suppress(FileNotFoundError), path.open("rb") as lines:  # verify names what is missing
+            for number, line in enumerate(lines, 1):
+                yield number, line.removesuffix(b"\n")
+
+    def _line_of(self, file: OutputFile, number: int) -> Line:
+        for _, data in islice(self._read(file), number - 1, number):
+            return Line(file, number, data)
+        path = self._folders.path_of(file.published)
+        raise ConfigurationError(
+            f"{path} has no line {number}: {file.lines} were written"
+            + ("" if file.is_expected else ", and it was pruned or is not published yet")
+        )
+
+
+def _pattern_of(name: str) -> str:
+    return "*" if name == "-" else name

@@ -1,0 +1,101 @@
+"""What a GET through libcurl is told, and what comes of it: an answer or an error. Values only.
+
+The requests are made in `curl`. What an error means for a bucket is told in `s3_errors`.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+_RESOLVED: Final = re.compile(r"(?:^|/)\.\.?(?:/|$)")
+_HEADER_VALUE: Final = re.compile(r"[ -~]*")
+_ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+NOT_TRUSTED: Final = 60
+"""libcurl's number for a certificate that no authority vouches for, or for another host."""
+TOO_LONG: Final = 63
+"""libcurl's number for an answer that is longer than the limit."""
+
+
+class CurlError(Exception):
+    """A GET that brought no object. Its text holds nothing of an answer but S3's error code."""
+
+    seconds: float = 0
+    """How long the request took, without waiting for its turn."""
+
+
+class NoAnswer(CurlError):
+    """The connection failed, broke or took too long."""
+
+    def __init__(self, number: int, text: str) -> None:
+        """`number`: libcurl's error (https://curl.se/libcurl/c/libcurl-errors.html)."""
+        super().__init__(text)
+        self.number = number
+
+
+class OtherAnswer(CurlError):
+    """The server answered with something other than the object."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        match = _ERROR_CODE.search(body)
+        self.status = status
+        self.code = match[1].decode() if match else ""
+        """S3's error code; "" for an answer without one, which may not be S3's."""
+        self.names_kms = b"kms:" in body
+        """Whether the answer names a permission of KMS."""
+        super().__init__(f"HTTP {status} {self.code}".rstrip())
+
+
+class Answer(NamedTuple):
+    """An object's bytes, and the etag that came with them (in quotes; "" if none came)."""
+
+    body: bytes
+    etag: str
+
+
+class Target(NamedTuple):
+    """A bucket, and how to ask it."""
+
+    url: str
+    """The bucket's URL, without a slash at the end."""
+    region: str
+    connect_timeout: float
+    """Seconds."""
+    timeout: float
+    """Seconds that a whole request may take."""
+    authorities_file: str | None
+    """Certificate authorities, in PEM form."""
+    authorities_folder: str | None
+    """Further authorities, in files that are named by OpenSSL's hash."""
+    proxy: str
+    """URL of a proxy; "" for none."""
+    no_proxy: str
+    """Hosts that are asked without the proxy, separated by commas."""
+    max_answer_bytes: int
+    """A longer answer is broken off."""
+    headers: tuple[str, ...] = ()
+    """Headers that are sent in addition."""
+
+
+class Keys(NamedTuple):
+    """What requests are signed with."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
+class Wanted(NamedTuple):
+    """An object to ask for."""
+
+    key: str
+    etag: str | None
+    """The only version that is wanted, in quotes; None: whatever version there is."""
+
+
+def can_ask_for(wanted: Wanted) -> bool:
+    """Whether libcurl asks for this key as it is.
+
+    libcurl resolves `.` and `..` in the path that it signs.
+    """
+    return not _RESOLVED.search(wanted.key) and (
+        wanted.etag is None or _HEADER_VALUE.fullmatch(wanted.etag) is not None
+    )

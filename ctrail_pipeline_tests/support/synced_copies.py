@@ -1,0 +1,50 @@
+"""Output of a sync that many tests begin with: synced once, and copied for each test.
+
+A copy is as good as a sync of its own: the ledger and the markers name no folder.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+
+from .sync_process import sample_settings
+
+
+class SyncedCopies:
+    """Copies of the output of a sample, synced as the settings say."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._originals: dict[str, Settings] = {}
+
+    def of_sample(self, sample: Path, folder: Path, **changes: object) -> Settings:
+        """Settings as of `sample_settings`, over the output of a sync that has ended."""
+        name = repr((sample, sorted(changes.items())))
+        if name not in self._originals:
+            original = sample_settings(sample, self._folder / str(len(self._originals)), **changes)
+            sync(original)
+            self._originals[name] = original
+        return copied(self._originals[name], folder)
+
+
+def copied(settings: Settings, folder: Path) -> Settings:
+    """The same settings over a copy of the output and the ledger, below another folder."""
+    below = settings.state_db.parent
+    copy = replace(
+        settings,
+        events_dir=folder / settings.events_dir.relative_to(below),
+        quarantine_dir=folder / settings.quarantine_dir.relative_to(below),
+        state_db=folder / settings.state_db.relative_to(below),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    roots, copies = OutputFolders.of(settings).roots, OutputFolders.of(copy).roots
+    for kind, root in roots.items():
+        if root.exists():
+            shutil.copytree(root, copies[kind])
+    for path in below.glob(f"{settings.state_db.name}*"):
+        shutil.copy2(path, folder)
+    return copy
