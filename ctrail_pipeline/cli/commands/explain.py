@@ -66,8 +66,8 @@ def _run(options: argparse.Namespace) -> int:
     with explainer(settings, **digests, fetch=options.fetch) as explain:
         lines = iter([explain.line_at(line)]) if line else explain.lines(sought)
         count = 0
-        for found in islice(lines, options.limit):
-            event = explain.explain(found)
+        for event_line in islice(lines, options.limit):
+            event = explain.explain(event_line)
             count += 1
             _print(event, show_json=options.as_json)
             if event_id is not None:
