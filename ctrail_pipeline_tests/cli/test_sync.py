@@ -111,7 +111,7 @@ def test_a_terminal_gets_a_display_that_moves_and_log_lines_above_it(
     assert rows[-1][:2] == ("60", "60")
     assert rows[-1][3] == "1"
     assert f"{damaged.name}: damaged: gzip data is cut short" in re.sub(r"\s*\r\n\s*", " ", text)
-    assert "What else there was is brought in" in text
+    assert "Everything else is brought in" in text
     assert_whole(folder)
 
 
