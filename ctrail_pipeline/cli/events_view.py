@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import duckdb
 
 _FILES: Final = "*/*/*/*/*/*/*.jsonl"
-"""account/region/yyyy/mm/dd/hh/events_n.jsonl; staging files have another ending."""
+"""account/region/yyyy/mm/dd/hh/events_n.jsonl. Files that are only staged have another ending."""
 
-# AWS CloudTrail user guide, "CloudTrail record contents". Whatever a value's type is in a record,
-# it must not make a query fail: all are read as text or JSON, and a few cast where they can be.
+# AWS CloudTrail user guide, "CloudTrail record contents". A query must not fail whatever type a
+# value has in a record: all values are read as text or JSON, and a few are cast where that works.
 _TEXT: Final = (
     *("eventVersion", "eventSource", "eventName", "awsRegion", "sourceIPAddress", "userAgent"),
     *("errorCode", "errorMessage", "requestID", "eventID", "eventType", "apiVersion"),
@@ -48,7 +48,7 @@ COLUMNS: Final = {
     **{name: kind for name, kind in _CAST.items() if name != "eventTime"},
     **dict.fromkeys(_JSON, "JSON"),
 }
-"""Columns of the view, with their types."""
+"""The columns of the view, with their types."""
 
 
 class Unreadable(Exception):
@@ -59,7 +59,7 @@ class Unreadable(Exception):
 def connect(
     events_dir: Path, files: Sequence[Path] | None = None
 ) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A DuckDB in memory with the view `events` of some files; by default of all that are there.
+    """Open a DuckDB in memory with the view `events` of files, by default of all that are there.
 
     Raises ConfigurationError if DuckDB is not installed.
     """
@@ -70,7 +70,8 @@ def connect(
             "DuckDB is not installed; it is an extra: pip install 'ctrail-pipeline[query]'"
         ) from None
     with tempfile.TemporaryDirectory(prefix="ctrail-query-") as scratch:
-        # Nothing is fetched from the network, and what does not fit into memory is private.
+        # DuckDB fetches nothing from the network. What does not fit into memory goes to a private
+        # folder.
         settings: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": scratch,
             "autoinstall_known_extensions": False,
@@ -86,15 +87,15 @@ def connect(
 
 
 def _pattern(path: Path) -> str:
-    """What DuckDB, which takes each name for a pattern, finds a path by."""
-    return "".join(f"[{one}]" if one in "[*?" else one for one in str(path))
+    """Return the pattern by which DuckDB finds a path. DuckDB takes each name for a pattern."""
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path))
 
 
 def _view_of(events_dir: Path, *, is_empty: bool) -> str:
-    """The statement that makes the view."""
+    """Return the statement that makes the view."""
     if is_empty:
-        nothing = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
-        return f"CREATE VIEW events AS SELECT {nothing} WHERE false"
+        nulls = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
+        return f"CREATE VIEW events AS SELECT {nulls} WHERE false"
     root = str(events_dir)
 
     def part(number: int) -> str:
@@ -119,7 +120,7 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
         for name in COLUMNS
         if name not in from_path
     )
-    # A line that is no JSON to DuckDB (half a surrogate, say) is a row of NULLs, not an error.
+    # A line that DuckDB does not take for JSON (half a surrogate, say) is a row of NULLs, no error.
     view = f"CREATE VIEW events AS SELECT {columns}"
     return (
         f"{view} FROM read_json(getvariable('ctrail_files'),"
@@ -129,7 +130,7 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
 
 
 def files_to_query(settings: Settings) -> list[Path] | None:
-    """The files to be read, as one moment has it; None if there is no ledger that knows."""
+    """Return the output files of one moment that exist; None if there is no ledger to ask."""
     if not settings.state_db.exists():
         return None
     folders = OutputFolders.of(settings)
@@ -137,18 +138,18 @@ def files_to_query(settings: Settings) -> list[Path] | None:
         check_belongs(ledger, settings.events_dir)
         while True:
             paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]
-            there = [path for path in paths if path.exists()]
-            missing = set(paths).difference(there)
-            # What is gone was merged or pruned since, unless the ledger does not know of it.
-            if not missing or missing.issubset(
+            existing = [path for path in paths if path.exists()]
+            vanished = set(paths).difference(existing)
+            # A vanished file was merged or pruned since, unless the ledger still has it.
+            if not vanished or vanished.issubset(
                 map(folders.path_of, files_to_read(ledger, Kind.EVENTS))
             ):
-                return there
+                return existing
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Errors of DuckDB as ours: one of reading a file, and any other."""
+    """Turn errors of DuckDB into ours: Unreadable for a file, OutputError for anything else."""
     import duckdb
 
     try:

@@ -1,8 +1,8 @@
-"""`ctrail`: the same core without Dagster, for a shell, cron, or a person in a hurry.
+"""`ctrail`: the same core without Dagster, for a shell, for cron, or for a person in a hurry.
 
-Here are the commands' names, the log on the standard error, and the exit codes of errors. Each
-command is a file below `commands`, which imports the core only when the command runs: `ctrail
---help` is there at once.
+Here are the list of commands, the log on the standard error, and the exit codes of errors. Each
+command is a file below `commands`. That file imports the core only when the command runs, so that
+`ctrail --help` is there at once.
 """
 
 import argparse
@@ -38,7 +38,7 @@ every event once, byte for byte.
   ctrail sync --dry-run       what there is, and what bringing it in would cost
   ctrail sync --since 6h      the last hours first
   ctrail sync                 then everything; run it as often as you like
-  ctrail status               how far each trail is, and what stands open
+  ctrail status               how far each trail is, and what is still open
   ctrail verify               whether everything is here, as it was written
   ctrail explain EVENTID      where an event came from
   ctrail query "SELECT eventName, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 20"
@@ -46,9 +46,10 @@ every event once, byte for byte.
 No AWS account at hand?  ctrail sample && ctrail sync
 """
 _EPILOG = """\
-Trails are read from config.json, or the file that CTRAIL_CONFIG names; without one, the sample is
-used. Credentials are found as the AWS CLI finds them. Exit codes: 0 all done, 1 something failed
-and is named, 2 the configuration or the call cannot be right.
+The configuration is config.json, or the file that CTRAIL_CONFIG names. Without a configuration the
+sample is used. Credentials are found as the AWS CLI finds them.
+Exit codes: 0 everything is done; 1 something failed, and is named; 2 the configuration or the call
+cannot be right.
 ctrail COMMAND --help says more.
 """
 
@@ -65,11 +66,11 @@ COMMANDS: Final = (
     sample.COMMAND,
     generate_config.COMMAND,
 )
-"""In the order in which the help names them."""
+"""All commands, in the order in which the help names them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run a command line; returns the exit code."""
     options = command_parser().parse_args(arguments)
     _log_to_stderr(options.quiet, options.verbose)
     from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """The parser of `ctrail`, with all its commands."""
+    """Return the parser of `ctrail` with all its commands."""
     parser = argparse.ArgumentParser(
         prog="ctrail",
         description=_DESCRIPTION,

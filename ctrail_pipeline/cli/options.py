@@ -1,4 +1,4 @@
-"""What every command of `ctrail` is made of, and the options that several commands share.
+"""What a command of `ctrail` consists of, and the options that several commands share.
 
 A command's own options stand in its file below `commands`. Nothing here imports the core before
 it is needed: `ctrail --help` must be there at once.
@@ -29,9 +29,9 @@ class Command(NamedTuple):
 
 
 class Repeatable(argparse.Action):
-    """An option that may be given several times, such as argparse's `append`.
+    """An option that may be given several times.
 
-    Unlike `append`, it leaves the default as it is, which may be a tuple.
+    Unlike argparse's `append`, it leaves the default as it is, which may be a tuple.
     """
 
     def __call__(
@@ -41,7 +41,7 @@ class Repeatable(argparse.Action):
         values: object,
         _option: str | None = None,
     ) -> None:
-        """Add a value to those that were given before."""
+        """Add a value to the values that were given before."""
         setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])
 
 
@@ -54,19 +54,23 @@ def add_selection(parser: argparse.ArgumentParser, title: str) -> None:
     """Add the options that select trails, accounts, regions and a time, by their log files."""
     group = parser.add_argument_group(
         title,
-        "By default everything. Each may be given several times; * and ? are wildcards.",
+        "By default everything. Each option may be given several times; * and ? are wildcards.",
     )
     group.add_argument(
         "--trail", action=Repeatable, metavar="NAME", default=None, help="only these trails"
     )
     group.add_argument(
-        "--exclude-trail", action=Repeatable, metavar="NAME", default=(), help="not these"
+        "--exclude-trail", action=Repeatable, metavar="NAME", default=(), help="not these trails"
     )
     group.add_argument(
         "--account", action=Repeatable, metavar="ACCOUNT", default=(), help="only these accounts"
     )
     group.add_argument(
-        "--exclude-account", action=Repeatable, metavar="ACCOUNT", default=(), help="not these"
+        "--exclude-account",
+        action=Repeatable,
+        metavar="ACCOUNT",
+        default=(),
+        help="not these accounts",
     )
     group.add_argument(
         "--region",
@@ -76,22 +80,29 @@ def add_selection(parser: argparse.ArgumentParser, title: str) -> None:
         help="only these regions, such as 'eu-*'",
     )
     group.add_argument(
-        "--exclude-region", action=Repeatable, metavar="REGION", default=(), help="not these"
+        "--exclude-region",
+        action=Repeatable,
+        metavar="REGION",
+        default=(),
+        help="not these regions",
     )
     group.add_argument(
         "--partition",
         action=Repeatable,
         metavar="ACCOUNT/REGION",
         default=None,
-        help="only these pairs",
+        help="only these pairs of account and region",
     )
     group.add_argument("--since", metavar="6h", help="log files of the last 90m, 6h, 2d or 1w")
     group.add_argument("--start", metavar="TIME", help="log files from this time on (UTC)")
-    group.add_argument("--end", metavar="TIME", help="log files before this time (plus an hour)")
+    group.add_argument("--end", metavar="TIME", help="log files before this time, plus an hour")
 
 
 def selection_of(options: argparse.Namespace) -> "Selection":
-    """What the options of `add_selection` select. Raises ConfigurationError for a bad time."""
+    """Return what the options of `add_selection` select.
+
+    Raises ConfigurationError for a bad time.
+    """
     from ctrail_pipeline.config.times import parse_time, window_start
     from ctrail_pipeline.core.listing.selection import Selection
 
@@ -133,7 +144,10 @@ def add_events(parser: argparse.ArgumentParser, title: str) -> None:
 def events_of(
     options: argparse.Namespace, *, event_id: str | None = None, event_name: str | None = None
 ) -> "Sought":
-    """Which events the options of `add_events` choose. Raises ConfigurationError for a bad time."""
+    """Return which events the options of `add_events` choose.
+
+    Raises ConfigurationError for a bad time.
+    """
     from ctrail_pipeline.config.times import parse_time, window_start
     from ctrail_pipeline.core.audit.sought import Sought
 

@@ -1,7 +1,7 @@
-"""The live display of a sync on a terminal: a line for each trail, and one for all.
+"""The live display of a sync on a terminal: a line for each trail, and a line for all.
 
-It draws what it is told and decides nothing. Not here: what is said where there is no terminal
-(log lines), and what a run did in the end (`reports`).
+The display draws what it is told and decides nothing. Not here: log lines, which are shown where
+there is no terminal, and the outcome of a run (`reports`).
 """
 
 import logging
@@ -23,30 +23,32 @@ from ctrail_pipeline.reports.units import duration
 
 REPORTS_A_SECOND: Final = 4
 _RATE_SECONDS: Final = 15
-"""How far back a rate looks: batches are committed some seconds apart."""
-_MOST_TRAILS: Final = 20
+"""Seconds that a rate looks back. Batches are committed some seconds apart."""
+_TRAILS_SHOWN: Final = 20
+"""Most trails that have a line of their own."""
 _BAR_WIDTH: Final = 24
 
 
 class _Rate:
-    """So many a second, lately."""
+    """A count's growth for each second, lately."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def of(self, now: float, total: int) -> float:
+        """Take the count of this moment and return the rate."""
         if not self._samples or self._samples[-1] != (now, total):
             self._samples.append((now, total))
         while len(self._samples) > 2 and now - self._samples[1][0] > _RATE_SECONDS:
             self._samples.popleft()
-        (before, then), (_, latest) = self._samples[0], self._samples[-1]
-        return (latest - then) / max(now - before, 0.001)
+        (first_time, first_total), (_, last_total) = self._samples[0], self._samples[-1]
+        return (last_total - first_total) / max(now - first_time, 0.001)
 
 
 class LiveProgress:
-    """Shows a run on a terminal while the `with` block lasts; call it with the run's progress.
+    """Shows a run on a terminal while the `with` block lasts. Call it with the run's progress.
 
-    Log lines go through its console meanwhile, above the display.
+    Meanwhile log lines go through the display's console and stand above the display.
     """
 
     def __init__(self, console: Console) -> None:
@@ -76,7 +78,7 @@ class LiveProgress:
         self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Take the run's progress; it is drawn with the next frame."""
+        """Take the run's progress. The next frame shows it."""
         self._progress = progress
 
     def _draw(self) -> RenderableType:
@@ -87,43 +89,43 @@ class LiveProgress:
         return draw(progress, self._rates(progress), time.monotonic() - self._started)
 
     def _rates(self, progress: Progress) -> dict[str, tuple[float, float]]:
-        """Log files and events a second of each trail, and of all ("")."""
+        """Return log files and events a second, for each trail and for all trails ("")."""
         now = time.monotonic()
-        counts = {name: (one.log_files, one.events) for name, one in progress.trails.items()}
+        counts = {name: (trail.log_files, trail.events) for name, trail in progress.trails.items()}
         counts[""] = progress.log_files, progress.events
         return {
             name: (
-                self._done_rates.setdefault(name, _Rate()).of(now, done),
+                self._done_rates.setdefault(name, _Rate()).of(now, log_files),
                 self._event_rates.setdefault(name, _Rate()).of(now, events),
             )
-            for name, (done, events) in counts.items()
+            for name, (log_files, events) in counts.items()
         }
 
 
 def draw(
     progress: Progress, rates: dict[str, tuple[float, float]], seconds: float
 ) -> RenderableType:
-    """The display of one moment."""
+    """Return the display of a moment."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trail", no_wrap=True, overflow="ellipsis", max_width=32)
     table.add_column("", width=_BAR_WIDTH, no_wrap=True)
     for name in ("listed", "done", "events", "events/s", "ETA", "failures"):
         table.add_column(name, justify="right", no_wrap=True)
-    # Those that have most left come first, where not all have room.
+    # If there is no room for all trails, those with the most pending log files are shown.
     names = sorted(
         progress.trails,
         key=lambda name: progress.trails[name].log_files - progress.trails[name].listed,
     )
-    shown = set(names[:_MOST_TRAILS])
-    for name, one in progress.trails.items():
+    shown = set(names[:_TRAILS_SHOWN])
+    for name, trail in progress.trails.items():
         if name in shown:
-            table.add_row(Text(name), *_row(one, rates[name], progress.listing_done))
+            table.add_row(Text(name), *_row(trail, rates[name], progress.listing_done))
     if len(progress.trails) > 1:
         whole = TrailProgress(
             progress.listed,
             progress.log_files,
             progress.events,
-            sum(one.problems for one in progress.trails.values()),
+            sum(trail.problems for trail in progress.trails.values()),
         )
         table.add_section()
         name = f"all {len(progress.trails)} trails"
@@ -139,40 +141,41 @@ def draw(
 
 
 def _row(
-    one: TrailProgress, rates: tuple[float, float], listing_done: bool
+    trail: TrailProgress, rates: tuple[float, float], listing_done: bool
 ) -> list[RenderableType]:
-    more = "" if listing_done else "+"
-    done, events = rates
-    left = one.listed - one.log_files
-    if listing_done and left <= 0:
+    """Return the cells of a line. A `+` marks numbers that grow while the listing goes on."""
+    plus = "" if listing_done else "+"
+    done_rate, event_rate = rates
+    pending = trail.listed - trail.log_files
+    if listing_done and pending <= 0:
         eta = "done"
-    elif done <= 0:
+    elif done_rate <= 0:
         eta = "…"
     else:
-        eta = f"{duration(left / done)}{more}"
+        eta = f"{duration(pending / done_rate)}{plus}"
     return [
         ProgressBar(
-            total=max(one.listed, 1),
-            completed=one.log_files if one.listed else int(listing_done),
+            total=max(trail.listed, 1),
+            completed=trail.log_files if trail.listed else int(listing_done),
             width=_BAR_WIDTH,
         ),
-        f"{one.listed:,}{more}",
-        f"{one.log_files:,}",
-        f"{one.events:,}",
-        f"{events:,.0f}",
+        f"{trail.listed:,}{plus}",
+        f"{trail.log_files:,}",
+        f"{trail.events:,}",
+        f"{event_rate:,.0f}",
         eta,
-        Text(f"{one.problems:,}", style="bold red" if one.problems else ""),
+        Text(f"{trail.problems:,}", style="bold red" if trail.problems else ""),
     ]
 
 
 class LogAbove(logging.Handler):
-    """Log lines above a live display, as they are: nothing in them is markup."""
+    """Prints log lines above a live display, as they are: nothing in them is markup."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line."""
+        """Print a line."""
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         self._console.print(Text(self.format(record), style=style), soft_wrap=True)

@@ -1,4 +1,7 @@
-"""What `ctrail query` prints: the rows of a result as a table, as CSV, or as JSON."""
+"""What `ctrail query` prints: the rows of a result as a table, as CSV, or as JSON.
+
+Not here: the view that the SQL reads (`events_view`).
+"""
 
 import csv
 import json
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     import duckdb
 
 _ROWS_FETCHED: Final = 1_000
-MOST_ROWS_IN_TABLE: Final = 1_000
+ROWS_IN_TABLE: Final = 1_000
+"""Most rows that a table shows."""
 
 
 def print_result(connection: "duckdb.DuckDBPyConnection", sql: str, form: str) -> None:
@@ -71,18 +75,21 @@ def _print_table(names: list[str], _kinds: list[str], rows: Iterator[Sequence[An
     count = 0
     for row in rows:
         count += 1
-        if count > MOST_ROWS_IN_TABLE:
+        if count > ROWS_IN_TABLE:
             break
         table.add_row(*(Text(_shown(value)) for value in row))
     console.print(table)
-    if count > MOST_ROWS_IN_TABLE:
-        print(f"the first {MOST_ROWS_IN_TABLE:,} rows; all of them: --csv or --json")
+    if count > ROWS_IN_TABLE:
+        print(f"the first {ROWS_IN_TABLE:,} rows; for all of them: --csv or --json")
 
 
 def _shown(value: object) -> str:
-    """A value for a terminal: whoever writes a user agent must not write to the screen."""
+    """Return a value for a terminal.
+
+    Somebody who chooses a user agent must not be able to steer the screen with it.
+    """
     text = "" if value is None else str(value)
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 _PRINTERS: Final = {"table": _print_table, "csv": _print_csv, "json": _print_json}

@@ -34,7 +34,7 @@ class Shown:
 
     as_json: bool = False
     live: bool = False
-    """Whether the standard error is a terminal that is to be drawn on."""
+    """Whether the standard error is a terminal to draw on."""
 
 
 def run_sync(
@@ -43,24 +43,30 @@ def run_sync(
     shown: Shown,
     watch: timedelta | None = None,
 ) -> int:
-    """Sync once, or again and again until a signal asks to stop; the exit code.
+    """Sync once, or again and again until a signal asks to stop; returns the exit code.
 
-    `select` is asked before each round: a window that goes back from now moves with it. While
-    watching, what fails is said, and tried again in the next round.
+    `select` is called before each round, so that a window that goes back from now moves along.
+    While watching, a failed round is reported, and the next round tries again.
     """
     with stop_on_signals() as stop:
         while True:
-            began = time.monotonic()
-            code = _round(settings, select, shown, stop, go_on=watch is not None)
+            started = time.monotonic()
+            code = _round(settings, select, shown, stop, is_watching=watch is not None)
             if watch is None or code == EXIT_CONFIGURATION:
                 return code
-            if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - began))):
+            if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - started))):
                 return code
 
 
 def _round(
-    settings: Settings, select: Callable[[], Selection], shown: Shown, stop: Event, *, go_on: bool
+    settings: Settings,
+    select: Callable[[], Selection],
+    shown: Shown,
+    stop: Event,
+    *,
+    is_watching: bool,
 ) -> int:
+    """Sync once and show the outcome; returns the exit code."""
     try:
         selection = select()
         with _display(settings, shown) as (settings, on_progress):
@@ -68,12 +74,14 @@ def _round(
     except CtrailError as error:
         if shown.as_json:
             _print_json({"ok": False, "error": str(error)})
-        if isinstance(error, ConfigurationError) or not go_on:
+        if isinstance(error, ConfigurationError) or not is_watching:
             raise
         print(f"ctrail: {error}", file=sys.stderr)
         return EXIT_FAILED
     _report(summary, shown)
-    is_well = summary.ok or (go_on and not summary.failures)  # a watch is meant to be stopped
+    is_well = summary.ok or (
+        is_watching and not summary.failures
+    )  # people stop a watch by interrupting it
     return EXIT_OK if is_well else EXIT_FAILED
 
 
@@ -94,7 +102,10 @@ def _print_json(value: object) -> None:
 def _display(
     settings: Settings, shown: Shown
 ) -> Iterator[tuple[Settings, Callable[[Progress], None] | None]]:
-    """A live display, and the settings that feed it often enough; or none."""
+    """Draw a live display, if there is a terminal.
+
+    Yields the settings that report progress often enough, and the display to report to.
+    """
     if not shown.live:
         yield settings, None
         return

@@ -14,13 +14,12 @@ from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.folder_lock import share_folder
+from ctrail_pipeline.core.output.folders import OutputFolders, holds_files
 from ctrail_pipeline.core.output.marker import (
-    holds_files,
     read_marker,
     remove_unfinished_markers,
     replace_marker,
-    share_folder,
     write_marker,
 )
 from ctrail_pipeline.core.output_files import Kind

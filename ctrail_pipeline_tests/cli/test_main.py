@@ -266,6 +266,7 @@ def server(folder: Path) -> Iterator[FaultServer]:
         yield server
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("faults", "when"),

@@ -16,7 +16,7 @@ import pytest
 
 from ctrail_pipeline.cli.commands.query import run_query
 from ctrail_pipeline.cli.events_view import COLUMNS, connect
-from ctrail_pipeline.cli.query_output import MOST_ROWS_IN_TABLE
+from ctrail_pipeline.cli.query_output import ROWS_IN_TABLE
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -127,8 +127,8 @@ def test_a_table_is_the_default_and_csv_is_csv(folder: Path) -> None:
 
 def test_a_table_says_where_it_ends(folder: Path) -> None:
     done = ctrail(folder, "query", "-q", "SELECT * FROM range(2000)")
-    assert done.stdout.splitlines()[-1].startswith(f"the first {MOST_ROWS_IN_TABLE:,} rows")
-    assert len(done.stdout.splitlines()) < MOST_ROWS_IN_TABLE + 10
+    assert done.stdout.splitlines()[-1].startswith(f"the first {ROWS_IN_TABLE:,} rows")
+    assert len(done.stdout.splitlines()) < ROWS_IN_TABLE + 10
 
 
 def test_nothing_in_an_event_makes_a_query_fail(tmp_path: Path) -> None:

@@ -261,6 +261,7 @@ def test_watching_brings_in_what_comes_until_it_is_stopped(folder: Path) -> None
     assert_whole(folder)
 
 
+@pytest.mark.thorough
 def test_watching_goes_on_after_a_failure(folder: Path) -> None:
     damaged = log_files(folder)[0]
     damaged.write_bytes(damaged.read_bytes()[:-20])
@@ -352,6 +353,7 @@ def test_help_is_there_at_once(folder: Path) -> None:
     assert cpu_seconds(folder, "--help") < 0.3
 
 
+@pytest.mark.thorough
 def test_a_sync_with_nothing_new_costs_less_than_a_second(
     folder: Path, server: FaultServer
 ) -> None:

@@ -18,6 +18,8 @@ from ctrail_pipeline_tests.support.long import LONG, only_long
 from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import put_object
 
+pytestmark = pytest.mark.thorough
+
 LARGEST = Settings.max_log_file_bytes
 MEGABYTES = (LARGEST // MB - 1) if LONG else 8
 MOST_BESIDE = 55

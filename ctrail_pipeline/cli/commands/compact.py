@@ -1,4 +1,7 @@
-"""`ctrail compact`: merge the many small files of hours and days that are over."""
+"""`ctrail compact`: merge the many small files of hours and days that are over.
+
+Not here: which files are merged, and how (`core.upkeep.compaction`).
+"""
 
 import argparse
 from typing import Final
@@ -7,11 +10,11 @@ from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command, add_json
 
 _EPILOG = """\
-The JSONL files of an hour that has been over for 26 hours become one, or as few as events_per_file
-allows; the Parquet files of such a day become files of about 128 MB. Lines are copied byte for byte
-and compared with what was written. The merged file is there before the old ones go: who lists a
-folder in that moment may see events twice, and never misses one. Safe to stop at any moment, and
-beside running syncs; once a day is often enough.
+The JSONL files of an hour that ended 26 hours ago or earlier become one file, or as few as
+events_per_file allows. The Parquet files of such a day become files of about 128 MB. Lines are
+copied byte for byte and compared with what was written. The merged file is there before the old
+files are removed: a reader who lists a folder in that moment may see events twice, but never misses
+an event. It is safe to stop at any moment and to run beside syncs. Once a day is often enough.
 """
 
 

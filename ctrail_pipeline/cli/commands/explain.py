@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ctrail_pipeline.core.audit.explain import Explained
 
 _DESCRIPTION = """\
-Says of an event which line it is, which log file it came from (bucket, key, etag,
-SHA-256), and when which run committed it.
+Says where an event came from: its line in the output, its log file (bucket, key, etag,
+SHA-256), the run that committed it, and when.
 """
 _EPILOG = """\
   ctrail explain 8a6d1f5c-1b0e-4d5c-9f43-0f6f0b7c2f10
   ctrail explain events/111122223333/eu-west-1/2026/01/13/03/events_00001.jsonl:17
   ctrail explain --event-name ConsoleLogin --since 7d --account 111122223333 --json
-Events that share an eventID and not their bytes are all listed, with what they differ in.
+If several different events share an eventID, all of them are listed, with their differences.
 """
 
 
@@ -37,12 +37,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_events(parser, "which events")
     parser.add_argument("--event-name", metavar="NAME", help="events of this eventName")
     parser.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="explain so many at most (20)"
+        "--limit", type=int, default=20, metavar="N", help="explain at most N events (20)"
     )
     parser.add_argument(
         "--fetch",
         action="store_true",
-        help="fetch the log file: the record's index in it, and which others hold a copy",
+        help="fetch the log file: find the record's index in it, and copies in other log files",
     )
     add_json(parser, "a JSON object for each event")
 
@@ -60,14 +60,14 @@ def _run(options: argparse.Namespace) -> int:
     event_id = None if line else options.event
     sought = events_of(options, event_id=event_id, event_name=options.event_name)
     if not (options.event or sought.event_name or sought.start or sought.end):
-        raise ConfigurationError("explain: give an eventID, a line of a file, a name or a time")
+        raise ConfigurationError("explain: give an eventID, FILE:LINE, --event-name or a time")
     digests = {"digest_of": digest_of(settings)} if options.fetch else {}
     explained: list[Explained] = []
     with explainer(settings, **digests, fetch=options.fetch) as explain:
         lines = iter([explain.line_at(line)]) if line else explain.lines(sought)
         count = 0
-        for found in islice(lines, options.limit):
-            event = explain.explain(found)
+        for event_line in islice(lines, options.limit):
+            event = explain.explain(event_line)
             count += 1
             _print(event, show_json=options.as_json)
             if event_id is not None:
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
         _print_differences(explained)
     if has_more:
         print(
-            f"ctrail: there are more than {options.limit} such events: see --limit",
+            f"ctrail: there are more than {options.limit} such events: raise --limit to see them",
             file=sys.stderr,
         )
     if not count:
@@ -110,8 +110,8 @@ def _print_differences(events: "list[Explained]") -> None:
 
     print(
         f"{len(events)} different events have this eventID. They differ in:"
-        f" {', '.join(differences(events))}. AWS's mistake, or somebody's forgery: compare their"
-        " log files above"
+        f" {', '.join(differences(events))}. Either AWS made a mistake or somebody forged an event:"
+        " compare their log files above"
     )
 
 

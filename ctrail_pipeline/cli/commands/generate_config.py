@@ -1,4 +1,7 @@
-"""`ctrail generate-config`: write config.json from the trails that CloudTrail describes."""
+"""`ctrail generate-config`: write config.json from the trails that CloudTrail describes.
+
+Not here: what CloudTrail is asked, and what the file says (`config.generate`).
+"""
 
 import argparse
 import os
@@ -9,8 +12,8 @@ from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command, Repeatable
 
 _DESCRIPTION = """\
-Asks CloudTrail, in every region, which trails there are, and writes a configuration
-file. Needs cloudtrail:DescribeTrails.
+Asks CloudTrail in every region for its trails, and writes a configuration file. Needs
+the permission cloudtrail:DescribeTrails.
 """
 
 
@@ -25,7 +28,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action=Repeatable,
         metavar="REGION",
         default=(),
-        help="ask only there; may be given several times",
+        help="ask only this region; may be given several times",
     )
 
 
@@ -33,13 +36,13 @@ def _run(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.generate import generate_config
 
     path = options.path or Path(os.environ.get("CTRAIL_CONFIG") or "config.json")
-    trails, unasked = generate_config(
+    trails, silent_regions = generate_config(
         path, force=options.force, profile=options.profile, regions=options.region
     )
     for trail in trails:
         print(trail)
-    print(f"{path}: written. What it would bring in and cost: ctrail sync --dry-run")
-    return EXIT_FAILED if unasked else EXIT_OK
+    print(f"{path}: written. See what it would bring in and cost: ctrail sync --dry-run")
+    return EXIT_FAILED if silent_regions else EXIT_OK
 
 
 COMMAND: Final = Command(

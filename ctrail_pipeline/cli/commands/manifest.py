@@ -17,21 +17,24 @@ files that their lines came from, as the ledger has them at one moment.
 """
 _EPILOG = """\
   ctrail manifest --account 111122223333 --start 2026-01-13 --end 2026-01-14 --output case-17.jsonl
-The last line has the SHA-256 over all bytes before it: sign it, or write it down elsewhere, and any
-change of the list is seen. To check it: head -n -1 case-17.jsonl | sha256sum
-The hashes are those of the files as they were written; ctrail verify --deep compares them.
+The last line has the SHA-256 over all bytes before it. Sign it, or write it down elsewhere, to
+detect any change of the list. To check the list: head -n -1 case-17.jsonl | sha256sum
+The hashes are those of the files as they were written. ctrail verify --deep compares them.
 """
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_events(parser, "which output files, by whole hours")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="a new file; else the standard output"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a new file to write; by default the standard output",
     )
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Write the manifest to a new file, private, or to the standard output."""
+    """Write the manifest to a new private file, or to the standard output."""
     from ctrail_pipeline.config.file import load_config
     from ctrail_pipeline.core.audit.manifest import manifest
     from ctrail_pipeline.reports.private_files import write_private

@@ -1,4 +1,7 @@
-"""`ctrail prune`: remove old output from the disk, for good."""
+"""`ctrail prune`: remove old output from the disk, for good.
+
+Not here: what is removed, and how (`core.upkeep.prune`).
+"""
 
 import argparse
 from typing import Final
@@ -7,9 +10,9 @@ from ctrail_pipeline.cli.exit_codes import EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _EPILOG = """\
-Only whole hours before the date go, by the time of the events. Nothing brings them back: the
-ledger keeps which log files are done and which events there were. To have them again, name a new
-events_dir and state_db. Quarantine is not touched.
+Only whole hours before the date are removed, by the time of the events. No sync brings them back:
+the ledger still knows which log files are done and which events there were. To have them again,
+name a new events_dir and state_db. Quarantine stays.
 """
 
 
@@ -39,8 +42,8 @@ def _run(options: argparse.Namespace) -> int:
 COMMAND: Final = Command(
     name="prune",
     summary="remove old output, for good",
-    description="Removes the events of hours before a date from the disk, and notes that in the"
-    " ledger.",
+    description="Removes the events of hours before a date from the disk and notes the removal in\n"
+    "the ledger.",
     epilog=_EPILOG,
     add_options=_add_options,
     run=_run,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 The view `events` has a column for each field of a CloudTrail record (nested ones as JSON), and
-account, region, date and hour from the path: conditions on these read only the files they need.
+account, region, date and hour from the path. Conditions on these read only the files they need.
 
   ctrail query "SELECT eventName, count(*) AS n FROM events
                 WHERE date = '2026-01-15' AND region = 'eu-west-1' GROUP BY 1 ORDER BY n DESC"
@@ -24,7 +24,9 @@ account, region, date and hour from the path: conditions on these read only the 
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sql", nargs="?", metavar="SQL", help="else read from the standard input")
+    parser.add_argument(
+        "sql", nargs="?", metavar="SQL", help="by default it is read from the standard input"
+    )
     form = parser.add_mutually_exclusive_group()
     for name in ("csv", "json"):
         form.add_argument(
@@ -42,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def run_query(settings: "Settings", sql: str, form: str) -> None:
-    """Run SQL and print its last result: as a `table`, `csv` or `json` (an object a line).
+    """Run SQL and print its last result, as a `table`, `csv` or `json` (an object a line).
 
     Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
     """
@@ -56,7 +58,7 @@ def run_query(settings: "Settings", sql: str, form: str) -> None:
             with connect(settings.events_dir, files) as connection:
                 print_result(connection, sql, form)
             return
-        except Unreadable as error:  # nothing is printed yet
+        except Unreadable as error:  # nothing is printed yet, so the query may begin anew
             before, files = files, files_to_query(settings)
             if files == before:
                 raise OutputError(f"query: {error}") from error

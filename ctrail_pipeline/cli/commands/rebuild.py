@@ -1,4 +1,7 @@
-"""`ctrail rebuild`: make a new ledger of the output that lies on disk."""
+"""`ctrail rebuild`: make a new ledger from the output that lies on disk.
+
+Not here: how a ledger is made from output files (`core.upkeep.rebuild`).
+"""
 
 import argparse
 import sys
@@ -8,10 +11,11 @@ from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _EPILOG = """\
-For when state.db was lost or is damaged and there is no backup; it is kept beside the new one. What
-only it knew is gone: which log file each line came from, which log files are done (the next sync
-reads all of them again and adds what is missing), and what was pruned (set `start` before that
-sync, or it comes back).
+Use this if state.db is lost or damaged and there is no backup. A damaged file is kept beside the
+new one. What only the old ledger knew is lost:
+- which log file each line came from;
+- which log files are done: the next sync reads all of them again and adds what is missing;
+- what was pruned: set `start` before the next sync, or pruned events come back.
 """
 
 
@@ -34,23 +38,23 @@ def _run(options: argparse.Namespace) -> int:
     findings = f"; {rebuilt.doubled:,} lines are there twice" if rebuilt.doubled else ""
     if rebuilt.left_over:
         findings += (
-            f"; {rebuilt.left_over:,} files that an interrupted compaction left are removed: other"
+            f"; removed {rebuilt.left_over:,} files that an interrupted compaction left: other"
             " files hold all their lines"
         )
     if rebuilt.parquet_repaired:
         findings += f"; the Parquet of {rebuilt.parquet_repaired:,} dates holds their events again"
     print(
         f"{settings.state_db}: rebuilt from {rebuilt.files:,} files with {rebuilt.events:,} events"
-        f" and {rebuilt.quarantined:,} entries of quarantine{findings}. Now `ctrail sync`: it reads"
-        " all log files once more and adds what is missing"
+        f" and {rebuilt.quarantined:,} entries of quarantine{findings}. Now run `ctrail sync`: it"
+        " reads all log files once more and adds what is missing"
     )
     return EXIT_FAILED if rebuilt.problem_count or rebuilt.doubled else EXIT_OK
 
 
 COMMAND: Final = Command(
     name="rebuild",
-    summary="make a new ledger of the output, if it was lost",
-    description="Makes a new ledger of what lies in events_dir and quarantine_dir.",
+    summary="make a new ledger from the output, if the ledger is lost",
+    description="Makes a new ledger from the files in events_dir and quarantine_dir.",
     epilog=_EPILOG,
     add_options=_add_options,
     run=_run,

@@ -1,4 +1,7 @@
-"""`ctrail sample`: write a sample bucket to try the program with."""
+"""`ctrail sample`: write sample buckets to try the program with.
+
+Not here: what they hold (`ctrail_pipeline.sample`).
+"""
 
 import argparse
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Final
 from ctrail_pipeline.cli.options import Command
 
 _DESCRIPTION = """\
-Writes a folder that holds two buckets of an invented organization, always the same.
+Writes a folder with two buckets of an invented organization. They are always the same.
 Without a config.json, `ctrail sync` brings them in.
 """
 
@@ -16,7 +19,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("sample"), help="default: sample"
     )
-    parser.add_argument("--log-files", type=int, default=1500, metavar="N", help="how many (1500)")
+    parser.add_argument(
+        "--log-files", type=int, default=1500, metavar="N", help="how many log files (1500)"
+    )
     parser.add_argument("--force", action="store_true", help="replace a folder that is there")
 
 
@@ -29,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="sample",
-    summary="write a sample bucket to try it with",
+    summary="write sample buckets to try ctrail with",
     description=_DESCRIPTION,
     add_options=_add_options,
     run=_run,

@@ -1,4 +1,7 @@
-"""`ctrail status`: how far each trail is, from the ledger alone."""
+"""`ctrail status`: how far each trail is, from the ledger alone.
+
+Not here: reading the status, and its forms (`reports`).
+"""
 
 import argparse
 import sys
@@ -8,12 +11,12 @@ from ctrail_pipeline.cli.exit_codes import EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _DESCRIPTION = """\
-How far each account and region of each trail is, from the ledger alone: nothing is
-listed, nothing is written. Lag is the age of the newest log file that is done.
+Shows how far each account and region of each trail is, from the ledger alone. Lists
+nothing and writes nothing. Lag is the age of the newest log file that is done.
 """
 _EPILOG = """\
   ctrail status --prometheus > ctrail.prom.new && mv ctrail.prom.new ctrail.prom
-writes a file for node_exporter's textfile collector without a moment in which half of it is there.
+writes a file for node_exporter's textfile collector. mv makes sure that it never reads half a file.
 """
 
 
@@ -53,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     name="status",
-    summary="how far each trail is, and what stands open",
+    summary="how far each trail is, and what is still open",
     description=_DESCRIPTION,
     epilog=_EPILOG,
     add_options=_add_options,

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ctrail_pipeline.core.settings import Settings
 
 _DESCRIPTION = """\
-Brings in everything that is new, newest first. Safe to stop at any moment and to
-run as often as you like: what is there already is not fetched again.
+Brings in everything that is new, newest first. It is safe to stop at any moment and to
+run as often as you like: log files that are done are not fetched again.
 """
 _EPILOG = """\
-Progress and problems go to the standard error (a live display on a terminal), the outcome to the
-standard output. Stop it with Ctrl-C: what is committed stays, and the next sync goes on from there.
+Progress and problems go to the standard error (on a terminal: a live display). The outcome goes to
+the standard output. Stop with Ctrl-C: what is committed stays, and the next sync goes on there.
 
   ctrail sync --since 6h --account 111122223333     an incident: what matters first
   ctrail sync --region 'eu-*' --exclude-trail test  a part; a later sync brings the rest
@@ -35,17 +35,21 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, "what to bring in")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--dry-run", action="store_true", help="only list: what there is, and what it would cost"
+        "--dry-run",
+        action="store_true",
+        help="only list: say what there is, and what a sync would cost",
     )
     often = how.add_mutually_exclusive_group()
     often.add_argument("--once", action="store_true", help="one round, the default")
     often.add_argument(
-        "--watch", metavar="5m", help="again and again, a round begins so long after the last did"
+        "--watch",
+        metavar="5m",
+        help="again and again: a round begins so long after the last round began",
     )
     how.add_argument(
         "--json", dest="as_json", action="store_true", help="the outcome as a line of JSON"
     )
-    how.add_argument("--plain", action="store_true", help="log lines, on a terminal too")
+    how.add_argument("--plain", action="store_true", help="log lines instead of a live display")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -64,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(settings: "Settings", selection: "Selection", *, show_json: bool) -> int:
-    """Say what a sync would bring in and cost."""
+    """Say what a sync would bring in and cost; returns the exit code."""
     import json
 
     from ctrail_pipeline.core.listing.problem import Problem

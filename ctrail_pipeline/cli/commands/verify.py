@@ -12,18 +12,18 @@ from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command, add_selection, selection_of
 
 _DESCRIPTION = """\
-Lists the buckets and compares them with the ledger by account, region and day, and
+Lists the buckets and compares them with the ledger by account, region and day. Compares
 the ledger with the output on disk. Says what is missing, failed, damaged or altered.
 """
 _EPILOG = """\
-Days are UTC, by the time in the keys of log files; a window is widened to whole days. Missing log
-files are noted for the next sync, which fetches them. What came in within the last hour is no loss.
-Exit code: 0 all complete; 1 something is missing, failed, damaged or altered, or not listed.
+Days are UTC, by the time in the keys of log files. A window is widened to whole days. The next sync
+fetches log files that are missing. Log files of the last hour do not count as missing.
+Exit codes: 0 all is complete; 1 something is missing, failed, damaged, altered, or was not listed.
 
   ctrail verify --since 7d                      the last week's log files and events
   ctrail verify --deep --html report.html       every byte of the output, and a page with a calendar
   ctrail sync && ctrail verify --json > verify.json
-A listing costs a LIST request for 1,000 log files ($0.005 for a million). --deep reads all output.
+A LIST request shows 1,000 log files (a million log files: $0.005). --deep reads all output.
 """
 
 
@@ -35,7 +35,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     how.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with a calendar of days, too"
+        "--html", type=Path, metavar="FILE", help="also write a page with a calendar of days"
     )
 
 

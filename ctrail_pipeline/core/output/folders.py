@@ -162,6 +162,14 @@ class OutputFolders:
             folder = folder.parent
 
 
+def holds_files(events_dir: Path) -> bool:
+    """Whether an output folder holds anything but staging folders and marker files."""
+    try:
+        return any(not path.name.startswith(".") for path in events_dir.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def _fsync_if_there(folder: str) -> None:
     """Make the names in a folder durable.
 

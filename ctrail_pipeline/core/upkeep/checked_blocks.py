@@ -18,10 +18,12 @@ class Altered(Exception):
 
 
 def checked_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
-    """The bytes of an old file, in pieces. Raises Altered at its end if they are not as written."""
+    """Yield the bytes of an old file, in pieces.
+
+    Raises Altered at the end if the bytes are not those that were written.
+    """
     digest, size = sha256(), 0
-    blocks = _blocks(path)
-    for block in blocks:
+    for block in _blocks(path):
         digest.update(block)
         size += len(block)
         if size > old.size:

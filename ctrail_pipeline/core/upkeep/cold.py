@@ -1,10 +1,11 @@
-"""What of the ledger is cold, and when it moves to an archive file.
+"""Moving cold rows out of the ledger's hot tables, into cold files, once a day.
 
-Cold are the log files of a day that is covered and lies behind the horizon, if they are committed
-and nothing about them is open, and the segments of such hours. Once a day a run moves them. It is
-safe beside other runs and at any instant: a file counts once the ledger names it, in the
-transaction that takes the rows out, and who reads looks into the ledger first and then at which
-archive files there are. A batch that might still be taken back, and all that came after it, stays.
+Cold are the rows of log files of a day that is covered and lies behind the horizon, if the log
+files are committed and nothing about them is open. Cold are also the segments of such hours.
+
+Moving is safe beside other runs and at any instant. A cold file counts from the transaction on that
+takes its rows out and names it. Readers look into the ledger first, and then at the cold files that
+it names. A batch that might still be taken back stays hot, and so does every batch after it.
 """
 
 import logging
@@ -35,21 +36,23 @@ log = logging.getLogger(__name__)
 
 _EVERY_SECONDS: Final = 86_400
 _DAYS_BEHIND: Final = 2
-"""Beyond the horizon: what a deep listing looks at is not archived."""
+"""Days behind the horizon that stay hot, too: a deep listing may still look at them."""
 WORTHWHILE: Final = 10_000
-"""Log files or segments from which on a file is made: few files are quick to look through."""
+"""The fewest log files or segments for which a cold file is made: readers look through all cold
+files, so there should be few."""
 _AT_ONCE: Final = 50_000
-"""Days of a source partition, and segments, that are looked at together: 20 MB of memory."""
+"""Days of source prefixes, and segments, that are looked at together: 20 MB of memory."""
 _LOG_FILES_A_FILE: Final = 200_000
-"""20 MB of an archive file, and two seconds in which nobody else can write to the ledger."""
+"""Log files of one cold file: 20 MB, and two seconds in which nobody else can write to the
+ledger."""
 _IDENTITIES_A_FILE: Final = 1_000_000
-"""24 MB; twice that where the last segment is a large merged one."""
+"""Identities of one cold file: 24 MB; twice as much if the last segment is a large merged one."""
 
 
 def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
-    """Move what is cold, for about so many seconds; how many archive files were made.
+    """Move cold rows for about so many seconds; return how many cold files were made.
 
-    What is left, a later run moves.
+    A later run moves the rest.
     """
     started, now = time.monotonic(), time.time()
     if abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
@@ -63,10 +66,10 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
         if max(sum(day.log_files for day in days), len(segments)) < WORTHWHILE:
             break
         moved = 0
-        for some_days, some_segments in _portions(days, segments):
+        for file_days, file_segments in _portions(days, segments):
             if time.monotonic() - started > seconds:
                 return made
-            moved += move_to_cold_file(ledger, some_days, some_segments, bound)
+            moved += move_to_cold_file(ledger, file_days, file_segments, bound)
         made += moved
         if not moved or max(len(days), len(segments)) < _AT_ONCE:
             break
@@ -86,9 +89,9 @@ def first_kept(now: float, horizon_days: int) -> tuple[int, str]:
 
 
 def _remove_leftovers(ledger: Ledger, now: float) -> None:
-    """Remove files that the ledger does not name, unless another run may be about to name them.
+    """Remove cold files that the ledger does not name, unless another run may be about to.
 
-    Inside a transaction: who names one after that looks whether it is still there.
+    Files are removed inside a transaction: whoever names a file later checks that it is there.
     """
     paths = [path for path in ledger.cold_folder.glob("*") if _is_old(path, now)]
     if not paths:
@@ -107,14 +110,14 @@ def _is_old(path: Path, now: float) -> bool:
 
 
 def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
-    """Those that no listing asks for any more, unless somebody wants a full one."""
+    """Return the days that are wholly covered: only a full listing still asks for their rows."""
     coverage = covered_ranges(ledger)
 
     def is_covered(day: ColdDay) -> bool:
         start = day.day * MINUTES_PER_DAY
         whole = Range(Minute(start), Minute(start + MINUTES_PER_DAY))
         ranges = coverage.get(day.source_id, ())
-        return any(one.start <= whole.start and whole.end <= one.end for one in ranges)
+        return any(covered.start <= whole.start and whole.end <= covered.end for covered in ranges)
 
     return [day for day in days if is_covered(day)]
 
@@ -122,21 +125,21 @@ def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
 def _portions(
     days: Sequence[ColdDay], segments: Sequence[ColdSegment]
 ) -> Iterator[tuple[list[ColdDay], list[ColdSegment]]]:
-    """What becomes one file each, oldest first."""
-    some_days: list[ColdDay] = []
-    some_segments: list[ColdSegment] = []
+    """Divide days and segments into the contents of one cold file each, oldest first."""
+    file_days: list[ColdDay] = []
+    file_segments: list[ColdSegment] = []
     log_files = identities = 0
     days, segments = list(reversed(days)), list(reversed(segments))
     while days or segments:
         if days and log_files < _LOG_FILES_A_FILE:
             log_files += days[-1].log_files
-            some_days.append(days.pop())
+            file_days.append(days.pop())
         elif segments and identities < _IDENTITIES_A_FILE:
             identities += segments[-1].size
-            some_segments.append(segments.pop())
+            file_segments.append(segments.pop())
         else:
-            yield some_days, some_segments
-            some_days, some_segments = [], []
+            yield file_days, file_segments
+            file_days, file_segments = [], []
             log_files = identities = 0
-    if some_days or some_segments:
-        yield some_days, some_segments
+    if file_days or file_segments:
+        yield file_days, file_segments

@@ -1,13 +1,17 @@
-"""Few files instead of many: those of hours and days that are over are merged (`ctrail compact`).
+"""Compaction (`ctrail compact`): few files instead of many, in hours and days that are over.
 
-A sync that runs every five minutes writes a file an hour and run. Here the JSONL files of an hour
-become one (or as few as `events_per_file` allows), the Parquet files of a day such of about 128 MB.
-A compaction is a batch like any other, so whoever dies in it leaves nothing that the next run does
-not finish or drop: the merged files are staged; one transaction puts them into the ledger beside
-the old ones; they get their final names; one transaction decides that the old ones go; they go. It
-takes what is published, and only that: a file that comes into the folder meanwhile stays as it is.
+A sync that runs every five minutes writes a file for each hour and run. A compaction merges the
+JSONL files of an hour into one file, or as few as `events_per_file` allows, and the Parquet files
+of a day into files of about 128 MB.
 
-What is merged is `merging`'s to say, what the ledger says at each step `ledger_compaction`'s.
+A compaction is a batch like any other (docs/architecture.md, The commit protocol). The merged files
+are staged. One transaction puts them into the ledger beside the old files. They get their final
+names. One transaction decides that the old files go. Then the old files are removed. Whatever a
+killed compaction leaves, the next run finishes or drops. Only published files are merged: a file
+that comes into the folder meanwhile stays as it is.
+
+Which files are merged belongs to `files_to_merge`, how they are merged to `jsonl_merging` and
+`parquet_merging`.
 """
 
 import logging
@@ -56,14 +60,16 @@ from .jsonl_merging import MergedFile, slices_of
 log = logging.getLogger(__name__)
 
 CLOSED_AFTER_HOURS: Final = 26
-"""For so long an hour or a day must be over: every sync looks back over 24."""
+"""Hours that an hour or a day must be over: every sync looks back over 24 hours."""
 _SMALL_LINES: Final = 1_000
 PARQUET_BYTES: Final = 128 * 1024 * 1024
+"""Size of a full Parquet file."""
 _SMALL_PARQUET_BYTES: Final = 1024 * 1024
 _BATCH_BYTES: Final = 256 * 1024 * 1024
-"""What one batch merges, about: so much of the disk is taken twice at a time."""
+"""About how many bytes one batch merges: so much of the disk is taken twice at a time."""
 _BATCH_FILES: Final = 2_000
-"""Old files of a batch, about: half a second in which nobody else can write to the ledger."""
+"""About how many old files one batch merges: for half a second nobody else can write to the
+ledger."""
 
 
 class MergedFileToWrite(FileToWrite, Protocol):
@@ -71,27 +77,27 @@ class MergedFileToWrite(FileToWrite, Protocol):
 
     @property
     def problem(self) -> str:
-        """Says, once it was written, if an old file was found altered."""
+        """What is wrong with an old file, if one was found altered while this file was written."""
 
 
 @dataclass
 class Compaction:
-    """What a compaction did; or, of a dry run, would do."""
+    """What a compaction did, or what it would do if this is a dry run."""
 
     folders: int = 0
     """Hours of JSONL and days of Parquet, of an account and region."""
     old_files: int = 0
     new_files: int = 0
     lines: int = 0
-    """Events; rows of Parquet are the same ones again."""
+    """Events in JSONL. Rows of Parquet do not count: they repeat these events."""
     bytes: int = 0
-    """Of the old files."""
+    """Bytes of the old files."""
     problems: list[str] = field(default_factory=list)
-    """Old files that are not as they were written; their folders are left as they are."""
+    """Old files that are not as they were written; their folders stay as they are."""
 
 
 class _Merge(NamedTuple):
-    """What becomes of a folder."""
+    """The files of a folder that are merged, and the files that they become."""
 
     folder: Folder
     old: Sequence[OldFile]
@@ -99,11 +105,11 @@ class _Merge(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of the old files."""
+        """Bytes of the old files."""
         return sum(file.size for file in self.old)
 
     def count_in(self, done: Compaction) -> None:
-        """Add it to what was done."""
+        """Add this merge to what was done."""
         done.folders += 1
         done.old_files += len(self.old)
         done.new_files += len(self.new)
@@ -120,10 +126,11 @@ def compact(
     run_id: str = "",
     observe: Callable[[str], None] = lambda _step: None,
 ) -> Compaction:
-    """Merge the files of all folders whose hour or day is over; what was merged, or would be.
+    """Merge the files of all folders whose hour or day is over; return what was merged.
 
-    `observe` is told each step: registered, staged, committed, marked, linked, published, removed.
-    Raises LedgerError or OutputError; ConfigurationError if there is no ledger.
+    A dry run merges nothing, and returns what would be merged. `observe` is told each step:
+    registered, staged, committed, marked, linked, published, removed. Raises LedgerError or
+    OutputError; ConfigurationError if there is no ledger.
     """
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to compact")
@@ -141,26 +148,26 @@ def compact(
             for merge in merges:
                 merge.count_in(done)
             return done
-        for some in _batches(merges):
-            _compact(ledger, folders, some, run_id, observe, done)
+        for batch in _batches(merges):
+            _compact(ledger, folders, batch, run_id, observe, done)
         return done
 
 
 def _of_events(
     ledger: Ledger, folders: OutputFolders, events_per_file: int, before: str
 ) -> Iterator[_Merge]:
-    """What is worth being merged of JSONL, hour by hour."""
+    """Yield the merges of JSONL that are worth it, hour by hour."""
     limits = Limits(events_per_file, _SMALL_LINES)
     for folder in folders_to_compact(ledger, Kind.EVENTS, before):
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
             slices = slices_of(_with_paths(folders, folder, old), events_per_file)
-            yield _Merge(folder, old, [MergedFile(folder.name, some) for some in slices])
+            yield _Merge(folder, old, [MergedFile(folder.name, parts) for parts in slices])
 
 
 def _of_parquet(ledger: Ledger, folders: OutputFolders, before: str) -> Iterator[_Merge]:
-    """What is worth being merged of Parquet, day by day."""
+    """Yield the merges of Parquet that are worth it, day by day."""
     from .parquet_merging import MergedParquetFile
 
     limits = Limits(PARQUET_BYTES, _SMALL_PARQUET_BYTES)
@@ -197,18 +204,19 @@ def _with_paths(
 
 
 def _batches(merges: Iterable[_Merge]) -> Iterator[list[_Merge]]:
-    some: list[_Merge] = []
+    """Divide merges into batches of limited size."""
+    batch: list[_Merge] = []
     size = files = 0
     for merge in merges:
-        some.append(merge)
+        batch.append(merge)
         size += merge.bytes
         files += len(merge.old)
         if size >= _BATCH_BYTES or files >= _BATCH_FILES:
-            yield some
-            some = []
+            yield batch
+            batch = []
             size = files = 0
-    if some:
-        yield some
+    if batch:
+        yield batch
 
 
 def _compact(
@@ -219,7 +227,7 @@ def _compact(
     observe: Callable[[str], None],
     done: Compaction,
 ) -> None:
-    """One batch, from its registration until the old files are gone."""
+    """Take one batch from its registration until the old files are gone."""
     token = uuid.uuid4().hex
     batch, generation = register_batch(ledger, token, run_id, [])
     staging = Staging(folders, token)
@@ -234,10 +242,10 @@ def _compact(
             abort_batch(ledger, batch)
             staging.remove()
             return
-        published, left = _commit(ledger, batch, [replacement for _, replacement in staged])
+        published, kept = _commit(ledger, batch, [replacement for _, replacement in staged])
         observe("committed")
-        # Before anything of it is published, or goes: a copy of the ledger that does not know of
-        # the merged files is refused.
+        # Written before any file is published or removed: from now on a copy of the ledger that
+        # does not know the merged files is refused.
         write_marker(ledger.uuid, ledger.generation, root)
         observe("marked")
         _publish(ledger, staging, batch, published, observe)
@@ -251,19 +259,19 @@ def _compact(
     staging.remove()
     finish_pruning(ledger, folders, observe)
     for merge, _ in staged:
-        if merge.folder.id not in left:
+        if merge.folder.id not in kept:
             merge.count_in(done)
 
 
 def _stage(
     ledger: Ledger, staging: Staging, merges: Sequence[_Merge], done: Compaction
 ) -> list[tuple[_Merge, Replacement]]:
-    """Write the merged files; folders with an old file that was altered are not among the result.
+    """Write the merged files; return the merges whose old files are all as they were written.
 
-    What was written of those is removed with the staging folder.
+    What was written for other folders is removed with the staging folder.
     """
     new_files = list(chain.from_iterable(merge.new for merge in merges))
-    # The folders are there, and one that another run prunes meanwhile must not come back empty.
+    # No folder is made: all are there, and a folder that another run prunes must not come back.
     files = iter(staging.write(new_files, make_folders=False))
     staged = []
     for merge in merges:
@@ -272,7 +280,7 @@ def _stage(
         numbers = [file.number for file in merge.old]
         if not problems:
             staged.append((merge, Replacement(merge.folder.id, numbers, new)))
-        elif is_output(ledger, merge.folder.id, numbers):  # else another run removed them since
+        elif is_output(ledger, merge.folder.id, numbers):  # unless another run removed them since
             done.problems += problems
             for problem in problems:
                 log.error("%s", problem)
@@ -282,6 +290,7 @@ def _stage(
 def _commit(
     ledger: Ledger, batch: int, replacements: Sequence[Replacement]
 ) -> tuple[list[PublishedFile], set[int]]:
+    """Commit; return the files to publish, and the ids of folders that are kept as they are."""
     try:
         with ledger.transaction():
             return commit_compaction(ledger, batch, replacements)
@@ -289,9 +298,11 @@ def _commit(
         if not commit_took_effect(ledger, [batch]):
             raise
         published = published_files(ledger, batch)
-        there = {file.folder for file in published}
-        left = {one.folder_id for one in replacements if one.new[0].folder not in there}
-        return published, left
+        merged = {file.folder for file in published}
+        kept = {
+            replaced.folder_id for replaced in replacements if replaced.new[0].folder not in merged
+        }
+        return published, kept
 
 
 def _publish(

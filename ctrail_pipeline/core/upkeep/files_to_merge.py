@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 MOST_TIMES_LARGER: Final = 4
-"""A large file is copied once more only if the others come to a quarter of it or more, so that a
-late line does not cost a whole hour each day."""
+"""A large file is copied once more only if the other files have at least a quarter of its size.
+Otherwise a late line would cost a copy of the whole hour each day."""
 
 
 class Limits(NamedTuple):
     """Sizes of files, in lines (JSONL) or bytes (Parquet)."""
 
     full: int
-    """A merged file has no more; one that has so much is left alone."""
+    """The most that a merged file holds; a file that holds so much is left alone."""
     small: int
-    """A file that is copied without much ado."""
+    """The size up to which a file is copied whatever the other files hold."""
 
 
 def files_to_merge(sizes: Sequence[int], limits: Limits) -> list[int]:
-    """Which files of a folder become fewer; their indexes, in order; none if it is not worth it.
+    """Return the indexes of the files of a folder that become fewer, in order.
 
-    As many as can be, the smaller ones first.
+    They are as many as possible, the smaller ones first; none if merging is not worth it.
 
     >>> files_to_merge([10, 90_000, 10, 100_000], Limits(100_000, 1_000))
     [0, 2]
@@ -42,7 +42,7 @@ def files_to_merge(sizes: Sequence[int], limits: Limits) -> list[int]:
 
 
 def groups_of(sizes: Sequence[int], full: int) -> list[list[int]]:
-    """Files that follow each other, by index, as groups of no more than so much, of two or more.
+    """Return neighbouring files, by index, as groups of two or more that hold `full` at most.
 
     >>> groups_of([60, 40, 90, 50], 100)
     [[0, 1]]

@@ -1,7 +1,8 @@
-"""Which files of a folder are merged, and what a merged JSONL file consists of.
+"""Writing one JSONL file from the lines of several old ones, with their lineage.
 
-A merged file is copied from the old ones byte for byte, a piece at a time, while each old file is
-compared with what the ledger says was written. Rows of Parquet are `parquet_merging`'s.
+A merged file is copied from the old files byte for byte, a piece at a time, while each old file is
+compared with what the ledger says was written. Which files are merged belongs to `files_to_merge`,
+merging Parquet to `parquet_merging`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from .checked_blocks import Altered, checked_blocks
 
 
 class Slice(NamedTuple):
-    """Lines of an old file, from the `first` on."""
+    """Consecutive lines of an old file; `first` counts from 0."""
 
     path: Path
     old: OldFile
@@ -27,13 +28,13 @@ class Slice(NamedTuple):
 
 @dataclass
 class MergedFile:
-    """A JSONL file to be written, of lines of several old ones."""
+    """A JSONL file to be written, from lines of several old files."""
 
     folder: str
     slices: Sequence[Slice]
     kind: Kind = Kind.EVENTS
     problem: str = ""
-    """Says, once it was written, if an old file was found altered: then it must not be used."""
+    """Set while the file is written, if an old file is found altered: the file must not be used."""
     lineage: Sequence[LineRun] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,21 +42,21 @@ class MergedFile:
 
     @property
     def line_count(self) -> int:
-        """How many lines it has."""
-        return sum(one.lines for one in self.slices)
+        """How many lines the file has."""
+        return sum(part.lines for part in self.slices)
 
     def write_to(self, put: Callable[[bytes], None]) -> None:
-        """Write its bytes, in pieces; where an old file is found altered, that is its `problem`."""
+        """Write the file's bytes, in pieces; set `problem` if an old file is found altered."""
         try:
-            for one in self.slices:
-                for block in _lines_of(one):
+            for part in self.slices:
+                for block in _lines_of(part):
                     put(block)
         except Altered as altered:
             self.problem = str(altered)
 
 
 def slices_of(files: Sequence[tuple[Path, OldFile]], lines_a_file: int) -> list[list[Slice]]:
-    """The lines of old files, in order, as files of so many lines each."""
+    """Divide the lines of old files, in order, into new files of `lines_a_file` lines each."""
     slices: list[list[Slice]] = [[]]
     room = lines_a_file
     for path, old in files:
@@ -64,35 +65,35 @@ def slices_of(files: Sequence[tuple[Path, OldFile]], lines_a_file: int) -> list[
             if not room:
                 slices.append([])
                 room = lines_a_file
-            some = min(room, old.lines - first)
-            slices[-1].append(Slice(path, old, first, some))
-            first += some
-            room -= some
+            lines = min(room, old.lines - first)
+            slices[-1].append(Slice(path, old, first, lines))
+            first += lines
+            room -= lines
     return slices
 
 
-def _lines_of(one: Slice) -> Iterator[bytes]:
-    """Some lines of an old file, all of which is read and compared."""
-    at, end = 0, one.first + one.lines
-    for block in checked_blocks(one.path, one.old):
+def _lines_of(part: Slice) -> Iterator[bytes]:
+    """Yield the lines of a slice, in pieces. The whole old file is read and checked."""
+    at, end = 0, part.first + part.lines
+    for block in checked_blocks(part.path, part.old):
         lines = block.count(b"\n")
-        if at >= one.first and at + lines <= end and (at < end):
+        if at >= part.first and at + lines <= end and (at < end):
             yield block if at + lines < end else block[: block.rfind(b"\n") + 1]
         else:
-            start = _behind(block, one.first - at)
+            start = _behind(block, part.first - at)
             stop = _behind(block, end - at)
             if start < stop:
                 yield block[start:stop]
         at += lines
-    if at != one.old.lines:
+    if at != part.old.lines:
         raise Altered(
-            f"{one.path} has {at} lines, and the ledger says {one.old.lines}: its folder is not"
+            f"{part.path} has {at} lines, and the ledger says {part.old.lines}: its folder is not"
             " compacted; restore the ledger from a backup as new as the output"
         )
 
 
 def _behind(block: bytes, line_ends: int) -> int:
-    """Where a block goes on behind so many line ends; its length, if it has fewer."""
+    """Return the offset behind so many line ends; the block's length if it has fewer."""
     at = 0
     for _ in range(line_ends):
         at = block.find(b"\n", at) + 1
@@ -102,11 +103,11 @@ def _behind(block: bytes, line_ends: int) -> int:
 
 
 def _lineage(slices: Sequence[Slice]) -> Iterator[LineRun]:
+    """Yield the line runs of a merged file; neighbours from one log file become one run."""
     last: LineRun | None = None
-    for one in slices:
-        for run in _part_of(
-            line_runs_of(one.old.lineage, one.old.batch, merged=one.old.merged), one
-        ):
+    for part in slices:
+        runs = line_runs_of(part.old.lineage, part.old.batch, merged=part.old.merged)
+        for run in _runs_in(runs, part):
             if last is not None and last[:2] == run[:2]:
                 last = last._replace(lines=last.lines + run.lines)
             else:
@@ -117,11 +118,11 @@ def _lineage(slices: Sequence[Slice]) -> Iterator[LineRun]:
         yield last
 
 
-def _part_of(runs: Sequence[LineRun], one: Slice) -> Iterator[LineRun]:
-    """The runs that the lines of a slice are of."""
-    at, end = 0, one.first + one.lines
+def _runs_in(runs: Sequence[LineRun], part: Slice) -> Iterator[LineRun]:
+    """Yield the line runs of an old file that lie in a slice, cut at its ends."""
+    at, end = 0, part.first + part.lines
     for run in runs:
-        lines = min(at + run.lines, end) - max(at, one.first)
+        lines = min(at + run.lines, end) - max(at, part.first)
         if lines > 0:
             yield run._replace(lines=lines)
         at += run.lines

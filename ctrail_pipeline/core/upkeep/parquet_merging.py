@@ -1,7 +1,8 @@
-"""Parquet files of a day that become one: the same rows, columns and metadata, in order of time.
+"""Merging Parquet files of a day into one: the same rows, columns and metadata, in order of time.
 
-Rows are read a span of time at a time, from the files that have any of it, sorted, and encoded as
-they come, so that memory depends on the size of a row group. Not here: which files (`merging`).
+Rows are read a span of time at a time, from the files that have rows of the span, then sorted and
+encoded at once. So memory depends on the size of a row group. Which files are merged belongs to
+`files_to_merge`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,32 +25,32 @@ if TYPE_CHECKING:
 
 _TIME: Final = "eventTime"
 _BYTES_A_SPAN: Final = 32 * 1024 * 1024
-"""Of text, about, that is in memory at once, and in a row group."""
+"""About how many bytes of text are in memory at once, and in a row group."""
 _MOST_BYTES_OF_A_TIME: Final = 4 * _BYTES_A_SPAN
 _FEWEST_ROWS_A_GROUP: Final = 256
 _LEFT: Final = "merging them takes too much memory, so the folder is left as it is"
 _ONE_AT_A_TIME: Final = Lock()
-"""Files are written by several threads, and polars uses all CPUs for each."""
+"""Several threads write files, and polars uses all CPUs for each file."""
 
 
 @dataclass
 class MergedParquetFile:
-    """A Parquet file to be written, of the rows of several old ones."""
+    """A Parquet file to be written, from the rows of several old files."""
 
     folder: str
     old: Sequence[tuple[Path, OldFile]]
     kind: Kind = Kind.PARQUET
     lineage: Sequence[Sequence[int]] = ()
     problem: str = ""
-    """Says, once it was written, if an old file was found altered: then it must not be used."""
+    """Set while the file is written, if an old file is found altered: the file must not be used."""
 
     @property
     def line_count(self) -> int:
-        """Its rows."""
+        """How many rows the file has."""
         return sum(file.lines for _, file in self.old)
 
     def write_to(self, put: Callable[[bytes], None]) -> None:
-        """Write its bytes, in pieces; where an old file is found altered, that is its `problem`."""
+        """Write the file's bytes, in pieces; set `problem` if an old file is found altered."""
         out = _Out(put)
         try:
             with _ONE_AT_A_TIME:
@@ -60,7 +61,7 @@ class MergedParquetFile:
         except Altered as altered:
             self.problem = str(altered)
         except Exception:
-            if out.error is not None:  # which polars has made one of its own of
+            if out.error is not None:  # polars raised an error of its own in its place
                 raise out.error from None
             raise
 
@@ -77,9 +78,9 @@ class MergedParquetFile:
         ) -> Iterator["pl.DataFrame"]:
             nonlocal rows
             for start, end in spans:
-                some = _read(paths, times, start, end)
-                rows += some.height
-                yield some
+                frame = _read(paths, times, start, end)
+                rows += frame.height
+                yield frame
 
         register_io_source(frames, schema=schema).sink_parquet(
             out,  # type: ignore[call-overload]  # an object that can be written to is enough
@@ -99,14 +100,14 @@ class MergedParquetFile:
 
 
 class _Out:
-    """What polars writes to; it keeps the error that a write ended with."""
+    """A file for polars to write to; `error` is the error that a write ended with."""
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self._put = put
         self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
-        """Take some bytes."""
+        """Pass on some bytes."""
         try:
             self._put(bytes(data))
         except BaseException as error:
@@ -115,11 +116,11 @@ class _Out:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no bytes are held back."""
 
 
 class _Times(NamedTuple):
-    """When the rows of a file are, and how large they are."""
+    """The times of a file's rows, and how large the rows are."""
 
     frame: "pl.DataFrame"
     first: "datetime"
@@ -127,7 +128,7 @@ class _Times(NamedTuple):
 
 
 def _common(paths: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Columns and metadata, which all files must have in common."""
+    """Return the columns and metadata that the files share. Raises Altered if they differ."""
     import polars as pl
 
     with _readable(paths[0].parent):
@@ -135,8 +136,8 @@ def _common(paths: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
             (dict(pl.read_parquet_schema(path)), _own(pl.read_parquet_metadata(path)))
             for path in paths
         ]
-    for path, one in zip(paths, found, strict=True):
-        if one != found[0]:
+    for path, of_file in zip(paths, found, strict=True):
+        if of_file != found[0]:
             raise Altered(
                 f"{path} has other columns than {paths[0].name}, as another version of this program"
                 " wrote it: its folder is not compacted"
@@ -159,16 +160,16 @@ def _times_of(path: Path) -> _Times:
 
 
 def _spans(times: Sequence[_Times], where: Path) -> tuple[list[tuple["datetime", "datetime"]], int]:
-    """First and last time of the rows that are read at once; and how many rows a group has.
+    """Return the first and last time of rows that are read at once, and the rows of a group.
 
-    The rows of one time are in one span. Raises Altered if that is too much to be held, or if rows
-    are so large that a group could have a few only: no usual day is like that, and whoever writes
-    to the bucket could make one.
+    All rows of one time are in one span. Raises Altered if they are too large to be held, or if
+    rows are so large that a group could hold only a few. No usual day is like that, but whoever
+    writes to the bucket could make one.
     """
     import polars as pl
 
     by_time = (
-        pl.concat(one.frame for one in times)
+        pl.concat(of_file.frame for of_file in times)
         .group_by(_TIME)
         .agg(rows=pl.len(), size=pl.col("size").sum().cast(pl.UInt64))
         .sort(_TIME)
@@ -199,17 +200,17 @@ def _spans(times: Sequence[_Times], where: Path) -> tuple[list[tuple["datetime",
 def _read(
     paths: Sequence[Path], times: Sequence[_Times], start: "datetime", end: "datetime"
 ) -> "pl.DataFrame":
-    """The rows of a span, in order; of one time, in the order of their files."""
+    """Return the rows of a span in order of time; rows of one time in the order of their files."""
     import polars as pl
 
-    some = [
+    in_span = [
         path
-        for path, one in zip(paths, times, strict=True)
-        if one.first <= end and one.last >= start
+        for path, of_file in zip(paths, times, strict=True)
+        if of_file.first <= end and of_file.last >= start
     ]
     with _readable(paths[0].parent):
         return (
-            pl.scan_parquet(some, hive_partitioning=False)
+            pl.scan_parquet(in_span, hive_partitioning=False)
             .filter(pl.col(_TIME).is_between(start, end))
             .collect()
             .sort(_TIME, maintain_order=True)
@@ -218,7 +219,10 @@ def _read(
 
 @contextmanager
 def _readable(where: Path) -> Iterator[None]:
-    """What cannot be read, though it is as it was written, went since: somebody removed it."""
+    """Raise Altered for files that cannot be read.
+
+    The files were just found as they were written, so somebody has removed them since.
+    """
     import polars as pl
 
     try:

@@ -1,23 +1,23 @@
-"""Parquet beside a ledger that is rebuilt: made to hold each event of the JSONL once.
+"""Repairing the Parquet of one date during a rebuild, so that it holds each event once.
 
-If the ledger is lost while a batch or a compaction gives files their names, some of the JSONL has
-its rows and some has not, or rows are there twice, and only the ledger knew which files count. So
-rows and lines are compared, by a hash of what they say. Of a date that differs, the files whose
-rows are all wanted stay, the others go, and what is missing is written anew from the lines.
+The ledger may be lost while a batch or a compaction gives files their names. Then some lines of the
+JSONL have no rows, or rows are there twice, and only the ledger knew which files count. So rows and
+lines are compared (`parquet_row_hashes`). Files whose rows are all wanted stay, the others go, and
+missing rows are written anew from the lines.
 
-Such new rows do not say where their record is: the ledger knew that. A file that holds a row of no
-line is set aside under another name, not removed: nobody else may have its events any more.
+New rows do not say where their record lies: only the ledger knew that. A file that holds a row of
+no line is set aside under another name, not removed: perhaps nobody else has its events any more.
 """
 
-import secrets
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.log_file.identity import identity_of
@@ -27,73 +27,18 @@ from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
     parquet_files,
-    parquet_table,
-)
-from ctrail_pipeline.core.output.parquet_schema import (
-    BUCKET,
-    COLUMNS,
-    INDEX,
-    KEY,
-    NESTED,
-    OTHER,
-    Leaf,
 )
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-if TYPE_CHECKING:
-    import polars as pl
+from .parquet_row_hashes import NOWHERE, hashes_of_file, hashes_of_lines
 
 SET_ASIDE: Final = ".before-rebuild-"
-"""In the name of a file that was set aside; no reader takes it for Parquet, nor do we.
+"""Part of the name of a file that was set aside, which no reader takes for Parquet.
 
-The name begins with `_`, too: Athena and Spark read whatever lies in a date's folder but that.
+The name also begins with `_`: Athena and Spark read any other file in a date's folder.
 """
-_TOLD_BY: Final = [
-    *(name for name, spec in COLUMNS.items() if isinstance(spec, Leaf)),
-    OTHER,
-]
-"""Columns that tell rows apart, besides the nested ones: all but where the record is.
-
-A forged event may differ from the real one in its `userIdentity` alone.
-"""
-_OURS: Final = {*COLUMNS, OTHER, BUCKET, KEY, INDEX}
-_ROWS_AT_ONCE: Final = 10_000
-_SEED: Final = secrets.randbits(64)
-"""Nobody can make two records that have the same hash."""
-_NOWHERE: Final = [(None, None)]
-
-
-@dataclass
-class RowSums:
-    """What the hashes of lines and of rows come to, whatever their order, by folder of Parquet."""
-
-    lines: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    surplus: Counter[str] = field(default_factory=Counter)
-    """Rows, less lines."""
-
-    def add_lines(self, records: Sequence[ParquetRecord]) -> None:
-        """Lines of one folder."""
-        if records:
-            self.lines[records[0].folder] += sum(_hashes_of_lines(records))
-            self.surplus[records[0].folder] -= len(records)
-
-    def add_file(self, folder: str, path: Path) -> int:
-        """All rows of a file; how many they are. Raises OSError or PolarsError."""
-        rows = total = 0
-        for some in _hashes_of(path):
-            rows += len(some)
-            total += sum(some)
-        self.rows[folder] += total  # not before all of it could be read
-        self.surplus[folder] += rows
-        return rows
-
-    def differing(self) -> list[str]:
-        """Folders whose rows are not those of the lines."""
-        folders = self.lines.keys() | self.rows.keys()
-        return sorted(one for one in folders if self.lines[one] != self.rows[one])
 
 
 @dataclass
@@ -101,9 +46,10 @@ class Repaired:
     """What was done to one folder."""
 
     removed: int = 0
+    """Files that were removed."""
     set_aside: list[Path] = field(default_factory=list)
     written: int = 0
-    """Rows."""
+    """Rows that were written."""
 
     @property
     def is_changed(self) -> bool:
@@ -116,25 +62,27 @@ def repair(
     files: Sequence[PublishedFile],
     lines: Callable[[], Iterable[Sequence[ParquetRecord]]],
 ) -> Repaired:
-    """Make a date's files hold each of its lines once; `lines` gives them, as often as asked.
+    """Make the files of a date hold each of its lines once; `lines` gives the lines at each call.
 
-    Different lines may be the same row (a field that is null, or absent): each has one. Files that
-    cannot be read, or have other columns, are left alone.
+    Different lines may be the same row, as a field may be null or absent: each line has a row.
+    Files that cannot be read, or have other columns, are left alone.
 
-    A hash of each line and row of the date is in memory. Killed at any instant, it is done again:
-    rows that are there twice by then are like any others.
+    A hash of each line and row of the date is in memory. If the repair is killed, a later repair
+    does it again: rows that are there twice by then are treated like any others.
     """
-    wanted = Counter(one for some in _distinct(lines()) for one in _hashes_of_lines(some))
+    wanted = Counter(
+        line_hash for records in _distinct(lines()) for line_hash in hashes_of_lines(records)
+    )
     held = _held(folders, files)
     kept = _kept(held, wanted)
     missing = wanted - sum((held[file] for file in kept), Counter())
     done = Repaired()
     number = max((file.number for file in files), default=0) + 1
-    for some in _portions(_distinct(lines()), missing):
-        number += _write(folders, some, number)
-        done.written += len(some)
-    gone = [file for file in held if file not in kept]
-    strange = [file for file in gone if not held[file].keys() <= wanted.keys()]
+    for records in _portions(_distinct(lines()), missing):
+        number += _write(folders, records, number)
+        done.written += len(records)
+    unwanted = [file for file in held if file not in kept]
+    strange = [file for file in unwanted if not held[file].keys() <= wanted.keys()]
     with disk_errors(folders.roots[Kind.PARQUET]):
         for file in strange:
             path = folders.path_of(file)
@@ -142,65 +90,66 @@ def repair(
             aside = path.with_name(f"_{path.name}{SET_ASIDE}{stamp}-{uuid.uuid4().hex[:4]}")
             path.rename(aside)
             done.set_aside.append(aside)
-        # Durable before the new ledger is, or a power cut brings back rows that it does not know.
+        # Durable before the new ledger is: else a power cut could bring back rows that the ledger
+        # does not know.
         for folder in {path.parent for path in done.set_aside}:
             fsync_folder(folder)
-    folders.remove([file for file in gone if file not in strange])
-    done.removed = len(gone) - len(strange)
+    folders.remove([file for file in unwanted if file not in strange])
+    done.removed = len(unwanted) - len(strange)
     return done
 
 
 def _held(
     folders: OutputFolders, files: Iterable[PublishedFile]
 ) -> dict[PublishedFile, Counter[int]]:
-    """The hashes of the rows of each file that can be read."""
+    """Return the hashes of the rows of each file that can be read."""
     import polars as pl
 
     held = {}
     for file in files:
-        # What cannot be read is for the rebuild to say, which has tried already.
+        # The rebuild has tried to read each file already, and named those that cannot be read.
         with suppress(pl.exceptions.PolarsError, OSError):
-            held[file] = Counter(one for some in _hashes_of(folders.path_of(file)) for one in some)
+            held[file] = Counter(chain.from_iterable(hashes_of_file(folders.path_of(file))))
     return held
 
 
 def _distinct(lines: Iterable[Sequence[ParquetRecord]]) -> Iterator[list[ParquetRecord]]:
-    """Each line once: only somebody else can have doubled one."""
+    """Yield each line once: another program may have doubled a line."""
     seen: set[bytes] = set()
-    for some in lines:
-        new = {identity_of(record.line): record for record in some}
+    for records in lines:
+        new = {identity_of(record.line): record for record in records}
         yield [record for identity, record in new.items() if identity not in seen]
         seen.update(new)
 
 
 def _kept(held: dict[PublishedFile, Counter[int]], wanted: Counter[int]) -> set[PublishedFile]:
-    """The files that can stay together, as no row of theirs is unwanted or there too often.
+    """Return files that can stay together: none of their rows is unwanted or there too often.
 
-    Of merged files and those they were made of, either can stay: whichever hold more.
+    Either merged files or the files that they were made of can stay: those that hold more rows.
     """
-    found: list[tuple[int, set[PublishedFile]]] = []
-    ordered = sorted(held, key=lambda file: file.number)
-    for some in (ordered, ordered[::-1]):
-        left, kept = wanted.copy(), set()
-        for file in some:
-            if held[file] <= left:
-                left -= held[file]
+    choices: list[tuple[int, set[PublishedFile]]] = []
+    by_number = sorted(held, key=lambda file: file.number)
+    for files in (by_number, by_number[::-1]):
+        missing, kept = wanted.copy(), set()
+        for file in files:
+            if held[file] <= missing:
+                missing -= held[file]
                 kept.add(file)
-        found.append((left.total(), kept))
-    return min(found, key=lambda one: one[0])[1]
+        choices.append((missing.total(), kept))
+    return min(choices, key=lambda choice: choice[0])[1]
 
 
 def _portions(
     lines: Iterable[Sequence[ParquetRecord]], missing: Counter[int]
 ) -> Iterator[list[ParquetRecord]]:
-    """The records of the lines that are missing, each once, about a file's worth at a time."""
+    """Yield the records of the missing lines, each once, about as many as one file holds."""
     missing = missing.copy()
     portion: list[ParquetRecord] = []
     size = 0
-    for some in lines:
-        for record, one in zip(some, _hashes_of_lines(some), strict=True):
-            if missing[one]:
-                missing[one] -= 1
+    for records in lines:
+        for record, line_hash in zip(records, hashes_of_lines(records), strict=True):
+            if missing[line_hash]:
+                missing[line_hash] -= 1
                 portion.append(record)
                 size += len(record.line)
         if size > BYTES_A_FILE:
@@ -211,18 +160,18 @@ def _portions(
 
 
 def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) -> int:
-    """Write and publish files under numbers from `number` on; how many numbers that took."""
+    """Write and publish files under numbers from `number` on; return how many numbers are used."""
     files = [
-        NewParquetFile(one.folder, one.content, one.rows)
-        for one in parquet_files(records, _NOWHERE)
+        NewParquetFile(file.folder, file.content, file.rows)
+        for file in parquet_files(records, NOWHERE)
     ]
     staging = Staging(folders, uuid.uuid4().hex)
     staging.open()
     try:
         staged = staging.write(files)
         to_publish = [
-            PublishedFile(one.part, one.kind, one.folder, number + one.part, one.size)
-            for one in staged
+            PublishedFile(file.part, file.kind, file.folder, number + file.part, file.size)
+            for file in staged
         ]
         renamed = 0
 
@@ -235,30 +184,3 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
     finally:
         staging.remove()
     return len(files) + renamed + 1
-
-
-def _hashes_of_lines(records: Sequence[ParquetRecord]) -> list[int]:
-    """Of the rows of some lines, which may be none."""
-    return _hashes(parquet_table(records, _NOWHERE)) if records else []
-
-
-def _hashes(table: "pl.DataFrame") -> list[int]:
-    """A hash of each row."""
-    import polars as pl
-
-    nested = pl.struct(*NESTED).struct.json_encode().alias("nested")
-    return table.select(*_TOLD_BY, nested).hash_rows(_SEED).to_list()
-
-
-def _hashes_of(path: Path) -> Iterator[list[int]]:
-    """Of the rows of a file, some at a time. Raises PolarsError for columns that are not ours."""
-    import polars as pl
-
-    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    if {*rows.collect_schema()} != _OURS:
-        raise pl.exceptions.SchemaError(f"{path} has other columns")
-    rows = rows.select(*_TOLD_BY, *NESTED)
-    at = 0
-    while len(some := rows.slice(at, _ROWS_AT_ONCE).collect()):
-        yield _hashes(some)
-        at += len(some)

@@ -1,9 +1,9 @@
-"""Old output removed on purpose, so that nothing brings it back.
+"""Pruning (`ctrail prune`): removing old output on purpose, so that nothing brings it back.
 
-The ledger decides first: in one transaction the files' rows say that they are to be removed. Then
-they are; whoever dies in between leaves the rest to the next run. Log files stay known and so do
-the identities of their events, so no listing, no copy of an event and no log file that is written
-again can bring them back. Quarantine is not touched.
+The ledger decides first: in one transaction the rows of the files say that the files are to be
+removed. Then they are removed. If a run is killed in between, the next run removes the rest. The
+ledger keeps the log files and the identities of their events. So no listing, no copy of an event
+and no log file that is written again can bring the events back. Quarantine is not touched.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,11 @@ def prune(
     dry_run: bool = False,
     observe: Callable[[str], None] = lambda _step: None,
 ) -> OutputSize:
-    """Remove the output of all whole hours before a moment; what was removed, or would be.
+    """Remove the output of all whole hours before a moment; return what was removed.
 
-    What runs that are at work have not published yet stays. `observe` is told each step: decided,
-    marked, removed. Raises LedgerError or OutputError; ConfigurationError if there is no ledger.
+    A dry run removes nothing, and returns what would be removed. Output that a run at work has not
+    published yet stays. `observe` is told each step: decided, marked, removed. Raises LedgerError
+    or OutputError; ConfigurationError if there is no ledger.
     """
     if not settings.state_db.exists():
         raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to prune")
@@ -48,7 +49,7 @@ def prune(
             if not decided:
                 return found
             observe("decided")
-            # Before anything is gone: a copy of the ledger that thinks it is there is refused.
+            # Written before any file goes: a copy of the ledger that still expects it is refused.
             write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
             observe("marked")
             finish_pruning(ledger, folders, observe)

@@ -1,12 +1,13 @@
-"""A new ledger for an output folder whose own is lost, damaged or too old.
+"""Rebuilding (`ctrail rebuild`): a new ledger for an output folder whose ledger is lost or damaged.
 
-The output says which events there are: their identities are taken from its lines, so that the next
-sync, which lists and reads everything once more, adds what is missing and doubles nothing. What
-only the ledger knew is gone: which log file a line came from, which log files are done, and what
-was pruned. The old ledger is kept beside the new one. Where Parquet is written, it is made to hold
-what the lines hold (`parquet_repair`).
+The output says which events there are: their identities are taken from its lines. The next sync
+lists and reads everything once more, adds what is missing, and doubles nothing. What only the
+ledger knew is gone: which log file a line came from, which log files are done, and what was pruned.
+The old ledger is kept beside the new one. Where Parquet is written, it is made to hold what the
+lines hold (`parquet_repair`).
 
-It is built beside, and takes its place at the end: killed at any moment, it is begun again.
+The new ledger is built beside the old one and takes its place at the end. If a rebuild is killed,
+the next one begins again.
 """
 
 import time
@@ -20,13 +21,14 @@ from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.opening import claim_parquet_for_rebuild
+from ctrail_pipeline.core.output.folder_lock import lock_for_rebuild
 from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import MARKER, lock_for_rebuild, read_marker, replace_marker
+from ctrail_pipeline.core.output.marker import MARKER, read_marker, replace_marker
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .parquet_repair import RowSums
+from .parquet_row_hashes import RowSums
 from .rebuild_adopt import Adopter
 from .rebuild_files import output_files
 from .rebuild_leftovers import compaction_leftovers
@@ -40,11 +42,11 @@ def rebuild(
     force: bool = False,
     observe: Callable[[str], None] = lambda _step: None,
 ) -> Rebuilt:
-    """Build the ledger of an output folder anew.
+    """Build the ledger of an output folder anew; return what was found in the output.
 
     `observe` is told each step: adopted, repaired, built, moved, marked, renamed. Raises
-    ConfigurationError if there is no output, or (unless `force`) the ledger is sound; LedgerError
-    if a run is at work.
+    ConfigurationError if there is no output, or if the ledger is sound and `force` is not set;
+    LedgerError if a run is at work.
     """
     events_dir, state_db = settings.events_dir, settings.state_db
     if not (events_dir / MARKER).exists():
@@ -62,8 +64,9 @@ def rebuild(
         observe("built")
         _set_aside(state_db)
         observe("moved")
-        # Before it has its name: in between there is no ledger, so any run says what to do. The
-        # Parquet folder first: killed in between, `_kinds` still knows it.
+        # The markers are replaced before the new ledger has its name: in between there is no
+        # ledger, so any run says what to do. The marker of Parquet comes first: if this run is
+        # killed between the two, `_kinds` still knows that the Parquet belongs to the ledger.
         if Kind.PARQUET in kinds:
             replace_marker(name, generation, folders.roots[Kind.PARQUET])
         replace_marker(name, generation, events_dir)
@@ -85,15 +88,16 @@ def _built(
     set_aside: Callable[[], None],
     observe: Callable[[str], None],
 ) -> tuple[Rebuilt, str, int]:
-    """A ledger of the output, once that holds each event once; its name and generation.
+    """Build a ledger of the output, once the output holds each event once.
 
-    Before the output is changed, the old ledger is set aside: were it still there after a kill, the
-    next sync would go on with it, though it does not know of the change.
+    Returns what was found, and the ledger's name and generation. The old ledger is set aside before
+    the output is changed: after a kill the next sync would go on with a ledger that does not know
+    of the change.
     """
     repairs = "parquet" in settings.output_formats
     removed, changed = 0, 0
     looked_at: set[str] = set()
-    said: list[str] = []
+    set_aside_files: list[str] = []
     while True:
         for leftover in _files_of(new):
             leftover.unlink()
@@ -110,24 +114,26 @@ def _built(
             set_aside()
             folders.remove(left_over)
             removed += len(left_over)
-        elif repairs and (dates := [one for one in differing if one not in looked_at]):
+        elif repairs and (dates := [date for date in differing if date not in looked_at]):
             set_aside()
             for done in repair_parquet(folders, dates):
                 changed += done.is_changed
-                said += [f"{path}: set aside, it had rows of no event" for path in done.set_aside]
+                set_aside_files += [
+                    f"{path}: set aside, it had rows of no event" for path in done.set_aside
+                ]
             looked_at.update(dates)
             observe("repaired")
         else:
             break
     if sums and not repairs:
         note_parquet(sums, folders, result)
-    for problem in said:
+    for problem in set_aside_files:
         result.note(problem)
     return result, name, generation
 
 
 def _check_need(state_db: Path, events_dir: Path) -> None:
-    """Refuse to set a sound ledger aside."""
+    """Refuse to set a sound ledger aside. Raises ConfigurationError."""
     if not state_db.exists() or not state_db.stat().st_size:
         return
     try:
@@ -149,7 +155,7 @@ def _check_need(state_db: Path, events_dir: Path) -> None:
 
 
 def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
-    """The kinds of output that are this ledger's; Parquet there may be another's."""
+    """Return the kinds of output that belong to this ledger; Parquet may belong to another one."""
     rebuilt = None
     if new.exists():
         with suppress(LedgerError), closing(Ledger(new)) as ledger:
@@ -160,13 +166,13 @@ def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
 
 
 def _files_of(ledger: Path) -> list[Path]:
-    """A ledger's file and what SQLite keeps beside it."""
+    """Return a ledger's file and the files that SQLite keeps beside it."""
     paths = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm")]
     return [path for path in paths if path.exists()]
 
 
 def _clear_staging(folders: OutputFolders) -> None:
-    """What was being written counts for nothing without the ledger: it is fetched again."""
+    """Remove staged files: without the ledger they count for nothing, and are fetched again."""
     folders.refuse_linked_staging()
     for token in sorted(folders.staging_tokens()):
         staging = Staging(folders, token)
@@ -178,7 +184,7 @@ def _clear_staging(folders: OutputFolders) -> None:
 
 
 def _set_aside(state_db: Path) -> None:
-    """Keep what was there, under a name that says so."""
+    """Keep the old ledger, under a name that says so."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"{state_db.name}.before-rebuild-{stamp}-{uuid.uuid4().hex[:4]}"
     for path in (*_files_of(state_db), state_db.with_name(f"{state_db.name}.archive")):

@@ -17,7 +17,7 @@ from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .parquet_repair import RowSums
+from .parquet_row_hashes import RowSums
 from .rebuild_lines import events_in, lines_of, quarantined_in
 from .rebuild_parquet import parquet_records
 from .rebuild_result import Rebuilt
@@ -36,7 +36,7 @@ class Adopter:
         observe: Callable[[str], None],
         sums: RowSums | None,
     ) -> None:
-        """`sums` are taken of events and of Parquet, where there is any."""
+        """`sums` add up the hashes of lines and rows; None if there is no Parquet."""
         self._ledger = ledger
         self._known = KnownIdentities(LedgerSegments(ledger))
         self._false_positive = false_positive
@@ -44,27 +44,27 @@ class Adopter:
         self._observe = observe
         self._files: list[AdoptedFile] = []
         self._found: dict[str, dict[bytes, bytes]] = {}
-        """By dedup partition: event keys by identity."""
+        """Event keys by identity, by dedup partition."""
         self._found_in: dict[str, set[str]] = {}
-        """By dedup partition: the folders of these."""
+        """Folders in which these identities were found, by dedup partition."""
         self.doubled_in: set[str] = set()
-        """Folders in which a line is that is there twice."""
+        """Folders with a line that is there twice."""
         self._held = 0
         self._sums = sums or RowSums()
         self._takes_sums = sums is not None
 
     def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
-        """One file: all its lines, and then the file itself."""
+        """Take one file: all its lines, and then the file itself."""
         if kind is Kind.PARQUET:
             self._take_parquet(path, folder, number)
             return
         read = events_in if kind is Kind.EVENTS else quarantined_in
         digest, size, lines = sha256(), 0, 0
-        for some in lines_of(path):
-            text = b"".join(some)
+        for raw_lines in lines_of(path):
+            text = b"".join(raw_lines)
             digest.update(text)
             size += len(text)
-            found = read(some, folder)
+            found = read(raw_lines, folder)
             for offset, line in enumerate(found):
                 if line is None:
                     self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
@@ -72,7 +72,7 @@ class Adopter:
                     self._take_line(folder, line.partition, line.identity, line.event_key)
             if kind is Kind.EVENTS and self._takes_sums:
                 self._sums.add_lines(parquet_records(found, folder))
-            lines += len(some)
+            lines += len(raw_lines)
             if self._held >= _IDENTITIES_A_BATCH:
                 self.adopt()
         if kind is Kind.EVENTS:
@@ -84,7 +84,7 @@ class Adopter:
         self._files.append(AdoptedFile(published, lines, digest.digest()))
 
     def _take_parquet(self, path: Path, folder: str, number: int) -> None:
-        """Its rows are events of the lines once more: they are compared with these only."""
+        """Take a file of Parquet, whose rows are only compared: they repeat lines."""
         import polars
 
         try:
@@ -111,7 +111,7 @@ class Adopter:
             self._held += 1
 
     def adopt(self) -> None:
-        """Write to the ledger what was taken."""
+        """Write to the ledger what was taken since the last call."""
         self._known.begin()
         segments = []
         for name, group in self._found.items():

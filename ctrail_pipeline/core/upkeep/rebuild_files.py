@@ -33,7 +33,7 @@ _NAMES: Final = {
 def output_files(
     folders: OutputFolders, kinds: Sequence[Kind], result: Rebuilt
 ) -> Iterator[tuple[Kind, Path, str, int]]:
-    """Every output file with its folder and number; what else lies there is a problem."""
+    """Yield each output file: kind, path, folder, number. Note each other file as a problem."""
     for kind in kinds:
         pattern = _NAMES[kind]
         root = folders.roots[kind]

@@ -1,4 +1,7 @@
-"""Files of events that an interrupted compaction left, when the ledger that knew it is lost."""
+"""Finding the files of events that an interrupted compaction left, when the ledger is lost.
+
+Only the ledger knew whether the old files or the merged files count. Here their lines decide.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,19 +15,19 @@ from .rebuild_lines import lines_of
 
 
 def compaction_leftovers(folders: OutputFolders, doubled_in: Iterable[str]) -> list[PublishedFile]:
-    """What an interrupted compaction left in these folders of events and can be spared.
+    """Return the files in these folders of events that can be spared after a broken compaction.
 
-    Before it was decided that the old files go, all of them are there, and the merged ones, whose
-    numbers are higher, can be spared; afterwards it is the other way round. If neither leaves every
-    line once, somebody else has doubled them: all stays as it is.
+    Before the ledger decides that the old files go, all old files are there, and the merged files
+    can be spared; their numbers are higher. Afterwards the old files can be spared. If neither
+    choice leaves every line once, another program has doubled lines, and all files stay.
     """
-    found = []
+    leftovers = []
     for folder in sorted(doubled_in):
         files = []
         for path in sorted((folders.roots[Kind.EVENTS] / folder).glob("events_*.jsonl")):
             match = EVENTS_FILE.fullmatch(f"{folder}/{path.name}")
             if match:
-                lines = [identity_of(line) for some in lines_of(path) for line in some]
+                lines = [identity_of(line) for lines in lines_of(path) for line in lines]
                 files.append((int(match[2]), lines))
         files.sort(reverse=True)
         for ordered in (files, files[::-1]):
@@ -35,6 +38,6 @@ def compaction_leftovers(folders: OutputFolders, doubled_in: Iterable[str]) -> l
                     held.subtract(lines)
                     spared.append(PublishedFile(0, Kind.EVENTS, folder, number, 0))
             if held.total() == len(held):
-                found += spared
+                leftovers += spared
                 break
-    return found
+    return leftovers

@@ -1,6 +1,6 @@
 """Reading the lines of output files back: which event or which quarantined record each line is.
 
-A line that this program cannot have written is told apart as None.
+A line that this program cannot have written is returned as None.
 """
 
 import base64
@@ -20,29 +20,29 @@ _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 
 def lines_of(path: Path) -> Iterator[list[bytes]]:
-    """The lines of a file with their ends, some at a time."""
+    """Yield the lines of a file with their line feeds, about 4 MB at a time."""
     try:
         with path.open("rb") as file:
-            while some := file.readlines(_BYTES_AT_ONCE):
-                yield some
+            while lines := file.readlines(_BYTES_AT_ONCE):
+                yield lines
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 class WrittenLine(NamedTuple):
-    """What a line stands for."""
+    """What a line of the output stands for."""
 
     partition: str
-    """For telling copies."""
+    """The dedup partition in which copies of the line meet."""
     identity: bytes
     event_key: bytes
     time: str
-    """eventTime."""
+    """The eventTime."""
     text: bytes
 
 
 def events_in(lines: list[bytes], _folder: str) -> list[WrittenLine | None]:
-    """What the lines of an events file stand for; None: it is not one that we have written."""
+    """Return what the lines of an events file stand for; None for lines of another program."""
     texts = [line.removesuffix(b"\n") for line in lines]
     data = b'{"Records":[' + b",".join(texts) + b"]}"
     content = split(Decompressed(data, None, b""))
@@ -66,11 +66,11 @@ def events_in(lines: list[bytes], _folder: str) -> list[WrittenLine | None]:
 
 
 def quarantined_in(lines: list[bytes], folder: str) -> list[WrittenLine | None]:
-    """What the lines of a quarantine file stand for."""
-    return [_quarantined_one(line, folder) for line in lines]
+    """Return what the lines of a quarantine file stand for; None for lines of another program."""
+    return [_quarantined_line(line, folder) for line in lines]
 
 
-def _quarantined_one(line: bytes, folder: str) -> WrittenLine | None:
+def _quarantined_line(line: bytes, folder: str) -> WrittenLine | None:
     try:
         entry = json.loads(line)
         data = (

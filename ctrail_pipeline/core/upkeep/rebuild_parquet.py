@@ -1,4 +1,4 @@
-"""What a rebuild does about Parquet: look for it, name what differs, have it repaired.
+"""What a rebuild does about Parquet: look for files, name dates that differ, repair them.
 
 The comparison and the repair of one date belong to `parquet_repair`.
 """
@@ -11,7 +11,8 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import ParquetRecord, hours_of_date, parquet_folder
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .parquet_repair import Repaired, RowSums, repair
+from .parquet_repair import Repaired, repair
+from .parquet_row_hashes import RowSums
 from .rebuild_files import EVENTS_FILE, output_files
 from .rebuild_lines import WrittenLine, events_in, lines_of
 from .rebuild_result import Rebuilt
@@ -25,7 +26,10 @@ def has_parquet(folders: OutputFolders, kinds: Sequence[Kind]) -> bool:
 
 
 def note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> None:
-    """Parquet is not written any more: say where it is not what the events are, and leave it."""
+    """Name the dates whose rows are not those of the events, and change nothing.
+
+    Parquet is not repaired where the configuration no longer writes it.
+    """
     for folder in sums.differing():
         surplus = sums.surplus[folder]
         what = "not the rows" if not surplus else f"{abs(surplus):,} rows too "
@@ -38,7 +42,7 @@ def note_parquet(sums: RowSums, folders: OutputFolders, result: Rebuilt) -> None
 
 
 def repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Repaired]:
-    """Make these folders hold what the lines hold."""
+    """Make the folders of these dates hold what the lines hold; yield what was done to each."""
     files: dict[str, list[PublishedFile]] = defaultdict(list)
     for kind, path, folder, number in output_files(folders, [Kind.PARQUET], Rebuilt()):
         files[folder].append(PublishedFile(0, kind, folder, number, path.stat().st_size))
@@ -47,19 +51,19 @@ def repair_parquet(folders: OutputFolders, dates: Iterable[str]) -> Iterator[Rep
 
 
 def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRecord]]:
-    """The lines that a folder of Parquet must hold, some at a time."""
+    """Yield the lines that a date's folder of Parquet must hold, about 4 MB at a time."""
     root = folders.roots[Kind.EVENTS]
     day = hours_of_date(date)[0].rpartition("/")[0]
     for path in sorted((root / day).glob("*/*")):
         relative = path.relative_to(root)
         match = EVENTS_FILE.fullmatch(relative.as_posix())
-        is_ours = path.is_file() and path.resolve() == root.resolve() / relative  # behind no link
-        if match is not None and is_ours:
-            for some in lines_of(path):
-                yield parquet_records(events_in(some, match[1]), match[1])
+        is_linked = path.resolve() != root.resolve() / relative
+        if match is not None and path.is_file() and not is_linked:
+            for lines in lines_of(path):
+                yield parquet_records(events_in(lines, match[1]), match[1])
 
 
 def parquet_records(lines: Iterable["WrittenLine | None"], folder: str) -> list[ParquetRecord]:
-    """What the lines of an hour are as rows; nobody knows where in a log file they stood."""
+    """Return the rows of the lines of an hour; nobody knows where in a log file they stood."""
     date = parquet_folder(folder)
     return [ParquetRecord(date, line.time, line.text, 0, None) for line in lines if line]

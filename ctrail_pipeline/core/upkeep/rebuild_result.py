@@ -14,13 +14,13 @@ class Rebuilt:
     events: int = 0
     quarantined: int = 0
     doubled: int = 0
-    """Lines that are there twice: not by this program, as far as it can be helped."""
+    """Lines that are there twice. This program does not double lines, so another one did."""
     left_over: int = 0
-    """Files of an interrupted compaction that were removed: other files hold all their lines."""
+    """Files of an interrupted compaction that were removed; other files hold all their lines."""
     parquet_repaired: int = 0
-    """Dates of an account and region whose Parquet was made to hold their events again."""
+    """Dates of an account and region whose Parquet was repaired."""
     problems: list[str] = field(default_factory=list)
-    """The first files that are not ours, and lines that are no event; they stay as they are."""
+    """The first 100 problems: files of other programs, and lines that are no event. They stay."""
     problem_count: int = 0
 
     def note(self, problem: str) -> None:

@@ -1,10 +1,10 @@
-"""Few segments instead of many: eight of a size become one, as a log-structured store does it.
+"""Merging segments: eight segments of a size become one, as in a log-structured store.
 
-A question to a dedup partition asks every segment of it, and every batch adds one: an hour that
-came in over a day of small runs would have hundreds. Nothing is lost or added by a merge, so it may
-happen beside any run: whoever asks a segment that is gone is told so and asks the merged one, which
-is newer, and so does the commit. Only published batches take part: one that may yet be
-taken back has its identities apart.
+A question to a dedup partition asks every segment of the partition, and every batch adds one. An
+hour that came in over a day of small runs would have hundreds. A merge neither loses nor adds
+identities, so it may happen beside any run: whoever asks a segment that is gone is told so, and
+asks the merged segment, which is newer. The commit does the same. Only segments of published
+batches are merged: a batch that may still be taken back keeps its identities apart.
 """
 
 import time
@@ -26,19 +26,22 @@ from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES
 
 MERGED_TOGETHER: Final = 8
 LARGEST: Final = 1 << 20
-"""Identities of a merged segment at most: 16 MB of them. To make and write it took 85 MB."""
+"""The most identities of a merged segment: 16 MB. Making and writing one took 85 MB."""
 _FILTERS_BETTER_BY: Final = 256
-"""A filter that says "maybe" for nothing has up to 16 MB read, as long as 25,000 questions take."""
+"""How much better a merged segment's filter is: a false "maybe" has up to 16 MB read, which takes
+as long as 25,000 questions."""
 _BATCHES_BETWEEN: Final = 64
-"""Between two looks at all that the run added to; at what is large it looks every 8."""
+"""Batches between two looks at all partitions that the run added to. At partitions with large
+segments it looks every 8 batches."""
 _LARGE: Final = 4_096
-"""Identities of a segment that makes a partition one to look at."""
+"""The fewest identities of a large segment."""
 
 
 def segments_to_merge(sizes: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Which segments (id, identities) of a partition become one: eight of about a size, in order.
+    """Return the ids of segments of a partition that become one; `sizes` are (id, identities).
 
-    Fewer where eight would be too large; one that is half as large as can be is left alone.
+    Eight segments of about a size become one, in order; fewer where eight would be too large. A
+    segment that has half of the most identities is left alone.
     """
     kinds: dict[int, list[tuple[int, int]]] = {}
     for id_, size in sorted(sizes):
@@ -47,15 +50,15 @@ def segments_to_merge(sizes: Iterable[tuple[int, int]]) -> list[list[int]]:
     merges = []
     for kind in kinds.values():
         while len(kind) >= MERGED_TOGETHER:
-            some, kind = kind[:MERGED_TOGETHER], kind[MERGED_TOGETHER:]
-            while sum(size for _, size in some) > LARGEST:
-                some.pop()
-            merges.append([id_ for id_, _ in some])
+            group, kind = kind[:MERGED_TOGETHER], kind[MERGED_TOGETHER:]
+            while sum(size for _, size in group) > LARGEST:
+                group.pop()
+            merges.append([id_ for id_, _ in group])
     return merges
 
 
 class SegmentMerger:
-    """Merges the segments of the dedup partitions that one run adds to."""
+    """Merges the segments of the dedup partitions to which one run adds."""
 
     def __init__(self, ledger: Ledger, false_positive: float) -> None:
         self._ledger = ledger
@@ -64,7 +67,7 @@ class SegmentMerger:
         self._batches = 0
 
     def after_batch(self) -> None:
-        """Merge now and then in a long run: its hours fill up while it lasts."""
+        """Merge now and then in a long run: its hours fill with segments while it lasts."""
         self._batches += 1
         if self._batches % _BATCHES_BETWEEN == 0:
             self.merge()
@@ -72,14 +75,14 @@ class SegmentMerger:
             self.merge(least=_LARGE)
 
     def merge(self, seconds: float = 30.0, least: int = 1) -> int:
-        """Merge what is to be merged for about so many seconds; how many segments went.
+        """Merge for about so many seconds; return by how many segments there are fewer.
 
-        Looks at partitions that got a segment of at `least` so many identities.
+        Only partitions that got a segment with at `least` so many identities are looked at.
         """
         deadline = time.monotonic() + seconds
         until, went = newest_segment(self._ledger), 0
         for partition in partitions_with_segments(self._ledger, self._since, least):
-            # A merged one may be the eighth of its own size.
+            # A merged segment may be the eighth of its own size.
             while merged := sum(
                 len(ids) - 1
                 for ids in segments_to_merge(mergeable_segments(self._ledger, partition))

@@ -240,6 +240,7 @@ def indented(size: int) -> bytes:
     return b'{"Records": [\n' + b",\n".join([some] * (size // len(some))) + b"\n]}\n"
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
     text = indented(160 * MB)
     put_log_file(tmp_path / "bucket", 0, text)
@@ -251,6 +252,7 @@ def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
     assert peak < 120
 
 
+@pytest.mark.thorough
 def test_what_is_no_record_is_not_held_either(tmp_path: Path) -> None:
     """Of documents that hold no record; JSON writes what is in them in three times the bytes."""
     documents = (b'{"a%d":"%s"}' % (number, "\xe9".encode() * (MB // 2)) for number in range(128))

@@ -242,6 +242,7 @@ def test_a_sync_of_streamed_log_files_is_exact(
     assert len([one for one in streamed if one is not None]) == 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(255 * MB, marks=only_long)])
 def test_memory_does_not_depend_on_the_size_of_a_log_file(tmp_path: Path, size: int) -> None:
     """Held whole, the larger one takes 442 MB: its text, and 50,000 records at once."""

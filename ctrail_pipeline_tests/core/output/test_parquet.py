@@ -425,6 +425,7 @@ def test_switched_on_later_it_is_for_new_events(tmp_path: Path) -> None:
     assert [row["eventID"] for row in rows(settings)] == ["2"]
 
 
+@pytest.mark.thorough
 def test_memory_follows_the_bytes_of_a_file_not_of_a_log_file(tmp_path: Path) -> None:
     """A log file of 200 MB: its rows are never in memory all at once."""
     from ctrail_pipeline_tests.support.measured_sync import synced as measured
