@@ -1,1 +1,1 @@
-"""The commands of `ctrail`, a file each: every file holds a `COMMAND`, and `cli.main` lists them."""
+"""The commands of `ctrail`, a file each. Every file holds a `COMMAND`; `cli.main` lists them."""
