@@ -287,7 +287,7 @@ def test_what_cannot_be_right_ends_watching(folder: Path) -> None:
     assert done.returncode == 2
     done = ctrail(folder, "sync", "--watch", "now")
     assert done.returncode == 2
-    assert '--watch": "now": it must be a length of time' in done.stderr
+    assert 'ctrail: --watch: "now": it must be a length of time' in done.stderr
 
 
 # --- teaching, and starting -----------------------------------------------------------------------
