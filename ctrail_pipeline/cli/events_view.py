@@ -138,13 +138,13 @@ def files_to_query(settings: Settings) -> list[Path] | None:
         check_belongs(ledger, settings.events_dir)
         while True:
             paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]
-            there = [path for path in paths if path.exists()]
-            missing = set(paths).difference(there)
-            # A missing file was merged or pruned since, unless the ledger still has it.
-            if not missing or missing.issubset(
+            existing = [path for path in paths if path.exists()]
+            vanished = set(paths).difference(existing)
+            # A vanished file was merged or pruned since, unless the ledger still has it.
+            if not vanished or vanished.issubset(
                 map(folders.path_of, files_to_read(ledger, Kind.EVENTS))
             ):
-                return there
+                return existing
 
 
 @contextmanager

@@ -95,10 +95,10 @@ class LiveProgress:
         counts[""] = progress.log_files, progress.events
         return {
             name: (
-                self._done_rates.setdefault(name, _Rate()).of(now, done),
+                self._done_rates.setdefault(name, _Rate()).of(now, log_files),
                 self._event_rates.setdefault(name, _Rate()).of(now, events),
             )
-            for name, (done, events) in counts.items()
+            for name, (log_files, events) in counts.items()
         }
 
 
@@ -144,7 +144,7 @@ def _row(
     trail: TrailProgress, rates: tuple[float, float], listing_done: bool
 ) -> list[RenderableType]:
     """Return the cells of a line. A `+` marks numbers that grow while the listing goes on."""
-    more = "" if listing_done else "+"
+    plus = "" if listing_done else "+"
     done_rate, event_rate = rates
     pending = trail.listed - trail.log_files
     if listing_done and pending <= 0:
@@ -152,14 +152,14 @@ def _row(
     elif done_rate <= 0:
         eta = "…"
     else:
-        eta = f"{duration(pending / done_rate)}{more}"
+        eta = f"{duration(pending / done_rate)}{plus}"
     return [
         ProgressBar(
             total=max(trail.listed, 1),
             completed=trail.log_files if trail.listed else int(listing_done),
             width=_BAR_WIDTH,
         ),
-        f"{trail.listed:,}{more}",
+        f"{trail.listed:,}{plus}",
         f"{trail.log_files:,}",
         f"{trail.events:,}",
         f"{event_rate:,.0f}",

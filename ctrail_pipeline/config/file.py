@@ -21,7 +21,7 @@ from .checks import Check, fit
 from .dagster_settings import DagsterSettings
 from .json_file import JsonObject, parse, read_text
 from .keys import DAGSTER_KEYS, FIELDS, KEYS, NO_EFFECT, SETTINGS_KEYS, TRAIL_KEYS
-from .location import ConfigLocation, shown
+from .location import ConfigLocation, quoted
 from .paths import output_paths
 
 logger = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
         logger.info("No CTRAIL_CONFIG and no %s: using the sample trails", source)
         return Config(_sample_settings(folder), None)
     top = ConfigLocation(str(source))
-    given = _checked(top, parse(top, read_text(top, source)), KEYS, required=("trails",))
-    dagster = DagsterSettings(**{key: given[key] for key in DAGSTER_KEYS if key in given})
-    return Config(_settings(top, given, source.parent), source, dagster)
+    values = _checked(top, parse(top, read_text(top, source)), KEYS, required=("trails",))
+    dagster = DagsterSettings(**{key: values[key] for key in DAGSTER_KEYS if key in values})
+    return Config(_settings(top, values, source.parent), source, dagster)
 
 
 def _sample_settings(folder: Path) -> Settings:
@@ -80,28 +80,28 @@ def _sample_settings(folder: Path) -> Settings:
     return Settings(trails, **output_paths(ConfigLocation("sample trails"), {}, folder))
 
 
-def _settings(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> Settings:
+def _settings(top: ConfigLocation, values: Mapping[str, Any], folder: Path) -> Settings:
     """Return the settings from checked values; checks what several keys say together."""
-    _warn_of_keys_without_effect(top, given)
-    start, end = given.get("start"), given.get("end")
+    _warn_of_keys_without_effect(top, values)
+    start, end = values.get("start"), values.get("end")
     if start and end and start >= end:
         top.key("start").refuse(f"{start.isoformat()} must be before end, {end.isoformat()}")
-    if start and given.get("since"):
+    if start and values.get("since"):
         top.key("since").refuse("start is given too; keep one of the two")
-    fields = {FIELDS.get(key, key): item for key, item in given.items() if key in SETTINGS_KEYS}
-    fields["trails"] = _trails(top.key("trails"), given["trails"], folder)
-    return Settings(**fields | output_paths(top, given, folder))
+    fields = {FIELDS.get(key, key): item for key, item in values.items() if key in SETTINGS_KEYS}
+    fields["trails"] = _trails(top.key("trails"), values["trails"], folder)
+    return Settings(**fields | output_paths(top, values, folder))
 
 
 def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[Trail, ...]:
     """Return the trails; no two may share a name, or bucket and prefix."""
 
     def checked(index: int, item: Any) -> Trail:
-        given = _checked(location.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
+        values = _checked(location.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
         for key in ("public_keys", "object_metadata"):
-            if key in given:
-                given[key] = Path(os.path.normpath(folder / given[key]))
-        return Trail(**given)
+            if key in values:
+                values[key] = Path(os.path.normpath(folder / values[key]))
+        return Trail(**values)
 
     trails = tuple(checked(index, item) for index, item in enumerate(items))
     names: dict[str, int] = {}
@@ -109,11 +109,11 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
     for index, trail in enumerate(trails):
         if (first := names.setdefault(trail.name, index)) != index:
             location.item(index).key("name").refuse(
-                f"{shown(trail.name)} is the name of trails[{first}] already; give it another"
+                f"{quoted(trail.name)} is the name of trails[{first}] already; give it another"
             )
         if (first := sources.setdefault((trail.bucket, trail.prefix), index)) != index:
             location.item(index).key("bucket").refuse(
-                f"{shown(trail.bucket)} with prefix {shown(trail.prefix)} is trails[{first}] "
+                f"{quoted(trail.bucket)} with prefix {quoted(trail.prefix)} is trails[{first}] "
                 "already; keep one of the two"
             )
     return trails
@@ -124,7 +124,7 @@ def _checked(
 ) -> dict[str, Any]:
     """Return the values of a JSON object, each as its key's check returns it."""
     if not isinstance(value, JsonObject):
-        location.refuse(f"{shown(value)} must be an object, {{…}}")
+        location.refuse(f"{quoted(value)} must be an object, {{…}}")
     for key in value.repeated:
         location.key(key).refuse("is given twice; keep one of them")
     for key in value:
@@ -140,10 +140,10 @@ def _checked(
     }
 
 
-def _warn_of_keys_without_effect(top: ConfigLocation, given: Mapping[str, Any]) -> None:
+def _warn_of_keys_without_effect(top: ConfigLocation, values: Mapping[str, Any]) -> None:
     """Log one warning that names gocloudtrail's keys that do nothing here, each with the reason."""
     keys_by_reason: dict[str, list[str]] = {}
-    for key in given:
+    for key in values:
         if key in NO_EFFECT:
             keys_by_reason.setdefault(NO_EFFECT[key][1], []).append(key)
     if keys_by_reason:

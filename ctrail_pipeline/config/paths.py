@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from .gocloudtrail import own_state_db
-from .location import ConfigLocation, shown
+from .location import ConfigLocation, quoted
 
 
-def output_paths(top: ConfigLocation, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def output_paths(top: ConfigLocation, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the paths we write to, absolute. `..` is resolved; links are kept as they are."""
 
     def path(key: str, default: str | Path) -> Path:
-        return Path(os.path.normpath(folder / given.get(key, default)))
+        return Path(os.path.normpath(folder / values.get(key, default)))
 
     events_dir = path("events_dir", "events")
     quarantine_dir = path("quarantine_dir", events_dir.parent / "quarantine")
     parquet_dir = path("parquet_dir", events_dir.parent / "parquet")
     _keep_apart(top, "events_dir", events_dir, "quarantine_dir", quarantine_dir)
-    if "parquet" in given.get("output_formats", ()) or "parquet_dir" in given:
+    if "parquet" in values.get("output_formats", ()) or "parquet_dir" in values:
         _keep_apart(top, "events_dir", events_dir, "parquet_dir", parquet_dir)
         _keep_apart(top, "quarantine_dir", quarantine_dir, "parquet_dir", parquet_dir)
     return {
@@ -30,15 +30,17 @@ def output_paths(top: ConfigLocation, given: Mapping[str, Any], folder: Path) ->
     }
 
 
-def _keep_apart(top: ConfigLocation, key: str, path: Path, other_key: str, other: Path) -> None:
+def _keep_apart(
+    top: ConfigLocation, key: str, path: Path, other_key: str, other_path: Path
+) -> None:
     """Refuse two folders if one lies inside the other.
 
     Somebody who reads events/**/*.jsonl must find events and nothing else. The same holds for
     quarantine and Parquet.
     """
-    first, second = (Path(os.path.realpath(folder)) for folder in (path, other))
+    first, second = (Path(os.path.realpath(folder)) for folder in (path, other_path))
     if first.is_relative_to(second) or second.is_relative_to(first):
         top.key(other_key).refuse(
-            f"{shown(str(other))} and {key}, {shown(str(path))}, must be two folders, neither"
-            " inside the other"
+            f"{quoted(str(other_path))} and {key}, {quoted(str(path))}, must be two folders,"
+            " neither inside the other"
         )

@@ -117,13 +117,13 @@ def listing_evaluation(key: AssetKey, problems: Sequence[Problem]) -> AssetCheck
     """Return whether a trail could be listed, by the problems that a run or a look had with it."""
     unlisted = [problem for problem in problems if problem.state in _NOT_LISTED]
     shown = "\n".join(map(problem_line, unlisted[:_PROBLEMS_NAMED]))
-    more = len(unlisted) - _PROBLEMS_NAMED
+    unnamed = len(unlisted) - _PROBLEMS_NAMED
     return make_evaluation(
         key,
         LISTED,
         passed=not unlisted,
         severity=error_if(not all(problem.may_pass for problem in unlisted)),
-        description=(f"{shown}\nand {more} more" if more > 0 else shown) or "all of it",
+        description=(f"{shown}\nand {unnamed} more" if unnamed > 0 else shown) or "all of it",
         metadata={"problems": MetadataValue.int(len(unlisted))},
     )
 

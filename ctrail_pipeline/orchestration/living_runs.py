@@ -59,10 +59,10 @@ def mark_as_living(instance: DagsterInstance, run_id: str) -> None:
         _let_go(last)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The file is locked before it has its name: a reader takes an unlocked file for a dead run.
-    new = folder / f".{run_id}"
-    descriptor = os.open(new, os.O_CREAT | os.O_RDWR, 0o600)
+    unnamed = folder / f".{run_id}"
+    descriptor = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    new.rename(path)
+    unnamed.rename(path)
     _held[thread] = _Held(path, descriptor)
 
 

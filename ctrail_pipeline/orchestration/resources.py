@@ -20,5 +20,5 @@ class LedgerResource(ConfigurableResource[None]):
 
     @property
     def path(self) -> Path:
-        """The ledger's file."""
+        """Return the ledger's file."""
         return Path(self.state_db)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from dagster import (
+    AddDynamicPartitionsRequest,
     AssetCheckEvaluation,
     DagsterInstance,
     DagsterRunStatus,
@@ -115,16 +116,16 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
                 "run %s: its process is gone, so the run is marked as ended", run_id
             )
         look_cursor = LookCursor.parse(context.cursor)
-        seen = look(settings_of(configuration, cursor), look_cursor, LOOK_SECONDS)
-        for problem in seen.problems:
+        look_result = look(settings_of(configuration, cursor), look_cursor, LOOK_SECONDS)
+        for problem in look_result.problems:
             context.log.warning("%s", problem_line(problem))
         requests: list[RunRequest] = []
-        outcome = [seen_line(seen)]
+        outcome = [seen_line(look_result)]
         for work in (RECENT, BACKLOG):
-            request = request_for(work, seen)
+            request = request_for(work, look_result)
             if request is not None:
                 last = last_run(context.instance, work)
-                reason = reason_to_wait(work, last, seen.oldest_found, time.time())
+                reason = reason_to_wait(work, last, look_result.oldest_found, time.time())
                 if reason is None:
                     requests.append(request)
                 else:
@@ -133,36 +134,34 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
         return SensorResult(
             run_requests=requests,
             skip_reason=None if requests else "; ".join(outcome),
-            cursor=seen.cursor.dump(),
-            dynamic_partitions_requests=[
-                partitions_of(key).build_add_request(new)
-                for trail, key in asset_keys(configuration.settings.trails).items()
-                if (new := new_partitions(context.instance, key, seen.partitions.get(trail, ())))
-            ],
-            asset_events=list(_listing_checks(configuration, context.instance, seen)),
+            cursor=look_result.cursor.dump(),
+            dynamic_partitions_requests=_new_partitions(
+                configuration, context.instance, look_result
+            ),
+            asset_events=list(_listing_checks(configuration, context.instance, look_result)),
         )
 
     return new_log_files
 
 
-def request_for(work: str, seen: Look) -> RunRequest | None:
+def request_for(work: str, look_result: Look) -> RunRequest | None:
     """Return a request for a run, or None if there is no work of this kind.
 
     Recent work is the log files that looks found. Backlog is what a look saw and left alone.
     """
     if work == RECENT:
-        if not seen.waiting:
+        if not look_result.waiting:
             return None
-        log_files = sum(waiting.log_files for waiting in seen.waiting.values())
+        log_files = sum(waiting.log_files for waiting in look_result.waiting.values())
         tags = {WORK_TAG: RECENT, "ctrail/log_files": str(log_files)}
         return RunRequest(run_config=_run_config({"listed": True}), tags=tags)
-    if not seen.backlog:
+    if not look_result.backlog:
         return None
-    config: dict[str, Any] = {"trails": sorted({trail for trail, _ in seen.backlog})}
-    all_partitions = sum(len(seen.partitions[trail]) for trail in config["trails"])
-    if len(seen.backlog) < all_partitions:
-        config["partitions"] = sorted({partition for _, partition in seen.backlog})
-    tags = {WORK_TAG: BACKLOG, "ctrail/partitions": str(len(seen.backlog))}
+    config: dict[str, Any] = {"trails": sorted({trail for trail, _ in look_result.backlog})}
+    all_partitions = sum(len(look_result.partitions[trail]) for trail in config["trails"])
+    if len(look_result.backlog) < all_partitions:
+        config["partitions"] = sorted({partition for _, partition in look_result.backlog})
+    tags = {WORK_TAG: BACKLOG, "ctrail/partitions": str(len(look_result.backlog))}
     return RunRequest(run_config=_run_config(config), tags=tags)
 
 
@@ -181,10 +180,10 @@ def reason_to_wait(
     if last.is_at_work:
         return f"{waiting} for run {last.run_id[:8]}, which is at work"
     has_work_left = work == BACKLOG or (oldest_found is not None and oldest_found < last.started)
-    again = last.ended + _PAUSE_SECONDS[work]
-    if last.succeeded or not has_work_left or not last.ended <= now < again:
+    next_try = last.ended + _PAUSE_SECONDS[work]
+    if last.succeeded or not has_work_left or not last.ended <= now < next_try:
         return None
-    minutes = max(1, round((again - now) / 60))
+    minutes = max(1, round((next_try - now) / 60))
     return (
         f"{waiting}: run {last.run_id[:8]} ended before it had brought them in; its log says why."
         f" The next try is in {minutes} minutes, or start the job `sync` yourself"
@@ -210,15 +209,17 @@ def last_run(instance: DagsterInstance, work: str) -> LastRun | None:
     )
 
 
-def seen_line(seen: Look) -> str:
+def seen_line(look_result: Look) -> str:
     """Return what a look saw, in one sentence."""
-    text = f"{seen.looked_at} accounts and regions looked at, {seen.found} new log files"
-    if seen.idle:
-        text += f"; {seen.idle} are idle and have their turn later"
-    if seen.not_reached:
-        text += f"; {seen.not_reached} are left for the next look"
-    if seen.problems:
-        text += f"; {len(seen.problems)} could not be listed, see the tick's log"
+    text = (
+        f"{look_result.looked_at} accounts and regions looked at, {look_result.found} new log files"
+    )
+    if look_result.idle:
+        text += f"; {look_result.idle} are idle and have their turn later"
+    if look_result.not_reached:
+        text += f"; {look_result.not_reached} are left for the next look"
+    if look_result.problems:
+        text += f"; {len(look_result.problems)} could not be listed, see the tick's log"
     return text
 
 
@@ -286,13 +287,25 @@ def _run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"ops": {"sync": {"config": dict(config)}}, **QUIET}
 
 
+def _new_partitions(
+    configuration: Config, instance: DagsterInstance, look_result: Look
+) -> list[AddDynamicPartitionsRequest]:
+    """Return requests to register the accounts and regions that Dagster does not know yet."""
+    requests = []
+    for trail, key in asset_keys(configuration.settings.trails).items():
+        unknown = new_partitions(instance, key, look_result.partitions.get(trail, ()))
+        if unknown:
+            requests.append(partitions_of(key).build_add_request(unknown))
+    return requests
+
+
 def _listing_checks(
-    configuration: Config, instance: DagsterInstance, seen: Look
+    configuration: Config, instance: DagsterInstance, look_result: Look
 ) -> Iterator[AssetCheckEvaluation]:
     """Yield whether each trail could be listed, as far as this look came."""
     evaluations = []
     for trail, key in asset_keys(configuration.settings.trails).items():
-        problems = [problem for problem in seen.problems if problem.trail == trail]
-        if problems or not seen.not_reached:
+        problems = [problem for problem in look_result.problems if problem.trail == trail]
+        if problems or not look_result.not_reached:
             evaluations.append(listing_evaluation(key, problems))
     yield from worth_noting(instance, evaluations, configuration.dagster.materialization_interval)

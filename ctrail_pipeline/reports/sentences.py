@@ -41,9 +41,9 @@ def failure_message(summary: Summary) -> str:
         " else is brought in; the next run tries again what failed."
     ]
     lines += [problem_line(problem) for problem in summary.problems[:_NAMED_PROBLEMS]]
-    more = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
-    if more:
-        lines.append(f"and {more} more, see the log")
+    unnamed = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
+    if unnamed:
+        lines.append(f"and {unnamed} more, see the log")
     return "\n".join(lines)
 
 

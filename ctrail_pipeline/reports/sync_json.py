@@ -1,4 +1,4 @@
-"""What a sync did, and what it would come to, as JSON. Keys are only ever added."""
+"""What a sync did, and what a sync would bring in and cost, as JSON. Keys are only ever added."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from .sentences import problem_line
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """What a run did, for machines. Keys are only ever added."""
+    """Return what a sync did."""
     progress = summary.progress
     return {
         "ok": summary.ok,
@@ -53,7 +53,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 def estimates_as_json(
     estimates: Sequence[TrailEstimate], problems: Sequence[Problem]
 ) -> dict[str, Any]:
-    """What a sync would come to, for machines."""
+    """Return what a sync would bring in and cost."""
     return {
         "ok": not problems,
         "estimates": [

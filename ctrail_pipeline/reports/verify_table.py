@@ -37,16 +37,17 @@ def as_table(report: Report) -> "Table":
         table.add_row(Text(trail, style="bold"), *_counts(of_trail), "", "", style="bold")
         for prefix in of_trail:
             hours = prefix.hours_by_state()
-            bad = hours.get(HourState.CONTRADICTED, 0)
-            well = hours.get(HourState.LISTED_COMPLETE, 0) + hours.get(HourState.PROVED, 0)
+            contradicted = hours.get(HourState.CONTRADICTED, 0)
+            complete = hours.get(HourState.LISTED_COMPLETE, 0) + hours.get(HourState.PROVED, 0)
             table.add_row(
                 Text(
                     f"  {prefix.source_prefix.partition_key}"
                     + ("" if prefix.is_listed else " (not listed)")
                 ),
                 *_counts([prefix]),
-                f"{well:,}",
-                f"{hours.get(HourState.OPEN, 0):,}" + (f" [red]+{bad:,}[/]" if bad else ""),
+                f"{complete:,}",
+                f"{hours.get(HourState.OPEN, 0):,}"
+                + (f" [red]+{contradicted:,}[/]" if contradicted else ""),
             )
     return table
 

@@ -1,1 +1,1 @@
-"""The synthetic bucket of the demo, the tests and the benchmarks."""
+"""The synthetic buckets of the demo, the tests and the benchmarks."""

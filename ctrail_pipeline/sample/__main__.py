@@ -1,4 +1,4 @@
-"""`python -m ctrail_pipeline.sample` writes the sample bucket."""
+"""`python -m ctrail_pipeline.sample` writes the sample buckets."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""Synthetic CloudTrail log files: the sample bucket of the demo, the tests and the benchmarks.
+"""Synthetic CloudTrail log files: the sample buckets of the demo, the tests and the benchmarks.
 
-Two trails that overlap, as folders that hold a bucket's tree: an organization's, and one account's
-own under a prefix. Sizes and shapes follow real logs; nothing in them is real. The same arguments
-give the same bytes (on one version of zlib). Standard library only, and nothing of the pipeline:
-a test that uses this must not be able to agree with the pipeline's mistakes.
+Two folders hold the trees of two buckets. Their trails overlap: an organization's trail, and the
+own trail of an account, under a prefix. Sizes and shapes follow real logs; nothing in them is real.
+The same arguments give the same bytes (with the same version of zlib). This package uses the
+standard library only and nothing of the pipeline: so a test cannot share the pipeline's mistakes.
 
     python -m ctrail_pipeline.sample [folder] [--log-files N] [--seed N] [--shape large] [--force]
 """
@@ -30,7 +30,7 @@ from typing import Literal
 from .records import EVENT_TIME, Record, RecordWriter, uuid
 
 Shape = Literal["small", "large"]
-"""`small`: as CloudTrail delivers, 5 events in the median file. `large`: thousands in each."""
+"""`small`: as CloudTrail delivers, 5 events in the median log file. `large`: thousands each."""
 
 ORGANIZATION = "o-exampleorg1"
 ORGANIZATION_BUCKET = "example-org-trail"
@@ -40,7 +40,7 @@ PAYMENTS_ACCOUNT = "444455556666"
 LAST_DAY = date(2026, 1, 15)
 
 _PAYMENTS_REGIONS = (("eu-west-1", 6), ("us-east-1", 3), ("eu-central-1", 1))
-_OTHER_PARTITIONS = (  # account, region, share of the log files; the first is the management one
+_OTHER_PARTITIONS = (  # account, region, share of the log files; the management account is first
     ("111122223333", "us-east-1", 6),
     ("222233334444", "us-east-1", 16),
     ("222233334444", "us-west-2", 8),
@@ -62,16 +62,16 @@ _SLOTS_PER_DAY = 24 * 60 // _SLOT_MINUTES
 
 @dataclass(frozen=True, slots=True)
 class SampleObject:
-    """One object of a sample bucket."""
+    """An object of a sample bucket."""
 
     bucket: str
     key: str
     body: bytes
     last_modified: datetime
     records: int
-    """Records of a log file; 0 in digests and Insights files, which are not log files."""
+    """Records of a log file. Digests and Insights files are no log files: 0."""
     new_records: int
-    """Those of `records` that no object yielded before holds."""
+    """Records that no object before this object holds."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def write_sample(
     """Write the buckets below `folder`, whole or not at all.
 
     Everything is written beside `folder` and renamed at the end, so a killed run leaves no half
-    sample; what it leaves is removed by the next one.
+    sample. The next run removes what a killed run has left.
 
     Raises:
         FileExistsError: `folder` is there, and `force` is not set.
@@ -132,8 +132,8 @@ def generate_log_files(
 ) -> Iterator[SampleObject]:
     """Yield the log files of both trails in the order of their time, then the other objects.
 
-    A fifth of the `log_files` are the payments account's own trail; the organization's trail has
-    the same records, byte for byte, packed otherwise.
+    A fifth of the `log_files` belong to the payments account's own trail. The organization's trail
+    has the same records, byte for byte, packed into other log files.
     """
     if days < 1 or log_files < 0:
         message = f"days must be 1 or more, log_files 0 or more: {days}, {log_files}"
@@ -152,7 +152,7 @@ def generate_log_files(
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Delivery:
-    """Log files that one account and region deliver together."""
+    """Log files that an account and region deliver together."""
 
     time: datetime
     account: str
@@ -170,10 +170,10 @@ def _plan(rng: Random, log_files: int, first_day: date, days: int) -> list[_Deli
     deliveries: list[_Delivery] = []
     midnight = datetime.combine(first_day, time(), UTC)
     for (account, region, _), count in zip((*partitions, *_OTHER_PARTITIONS), counts, strict=True):
-        left = count
-        while left:
-            files = min(left, rng.randint(1, 7))
-            left -= files
+        pending = count
+        while pending:
+            files = min(pending, rng.randint(1, 7))
+            pending -= files
             slot = rng.randrange(days) * _SLOTS_PER_DAY + _slot_of_day(rng)
             at = midnight + timedelta(minutes=slot * _SLOT_MINUTES)
             deliveries.append(_Delivery(at, account, region, files))
@@ -198,8 +198,8 @@ def _events_in_file(rng: Random, shape: Shape) -> int:
         return rng.randint(2000, 6000)
     at = rng.random()
     upper = bisect(_EVENTS_AT_QUANTILE, at, key=itemgetter(0))
-    (low, fewest), (high, most) = _EVENTS_AT_QUANTILE[upper - 1 : upper + 1]
-    return round(fewest * math.pow(most / fewest, (at - low) / (high - low)))
+    (low, fewest), (high, greatest) = _EVENTS_AT_QUANTILE[upper - 1 : upper + 1]
+    return round(fewest * math.pow(greatest / fewest, (at - low) / (high - low)))
 
 
 # --- log files ----------------------------------------------------------------------------------
@@ -208,8 +208,8 @@ def _events_in_file(rng: Random, shape: Shape) -> int:
 def _log_files_of(
     delivery: _Delivery, rng: Random, events: RecordWriter, shape: Shape
 ) -> Iterator[SampleObject]:
-    """The organization's log files of one delivery, then the payments account's own of it."""
-    # About one delivery in a hundred is made up for days later: S3 or the trail was unavailable.
+    """Yield the organization's log files of a delivery, then those of the payments trail."""
+    # About one delivery in a hundred comes days later: S3 or the trail was unavailable.
     delay = timedelta(days=rng.randint(1, 3)) if rng.random() < 0.01 else timedelta()
     packed: list[list[Record]] = []
     for _ in range(delivery.files):
@@ -217,14 +217,16 @@ def _log_files_of(
             events.record(delivery.account, delivery.region, delivery.time - delay)
             for _ in range(_events_in_file(rng, shape))
         ]
-        if rng.random() < 0.73:  # the share of real log files that are in the order of time
+        if (
+            rng.random() < 0.73
+        ):  # the share of real log files whose records are in the order of time
             records.sort()
         packed.append(records)
     repeated = _repeated_records(packed, rng)
     folder = f"AWSLogs/{ORGANIZATION}"
     for number, records in enumerate(packed):
-        again = repeated if number == len(packed) - 1 else []
-        yield _log_file(ORGANIZATION_BUCKET, folder, delivery, rng, records, again)
+        known_records = repeated if number == len(packed) - 1 else []
+        yield _log_file(ORGANIZATION_BUCKET, folder, delivery, rng, records, known_records)
     if delivery.account == PAYMENTS_ACCOUNT:
         folder = f"{PAYMENTS_PREFIX}/AWSLogs"
         for records in _packed_otherwise(packed):
@@ -232,16 +234,16 @@ def _log_files_of(
 
 
 def _repeated_records(packed: list[list[Record]], rng: Random) -> list[Record]:
-    """Records of the first log file that the last one holds again: delivery is at least once."""
+    """Return records of the first log file that the last holds again: delivery is at least once."""
     if len(packed) < 2 or rng.random() > 0.04:
         return []
     return packed[0][: rng.randint(1, len(packed[0]))]
 
 
 def _packed_otherwise(packed: list[list[Record]]) -> Iterator[list[Record]]:
-    """The same records in as many log files, of the same sizes in another order."""
-    records = sorted(record for one in packed for record in one)
-    sizes = [len(one) for one in packed]
+    """Yield the same records in as many log files, with the same sizes in another order."""
+    records = sorted(record for log_file in packed for record in log_file)
+    sizes = [len(log_file) for log_file in packed]
     bounds = accumulate([*sizes[1:], sizes[0]], initial=0)
     for start, end in pairwise(bounds):
         yield records[start:end][::-1]
@@ -260,8 +262,8 @@ def _log_file(
         f"{delivery.account}_CloudTrail_{delivery.region}_{at:%Y%m%dT%H%MZ}_{_suffix(rng)}.json.gz"
     )
     key = f"{folder}/{delivery.account}/CloudTrail/{delivery.region}/{at:%Y/%m/%d}/{name}"
-    # Most arrive within minutes of the time in their key; a few so late that keys which sort
-    # after theirs were there long before.
+    # Most log files arrive within minutes of the time in their key. A few arrive so late that keys
+    # which sort after theirs were there long before.
     late = rng.uniform(1800, 7200) if rng.random() < 0.02 else rng.uniform(5, 290)
     text = ",".join(text for _, text in (*records, *known_records))
     return SampleObject(
@@ -280,7 +282,7 @@ def _suffix(rng: Random) -> str:
 
 
 def _gzip(data: bytes, name: str, modified: datetime) -> bytes:
-    """One gzip member with a name and a time, as CloudTrail writes it (and deterministic)."""
+    """Return a gzip member with a name and a time, as CloudTrail writes it. It is deterministic."""
     deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     return b"".join(
         (
@@ -298,7 +300,7 @@ def _gzip(data: bytes, name: str, modified: datetime) -> bytes:
 
 
 def _digests_and_insights(day: date, rng: Random) -> Iterator[SampleObject]:
-    """Objects beside the log files that are none."""
+    """Yield objects that lie beside the log files and are no log files."""
     at = datetime.combine(day, time(12, 34, 56), UTC)
     trails = [(ORGANIZATION_BUCKET, f"AWSLogs/{ORGANIZATION}", account) for account in ACCOUNTS]
     trails.append((PAYMENTS_BUCKET, f"{PAYMENTS_PREFIX}/AWSLogs", PAYMENTS_ACCOUNT))
@@ -333,12 +335,12 @@ def _digests_and_insights(day: date, rng: Random) -> Iterator[SampleObject]:
 
 @contextmanager
 def _folder_in_the_making(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to be renamed to it; whatever is left of it is removed."""
+    """Make a folder beside `folder` that can be renamed to it; removes what was not renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.parent.glob(f".{folder.name}.*.partial"):
-        with _locked(abandoned) as nobody_uses_it:
-            if nobody_uses_it:
-                shutil.rmtree(abandoned)
+    for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
+        with _locked(leftover) as is_abandoned:
+            if is_abandoned:
+                shutil.rmtree(leftover)
     workshop = Path(
         tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent)
     )
@@ -353,7 +355,7 @@ def _folder_in_the_making(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Whether we hold the lock of `folder`; a process that dies lets go of it."""
+    """Yield whether we hold the lock of `folder`. A process that dies loses its locks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -369,25 +371,25 @@ def _locked(folder: Path) -> Iterator[bool]:
 def _write_objects(folder: Path, objects: Iterator[SampleObject]) -> SampleSummary:
     log_files = other_objects = records = distinct_records = stored_bytes = 0
     parents: set[Path] = set()
-    for one in objects:
-        path = folder / one.bucket / one.key
+    for written in objects:
+        path = folder / written.bucket / written.key
         if path.parent not in parents:
             path.parent.mkdir(parents=True, exist_ok=True)
             parents.add(path.parent)
-        path.write_bytes(one.body)
-        modified = one.last_modified.timestamp()
+        path.write_bytes(written.body)
+        modified = written.last_modified.timestamp()
         os.utime(path, (modified, modified))
-        is_log_file = "/CloudTrail/" in one.key
+        is_log_file = "/CloudTrail/" in written.key
         log_files += is_log_file
         other_objects += not is_log_file
-        records += one.records
-        distinct_records += one.new_records
-        stored_bytes += len(one.body)
+        records += written.records
+        distinct_records += written.new_records
+        stored_bytes += len(written.body)
     return SampleSummary(log_files, other_objects, records, distinct_records, stored_bytes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the sample bucket from the command line; one that is there already stays as it is."""
+    """Write the sample from the command line; a folder that is there already stays as it is."""
     parser = argparse.ArgumentParser(
         prog="python -m ctrail_pipeline.sample", description=__doc__.partition("\n")[0]
     )

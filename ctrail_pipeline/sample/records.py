@@ -1,7 +1,8 @@
-"""The records of the sample bucket: every shape that matters to a reader, in the bytes it comes in.
+"""The records of the sample buckets: every shape that matters to a reader, in CloudTrail's bytes.
 
-The text is put together by hand rather than by `json.dumps`: floats, escapes and big integers are
-then as CloudTrail writes them, and a record costs about 15 µs. `sample.py` packs them into files.
+The text is put together by hand rather than by `json.dumps`: so floats, escapes and big integers
+are as CloudTrail writes them, and a record costs about 15 µs. Not here: packing records into log
+files (`bucket`).
 """
 
 from bisect import bisect
@@ -13,7 +14,7 @@ from random import Random
 EVENT_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 Record = tuple[str, str]
-"""Event time and the record's text: sorting sorts by time."""
+"""Event time and text of a record. Sorting records sorts them by time."""
 
 _RECORD = (
     '{"eventVersion":"1.%(version)s","userIdentity":%(identity)s,"eventTime":"%(time)s",'
@@ -89,7 +90,7 @@ _Kind = Callable[[dict[str, str]], None]
 
 
 class RecordWriter:
-    """Writes records one after another; each has an event ID of its own."""
+    """Writes records one after another. Each record has an event ID of its own."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -120,7 +121,7 @@ class RecordWriter:
         self._half_shared: tuple[str, str] | None = None
 
     def record(self, account: str, region: str, delivered: datetime) -> Record:
-        """One record of `account`, of the ten minutes before `delivered`."""
+        """Return a record of `account` from the ten minutes before `delivered`."""
         rng = self._rng
         at = f"{delivered - timedelta(seconds=rng.randrange(608)):{EVENT_TIME}}"
         fields = {
@@ -151,7 +152,7 @@ class RecordWriter:
             )
         return at, _RECORD % fields
 
-    # Each kind below completes the fields of a record: source, name, and what is special to it.
+    # Each method below completes the fields of a kind of record: source, name, and what is special.
 
     def _read(self, fields: dict[str, str]) -> None:
         fields["source"], fields["name"], fields["request"] = self._rng.choice(_READS)
@@ -159,7 +160,7 @@ class RecordWriter:
             fields["read_only"] = '"true"'  # older services write a string
 
     def _service_assumes_role(self, fields: dict[str, str]) -> None:
-        """An AWS service assumes a role: no `userIdentity.accountId`, as in most such events."""
+        """Let an AWS service assume a role: such events mostly have no `userIdentity.accountId`."""
         service = self._rng.choice(_SERVICES) + ".amazonaws.com"
         role, account = self._rng.choice(_ROLES), fields["account"]
         session = self._session()
@@ -182,7 +183,7 @@ class RecordWriter:
             "tls": " ",
         }
         if self._rng.random() < 0.02:
-            fields["recipient"] = ""  # then only the key says whose event it is
+            fields["recipient"] = ""  # then only the key says which account the event belongs to
 
     def _decrypt(self, fields: dict[str, str]) -> None:
         account, region = fields["account"], fields["region"]
@@ -197,7 +198,7 @@ class RecordWriter:
         }
 
     def _object_data(self, fields: dict[str, str]) -> None:
-        """A data event of S3; byte counts are floats such as 0.0."""
+        """Make a data event of S3. Byte counts are floats such as 0.0."""
         bucket, key = f"example-data-{fields['account']}", f"in/{self._hex(8)}.parquet"
         fields |= {
             "source": "s3",
@@ -214,7 +215,7 @@ class RecordWriter:
             "management": "false",
             "category": "Data",
         }
-        if self._rng.random() < 0.02:  # an anonymous reader: an account id that is none
+        if self._rng.random() < 0.02:  # an anonymous reader, whose account id is not an id
             fields["identity"] = (
                 '{"type":"AWSAccount","principalId":"","accountId":"ANONYMOUS_PRINCIPAL"}'
             )
@@ -234,7 +235,7 @@ class RecordWriter:
         fields["identity"] = self._user_identity(fields["account"])
 
     def _identity_management(self, fields: dict[str, str]) -> None:
-        """IAM is global: its events are of us-east-1, in whatever region's log file."""
+        """Make an event of IAM, which is global: its region is us-east-1 in any log file."""
         fields |= {
             "source": "iam",
             "name": self._rng.choice(("ListAttachedRolePolicies", "GetRole", "UpdateLoginProfile")),
@@ -294,10 +295,10 @@ class RecordWriter:
             "region": self._rng.choice(("us-east-1", fields["region"])),
         }
         if self._rng.random() < 0.3:
-            fields["recipient"] = ""  # as old sign-in events: the account is the user's
+            fields["recipient"] = ""  # as in old sign-in events: the account is that of the user
 
     def _other_accounts_object(self, fields: dict[str, str]) -> None:
-        """A call across accounts: each gets its own event, and both the same sharedEventID."""
+        """Make a call across accounts: each account gets an event, both with one sharedEventID."""
         self._object_data(fields)
         if self._half_shared and self._half_shared[1] != fields["account"]:
             shared, self._half_shared = self._half_shared[0], None
@@ -331,7 +332,7 @@ class RecordWriter:
         }
 
     def _run_instances(self, fields: dict[str, str]) -> None:
-        """The event that is far larger than all others: tens of KB."""
+        """Make the event that is far larger than all other events: tens of KB."""
         rng = self._rng
         instances = ",".join(
             _INSTANCE
@@ -357,7 +358,7 @@ class RecordWriter:
         }
 
     def _addendum(self, fields: dict[str, str]) -> None:
-        """A correction of an earlier event, with an event ID of its own."""
+        """Make a correction of an earlier event, with an event ID of its own."""
         self._decrypt(fields)
         fields["additional"] = (
             '"addendum":{"reason":"UPDATED_DATA","updatedFields":"responseElements",'
@@ -365,7 +366,7 @@ class RecordWriter:
         )
 
     def _caller(self, account: str, at: str) -> dict[str, str]:
-        """Who calls, mostly the one who called before: that is why real logs compress so well."""
+        """Return the caller, mostly a caller of before: for that reason real logs compress well."""
         callers = self._callers.setdefault(account, [])
         if callers and self._rng.random() < 0.9:
             return self._rng.choice(callers)
@@ -412,6 +413,6 @@ class RecordWriter:
 
 
 def uuid(rng: Random) -> str:
-    """A random UUID of version 4."""
+    """Return a random UUID of version 4."""
     digits = f"{rng.getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

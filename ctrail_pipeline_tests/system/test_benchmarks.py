@@ -9,6 +9,8 @@ import pytest
 
 from ctrail_pipeline_tests.support.project import PROJECT
 
+pytestmark = pytest.mark.thorough
+
 SECTIONS = (
     "Targets",
     "Many small log files: first sync, one process",

@@ -75,7 +75,14 @@ def assert_recovers(settings: Settings, expectation: Expectation, lines: set[byt
 
 
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "published"])
-@pytest.mark.parametrize("when", ["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "middle",
+        pytest.param("first", marks=pytest.mark.thorough),
+        pytest.param("last", marks=pytest.mark.thorough),
+    ],
+)
 def test_killed_at_a_step_of_the_protocol(
     settings: Settings,
     expectation: Expectation,
@@ -90,7 +97,10 @@ def test_killed_at_a_step_of_the_protocol(
     assert_recovers(settings, expectation, lines)
 
 
-@pytest.mark.parametrize("share", [0, 0.02, 0.25, 0.6, 1])
+@pytest.mark.parametrize(
+    "share",
+    [0.25, *(pytest.param(share, marks=pytest.mark.thorough) for share in (0, 0.02, 0.6, 1))],
+)
 def test_killed_while_files_get_their_names(
     settings: Settings,
     expectation: Expectation,
@@ -106,12 +116,17 @@ def test_killed_while_files_get_their_names(
 @pytest.mark.parametrize(
     ("first", "during_recovery"),
     [
-        (("staged", 2), ("recovered", 1)),
-        (("committed", 3), ("linked", 1)),
-        (("committed", 3), ("linked", 3)),
-        (("committed", 3), ("recovered", 1)),
         (("linked", 2), ("linked", 2)),
-        (("published", 2), ("recovered", 1)),
+        *(
+            pytest.param(*kills, marks=pytest.mark.thorough)
+            for kills in (
+                (("staged", 2), ("recovered", 1)),
+                (("committed", 3), ("linked", 1)),
+                (("committed", 3), ("linked", 3)),
+                (("committed", 3), ("recovered", 1)),
+                (("published", 2), ("recovered", 1)),
+            )
+        ),
     ],
 )
 def test_killed_while_it_recovers_from_a_kill(
@@ -128,6 +143,7 @@ def test_killed_while_it_recovers_from_a_kill(
     assert_recovers(settings, expectation, undisturbed[0])
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_at_the_same_step(
     settings: Settings, expectation: Expectation, undisturbed: tuple[set[bytes], Counter[str]]
 ) -> None:
@@ -249,6 +265,7 @@ def test_killed_while_the_marker_is_written(
     assert_recovers(settings, expectation, undisturbed[0])
 
 
+@pytest.mark.thorough
 def test_killed_at_random_instants(
     sample: Path,
     expectation: Expectation,
@@ -297,6 +314,7 @@ def left_behind(settings: Settings) -> str:
     return "a staging batch" + (" with staged files" if parts else "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("delay", [0.0, 0.4])
 def test_stopped_by_a_signal(
@@ -324,6 +342,7 @@ def test_stopped_by_a_signal(
     assert_recovers(settings, expectation, undisturbed[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_stopped_while_the_server_does_not_answer(
     settings: Settings, number: signal.Signals

@@ -31,6 +31,8 @@ from ctrail_pipeline_tests.support.sync_process import (
     served_sample_settings,
 )
 
+pytestmark = pytest.mark.thorough
+
 SECONDS_FOR_EVENTS = 300.0
 DAGSTER_DAEMON = Path(sys.executable).parent / "dagster-daemon"
 

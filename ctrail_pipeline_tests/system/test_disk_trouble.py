@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import CtrailError, LedgerError, OutputError
-from ctrail_pipeline.core.ledger import sqlite_checks
+from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -363,7 +363,7 @@ def test_a_damaged_marker(begun: Settings, expectation: Expectation) -> None:
     marker = begun.events_dir / ".ctrail"
     for content in (b"", b"{}", b"[1]", b'{"ledger": "', b"\xff\xfe"):
         marker.write_bytes(content)
-        refusal(begun, LedgerError, str(marker), "damaged", "delete that one file")
+        refusal(begun, LedgerError, str(marker), "damaged", "delete the file")
     marker.unlink()
     assert sync(begun).ok
     assert_exact(begun, expectation)
@@ -381,7 +381,7 @@ def locked(ledger: Path) -> sqlite3.Connection:
 def test_a_ledger_that_is_locked_for_long(
     begun: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_checks, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_errors, "BUSY_SECONDS", 0.2)
     connection = locked(begun.state_db)
     refusal(begun, LedgerError, str(begun.state_db), "locked", "try again when it is done")
     connection.close()
@@ -393,7 +393,7 @@ def test_a_ledger_that_is_locked_for_long(
 def test_a_ledger_that_is_locked_in_the_middle_of_a_run(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(sqlite_checks, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_errors, "BUSY_SECONDS", 0.1)
     connections: list[sqlite3.Connection] = []
 
     def lock(present: str) -> None:

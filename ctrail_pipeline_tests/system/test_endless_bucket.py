@@ -73,6 +73,7 @@ class EndlessBucket:
         raise NotImplementedError
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("folder", ENDLESS)
 def test_what_is_held_of_an_endless_listing_is_bounded(
     folder: str, monkeypatch: pytest.MonkeyPatch

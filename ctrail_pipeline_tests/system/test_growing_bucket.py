@@ -144,7 +144,9 @@ def test_the_middle_first_then_its_past_then_everything(
     assert_as_if_once(four_days, tmp_path, selections)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 4))]
+)
 @pytest.mark.parametrize("whole_days", [True, False])
 def test_backwards_in_random_order(
     four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int, whole_days: bool

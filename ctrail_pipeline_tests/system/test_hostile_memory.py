@@ -1,4 +1,4 @@
-"""Log files made to cost memory or time: both are bounded by the size of the text (G6).
+"""Log files made to cost memory or time: both are bounded by the size of the text.
 
 A whole sync in a process of its own, of which the peak is taken; `CTRAIL_LONG=1` adds log files of
 the largest size that is read, 256 MB. `docs/hostile-input.md` has the figures.
@@ -17,6 +17,8 @@ from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_l
 from ctrail_pipeline_tests.support.long import LONG, only_long
 from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import put_object
+
+pytestmark = pytest.mark.thorough
 
 LARGEST = Settings.max_log_file_bytes
 MEGABYTES = (LARGEST // MB - 1) if LONG else 8

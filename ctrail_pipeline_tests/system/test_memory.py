@@ -1,4 +1,7 @@
-"""Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
+"""Memory does not grow with what is in a bucket or in the ledger, however hostile.
+
+The promise is G6 of docs/architecture.md.
+"""
 
 import gc
 import os
@@ -7,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run.sync import sync
@@ -23,6 +28,7 @@ from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
 
 
+@pytest.mark.thorough
 def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:
     """14 of 32 MB, 32 KB stored each: expected to be small, all of them would be held at once."""
     for number in range(14):
@@ -33,6 +39,7 @@ def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) ->
     assert peak < 250
 
 
+@pytest.mark.thorough
 def test_a_log_file_that_names_many_busy_hours(tmp_path: Path) -> None:
     """60 hours, each of which the ledger holds 20 segments of 1,000 events of."""
     bucket = tmp_path / "bucket"
@@ -69,6 +76,7 @@ def fill_ledger(settings: Settings, partitions: list[str]) -> None:
     ledger.close()
 
 
+@pytest.mark.thorough
 def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
     """Not its text and copies of all its lines beside it."""
     padding = os.urandom(700).hex()
@@ -81,6 +89,7 @@ def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
     assert peak < len(text) / MB * 1.9
 
 
+@pytest.mark.thorough
 def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
     """A kilobyte each, if all were held at once as what they become."""
     records = (event(NOON + timedelta(seconds=at % 3600), at, "a" * 90) for at in range(300_000))
@@ -91,6 +100,7 @@ def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
     assert peak < len(text) / MB + 170
 
 
+@pytest.mark.thorough
 def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
     """By every fetching thread's heap: else each keeps what its largest log file took."""
     records = (
@@ -106,6 +116,7 @@ def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
     assert peak < 125
 
 
+@pytest.mark.thorough
 def test_a_log_file_of_nothing_but_nul(tmp_path: Path) -> None:
     """40 MB, 40 KB stored: each NUL took six bytes of JSON in quarantine, and 14 of memory."""
     put_log_file(tmp_path / "bucket", 0, bytes(40 * MB))

@@ -133,6 +133,7 @@ def test_runs_at_once_on_overlapping_trails(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_among_runs_at_once(settings: Settings, expectation: Expectation, seed: int) -> None:
     rng = Random(seed)
@@ -147,6 +148,7 @@ def test_kills_among_runs_at_once(settings: Settings, expectation: Expectation, 
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_random_kills_among_runs_at_once(
     buckets: Path, expectation: Expectation, tmp_path: Path
 ) -> None:

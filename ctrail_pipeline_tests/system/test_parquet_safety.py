@@ -80,7 +80,14 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
     assert parquet_files(settings) == before
 
 
-@pytest.mark.parametrize("when", ["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "middle",
+        pytest.param("first", marks=pytest.mark.thorough),
+        pytest.param("last", marks=pytest.mark.thorough),
+    ],
+)
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
 def test_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, steps: list[str], step: str, when: str
@@ -144,6 +151,7 @@ def test_two_runs_at_once(settings: Settings, expectation: Expectation, in_worke
     assert_whole(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_killed_with_its_workers(settings: Settings, expectation: Expectation) -> None:
     for kill_at in (("staged", 1), ("committed", 1), ("linked", 30)):
         ended = run_sync(settings, kill_at=kill_at, in_workers=True)
@@ -152,6 +160,7 @@ def test_killed_with_its_workers(settings: Settings, expectation: Expectation) -
     assert_recovers(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_killed_at_random_instants(sample: Path, expectation: Expectation, tmp_path: Path) -> None:
     rng = Random(SEED)
     kills = rounds = 0

@@ -95,6 +95,7 @@ def assert_right(world: TwoTrails, lines: list[tuple[str, int]]) -> None:
     assert [one.kind.name for one in report.findings] == ["LOG_FILE_DAMAGED"]
 
 
+@pytest.mark.thorough
 def test_two_hundred_visits_of_a_damaged_log_file(world: TwoTrails, damaged: Path) -> None:
     """New log files come meanwhile, in the same batches, and its first lines are compacted."""
     before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]

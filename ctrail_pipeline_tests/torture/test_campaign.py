@@ -27,6 +27,8 @@ from .small_pieces import SmallPieces
 from .tally import Tally
 from .world import DAYS, Violation, World, new_world
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 20
 FIRST_DAY = datetime.combine(LAST_DAY, time(), UTC) - timedelta(days=DAYS - 1)
 

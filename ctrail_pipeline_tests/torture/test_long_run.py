@@ -21,6 +21,7 @@ PACE = Pace(write=0.3, sync=2, kill=6, sample=0.5)
 HALF_AN_HOUR = 1_800
 
 
+@pytest.mark.thorough
 def test_steady_state_in_short(tmp_path: Path) -> None:
     report = LongRun(tmp_path, 1, MINUTES, pace=PACE).run()
     told = json.loads(report.as_json())
@@ -125,6 +126,7 @@ while True:
 """
 
 
+@pytest.mark.thorough
 def test_a_process_that_leaks_is_measured_as_one(tmp_path: Path) -> None:
     process = Lasting("leaky", [sys.executable, "-c", LEAKS], tmp_path, dict(os.environ))
     points: dict[str, list[tuple[float, float]]] = {}
@@ -139,6 +141,7 @@ def test_a_process_that_leaks_is_measured_as_one(tmp_path: Path) -> None:
     assert process.measure() == {}
 
 
+@pytest.mark.thorough
 def test_a_process_that_ends_by_itself_or_fails_is_a_violation(tmp_path: Path) -> None:
     program = "import json, sys; print(json.dumps({'ok': False})); sys.exit('gave up')"
     process = Lasting("short", [sys.executable, "-c", program], tmp_path, dict(os.environ))

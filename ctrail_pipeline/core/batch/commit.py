@@ -39,7 +39,7 @@ from .stage import Staged, stage
 log = logging.getLogger(__name__)
 
 TRIES_SIDE_BY_SIDE: Final = 2
-"""How often a batch is staged while other runs may commit. The next try keeps them out."""
+"""Number of tries in which other runs may commit, too. The next try keeps them out."""
 
 Observer = Callable[[str], None]
 """Is told each step of the protocol: registered, staged, committed, linked (a file), published."""

@@ -17,7 +17,7 @@ from ctrail_pipeline.core.settings import Settings
 
 from .fetch import FetchedLogFile
 
-MOST_FOLDERS: Final = 500
+_OUTPUT_PARTITION_LIMIT: Final = 500
 """Limit of output partitions that one batch touches. A single log file may touch more."""
 PIECES_AT_ONCE: Final = 50_000
 """Records of a log file that are routed, compared and written at once. Each takes a kilobyte of
@@ -44,7 +44,7 @@ class LogFileInBatch:
     @property
     def rounds(self) -> int:
         """Number of parts that the content has: the rounds that its batch needs."""
-        return 0 if self.content is None else self.content.rounds(PIECES_AT_ONCE)
+        return 0 if self.content is None else self.content.part_count(PIECES_AT_ONCE)
 
     def part(self, number: int) -> LogFileContent | None:
         """Return a part of the content by its number, from 0; None behind the last part."""
@@ -62,7 +62,7 @@ class BatchContent:
     log_files: list[LogFileInBatch] = field(default_factory=list)
     bytes: int = 0
     """Uncompressed bytes; a short record counts as `_BYTES_A_RECORD`."""
-    folders: set[RoutingFields] = field(default_factory=set)
+    output_partitions: set[RoutingFields] = field(default_factory=set)
     """Accounts, regions and hours of the records."""
     since: float = field(default_factory=time.monotonic)
     """When the batch was begun (monotonic seconds)."""
@@ -79,12 +79,12 @@ class BatchContent:
                 content = cut_up(fetched.content)
             if content.damage is not None:
                 state, reason = LogFileState.DAMAGED, content.damage
-            rounds = content.rounds(PIECES_AT_ONCE)
+            rounds = content.part_count(PIECES_AT_ONCE)
             records = rounds * PIECES_AT_ONCE
             if rounds == 1:
                 whole = content.part(0, PIECES_AT_ONCE)
                 records = len(whole.records) + len(whole.rejected)
-                self.folders.update(map(_ROUTING, whole.records))
+                self.output_partitions.update(map(_ROUTING, whole.records))
             self.bytes += max(content.size, records * _BYTES_A_RECORD)
         self.log_files.append(
             LogFileInBatch(
@@ -109,7 +109,7 @@ class BatchContent:
         return (
             len(self.log_files) >= settings.batch_log_files
             or self.bytes >= settings.batch_bytes
-            or len(self.folders) >= MOST_FOLDERS
+            or len(self.output_partitions) >= _OUTPUT_PARTITION_LIMIT
         )
 
     @property

@@ -19,8 +19,8 @@ from ctrail_pipeline.core.log_file.record import Rejected
 
 _LONGEST_TEXT: Final = 1024 * 1024
 """Limit of bytes that are quarantined as text: nobody reads more of them."""
-_MOST_ESCAPED: Final = 3
-"""How many times longer JSON may make a text. Only control characters need more."""
+_ESCAPED_LIMIT: Final = 3
+"""Limit of how many times longer JSON may make a text. Only control characters need more."""
 
 
 def quarantine_identity(bucket: str, key: str, kind: str, data: HeldBytes) -> bytes:
@@ -57,7 +57,7 @@ def _with_data(entry: bytes, data: HeldBytes) -> Line:
         except UnicodeDecodeError:
             pass
         else:
-            if len(text) <= _MOST_ESCAPED * len(data) + len('""'):
+            if len(text) <= _ESCAPED_LIMIT * len(data) + len('""'):
                 return b'%s, "data": %s}' % (entry[:-1], text)
     head, tail = entry[:-1] + b', "data_base64": "', b'"}'
     if len(data) > LARGEST_JOIN:

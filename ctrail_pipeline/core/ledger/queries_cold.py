@@ -16,7 +16,7 @@ from .cold_rows import cold_files_where
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
 from .rows import LONGEST_PAUSE_SECONDS, BatchState, LogFileState
-from .sqlite_checks import ledger_error
+from .sqlite_errors import ledger_error
 
 _COLD_MOVED_AT: Final = "archived_at"
 """The name in the table `meta`."""

@@ -1,9 +1,10 @@
 """The ledger as an SQLite file: opening it, transactions, and running statements.
 
 WAL mode with `synchronous=FULL`: what COMMIT confirmed survives a power cut. Writes are explicit
-`BEGIN IMMEDIATE` transactions; reads are short and fully fetched. Every failure of SQLite becomes a
-LedgerError. Which files are refused is in `sqlite_checks`, older ledgers are in `migrations`; what
-the tables say is not known here.
+`BEGIN IMMEDIATE` transactions; reads are short and fully fetched, except rows that move to a cold
+file. Every failure of SQLite becomes a LedgerError. Which files are refused is in `sqlite_checks`,
+what a failure says is in `sqlite_errors`, and older ledgers are in `migrations`. What the tables
+mean is not known here.
 """
 
 import errno
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from . import sqlite_checks
+from . import sqlite_checks, sqlite_errors
 from .migrations import SCHEMA_VERSION, create_tables, migrate, pragma
 
 Row: TypeAlias = tuple[Any, ...]
@@ -60,7 +61,10 @@ class SqliteConnection:
         """Make a new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
         self._db = self._connect()
-        self._use_wal()
+        try:
+            self._use_wal()
+        except sqlite3.Error as error:
+            raise self._error_from(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,7 +142,7 @@ class SqliteConnection:
 
     def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
         """Say what failed, and what to do about it."""
-        return sqlite_checks.ledger_error(self.path, error)
+        return sqlite_errors.ledger_error(self.path, error)
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -158,7 +162,7 @@ class SqliteConnection:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
             db = sqlite3.connect(
                 self.path,
-                timeout=sqlite_checks.BUSY_SECONDS,
+                timeout=sqlite_errors.BUSY_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -175,7 +179,7 @@ class SqliteConnection:
 
         To turn WAL on in a new file takes a lock that SQLite does not wait for by itself.
         """
-        deadline = time.monotonic() + sqlite_checks.BUSY_SECONDS
+        deadline = time.monotonic() + sqlite_errors.BUSY_SECONDS
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")

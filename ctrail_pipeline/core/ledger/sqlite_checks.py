@@ -1,21 +1,17 @@
-"""Which SQLite files are refused as a ledger, and what a user reads when SQLite fails.
+"""Which SQLite files are refused as a ledger.
 
 Refused are: a file on a network file system, the database of another program, a ledger of a newer
 version, and a ledger that was cut off. Opening the file is in `sqlite`, older versions are in
-`migrations`.
+`migrations`; a damaged file is found by SQLite itself (`sqlite_errors`).
 """
 
 import sqlite3
 from pathlib import Path
-from typing import Final
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.file_system import network_file_system
 
 from .migrations import APPLICATION_ID, SCHEMA_VERSION, pragma
-
-BUSY_SECONDS: Final = 60.0
-"""Seconds that a run waits for another run's transaction before it gives up."""
 
 
 def refuse_network_file_system(path: Path) -> None:
@@ -54,21 +50,3 @@ def refuse_cut_off_file(db: sqlite3.Connection, path: Path) -> None:
             f"{path}: the ledger is cut off ({size} of {pages * page_size} bytes):"
             " restore it from a backup that is as new as the output"
         )
-
-
-def ledger_error(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
-    """Say what failed, and what to do about it."""
-    text = str(error)
-    if "locked" in text or "busy" in text:
-        advice = f"another run has held it for {BUSY_SECONDS:.0f} s: try again when it is done"
-    elif "disk is full" in text or "No space left" in text:
-        advice = "the disk is full: free some space, then run again; nothing is lost"
-    elif "disk I/O" in text:  # some writes that lack space end so, too
-        advice = "the disk is full or fails: check it, then run again; nothing is lost"
-    elif "malformed" in text or "not a database" in text:
-        advice = "it is damaged or no ledger: restore it from a backup as new as the output"
-    elif "readonly" in text or "unable to open" in text:
-        advice = "it cannot be written: check the permissions of the file and its folder"
-    else:
-        advice = "see the error"
-    return LedgerError(f"{path}: the ledger failed ({text}): {advice}")

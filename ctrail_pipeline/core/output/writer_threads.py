@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 _THREADS: Final = 8
-"""Measured: 75 files take 11 ms to write and fsync, one by one 14 to 30."""
+"""Number of threads. Measured: 75 files take 11 ms to write and fsync, one by one 14 to 30."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

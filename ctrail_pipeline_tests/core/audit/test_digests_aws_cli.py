@@ -34,6 +34,8 @@ from ctrail_pipeline_tests.support.signed_digests import (
     list_public_keys,
 )
 
+pytestmark = pytest.mark.thorough
+
 validation = pytest.importorskip("awscli.customizations.cloudtrail.validation")
 
 

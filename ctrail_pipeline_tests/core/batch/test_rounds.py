@@ -239,7 +239,9 @@ def assert_recovers(settings: Settings) -> None:
     assert_exact(settings, expectation)
 
 
-@pytest.mark.parametrize("before_the_last", [None, 1, 0])
+@pytest.mark.parametrize(
+    "before_the_last", [1, *(pytest.param(at, marks=pytest.mark.thorough) for at in (None, 0))]
+)
 def test_killed_between_two_rounds(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, before_the_last: int | None
 ) -> None:
@@ -252,6 +254,7 @@ def test_killed_between_two_rounds(
     assert_recovers(settings)
 
 
+@pytest.mark.thorough
 def test_killed_between_two_rounds_again_and_again(settings: Settings) -> None:
     for kill_after in (2, 1, 3):
         assert sync_in_rounds(settings, kill_after) == -signal.SIGKILL
@@ -260,6 +263,7 @@ def test_killed_between_two_rounds_again_and_again(settings: Settings) -> None:
     assert_recovers(settings)
 
 
+@pytest.mark.thorough
 def test_a_worker_killed_between_two_rounds(settings: Settings) -> None:
     """The run gives its log files to another worker, and drops what the first one had staged."""
     settings = replace(settings, process_workers=2)
@@ -270,6 +274,7 @@ def test_a_worker_killed_between_two_rounds(settings: Settings) -> None:
     assert_rows(settings)
 
 
+@pytest.mark.thorough
 def test_a_run_killed_between_two_rounds_of_its_worker(settings: Settings) -> None:
     settings = replace(settings, process_workers=2)
     returncode = sync_in_rounds(settings, 2, "[os.getppid(), os.getpid()]")

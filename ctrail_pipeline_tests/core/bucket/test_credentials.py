@@ -345,6 +345,7 @@ def slowly(world: World) -> None:
     world.server.faults = Faults(latency=0.1)
 
 
+@pytest.mark.thorough
 def test_a_role_s_credentials_are_renewed_while_a_run_lasts(
     world: World, sts: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

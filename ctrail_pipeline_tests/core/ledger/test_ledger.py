@@ -17,7 +17,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.ledger import sqlite_checks
+from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
 from ctrail_pipeline.core.ledger.batches import (
@@ -323,7 +323,7 @@ def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> 
 def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_checks, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_errors, "BUSY_SECONDS", 0.1)
     other = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
         register_batch(other, "token", "", [])

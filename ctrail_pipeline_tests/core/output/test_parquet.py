@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.output import parquet as parquet_module
 from ctrail_pipeline.core.output.parquet import ParquetRecord
-from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
+from ctrail_pipeline.core.output.parquet_decoding import decode_rows
+from ctrail_pipeline.core.output.parquet_schema import COLUMNS
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -425,6 +426,7 @@ def test_switched_on_later_it_is_for_new_events(tmp_path: Path) -> None:
     assert [row["eventID"] for row in rows(settings)] == ["2"]
 
 
+@pytest.mark.thorough
 def test_memory_follows_the_bytes_of_a_file_not_of_a_log_file(tmp_path: Path) -> None:
     """A log file of 200 MB: its rows are never in memory all at once."""
     from ctrail_pipeline_tests.support.measured_sync import synced as measured

@@ -199,11 +199,15 @@ def test_copies_in_the_hands_of_several_workers(
         redone += 1
         return redo(self, *arguments)  # type: ignore[arg-type]
 
-    slowly = (
-        " import time; prepare = worker_process.prepare;"
-        " worker_process.prepare = lambda *values: (prepare(*values), time.sleep(0.5))[0]"
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    together = (  # each has compared its batch with the ledger before any of them is committed
+        f" import time; prepare = worker_process.prepare; folder = {str(folder)!r};"
+        " worker_process.prepare = lambda *values: (prepare(*values),"
+        " open(os.path.join(folder, str(os.getpid())), 'w').close(),"
+        " [time.sleep(0.01) for _ in range(3_000) if len(os.listdir(folder)) < 3])[0]"
     )
-    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(slowly))
+    monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(together))
     monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
     monkeypatch.setattr(worker_pool, "TRIES_SIDE_BY_SIDE", tries)
     monkeypatch.setattr(work_sharing, "PIECE_COST", 1)
@@ -232,6 +236,7 @@ def test_a_worker_imports_no_dagster(
 # --- workers that die -------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_workers_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
@@ -326,6 +331,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_the_run_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
@@ -354,7 +360,7 @@ def test_the_run_killed_at_random_instants(
 
 
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", [5, pytest.param(1, marks=pytest.mark.thorough)])
 def test_the_run_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, step: str, count: int
 ) -> None:
@@ -370,6 +376,7 @@ def test_the_run_killed_at_a_step_of_the_protocol(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.0])
 def test_stopped_by_a_signal(
@@ -401,6 +408,7 @@ def test_runs_with_workers_at_once(settings: Settings, expectation: Expectation)
     assert len(snapshot(settings.events_dir)) == len(expectation.lines)
 
 
+@pytest.mark.thorough
 def test_runs_with_workers_at_once_some_of_them_killed(
     settings: Settings, expectation: Expectation
 ) -> None:

@@ -399,6 +399,7 @@ cold.move_cold_rows(one, 35)
 """
 
 
+@pytest.mark.thorough
 def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
     for step in range(1, 100):

@@ -337,6 +337,7 @@ def union_of_lines(settings: Settings) -> set[bytes]:
     return {line for path in event_files(settings) for line in path.read_bytes().splitlines()}
 
 
+@pytest.mark.thorough
 def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -368,6 +369,7 @@ def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     assert step > 60
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again(settings: Settings, expectation: Expectation) -> None:
     """Each time a little later, on what the last one left."""
     assert sync(settings).ok
@@ -462,6 +464,7 @@ def compact_until(
         failed.append(error)
 
 
+@pytest.mark.thorough
 def test_syncs_and_compactions_at_once(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:

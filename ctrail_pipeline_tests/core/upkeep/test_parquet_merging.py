@@ -104,7 +104,9 @@ def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> N
     assert_compacted(synced, rows)
 
 
-@pytest.mark.parametrize("bytes_a_span", [1, 5_000, 100_000])
+@pytest.mark.parametrize(
+    "bytes_a_span", [pytest.param(1, marks=pytest.mark.thorough), 5_000, 100_000]
+)
 def test_rows_that_are_read_in_small_spans_are_the_same(
     synced: Settings, monkeypatch: pytest.MonkeyPatch, bytes_a_span: int
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_compaction_that_dies_is_finished_or_dropped(
     assert snapshot(synced.events_dir) == lines
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again(synced: Settings) -> None:
     """In a process of its own, each time a little later."""
     rows = all_rows(synced)
@@ -303,6 +306,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.thorough
 def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path: Path) -> None:
     """Of 20 and of 200 files of 5,000 rows each, whose times overlap."""
     frame = pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in parquet_files(synced))
@@ -344,6 +348,7 @@ def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path
     assert peaks[200] < peaks[20] + 150, peaks
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seconds", [1, 5120])
 def test_memory_does_not_depend_on_what_somebody_puts_into_the_bucket(seconds: int) -> None:
     """5 GB of rows of 1 MB, which zstd makes a few MB of, beside a million usual ones."""

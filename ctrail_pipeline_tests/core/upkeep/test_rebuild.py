@@ -367,6 +367,7 @@ rebuild(pickle.loads(bytes.fromhex(sys.argv[1])), observe=observe)
 """
 
 
+@pytest.mark.thorough
 def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: Expectation) -> None:
     for step in range(1, 20):
         remove_ledger(settings)

@@ -174,6 +174,7 @@ def test_from_a_shell_twice(folder: Path) -> None:
     check_output(folder / "events", folder / "quarantine", buckets(folder)).assert_clean()
 
 
+@pytest.mark.thorough
 def test_from_a_shell_without_sample_or_configuration_a_sentence(tmp_path: Path) -> None:
     done = shell(tmp_path)
     assert done.returncode != 0
@@ -181,6 +182,7 @@ def test_from_a_shell_without_sample_or_configuration_a_sentence(tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
 
 
+@pytest.mark.thorough
 def test_from_a_shell_a_mistake_in_the_configuration_touches_nothing(folder: Path) -> None:
     (folder / "config.json").write_text('{"trails": [{"name": "a", "bucket": "b", "prefx": ""}]}')
     done = shell(folder)
@@ -189,6 +191,7 @@ def test_from_a_shell_a_mistake_in_the_configuration_touches_nothing(folder: Pat
     assert {path.name for path in folder.iterdir()} == {"home", "sample", "config.json"}
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
@@ -210,6 +213,7 @@ def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubl
     check_output(tmp_path / "events", tmp_path / "quarantine", buckets(tmp_path)).assert_clean()
 
 
+@pytest.mark.thorough
 def test_its_worker_processes_read_s3_and_one_may_be_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +271,7 @@ def file_count(folder: Path) -> int:
     return len(output_files_now(folder / "events"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_ends_within_ten_seconds_and_the_next_run_resumes(
     tmp_path: Path, number: signal.Signals
