@@ -29,18 +29,19 @@ from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How a sync is shown."""
+class OutcomeForm:
+    """In which form the progress and the outcome of a sync are shown."""
 
     as_json: bool = False
+    """Whether the outcome is a line of JSON."""
     live: bool = False
-    """Whether the standard error is a terminal to draw on."""
+    """Whether the progress is drawn: the standard error is a terminal."""
 
 
 def run_sync(
     settings: Settings,
     select: Callable[[], Selection],
-    shown: Shown,
+    form: OutcomeForm,
     watch: timedelta | None = None,
 ) -> int:
     """Sync once, or again and again until a signal asks to stop; returns the exit code.
@@ -51,7 +52,7 @@ def run_sync(
     with stop_on_signals() as stop:
         while True:
             started = time.monotonic()
-            code = _round(settings, select, shown, stop, is_watching=watch is not None)
+            code = _round(settings, select, form, stop, is_watching=watch is not None)
             if watch is None or code == EXIT_CONFIGURATION:
                 return code
             if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - started))):
@@ -61,7 +62,7 @@ def run_sync(
 def _round(
     settings: Settings,
     select: Callable[[], Selection],
-    shown: Shown,
+    form: OutcomeForm,
     stop: Event,
     *,
     is_watching: bool,
@@ -69,24 +70,24 @@ def _round(
     """Sync once and show the outcome; returns the exit code."""
     try:
         selection = select()
-        with _display(settings, shown) as (settings, on_progress):
+        with _display(settings, form) as (settings, on_progress):
             summary = sync(settings, selection, run_id="ctrail", stop=stop, on_progress=on_progress)
     except CtrailError as error:
-        if shown.as_json:
+        if form.as_json:
             _print_json({"ok": False, "error": str(error)})
         if isinstance(error, ConfigurationError) or not is_watching:
             raise
         print(f"ctrail: {error}", file=sys.stderr)
         return EXIT_FAILED
-    _report(summary, shown)
+    _report(summary, form)
     is_well = summary.ok or (
         is_watching and not summary.failures
     )  # people stop a watch by interrupting it
     return EXIT_OK if is_well else EXIT_FAILED
 
 
-def _report(summary: Summary, shown: Shown) -> None:
-    if shown.as_json:
+def _report(summary: Summary, form: OutcomeForm) -> None:
+    if form.as_json:
         _print_json(as_json(summary))
     else:
         print(summary_line(summary), flush=True)
@@ -100,13 +101,13 @@ def _print_json(value: object) -> None:
 
 @contextmanager
 def _display(
-    settings: Settings, shown: Shown
+    settings: Settings, form: OutcomeForm
 ) -> Iterator[tuple[Settings, Callable[[Progress], None] | None]]:
     """Draw a live display, if there is a terminal.
 
     Yields the settings that report progress often enough, and the display to report to.
     """
-    if not shown.live:
+    if not form.live:
         yield settings, None
         return
     from rich.console import Console

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .location import ConfigLocation, shown
+from .location import ConfigLocation, quoted
 
 
 class Unfit(Exception):
@@ -48,7 +48,9 @@ def fit(location: ConfigLocation, value: Any, check: Check) -> Any:
             f"it must be {expectation} (what is there is not shown here: it may be a secret)"
         )
     except Unfit as expectation:
-        location.refuse(f"{'missing' if value is None else shown(value)}: it must be {expectation}")
+        location.refuse(
+            f"{'missing' if value is None else quoted(value)}: it must be {expectation}"
+        )
 
 
 def whole_number(low: int, high: int) -> Check:

@@ -21,7 +21,7 @@ from .checks import Check, fit
 from .dagster_settings import DagsterSettings
 from .json_file import JsonObject, parse, read_text
 from .keys import DAGSTER_KEYS, FIELDS, KEYS, NO_EFFECT, SETTINGS_KEYS, TRAIL_KEYS
-from .location import ConfigLocation, shown
+from .location import ConfigLocation, quoted
 from .paths import output_paths
 
 logger = logging.getLogger(__name__)
@@ -109,11 +109,11 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
     for index, trail in enumerate(trails):
         if (first := names.setdefault(trail.name, index)) != index:
             location.item(index).key("name").refuse(
-                f"{shown(trail.name)} is the name of trails[{first}] already; give it another"
+                f"{quoted(trail.name)} is the name of trails[{first}] already; give it another"
             )
         if (first := sources.setdefault((trail.bucket, trail.prefix), index)) != index:
             location.item(index).key("bucket").refuse(
-                f"{shown(trail.bucket)} with prefix {shown(trail.prefix)} is trails[{first}] "
+                f"{quoted(trail.bucket)} with prefix {quoted(trail.prefix)} is trails[{first}] "
                 "already; keep one of the two"
             )
     return trails
@@ -124,7 +124,7 @@ def _checked(
 ) -> dict[str, Any]:
     """Return the values of a JSON object, each as its key's check returns it."""
     if not isinstance(value, JsonObject):
-        location.refuse(f"{shown(value)} must be an object, {{…}}")
+        location.refuse(f"{quoted(value)} must be an object, {{…}}")
     for key in value.repeated:
         location.key(key).refuse("is given twice; keep one of them")
     for key in value:

@@ -17,7 +17,7 @@ class ConfigLocation:
 
     def key(self, name: str) -> "ConfigLocation":
         """Return the location of a key of the object at this location."""
-        name = name if name.isidentifier() else shown(name)
+        name = name if name.isidentifier() else quoted(name)
         return ConfigLocation(self.file, f"{self.path}.{name}" if self.path else name)
 
     def item(self, index: int) -> "ConfigLocation":
@@ -29,7 +29,7 @@ class ConfigLocation:
         raise ConfigurationError(": ".join(filter(None, (self.file, self.path, problem))))
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Return a value for a message: short, printable, without the secrets of a URL.
 
     What stands before the @ of a URL may be a user name and a password.

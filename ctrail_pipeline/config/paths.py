@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .gocloudtrail import own_state_db
-from .location import ConfigLocation, shown
+from .location import ConfigLocation, quoted
 
 
 def output_paths(top: ConfigLocation, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -41,6 +41,6 @@ def _keep_apart(
     first, second = (Path(os.path.realpath(folder)) for folder in (path, other_path))
     if first.is_relative_to(second) or second.is_relative_to(first):
         top.key(other_key).refuse(
-            f"{shown(str(other_path))} and {key}, {shown(str(path))}, must be two folders, neither"
-            " inside the other"
+            f"{quoted(str(other_path))} and {key}, {quoted(str(path))}, must be two folders,"
+            " neither inside the other"
         )

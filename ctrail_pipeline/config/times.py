@@ -14,23 +14,23 @@ from .location import ConfigLocation
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-def parse_time(key: str, text: str) -> datetime:
+def parse_time(name: str, text: str) -> datetime:
     """Return a date or time of a run config or an option, in UTC.
 
     Raises:
-        ConfigurationError: It is no date or time; the message names `key`.
+        ConfigurationError: It is no date or time; the message begins with `name`.
     """
-    moment: datetime = fit(ConfigLocation("run config").key(key), text, check_moment)
+    moment: datetime = fit(ConfigLocation(name), text, check_moment)
     return moment
 
 
-def parse_duration(key: str, text: str) -> timedelta:
+def parse_duration(name: str, text: str) -> timedelta:
     """Return a length of time such as `6h`, of a run config or an option.
 
     Raises:
-        ConfigurationError: It is no length of time; the message names `key`.
+        ConfigurationError: It is no length of time; the message begins with `name`.
     """
-    return timedelta(seconds=fit(ConfigLocation("run config").key(key), text, check_duration))
+    return timedelta(seconds=fit(ConfigLocation(name), text, check_duration))
 
 
 def window_start(start: str | None, since: str | None) -> datetime | None:

@@ -1,5 +1,5 @@
-"""Knows CloudTrail, never imports Dagster.
+"""All that knows CloudTrail: from a bucket's keys to published output files, and the ledger.
 
-From a bucket's keys to published output files, and the ledger that says what is done. It takes
-values (`core.settings`) and reads neither configuration files nor the environment.
+It never imports Dagster. It is given values (`core.settings`), and reads neither configuration
+files nor the environment.
 """

@@ -1,7 +1,7 @@
-"""What makes files durable, and what a disk that refuses them means.
+"""Durable files: names that survive a power cut, and what to do if the disk refuses a write.
 
-Every write that must survive a power cut goes through here: a file is fsynced before anything
-refers to it, and the folder that names it after it has its name.
+A file is fsynced before anything refers to it. The folder that names the file is fsynced after it
+has the name.
 """
 
 import errno
@@ -23,8 +23,9 @@ def fsync_folder(folder: Path | str) -> None:
 class disk_errors:  # noqa: N801 - reads as the statement that it is
     """Turn errors of the disk into an OutputError that says what to do."""
 
-    def __init__(self, where: Path) -> None:
-        self._where = where
+    def __init__(self, path: Path) -> None:
+        """`path`: what messages name if the error itself names no file."""
+        self._path = path
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -33,7 +34,7 @@ class disk_errors:  # noqa: N801 - reads as the statement that it is
         """Raise OutputError for an OSError."""
         if not isinstance(error, OSError):
             return
-        where = error.filename or self._where
+        path = error.filename or self._path
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "the disk is full: free some space, then run again; nothing is lost"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -45,4 +46,4 @@ class disk_errors:  # noqa: N801 - reads as the statement that it is
             advice = "a folder of the output is on another device than its root: keep them on one"
         else:
             advice = f"{error.strerror}"
-        raise OutputError(f"{where}: {advice}") from error
+        raise OutputError(f"{path}: {advice}") from error

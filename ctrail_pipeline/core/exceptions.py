@@ -1,29 +1,29 @@
-"""Every error this project raises on purpose, by who has to act on it.
+"""Every error that this project raises on purpose, by the person who has to act.
 
 CtrailError
-├── ConfigurationError   whoever wrote the configuration or the run config
-├── LedgerError          whoever runs the machine: the ledger cannot be trusted or opened
-├── OutputError          whoever runs the machine: disk full, folder not writable
-├── WorkersFailed        whoever runs the machine: worker processes die
+├── ConfigurationError   the author of the configuration or of the run config
+├── LedgerError          the operator of the machine: the ledger cannot be trusted or opened
+├── OutputError          the operator of the machine: disk full, folder not writable
+├── WorkersFailed        the operator of the machine: worker processes die
 ├── Interrupted          nobody: the run was asked to stop, and did
-└── StoreError           whoever owns the bucket, or nobody (it may pass)
+└── StoreError           the owner of the bucket, or nobody (the failure may pass)
     ├── ObjectGone       the object is no longer there
-    ├── ObjectChanged    the object has another etag than the one that was listed
+    ├── ObjectChanged    the object's etag is not the listed one
     ├── ObjectArchived   the object is in Glacier: restore it
     ├── AccessDenied     a permission is missing
-    └── StoreUnavailable throttling, network, time-outs: it was retried, a later run tries again
-        └── CredentialsError  they expired, or none can be obtained: no request can succeed now
+    └── StoreUnavailable throttling, network, time-outs: several tries failed, so a later run tries
+        └── CredentialsError  expired, or not to be had: no request can succeed now
 
-Messages say what was wrong, where, and what to do; they never hold event content or credentials.
+Messages say what was wrong, where, and what to do. They never hold event content or credentials.
 """
 
 
 class CtrailError(Exception):
-    """Anything that this project raises on purpose."""
+    """The base of all errors that this project raises on purpose."""
 
 
 class ConfigurationError(CtrailError):
-    """A configuration that cannot be right; raised before any work, naming the key."""
+    """A configuration that cannot be right. It is raised before any work, and names the key."""
 
 
 class LedgerError(CtrailError):
@@ -31,15 +31,15 @@ class LedgerError(CtrailError):
 
 
 class OutputError(CtrailError):
-    """Output could not be written: disk full, not writable, wrong device."""
+    """Output could not be written: disk full, folder not writable, wrong device."""
 
 
 class WorkersFailed(CtrailError):
-    """Worker processes end again and again before they have done anything."""
+    """Worker processes end again and again before they have done any work."""
 
 
 class Interrupted(CtrailError):
-    """The run was asked to stop (SIGINT, SIGTERM); what was committed stays, the rest is redone."""
+    """The run was asked to stop (SIGINT, SIGTERM). Committed work stays, the rest is done again."""
 
 
 class StoreError(CtrailError):
@@ -47,15 +47,15 @@ class StoreError(CtrailError):
 
 
 class ObjectGone(StoreError):
-    """The object was listed (or known) and is no longer there."""
+    """The object was listed or is known, and is no longer there."""
 
 
 class ObjectChanged(StoreError):
-    """The object's etag is no longer the one that was listed: it was written again."""
+    """The object's etag is not the listed one: the object was written again."""
 
 
 class ObjectArchived(StoreError):
-    """The object's storage class does not allow reading it before it is restored."""
+    """The object's storage class does not allow reading before the object is restored."""
 
 
 class AccessDenied(StoreError):
@@ -63,8 +63,8 @@ class AccessDenied(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """Throttled, timed out, connection lost, body cut short: retried, and it did not pass."""
+    """Throttling, a time-out, a lost connection, a body cut short: several tries failed."""
 
 
 class CredentialsError(StoreUnavailable):
-    """The credentials have expired or cannot be obtained: it says nothing of any one object."""
+    """The credentials expired or cannot be obtained. This says nothing about any single object."""

@@ -1,4 +1,4 @@
-"""On which kind of file system a path lies: a ledger on a network one is refused.
+"""Which kind of file system a path lies on: a ledger on a network file system is refused.
 
 SQLite's WAL keeps its index in shared memory, which two machines do not share (SQLite's page
 "Write-Ahead Logging").
@@ -19,9 +19,9 @@ _NETWORK: Final = frozenset(
 
 
 def network_file_system(path: Path) -> str | None:
-    """The kind of the network file system that a path lies on; None on a local one.
+    """Return the kind of network file system that a path lies on; None on a local file system.
 
-    None too where the system does not tell (no /proc).
+    Also None where the system does not tell (without /proc).
     """
     try:
         mounts = _MOUNTS.read_text(errors="surrogateescape")
@@ -32,10 +32,10 @@ def network_file_system(path: Path) -> str | None:
 
 
 def kind_of_mount(path: Path, mountinfo: str) -> str | None:
-    """The file system kind of the mount that holds a path, by the text of `mountinfo`.
+    """Return the file system kind of the mount that holds a path, by the text of `mountinfo`.
 
-    proc(5): fields before " - " are id, parent, device, root, mount point, options; behind it
-    stands the kind. Blanks in a mount point are written as octal escapes.
+    proc(5): the fields before " - " are id, parent, device, root, mount point, options; the kind
+    stands behind " - ". Blanks in a mount point are written as octal escapes.
     """
     found: tuple[int, str] | None = None
     for line in mountinfo.splitlines():
@@ -45,7 +45,7 @@ def kind_of_mount(path: Path, mountinfo: str) -> str | None:
             continue
         point = Path(_unescaped(fields[4]))
         depth = len(point.parts)
-        # The later of two mounts on one point hides the earlier.
+        # The later of two mounts on the same point hides the earlier mount.
         if path.is_relative_to(point) and (found is None or depth >= found[0]):
             found = depth, behind.split(" ")[0]
     return None if found is None else found[1]

@@ -10,9 +10,9 @@ from typing import Any
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the second signal does what it would have done.
+    """Yield an event that the first SIGINT or SIGTERM sets. A second signal has its usual effect.
 
-    In another thread than the main one, where signals cannot be caught, it is never set here.
+    Signals can be caught in the main thread only. In another thread the event is never set here.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
-"""What the core needs to know of a configuration: values only, already validated.
+"""What the core needs to know of a configuration: values only, checked already.
 
-Reading and checking the configuration file is `ctrail_pipeline.config.file`'s work; the core takes
-these values from whoever calls it (a Dagster op, a test) and never reads a file or environment.
+`ctrail_pipeline.config.file` reads and checks the configuration file. The core gets these values
+from its caller (a Dagster op, a command, a test), and never reads a configuration or environment.
 """
 
 from collections.abc import Sequence
@@ -11,49 +11,51 @@ from pathlib import Path
 from typing import Final
 
 DOWNLOADS_A_PROCESS: Final = 100
-"""GETs that hide 30 ms of latency from a process that takes 0.4 ms for a log file. Measured: 50
-in two processes made a sync 2.3 times as long as without latency, 160 1.4 times, 240 no better."""
+"""GETs in flight for each process: enough to hide 30 ms of latency from a process that takes 0.4 ms
+for a log file. Measured, compared with a sync without latency: 50 GETs in two processes took 2.3
+times as long, 160 GETs 1.4 times, and 240 GETs were no better."""
 
 _LEAST_STORED: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Trail:
-    """A configured source: where one trail delivers its log files."""
+    """A configured source: where a trail delivers its log files, and how they are read."""
 
     name: str
     bucket: str
     """A bucket name, or a `file://` URL of a folder that holds a bucket's tree."""
     prefix: str = ""
-    """What stands before `AWSLogs/` in the keys, without slashes at its ends."""
+    """The part of the keys before `AWSLogs/`, without slashes at its ends."""
     region: str | None = None
-    """The bucket's region; None asks S3 (or uses the environment's where `endpoint_url` is set)."""
+    """The bucket's region; None: S3 is asked, or with `endpoint_url`, the environment's region."""
     endpoint_url: str | None = None
     """An S3 endpoint other than AWS's own."""
     profile: str | None = None
-    """A profile of the AWS configuration files; None: what boto3's default chain finds."""
+    """A profile of the AWS configuration files; None: boto3's default chain decides."""
     role_arn: str | None = None
-    """A role to assume for this trail, with whatever credentials there are."""
+    """A role to assume for this trail, with the credentials that boto3 finds."""
     external_id: str | None = None
-    """What the role's trust policy may ask for."""
+    """The external id that the role's trust policy may ask for."""
     session_name: str | None = None
     """The name of the role's session; None: "ctrail"."""
     requester_pays: bool = False
     """Whether to agree to pay for requests, which some buckets ask of other accounts."""
     kms_key_id: str | None = None
-    """The key that log files are encrypted with, as far as it is known: named when it is denied."""
+    """The key that log files are encrypted with, if it is known: messages of denials name it."""
     home_region: str | None = None
-    """Where the trail is managed. This and the next two are kept as CloudTrail describes them."""
+    """The region where the trail is managed, as CloudTrail describes the trail."""
     log_file_validation: bool | None = None
-    """Whether digests are written: false, and none are looked at; None: not known, look."""
+    """Whether CloudTrail writes digests. False: no digest is looked for; None: not known, so
+    digests are looked for."""
     is_organization: bool | None = None
     public_keys: Path | None = None
     """A file with a reply of ListPublicKeys (JSON); None: the ledger's keys, and CloudTrail."""
     object_metadata: Path | None = None
     """A file with digests' user metadata by `bucket/key` (JSON), which a local folder cannot hold;
-    None: what the bucket says."""
+    None: the bucket's own metadata."""
     accounts: Sequence[str] = ()
-    """Accounts to bring in; `*` and `?` are wildcards. Empty: all. So are the next three."""
+    """Accounts to bring in; `*` and `?` are wildcards. Empty: all. The same holds for `regions`."""
     exclude_accounts: Sequence[str] = ()
     regions: Sequence[str] = ()
     exclude_regions: Sequence[str] = ()
@@ -61,71 +63,72 @@ class Trail:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a sync is told; the defaults are those of the configuration file."""
+    """Everything that a sync is told. The defaults are those of the configuration file."""
 
     trails: tuple[Trail, ...]
     events_dir: Path
     quarantine_dir: Path
     state_db: Path
     output_formats: Sequence[str] = ("jsonl",)
-    """`jsonl`, which is always written, and `parquet` beside it (`core.parquet`)."""
+    """`jsonl`, which is always written, and `parquet` beside it (`core.output.parquet`)."""
     parquet_dir: Path | None = None
     """Folder of the Parquet files; None: `parquet` beside `events_dir`."""
     events_per_file: int = 10_000
     list_batch_size: int = 1_000
     download_workers: int = 0
-    """GETs in flight, over all processes; 0: as many for each process as hide the latency."""
+    """GETs in flight, over all processes; 0: DOWNLOADS_A_PROCESS for each process."""
     process_workers: int = 0
-    """Processes that split, compare and write; 0: one for each CPU, 1: none but the run's own."""
+    """Processes that split, compare and write; 0: one for each CPU, 1: only the run's process."""
     start: datetime | None = None
-    """Log files whose key time is at or after this (UTC); None: from the first on."""
+    """The earliest key time (UTC) of log files that are brought in; None: no limit."""
     end: datetime | None = None
-    """Log files whose key time is before this plus one hour (UTC); None: up to now."""
+    """Log files are brought in whose key time is before `end` plus one hour (UTC); None: all."""
     since_seconds: float | None = None
-    """Instead of `start`: so far back from the moment at which a run begins."""
+    """Instead of `start`: seconds back from the moment at which a run begins."""
     accounts: Sequence[str] = ()
-    """As of a trail, for all trails: what both choose is brought in."""
+    """Accounts to bring in of all trails, as in a trail. Both choices must hold."""
     exclude_accounts: Sequence[str] = ()
     regions: Sequence[str] = ()
     exclude_regions: Sequence[str] = ()
     lookback_hours: int = 24
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024
-    """Decompressed; a larger log file is damaged (a gzip bomb costs no more than this)."""
+    """Decompressed bytes. A larger log file counts as damaged, so a gzip bomb costs no more."""
     max_hours_per_log_file: int = 1_000
-    """Output partitions that one log file may touch; records beyond them are quarantined, as
+    """Output partitions that one log file may touch. Further records are quarantined as
     "scattered"."""
     max_scattered_hours: int = 10_000
     """New output partitions that log files of more than 24 hours may make together, in one run and
-    process; the same of records beyond them."""
+    process. Further records are quarantined as "scattered"."""
     hash_log_files: bool = True
-    """Whether the SHA-256 of each log file's uncompressed bytes is taken and kept, so that digests
-    can be validated without reading log files again. Measured: 9 % of a sync's CPU on large log
-    files, lost in the noise on small ones."""
+    """Whether the SHA-256 of each log file's uncompressed bytes is taken and kept. Digests can then
+    be checked without reading log files again. Measured: 9 % of a sync's CPU on large log files,
+    not measurable on small log files."""
     batch_log_files: int = 400
-    """Log files of one commit at most. Measured: see DESIGN, 400 is where throughput levels off."""
+    """Log files of one commit at most. Measured: throughput does not grow beyond 400."""
     batch_bytes: int = 32 * 1024 * 1024
-    """Decompressed bytes of one commit at most (one larger log file makes a batch of its own). A
-    record counts as 640 bytes or more, which is known once its log file is taken in."""
+    """Decompressed bytes of one commit at most; a larger log file is a batch of its own. A record
+    counts as at least 640 bytes, which is known only when its log file is taken in."""
     bloom_false_positive: float = 0.001
     state_save_interval: float = 300
-    """Seconds after which what is done is committed at the latest, with the cursor."""
+    """Seconds after which finished work is committed at the latest, with the cursor."""
     jsonl_flush_interval: float = 30
-    """Seconds after which events in hand are committed, even if the batch is not full."""
+    """Seconds after which the events of a batch are committed, even if the batch is not full."""
     progress_interval: float = 10
     """Seconds between two progress reports."""
     connect_timeout: float = 10
     client_timeout: float = 60
-    """Seconds a request may take in all before it is tried again."""
+    """Seconds that a whole request may take before it is tried again."""
 
     @property
     def max_stored_bytes(self) -> int:
-        """Of an object that is read; a larger one is damaged, as what it holds would be too large.
+        """Upper limit of an object's stored bytes. A larger object counts as damaged, unread.
 
-        Gzip makes JSON five to nine times smaller (FACTS), and the body is held in memory.
+        The body is held in memory. Gzip makes JSON five to nine times smaller, so the content of a
+        larger object would exceed `max_log_file_bytes`.
         """
         return max(_LEAST_STORED, self.max_log_file_bytes // 4)
 
     def downloads_of(self, processes: int) -> int:
-        """GETs in flight for each of so many processes."""
+        """GETs in flight for each process, where there are `processes` of them."""
         return -(-self.download_workers // processes) or DOWNLOADS_A_PROCESS

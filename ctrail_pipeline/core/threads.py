@@ -1,7 +1,7 @@
-"""Threads for requests that may hang: unlike an executor's, they never hold up a process's end.
+"""Threads for requests that may hang: they never hold up the end of the process.
 
-`concurrent.futures` joins its threads when the interpreter exits, so one request to a server that
-does not answer would delay a SIGTERM by its whole time-out.
+`concurrent.futures` joins its threads when the interpreter exits. One request to a server that does
+not answer would then delay a SIGTERM by its whole time-out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class DaemonThreads:
-    """A fixed number of daemon threads, started as they are needed."""
+    """A fixed number of daemon threads, each started when it is needed first."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._limit = threads
@@ -27,7 +27,7 @@ class DaemonThreads:
         )
 
     def submit(self, function: Callable[..., R], *values: Any) -> "Future[R]":
-        """Have a thread call a function."""
+        """Let a thread call a function."""
         future: Future[R] = Future()
         self._work.put((future, function, values))
         if self._started < self._limit:
@@ -36,12 +36,12 @@ class DaemonThreads:
         return future
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Results for `items`, in their order; the calls run side by side."""
+        """Return the results for `items` in order; the calls run side by side."""
         futures = [self.submit(function, item) for item in items]
         return (future.result() for future in futures)
 
     def close(self) -> None:
-        """Let the threads end after what they are doing; work not yet begun is cancelled."""
+        """Let the threads end after their present work; cancel work that has not begun."""
         while not self._work.empty():
             item = self._work.get()
             if item is not None:
@@ -50,7 +50,7 @@ class DaemonThreads:
             self._work.put(None)
 
     def __enter__(self) -> Self:
-        """The threads, closed at the end."""
+        """Return the threads, which are closed at the end of the `with` block."""
         return self
 
     def __exit__(
@@ -69,6 +69,6 @@ class DaemonThreads:
                 continue
             try:
                 future.set_result(function(*values))
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the result
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for the result
                 future.set_exception(error)
             del item, future, values

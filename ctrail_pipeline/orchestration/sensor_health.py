@@ -15,6 +15,11 @@ _INTERVALS_LATE = 3
 _LEAST_LATE_SECONDS = 900
 _TICKS = 3
 """Looks in a row that must have failed before there is an alarm: one failure may be a hiccup."""
+_STOPPED = (
+    f"the sensor {SENSOR_NAME} was stopped: start it in the UI under Automation. If it is meant to"
+    ' be stopped, write "sensor": "stopped" in config.json'
+)
+_NEVER = "it never looked: is the Dagster daemon running (`dagster dev`, or `dagster-daemon run`)?"
 
 
 def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str | None:
@@ -34,18 +39,11 @@ def sensor_trouble(instance: DagsterInstance, settings: DagsterSettings) -> str 
     if last is None:
         # Without a daemon, people or cron start runs: that is a way to work, too.
         return _NEVER if instance.get_daemon_heartbeats() else None
-    late = max(_INTERVALS_LATE * settings.sensor_interval, _LEAST_LATE_SECONDS)
-    if time.time() - last > late:
+    late_seconds = max(_INTERVALS_LATE * settings.sensor_interval, _LEAST_LATE_SECONDS)
+    if time.time() - last > late_seconds:
         minutes = round((time.time() - last) / 60)
         return f"its last look was {minutes} minutes ago: is the Dagster daemon running?"
     return _failing(instance, state)
-
-
-_STOPPED = (
-    f"the sensor {SENSOR_NAME} was stopped: start it in the UI under Automation. If it is meant to"
-    ' be stopped, write "sensor": "stopped" in config.json'
-)
-_NEVER = "it never looked: is the Dagster daemon running (`dagster dev`, or `dagster-daemon run`)?"
 
 
 def _state(instance: DagsterInstance) -> Any:
@@ -76,5 +74,6 @@ def _failing(instance: DagsterInstance, state: Any) -> str | None:
     if len(ticks) < _TICKS or any(tick.status.name != "FAILURE" for tick in ticks):
         return None
     error = ticks[0].error
-    message = error.message.strip().splitlines()[-1] if error is not None else "no reason is given"
-    return f"its last {_TICKS} looks failed: {message}"
+    lines = error.message.strip().splitlines() if error is not None else []
+    reason = lines[-1] if lines else "no reason is given"
+    return f"its last {_TICKS} looks failed: {reason}"

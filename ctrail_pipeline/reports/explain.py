@@ -12,7 +12,7 @@ from ctrail_pipeline.core.audit.explain import Explained
 from ctrail_pipeline.core.audit.explain_copies import COPIES_LOOKED_AT
 from ctrail_pipeline.core.bucket.etag import unpack_etag
 
-from .untrusted_text import shown
+from .untrusted_text import printable
 
 
 def as_text(event: Explained) -> list[str]:
@@ -35,7 +35,7 @@ def as_text(event: Explained) -> list[str]:
     }
     if not event.is_as_written:
         facts["WARNING"] = "the output file is not as it was written: run ctrail verify --deep"
-    return [f"{name + ':':<18} {shown(text)}" for name, text in facts.items()]
+    return [f"{name + ':':<18} {printable(text)}" for name, text in facts.items()]
 
 
 def as_json(event: Explained) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def differences(events: Iterable[Explained]) -> list[str]:
         for name in names
         if any(value.get(name, missing) != fields[0].get(name, missing) for value in fields)
     ]
-    return [shown(name) for name in differ] or ["the way they are written only"]
+    return [printable(name) for name in differ] or ["the way they are written only"]
 
 
 def _index(event: Explained) -> str:

@@ -14,7 +14,7 @@ from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PrefixR
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
 
 from .sentences import problem_line
-from .untrusted_text import shown
+from .untrusted_text import printable
 from .verify_text import (
     by_kind,
     day_text,
@@ -234,4 +234,4 @@ def _sorted_prefixes(report: Report) -> list[PrefixReport]:
 
 def _text(text: str) -> str:
     """Return text that may come from a bucket so that it is text and nothing else in HTML."""
-    return escape(shown(text))
+    return escape(printable(text))

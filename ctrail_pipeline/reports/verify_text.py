@@ -18,7 +18,7 @@ from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR
 
 from .sentences import problem_line
 from .units import size
-from .untrusted_text import shown
+from .untrusted_text import printable
 
 _NAMED: Final = 10
 """Findings of a kind that a terminal or the message of a run names. JSON and HTML have more."""
@@ -101,7 +101,8 @@ def finding_lines(report: Report) -> list[str]:
             f" {explanation.meaning}. What to do: {explanation.advice}"
         )
         lines += [
-            f"  {shown(finding.where)}: {shown(finding.detail)}" for finding in named[:_NAMED]
+            f"  {printable(finding.where)}: {printable(finding.detail)}"
+            for finding in named[:_NAMED]
         ]
         if count > _NAMED:
             lines.append(f"  and {count - min(count, _NAMED):,} more")

@@ -66,7 +66,7 @@ def test_a_damaged_log_file_ends_it_with_1_and_is_named(folder: Path) -> None:
     done = ctrail(folder, "sync")
     assert done.returncode == 1
     assert SUMMARY.match(done.stdout)
-    assert "What else there was is brought in" in done.stderr
+    assert "Everything else is brought in" in done.stderr
     assert f"- trail organization: {damaged.as_uri()}: damaged: " in done.stderr
     assert_whole(folder)
 
@@ -299,7 +299,7 @@ def test_a_stopped_sync_ends_soon_with_1_and_the_next_one_completes(
         finally:
             process.kill()
     assert process.returncode == 1, errors
-    assert "; interrupted: what is committed stays, the next run goes on from there" in output
+    assert "; interrupted: what is committed stays, and the next run goes on from there" in output
     assert "Traceback" not in errors
     server.heal()
     done = ctrail(folder, "sync", env=server.env())

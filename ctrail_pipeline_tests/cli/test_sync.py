@@ -111,7 +111,7 @@ def test_a_terminal_gets_a_display_that_moves_and_log_lines_above_it(
     assert rows[-1][:2] == ("60", "60")
     assert rows[-1][3] == "1"
     assert f"{damaged.name}: damaged: gzip data is cut short" in re.sub(r"\s*\r\n\s*", " ", text)
-    assert "What else there was is brought in" in text
+    assert "Everything else is brought in" in text
     assert_whole(folder)
 
 
@@ -287,7 +287,7 @@ def test_what_cannot_be_right_ends_watching(folder: Path) -> None:
     assert done.returncode == 2
     done = ctrail(folder, "sync", "--watch", "now")
     assert done.returncode == 2
-    assert '--watch": "now": it must be a length of time' in done.stderr
+    assert 'ctrail: --watch: "now": it must be a length of time' in done.stderr
 
 
 # --- teaching, and starting -----------------------------------------------------------------------

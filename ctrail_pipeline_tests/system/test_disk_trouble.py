@@ -363,7 +363,7 @@ def test_a_damaged_marker(begun: Settings, expectation: Expectation) -> None:
     marker = begun.events_dir / ".ctrail"
     for content in (b"", b"{}", b"[1]", b'{"ledger": "', b"\xff\xfe"):
         marker.write_bytes(content)
-        refusal(begun, LedgerError, str(marker), "damaged", "delete that one file")
+        refusal(begun, LedgerError, str(marker), "damaged", "delete the file")
     marker.unlink()
     assert sync(begun).ok
     assert_exact(begun, expectation)

@@ -1,4 +1,6 @@
-"""What the real world does to fetching and listing (DESIGN §8), and that nothing is lost by it.
+"""What the real world does to fetching and listing, and that nothing is lost by it.
+
+The table is in docs/architecture.md, "Damage and errors".
 
 Each test syncs the sample's two trails from a server that misbehaves as told, lets it heal, syncs
 once more, and compares the output with the oracle: nothing missing, doubled or altered. In between

@@ -127,7 +127,7 @@ def unreadable(body: bytes) -> Case:
 
 
 CASES: dict[str, Case] = {
-    # DESIGN §8, "not gzip, bad CRC, truncated, trailing bytes, over the size limit"
+    # docs/architecture.md, Damage and errors: "Not gzip, wrong checksum or length, cut off"
     "not gzip": unreadable(b"\x00\x01\x02 not what it seems" * 100),
     "another compression": unreadable(b"BZh91AY&SY" + bytes(100)),
     "an empty object": unreadable(b""),

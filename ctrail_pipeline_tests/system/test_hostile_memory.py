@@ -1,4 +1,4 @@
-"""Log files made to cost memory or time: both are bounded by the size of the text (G6).
+"""Log files made to cost memory or time: both are bounded by the size of the text.
 
 A whole sync in a process of its own, of which the peak is taken; `CTRAIL_LONG=1` adds log files of
 the largest size that is read, 256 MB. `docs/hostile-input.md` has the figures.

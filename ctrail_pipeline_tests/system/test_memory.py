@@ -1,4 +1,7 @@
-"""Memory does not grow with what is in a bucket or in the ledger, however hostile (G6)."""
+"""Memory does not grow with what is in a bucket or in the ledger, however hostile.
+
+The promise is G6 of docs/architecture.md.
+"""
 
 import gc
 import os

@@ -128,7 +128,9 @@ def test_a_run_that_is_terminated_ends_soon_and_the_next_one_does_all_of_it(
     wait_for(lambda: dev.has_ended(run_id), "the run to end", SECONDS_TO_END_A_RUN)
     assert dev.status_of(run_id) == "CANCELED"
     page.open(f"/runs/{run_id}")
-    page.see("Canceled", "interrupted: what is committed stays, the next run goes on from there")
+    page.see(
+        "Canceled", "interrupted: what is committed stays, and the next run goes on from there"
+    )
 
     dev.s3.heal(newest)
     dev.s3.release()

@@ -1,1 +1,1 @@
-"""The commands of `ctrail`, a file each: what a command offers (`add_parser`) and does (`run`)."""
+"""The commands of `ctrail`, a file each. Every file holds a `COMMAND`; `cli.main` lists them."""

@@ -89,7 +89,7 @@ def _print(event: "Explained", *, show_json: bool) -> None:
     import json
 
     from ctrail_pipeline.reports.explain import as_json, as_text
-    from ctrail_pipeline.reports.untrusted_text import shown
+    from ctrail_pipeline.reports.untrusted_text import printable
 
     if show_json:
         print(json.dumps(as_json(event)))
@@ -97,7 +97,7 @@ def _print(event: "Explained", *, show_json: bool) -> None:
     print("\n".join(as_text(event)))
     data = event.line.data
     if sys.stdout.isatty():
-        print(shown(data.decode(errors="backslashreplace")))
+        print(printable(data.decode(errors="backslashreplace")))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(data + b"\n")

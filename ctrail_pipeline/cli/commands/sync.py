@@ -61,10 +61,10 @@ def _run(options: argparse.Namespace) -> int:
     select = partial(selection_of, options)
     if options.dry_run:
         return _dry_run(settings, select(), show_json=options.as_json)
-    from ctrail_pipeline.cli.sync_rounds import Shown, run_sync
+    from ctrail_pipeline.cli.sync_rounds import OutcomeForm, run_sync
 
     live = not (options.quiet or options.plain or options.as_json) and _is_terminal()
-    return run_sync(settings, select, Shown(options.as_json, live), watch)
+    return run_sync(settings, select, OutcomeForm(options.as_json, live), watch)
 
 
 def _dry_run(settings: "Settings", selection: "Selection", *, show_json: bool) -> int:

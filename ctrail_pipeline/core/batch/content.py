@@ -44,7 +44,7 @@ class LogFileInBatch:
     @property
     def rounds(self) -> int:
         """Number of parts that the content has: the rounds that its batch needs."""
-        return 0 if self.content is None else self.content.rounds(PIECES_AT_ONCE)
+        return 0 if self.content is None else self.content.part_count(PIECES_AT_ONCE)
 
     def part(self, number: int) -> LogFileContent | None:
         """Return a part of the content by its number, from 0; None behind the last part."""
@@ -79,7 +79,7 @@ class BatchContent:
                 content = cut_up(fetched.content)
             if content.damage is not None:
                 state, reason = LogFileState.DAMAGED, content.damage
-            rounds = content.rounds(PIECES_AT_ONCE)
+            rounds = content.part_count(PIECES_AT_ONCE)
             records = rounds * PIECES_AT_ONCE
             if rounds == 1:
                 whole = content.part(0, PIECES_AT_ONCE)

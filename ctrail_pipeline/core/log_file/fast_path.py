@@ -1,8 +1,8 @@
-"""The fast path: the elements of a plain log file, where msgspec's answer is provably the whole.
+"""The fast path: the elements of a plain log file, where msgspec's answer is provably all of it.
 
-Plain is `{"Records":[...]}` and nothing else, with whitespace or without. msgspec cuts the text,
-and the pieces must account for every byte. For any other text the answer is None, and `json_scan`
-reads it.
+A plain log file is `{"Records":[...]}` and nothing else, with whitespace or without. msgspec cuts
+the text, and the pieces must account for every byte. For any other text the answer is None, and
+`json_scan` reads it.
 """
 
 import os
@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from .json_scan import Slices, most_elements
+from .json_scan import Slices, max_elements
 from .lines import HeldBytes
-from .mapped_text import MappedText, Text, let_go
+from .mapped_text import MappedText, Text, release_pages
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -29,17 +29,18 @@ CANONICAL_TAIL: Final = b"]}"
 _HEAD: Final = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"Records"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*')
 _COMMA: Final = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _TAIL: Final = re.compile(rb"[ \t\n\r]*\][ \t\n\r]*\}[ \t\n\r]*")
-# A Raw takes 56 bytes. Four megabytes hold two million elements at most: harmless. Beyond that
-# the commas are counted: real log files have one in 37 bytes, a file made of `{},{},{}` (256 MB of
-# it: a 250 KB gzip) one in three. To count all takes a twentieth of all the time that a log file
-# does, so first those at random places, which nobody can foresee and keep free.
+# A Raw takes 56 bytes. Four megabytes hold two million elements at most, which is harmless. In
+# larger texts the commas are counted. Real log files have a comma in 37 bytes; a file made of
+# `{},{},{}` (256 MB of it are a 250 KB gzip) has a comma in three. To count all commas takes a
+# twentieth of a log file's whole time. So they are counted at random places first, which nobody can
+# foresee and keep free of commas.
 _LARGE: Final = 4 * 1024 * 1024
 _BYTES_PER_COMMA: Final = 20
 LARGEST_AT_ONCE: Final = 32 * 1024 * 1024
 CHUNK: Final = 4 * 1024 * 1024
 BETWEEN_RECORDS: Final = b'},{"event'
-"""Records begin with eventVersion, as AWS writes them, and most of what others write with a key
-like it. Where none does, the file goes the slow way."""
+"""AWS's records begin with eventVersion, and most records of other writers with a similar key. A
+file without such a beginning goes the slow way."""
 _SAMPLES: Final = 256
 _SAMPLE_BYTES: Final = 1024
 _SUSPECT_BYTES_PER_COMMA: Final = 30
@@ -59,11 +60,11 @@ def may_have_many_elements(data: bytes) -> bool:
 
 
 def plain_log_file_elements(data: Text, has_breaks: bool) -> Sequence[HeldBytes] | None:
-    """Each element of `Records`; None unless there is proof that the file holds nothing else.
+    """Return each element of `Records`; None unless the file provably holds nothing else.
 
-    msgspec is silent about other keys and about all but the last of several `Records` keys. What
-    it skips into a Raw it checks as JSON (control characters in strings included, but not UTF-8)
-    and gives without the whitespace around it.
+    msgspec is silent about other keys, and about all but the last of several `Records` keys. It
+    checks that a Raw is JSON (control characters in strings included, but not UTF-8), and returns
+    it without the whitespace around it.
     """
     if isinstance(data, MappedText) or len(data) > LARGEST_AT_ONCE:
         return elements_by_chunks(data)
@@ -73,7 +74,7 @@ def plain_log_file_elements(data: Text, has_breaks: bool) -> Sequence[HeldBytes]
         raws = _decode_envelope(data).Records
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    if not raws or len(raws) > most_elements(len(data)):
+    if not raws or len(raws) > max_elements(len(data)):
         return None
     length = sum(map(len, raws)) + len(raws) - 1
     if len(data) == len(CANONICAL_HEAD) + length + len(CANONICAL_TAIL) and data.startswith(
@@ -81,17 +82,18 @@ def plain_log_file_elements(data: Text, has_breaks: bool) -> Sequence[HeldBytes]
     ):
         # The elements, the commas between them, head and tail account for every byte.
         if len(data) > _LARGE and not has_breaks:
-            # They stay where they are in `data`: 32 MB need not be there twice.
+            # They stay views of `data`, so that 32 MB are not held twice.
             return list(raws)
         return list(map(bytes, raws))
     return _walk(data, raws)
 
 
 def elements_by_chunks(data: Text) -> Slices | None:
-    """The same of a very large log file: that of 256 MB may have seven million tiny elements.
+    """Return each element of a very large plain log file; None if the file is not plain.
 
-    It is cut where a record seems to begin. If a chunk is a plain list of elements and the next one
-    is, so is what they make together: a cut in the wrong place leaves something that is not.
+    A file of 256 MB may have seven million tiny elements, so it is read in chunks, cut where a
+    record seems to begin. If two neighbouring chunks are plain lists of elements, then so are both
+    together: a cut in the wrong place leaves a chunk that is not a plain list.
     """
     if not (data.startswith(CANONICAL_HEAD) and data.endswith(CANONICAL_TAIL)):
         return None
@@ -103,19 +105,20 @@ def elements_by_chunks(data: Text) -> Slices | None:
         if end - start > LARGEST_AT_ONCE:
             return None
         raws = plain_elements(data[start:end])
-        if raws is None or len(elements) + len(raws) > most_elements(len(data)):
+        if raws is None or len(elements) + len(raws) > max_elements(len(data)):
             return None
         for raw in raws:
             elements.append(start, start + len(raw))
             start += len(raw) + 1
-        let_go(data)
+        release_pages(data)
     return elements
 
 
 def plain_elements(text: bytes) -> list[msgspec.Raw] | None:
-    """The elements of a text that is nothing but them, with a comma between each two; else None.
+    """Return the elements of a text that is a plain list: elements and the commas between them.
 
-    None, too, if they are very many, or nested more deeply than the calling thread's stack allows.
+    Return None for any other text, for very many elements, and for elements that are nested more
+    deeply than the calling thread's stack allows.
     """
     if len(text) > CHUNK // 4 and may_have_many_elements(text):
         return None
@@ -128,7 +131,7 @@ def plain_elements(text: bytes) -> list[msgspec.Raw] | None:
 
 
 def _walk(data: bytes, raws: Sequence[msgspec.Raw]) -> Sequence[HeldBytes] | None:
-    """The elements, if they and whitespace are all that the file is made of."""
+    """The elements, if the file is made of them and whitespace only; else None."""
     gap = _HEAD.match(data)
     elements = Slices(data)
     end = 0

@@ -1,11 +1,12 @@
 """The bytes of an object in the bucket -> the log file's uncompressed bytes, or what is damaged.
 
-Of large log files it runs in the fetching threads, as gunzip and SHA-256 release the GIL; of small
-ones where they are split. Never raises for what is in the bytes; memory and time are bounded by
-`limit`, whatever they are. Sound means: every gzip member is read to its end, its checksum and
-length are right, nothing stands behind the last one.
+Large log files are decompressed in the fetching threads, as gunzip and SHA-256 release the GIL;
+small log files where they are split. No content of the bytes raises an error, and `limit` bounds
+memory and time. A gzip is sound if every member is read to its end, its checksum and length are
+right, and nothing follows the last member.
 
-Not here: what the bytes mean (`records`), and whether a damaged object is fetched again (`fetch`).
+Not here: what the bytes mean (`split`), and whether a damaged object is fetched again
+(`core.batch.fetch`).
 
 Measured: 24 µs for a log file of 2 KB that holds 11 KB, of which the inflater itself takes 15 and
 SHA-256 7; 450 MB of JSON per CPU-second.
@@ -24,30 +25,53 @@ from isal import isal_zlib
 
 from .mapped_text import MappedText, Text, TextFile
 
-# The stubs of isal 1.9 call the class an instance.
+# In the stubs of isal 1.9 this class is an instance.
 _IsalError: Final = cast("type[Exception]", isal_zlib.error)
 GZIP_ERRORS: Final = (_IsalError, zlib.error)
 GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_WINDOW_BITS: Final = 31
 _FIRST_PIECE: Final = 4096
 _HELD_FOR_MAPPED: Final = 24 * 1024 * 1024
-"""Bytes of those that may be fetched ahead which a mapped text counts for: two or three at once."""
+"""Bytes that a mapped text counts for in the limit of fetched bytes: it allows two or three."""
 READ_AT_ONCE: Final = 1024 * 1024
-"""Bytes that are inflated at a time where not all are to be held."""
+"""Bytes that are inflated at a time where the text is not held as a whole."""
 _FLAGS_AT: Final = 3
 _PLAIN_FLAGS: Final = frozenset({0, 1, 8, 9})
-"""Of a gzip header (RFC 1952): no optional field, or the file's name alone."""
+"""Flags of a gzip header (RFC 1952) with no optional field but the file's name."""
 _CUT_SHORT: Final = "gzip data is cut short"
+
+
+class _Output(Protocol):
+    """Memory or a file that takes the inflated bytes."""
+
+    def write(self, piece: bytes, /) -> object:
+        """Append a piece."""
+
+    def tell(self) -> int:
+        """Return how many bytes there are."""
+        ...
+
+    def cut(self, size: int) -> None:
+        """Drop all but the first `size` bytes."""
+
+
+class _Held(BytesIO):
+    """Bytes in memory."""
+
+    def cut(self, size: int) -> None:
+        """Drop all but the first `size` bytes."""
+        self.truncate(size)
+        self.seek(size)
 
 
 class Decompressed(msgspec.Struct, frozen=True, gc=False):
     """The uncompressed bytes of a log file; see `decompress`."""
 
     data: Text
-    """All bytes; where `damage` is set, those that could be read before it."""
+    """All bytes; where `damage` is set, the bytes that could be read before the damage."""
     damage: str | None
     sha256: bytes | None
-    """Of `data`; None where it was not asked for."""
+    """The SHA-256 of `data`; None where it was not asked for."""
 
     @property
     def size(self) -> int:
@@ -56,15 +80,15 @@ class Decompressed(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes; a mapped text takes none, but its disk is bounded so."""
+        """Bytes of memory. A mapped text takes none, but this bounds its space on the disk too."""
         return len(self.data) if isinstance(self.data, bytes) else _HELD_FOR_MAPPED
 
 
 def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
-    """The bytes of a log file, gunzipped if its first two bytes say gzip, and their SHA-256.
+    """Return the bytes of a log file, gunzipped if the first two bytes say gzip, and the SHA-256.
 
-    Without `hashed` no SHA-256 is taken. More than `limit` bytes are damage, of which nothing is
-    kept.
+    Without `hashed` no SHA-256 is taken. More than `limit` bytes count as damage, and nothing of
+    them is kept.
     """
     if body.startswith(GZIP_MAGIC):
         data, damage = gunzip(body, limit)
@@ -80,9 +104,9 @@ def decompress(body: bytes, limit: int, *, hashed: bool = True) -> Decompressed:
 def decompress_to_file(
     body: bytes, limit: int, folder: Path, *, hashed: bool = True
 ) -> Decompressed:
-    """The same, where the bytes of a gzip are not held: they go to a file without name in `folder`.
+    """Decompress a gzip into a file without a name in `folder`, so that its text is not held.
 
-    Raises OutputError if there is no room.
+    The result is that of `decompress`. Raises OutputError if the disk has no room.
     """
     if not body.startswith(GZIP_MAGIC):
         return decompress(body, limit, hashed=hashed)
@@ -101,11 +125,11 @@ def decompress_to_file(
 
 
 def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
-    """Every gzip member of `body`; and what is damaged, with what could be read until there.
+    """Inflate every gzip member of `body`: the text up to the first damage, and the damage.
 
-    Not a one-shot call: those of zlib and isal return the first member and are silent about the
-    rest. The first member is nearly always the only one, so it is fed all bytes at once, 2 µs
-    cheaper than the general way of `_members_from`.
+    The one-shot calls of zlib and isal will not do: they return the first member and are silent
+    about the rest. Nearly always there is only one member. So the first member is fed all bytes at
+    once, 2 µs cheaper than the general way of `_members_from`.
     """
     inflater = isal_zlib.decompressobj(GZIP_WINDOW_BITS)
     try:
@@ -114,15 +138,15 @@ def gunzip(body: bytes, limit: int) -> tuple[bytes, str | None]:
         return _gunzip_from(0, body, b"", limit)
     if len(data) > limit:
         return b"", _over(limit)
-    # The inflater comes to `eof` only after it has compared the member's checksum and length.
+    # The inflater reports `eof` only after it has compared the member's checksum and length.
     if not inflater.eof:
         return data, _CUT_SHORT
     rest = len(inflater.unused_data)
     return (data, None) if not rest else _gunzip_from(len(body) - rest, body, data, limit)
 
 
-def _gunzip_into(output: "_Output", body: bytes, limit: int) -> str | None:
-    """As `gunzip`, in pieces; the first one holds all of the first member's header."""
+def _gunzip_into(output: _Output, body: bytes, limit: int) -> str | None:
+    """Inflate as `gunzip` does, in pieces. The first piece holds the whole first header."""
     view = memoryview(body)
     inflater = isal_zlib.decompressobj(GZIP_WINDOW_BITS)
     try:
@@ -135,31 +159,8 @@ def _gunzip_into(output: "_Output", body: bytes, limit: int) -> str | None:
     return _members_from(length, body, output, limit)
 
 
-class _Output(Protocol):
-    """Where the bytes go: memory, or a file."""
-
-    def write(self, piece: bytes, /) -> object:
-        """Append."""
-
-    def tell(self) -> int:
-        """How many there are."""
-        ...
-
-    def cut(self, size: int) -> None:
-        """Drop what is behind the first `size` bytes."""
-
-
-class _Held(BytesIO):
-    """Bytes in memory."""
-
-    def cut(self, size: int) -> None:
-        """Drop what is behind the first `size` bytes."""
-        self.truncate(size)
-        self.seek(size)
-
-
 def _gunzip_from(offset: int, body: bytes, data: bytes, limit: int) -> tuple[bytes, str | None]:
-    """As `gunzip`, where `data` is what the members before `offset` hold."""
+    """Inflate as `gunzip` does, from `offset` on; `data` is the text of the members before."""
     output = _Held()
     output.write(data)
     del data
@@ -168,7 +169,7 @@ def _gunzip_from(offset: int, body: bytes, data: bytes, limit: int) -> tuple[byt
 
 
 def _members_from(offset: int, body: bytes, output: _Output, limit: int) -> str | None:
-    """Inflate the gzip members from `offset` on; what is damaged. Stops beyond `limit` bytes."""
+    """Inflate the gzip members from `offset` on; return the damage. Stops beyond `limit` bytes."""
     view = memoryview(body)
     while offset < len(body):
         if not body.startswith(GZIP_MAGIC, offset):
@@ -181,10 +182,10 @@ def _members_from(offset: int, body: bytes, output: _Output, limit: int) -> str 
 
 
 def _gunzip_member(view: memoryview, output: _Output, limit: int) -> tuple[int, str | None]:
-    """One gzip member: its length, what is damaged. Stops once `output` exceeds `limit`.
+    """Inflate one gzip member; return its length and damage. Stops once `output` exceeds `limit`.
 
-    Fed in growing pieces, since the inflater copies whatever follows its member: 100,000 tiny
-    members fed whole would copy 100,000 times the rest of the file. So they take 0.3 s.
+    The inflater copies the bytes that follow its member. Of 100,000 tiny members, each would copy
+    the whole rest of the file. So the bytes are fed in growing pieces: these members take 0.3 s.
     """
     start = output.tell()
     try:
@@ -198,7 +199,10 @@ def _gunzip_member(view: memoryview, output: _Output, limit: int) -> tuple[int, 
 def _inflate_member(
     inflater: Any, view: memoryview, output: _Output, limit: int, piece: int
 ) -> tuple[int, str | None]:
-    """The same of one without damage; raises one of GZIP_ERRORS. `piece`: bytes of the first."""
+    """Inflate a member as `_gunzip_member` does; raise GZIP_ERRORS for damage.
+
+    `piece`: bytes of the first piece.
+    """
     read = 0
     while not inflater.eof:
         if read == len(view):
@@ -214,9 +218,10 @@ def _inflate_member(
 
 
 def _salvage(view: memoryview, output: _Output, limit: int) -> None:
-    """What can be read of a member before its damage: an exception loses its call's output.
+    """Inflate as much of a member as can be read before its damage.
 
-    First in coarse pieces up to the one that raises, then again up to there and on byte by byte.
+    A call that raises loses its output. So the member is inflated in coarse pieces up to the piece
+    that raises. Then it is inflated again up to that piece, and from there byte by byte.
     """
     start = output.tell()
     good = 0
@@ -239,7 +244,7 @@ def _salvage(view: memoryview, output: _Output, limit: int) -> None:
 
 
 def _inflated(inflater: Any, chunk: bytes | memoryview) -> Iterator[bytes]:
-    """What some more bytes of a member hold, in pieces."""
+    """Inflate the next bytes of a member, and yield the text in pieces."""
     while not inflater.eof:
         text = inflater.decompress(chunk, READ_AT_ONCE)
         if text:
@@ -250,22 +255,22 @@ def _inflated(inflater: Any, chunk: bytes | memoryview) -> Iterator[bytes]:
 
 
 def _inflater(view: memoryview) -> Any:
-    """What inflates a member that comes in pieces.
+    """Return an inflater for a member that comes in pieces.
 
-    zlib where its header has unusual fields: isal (1.9) misreads a checksum of the header, or
-    several fields, whose bytes do not all come at once.
+    For a header with unusual fields zlib is taken: isal (1.9) misreads a checksum of the header, or
+    several fields, if their bytes do not all come at once.
     """
     is_plain = len(view) > _FLAGS_AT and view[_FLAGS_AT] in _PLAIN_FLAGS
     return (isal_zlib if is_plain else zlib).decompressobj(GZIP_WINDOW_BITS)
 
 
 def too_large_stored(size: int, limit: int) -> Decompressed:
-    """What is said of an object that is not read, since it has `size` bytes, more than `limit`."""
+    """Return the damage of an object that is not read, as its `size` exceeds `limit` bytes."""
     return Decompressed(b"", f"over the size limit of {limit} bytes stored: {size}", None)
 
 
 def is_over(content: Decompressed, limit: int) -> bool:
-    """Whether this is what `decompress` says of more than `limit` bytes."""
+    """Whether `decompress` found more than `limit` bytes."""
     return content.damage == _over(limit)
 
 

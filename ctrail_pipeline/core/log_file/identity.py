@@ -12,11 +12,11 @@ from .lines import HELD_LINES, Line
 
 IDENTITY_BYTES: Final = 16
 EVENT_KEY_BYTES: Final = 6
-"""Of the hash of an eventID. In an hour of a million events one false alarm in 280 such hours."""
+"""Bytes kept of an eventID's hash: one false alarm in 280 hours of a million events each."""
 
 
 def identity_of(line: Line) -> bytes:
-    """The identity of a record by the line as it is written."""
+    """Return the identity of a record by the line as it is written."""
     if isinstance(line, HELD_LINES):
         return sha256(line).digest()[:IDENTITY_BYTES]
     digest = sha256()
@@ -26,7 +26,7 @@ def identity_of(line: Line) -> bytes:
 
 
 def event_key_of(event_id: str) -> bytes:
-    """What is kept of an eventID: a fast hash will do, since it decides nothing."""
+    """Return what is kept of an eventID. A fast hash will do, since it decides nothing."""
     try:
         return xxh3_64_digest(event_id.encode())[:EVENT_KEY_BYTES]
     except UnicodeEncodeError:  # lone surrogates

@@ -1,18 +1,18 @@
 """The text of a log file -> the elements of its `Records`, by structure alone: slow and exact.
 
-For the texts that the fast path of `records` cannot prove to be one plain `{"Records": [...]}`:
-cut short, garbled, several documents in a row, keys beside `Records`. It promises that every
-complete element is found and that all other text that may be of a record is in `leftovers`; and
-linear time and bounded memory, whatever the text.
+It is for texts that `fast_path` cannot prove to be one plain `{"Records": [...]}`: cut short,
+garbled, several documents in a row, keys beside `Records`. It finds every complete element, and
+puts all other text that may be of a record into `leftovers`. Time is linear and memory is bounded,
+whatever the text.
 
-Decision: other top-level keys beside `Records` are neither records nor damage. CloudTrail writes
-none, people's tools add some; their values are stepped over and not kept, except where they hide
-something: a `Records` that is not an array, a value that is not JSON, a document without any
-`Records` array. These are damage, and kept.
+Decision: other top-level keys beside `Records` are neither records nor damage. CloudTrail writes no
+such keys, but some tools add them. Their values are stepped over and not kept, except where they
+may hide records: a `Records` that is not an array, a value that is not JSON, a document without any
+`Records` array. These count as damage, and are kept.
 
-Not here: whether an element is a good record (`records`); reading odd JSON (`lenient_json`).
+Not here: whether an element is a good record (`record_fields`); reading odd JSON (`lenient_json`).
 
-Measured: 40 MB of JSON per CPU-second with what `records` then does, a tenth of the fast path.
+Measured: 40 MB of JSON per CPU-second together with `record_fields`, a tenth of the fast path.
 """
 
 import re
@@ -25,14 +25,14 @@ import msgspec
 
 from .lenient_json import LONGEST_LENIENT, STRING, decode_object
 from .lines import HeldBytes
-from .mapped_text import Text, let_go
+from .mapped_text import Text, release_pages
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 _NO_SPACE: Final = re.compile(rb"[^ \t\n\r\v\f]")
 _SPACE_OR_BOM: Final = re.compile(rb"(?:[ \t\n\r]++|\xef\xbb\xbf)*+")
 _SCALAR: Final = re.compile(rb'[^ \t\n\r,:{}\[\]"]+')
-# Up to the next run of brackets that is not inside a string. Possessive: backtracking would keep
-# a state for every escape and every string (1.1 GB for a string of 10 million escapes).
+# Matches up to the next run of brackets that is not inside a string. It is possessive: backtracking
+# would keep a state for every escape and every string (1.1 GB for a string of 10 million escapes).
 _TO_BRACKETS: Final = re.compile(
     rb'[^{}\[\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}\[\]"]*+)*+([{\[]{1,9999}+|[}\]]{1,9999}+|)',
     re.DOTALL,
@@ -43,32 +43,33 @@ _RECORDS_KEY: Final = b'"Records"'
 _LONGEST_RECORDS_KEY: Final = len('"' + 7 * "\\u0052" + '"')
 
 _LONGEST_COPY: Final = 1024 * 1024
-"""Bytes; of more a view is kept: what is told apart may be nearly all of the text."""
+"""Bytes. Of a longer part a view is kept, since it may be nearly all of the text."""
 _LONGEST_COPY_OF_MAPPED: Final = 1024
-"""The same of a mapped text: copies would stay in memory, views of it need not."""
+"""Bytes, for parts of a mapped text: copies stay in memory, views need not."""
 _KEPT: Final = 16 * 1024 * 1024
-"""Bytes of a mapped text that are read before they are let go of."""
-_MOST_LEFTOVERS: Final = 100_000
-"""Pieces that are not elements; the rest of a text with more is one."""
-_DEEPEST: Final = 1_000_000
-"""Brackets inside each other, which take a byte each; JSON decoders refuse some thousand."""
+"""Bytes of a mapped text that are read before their pages are released."""
+_MAX_LEFTOVERS: Final = 100_000
+"""Leftovers of a text at most; the rest of the text is the last."""
+_MAX_DEPTH: Final = 1_000_000
+"""Brackets inside each other. Each takes a byte here; JSON decoders refuse some thousand."""
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Leftover(NamedTuple):
-    """Text that is not one complete element and may be of a record."""
+    """Text that is no complete element and may be of a record."""
 
     reason: str
     data: HeldBytes
 
 
 class Slices(Sequence[HeldBytes]):
-    """Parts of a text, made when they are asked for: 16 bytes each, where bytes take 41 more.
+    """Parts of a text that are made when they are asked for.
 
-    A log file of 256 MB may have a million. Or a single one: over a megabyte they are no copies
-    but views, in a mapped text over a kilobyte. What is done to elements views allow too.
+    A part takes 16 bytes, while a bytes object takes 41 more than its content. A log file of 256 MB
+    may have a million parts, or a single part. So a part over a megabyte is no copy but a view, and
+    in a mapped text a part over a kilobyte. All that is done to elements can be done to views.
     """
 
     def __init__(self, text: Text) -> None:
@@ -78,7 +79,7 @@ class Slices(Sequence[HeldBytes]):
         self._ends = array("Q")
 
     def append(self, start: int, end: int) -> None:
-        """One more part."""
+        """Append a part."""
         self._starts.append(start)
         self._ends.append(end)
 
@@ -91,26 +92,30 @@ class Slices(Sequence[HeldBytes]):
     def __getitem__(self, index: slice) -> list[HeldBytes]: ...
     def __getitem__(self, index: int | slice) -> HeldBytes | list[HeldBytes]:
         if isinstance(index, slice):
-            let_go(self._text)  # of what was asked for before
+            release_pages(self._text)  # of the parts that were asked for before
             return list(map(self.part, self._starts[index], self._ends[index]))
         return self.part(self._starts[index], self._ends[index])
 
     def reach(self, first: int, number: int, size: int) -> int:
-        """Up to which one they are at most `number`, and `size` bytes of the text; one at least."""
+        """Return the end of a run of parts that begins at `first`.
+
+        The run has at most `number` parts and `size` bytes of the text, but at least one part.
+        """
         end = bisect_right(self._ends, self._starts[first] + size, first + 1)
         return min(first + number, end)
 
     def part(self, start: int, end: int) -> HeldBytes:
-        """Any part of the text, as one of them."""
+        """Return any part of the text, as a copy or a view."""
         if end - start > self._longest:
             return memoryview(self._text)[start:end]
         return self._text[start:end]
 
 
-def most_elements(size: int) -> int:
-    """More elements than any log file of `size` bytes has: what is beyond is not told apart (G6).
+def max_elements(size: int) -> int:
+    """Return more elements than any real log file of `size` bytes has.
 
-    A real record has 1,500 bytes; one that holds no more than eventTime has 36.
+    Elements beyond this number are not told apart, so that memory is bounded (docs/architecture.md,
+    Promises, G6). A real record has 1,500 bytes; a record of no more than eventTime has 36.
     """
     return 100_000 + size // 256
 
@@ -118,16 +123,16 @@ def most_elements(size: int) -> int:
 class _Broken(Exception):
     """The text stops being JSON here."""
 
-    def __init__(self, position: int, why: str) -> None:
-        super().__init__(f"JSON is damaged at byte {position}: {why}")
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(f"JSON is damaged at byte {position}: {reason}")
 
 
 class Scan:
-    """What a text holds: `elements`, `leftovers`, and the first damage to its structure, if any.
+    """The content of a text: `elements`, `leftovers`, and the first `damage` to its structure.
 
-    It looks at brackets and strings only, without recursion, so it takes whatever an element holds
-    (that is judged later, one by one) and any depth. Several documents in a row, as `cat` makes
-    them, are read as one; so is a byte order mark before any of them.
+    A scan looks at brackets and strings only, without recursion. So it takes any depth and any
+    content of an element, which is judged later. Several documents in a row, as `cat` makes them,
+    are read as a single document. Each may begin with a byte order mark.
 
     >>> scan = Scan(b'{"Records":[{"a":1},{"a"')
     >>> list(scan.elements), scan.leftovers
@@ -135,18 +140,18 @@ class Scan:
     data=b',{"a"')])
     """
 
-    def __init__(self, data: Text, most: int | None = None) -> None:
-        """`most`: pieces to tell apart at most, if another bound holds already."""
+    def __init__(self, data: Text, limit: int | None = None) -> None:
+        """`limit`: pieces to tell apart at most; None: `max_elements` for this size."""
         self.elements = Slices(data)
         self.leftovers: list[Leftover] = []
         self.damage: str | None = None
         self._data = data
         self._position = 0
         self._told_apart = 0
-        """Everything before this is in `elements` or `leftovers`, or is no record's text."""
-        self._pieces_left = most_elements(len(data)) if most is None else most
+        """All text before this position is in `elements` or `leftovers`, or is no record's text."""
+        self._pieces_left = max_elements(len(data)) if limit is None else limit
         self._arrays = 0
-        self._let_go_at = 0
+        self._released_to = 0
         self._read()
 
     def _read(self) -> None:
@@ -162,7 +167,7 @@ class Scan:
             self._damaged("no Records array")
 
     def _document(self) -> None:
-        """One top-level object; what is not in a `Records` array of it is no record's text."""
+        """Read a top-level object. Text outside its `Records` arrays is no record's text."""
         start = self._position
         records_keys = 0
         arrays_before = self._arrays
@@ -170,7 +175,7 @@ class Scan:
         self._expect(b"{", "an object")
         closed = self._found(b"}")
         while not closed:
-            self._let_go_behind()
+            self._release_read_pages()
             is_records = self._key()
             records_keys += is_records
             if is_records and self._data.startswith(b"[", self._position):
@@ -198,7 +203,7 @@ class Scan:
         self._skip(_SPACE)
         self._expect(b":", "':'")
         if match.end() - match.start() > _LONGEST_RECORDS_KEY:
-            return False  # and not copied, which may be most of the text
+            return False  # without a copy, as the key may be most of the text
         key = match[0]
         if b"\\" not in key:
             return key == _RECORDS_KEY
@@ -224,7 +229,7 @@ class Scan:
                 self._expect(b",", "',' or ']'")
 
     def _other_value(self, is_records: bool, records_keys: int) -> None:
-        """Read a value that is not a `Records` array; keep it if it may hide records."""
+        """Read a value that is not a `Records` array, and keep it if it may hide records."""
         start = self._position
         self._value()
         self._count_piece()
@@ -238,7 +243,7 @@ class Scan:
         self._skip(_SPACE)
 
     def _value(self) -> None:
-        """Step over one complete value; of brackets and strings only the structure is looked at."""
+        """Step over a complete value. Only its brackets and strings are looked at."""
         first = self._data[self._position : self._position + 1]
         if first in (b"{", b"["):
             self._position = self._end_of_brackets()
@@ -250,7 +255,7 @@ class Scan:
         self._position = match.end()
 
     def _end_of_brackets(self) -> int:
-        """Where the object or array ends that starts here."""
+        """Return where the object or array that starts here ends."""
         expected = bytearray()
         for match in _TO_BRACKETS.finditer(self._data, self._position):
             brackets = match[1]
@@ -258,8 +263,8 @@ class Scan:
                 break
             if brackets[0] in _OPENING:
                 expected += brackets.translate(_CLOSING)
-                if len(expected) > _DEEPEST:
-                    raise _Broken(match.start(), f"nested deeper than {_DEEPEST:,}")
+                if len(expected) > _MAX_DEPTH:
+                    raise _Broken(match.start(), f"nested deeper than {_MAX_DEPTH:,}")
                 continue
             closing = brackets[: len(expected)]
             if not expected.endswith(closing[::-1]):
@@ -289,15 +294,15 @@ class Scan:
             self._position = match.end()
 
     def _count_piece(self) -> None:
-        self._let_go_behind()
+        self._release_read_pages()
         self._pieces_left -= 1
         if self._pieces_left < 0:
             raise _Broken(self._position, "more records than a log file can have")
 
-    def _let_go_behind(self) -> None:
-        if self._position > self._let_go_at + _KEPT:
-            let_go(self._data)
-            self._let_go_at = self._position
+    def _release_read_pages(self) -> None:
+        if self._position > self._released_to + _KEPT:
+            release_pages(self._data)
+            self._released_to = self._position
 
     def _broken(self, expected: str) -> _Broken:
         return _Broken(self._position, f"expected {expected}")
@@ -306,7 +311,7 @@ class Scan:
         self.damage = self.damage or damage
 
     def _leave(self, start: int, end: int, reason: str) -> None:
-        if len(self.leftovers) == _MOST_LEFTOVERS and end < len(self._data):
+        if len(self.leftovers) == _MAX_LEFTOVERS and end < len(self._data):
             raise _Broken(start, "more pieces that are no records than a log file can have")
         if _NO_SPACE.search(self._data, start, end):
             self.leftovers.append(Leftover(reason, self.elements.part(start, end)))

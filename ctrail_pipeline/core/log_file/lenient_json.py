@@ -1,12 +1,11 @@
 """JSON objects that msgspec refuses and that are events all the same, read by Python's decoder.
 
-NaN, lone surrogates, control characters in strings, bytes that are not UTF-8: whoever wrote such a
-record, it is kept byte for byte, so it only has to be read well enough to be routed. Slow, and used
-for the odd object only.
+Such objects hold NaN, lone surrogates, control characters in strings, or bytes that are not UTF-8.
+A record is kept byte for byte, so it only has to be read well enough to be routed. This way is
+slow, and only for odd objects. `members_of` takes such an object apart, into the text of each
+member.
 
-`members_of` takes such an object apart instead, into the text of each of its members.
-
-Not here: which fields matter (`records`), and telling objects apart in a text (`json_scan`).
+Not here: which fields matter (`record_fields`), and telling objects apart in a text (`json_scan`).
 """
 
 import json
@@ -16,26 +15,26 @@ from typing import Final, cast
 from .lines import HeldBytes
 
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-"""A string with its quotes, whatever stands between them."""
+"""A string with its quotes and any content."""
 
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 
-# AWS documents 256 KB for an event, 1 MB with enrichment; Python's JSON builds every value.
+# AWS documents 256 KB for an event, 1 MB with enrichment. Python's decoder builds every value.
 LONGEST_LENIENT: Final = 4 * 1024 * 1024
 
-# Integers as floats: Python refuses those of more than 4,300 digits.
+# Integers are read as floats: Python refuses integers of more than 4,300 digits.
 _decoder = json.JSONDecoder(strict=False, parse_int=float)
 
 
 def decode_object(raw: HeldBytes) -> dict[str, object] | str:
-    """The fields of `raw`, which starts with a `{`; or why it cannot be read.
+    """Return the fields of `raw`, which starts with a `{`; or why they cannot be read.
 
-    Over a latin-1 view, which every byte string has and which leaves ASCII, and so every value
-    that can route a record, as it is.
+    The bytes are decoded as latin-1. Every byte string is latin-1, and ASCII stays as it is, so
+    every value that can route a record does too.
     """
     if len(raw) > LONGEST_LENIENT:
         return "not valid JSON, and too long to be read leniently"
-    raw = bytes(raw)  # a view has no text
+    raw = bytes(raw)  # a view cannot be decoded
     try:
         fields = _decoder.decode(raw.decode("latin-1"))
     except RecursionError:
@@ -51,9 +50,9 @@ def decode_object(raw: HeldBytes) -> dict[str, object] | str:
 
 
 def members_of(raw: bytes) -> dict[str, bytes] | None:
-    """The members of an object that `decode_object` can read, each value as it stands there.
+    """Return the members of an object that `decode_object` can read, with the text of each value.
 
-    Of several with one name the last. None for what it cannot read.
+    Of several members with the same name the last counts. None for an object that cannot be read.
     """
     text = raw.decode("latin-1")
     members = {}
@@ -69,7 +68,7 @@ def members_of(raw: bytes) -> dict[str, bytes] | None:
 
 
 def _colon(text: str, at: int) -> str:
-    """The colon there, with the whitespace around it."""
+    """The colon at this place, with the whitespace around it."""
     found = _COLON.match(text, at)
     if found is None:
         raise ValueError("not an object")
@@ -77,5 +76,5 @@ def _colon(text: str, at: int) -> str:
 
 
 def _lenient_text(string: bytes) -> str:
-    """What a JSON string says; what is not UTF-8 in it becomes U+FFFD."""
+    """The value of a JSON string; bytes that are not UTF-8 become U+FFFD."""
     return str(json.loads(string.decode(errors="replace"), strict=False))

@@ -13,7 +13,7 @@ import msgspec
 from .mapped_text import pieces_of
 
 LARGEST_JOIN: Final = 32 * 1024 * 1024
-"""Bytes; more is not copied."""
+"""Bytes. Longer data is not copied."""
 HeldBytes = bytes | memoryview
 """Bytes that are there as a whole: a copy, or a view of a log file's text. May also be a
 `msgspec.Raw`, which to type checkers is bytes, and which is used like a view."""
@@ -24,18 +24,18 @@ _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
 class LongLine(ABC):
-    """A line in pieces."""
+    """A line that is made in pieces."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Its bytes."""
+        """Return how many bytes the line has."""
 
     @abstractmethod
     def pieces(self) -> Iterator[bytes]:
-        """The line."""
+        """Yield the line."""
 
     def __bytes__(self) -> bytes:
-        """All of it, for who needs it."""
+        """Return the whole line."""
         return b"".join(self.pieces())
 
 
@@ -48,13 +48,13 @@ class EncodedLine(LongLine):
         self._tail = tail
 
     def __len__(self) -> int:
-        """Its bytes."""
+        """Return how many bytes the line has."""
         return len(self._head) + -(-len(self._data) // 3) * 4 + len(self._tail)
 
     def pieces(self) -> Iterator[bytes]:
-        """The line."""
+        """Yield the line."""
         yield self._head
-        for piece in pieces_of(self._data):  # of a length that base64 does not pad
+        for piece in pieces_of(self._data):  # so long that base64 pads no piece but the last
             yield base64.b64encode(piece)
         yield self._tail
 
@@ -64,19 +64,19 @@ class UnbrokenLine(LongLine):
 
     def __init__(self, record: HeldBytes) -> None:
         self.record = memoryview(record)
-        """As it stands in the log file."""
+        """The record as it stands in the log file."""
 
     def __len__(self) -> int:
-        """Its bytes."""
+        """Return how many bytes the line has."""
         return len(self.record)
 
     def pieces(self) -> Iterator[bytes]:
-        """The line."""
+        """Yield the line."""
         for piece in self._pieces():
             yield piece.translate(_SPACES)
 
     def count_breaks(self) -> int:
-        """How many CR and LF there are."""
+        """Return how many CR and LF the record has."""
         return sum(piece.count(b"\n") + piece.count(b"\r") for piece in self._pieces())
 
     def _pieces(self) -> Iterator[bytes]:
@@ -87,7 +87,7 @@ Line = HeldBytes | LongLine
 
 
 def without_breaks(raw: HeldBytes) -> tuple[Line, int]:
-    """A record with spaces in place of CR and LF, and how many there were."""
+    """Return a record with spaces in place of CR and LF, and how many of these it had."""
     if len(raw) > LARGEST_JOIN:
         line = UnbrokenLine(raw)
         number = line.count_breaks()
@@ -95,6 +95,6 @@ def without_breaks(raw: HeldBytes) -> tuple[Line, int]:
     raw = bytes(raw)  # a view cannot be searched
     if b"\n" not in raw and b"\r" not in raw:
         return raw, 0
-    # 2.4 times as fast as translate.
+    # These calls are 2.4 times as fast as translate.
     number = raw.count(b"\n") + raw.count(b"\r")
     return raw.replace(b"\n", b" ").replace(b"\r", b" "), number

@@ -24,8 +24,8 @@ class RoutingFields(NamedTuple):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One event, as it will be written.
 
-    A Struct without GC tracking: made in 0.14 µs and an attribute read in 6 ns, against 0.6 µs
-    and 20 ns for a NamedTuple; a plain tuple costs 0.18 µs.
+    It is a Struct without GC tracking, which is made in 0.14 µs, and an attribute is read in 6 ns.
+    A NamedTuple takes 0.6 µs and 20 ns, and a plain tuple is made in 0.18 µs.
     """
 
     line: Line
@@ -59,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """Bytes that cannot become a line: they go to quarantine as they are."""
+    """Bytes of a log file that cannot become a line: they go to quarantine as they are."""
 
     index: int | None
     """Position in `Records`; None for text that is not one record."""
@@ -81,7 +81,7 @@ class LogFileContent(msgspec.Struct, frozen=True):
     damage: str | None
     """Why the file counts as damaged; None: it is sound (single records may be rejected)."""
     sha256: bytes | None
-    """Of the uncompressed bytes; None where it was not asked for."""
+    """The SHA-256 of the uncompressed bytes; None where it was not asked for."""
     size: int
     """Uncompressed bytes."""
     newlines_replaced: int

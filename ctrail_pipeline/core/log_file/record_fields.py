@@ -1,7 +1,7 @@
 """An element of `Records` -> a record with the fields that route it, or why it is rejected.
 
-The fields are account, region, hour and eventID. Only they are decoded, and whatever else a record
-holds is not built. A record that msgspec refuses goes to `lenient_json`.
+The fields are account, region, hour and eventID. Only these are decoded; the rest of a record is
+kept as bytes. An object that msgspec refuses is read by `lenient_json`.
 """
 
 import re
@@ -27,7 +27,7 @@ _TIME_LENGTH: Final = len("2026-01-31T23:59:59.123456789Z")
 
 
 class _Fields(msgspec.Struct, gc=False, rename="camel"):
-    """The fields that route a record: bounded here, so that what is cached of them is."""
+    """The fields that route a record. Their lengths are bounded, so that caches of them are too."""
 
     event_time: Annotated[str, msgspec.Meta(max_length=_TIME_LENGTH)] | None = None
     event_name: Annotated[str, msgspec.Meta(max_length=_NAME_LENGTH)] | None = None
@@ -44,7 +44,7 @@ class _LooseIdentity(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _LooseFields(msgspec.Struct, gc=False, rename="camel"):
-    """The same fields of any type: nothing is built, whatever they hold."""
+    """The fields that route a record, of any type. They are not decoded, whatever they hold."""
 
     event_time: msgspec.Raw = msgspec.Raw(b"null")
     event_name: msgspec.Raw = msgspec.Raw(b"null")
@@ -68,8 +68,8 @@ def read_records(
     `first`: the position in the file's `Records` of the first element. `has_breaks`: there is a CR
     or LF somewhere in the file.
 
-    One decoder call a record: decoding the whole file's routing fields in a second call is 3 %
-    faster, but then one record of an odd type costs the whole file its fast path.
+    The decoder is called once for each record. To decode the fields of the whole file in a single
+    call is 3 % faster, but then a single record of an odd type costs the whole file its fast path.
     """
     records: list[Record] = []
     rejected: list[Rejected] = []
@@ -110,7 +110,7 @@ def read_records(
 
 
 def _odd_fields(raw: HeldBytes) -> _Fields | str:
-    """The routing fields of an element that is not as it should be; or why it is no record."""
+    """Return the fields of an element that is not in the usual form, or why it is no record."""
     if bytes(memoryview(raw)[:1]) != b"{":
         return "not an object"
     try:
@@ -130,7 +130,7 @@ def _odd_fields(raw: HeldBytes) -> _Fields | str:
 
 
 def _account_in(user_identity: msgspec.Raw) -> str | None:
-    """userIdentity.accountId."""
+    """Return userIdentity.accountId."""
     try:
         return _text(_decode_loose_identity(user_identity).account_id)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -145,7 +145,7 @@ def _text(value: msgspec.Raw) -> str | None:
 
 
 def _lenient_fields(raw: HeldBytes) -> _Fields | str:
-    """The same of an object that msgspec refuses."""
+    """Return the fields of an object that msgspec refuses, or why it cannot be read."""
     fields = decode_object(raw)
     if isinstance(fields, str):
         return fields
@@ -173,7 +173,7 @@ def _fields_of(
     region: str | None,
     account: str | None,
 ) -> _Fields:
-    """Fields of any length. Of a name only so much is kept that it is seen to be too long."""
+    """Return fields of any length. Of a long name, enough is kept to see that it is too long."""
     return _Fields(
         time,
         name and name[: _NAME_LENGTH + 1],
@@ -184,7 +184,7 @@ def _fields_of(
 
 
 def _routing_of_odd(fields: _Fields) -> RoutingFields | None:
-    """The validated fields that route an odd record; those given may be of any length."""
+    """Check the fields of an odd record, which may be of any length."""
     hour = hour_of(fields.event_time or "")
     if hour is None:
         return None
@@ -192,15 +192,15 @@ def _routing_of_odd(fields: _Fields) -> RoutingFields | None:
 
 
 def _routing_of(account: str | None, region: str | None, hour: str) -> RoutingFields | None:
-    """The fields that route a record, validated; `hour` is an eventTime up to its hour."""
+    """Check the fields that route a record; `hour` is an eventTime up to its hour."""
     folder = hour_folder(hour)
     if folder is None:
         return None
     return _shared_routing(_account(account), _region(region), folder)
 
 
-# The two below are asked with fields that `_Fields` has bounded, so the caches hold little,
-# however hostile a file. Times are cut after the hour: it has 3,600 seconds, and hours are few.
+# The caches below are asked with fields that `_Fields` has bounded, so they stay small however
+# hostile a file is. Times are cut after the hour: an hour has 3,600 seconds, and hours are few.
 _cached_routing = lru_cache(4096)(_routing_of)
 
 

@@ -1,16 +1,17 @@
 """The text of one log file -> its records: raw bytes plus the fields that route them.
 
-Two steps, because they may run in different places: `decompress` in the fetching threads, `split`
-in the main thread (JSON holds the GIL). Neither ever raises for what is in the bytes: every byte of
-every record ends up in `records` or, with a reason, in `rejected`, and a damaged file says so in
-`damage`. A reason holds offsets, lengths and kinds, never text of an event. Time and memory are
-linear in the text, whatever it is.
+There are two steps, because they may run in different places. `gunzip.decompress` runs in the
+fetching threads, `split` in the main thread (JSON holds the GIL). No content of the bytes raises an
+error. Every byte of every record ends up in `records` or, with a reason, in `rejected`, and
+`damage` says why a file is damaged. A reason holds offsets, lengths and kinds, never text of an
+event. Time and memory are linear in the text, whatever it is.
 
-Nearly every file takes the fast path: msgspec cuts it, and the pieces add up to the whole file
-(`fast_path`). Any other file goes to `json_scan`; there too it is said why top-level keys beside
-`Records` are neither records nor damage. A record that msgspec refuses goes to `lenient_json`.
+Nearly every file takes the fast path (`fast_path`): msgspec cuts it, and the pieces add up to the
+whole file. Any other file goes to `json_scan`, which also tells why top-level keys beside `Records`
+are neither records nor damage.
 
-Not here: where a record goes on disk, whether it is a duplicate, what becomes of what is rejected.
+Not here: where a record goes on disk, whether it is a duplicate, and what becomes of rejected
+bytes.
 
 Measured, records of 1.5 KB, MB of JSON per CPU-second for `split` alone: 400 in log files of 8
 records, 440 of 600 (two passes of msgspec and nothing else: 640), 250 indented; by way of
@@ -35,7 +36,7 @@ PART_BYTES: Final = 4 * CHUNK
 
 
 def read_log_file(body: bytes, limit: int) -> LogFileContent:
-    """Both steps at once: what the object `body` of a bucket holds.
+    """Decompress and split: return what the object `body` of a bucket holds.
 
     >>> read_log_file(b'{"Records":[{"eventTime":"2023-07-10T11:42:58Z"}]}', 1000).records
     [Record(line=b'{"eventTime":"2023-07-10T11:42:58Z"}', routing=RoutingFields(account=None,
@@ -46,26 +47,26 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
 
 
 def split(log_file: Decompressed) -> LogFileContent:
-    """The records of a log file.
+    """Return the records of a log file.
 
-    Of a damaged gzip nothing is a record, however whole it looks: a flipped bit yields whole
-    records with other bytes long before the CRC is there to tell.
+    In a damaged gzip nothing counts as a record, however whole it looks. A flipped bit yields whole
+    records with wrong bytes, long before the CRC at the end could tell.
     """
     return cut_up(log_file).whole()
 
 
 class CutLogFile(msgspec.Struct, frozen=True):
-    """A log file whose text is cut into pieces, which are looked at some at a time.
+    """A log file whose text is cut into pieces, which are read in parts of a limited number.
 
-    A piece takes 16 to 64 bytes, what is made of a record to route and write it a kilobyte: a log
-    file may hold a million small ones.
+    A piece takes 16 to 64 bytes. A record that is routed and written takes a kilobyte, and a log
+    file may hold a million small records.
     """
 
     elements: Sequence[HeldBytes]
     leftovers: list[Rejected]
     """Text that is no element."""
     is_verified: bool
-    """Whether the elements may be records: the gzip is sound."""
+    """Whether the gzip is sound, so that the elements may be records."""
     has_breaks: bool
     """Whether there is a CR or LF somewhere."""
     damage: str | None
@@ -75,54 +76,54 @@ class CutLogFile(msgspec.Struct, frozen=True):
     """Position in the file's `Records` of the first element."""
 
     def whole(self) -> LogFileContent:
-        """All of it at once."""
+        """Return the whole content at once."""
         return self._content(0, len(self.elements), self.leftovers)
 
-    def rounds(self, most: int) -> int:
-        """How many parts of at most `most` pieces of a kind it has."""
-        if self._is_small(most):
+    def part_count(self, limit: int) -> int:
+        """Return how many parts there are, of at most `limit` elements and leftovers each."""
+        if self._is_small(limit):
             return 1
-        return max(len(self._ends(most)), len(self._leftover_ends(most)))
+        return max(len(self._ends(limit)), len(self._leftover_ends(limit)))
 
-    def part(self, number: int, most: int) -> LogFileContent:
-        """The `number`-th part, from 0."""
-        if number == 0 and self._is_small(most):  # as nearly all are
+    def part(self, number: int, limit: int) -> LogFileContent:
+        """Return the `number`-th part, counted from 0."""
+        if number == 0 and self._is_small(limit):  # as nearly all log files are
             return self.whole()
-        first, end = _bounds(self._ends(most), number)
-        leftovers = slice(*_bounds(self._leftover_ends(most), number))
+        first, end = _bounds(self._ends(limit), number)
+        leftovers = slice(*_bounds(self._leftover_ends(limit), number))
         return self._content(first, end, self.leftovers[leftovers])
 
-    def _is_small(self, most: int) -> bool:
+    def _is_small(self, limit: int) -> bool:
         return (
-            len(self.elements) <= most
+            len(self.elements) <= limit
             and not self.leftovers
             and not isinstance(self.elements, Slices)
         )
 
-    def _ends(self, most: int) -> list[int]:
-        """Before which element each part ends: of many bytes it has fewer than `most`."""
+    def _ends(self, limit: int) -> list[int]:
+        """The first element behind each part. A part of many bytes has fewer than `limit`."""
         number = len(self.elements)
-        if not isinstance(self.elements, Slices):  # and so not of a very large text
-            return [*range(most, number, most), number]
-        ends = [self.elements.reach(0, most, PART_BYTES)] if number else [0]
+        if not isinstance(self.elements, Slices):  # so the text is not very large
+            return [*range(limit, number, limit), number]
+        ends = [self.elements.reach(0, limit, PART_BYTES)] if number else [0]
         while ends[-1] < number:
-            ends.append(self.elements.reach(ends[-1], most, PART_BYTES))
+            ends.append(self.elements.reach(ends[-1], limit, PART_BYTES))
         return ends
 
-    def _leftover_ends(self, most: int) -> list[int]:
-        """The same of text that is no element."""
+    def _leftover_ends(self, limit: int) -> list[int]:
+        """The first leftover behind each part, as `_ends` has it for elements."""
         ends = []
         number = size = 0
-        for at, left in enumerate(self.leftovers):
-            if number == most or (number and size + len(left.data) > PART_BYTES):
+        for at, leftover in enumerate(self.leftovers):
+            if number == limit or (number and size + len(leftover.data) > PART_BYTES):
                 ends.append(at)
                 number = size = 0
             number += 1
-            size += len(left.data)
+            size += len(leftover.data)
         return [*ends, len(self.leftovers)]
 
     def _content(self, first: int, end: int, leftovers: Sequence[Rejected]) -> LogFileContent:
-        """Elements from `first` up to before `end`, and text that is none."""
+        """Read the elements from `first` up to before `end`, and add the leftovers."""
         elements = self.elements[first:end]
         if self.is_verified:
             records, rejected, newlines_replaced = read_records(
@@ -141,13 +142,13 @@ class CutLogFile(msgspec.Struct, frozen=True):
 
 
 def _bounds(ends: Sequence[int], number: int) -> tuple[int, int]:
-    """Where the `number`-th part begins and ends; behind the last nothing is left."""
+    """Where the `number`-th part begins and ends. Parts behind the last are empty."""
     starts = [0, *ends]
     return starts[min(number, len(ends))], starts[min(number + 1, len(ends))]
 
 
 def cut_up(log_file: Decompressed) -> CutLogFile:
-    """Cut the text of a log file into pieces; each is in one part of the result."""
+    """Cut the text of a log file into pieces."""
     data = log_file.data
     damage = log_file.damage
     has_breaks = data.find(b"\n") >= 0 or data.find(b"\r") >= 0
@@ -175,14 +176,16 @@ def _unverified(data: Text, damage: str) -> tuple[Sequence[HeldBytes], list[Reje
     scan = Scan(data)
     if not scan.elements:
         return [], [Rejected(None, "unverified", damage, memoryview(data))]
-    texts = [Rejected(None, "unverified", damage, left.data) for left in scan.leftovers]
+    texts = [Rejected(None, "unverified", damage, leftover.data) for leftover in scan.leftovers]
     return scan.elements, texts
 
 
 def _scan(data: Text) -> tuple[Sequence[HeldBytes], str | None, list[Rejected]]:
-    """The elements the slow exact way, what is damaged, and the text that is no element."""
+    """Find the elements the slow, exact way: elements, damage, and text that is no element."""
     scan = Scan(data)
     if scan.damage is not None and not scan.elements:
         return [], scan.damage, [Rejected(None, "unreadable", scan.damage, memoryview(data))]
-    leftovers = [Rejected(None, "remainder", left.reason, left.data) for left in scan.leftovers]
+    leftovers = [
+        Rejected(None, "remainder", leftover.reason, leftover.data) for leftover in scan.leftovers
+    ]
     return scan.elements, scan.damage, leftovers

@@ -1,10 +1,9 @@
-"""Log files that are too large to be held: read twice, a piece at a time, and never whole.
+"""Log files that are too large to be held: they are read twice, in pieces, and never whole.
 
-The first time proves that the file is what AWS writes: one sound gzip, and in it `{"Records":[`,
-one JSON value after the other with nothing but a comma between, `]}`. The second time the records
-are taken, a part after the other. What is not like that (damaged, indented, several members, a
-record of 32 MB) is unpacked into a file (`mapped_text`), so nothing here needs to know what to do
-with it.
+The first reading proves that the file is in AWS's own form: one sound gzip, and in it
+`{"Records":[`, JSON values with nothing but a comma between them, `]}`. The second reading takes
+the records, part by part. Any other file (damaged, indented, several members, a record of 32 MB) is
+unpacked into a file (`mapped_text`), so nothing here needs to read it.
 
 Measured, a sync of one log file of 255 MB of usual records: 63 MB of memory in place of 442, and
 1.6 to 1.7 times the CPU.
@@ -25,21 +24,21 @@ from .fast_path import (
     plain_elements,
 )
 from .gunzip import GZIP_ERRORS, GZIP_MAGIC, GZIP_WINDOW_BITS
-from .json_scan import Scan, most_elements
+from .json_scan import Scan, max_elements
 from .lines import HeldBytes
 from .record import LogFileContent
 from .split import PART_BYTES, CutLogFile
 
 STREAMED_FROM: Final = LARGEST_AT_ONCE
-"""Uncompressed bytes of the smallest log file that is worth it."""
+"""Uncompressed bytes of the smallest log file that is streamed."""
 _READ: Final = 1024 * 1024
 _INFLATE: Final = 1024 * 1024
 IN_HAND: Final = PART_BYTES + 2 * CHUNK
-"""Bytes of text that are held at once, about, beside the gzip."""
+"""Bytes of text, about, that are held at once beside the gzip."""
 
 
 class _NotPlain(Exception):
-    """It is not what AWS writes, or too much."""
+    """The log file is not in AWS's own form, or too large."""
 
 
 class _Chunk(NamedTuple):
@@ -48,9 +47,9 @@ class _Chunk(NamedTuple):
 
 
 class StreamedLogFile:
-    """A log file of which only the gzip is held; in use like a CutLogFile.
+    """A log file of which only the gzip is held. It is used like a CutLogFile.
 
-    Its parts are cheap to ask for in their order only.
+    Asking for the parts is cheap only in their order.
     """
 
     damage: Final = None
@@ -58,28 +57,28 @@ class StreamedLogFile:
     def __init__(
         self, body: bytes, size: int, sha256: bytes | None, counts: Sequence[_Chunk]
     ) -> None:
-        """`counts`: what there is in each chunk."""
+        """`counts`: the elements and bytes of each chunk."""
         self._body = body
         self.size = size
         """Uncompressed bytes."""
         self.sha256 = sha256
-        """Of the uncompressed bytes; None where it was not asked for."""
+        """The SHA-256 of the uncompressed bytes; None where it was not asked for."""
         self._counts = counts
         self._next = 0
         self._chunks: Iterator[bytes] = iter(())
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it takes."""
+        """Bytes of memory that the log file takes."""
         return len(self._body) + IN_HAND
 
-    def rounds(self, most: int) -> int:
-        """How many parts it has, of at most `most` elements where a chunk has no more."""
-        return len(self._parts(most))
+    def part_count(self, limit: int) -> int:
+        """Return how many parts there are, of at most `limit` elements if no chunk has more."""
+        return len(self._parts(limit))
 
-    def part(self, number: int, most: int) -> LogFileContent:
-        """The `number`-th part, from 0."""
-        parts = self._parts(most)
+    def part(self, number: int, limit: int) -> LogFileContent:
+        """Return the `number`-th part, counted from 0."""
+        parts = self._parts(limit)
         if number == 0 or number != self._next:
             self._chunks = _chunks(self._body, self.size)
             for _ in range(sum(parts[:number])):
@@ -96,12 +95,12 @@ class StreamedLogFile:
         cut = CutLogFile(elements, [], True, has_breaks, None, self.sha256, self.size, first)
         return cut.whole()
 
-    def _parts(self, most: int) -> list[int]:
-        """How many chunks each part has."""
+    def _parts(self, limit: int) -> list[int]:
+        """Return how many chunks each part has."""
         parts: list[int] = []
         elements, size = 0, PART_BYTES
         for count in self._counts:
-            if elements + count.elements > most or size >= PART_BYTES:
+            if elements + count.elements > limit or size >= PART_BYTES:
                 parts.append(0)
                 elements = size = 0
             parts[-1] += 1
@@ -111,27 +110,28 @@ class StreamedLogFile:
 
 
 def _elements_again(chunk: bytes, number: int) -> Sequence[HeldBytes]:
-    """The elements of a chunk that is known to be a plain list of so many.
+    """Return the elements of a chunk that is known to be a plain list of `number` elements.
 
-    How deep msgspec goes depends on how deep the stack is already: what it took in the thread that
-    fetched, it may refuse in the one that routes. Then they are told apart without recursion.
+    How deeply msgspec reads depends on how deep the stack is already. So it may refuse in the
+    routing thread what it took in the fetching thread. The elements are then told apart without
+    recursion.
     """
     elements: Sequence[HeldBytes] | None = plain_elements(chunk)
     if elements is None:
         text = CANONICAL_HEAD + chunk + CANONICAL_TAIL
-        elements = Scan(text, most=number + 1).elements  # one for the document itself
+        elements = Scan(text, limit=number + 1).elements  # one more for the document itself
     if len(elements) != number:
         raise AssertionError(f"{len(elements)} records where {number} were counted")
     return elements
 
 
 def is_to_be_streamed(body: bytes) -> bool:
-    """Whether it is worth a try, by the length that the gzip says of itself; it may be wrong."""
+    """Whether streaming is worth a try, by the length in the gzip's trailer, which may be wrong."""
     return body.startswith(GZIP_MAGIC) and int.from_bytes(body[-4:], "little") > STREAMED_FROM
 
 
 def stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
-    """A log file to be read in parts, if that is possible; else None."""
+    """Return a log file that is read in parts; None if that is not possible."""
     digest = hashlib.sha256() if hashed else None
     counts: list[_Chunk] = []
     size = 0
@@ -145,16 +145,16 @@ def stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile |
     except _NotPlain:
         return None
     size += len(CANONICAL_HEAD) + len(CANONICAL_TAIL) - len(b",")
-    if sum(count.elements for count in counts) > most_elements(size):
+    if sum(count.elements for count in counts) > max_elements(size):
         return None
     return StreamedLogFile(body, size, digest.digest() if digest else None, counts)
 
 
 def _chunks(body: bytes, limit: int, digest: Any = None) -> Iterator[bytes]:
-    """The text between head and tail, cut where a record seems to begin, without the comma there.
+    """Yield the text between head and tail, cut where a record seems to begin, without its comma.
 
-    If each chunk is a plain list of elements, so is what they make together: a cut in the wrong
-    place leaves something that is not. Raises _NotPlain.
+    If each chunk is a plain list of elements, then so are all together: a cut in the wrong place
+    leaves a chunk that is not a plain list. Raises _NotPlain.
     """
     text = bytearray()
     size = 0
@@ -182,7 +182,7 @@ def _chunks(body: bytes, limit: int, digest: Any = None) -> Iterator[bytes]:
 
 
 def _inflated(body: bytes) -> Iterator[bytes]:
-    """The text of one sound gzip member with nothing behind it; else raises _NotPlain."""
+    """Yield the text of a gzip of one sound member; raises _NotPlain for any other body."""
     inflater: Any = isal_zlib.decompressobj(GZIP_WINDOW_BITS)
     view = memoryview(body)
     read = 0

@@ -1,7 +1,7 @@
 """Records -> Parquet files: one for each account, region and date of a batch, made in memory.
 
 The batch's JSONL files hold the same records; each row leads to its record. No record can keep a
-file from being written (`parquet_schema` says what becomes of odd ones). Rows are in the order of
+file from being written (`parquet_decoding` says what becomes of odd ones). Rows are in the order of
 their eventTime, in row groups with statistics, so that readers skip what they do not look for. The
 rows are built from a limited number of records at a time, so that little is held beside the table.
 
@@ -25,6 +25,7 @@ import msgspec
 
 from ctrail_pipeline.core.log_file.lines import HeldBytes
 
+from .parquet_decoding import Others, decode_nested, decode_rows, field_of, json_object, utf8
 from .parquet_schema import (
     BUCKET,
     COLUMNS,
@@ -34,13 +35,7 @@ from .parquet_schema import (
     OTHER,
     SCHEMA_VERSION,
     Leaf,
-    Others,
     Spec,
-    decode_nested,
-    decode_rows,
-    field_of,
-    json_object,
-    utf8,
 )
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """The run config that `sync` and `verify` share: which trails, accounts, regions and times."""
 
-from datetime import datetime
-
 from dagster import (
     Config,
 )
@@ -53,14 +51,10 @@ class SelectionConfig(Config):
             trails=self.trails,
             partitions=self.partitions,
             start=window_start(self.start, self.since),
-            end=_time("end", self.end),
+            end=None if self.end is None else parse_time("end", self.end),
             exclude_trails=self.exclude_trails,
             accounts=self.accounts,
             exclude_accounts=self.exclude_accounts,
             regions=self.regions,
             exclude_regions=self.exclude_regions,
         )
-
-
-def _time(key: str, text: str | None) -> datetime | None:
-    return None if text is None else parse_time(key, text)

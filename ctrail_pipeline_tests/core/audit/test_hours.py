@@ -1,4 +1,4 @@
-"""Hours with a state: what a listing and another witness say of them, brought together."""
+"""Hours with a state: what a listing and digests say of them, brought together."""
 
 from itertools import pairwise
 
@@ -21,14 +21,14 @@ def test_a_contradiction_stands_whatever_was_listed() -> None:
     assert agreed(LISTED, CONTRADICTED) is agreed(OPEN, CONTRADICTED) is CONTRADICTED
 
 
-def test_a_witness_that_says_nothing_takes_nothing_away() -> None:
+def test_digests_that_say_nothing_take_nothing_away() -> None:
     assert agreed(LISTED, None) is agreed(LISTED, OPEN) is LISTED
 
 
-def test_hours_that_only_the_witness_speaks_of_are_open_unless_contradicted() -> None:
+def test_hours_that_only_digests_speak_of_are_open_unless_contradicted() -> None:
     listed = [HourRange(10, 20, LISTED)]
-    witness = [HourRange(5, 12, PROVED), HourRange(12, 15, CONTRADICTED), HourRange(30, 31, OPEN)]
-    assert merge_hours(listed, witness) == [
+    digests = [HourRange(5, 12, PROVED), HourRange(12, 15, CONTRADICTED), HourRange(30, 31, OPEN)]
+    assert merge_hours(listed, digests) == [
         HourRange(5, 10, OPEN),
         HourRange(10, 12, PROVED),
         HourRange(12, 15, CONTRADICTED),
@@ -51,25 +51,25 @@ def by_hour(some: list[HourRange]) -> dict[int, HourState]:
 
 @given(ranges(), ranges())
 def test_ranges_say_what_each_hour_by_itself_would(
-    listed: list[HourRange], witness: list[HourRange]
+    listed: list[HourRange], digests: list[HourRange]
 ) -> None:
-    ours, theirs = by_hour(listed), by_hour(witness)
+    ours, theirs = by_hour(listed), by_hour(digests)
     expected = {
         hour: agreed(ours.get(hour, OPEN), theirs.get(hour)) for hour in ours.keys() | theirs.keys()
     }
-    merged = merge_hours(listed, witness)
+    merged = merge_hours(listed, digests)
     assert by_hour(merged) == expected
     assert joined(merged) == merged
 
 
 def test_hours_that_are_open_only_as_more_might_come_can_be_proved() -> None:
     listed = [HourRange(0, 5, LISTED), HourRange(5, 9, OPEN)]
-    witness = [HourRange(0, 12, PROVED)]
-    assert merge_hours(listed, witness, 8) == [
+    digests = [HourRange(0, 12, PROVED)]
+    assert merge_hours(listed, digests, 8) == [
         HourRange(0, 5, PROVED),
         HourRange(5, 8, OPEN),
         HourRange(8, 12, PROVED),
     ]
-    assert merge_hours(listed, witness)[-1] == HourRange(5, 12, OPEN)
+    assert merge_hours(listed, digests)[-1] == HourRange(5, 12, OPEN)
     contradicted = merge_hours(listed, [HourRange(7, 10, CONTRADICTED)], 8)
     assert contradicted[-1] == HourRange(7, 10, CONTRADICTED)

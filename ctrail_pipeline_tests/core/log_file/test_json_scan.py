@@ -248,7 +248,7 @@ def test_no_text_raises_or_loses_anything(data: bytes) -> None:
 
 
 def test_what_is_nested_without_end_is_damage() -> None:
-    deep = json_scan._DEEPEST + 1
+    deep = json_scan._MAX_DEPTH + 1
     data = b'{"Records":[' + EVENT + b"," + b"[" * deep + b"]" * deep + b"," + OTHER + b"]}"
     scan = Scan(data)
     assert list(scan.elements) == [EVENT]
@@ -261,7 +261,7 @@ def test_what_is_nested_without_end_is_damage() -> None:
 def test_pieces_that_are_no_elements_are_told_apart_up_to_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(json_scan, "_MOST_LEFTOVERS", 3)
+    monkeypatch.setattr(json_scan, "_MAX_LEFTOVERS", 3)
     data = b'{"Records":[' + EVENT + b'],"a":{b},"a":{b},"a":{b},"a":{b},"a":{b}}'
     scan = Scan(data)
     assert list(scan.elements) == [EVENT]

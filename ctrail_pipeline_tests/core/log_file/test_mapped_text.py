@@ -99,7 +99,7 @@ def test_the_file_has_no_name_and_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_what_is_let_go_of_is_read_again() -> None:
     text = mapped(bytes(range(256)) * 100)
     view = memoryview(text)[5:10]
-    mapped_text.let_go(text)
+    mapped_text.release_pages(text)
     assert view == bytes(range(5, 10))
 
 
@@ -183,7 +183,7 @@ def test_a_mapped_text_is_cut_as_a_held_one(text: bytes, damage: str | None, chu
 
 
 def parts(cut: CutLogFile, most: int) -> list[LogFileContent]:
-    return [cut.part(number, most) for number in range(cut.rounds(most))]
+    return [cut.part(number, most) for number in range(cut.part_count(most))]
 
 
 @pytest.mark.parametrize("most", [1, 7, 1_000])

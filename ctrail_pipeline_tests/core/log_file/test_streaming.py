@@ -52,7 +52,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
 
 
 def records_of(streamed: StreamedLogFile, most: int) -> list[Record]:
-    parts = [streamed.part(number, most) for number in range(streamed.rounds(most))]
+    parts = [streamed.part(number, most) for number in range(streamed.part_count(most))]
     assert all(part.damage is None for part in parts)
     return [record for part in parts for record in part.records]
 
@@ -69,14 +69,14 @@ def test_the_parts_are_the_whole(small: None, most: int) -> None:
     assert [one.index for one in records_of(streamed, most)] == [one.index for one in whole.records]
     rejected = [
         (one.index, one.reason, bytes(one.data))
-        for number in range(streamed.rounds(most))
+        for number in range(streamed.part_count(most))
         for one in streamed.part(number, most).rejected
     ]
     assert rejected == [(one.index, one.reason, one.data) for one in whole.rejected]
     assert (streamed.size, streamed.sha256) == (len(data), hashlib.sha256(data).digest())
     assert all(
         len(streamed.part(number, most).records) <= most + 2
-        for number in range(streamed.rounds(most))
+        for number in range(streamed.part_count(most))
     )
 
 
@@ -84,7 +84,7 @@ def test_parts_may_be_asked_for_again(small: None) -> None:
     """As a batch is that has to be done again."""
     streamed = stream(gzip.compress(wrap(*[EVENT, OTHER] * 50)), LIMIT)
     assert streamed is not None
-    assert streamed.rounds(5) > 3
+    assert streamed.part_count(5) > 3
     first, third = streamed.part(0, 5), streamed.part(2, 5)
     assert streamed.part(1, 5) != third
     assert streamed.part(2, 5) == third
@@ -119,7 +119,7 @@ def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
     def parts(frames: int) -> list[tuple[int, int]]:
         if frames:
             return parts(frames - 1)
-        some = [streamed.part(number, 7) for number in range(streamed.rounds(7))]
+        some = [streamed.part(number, 7) for number in range(streamed.part_count(7))]
         return [(len(part.records), len(part.rejected)) for part in some]
 
     sizes = parts(60)
@@ -139,7 +139,7 @@ def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.Mo
     large = b'{"eventTime":"%s","a":"%s"}' % (TIME.encode(), b"x" * 1_500)
     streamed = stream(packed(wrap(*[large] * 5)), LIMIT)
     assert streamed is not None
-    assert streamed.rounds(1_000) == 5
+    assert streamed.part_count(1_000) == 5
 
 
 @given(log_files(), st.integers(1, 4))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.output import parquet as parquet_module
 from ctrail_pipeline.core.output.parquet import ParquetRecord
-from ctrail_pipeline.core.output.parquet_schema import COLUMNS, decode_rows
+from ctrail_pipeline.core.output.parquet_decoding import decode_rows
+from ctrail_pipeline.core.output.parquet_schema import COLUMNS
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
