@@ -52,7 +52,7 @@ check that every sync could evaluate."""
 
 DESCRIPTIONS = {
     LISTED: "Every account and region of the trail can be listed, and log files can be read.",
-    FAILED: "No log file stands open: failed, damaged, archived or gone.",
+    FAILED: "No log file is failed, damaged, archived or gone.",
     QUARANTINE: "Nothing came into quarantine within the last day.",
     CONFLICTS: "No two different events of an hour share an eventID.",
     SENSOR: "The sensor `new_log_files` is at work.",
@@ -76,8 +76,8 @@ def ledger_evaluations(
             passed=not states,
             severity=error_if(failed),
             description=", ".join(f"{count} {state}" for state, count in states.items())
-            + ": failed and damaged ones are tried again by themselves; archived ones must be"
-            " restored in S3; the failed run names each"
+            + ": failed and damaged log files are tried again by themselves; archived log files"
+            " must be restored in S3; the failed run names each"
             if states
             else "all log files that were found are in",
             metadata={state: MetadataValue.int(count) for state, count in states.items()},
@@ -101,8 +101,8 @@ def ledger_evaluations(
             passed=not health.conflicts,
             severity=error_if(health.new_conflicts > 0),
             description=f"{health.conflicts} events have the eventID of a different event"
-            f" ({health.new_conflicts} of them new in the last day): AWS's mistake, or somebody's"
-            " forgery; all of them are in the output, search it for events with one eventID"
+            f" ({health.new_conflicts} of them new in the last day). Either AWS made a mistake or"
+            " somebody forged an event. All of them are in the output: search it for the eventID"
             if health.conflicts
             else "none",
             metadata={
