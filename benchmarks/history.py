@@ -60,7 +60,7 @@ def add_history(path: Path, events: int, before: datetime, say: Callable[[str], 
         for source, source_id, day in _turns(sources, newest_day):
             if added.events >= events:
                 break
-            batch, _ = register_batch(ledger, uuid.uuid4().hex, "history", published)
+            batch = register_batch(ledger, uuid.uuid4().hex, "history", published)
             _commit(ledger, batch, source, source_id, day, added)
             published = [batch]
             if added.batches % 1_000 == 0:

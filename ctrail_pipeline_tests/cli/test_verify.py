@@ -47,7 +47,7 @@ def test_complete_is_0_and_a_missing_log_file_1_until_it_is_synced(folder: Path)
     late = put_late(folder)
     bad = ctrail(folder, "verify")
     assert bad.returncode == 1
-    assert "WARNING: log file not synced (1): the bucket holds it" in bad.stdout
+    assert "WARNING: log file not synced (1): the bucket holds the log file" in bad.stdout
     assert f"  {late.as_uri()}: " in bad.stdout
     assert "1 log files are queued for the next sync" in bad.stdout
     assert ctrail(folder, "sync").returncode == 0

@@ -128,7 +128,7 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
     FindingKind.LOG_FILE_MISSING: Explanation(
         Severity.WARNING,
         "the bucket holds the log file, and its records are not in the output",
-        "run a sync: it fetches the log file",
+        "the next sync fetches it",
     ),
     FindingKind.LOG_FILE_FAILED: Explanation(
         Severity.WARNING,

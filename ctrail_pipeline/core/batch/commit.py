@@ -26,13 +26,12 @@ from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .commit_outcome import abandon, commit_took_effect
+from .commit_outcome import abandon, commit_took_effect, note_generation
 from .content import BatchContent, LogFileInBatch
 from .stage import Staged, stage
 
@@ -164,14 +163,13 @@ class Committer:
             if not commit_took_effect(self._ledger, written) or len(batches) < more:
                 raise
         self._published = []
-        # Before anything of this transaction is published: see `_register`.
-        generation = self._ledger.generation
-        write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
+        committed = sum(not isinstance(result, StaleBatch) for result in results)
         for _ in batches:
             self._observe("registered")
-        for result in results:
-            if not isinstance(result, StaleBatch):
-                self._observe("committed")
+        for _ in range(committed):
+            self._observe("committed")
+        if committed:
+            note_generation(self._ledger, self._folders)
         return results, batches
 
     def commit_alone(
@@ -219,14 +217,11 @@ class Committer:
 
     def _register(self) -> Batch:
         token = uuid.uuid4().hex
-        id_, generation = register_batch(self._ledger, token, self._run_id, self._published)
+        id_ = register_batch(self._ledger, token, self._run_id, self._published)
         batch = Batch(id_, token, Staging(self._folders, token))
         self._published = []
         self._observe("registered")
         try:
-            # Before anything of the batch can be published. So a copy of the ledger from before
-            # the batch is older than the folder says, and is refused.
-            write_marker(self._ledger.uuid, generation, self._folders.roots[Kind.EVENTS])
             batch.staging.open()
         except BaseException:
             self.abandon(batch)
@@ -260,6 +255,7 @@ class Committer:
                 raise
             published = published_files(self._ledger, batch.id)
         self._observe("committed")
+        note_generation(self._ledger, self._folders)
         return staged, published
 
     def _stage(self, batch: Batch, log_files: Sequence[LogFileInBatch]) -> Staged:

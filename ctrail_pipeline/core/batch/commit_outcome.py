@@ -10,7 +10,10 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState
+from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output_files import Kind
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,16 @@ def commit_took_effect(ledger: Ledger, batches: Iterable[int]) -> bool:
     """
     ledger.reopen()
     return any(batch_state(ledger, batch) is BatchState.COMMITTED for batch in batches)
+
+
+def note_generation(ledger: Ledger, folders: OutputFolders) -> None:
+    """Note the generation that a commit raised in the output folder's marker.
+
+    Whoever committed, or recovers what another run committed, does so before anything of the commit
+    is published. So a copy of the ledger that does not know what is published is older than the
+    folder says, and is refused. Raises OutputError or LedgerError.
+    """
+    write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
 
 
 def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:

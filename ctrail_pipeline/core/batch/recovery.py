@@ -35,6 +35,8 @@ from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging, remove_unlocked
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
+from .commit_outcome import note_generation
+
 log = logging.getLogger(__name__)
 
 _REMOVED_AT_ONCE: Final = 1_000
@@ -81,6 +83,7 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
     """Remove the output files whose removal was decided, by this run or by another one."""
     while files := files_to_remove(ledger, _REMOVED_AT_ONCE):
+        note_generation(ledger, folders)
         folders.remove(files)
         observe("removed")
         with ledger.transaction():
@@ -94,6 +97,7 @@ def _publish(
     batch: BatchRow,
     observe: Callable[[str], None],
 ) -> None:
+    note_generation(ledger, folders)
     files = published_files(ledger, batch.id)
     vanished = set(
         publish_files(

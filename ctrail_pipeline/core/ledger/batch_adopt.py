@@ -53,6 +53,7 @@ def adopt(
                 lineage,
             )
         put_segments(ledger, batch, segments)
+        ledger.advance_generation()
         ledger.execute(
             "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
             BatchState.PUBLISHED,

@@ -50,6 +50,7 @@ def commit_batch(
     put_log_files(ledger, batch, outcomes)
     put_segments(ledger, batch, segments)
     published = [put_output_file(ledger, batch, file) for file in staged]
+    ledger.advance_generation()
     sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
     ledger.execute(
         "UPDATE batch SET state = ?, committed_at = ?, log_files = ?, sources = ? WHERE id = ?",

@@ -12,21 +12,18 @@ from .ledger import Ledger
 from .rows import BatchRow, BatchState
 
 
-def register_batch(
-    ledger: Ledger, token: str, run_id: str, published: Sequence[int]
-) -> tuple[int, int]:
-    """Add a batch in state `staging`; return its id and the ledger's generation by then.
+def register_batch(ledger: Ledger, token: str, run_id: str, published: Sequence[int]) -> int:
+    """Add a batch in state `staging`, and return its id.
 
     The batches in `published` are marked published in the same transaction.
     """
     with ledger.transaction():
         mark_published(ledger, published)
-        return add_batch(ledger, token, run_id), ledger.generation
+        return add_batch(ledger, token, run_id)
 
 
 def add_batch(ledger: Ledger, token: str, run_id: str) -> int:
     """Add a batch in state `staging`, and return its id. Inside a transaction."""
-    ledger.advance_generation()
     row = ledger.row(
         "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?) RETURNING id",
         token,

@@ -58,7 +58,7 @@ class Ledger(SqliteConnection):
 
     @property
     def generation(self) -> int:
-        """A number that grows with every batch: it tells an older copy of the ledger."""
+        """A number that grows with every commit: it tells an older copy of the ledger."""
         return int(self.meta(GENERATION))
 
     def advance_generation(self) -> None:

@@ -29,7 +29,7 @@ def write_marker(name: str, generation: int, events_dir: Path) -> None:
     present = read_marker(events_dir)
     if present is not None and present[0] != name:
         raise LedgerError(f"{events_dir} now belongs to another ledger: run again")
-    if present is None or present[1] <= generation:
+    if present is None or present[1] < generation:
         replace_marker(name, generation, events_dir)
 
 

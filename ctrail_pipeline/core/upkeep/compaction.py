@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effect
+from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effect, note_generation
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
@@ -47,7 +47,6 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.opening import claim_parquet
 from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.new_files import FileToWrite
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
@@ -229,12 +228,10 @@ def _compact(
 ) -> None:
     """Take one batch from its registration until the old files are gone."""
     token = uuid.uuid4().hex
-    batch, generation = register_batch(ledger, token, run_id, [])
+    batch = register_batch(ledger, token, run_id, [])
     staging = Staging(folders, token)
-    root = folders.roots[Kind.EVENTS]
     try:
         observe("registered")
-        write_marker(ledger.uuid, generation, root)
         staging.open()
         staged = _stage(ledger, staging, merges, done)
         observe("staged")
@@ -246,7 +243,7 @@ def _compact(
         observe("committed")
         # Written before any file is published or removed: from now on a copy of the ledger that
         # does not know the merged files is refused.
-        write_marker(ledger.uuid, ledger.generation, root)
+        note_generation(ledger, folders)
         observe("marked")
         _publish(ledger, staging, batch, published, observe)
     except StaleBatch as stale:

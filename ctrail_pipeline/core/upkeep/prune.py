@@ -10,13 +10,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from ctrail_pipeline.core.batch.commit_outcome import note_generation
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
-from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 _DECIDED_AT_ONCE: Final = 1_000
@@ -50,6 +49,6 @@ def prune(
                 return found
             observe("decided")
             # Written before any file goes: a copy of the ledger that still expects it is refused.
-            write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
+            note_generation(ledger, folders)
             observe("marked")
             finish_pruning(ledger, folders, observe)

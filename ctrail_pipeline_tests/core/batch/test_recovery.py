@@ -31,6 +31,7 @@ from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.marker import MARKER
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
@@ -69,7 +70,7 @@ class Run:
         self.batch = 0
 
     def register(self) -> None:
-        self.batch, _ = register_batch(self.ledger, self.token, "run", [])
+        self.batch = register_batch(self.ledger, self.token, "run", [])
         self.staging.open()
 
     def commit(self) -> list[PublishedFile]:
@@ -130,7 +131,7 @@ class Run:
         return {
             str(path.relative_to(root)): path.read_bytes()
             for path in root.rglob("*")
-            if path.is_file() and ".staging" not in path.parts
+            if path.is_file() and ".staging" not in path.parts and path.name != MARKER
         }
 
     def staging_folders(self) -> list[str]:
@@ -197,7 +198,7 @@ sys.stdin.readline()
 
 
 def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
-    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
+    run.batch = register_batch(run.ledger, run.token, "run", [])
     roots = [str(run.folders.roots[kind]) for kind in (Kind.EVENTS, Kind.QUARANTINE)]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *roots, run.token],
@@ -316,7 +317,7 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Registered, and killed before the folder was made; or just about to make it."""
-    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
+    run.batch = register_batch(run.ledger, run.token, "run", [])
     recovered(run)
     assert run.state() is BatchState.STAGING
     monkeypatch.setattr(recovery, "_FOLDERLESS_SECONDS", -1)
@@ -325,7 +326,7 @@ def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
 
 
 def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run) -> None:
-    run.batch, _ = register_batch(run.ledger, run.token, "run", [])
+    run.batch = register_batch(run.ledger, run.token, "run", [])
     with run.ledger.transaction():
         run.ledger.execute("UPDATE batch SET created_at = created_at + 20 * 365 * 86400")
     recovered(run)

@@ -61,7 +61,7 @@ def ledger(tmp_path: Path) -> Iterator[Recording]:
 
 
 def committed_batch(ledger: Ledger) -> int:
-    batch, _ = register_batch(ledger, "token", "run", [])
+    batch = register_batch(ledger, "token", "run", [])
     ledger.execute("UPDATE batch SET state = ? WHERE id = ?", BatchState.COMMITTED, batch)
     return batch
 

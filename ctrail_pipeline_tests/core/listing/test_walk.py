@@ -125,7 +125,7 @@ def commit(
     state: LogFileState = LogFileState.COMMITTED,
 ) -> None:
     """What the engine does with a batch, without the batch: rows and coverage."""
-    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
+    batch = register_batch(ledger, uuid.uuid4().hex, "", [])
     outcomes = [outcome_of(ref, position, state) for position, ref in enumerate(refs)]
     done = list(finished)
     with ledger.transaction():

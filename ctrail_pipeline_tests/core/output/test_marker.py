@@ -20,7 +20,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
 
 
-class FoundPrefix:
+class Installation:
     """An output folder and a ledger, opened as a run does."""
 
     def __init__(self, root: Path) -> None:
@@ -34,13 +34,13 @@ class FoundPrefix:
     def run(self, *, commits: bool = True) -> None:
         """What a run that writes leaves."""
         ledger = self.open()
-        batch, generation = register_batch(ledger, os.urandom(8).hex(), "", [])
-        write_marker(ledger.uuid, generation, self.events_dir)
+        batch = register_batch(ledger, os.urandom(8).hex(), "", [])
         if commits:
             with ledger.transaction():
                 commit_batch(
                     ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed()
                 )
+            write_marker(ledger.uuid, ledger.generation, self.events_dir)
         ledger.close()
         if commits:
             (self.events_dir / "111122223333").mkdir(exist_ok=True)
@@ -56,129 +56,132 @@ class FoundPrefix:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[FoundPrefix]:
-    place = FoundPrefix(tmp_path)
-    yield place
-    place.folders.close()
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    installation = Installation(tmp_path)
+    yield installation
+    installation.folders.close()
 
 
-def test_both_are_made_where_they_are_new(place: FoundPrefix) -> None:
-    ledger = place.open()
-    marker = json.loads((place.events_dir / MARKER).read_text())
+def test_both_are_made_where_they_are_new(installation: Installation) -> None:
+    ledger = installation.open()
+    marker = json.loads((installation.events_dir / MARKER).read_text())
     assert marker == {"ledger": ledger.uuid, "generation": 0}
-    assert stat.S_IMODE((place.events_dir / MARKER).stat().st_mode) == 0o600
-    assert stat.S_IMODE(place.events_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((installation.events_dir / MARKER).stat().st_mode) == 0o600
+    assert stat.S_IMODE(installation.events_dir.stat().st_mode) == 0o700
     ledger.close()
 
 
-def test_two_that_belong_together_are_opened_again(place: FoundPrefix) -> None:
+def test_two_that_belong_together_are_opened_again(installation: Installation) -> None:
     for generation in range(1, 4):
-        place.run()
-        ledger = place.open()
+        installation.run()
+        ledger = installation.open()
         assert ledger.generation == generation
         ledger.close()
 
 
-def test_a_ledger_newer_than_the_folder_is_opened(place: FoundPrefix) -> None:
-    """The run died between registering a batch and noting its generation in the folder."""
-    place.run()
-    ledger = place.open()
-    register_batch(ledger, "token", "", [])
+def test_a_ledger_newer_than_the_folder_is_opened(installation: Installation) -> None:
+    """The run died between committing a batch and noting the generation in the folder."""
+    installation.run()
+    ledger = installation.open()
+    with ledger.transaction():
+        ledger.advance_generation()
     ledger.close()
-    place.open().close()
+    installation.open().close()
 
 
-def test_an_empty_output_folder_made_by_hand_is_taken(place: FoundPrefix) -> None:
-    place.events_dir.mkdir()
-    place.open().close()
+def test_an_empty_output_folder_made_by_hand_is_taken(installation: Installation) -> None:
+    installation.events_dir.mkdir()
+    installation.open().close()
 
 
-def test_a_missing_ledger_is_refused(place: FoundPrefix) -> None:
-    place.run()
-    place.state_db.unlink()
-    said = place.refused()
-    assert f"{place.state_db} is missing" in said
+def test_a_missing_ledger_is_refused(installation: Installation) -> None:
+    installation.run()
+    installation.state_db.unlink()
+    said = installation.refused()
+    assert f"{installation.state_db} is missing" in said
     assert "restore the ledger from a backup, make a new one of the output with" in said
-    assert not place.state_db.exists()
+    assert not installation.state_db.exists()
 
 
-def test_an_older_copy_of_the_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
-    place.run()
-    shutil.copy(place.state_db, tmp_path / "backup.db")
-    place.run()
-    place.run()
-    shutil.copy(tmp_path / "backup.db", place.state_db)
-    said = place.refused()
+def test_an_older_copy_of_the_ledger_is_refused(installation: Installation, tmp_path: Path) -> None:
+    installation.run()
+    shutil.copy(installation.state_db, tmp_path / "backup.db")
+    installation.run()
+    installation.run()
+    shutil.copy(tmp_path / "backup.db", installation.state_db)
+    said = installation.refused()
     assert "is older than" in said
     assert "generation 1, the folder says 3" in said
     assert "restore the newest one" in said
 
 
-def test_another_ledger_is_refused(place: FoundPrefix, tmp_path: Path) -> None:
-    place.run()
-    other = FoundPrefix(tmp_path / "other")
+def test_another_ledger_is_refused(installation: Installation, tmp_path: Path) -> None:
+    installation.run()
+    other = Installation(tmp_path / "other")
     other.run()
     other.folders.close()
-    place.state_db.unlink()
-    shutil.copy(other.state_db, place.state_db)
-    said = place.refused()
+    installation.state_db.unlink()
+    shutil.copy(other.state_db, installation.state_db)
+    said = installation.refused()
     assert "belongs to another ledger" in said
     assert "set `state_db` and `events_dir` to two that belong together" in said
 
 
-def test_a_ledger_whose_output_folder_is_empty_is_refused(place: FoundPrefix) -> None:
-    place.run()
-    shutil.rmtree(place.events_dir)
-    said = place.refused()
+def test_a_ledger_whose_output_folder_is_empty_is_refused(installation: Installation) -> None:
+    installation.run()
+    shutil.rmtree(installation.events_dir)
+    said = installation.refused()
     assert "knows of events in an output folder" in said
     assert "name that folder in `events_dir`, or another file in `state_db`" in said
-    assert not place.events_dir.exists()
+    assert not installation.events_dir.exists()
 
 
 @pytest.mark.parametrize("has_ledger", [False, True])
 def test_a_folder_with_files_of_somebody_else_is_refused(
-    place: FoundPrefix, *, has_ledger: bool
+    installation: Installation, *, has_ledger: bool
 ) -> None:
     if has_ledger:
-        Ledger(place.state_db).close()
-    place.events_dir.mkdir()
-    (place.events_dir / "thesis.txt").write_text("precious")
-    said = place.refused()
+        Ledger(installation.state_db).close()
+    installation.events_dir.mkdir()
+    (installation.events_dir / "thesis.txt").write_text("precious")
+    said = installation.refused()
     assert "holds files that were not written by this program" in said
     assert "name another folder in `events_dir`" in said
-    assert place.state_db.exists() == has_ledger
+    assert installation.state_db.exists() == has_ledger
 
 
-def test_a_file_in_place_of_the_folder_is_refused(place: FoundPrefix) -> None:
-    place.events_dir.write_text("precious")
-    assert re.search("cannot be read|is no folder", place.refused())
-    assert place.events_dir.read_text() == "precious"
-    assert not place.state_db.exists()
+def test_a_file_in_place_of_the_folder_is_refused(installation: Installation) -> None:
+    installation.events_dir.write_text("precious")
+    assert re.search("cannot be read|is no folder", installation.refused())
+    assert installation.events_dir.read_text() == "precious"
+    assert not installation.state_db.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"ledger": "x"}', b"\xff\xfe", b"null"])
-def test_a_damaged_marker_is_refused(place: FoundPrefix, content: bytes) -> None:
-    place.run()
-    (place.events_dir / MARKER).write_bytes(content)
-    said = place.refused()
+def test_a_damaged_marker_is_refused(installation: Installation, content: bytes) -> None:
+    installation.run()
+    (installation.events_dir / MARKER).write_bytes(content)
+    said = installation.refused()
     assert "is damaged. This file says which ledger the folder belongs to" in said
     assert "delete the file and run again" in said
-    (place.events_dir / MARKER).unlink()
-    place.open().close()
-    assert json.loads((place.events_dir / MARKER).read_text())["generation"] == 1
+    (installation.events_dir / MARKER).unlink()
+    installation.open().close()
+    assert json.loads((installation.events_dir / MARKER).read_text())["generation"] == 1
 
 
-def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(place: FoundPrefix) -> None:
-    place.run()
-    marker = place.events_dir / MARKER
+def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(installation: Installation) -> None:
+    installation.run()
+    marker = installation.events_dir / MARKER
     content = json.loads(marker.read_text())
     marker.write_text(json.dumps({**content, "generation": 99}))
-    place.refused()
+    installation.refused()
     marker.write_text(json.dumps(content))
-    place.run()
+    installation.run()
 
 
-def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(place: FoundPrefix) -> None:
-    place.run(commits=False)
-    place.run(commits=False)
-    assert [path.name for path in place.events_dir.iterdir()] == [MARKER]
+def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(
+    installation: Installation,
+) -> None:
+    installation.run(commits=False)
+    installation.run(commits=False)
+    assert [path.name for path in installation.events_dir.iterdir()] == [MARKER]

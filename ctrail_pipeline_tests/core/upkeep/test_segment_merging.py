@@ -56,7 +56,7 @@ def add(ledger: Ledger, numbers: range, *, is_published: bool = True) -> int:
     """A batch with one segment of events that are numbers."""
     lines = [b"%d" % number for number in numbers]
     segment = build_segment(HOUR, [identity_of(line) for line in lines], lines, 0.001)
-    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
+    batch = register_batch(ledger, uuid.uuid4().hex, "", [])
     with ledger.transaction():
         commit_batch(
             ledger,
@@ -134,7 +134,7 @@ def test_a_view_from_before_a_merge_cannot_write_an_event_twice(ledger: Ledger) 
     seen = known.partition(HOUR).version
     merger.merge()
     doubled = identity_of(b"7")
-    batch, _ = register_batch(ledger, uuid.uuid4().hex, "", [])
+    batch = register_batch(ledger, uuid.uuid4().hex, "", [])
     segment = build_segment(HOUR, [doubled], [], 0.001)
     with pytest.raises(StaleBatch), ledger.transaction():
         commit_batch(
