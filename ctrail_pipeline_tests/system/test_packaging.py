@@ -118,7 +118,8 @@ def test_the_sdist_holds_the_project_and_nothing_that_was_made(sdist: Path) -> N
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names >= {
-        *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+        *("pyproject.toml", "Makefile"),
         *("constraints.txt", "scripts/test", "ctrail_pipeline_tests/system/test_packaging.py"),
         *(
             "ctrail_pipeline/core/ledger/schema.sql",
