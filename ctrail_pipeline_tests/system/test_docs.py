@@ -65,7 +65,9 @@ def test_files_that_links_name_are_there(document: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if link.startswith("#"):
             headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+            anchors = {
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            }
             assert link[1:] in anchors, link
             continue
         assert link.startswith("https://") or (document.parent / link).is_file(), link
