@@ -80,9 +80,8 @@ def _round(
         print(f"ctrail: {error}", file=sys.stderr)
         return EXIT_FAILED
     _report(summary, form)
-    is_well = summary.ok or (
-        is_watching and not summary.failures
-    )  # people stop a watch by interrupting it
+    # People stop a watch by interrupting it: that is no failure.
+    is_well = summary.ok or (is_watching and not summary.failures)
     return EXIT_OK if is_well else EXIT_FAILED
 
 
@@ -112,7 +111,7 @@ def _display(
         return
     from rich.console import Console
 
-    from .progress import REPORTS_A_SECOND, LiveProgress, LogAbove
+    from .live_display import REPORTS_A_SECOND, LiveProgress, LogAbove
 
     console = Console(stderr=True)
     logger = logging.getLogger("ctrail_pipeline")

@@ -121,9 +121,9 @@ def of_compaction(compaction: Compaction) -> Metadata:
 
 def _table(name: str, rows: list[tuple[str, int]]) -> MetadataValue:
     shown = Counter(dict(rows[:_ROWS]))
-    rest = sum(number for _, number in rows[_ROWS:])
-    if rest:
-        shown[f"{len(rows) - _ROWS} more"] = rest
+    summed_up = sum(number for _, number in rows[_ROWS:])
+    if summed_up:
+        shown[f"{len(rows) - _ROWS} more"] = summed_up
     return MetadataValue.table(
         records=[TableRecord({name: key, "events": number}) for key, number in shown.items()],
         schema=TableSchema([TableColumn(name, "string"), TableColumn("events", "int")]),

@@ -24,7 +24,7 @@ def asset_keys(trails: Iterable[Trail]) -> dict[str, AssetKey]:
     keys: dict[str, AssetKey] = {}
     for trail in trails:
         key = AssetKey([ASSET_PREFIX, re.sub(r"[^A-Za-z0-9_]", "_", trail.name)])
-        twin = next((name for name, other in keys.items() if other == key), None)
+        twin = next((name for name, used_key in keys.items() if used_key == key), None)
         if twin is not None:
             raise ConfigurationError(
                 f"trails: {twin!r} and {trail.name!r} would both be the asset"
@@ -45,18 +45,18 @@ def register_partitions(instance: DagsterInstance, key: AssetKey, partitions: It
     Only names that may be a partition key are registered. Discovery reports what else a bucket
     holds.
     """
-    new = new_partitions(instance, key, partitions)
-    if new:
-        instance.add_dynamic_partitions(partitions_of(key).name or "", new)
-    return len(new)
+    unregistered = new_partitions(instance, key, partitions)
+    if unregistered:
+        instance.add_dynamic_partitions(partitions_of(key).name or "", unregistered)
+    return len(unregistered)
 
 
 def new_partitions(
     instance: DagsterInstance, key: AssetKey, partitions: Iterable[str]
 ) -> list[str]:
     """Return the accounts and regions of a trail that Dagster does not know yet."""
-    known = set(instance.get_dynamic_partitions(partitions_of(key).name or ""))
-    return sorted(set(filter(is_partition_key, partitions)) - known)
+    registered = set(instance.get_dynamic_partitions(partitions_of(key).name or ""))
+    return sorted(set(filter(is_partition_key, partitions)) - registered)
 
 
 def is_partition_key(text: str) -> bool:

@@ -62,10 +62,12 @@ def summary_line(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """Return what is no finding but worth knowing, a line each, and the problems of the run."""
     lines = []
-    new, expired = report.total("new"), report.total("expired")
+    recent, expired = report.total("new"), report.total("expired")
     archived, strays = report.total("archived"), report.output.others
-    if new:
-        lines.append(f"{new:,} log files came in within the last hour: the next sync fetches them")
+    if recent:
+        lines.append(
+            f"{recent:,} log files came in within the last hour: the next sync fetches them"
+        )
     if expired:
         lines.append(
             f"{expired:,} committed log files are no longer in the bucket: normal where a"

@@ -120,7 +120,8 @@ def test_the_sdist_holds_the_project_and_nothing_that_was_made(sdist: Path) -> N
     with tarfile.open(sdist) as sdist_file:
         names = {name.partition("/")[2] for name in sdist_file.getnames()}
     assert names >= {
-        *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "Makefile"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+        *("pyproject.toml", "Makefile"),
         *("constraints.txt", "scripts/test", "ctrail_pipeline_tests/system/test_packaging.py"),
         *(
             "ctrail_pipeline/core/ledger/schema.sql",
@@ -173,12 +174,14 @@ def test_ctrail_works_from_the_first_step_to_the_last(installed: Path, tmp_path:
     assert "pip install 'ctrail-pipeline[query]'" in query.stderr
 
 
+@pytest.mark.thorough
 def test_dagster_loads_it_from_there(installed: Path, tmp_path: Path) -> None:
     code = "from ctrail_pipeline.definitions import defs; print(defs.get_job_def('sync').name)"
     done = run(installed / "python", "-c", code, cwd=tmp_path)
     assert done.stdout == "sync\n", done.stderr
 
 
+@pytest.mark.thorough
 def test_what_reads_s3_is_there(installed: Path, tmp_path: Path) -> None:
     code = (
         "import boto3, isal, msgspec, obstore.store, polars, pycurl, rbloom, rich, xxhash,"

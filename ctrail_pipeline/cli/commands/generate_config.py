@@ -19,7 +19,7 @@ the permission cloudtrail:DescribeTrails.
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", nargs="?", type=Path, help="default: what CTRAIL_CONFIG names, else config.json"
+        "path", nargs="?", type=Path, help="by default what CTRAIL_CONFIG names, or config.json"
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("--profile", metavar="NAME", help="a profile of ~/.aws/config")

@@ -17,7 +17,7 @@ Without a config.json, `ctrail sync` brings them in.
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("sample"), help="default: sample"
+        "folder", nargs="?", type=Path, default=Path("sample"), help="by default sample"
     )
     parser.add_argument(
         "--log-files", type=int, default=1500, metavar="N", help="how many log files (1500)"

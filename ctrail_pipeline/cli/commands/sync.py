@@ -23,7 +23,8 @@ run as often as you like: log files that are done are not fetched again.
 """
 _EPILOG = """\
 Progress and problems go to the standard error (on a terminal: a live display). The outcome goes to
-the standard output. Stop with Ctrl-C: what is committed stays, and the next sync goes on there.
+the standard output. Stop with Ctrl-C: what is committed stays, and the next sync goes on from
+there.
 
   ctrail sync --since 6h --account 111122223333     an incident: what matters first
   ctrail sync --region 'eu-*' --exclude-trail test  a part; a later sync brings the rest

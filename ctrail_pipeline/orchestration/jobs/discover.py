@@ -49,7 +49,7 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
             check_sample(configuration)
             settings = settings_of(configuration, cursor)
             found_prefixes = find_prefixes(settings, Selection(), problems.append, may_get=False)
-        new = {
+        new_counts = {
             trail: register_partitions(
                 context.instance,
                 key,
@@ -62,11 +62,13 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
             for trail, key in keys.items()
         }
         context.log.info(
-            "%d accounts and regions, %d of them new", len(found_prefixes), sum(new.values())
+            "%d accounts and regions, %d of them new", len(found_prefixes), sum(new_counts.values())
         )
         if problems:
             raise Failure("\n".join(map(problem_line, problems)), allow_retries=False)
-        return Output(None, metadata={"partitions": len(found_prefixes), "new": sum(new.values())})
+        return Output(
+            None, metadata={"partitions": len(found_prefixes), "new": sum(new_counts.values())}
+        )
 
     @job(
         name="discover",

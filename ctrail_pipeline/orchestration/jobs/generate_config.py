@@ -29,7 +29,7 @@ class GenerateConfigConfig(Config):
 
     path: str | None = Field(
         default=None,
-        description="The file to write; default: what CTRAIL_CONFIG names, else config.json.",
+        description="The file to write; default: what CTRAIL_CONFIG names, or config.json.",
     )
     force: bool = Field(default=False, description="Replace a file that is there.")
     profile: str | None = Field(default=None, description="A profile of the AWS configuration.")

@@ -41,17 +41,17 @@ def build_prune_runs_job(configuration: Configuration) -> JobDefinition:
         " not touch events or the ledger.",
     )
     def prune_runs_op(context: OpExecutionContext) -> Output[None]:
-        before = datetime.now(UTC) - timedelta(days=days)
-        old = RunsFilter(
+        horizon = datetime.now(UTC) - timedelta(days=days)
+        ended_before = RunsFilter(
             statuses=[
                 DagsterRunStatus.SUCCESS,
                 DagsterRunStatus.FAILURE,
                 DagsterRunStatus.CANCELED,
             ],
-            updated_before=before,
+            updated_before=horizon,
         )
         deleted = 0
-        while runs := context.instance.get_runs(filters=old, limit=_RUNS_A_BATCH):
+        while runs := context.instance.get_runs(filters=ended_before, limit=_RUNS_A_BATCH):
             for run in runs:
                 context.instance.delete_run(run.run_id)
                 # What the run printed: three files a step, which Dagster would keep for ever.

@@ -49,7 +49,7 @@ LONG_AGO = datetime(2026, 3, 20, tzinfo=UTC).timestamp()
 DAYS = 60
 
 
-def event(number: int, day: int, **more: object) -> bytes:
+def event(number: int, day: int, **extra: object) -> bytes:
     moment = datetime(1970, 1, 1, 12, number % 60, tzinfo=UTC) + timedelta(days=day)
     fields = {
         "eventTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
@@ -58,7 +58,7 @@ def event(number: int, day: int, **more: object) -> bytes:
         "awsRegion": REGION,
         "recipientAccountId": ACCOUNT,
     }
-    return json.dumps(fields | more).encode()
+    return json.dumps(fields | extra).encode()
 
 
 class World:
@@ -66,7 +66,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.bucket = folder / "bucket"
-        self.place = SourcePrefix(self.bucket.as_uri(), "", "", ACCOUNT, REGION)
+        self.source_prefix = SourcePrefix(self.bucket.as_uri(), "", "", ACCOUNT, REGION)
         self.settings = settings_in(folder, [Trail("main", self.bucket.as_uri())])
 
     def put(
@@ -78,7 +78,7 @@ class World:
         body: bytes | None = None,
     ) -> Path:
         """Put a log file of 12:05; one that came in long ago, if nothing else is said."""
-        path = self.bucket / key_of(self.place, day, f"1205{suffix:0>16}")
+        path = self.bucket / key_of(self.source_prefix, day, f"1205{suffix:0>16}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body or gzip.compress(b'{"Records":[' + b",".join(events) + b"]}"))
         os.utime(path, (modified, modified))
@@ -117,12 +117,14 @@ def statuses(report: Report) -> dict[int, DayStatus]:
     """Days (from the first one on) that are not complete."""
     [partition] = report.prefixes
     found = {day - FIRST: partition.status_of(day) for day in range(FIRST, FIRST + DAYS)}
-    return {day: one for day, one in found.items() if one and one is not DayStatus.COMPLETE}
+    return {
+        day: status for day, status in found.items() if status and status is not DayStatus.COMPLETE
+    }
 
 
 def found(report: Report) -> list[tuple[FindingKind, str]]:
     return sorted(
-        ((one.kind, one.where.rpartition("/")[2]) for one in report.findings),
+        ((finding.kind, finding.where.rpartition("/")[2]) for finding in report.findings),
         key=lambda item: (item[0].value, item[1]),
     )
 
@@ -250,7 +252,7 @@ def test_a_damaged_one_and_one_that_cannot_be_read(world: World) -> None:
         (FindingKind.LOG_FILE_FAILED, failed.name),
     ]
     assert report.prefixes[0].status_of(FIRST + DAYS) is DayStatus.DAMAGED
-    assert any("s3:GetObject" in one.detail for one in report.findings)
+    assert any("s3:GetObject" in finding.detail for finding in report.findings)
 
 
 def test_what_the_bucket_no_longer_holds_is_counted_and_no_finding(world: World) -> None:
@@ -260,24 +262,26 @@ def test_what_the_bucket_no_longer_holds_is_counted_and_no_finding(world: World)
     report = world.compare()
     assert report.is_complete
     assert totals(report) == {"listed": DAYS - 4, "committed": DAYS - 4, "expired": 4}
-    expired = {day - FIRST for day, one in report.prefixes[0].days.items() if one.expired}
+    expired = {day - FIRST for day, counts in report.prefixes[0].days.items() if counts.expired}
     assert expired == {0, 7, 8, DAYS - 1}
 
 
 def test_a_partition_whose_folder_has_expired_is_still_accounted_for(world: World) -> None:
-    other = replace(world.place, region="us-east-1")
-    path = world.bucket / key_of(other, FIRST, f"1205{'Z':0>16}")
+    other_prefix = replace(world.source_prefix, region="us-east-1")
+    path = world.bucket / key_of(other_prefix, FIRST, f"1205{'Z':0>16}")
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b'{"Records":[' + event(50, FIRST) + b"]}"))
     assert sync(world.settings).progress.events == 1
     shutil.rmtree(world.bucket / "AWSLogs" / ACCOUNT / "CloudTrail" / "us-east-1")
-    by_region = {one.source_prefix.region: one.total("expired") for one in world.compare().prefixes}
+    by_region = {
+        prefix.source_prefix.region: prefix.total("expired") for prefix in world.compare().prefixes
+    }
     assert by_region == {REGION: 0, "us-east-1": 1}
 
 
 def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
     """Keys that are not by the book, in and beside the folders of days, some of them expired."""
-    folder = world.bucket / world.place.folder
+    folder = world.bucket / world.source_prefix.folder
     names = ["2026/01/03/copy of a file.json", "2026/01/03/zzz.json.gz", "2026/01/03/0.json"]
     names += ["strays/x.json.gz", "0first.json", "2026/13/45/y.json.gz", "zlast.json.gz"]
     for number, name in enumerate(names):
@@ -293,7 +297,9 @@ def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
         (folder / name).unlink()
     report = world.compare()
     assert totals(report) == {"listed": DAYS + 4, "committed": DAYS + 4, "expired": 3}
-    assert {day: one.expired for day, one in report.prefixes[0].days.items() if one.expired} == {
+    assert {
+        day: counts.expired for day, counts in report.prefixes[0].days.items() if counts.expired
+    } == {
         0: 2,
         FIRST + 2: 1,
     }
@@ -325,7 +331,7 @@ def test_over_s3_the_etags_of_listing_and_ledger_are_the_same(
 
 
 def test_odd_characters_in_keys_make_no_difference(world: World) -> None:
-    folder = world.bucket / world.place.folder / "2026/01/03"
+    folder = world.bucket / world.source_prefix.folder / "2026/01/03"
     for number, name in enumerate(("a\tb", "é😀", "'; --", "?,?", "%_*")):
         (folder / f"{name}.json").write_bytes(b'{"Records":[' + event(20 + number, FIRST) + b"]}")
     assert totals(world.compare())["new"] == 5
@@ -351,7 +357,7 @@ def test_a_window_is_widened_to_whole_days_and_nothing_else_is_looked_at(world: 
     )
     report = world.compare(window)
     assert {day - FIRST for day in report.prefixes[0].days} == {10, 11}
-    assert [one.hours for one in report.findings] == [
+    assert [finding.hours for finding in report.findings] == [
         ((FIRST + 10) * 24 + 12, (FIRST + 10) * 24 + 13)
     ]
     assert report.queued == 1
@@ -373,8 +379,8 @@ def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
     world: World,
 ) -> None:
     """A row for each key of a bucket that nobody has synced yet would be waste."""
-    other = replace(world.place, region="us-east-1")
-    path = world.bucket / key_of(other, FIRST, f"1205{'Z':0>16}")
+    other_prefix = replace(world.source_prefix, region="us-east-1")
+    path = world.bucket / key_of(other_prefix, FIRST, f"1205{'Z':0>16}")
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b'{"Records":[' + event(50, FIRST) + b"]}"))
     os.utime(path, (LONG_AGO, LONG_AGO))
@@ -407,7 +413,7 @@ def test_a_partition_that_cannot_be_listed_is_a_problem_and_open(
     assert [problem.reason for problem in report.problems] == [
         "it may not be listed: s3:ListBucket"
     ]
-    assert {one.state for one in report.prefixes[0].hours} == {HourState.OPEN}
+    assert {hours.state for hours in report.prefixes[0].hours} == {HourState.OPEN}
     assert totals(report) == {}, "nothing is called expired that was not listed"
 
 
@@ -535,8 +541,10 @@ def test_files_that_the_ledger_does_not_know_are_named_where_readers_take_them(
     for path in (beside, elsewhere, harmless):
         path.write_text("{}\n")
     report = world.compare()
-    assert sorted(one.where for one in report.findings) == sorted(map(str, (beside, elsewhere)))
-    assert {one.kind for one in report.findings} == {FindingKind.OUTPUT_FOREIGN}
+    assert sorted(finding.where for finding in report.findings) == sorted(
+        map(str, (beside, elsewhere))
+    )
+    assert {finding.kind for finding in report.findings} == {FindingKind.OUTPUT_FOREIGN}
     assert (report.output.foreign, report.output.others) == (2, 1)
     assert not report.is_complete
 
@@ -561,7 +569,7 @@ def test_a_count_that_the_ledger_contradicts_itself_in_is_found(world: World) ->
     with closing(sqlite3.connect(world.settings.state_db)) as ledger, ledger:
         ledger.execute("UPDATE output_partition SET lines = lines + 1 WHERE id = 1")
     report = world.compare()
-    assert [one.kind for one in report.findings] == [FindingKind.OUTPUT_ALTERED]
+    assert [finding.kind for finding in report.findings] == [FindingKind.OUTPUT_ALTERED]
     assert "3 lines in all, and 2 by its files" in report.findings[0].detail
 
 
@@ -611,7 +619,7 @@ def test_a_stretch_that_was_never_covered_is_a_gap() -> None:
     covered = [Range(Minute(0), Minute(101 * day)), Range(Minute(103 * day), Minute(105 * day))]
     report = PrefixReport("main", SourcePrefix("b", "", "", ACCOUNT, REGION))
     report.hours = listed_hours(Range(Minute(0), Minute(10**9)), covered, report, 100)
-    assert [one[:2] for one in report.hours] == [(2400, 2424), (2424, 2472), (2472, 2520)]
+    assert [hours[:2] for hours in report.hours] == [(2400, 2424), (2424, 2472), (2472, 2520)]
     assert [report.status_of(number) for number in range(99, 106)] == [
         *(None, DayStatus.COMPLETE, DayStatus.GAP, DayStatus.GAP),
         *(DayStatus.COMPLETE, DayStatus.COMPLETE, None),
@@ -623,7 +631,11 @@ def test_a_stretch_that_was_never_covered_is_a_gap() -> None:
 
 @needs_real_logs
 def test_real_log_files_compare_as_complete(tmp_path: Path) -> None:
-    buckets = [one for one in sorted(REAL_LOGS.iterdir()) if one.is_dir() and one.name[0] != "_"]
+    buckets = [
+        folder
+        for folder in sorted(REAL_LOGS.iterdir())
+        if folder.is_dir() and folder.name[0] != "_"
+    ]
     compared = 0
     for bucket in buckets:
         prefix = "some-prefix" if bucket.name == "trailscraper" else ""

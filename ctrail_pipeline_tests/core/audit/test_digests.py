@@ -37,8 +37,8 @@ def check(
     )
     PROBLEMS.clear()
     chosen = selection or Selection()
-    places = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
-    return check_digests(settings, chosen, places, report=PROBLEMS.append)
+    found_prefixes = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
+    return check_digests(settings, chosen, found_prefixes, report=PROBLEMS.append)
 
 
 def kinds(checked: DigestResult) -> list[tuple[FindingKind, str]]:

@@ -142,10 +142,12 @@ def ours(delivery: Delivery, folder: Path) -> DigestResult:
         folder / "state.db",
     )
     chosen = Selection()
-    places = find_prefixes(
+    found_prefixes = find_prefixes(
         settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
     )
-    return check_digests(settings, chosen, places, report=lambda problem: pytest.fail(str(problem)))
+    return check_digests(
+        settings, chosen, found_prefixes, report=lambda problem: pytest.fail(str(problem))
+    )
 
 
 def log_of(delivery: Delivery, number: int) -> Path:
@@ -242,7 +244,7 @@ def test_we_say_what_the_aws_cli_says_and_more(
     assert bool(complaints) == cli_sees, complaints
     found = ours(delivery, tmp_path)
     notes = {FindingKind.HOUR_NOT_COVERED, FindingKind.LOG_FILE_NOT_IN_DIGEST} - expected
-    assert {one.kind for one in found.findings} - notes == expected
+    assert {finding.kind for finding in found.findings} - notes == expected
     assert found.log_files_proved == valid
     if expected - {FindingKind.LOG_FILE_NOT_IN_DIGEST}:
         (hours,) = found.hours.values()

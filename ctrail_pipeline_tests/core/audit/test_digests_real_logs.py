@@ -74,17 +74,19 @@ def test_a_byte_of_a_log_file_changed(world: RealDigests) -> None:
 def test_a_byte_changed_before_the_sync(world: RealDigests) -> None:
     rewrite(world.log(), lambda data: data.replace(b"us-east-1", b"us-east-2", 1))
     world.sync()
-    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_ALTERED, world.url(world.log()))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_ALTERED, world.url(world.log()))
+    }
 
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_a_log_file_deleted(world: RealDigests, synced: bool) -> None:
     if synced:
         world.sync()
-    where = world.url(world.log())
+    uri = world.url(world.log())
     world.log().unlink()
     checked = world.check_digests()
-    assert found(checked) == {(FindingKind.LOG_FILE_DELETED, where)}
+    assert found(checked) == {(FindingKind.LOG_FILE_DELETED, uri)}
     assert ("brought in before" in checked.findings[0].detail) == synced
 
 
@@ -98,7 +100,9 @@ def test_a_whole_day_of_log_files_deleted(world: RealDigests) -> None:
 def test_a_log_file_added(world: RealDigests) -> None:
     added = world.log().with_name(world.log().name[:-24] + "AAAAAAAAAAAAAAAA.json.gz")
     shutil.copy(world.log(), added)
-    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_NOT_IN_DIGEST, world.url(added))}
+    assert found(world.check_digests()) == {
+        (FindingKind.LOG_FILE_NOT_IN_DIGEST, world.url(added))
+    }
 
 
 def test_a_digest_changed(world: RealDigests) -> None:
@@ -112,19 +116,19 @@ def test_a_digest_changed(world: RealDigests) -> None:
 
 
 def test_a_digest_deleted(world: RealDigests) -> None:
-    where = world.url(world.digest(1))
+    uri = world.url(world.digest(1))
     world.digest(1).unlink()
     kinds = found(world.check_digests())
-    assert (FindingKind.DIGEST_MISSING, where) in kinds
+    assert (FindingKind.DIGEST_MISSING, uri) in kinds
     assert {kind for kind, _ in kinds} == {FindingKind.DIGEST_MISSING, FindingKind.HOUR_NOT_COVERED}
 
 
 def test_the_chain_cut(world: RealDigests) -> None:
     """Everything before the newest digest removed: it still names the one before it."""
-    where = world.url(world.digest(1))
+    uri = world.url(world.digest(1))
     world.digest(0).unlink()
     world.digest(0).unlink()
-    assert (FindingKind.DIGEST_MISSING, where) in found(world.check_digests())
+    assert (FindingKind.DIGEST_MISSING, uri) in found(world.check_digests())
 
 
 def test_a_digest_moved(world: RealDigests) -> None:
@@ -181,18 +185,18 @@ def test_verify_proves_it_and_explain_says_so(world: RealDigests) -> None:
     report = verify(world.settings, deep=True)
     assert report.findings == []
     assert (report.digests, report.digests_sound, report.log_files_proved) == (3, 3, 55)
-    states = {state for one in report.prefixes for state in one.hours_by_state()}
+    states = {state for prefix in report.prefixes for state in prefix.hours_by_state()}
     assert HourState.PROVED in states
     with explainer(world.settings, digest_of(world.settings)) as explain:
         lines = list(explain.lines(Sought()))
-        said = {explain.explain(line).digest for line in lines}
-    assert said == {"proved: a digest that holds lists it with this SHA-256"}
+        verdicts = {explain.explain(line).digest for line in lines}
+    assert verdicts == {"proved: a digest that holds lists it with this SHA-256"}
     altered = world.log()
     altered.write_bytes(gzip.compress(gzip.decompress(altered.read_bytes()).replace(b"a", b"b", 1)))
     report = verify(world.settings)
     assert not report.is_complete
     assert FindingKind.LOG_FILE_ALTERED in report.counts
-    assert any(HourState.CONTRADICTED in one.hours_by_state() for one in report.prefixes)
+    assert any(HourState.CONTRADICTED in prefix.hours_by_state() for prefix in report.prefixes)
 
 
 @pytest.mark.parametrize("synced", [True, False])

@@ -95,8 +95,8 @@ def settings(tmp_path: Path, cloudtrail: CloudTrail) -> Iterator[Settings]:
 
 def check(settings: Settings) -> tuple[DigestResult, list[Problem]]:
     problems: list[Problem] = []
-    places = find_prefixes(settings, Selection(), problems.append, may_get=False)
-    return check_digests(settings, Selection(), places, report=problems.append), problems
+    found_prefixes = find_prefixes(settings, Selection(), problems.append, may_get=False)
+    return check_digests(settings, Selection(), found_prefixes, report=problems.append), problems
 
 
 def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudTrail) -> None:
@@ -104,8 +104,8 @@ def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudT
         checked, problems = check(settings)
         assert (checked.findings, problems) == ([], [])
         assert (checked.digests_sound, checked.log_files_proved) == (3, 3)
-    (asked,) = cloudtrail.asked
-    assert asked["StartTime"] < START.timestamp() + 3 * 3600 < asked["EndTime"]
+    (request,) = cloudtrail.asked
+    assert request["StartTime"] < START.timestamp() + 3 * 3600 < request["EndTime"]
     with closing(Ledger(settings.state_db)) as ledger:
         assert list(kept_public_keys(ledger)) == ["f" * 32]
 

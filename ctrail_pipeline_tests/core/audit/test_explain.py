@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> TwoTrails:
 
 
 def ids(found: Sequence[Explained]) -> list[str]:
-    return [one.record.event_id for one in found if one.record]
+    return [explained.record.event_id for explained in found if explained.record]
 
 
 def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -> None:
@@ -56,9 +56,9 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -
 
 def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: TwoTrails) -> None:
     for suffix in "ABCDEF":
-        some = [event(f"{suffix}{n}", n) for n in range(5)]
-        world.put("first", suffix, *some, event("shared", 50))
-        world.put("second", suffix, *some[:3], event(f"{suffix}x", 7))
+        events = [event(f"{suffix}{n}", n) for n in range(5)]
+        world.put("first", suffix, *events, event("shared", 50))
+        world.put("second", suffix, *events[:3], event(f"{suffix}x", 7))
     world.settings = replace(world.settings, batch_log_files=4, events_per_file=3)
     world.sync()
     checked = 0
@@ -74,12 +74,12 @@ def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: Two
 
 def test_copies_in_other_trails_are_told_if_asked(world: TwoTrails) -> None:
     world.put("first", "A", event("x"), event("copied", 1))
-    other = world.put("second", "A", event("y", 2), event("z", 3), event("copied", 1))
+    copy = world.put("second", "A", event("y", 2), event("z", 3), event("copied", 1))
     world.sync()
     [found] = world.explain(Sought(event_id="copied"))
     assert (found.trail, found.copies.candidates, found.copies.found) == ("first", 1, ())
     [found] = world.explain(Sought(event_id="copied"), fetch=True)
-    assert found.copies.found == (f"{other.as_uri()} index 2",)
+    assert found.copies.found == (f"{copy.as_uri()} index 2",)
     assert (found.index, found.note) == (1, "")
     # A log file that held a duplicate of something else holds no copy of this one.
     [unique] = world.explain(Sought(event_id="x"), fetch=True)
@@ -110,8 +110,8 @@ def test_records_that_share_an_event_id_are_all_found_and_told_apart(world: TwoT
     world.put("second", "B", event("same", userAgent="forged", extra=1))
     world.sync()
     found = world.explain(Sought(event_id="same"))
-    assert {one.trail for one in found} == {"first", "second"}
-    assert len({one.line.data for one in found}) == 2
+    assert {explained.trail for explained in found} == {"first", "second"}
+    assert len({explained.line.data for explained in found}) == 2
     assert differences(found) == ["userAgent", "extra"]
     assert world.explain(Sought(event_id="none")) == []
 
@@ -120,7 +120,9 @@ def test_an_event_id_that_is_written_with_escapes_is_found(world: TwoTrails) -> 
     hidden = event("hidden").replace(b'"hidden"', b'"\\u0068idden"')
     world.put("first", "A", hidden)
     world.sync()
-    assert [one.line.data for one in world.explain(Sought(event_id="hidden"))] == [hidden]
+    assert [explained.line.data for explained in world.explain(Sought(event_id="hidden"))] == [
+        hidden
+    ]
 
 
 def test_only_the_hours_that_may_hold_it_are_read(
@@ -132,9 +134,9 @@ def test_only_the_hours_that_may_hold_it_are_read(
     opened = []
     read = Path.open
 
-    def counted(self: Path, *arguments: Any, **more: Any) -> Any:
+    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
         opened.append(self)
-        return read(self, *arguments, **more)
+        return read(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", counted)
     assert ids(world.explain(Sought(event_id="id7"))) == ["id7"]
@@ -229,7 +231,7 @@ def test_a_log_file_that_was_processed_again_still_leads_to_the_version_it_came_
     world.put("first", "A", event("a"), event("b", 1))
     os.utime(path, (old[0] / 1e9 + 5,) * 2)
     world.sync()
-    [first], [second] = (world.explain(Sought(event_id=one)) for one in "ab")
+    [first], [second] = (world.explain(Sought(event_id=event_id)) for event_id in "ab")
     assert first.log_file.superseded
     assert first.log_file.etag == b'"%x-%x' % old
     assert not second.log_file.superseded
@@ -264,8 +266,12 @@ def test_from_a_shell(tmp_path: Path) -> None:
 @needs_real_logs
 def test_real_events_are_found_again(tmp_path: Path) -> None:
     bucket = max(
-        (one for one in REAL_LOGS.iterdir() if one.is_dir() and one.name[0] not in "_."),
-        key=lambda one: sum(1 for _ in one.rglob("*.json.gz")),
+        (
+            folder
+            for folder in REAL_LOGS.iterdir()
+            if folder.is_dir() and folder.name[0] not in "_."
+        ),
+        key=lambda folder: sum(1 for _ in folder.rglob("*.json.gz")),
     )
     prefix = "some-prefix" if bucket.name == "trailscraper" else ""
     settings: Settings = settings_in(tmp_path, [Trail("real", bucket.as_uri(), prefix)])
@@ -277,9 +283,9 @@ def test_real_events_are_found_again(tmp_path: Path) -> None:
             line = path.read_bytes().splitlines()[-1]
             event_id = json.loads(line)["eventID"]
             [found] = [
-                explain.explain(one)
-                for one in explain.lines(Sought(event_id=event_id))
-                if one.data == line
+                explain.explain(found_line)
+                for found_line in explain.lines(Sought(event_id=event_id))
+                if found_line.data == line
             ]
             body = Path(found.where.removeprefix("file://")).read_bytes()
             text = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body

@@ -42,20 +42,25 @@ def ranges(draw: st.DrawFn) -> list[HourRange]:
     edges = sorted(draw(st.sets(st.integers(0, 40), max_size=12)))
     states = st.sampled_from(HourState)
     found = [HourRange(start, end, draw(states)) for start, end in pairwise(edges)]
-    return joined(one for one in found if draw(st.booleans()))
+    return joined(hour_range for hour_range in found if draw(st.booleans()))
 
 
-def by_hour(some: list[HourRange]) -> dict[int, HourState]:
-    return {hour: one.state for one in some for hour in range(one.start, one.end)}
+def by_hour(hour_ranges: list[HourRange]) -> dict[int, HourState]:
+    return {
+        hour: hour_range.state
+        for hour_range in hour_ranges
+        for hour in range(hour_range.start, hour_range.end)
+    }
 
 
 @given(ranges(), ranges())
 def test_ranges_say_what_each_hour_by_itself_would(
     listed: list[HourRange], digests: list[HourRange]
 ) -> None:
-    ours, theirs = by_hour(listed), by_hour(digests)
+    by_listing, by_digests = by_hour(listed), by_hour(digests)
     expected = {
-        hour: agreed(ours.get(hour, OPEN), theirs.get(hour)) for hour in ours.keys() | theirs.keys()
+        hour: agreed(by_listing.get(hour, OPEN), by_digests.get(hour))
+        for hour in by_listing.keys() | by_digests.keys()
     }
     merged = merge_hours(listed, digests)
     assert by_hour(merged) == expected

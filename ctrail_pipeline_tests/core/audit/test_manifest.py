@@ -28,10 +28,10 @@ def read(data: bytes) -> list[dict[str, Any]]:
         raise ValueError("the list was changed")
     header, *files = map(json.loads, lines[:-1])
     assert header["kind"] == "header"
-    assert all(one["kind"] == "file" for one in files)
+    assert all(file["kind"] == "file" for file in files)
     assert (end["kind"], end["files"]) == ("end", len(files))
-    assert end["lines"] == sum(one["lines"] for one in files)
-    assert end["bytes"] == sum(one["bytes"] for one in files)
+    assert end["lines"] == sum(file["lines"] for file in files)
+    assert end["bytes"] == sum(file["bytes"] for file in files)
     return files
 
 
@@ -41,13 +41,13 @@ def test_it_names_every_file_with_its_hash_and_the_log_files_of_its_lines(folder
     assert stat.S_IMODE((folder / "case.jsonl").stat().st_mode) == 0o600
     files = read((folder / "case.jsonl").read_bytes())
     present = {str(p.relative_to(folder / "events")) for p in (folder / "events").rglob("*.jsonl")}
-    assert {one["path"] for one in files} == present
-    for one in files:
-        data = (folder / "events" / one["path"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == one["sha256"]
-        assert (len(data), data.count(b"\n")) == (one["bytes"], one["lines"])
+    assert {file["path"] for file in files} == present
+    for file in files:
+        data = (folder / "events" / file["path"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+        assert (len(data), data.count(b"\n")) == (file["bytes"], file["lines"])
         lines = data.splitlines()
-        for source in one["log_files"]:
+        for source in file["log_files"]:
             own, lines = lines[: source["lines"]], lines[source["lines"] :]
             path = Path(source["bucket"].removeprefix("file://")) / source["key"]
             text = gzip.decompress(path.read_bytes())
@@ -74,13 +74,13 @@ def test_any_change_of_it_is_seen(folder: Path) -> None:
 
 def test_a_choice_by_account_and_hour(folder: Path) -> None:
     def paths(*options: str) -> set[str]:
-        return {one["path"] for one in read(ctrail(folder, "manifest", *options).stdout.encode())}
+        return {file["path"] for file in read(ctrail(folder, "manifest", *options).stdout.encode())}
 
-    every = paths()
-    assert paths("--account", "2*") == {path for path in every if path.startswith("2")}
+    all_paths = paths()
+    assert paths("--account", "2*") == {path for path in all_paths if path.startswith("2")}
     day = paths("--start", "2026-01-13", "--end", "2026-01-14")
-    assert day == {path for path in every if "/2026/01/13/" in path}
-    assert set() < day < every
+    assert day == {path for path in all_paths if "/2026/01/13/" in path}
+    assert set() < day < all_paths
 
 
 def test_a_file_that_is_there_is_not_overwritten(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_pruned_files_are_not_in_it(folder: Path) -> None:
     assert ctrail(folder, "prune", "--before", "2026-01-14").returncode == 0
     files = read(ctrail(folder, "manifest").stdout.encode())
     present = {str(p.relative_to(folder / "events")) for p in (folder / "events").rglob("*.jsonl")}
-    assert {one["path"] for one in files} == present
+    assert {file["path"] for file in files} == present
 
 
 def test_without_a_ledger_there_is_nothing_to_list(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def sources(settings: Settings) -> Counter[tuple[str, str, str]]:
     entries: Iterable[dict[str, Any]] = map(json.loads, manifest(settings, Sought()))
     counted: Counter[tuple[str, str, str]] = Counter()
     for entry in entries:
-        for one in entry.get("log_files", ()):
+        for log_file in entry.get("log_files", ()):
             folder = entry["path"].rpartition("/")[0]
-            counted[folder, one["key"], one["run"]] += one["lines"]
+            counted[folder, log_file["key"], log_file["run"]] += log_file["lines"]
     return counted
 
 
@@ -88,9 +88,9 @@ def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expecta
     with explainer(settings) as found, pytest.raises(LedgerError, match="was rebuilt"):
         found.explain(next(found.lines(Sought())))
     counted = Counter(
-        "unknown" in one
+        "unknown" in log_file
         for entry in map(json.loads, manifest(settings, Sought()))
-        for one in entry.get("log_files", ())
+        for log_file in entry.get("log_files", ())
     )
     assert counted[True] > 0
 

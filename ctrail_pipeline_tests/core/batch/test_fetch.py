@@ -56,9 +56,9 @@ def fetch_all(
     objects: Sequence[bytes | None], folder: Path, bytes_ahead: int
 ) -> tuple[list[FetchedLogFile], Counter[int]]:
     """All that a feed gives, and the GETs of each; fails if it does not come to an end."""
-    place = SourcePrefix("bucket", "", "", "111122223333", "us-east-1")
+    source_prefix = SourcePrefix("bucket", "", "", "111122223333", "us-east-1")
     bucket = CountingBucket(objects)
-    source = Source(1, place, "trail", cast(Bucket, bucket), [], EVERYTHING, deep=False)
+    source = Source(1, source_prefix, "trail", cast(Bucket, bucket), [], EVERYTHING, deep=False)
     refs = [
         LogFileRef(
             source,
@@ -77,22 +77,22 @@ def fetch_all(
     found: list[FetchedLogFile] = []
 
     def take() -> None:
-        for one in feed.results():
-            if one is not None:
-                found.append(one)
+        for result in feed.results():
+            if result is not None:
+                found.append(result)
 
     taking = Thread(target=take, daemon=True)
     taking.start()
     taking.join(SECONDS)
     feed.close()
     assert not taking.is_alive(), f"only {len(found)} of {len(objects)} came"
-    assert [one.ref for one in found] == refs
+    assert [log_file.ref for log_file in found] == refs
     return found, bucket.gets
 
 
-def text_of(one: FetchedLogFile) -> bytes:
-    assert isinstance(one.content, Decompressed)
-    return one.content.data[:]
+def text_of(log_file: FetchedLogFile) -> bytes:
+    assert isinstance(log_file.content, Decompressed)
+    return log_file.content.data[:]
 
 
 @pytest.mark.parametrize("bytes_ahead", [1, 200_000, BYTES_AHEAD])
@@ -113,18 +113,22 @@ def test_all_come_in_order_whatever_they_are(tmp_path: Path, bytes_ahead: int) -
             {"cut": sound[number][:-3], "empty": b"", "unavailable": None}.get(kind, sound[number])
         )
     found, gets = fetch_all(objects, tmp_path, bytes_ahead)
-    for number, (kind, one) in enumerate(zip(kinds, found, strict=True)):
+    for number, (kind, log_file) in enumerate(zip(kinds, found, strict=True)):
         if kind == "unavailable":
-            assert (one.state, one.may_pass, gets[number]) == (LogFileState.FAILED, True, 1)
+            assert (log_file.state, log_file.may_pass, gets[number]) == (
+                LogFileState.FAILED,
+                True,
+                1,
+            )
             continue
-        assert isinstance(one.content, Decompressed)
+        assert isinstance(log_file.content, Decompressed)
         if kind in ("cut", "empty"):
             # Damage on the way is possible: they are fetched once more, and no more than that.
-            assert one.content.damage is not None
-            assert (one.retries, gets[number]) == (1, 2)
+            assert log_file.content.damage is not None
+            assert (log_file.retries, gets[number]) == (1, 2)
         else:
-            assert (text_of(one), one.content.damage) == (texts[number], None)
-            assert (one.retries, gets[number]) == (0, 1)
+            assert (text_of(log_file), log_file.content.damage) == (texts[number], None)
+            assert (log_file.retries, gets[number]) == (0, 1)
 
 
 def test_a_small_object_of_a_large_log_file_comes_whole(tmp_path: Path) -> None:
@@ -132,5 +136,5 @@ def test_a_small_object_of_a_large_log_file_comes_whole(tmp_path: Path) -> None:
     body = gzip.compress(text, mtime=0)
     assert len(body) < 10_000
     found, gets = fetch_all([body] * 3, tmp_path, 1)
-    assert [text_of(one) for one in found] == [text] * 3
+    assert [text_of(log_file) for log_file in found] == [text] * 3
     assert set(gets.values()) == {1}

@@ -43,7 +43,7 @@ from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
 from ctrail_pipeline_tests.support.two_trails import event
 
 DAY = 19_724
-PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
+SOURCE_PREFIX = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 OTHER_HOUR = "111122223333/us-east-1/2024/01/02/04"
 LINE, OTHER_LINE, DAMAGED = b'{"a":1}', b'{"b":2}', b'{"reason":"x"}'
@@ -76,7 +76,7 @@ class Run:
     def commit(self) -> list[PublishedFile]:
         self.register()
         staged = self.staging.write(FILES)
-        source_id = register_sources(self.ledger, [PLACE])[PLACE]
+        source_id = register_sources(self.ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
         outcome = Outcome(
             source_id=source_id,
             day=DAY,
@@ -261,11 +261,11 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
         with pytest.raises(KeyboardInterrupt):
             run.staging.remove()
     run.die()
-    one, other = (Staging(run.folders, run.token) for _ in range(2))
+    first, second = (Staging(run.folders, run.token) for _ in range(2))
     try:
-        assert (one.owner_lives(), other.owner_lives()) == (False, True)
+        assert (first.owner_lives(), second.owner_lives()) == (False, True)
     finally:
-        one.close()
+        first.close()
 
 
 def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> None:
@@ -298,7 +298,7 @@ def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
         == []
     )
     [visit] = LedgerLogFiles(run.ledger).due_visits(int(time.time()), DAY, (0, ""), 10)
-    assert (visit.source_id, visit.name) == (source_ids(run.ledger)[PLACE], "/a.json.gz")
+    assert (visit.source_id, visit.name) == (source_ids(run.ledger)[SOURCE_PREFIX], "/a.json.gz")
     assert visit.known.state is LogFileState.LOST
 
 
@@ -375,9 +375,9 @@ def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> N
     """Two output folders in one: by default, their folders of Parquet and of quarantine are one."""
     bucket = tmp_path / "bucket"
     put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
-    ours = settings_in(tmp_path, [local_trail(bucket)], output_formats=("jsonl", "parquet"))
+    own = settings_in(tmp_path, [local_trail(bucket)], output_formats=("jsonl", "parquet"))
     neighbour = replace(
-        ours,
+        own,
         events_dir=tmp_path / "others",
         state_db=tmp_path / "others.db",
         output_formats=("jsonl",),
@@ -387,29 +387,29 @@ def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> N
         if step == "committed":
             sync(neighbour)
 
-    assert sync(ours, observe=observe).ok
-    assert unlike_lines(ours) == []
-    assert len([*ours.quarantine_dir.rglob("*.jsonl")]) == 2
+    assert sync(own, observe=observe).ok
+    assert unlike_lines(own) == []
+    assert len([*own.quarantine_dir.rglob("*.jsonl")]) == 2
 
 
 def test_what_a_neighbour_has_committed_waits_for_him_however_long(tmp_path: Path) -> None:
     """Taken away, his batch would be done again; and lost, if its log file is gone by then."""
     bucket = tmp_path / "bucket"
     put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
-    ours = settings_in(tmp_path, [local_trail(bucket)])
-    neighbour = replace(ours, events_dir=tmp_path / "others", state_db=tmp_path / "others.db")
+    own = settings_in(tmp_path, [local_trail(bucket)])
+    neighbour = replace(own, events_dir=tmp_path / "others", state_db=tmp_path / "others.db")
 
     def die(step: str) -> None:
         if step == "committed":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sync(ours, observe=die)
-    for part in (ours.quarantine_dir / ".staging").iterdir():
+        sync(own, observe=die)
+    for part in (own.quarantine_dir / ".staging").iterdir():
         os.utime(part, (0, 0))
     sync(neighbour)
     shutil.rmtree(bucket)
     bucket.mkdir()
-    sync(ours)
-    assert len([*ours.events_dir.rglob("*.jsonl")]) == 1
-    assert len([*ours.quarantine_dir.rglob("*.jsonl")]) == 2
+    sync(own)
+    assert len([*own.events_dir.rglob("*.jsonl")]) == 1
+    assert len([*own.quarantine_dir.rglob("*.jsonl")]) == 2

@@ -73,7 +73,7 @@ sync_module.sync(settings)
 """
 
 
-def record(number: int, **more: Any) -> dict[str, Any]:
+def record(number: int, **fields: Any) -> dict[str, Any]:
     at = NOON + timedelta(minutes=7 * number % 180)
     return {
         "eventTime": f"{at:%Y-%m-%dT%H:%M:%SZ}",
@@ -81,7 +81,7 @@ def record(number: int, **more: Any) -> dict[str, Any]:
         "eventName": f"Name{number % 3}",
         "awsRegion": REGION,
         "recipientAccountId": ACCOUNT,
-        **more,
+        **fields,
     }
 
 
@@ -127,11 +127,11 @@ def test_rounds_make_no_difference(
         output_formats=("jsonl", "parquet"),
     )
     found, found_lines = synced(settings)
-    assert {folder: sorted(some) for folder, some in found_lines.items()} == {
-        folder: sorted(some) for folder, some in lines.items()
+    assert {folder: sorted(folder_lines) for folder, folder_lines in found_lines.items()} == {
+        folder: sorted(folder_lines) for folder, folder_lines in lines.items()
     }
-    assert [astuple(one) for one in found.partitions.values()] == [
-        astuple(one) for one in expected.partitions.values()
+    assert [astuple(counts) for counts in found.partitions.values()] == [
+        astuple(counts) for counts in expected.partitions.values()
     ]
     (counts,) = found.partitions.values()
     assert min(counts.events, counts.duplicates, counts.conflicts, counts.quarantined) > 0
@@ -157,7 +157,10 @@ def test_a_log_file_is_scattered_over_all_its_rounds_together(
     settings = settings_in(tmp_path, [local_trail(bucket)], max_hours_per_log_file=5)
     summary, lines = synced(settings)
     assert summary.progress.events == 5
-    assert sum(len(some) for folder, some in lines.items() if folder.startswith("q")) == 5
+    assert (
+        sum(len(folder_lines) for folder, folder_lines in lines.items() if folder.startswith("q"))
+        == 5
+    )
 
 
 # --- killed between two rounds ----------------------------------------------------------------
@@ -195,10 +198,10 @@ def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
     rounds = 0
     write = Staging.write
 
-    def counting(staging: Staging, *arguments: Any, **more: Any) -> Any:
+    def counting(staging: Staging, *arguments: Any, **options: Any) -> Any:
         nonlocal rounds
         rounds += 1
-        return write(staging, *arguments, **more)
+        return write(staging, *arguments, **options)
 
     elsewhere = settings_in(settings.events_dir.parent / "undisturbed", settings.trails)
     with monkeypatch.context() as patch:

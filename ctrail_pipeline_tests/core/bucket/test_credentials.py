@@ -63,13 +63,13 @@ class World:
         self.payers.add(headers.get("x-amz-request-payer"))
         return "ExpiredToken" if self.refused(self.keys[-1]) else ""
 
-    def trail(self, **more: Any) -> Trail:
-        where = Trail("organization", ORGANIZATION_BUCKET, region="us-east-1")
-        return replace(where, endpoint_url=self.server.endpoint_url, **more)
+    def trail(self, **options: Any) -> Trail:
+        trail = Trail("organization", ORGANIZATION_BUCKET, region="us-east-1")
+        return replace(trail, endpoint_url=self.server.endpoint_url, **options)
 
-    def settings(self, **more: Any) -> Settings:
+    def settings(self, **options: Any) -> Settings:
         return Settings(
-            (self.trail(**more),),
+            (self.trail(**options),),
             self.folder / "events",
             self.folder / "quarantine",
             self.folder / "state.db",
@@ -137,9 +137,9 @@ def assert_all_clients_use(world: World, key: str, **trail: Any) -> None:
     bucket = open_bucket(world.trail(**trail), world.settings())
     world.keys.clear()
     bucket.list_folder("AWSLogs/")
-    for each in (KEY, ODD_KEY):
+    for object_key in (KEY, ODD_KEY):
         with pytest.raises(Exception, match="no longer there"):
-            bucket.get(each, None)
+            bucket.get(object_key, None)
     assert len(world.keys) >= 3
     assert set(world.keys) == {key}
 
@@ -357,8 +357,8 @@ def test_a_role_s_credentials_are_renewed_while_a_run_lasts(
 
     assume = AssumedRole.__init__
 
-    def for_a_second(role: AssumedRole, *arguments: Any, **more: Any) -> None:
-        assume(role, *arguments, **more)
+    def for_a_second(role: AssumedRole, *arguments: Any, **options: Any) -> None:
+        assume(role, *arguments, **options)
         role.expiration = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=lives)
         issued[role.access_key_id] = time.monotonic()
 
@@ -373,9 +373,9 @@ def test_a_role_s_credentials_are_renewed_while_a_run_lasts(
     world.assert_whole()
 
 
-def expired_after(world: World, seen: int, key: str) -> None:
+def expired_after(world: World, count: int, key: str) -> None:
     """The key is refused after so many requests."""
-    world.refused = lambda used: used == key and len(world.keys) > seen
+    world.refused = lambda used: used == key and len(world.keys) > count
 
 
 def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: World) -> None:
@@ -384,8 +384,8 @@ def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: Wo
     assert_one_problem(first)
     assert world.states().keys() == {1}, "no log file is blamed"
     assert 0 < world.states()[1] < LOG_FILES
-    asked = len(world.keys)
-    assert asked < 60 + 10, "what must fail is not asked for every log file"
+    requests = len(world.keys)
+    assert requests < 60 + 10, "what must fail is not asked for every log file"
     world.refused = lambda _key: False
     assert sync(world.settings()).ok
     world.assert_whole()
@@ -408,7 +408,7 @@ def test_other_keys_are_looked_for_once_for_all_that_failed_together(
     with ThreadPoolExecutor(4) as threads:
         groups = [[(f"{group}/{number}", None) for number in range(20)] for group in range(4)]
         for found in threads.map(lambda wanted: get_all(bucket, wanted), groups):
-            assert {type(one) for one in found} == {CredentialsError}
+            assert {type(error) for error in found} == {CredentialsError}
     assert len(looks) == 1
 
 

@@ -290,9 +290,9 @@ def test_a_profile_that_gives_no_credentials_is_no_missing_permission(
     (tmp_path / "aws-config").write_text(AWS_CONFIG)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
     monkeypatch.setenv("AWS_PROFILE", profile)
-    said = reasons(make_world().settings)
-    assert all(reason in one for one in said), said
-    assert SECRET_KEY not in str(said)
+    messages = reasons(make_world().settings)
+    assert all(reason in message for message in messages), messages
+    assert SECRET_KEY not in str(messages)
 
 
 @contextmanager
@@ -342,12 +342,12 @@ def test_a_wrong_setup_is_said_after_one_request_a_trail(
     tmp_path: Path, status: int, code: str, reason: str
 ) -> None:
     with refusing_server(status, code) as (url, requests):
-        said = reasons(served_sample_settings(url, tmp_path))
+        messages = reasons(served_sample_settings(url, tmp_path))
     assert len(requests) == 2, "what no further try mends is not tried again"
-    for bucket, one in zip((ORGANIZATION_BUCKET, PAYMENTS_BUCKET), said, strict=True):
-        assert one.startswith(f"s3://{bucket}/")
-        assert reason in one
-        assert "\n" not in one
+    for bucket, message in zip((ORGANIZATION_BUCKET, PAYMENTS_BUCKET), messages, strict=True):
+        assert message.startswith(f"s3://{bucket}/")
+        assert reason in message
+        assert "\n" not in message
 
 
 # --- who am I -------------------------------------------------------------------------------------
@@ -367,12 +367,12 @@ def test_the_log_says_who_reads(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
     world = make_world()
-    who = arn_of_credentials(world.settings.trails)
-    assert who is not None
-    assert who.startswith("arn:aws:sts::123456789012:")
+    arn = arn_of_credentials(world.settings.trails)
+    assert arn is not None
+    assert arn.startswith("arn:aws:sts::123456789012:")
     with caplog.at_level(logging.INFO, "ctrail_pipeline"):
         world.sync()
-    assert f"reading as {who}" in caplog.messages
+    assert f"reading as {arn}" in caplog.messages
 
 
 def test_nobody_is_asked_about_folders_and_endpoints_of_their_own(
@@ -436,7 +436,7 @@ def test_no_credential_is_ever_logged_or_reported(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
-    said = []
+    messages = []
     with caplog.at_level(logging.DEBUG, "ctrail_pipeline"):
         for faults in (
             Faults(),
@@ -445,12 +445,14 @@ def test_no_credential_is_ever_logged_or_reported(
             Faults(denied=set(sample.log_files()[:3]), gone=set(sample.log_files()[3:6])),
         ):
             summary = make_world(faults).sync()
-            said += [failure_message(summary), summary_line(summary), str(summary)]
+            messages += [failure_message(summary), summary_line(summary), str(summary)]
         for status, code in ((403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch")):
             with refusing_server(status, code) as (url, _):
                 monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
-                said += reasons(served_sample_settings(url, tmp_path / code))
-    text = "\n".join([*said, caplog.text, *map(str, (record.args for record in caplog.records))])
+                messages += reasons(served_sample_settings(url, tmp_path / code))
+    text = "\n".join(
+        [*messages, caplog.text, *map(str, (record.args for record in caplog.records))]
+    )
     assert "is missing" in text
     for secret in (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, "Credential=", "Signature="):
         assert secret not in text

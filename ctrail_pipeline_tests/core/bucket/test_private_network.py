@@ -124,12 +124,12 @@ class Relay:
         return int(self._listener.getsockname()[1])
 
     def close(self) -> None:
-        for each in list(self._open):
+        for connection in list(self._open):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
-        for each in list(self._open):
-            each.close()
+        for connection in list(self._open):
+            connection.close()
 
     def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
         """Both ends of what is to be relayed, once the client has said where to."""
@@ -144,12 +144,12 @@ class Relay:
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError):
-            ours, theirs = self.connect(client)
+            near, far = self.connect(client)
             self.connections += 1
-            self._open |= {ours, theirs}
-            back = threading.Thread(target=_pass_on, args=(theirs, ours), daemon=True)
+            self._open |= {near, far}
+            back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
             back.start()
-            _pass_on(ours, theirs)
+            _pass_on(near, far)
             back.join()
 
 
@@ -182,8 +182,8 @@ class TlsFront(Relay):
         return f"https://127.0.0.1:{self.port}"
 
     def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
-        ours = self._context.wrap_socket(client, server_side=True)
-        return ours, socket.create_connection((self._behind.hostname, self._behind.port))
+        near = self._context.wrap_socket(client, server_side=True)
+        return near, socket.create_connection((self._behind.hostname, self._behind.port))
 
 
 class Proxy(Relay):
@@ -200,18 +200,18 @@ class Proxy(Relay):
             if not data:
                 raise ConnectionError
             head += data
-        method, target, rest = head.split(b" ", 2)
+        method, target, version_and_headers = head.split(b" ", 2)
         if method == b"CONNECT":
             host, port = target.decode().rsplit(":", 1)
-            theirs = socket.create_connection((host, int(port)))
+            far = socket.create_connection((host, int(port)))
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
             parts = urlsplit(target.decode())
-            theirs = socket.create_connection((parts.hostname, parts.port))
+            far = socket.create_connection((parts.hostname, parts.port))
             path = target.decode().removeprefix(f"http://{parts.netloc}")
-            once = rest.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-            theirs.sendall(b" ".join((method, path.encode(), once)))
-        return client, theirs
+            once = version_and_headers.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+            far.sendall(b" ".join((method, path.encode(), once)))
+        return client, far
 
 
 class TlsProxy(Proxy):
@@ -320,12 +320,12 @@ def test_without_the_authority_the_sync_says_to_set_it_and_does_not_try_again(
 def test_without_the_authority_the_other_clients_say_the_same(
     tls: TlsFront, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = rf"{NOT_TRUSTED} \(unable to get local issuer certificate\): {WHAT_TO_DO}"
+    pattern = rf"{NOT_TRUSTED} \(unable to get local issuer certificate\): {WHAT_TO_DO}"
     for key in (KEY, ODD_KEY):
-        with pytest.raises(StoreError, match=said):
+        with pytest.raises(StoreError, match=pattern):
             bucket_at(tls.url).get(key, None)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
-    with pytest.raises(StoreError, match=said):  # HeadBucket
+    with pytest.raises(StoreError, match=pattern):  # HeadBucket
         bucket_at(None, region=None)
 
 

@@ -80,8 +80,8 @@ def test_an_etag_whose_packed_form_is_as_long_as_an_md5_is_told_back(text: str) 
 
 
 @given(st.binary(min_size=15, max_size=15))
-def test_an_md5_that_begins_with_a_quote_is_told_back(rest: bytes) -> None:
-    text = (b'"' + rest).hex()
+def test_an_md5_that_begins_with_a_quote_is_told_back(tail: bytes) -> None:
+    text = (b'"' + tail).hex()
     assert unpack_etag(pack_etag(text)) == f'"{text}"'
 
 
@@ -311,9 +311,9 @@ def s3(endpoint: str, name: str = "logs") -> Bucket:
     return bucket
 
 
-def put(client: Any, *keys: str, **more: str) -> None:
+def put(client: Any, *keys: str, **options: str) -> None:
     for key in keys:
-        client.put_object(Bucket="logs", Key=key, Body=key.encode(), **more)
+        client.put_object(Bucket="logs", Key=key, Body=key.encode(), **options)
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
 ) -> None:
     """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
     trail = Trail("trail", name, region=region)
-    place = endpoint_of(trail, Credentials(trail))
-    assert (place.bucket_url, place.has_own_host) == (url, has_own_host)
+    endpoint = endpoint_of(trail, Credentials(trail))
+    assert (endpoint.bucket_url, endpoint.has_own_host) == (url, has_own_host)
     open_bucket(trail, settings_of(trail))  # obstore takes it, too
 
 
@@ -484,18 +484,18 @@ def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
 ) -> None:
     """A server that hangs takes all that is in flight; that must not count for those behind."""
     monkeypatch.setattr(s3_retry, "FIRST_PAUSE_SECONDS", 0.01)
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
 
     def hang(handler: BaseHTTPRequestHandler) -> None:
-        asked[handler.path] += 1
+        requests[handler.path] += 1
         time.sleep(1)
 
     with serve(hang) as url:
         trail = Trail("trail", "logs", region="us-east-1", endpoint_url=url)
         settings = replace(settings_of(trail), client_timeout=0.2, download_workers=1)
         found = get_all(open_bucket(trail, settings), [(key, None) for key in "abcd"])
-    assert all(isinstance(one, StoreUnavailable) for one in found)
-    assert asked == {f"/logs/{key}": TIMEOUTS for key in "abcd"}
+    assert all(isinstance(error, StoreUnavailable) for error in found)
+    assert requests == {f"/logs/{key}": TIMEOUTS for key in "abcd"}
 
 
 def test_a_mistake_of_ours_is_no_failing_bucket(

@@ -79,8 +79,8 @@ def relative_names(draw: st.DrawFn) -> str:
 @given(SOURCES, relative_names())
 def test_every_key_below_a_partition_is_told_back(source: SourcePrefix, relative: str) -> None:
     key = source.folder + relative
-    place = parse_key(source, key)
-    assert key_of(source, place.day, place.name) == key
+    parts = parse_key(source, key)
+    assert key_of(source, parts.day, parts.name) == key
 
 
 @given(SOURCES, DAYS, CLOCK, SUFFIXES)
@@ -167,18 +167,18 @@ DAY_NUMBER = day_of(2020, 9, 30)
 def test_odd_names_have_the_time_that_can_be_read(name: str, clock: tuple[int, int] | None) -> None:
     expected = None if clock is None else minute_at(DAY_NUMBER, *clock)
     key = PLAIN.folder + DAY + name
-    place = parse_key(PLAIN, key)
-    assert (place.day, place.minute) == (DAY_NUMBER, expected)
-    assert key_of(PLAIN, place.day, place.name) == key
+    parts = parse_key(PLAIN, key)
+    assert (parts.day, parts.minute) == (DAY_NUMBER, expected)
+    assert key_of(PLAIN, parts.day, parts.name) == key
 
 
 @pytest.mark.parametrize("stamp", ["20200929T2359", "20201001T0000", "20990101T0000"])
 def test_a_time_of_another_day_than_the_folder_is_none(stamp: str) -> None:
     key = f"{PLAIN.folder}{DAY}811596193553_CloudTrail_us-east-1_{stamp}Z_FkBrXUCcOU5Sn3Rx.json.gz"
-    place = parse_key(PLAIN, key)
-    assert (place.day, place.minute) == (DAY_NUMBER, None)
-    assert place.name.startswith("/")
-    assert key_of(PLAIN, place.day, place.name) == key
+    parts = parse_key(PLAIN, key)
+    assert (parts.day, parts.minute) == (DAY_NUMBER, None)
+    assert parts.name.startswith("/")
+    assert key_of(PLAIN, parts.day, parts.name) == key
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_time_of_another_day_than_the_folder_is_none(stamp: str) -> None:
 def test_a_key_in_no_day_folder_has_no_day_and_no_time(folder: str) -> None:
     name = "811596193553_CloudTrail_us-east-1_20200930T2300Z_FkBrXUCcOU5Sn3Rx.json.gz"
     key = PLAIN.folder + folder + name
-    place = parse_key(PLAIN, key)
-    assert (place.day, place.minute) == (0, None)
-    assert key_of(PLAIN, 0, place.name) == key
+    parts = parse_key(PLAIN, key)
+    assert (parts.day, parts.minute) == (0, None)
+    assert key_of(PLAIN, 0, parts.name) == key
 
 
 def test_a_log_file_of_another_account_is_kept_whole() -> None:

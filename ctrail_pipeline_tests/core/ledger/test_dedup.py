@@ -294,8 +294,8 @@ def test_a_merged_segment_is_what_one_of_all_would_have_been(
         build_segment(HOUR, identities(first, end), keys[first:end], 0.001)
         for first, end in ((0, 1), (1, 1_500), (1_500, 1_600), (1_600, 6_000))
     ]
-    merged_keys = merge_sorted([one.event_keys for one in parts], 6)
-    merged = merge_identities(HOUR, [one.identities for one in parts], merged_keys, 0.001)
+    merged_keys = merge_sorted([part.event_keys for part in parts], 6)
+    merged = merge_identities(HOUR, [part.identities for part in parts], merged_keys, 0.001)
     assert merged.filter
     assert merged._replace(filter=None) == build_segment(
         HOUR, identities(0, 6_000), keys, 0.001
@@ -314,16 +314,16 @@ def test_a_merged_segment_is_what_one_of_all_would_have_been(
 @settings(max_examples=examples(100))
 def test_what_a_blob_holds_however_it_is_looked_for(
     held: set[bytes],
-    others: set[bytes],
-    more: int,
+    unknown: set[bytes],
+    count: int,
     alike: bool,
 ) -> None:
     """Also where all begin alike."""
     order: Literal["big", "little"] = "big" if alike else "little"
-    blob = sorted(held | {number.to_bytes(6, order) for number in range(more)})
-    question = held | others | {number.to_bytes(6, order) for number in range(0, 4_000, 900)}
-    for asked in (question, [*question][:1], sorted(question)):
-        assert held_among(asked, b"".join(blob), 6) == set(asked) & set(blob)
+    blob = sorted(held | {number.to_bytes(6, order) for number in range(count)})
+    question = held | unknown | {number.to_bytes(6, order) for number in range(0, 4_000, 900)}
+    for query in (question, [*question][:1], sorted(question)):
+        assert held_among(query, b"".join(blob), 6) == set(query) & set(blob)
 
 
 def test_an_identity_is_of_the_lines_bytes() -> None:
@@ -342,5 +342,5 @@ def test_event_ids_of_other_records_are_known_whatever_the_size_of_a_segment(siz
     reader = MemorySegments()
     held = [event_key_of(f"event-{number}") for number in range(size)]
     reader.add(build_segment(HOUR, identities(0, size), held, 0.001))
-    other = event_key_of("event-other")
-    assert hour_of(reader).event_keys_among([held[-1], other]) == {held[-1]}
+    unknown = event_key_of("event-other")
+    assert hour_of(reader).event_keys_among([held[-1], unknown]) == {held[-1]}

@@ -56,7 +56,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
-PLACE = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
+SOURCE_PREFIX = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 DAY = 19_724
 ETAG, OTHER_ETAG = b"\1" * 16, b"\2" * 16
@@ -77,14 +77,14 @@ def ledger(path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def other(path: Path, ledger: Ledger) -> Iterator[Ledger]:
     """Another run's connection to the same ledger."""
-    other = Ledger(path)
-    yield other
-    other.close()
+    other_ledger = Ledger(path)
+    yield other_ledger
+    other_ledger.close()
 
 
 def outcome(ledger: Ledger, name: str = "/a.json.gz", position: int = 0) -> Outcome:
     return Outcome(
-        source_id=register_sources(ledger, [PLACE])[PLACE],
+        source_id=register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX],
         day=DAY,
         name=name,
         expected=None,
@@ -141,7 +141,7 @@ def commit(
 
 
 def known(ledger: Ledger, name: str = "/a.json.gz") -> Known | None:
-    id_ = register_sources(ledger, [PLACE])[PLACE]
+    id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     row = LedgerLogFiles(ledger).known_log_files(id_, DAY, name, name).get(name)
     return row.known if row else None
 
@@ -278,12 +278,12 @@ def test_garbage_is_refused(path: Path) -> None:
     assert "it is damaged or no ledger: restore it from a backup" in refusal(path)
 
 
-@pytest.mark.parametrize("left", [0.9, 0.5, 0.2])
-def test_a_ledger_that_was_cut_off_is_refused(path: Path, ledger: Ledger, left: float) -> None:
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+def test_a_ledger_that_was_cut_off_is_refused(path: Path, ledger: Ledger, share: float) -> None:
     commit(ledger, [outcome(ledger, f"/{number}", number) for number in range(2000)])
     ledger.close()
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * left)])
+    path.write_bytes(whole[: int(len(whole) * share)])
     said = refusal(path)
     assert "restore it from a backup" in said
     assert "cut off" in said or "damaged" in said
@@ -310,9 +310,9 @@ def test_the_application_id_is_ours(path: Path, ledger: Ledger) -> None:
 # -- waiting ----------------------------------------------------------------------------------
 
 
-def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other: Ledger) -> None:
+def test_a_run_waits_for_anothers_transaction(ledger: Ledger, other_ledger: Ledger) -> None:
     with ledger.transaction():
-        waiting = Thread(target=register_batch, args=(other, "token", "", []))
+        waiting = Thread(target=register_batch, args=(other_ledger, "token", "", []))
         waiting.start()
         time.sleep(0.2)
         assert waiting.is_alive()
@@ -325,11 +325,11 @@ def test_a_ledger_locked_for_long_is_refused_with_what_to_do(
     path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_errors, "BUSY_SECONDS", 0.1)
-    other = Ledger(path)
+    other_ledger = Ledger(path)
     with ledger.transaction(), pytest.raises(LedgerError, match="another run has held it"):
-        register_batch(other, "token", "", [])
-    assert register_batch(other, "token", "", []) == 1
-    other.close()
+        register_batch(other_ledger, "token", "", [])
+    assert register_batch(other_ledger, "token", "", []) == 1
+    other_ledger.close()
 
 
 def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
@@ -365,7 +365,7 @@ def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
 
 
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
-    id_ = register_sources(ledger, [PLACE])[PLACE]
+    id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     with pytest.raises(KeyError), ledger.transaction():  # noqa: PT012
         cover(ledger, id_, [Range(Minute(0), Minute(10))])
         raise KeyError
@@ -376,16 +376,18 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 # -- sources and coverage ---------------------------------------------------------------------
 
 
-def test_a_partition_keeps_its_id_whoever_registers_it(ledger: Ledger, other: Ledger) -> None:
-    elsewhere = replace(PLACE, prefix="audit")
-    ids = register_sources(ledger, [PLACE, elsewhere])
+def test_a_partition_keeps_its_id_whoever_registers_it(
+    ledger: Ledger, other_ledger: Ledger
+) -> None:
+    elsewhere = replace(SOURCE_PREFIX, prefix="audit")
+    ids = register_sources(ledger, [SOURCE_PREFIX, elsewhere])
     assert len(set(ids.values())) == 2
-    assert register_sources(other, [elsewhere, PLACE]) == ids
-    assert register_sources(ledger, [PLACE]) == {PLACE: ids[PLACE]}
+    assert register_sources(other_ledger, [elsewhere, SOURCE_PREFIX]) == ids
+    assert register_sources(ledger, [SOURCE_PREFIX]) == {SOURCE_PREFIX: ids[SOURCE_PREFIX]}
 
 
 def test_coverage_is_merged(ledger: Ledger) -> None:
-    id_ = register_sources(ledger, [PLACE])[PLACE]
+    id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     for start, end in [(50, 60), (0, 10), (10, 20), (55, 70), (5, 5)]:
         with ledger.transaction():
             cover(ledger, id_, [Range(Minute(start), Minute(end))])
@@ -395,7 +397,7 @@ def test_coverage_is_merged(ledger: Ledger) -> None:
 
 
 def test_deep_listings_are_noted(ledger: Ledger) -> None:
-    id_ = register_sources(ledger, [PLACE])[PLACE]
+    id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     assert deep_listed_at(ledger) == {id_: 0}
     with ledger.transaction():
         note_deep_listing(ledger, id_, 1234)
@@ -448,10 +450,10 @@ def test_only_a_committed_batch_is_marked_published(ledger: Ledger) -> None:
 
 
 def test_log_files_that_another_run_settled_are_named_and_nothing_is_written(
-    ledger: Ledger, other: Ledger
+    ledger: Ledger, other_ledger: Ledger
 ) -> None:
     mine = [outcome(ledger, f"/{number}.json.gz", number) for number in range(4)]
-    commit(other, [replace(mine[1], position=0), replace(mine[3], position=1)])
+    commit(other_ledger, [replace(mine[1], position=0), replace(mine[3], position=1)])
     batch = register(ledger)
     with pytest.raises(StaleBatch) as stale:
         commit(ledger, mine, [staged()], [segment(1)], batch=batch)
@@ -468,12 +470,12 @@ def test_log_files_that_another_run_settled_are_named_and_nothing_is_written(
     "meanwhile", [{"etag": OTHER_ETAG}, {"state": LogFileState.DAMAGED, "reason": "x"}]
 )
 def test_a_row_that_changed_meanwhile_is_not_replaced(
-    ledger: Ledger, other: Ledger, meanwhile: dict[str, object]
+    ledger: Ledger, other_ledger: Ledger, meanwhile: dict[str, object]
 ) -> None:
     first = outcome(ledger)
     commit(ledger, [first])
     seen = known(ledger)
-    commit(other, [replace(first, expected=seen, **meanwhile)])  # type: ignore[arg-type]
+    commit(other_ledger, [replace(first, expected=seen, **meanwhile)])  # type: ignore[arg-type]
     with pytest.raises(StaleBatch) as stale:
         commit(ledger, [replace(first, expected=seen, etag=b"\3" * 16)])
     assert stale.value.taken == {0}
@@ -490,19 +492,23 @@ def test_a_row_that_is_not_there_any_more_is_not_assumed(ledger: Ledger) -> None
 
 @pytest.mark.parametrize("size", [3, FILTERED_FROM])
 def test_a_newer_segment_with_a_common_identity_makes_a_batch_stale(
-    ledger: Ledger, other: Ledger, size: int
+    ledger: Ledger, other_ledger: Ledger, size: int
 ) -> None:
-    commit(other, segments=[segment(*range(size))])
+    commit(other_ledger, segments=[segment(*range(size))])
     with pytest.raises(StaleBatch, match="another batch wrote some of these events") as stale:
         commit(ledger, [outcome(ledger)], segments=[segment(2, 9999)], seen={HOUR: 0})
     assert not stale.value.taken
     assert known(ledger) is None
 
 
-def test_newer_segments_without_a_common_identity_do_not(ledger: Ledger, other: Ledger) -> None:
-    commit(other, segments=[segment(1, 2), segment(3, partition=HOUR + "x")])
+def test_newer_segments_without_a_common_identity_do_not(
+    ledger: Ledger, other_ledger: Ledger
+) -> None:
+    commit(other_ledger, segments=[segment(1, 2), segment(3, partition=HOUR + "x")])
     commit(ledger, segments=[segment(3, 4)], seen={HOUR: 0})
-    assert [(one.size, one.filter_bytes) for one in LedgerSegments(ledger).segments(HOUR, 0)] == [
+    assert [
+        (stored.size, stored.filter_bytes) for stored in LedgerSegments(ledger).segments(HOUR, 0)
+    ] == [
         (2, 0),
         (2, 0),
     ]
@@ -528,11 +534,13 @@ def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
     assert LedgerSegments(ledger).segments("elsewhere", 0) == []
 
 
-def test_a_view_from_before_a_removal_makes_a_batch_stale(ledger: Ledger, other: Ledger) -> None:
-    batch, _ = commit(other, segments=[segment(1)])
+def test_a_view_from_before_a_removal_makes_a_batch_stale(
+    ledger: Ledger, other_ledger: Ledger
+) -> None:
+    batch, _ = commit(other_ledger, segments=[segment(1)])
     removed = LedgerSegments(ledger).segments_removed()
-    with other.transaction():
-        uncommit_batch(other, batch)
+    with other_ledger.transaction():
+        uncommit_batch(other_ledger, batch)
     with pytest.raises(StaleBatch, match="segments were removed"):
         commit(ledger, [outcome(ledger)], removed=removed)
 
@@ -540,7 +548,9 @@ def test_a_view_from_before_a_removal_makes_a_batch_stale(ledger: Ledger, other:
 # -- output files and taking back -------------------------------------------------------------
 
 
-def test_files_of_a_folder_are_numbered_one_after_another(ledger: Ledger, other: Ledger) -> None:
+def test_files_of_a_folder_are_numbered_one_after_another(
+    ledger: Ledger, other_ledger: Ledger
+) -> None:
     first, names = commit(
         ledger, files=[staged(0), staged(1), staged(2, "2024/01/02", Kind.QUARANTINE)]
     )
@@ -549,10 +559,10 @@ def test_files_of_a_folder_are_numbered_one_after_another(ledger: Ledger, other:
         "events_00002.jsonl",
         "quarantine_00001.jsonl",
     ]
-    second, more = commit(other, files=[staged(0), staged(1, HOUR + "x")])
-    assert [(file.folder, file.number) for file in more] == [(HOUR, 3), (HOUR + "x", 1)]
+    second, more_names = commit(other_ledger, files=[staged(0), staged(1, HOUR + "x")])
+    assert [(file.folder, file.number) for file in more_names] == [(HOUR, 3), (HOUR + "x", 1)]
     assert published_files(ledger, first) == names
-    assert published_files(ledger, second) == more
+    assert published_files(ledger, second) == more_names
 
 
 def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
@@ -576,10 +586,10 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
         uncommit_batch(ledger, batch)
     assert batch_state(ledger, batch) is BatchState.ABORTED
     assert LedgerSegments(ledger).segments_removed() == removed + 1
-    assert [one.size for one in LedgerSegments(ledger).segments(HOUR, 0)] == [1]
+    assert [stored.size for stored in LedgerSegments(ledger).segments(HOUR, 0)] == [1]
     assert published_files(ledger, batch) == []
     assert len(published_files(ledger, kept)) == 1
-    visits, id_ = due(ledger), source_ids(ledger)[PLACE]
+    visits, id_ = due(ledger), source_ids(ledger)[SOURCE_PREFIX]
     assert [(visit.source_id, visit.day, visit.name) for visit in visits] == [
         (id_, DAY, "/0.json.gz"),
         (id_, DAY, "/1.json.gz"),
@@ -587,7 +597,7 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     assert {visit.known.state for visit in visits} == {LogFileState.LOST}
     assert count_by_state(ledger) == {LogFileState.LOST: 2}
     assert known(ledger, "/kept.json.gz") == (LogFileState.COMMITTED, ETAG)
-    again = [replace(one, expected=known(ledger, one.name)) for one in mine]
+    again = [replace(log_file, expected=known(ledger, log_file.name)) for log_file in mine]
     _, [file] = commit(ledger, again, [staged()], [segment(1, 2)])
     assert file.number == 4
     assert superseded(path) == []
@@ -605,12 +615,12 @@ def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger:
         ledger,
         [
             replace(
-                one,
-                expected=known(ledger, one.name),
+                log_file,
+                expected=known(ledger, log_file.name),
                 etag=OTHER_ETAG,
                 state=LogFileState.COMMITTED,
             )
-            for one in (first, second, third)
+            for log_file in (first, second, third)
         ],
     )
     assert superseded(path) == [("/lines.json.gz", ETAG), ("/quarantine.json.gz", ETAG)]

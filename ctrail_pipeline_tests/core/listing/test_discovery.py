@@ -21,10 +21,15 @@ def make(root: Path, *folders: str) -> None:
 def found(root: Path, prefix: str = "") -> set[tuple[str, str, str]]:
     """(organization, account, region) of what is discovered under a prefix."""
     trail = Trail("trail", "logs", prefix)
-    places = discover(trail, LocalBucket(root))
-    assert len(places) == len(set(places))
-    assert {(place.bucket, place.prefix) for place in places} == {("logs", prefix)}
-    return {(place.organization, place.account, place.region) for place in places}
+    source_prefixes = discover(trail, LocalBucket(root))
+    assert len(source_prefixes) == len(set(source_prefixes))
+    assert {(source_prefix.bucket, source_prefix.prefix) for source_prefix in source_prefixes} == {
+        ("logs", prefix)
+    }
+    return {
+        (source_prefix.organization, source_prefix.account, source_prefix.region)
+        for source_prefix in source_prefixes
+    }
 
 
 def test_plain_accounts(tmp_path: Path) -> None:
@@ -184,6 +189,6 @@ def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
 def test_a_partition_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
     make(tmp_path, "AWSLogs/111122223333/CloudTrail/us-east-1")
     bucket = LocalBucket(tmp_path)
-    place = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
-    assert discover(Trail("one", "logs"), bucket) == [place]
-    assert discover(Trail("two", "logs"), bucket) == [place]
+    source_prefix = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
+    assert discover(Trail("one", "logs"), bucket) == [source_prefix]
+    assert discover(Trail("two", "logs"), bucket) == [source_prefix]

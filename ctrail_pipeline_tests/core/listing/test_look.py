@@ -216,13 +216,13 @@ def test_a_look_out_of_time_goes_on_where_it_stopped(
     many: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_CHUNK", 40)
-    cursor, found, left = LookCursor(), [], []
+    cursor, found, not_reached = LookCursor(), [], []
     for _ in range(5):
         seen = look(many, cursor, 0)
         cursor = LookCursor.parse(seen.cursor.dump())
         found.append(seen.found)
-        left.append(seen.not_reached)
-    assert (found, left) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
+        not_reached.append(seen.not_reached)
+    assert (found, not_reached) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
 
 
 @given(st.lists(st.text("abc", min_size=1), unique=True), st.text("abc"))
@@ -274,7 +274,9 @@ def test_discovery_is_rarer_the_more_it_costs() -> None:
 
 def test_what_is_recent_ends_at_the_clock_even_if_a_cursor_is_ahead(tmp_path: Path) -> None:
     now, ahead = Minute(1_000_000), Minute(2_000_000)
-    place = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
+    source_prefix = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
     covered = [Range(Minute(0), ahead)]
-    source = Source(1, place, "main", LocalBucket(tmp_path), covered, EVERYTHING, deep=False)
+    source = Source(
+        1, source_prefix, "main", LocalBucket(tmp_path), covered, EVERYTHING, deep=False
+    )
     assert watch.recent_range(source, Lookback(24, 35), now).start == now - MINUTES_PER_DAY

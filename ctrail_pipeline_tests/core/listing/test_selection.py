@@ -53,7 +53,7 @@ def settings(sample: Path, tmp_path: Path) -> Settings:
     return settings_in(tmp_path, trails)
 
 
-def place(account: str, region: str) -> SourcePrefix:
+def source_prefix_of(account: str, region: str) -> SourcePrefix:
     return SourcePrefix("b", "", "", account, region)
 
 
@@ -83,17 +83,17 @@ RULES: list[tuple[dict[str, Any], Callable[[str, str], bool]]] = [
 
 
 @pytest.mark.parametrize(("chosen", "rule"), RULES)
-@pytest.mark.parametrize("where", ["run", "configuration", "every trail"])
+@pytest.mark.parametrize("chosen_in", ["run", "configuration", "every trail"])
 def test_what_is_chosen_is_brought_in_and_later_the_rest_and_nothing_twice(
     sample: Path,
     settings: Settings,
     chosen: dict[str, Any],
     rule: Callable[[str, str], bool],
-    where: str,
+    chosen_in: str,
 ) -> None:
-    if where == "run":
+    if chosen_in == "run":
         first = sync(settings, Selection(**chosen))
-    elif where == "configuration":
+    elif chosen_in == "configuration":
         first = sync(replace(settings, **chosen))
     else:
         trails = tuple(replace(trail, **chosen) for trail in settings.trails)
@@ -141,8 +141,8 @@ def test_configuration_trail_and_run_must_all_choose_a_place(settings: Settings)
         ("111111111111", "eu-central-1", False),
         ("333333333333", "eu-central-1", False),
     ):
-        one = place(account, region)
-        assert (is_configured(whole, trail, one) and run.holds(one)) is expected
+        source_prefix = source_prefix_of(account, region)
+        assert (is_configured(whole, trail, source_prefix) and run.holds(source_prefix)) is expected
 
 
 def test_trails_are_chosen_by_pattern_and_by_name(settings: Settings) -> None:
@@ -282,9 +282,9 @@ def test_what_is_left_out_is_neither_looked_at_nor_fetched_though_it_was_found(
     assert partitions
     assert not any(partition.startswith("2") for partition in partitions)
     assert not any(partition.startswith("2") for _, partition in seen.waiting)
-    others = sync(narrow, Selection(listed=True))
-    assert others.ok
-    assert others.progress.log_files > 0
+    later = sync(narrow, Selection(listed=True))
+    assert later.ok
+    assert later.progress.log_files > 0
     assert snapshot(settings.events_dir / "222233334444") == before
     assert sync(settings).ok
     assert snapshot(settings.events_dir / "222233334444") > before

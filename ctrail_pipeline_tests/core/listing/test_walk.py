@@ -28,7 +28,7 @@ from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline_tests.support.ledgers import new_ledger
 from ctrail_pipeline_tests.support.properties import examples
 
-PLACES = [
+SOURCE_PREFIXES = [
     SourcePrefix("logs", "", "", "111122223333", "eu-west-1"),
     SourcePrefix("logs", "", "", "111122223333", "us-east-1"),
     SourcePrefix("logs", "", "o-abc123def4", "444455556666", "us-east-1"),
@@ -66,8 +66,8 @@ class MemoryBucket:
     def list_page(self, folder: str, after: str) -> Page:
         self._may_fail(folder, after)
         keys = self._below(folder, after)
-        some = [self.objects[key] for key in keys[: self.page_size]]
-        return Page(some, len(keys) <= self.page_size)
+        page = [self.objects[key] for key in keys[: self.page_size]]
+        return Page(page, len(keys) <= self.page_size)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         raise NotImplementedError
@@ -87,11 +87,19 @@ def sources_of(
     ledger: Ledger, bucket: MemoryBucket, wanted: Range = EVERYTHING, *, deep: bool = False
 ) -> list[Source]:
     """The partitions as a run that starts now sees them."""
-    ids = register_sources(ledger, PLACES)
+    ids = register_sources(ledger, SOURCE_PREFIXES)
     coverage = covered_ranges(ledger)
     return [
-        Source(ids[place], place, "trail", bucket, coverage.get(ids[place], []), wanted, deep)
-        for place in PLACES
+        Source(
+            ids[source_prefix],
+            source_prefix,
+            "trail",
+            bucket,
+            coverage.get(ids[source_prefix], []),
+            wanted,
+            deep,
+        )
+        for source_prefix in SOURCE_PREFIXES
     ]
 
 
@@ -158,12 +166,12 @@ def run(
     return keys
 
 
-def key(place: SourcePrefix, moment: int, suffix: str = "a") -> str:
+def key_at(source_prefix: SourcePrefix, moment: int, suffix: str = "a") -> str:
     """The key of a log file delivered at a minute."""
     day, minute = divmod(moment, DAY)
     stamp = day_folder(day).replace("/", "")
     return (
-        f"{place.folder}{day_folder(day)}{place.account}_CloudTrail_{place.region}_"
+        f"{source_prefix.folder}{day_folder(day)}{source_prefix.account}_CloudTrail_{source_prefix.region}_"
         f"{stamp}T{minute // 60:02}{minute % 60:02}Z_{suffix.rjust(16, '0')}.json.gz"
     )
 
@@ -174,27 +182,34 @@ def at(year: int, month: int, day: int, minute: int = 0) -> int:
     return number * DAY + minute
 
 
-def covered(ledger: Ledger, place: SourcePrefix = PLACES[0]) -> list[Range]:
-    return covered_ranges(ledger).get(register_sources(ledger, [place])[place], [])
+def covered(ledger: Ledger, source_prefix: SourcePrefix = SOURCE_PREFIXES[0]) -> list[Range]:
+    return covered_ranges(ledger).get(register_sources(ledger, [source_prefix])[source_prefix], [])
 
 
 def rows(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     """Those of the keys that have a row."""
-    ids = register_sources(ledger, PLACES)
+    ids = register_sources(ledger, SOURCE_PREFIXES)
     found = set()
-    for one in keys:
-        place = place_of_partition(one)
-        if place is not None:
-            where = parse_key(place, one)
+    for key in keys:
+        source_prefix = source_prefix_of(key)
+        if source_prefix is not None:
+            parts = parse_key(source_prefix, key)
             if LedgerLogFiles(ledger).known_log_files(
-                ids[place], where.day, where.name, where.name
+                ids[source_prefix], parts.day, parts.name, parts.name
             ):
-                found.add(one)
+                found.add(key)
     return found
 
 
-def place_of_partition(one: str) -> SourcePrefix | None:
-    return next((place for place in PLACES if one.startswith(place.folder)), None)
+def source_prefix_of(key: str) -> SourcePrefix | None:
+    return next(
+        (
+            source_prefix
+            for source_prefix in SOURCE_PREFIXES
+            if key.startswith(source_prefix.folder)
+        ),
+        None,
+    )
 
 
 STRAYS = [
@@ -219,10 +234,10 @@ DATED_ODDITIES = [
 NOT_LOG_FILES = ["2024/01/05/", "2024/01/05/x.json.gz.sig", "2024/01/inventory.csv"]
 FIRST = at(2023, 12, 25)
 MOMENTS = st.integers(0, 20 * DAY - 1).map(FIRST.__add__)
-TIMED = st.builds(key, st.sampled_from(PLACES), MOMENTS, st.sampled_from("abcd"))
+TIMED = st.builds(key_at, st.sampled_from(SOURCE_PREFIXES), MOMENTS, st.sampled_from("abcd"))
 ODD = st.builds(
-    lambda place, relative: place.folder + relative,
-    st.sampled_from(PLACES),
+    lambda source_prefix, relative: source_prefix.folder + relative,
+    st.sampled_from(SOURCE_PREFIXES),
     st.sampled_from(STRAYS + DATED_ODDITIES + NOT_LOG_FILES),
 )
 KEYS = st.lists(st.one_of(TIMED, TIMED, TIMED, ODD), max_size=80)
@@ -230,10 +245,10 @@ KEYS = st.lists(st.one_of(TIMED, TIMED, TIMED, ODD), max_size=80)
 
 def filled(bucket: MemoryBucket, keys: Iterable[str]) -> MemoryBucket:
     """Put keys as they are delivered: a few minutes after the time in them."""
-    for one in keys:
-        place = place_of_partition(one)
-        assert place is not None
-        bucket.put(one, (parse_key(place, one).minute or FIRST) + 5)
+    for key in keys:
+        source_prefix = source_prefix_of(key)
+        assert source_prefix is not None
+        bucket.put(key, (parse_key(source_prefix, key).minute or FIRST) + 5)
     return bucket
 
 
@@ -262,20 +277,20 @@ def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     assert len(handed) == len(set(handed))
     assert days == sorted(days, reverse=True)
     expected = set()
-    for one in filter(is_log_file, bucket.objects):
-        place = place_of_partition(one)
-        assert place is not None
-        where = parse_key(place, one)
+    for key in filter(is_log_file, bucket.objects):
+        source_prefix = source_prefix_of(key)
+        assert source_prefix is not None
+        parts = parse_key(source_prefix, key)
         # A key without a day is looked for by a listing from the first key on only.
-        if is_wanted(where, wanted) and (where.day or wanted.start == 0):
-            expected.add(one)
-    undated = {one for one in handed if parse_key(place_of_partition(one), one).day == 0}  # type: ignore[arg-type]
+        if is_wanted(parts, wanted) and (parts.day or wanted.start == 0):
+            expected.add(key)
+    undated = {key for key in handed if parse_key(source_prefix_of(key), key).day == 0}  # type: ignore[arg-type]
     assert set(handed) - undated == expected - undated
     assert expected <= set(handed) | (undated if wanted.end < EVERYTHING.end else set())
     assert listing.counts.log_files == len(handed)
     if wanted == EVERYTHING:
-        others = set(bucket.objects) - expected
-        assert listing.counts.other_objects >= len(others)
+        skipped = set(bucket.objects) - expected
+        assert listing.counts.other_objects >= len(skipped)
 
 
 @given(KEYS, st.integers(1, 40))
@@ -292,8 +307,8 @@ def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
     bucket = MemoryBucket(page_size=7)
     moments = [at(2022, 3, 1), at(2023, 12, 31), at(2024, 1, 1), at(2024, 1, 2)]
     keys = [
-        key(place, moment + minute)
-        for number, place in enumerate(PLACES)
+        key_at(source_prefix, moment + minute)
+        for number, source_prefix in enumerate(SOURCE_PREFIXES)
         for moment in moments[number:] + moments[:1]
         for minute in range(0, 100, 9)
     ]
@@ -301,13 +316,13 @@ def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
     with new_ledger() as ledger:
         handed = run(ledger, bucket)
     assert sorted(handed) == sorted(set(keys))
-    days = [parse_key(place_of_partition(one), one).day for one in handed]  # type: ignore[arg-type]
+    days = [parse_key(source_prefix_of(key), key).day for key in handed]  # type: ignore[arg-type]
     assert days == sorted(days, reverse=True)
 
 
 def test_a_folder_with_more_than_is_held_is_taken_apart_and_loses_nothing() -> None:
     bucket = MemoryBucket(page_size=1000)
-    keys = [key(PLACES[0], FIRST + 7 * number) for number in range(900)]
+    keys = [key_at(SOURCE_PREFIXES[0], FIRST + 7 * number) for number in range(900)]
     filled(bucket, keys)
     with new_ledger() as ledger:
         listing = Listing(sources_of(ledger, bucket), LOOKBACK, hold=30)
@@ -319,21 +334,24 @@ def test_a_folder_with_more_than_is_held_is_taken_apart_and_loses_nothing() -> N
 
 @pytest.mark.parametrize("page_size", [1, 2, 5, 1000])
 def test_an_unbounded_listing_finds_keys_in_no_day_folder(page_size: int) -> None:
-    place = PLACES[0]
-    strays = [place.folder + relative for relative in STRAYS]
-    bucket = filled(MemoryBucket(page_size), [*strays, key(place, FIRST), key(place, FIRST + 1)])
+    source_prefix = SOURCE_PREFIXES[0]
+    strays = [source_prefix.folder + relative for relative in STRAYS]
+    bucket = filled(
+        MemoryBucket(page_size),
+        [*strays, key_at(source_prefix, FIRST), key_at(source_prefix, FIRST + 1)],
+    )
     with new_ledger() as ledger:
         assert sorted(run(ledger, bucket)) == sorted(bucket.objects)
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])
 def test_two_windows_of_a_partition_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
-    place = PLACES[0]
-    dated = [key(place, FIRST + DAY * number) for number in range(60)]
+    source_prefix = SOURCE_PREFIXES[0]
+    dated = [key_at(source_prefix, FIRST + DAY * number) for number in range(60)]
     bucket = filled(MemoryBucket(page_size), dated)
     with new_ledger() as ledger:
         run(ledger, bucket, Range(Minute(FIRST + 10 * DAY), EVERYTHING.end))
-        filled(bucket, [place.folder + relative for relative in STRAYS])
+        filled(bucket, [source_prefix.folder + relative for relative in STRAYS])
         handed = run(ledger, bucket)
         assert len(handed) == len(set(handed))
         assert rows(ledger, bucket.objects) == set(bucket.objects)
@@ -345,49 +363,54 @@ def test_a_planted_key_of_the_far_future_moves_coverage_to_its_last_modified(
 ) -> None:
     now = at(2024, 1, 10, 600)
     bucket = MemoryBucket(page_size)
-    real = [key(PLACES[0], now - 100 * number) for number in range(1, 8)]
+    real = [key_at(SOURCE_PREFIXES[0], now - 100 * number) for number in range(1, 8)]
     filled(bucket, real)
-    planted = key(PLACES[0], at(2099, 1, 1))
+    planted = key_at(SOURCE_PREFIXES[0], at(2099, 1, 1))
     bucket.put(planted, now)
     with new_ledger() as ledger:
         assert sorted(run(ledger, bucket)) == sorted([*real, planted])
         assert covered(ledger) == [Range(Minute(0), Minute(now + 1))]
-        later = key(PLACES[0], now + 30)
+        later = key_at(SOURCE_PREFIXES[0], now + 30)
         filled(bucket, [later])
         assert run(ledger, bucket) == [later]
 
 
 def test_coverage_ends_behind_the_newest_key() -> None:
-    bucket = filled(MemoryBucket(), [key(PLACES[0], FIRST + 3), key(PLACES[0], FIRST + 90)])
+    bucket = filled(
+        MemoryBucket(),
+        [key_at(SOURCE_PREFIXES[0], FIRST + 3), key_at(SOURCE_PREFIXES[0], FIRST + 90)],
+    )
     with new_ledger() as ledger:
         run(ledger, bucket)
         assert covered(ledger) == [Range(Minute(0), Minute(FIRST + 91))]
-        assert covered(ledger, PLACES[1]) == []
+        assert covered(ledger, SOURCE_PREFIXES[1]) == []
 
 
 def test_late_keys_inside_the_lookback_are_found_and_older_ones_by_the_deep_listing() -> None:
     newest = FIRST + 10 * DAY
-    bucket = filled(MemoryBucket(3), [key(PLACES[0], newest - number * 300) for number in range(9)])
+    bucket = filled(
+        MemoryBucket(3), [key_at(SOURCE_PREFIXES[0], newest - number * 300) for number in range(9)]
+    )
     with new_ledger() as ledger:
         run(ledger, bucket)
-        late = key(PLACES[0], newest - 23 * 60, "late")
-        older = key(PLACES[0], newest - 5 * DAY, "older")
+        late = key_at(SOURCE_PREFIXES[0], newest - 23 * 60, "late")
+        older = key_at(SOURCE_PREFIXES[0], newest - 5 * DAY, "older")
         filled(bucket, [late, older])
         assert run(ledger, bucket) == [late]
         assert run(ledger, bucket, deep=True) == [older]
 
 
 def test_a_log_file_written_again_is_handed_out_with_what_is_known_of_it() -> None:
-    place = PLACES[0]
-    one = key(place, FIRST)
-    bucket = filled(MemoryBucket(), [one])
-    before = bucket.objects[one].etag
+    source_prefix = SOURCE_PREFIXES[0]
+    key = key_at(source_prefix, FIRST)
+    bucket = filled(MemoryBucket(), [key])
+    before = bucket.objects[key].etag
     with new_ledger() as ledger:
         run(ledger, bucket)
-        bucket.put(one, FIRST + 20, etag=b"\1" * 16)
+        bucket.put(key, FIRST + 20, etag=b"\1" * 16)
         listing = Listing(sources_of(ledger, bucket), LOOKBACK)
         [[ref]] = listing.log_files(LedgerLogFiles(ledger))
-    assert (ref.key, ref.etag) == (one, b"\1" * 16)
+    assert (ref.key, ref.etag) == (key, b"\1" * 16)
     assert ref.expected == Known(LogFileState.COMMITTED, before)
 
 
@@ -405,45 +428,49 @@ def test_a_log_file_written_again_is_handed_out_with_what_is_known_of_it() -> No
 def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
     state: LogFileState, *, again: bool
 ) -> None:
-    one = key(PLACES[0], FIRST)
-    bucket = filled(MemoryBucket(), [one])
+    key = key_at(SOURCE_PREFIXES[0], FIRST)
+    bucket = filled(MemoryBucket(), [key])
     with new_ledger() as ledger:
         [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
         commit(ledger, refs, state=state)
-        assert run(ledger, bucket) == ([one] if again else [])
+        assert run(ledger, bucket) == ([key] if again else [])
 
 
-def look_found(ledger: Ledger, place: SourcePrefix, one: str, now: int = 0) -> None:
+def look_found(ledger: Ledger, source_prefix: SourcePrefix, key: str, now: int = 0) -> None:
     """Have a log file be due, as a look at the bucket does."""
-    where = parse_key(place, one)
-    id_ = register_sources(ledger, PLACES)[place]
-    found = FoundLogFile(id_, where.day, where.name, b"\1" * 16, 7, archived=False)
+    parts = parse_key(source_prefix, key)
+    id_ = register_sources(ledger, SOURCE_PREFIXES)[source_prefix]
+    found = FoundLogFile(id_, parts.day, parts.name, b"\1" * 16, 7, archived=False)
     with ledger.transaction():
         put_found(ledger, [found], now)
 
 
 def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -> None:
-    place = PLACES[0]
-    one, other = key(place, FIRST), key(place, FIRST + DAY)
-    bucket = filled(MemoryBucket(), [one, other])
+    source_prefix = SOURCE_PREFIXES[0]
+    key, next_days_key = key_at(source_prefix, FIRST), key_at(source_prefix, FIRST + DAY)
+    bucket = filled(MemoryBucket(), [key, next_days_key])
     with new_ledger() as ledger:
         run(ledger, bucket)
-        bucket.put(one, FIRST + 20, etag=b"\1" * 16)
-        look_found(ledger, place, one)
+        bucket.put(key, FIRST + 20, etag=b"\1" * 16)
+        look_found(ledger, source_prefix, key)
         sources = sources_of(ledger, bucket, deep=True)
         [[ref]] = Listing(sources, LOOKBACK).log_files(LedgerLogFiles(ledger))
-    assert (ref.key, ref.etag) == (one, None)
+    assert (ref.key, ref.etag) == (key, None)
     assert ref.expected is not None
     assert ref.expected.state is LogFileState.COMMITTED
 
 
 def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None:
-    keys = [key(place, FIRST + number * DAY) for place in PLACES for number in range(3)]
+    keys = [
+        key_at(source_prefix, FIRST + number * DAY)
+        for source_prefix in SOURCE_PREFIXES
+        for number in range(3)
+    ]
     bucket = MemoryBucket()
     bucket.refuses = lambda _folder, _after: True
     with new_ledger() as ledger:
-        for one in keys:
-            look_found(ledger, next(p for p in PLACES if one.startswith(p.folder)), one)
+        for key in keys:
+            look_found(ledger, next(p for p in SOURCE_PREFIXES if key.startswith(p.folder)), key)
         sources = sources_of(ledger, bucket)[:2]
         groups = list(Listing(sources, LOOKBACK, walks=False).log_files(LedgerLogFiles(ledger)))
         found = [ref for refs in groups for ref in refs]
@@ -455,11 +482,11 @@ def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None
 
 
 def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
-    one = key(PLACES[0], FIRST)
-    bucket = filled(MemoryBucket(), [one])
+    key = key_at(SOURCE_PREFIXES[0], FIRST)
+    bucket = filled(MemoryBucket(), [key])
     with new_ledger() as ledger:
         [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
-        look_found(ledger, PLACES[0], one)
+        look_found(ledger, SOURCE_PREFIXES[0], key)
         commit(ledger, refs)
         assert waiting_by_source(ledger, 0) == {}
         assert run(ledger, bucket) == []
@@ -467,8 +494,12 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
 
 @pytest.mark.parametrize("page_size", [3, 1000])
 def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
-    broken = PLACES[1]
-    keys = [key(place, FIRST + 400 * number) for place in PLACES for number in range(12)]
+    broken = SOURCE_PREFIXES[1]
+    keys = [
+        key_at(source_prefix, FIRST + 400 * number)
+        for source_prefix in SOURCE_PREFIXES
+        for number in range(12)
+    ]
     bucket = filled(MemoryBucket(page_size), keys)
     bucket.refuses = lambda folder, _after: folder.startswith(broken.folder)
     with new_ledger() as ledger:
@@ -479,20 +510,20 @@ def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> 
             commit(ledger, refs, listing.take_finished())
             handed += [ref.key for ref in refs]
         commit(ledger, [], listing.take_finished())
-        assert sorted(handed) == sorted(one for one in keys if not one.startswith(broken.folder))
+        assert sorted(handed) == sorted(key for key in keys if not key.startswith(broken.folder))
         assert [bool(source.failure) for source in sources] == [False, True, False]
         assert covered(ledger, broken) == []
-        assert covered(ledger, PLACES[0]) == covered(ledger, PLACES[2]) != []
+        assert covered(ledger, SOURCE_PREFIXES[0]) == covered(ledger, SOURCE_PREFIXES[2]) != []
         bucket.refuses = lambda _folder, _after: False
         assert sorted(run(ledger, bucket)) == sorted(
-            one for one in keys if one.startswith(broken.folder)
+            key for key in keys if key.startswith(broken.folder)
         )
 
 
 def test_a_day_whose_second_page_fails_is_not_covered_by_its_first() -> None:
-    place = PLACES[0]
-    keys = sorted(key(place, FIRST + minute) for minute in range(12))
-    older = key(place, FIRST - DAY)
+    source_prefix = SOURCE_PREFIXES[0]
+    keys = sorted(key_at(source_prefix, FIRST + minute) for minute in range(12))
+    older = key_at(source_prefix, FIRST - DAY)
     bucket = filled(MemoryBucket(5), [*keys, older])
     bucket.refuses = lambda folder, after: folder.count("/") > 6 and after == keys[4]
     with new_ledger() as ledger:
@@ -528,15 +559,15 @@ def test_windows_in_any_order_then_everything_equal_one_undisturbed_sync(
         run(ledger, bucket, deep=True, lookback=Lookback(24, 40_000))
         assert_covered_is_known(ledger, bucket, set())
         found = rows(ledger, bucket.objects)
-        coverage = [covered(ledger, place) for place in PLACES]
+        coverage = [covered(ledger, source_prefix) for source_prefix in SOURCE_PREFIXES]
         newest = [cursor(ranges) for ranges in coverage]
     with new_ledger() as ledger:
         run(ledger, bucket)
         undisturbed = rows(ledger, bucket.objects)
         # Less may be called covered at first, never more: what is not is listed again.
-        for place, ranges, end in zip(PLACES, coverage, newest, strict=True):
-            assert cursor(covered(ledger, place)) == end
-            assert merged([*ranges, *covered(ledger, place)]) == ranges
+        for source_prefix, ranges, end in zip(SOURCE_PREFIXES, coverage, newest, strict=True):
+            assert cursor(covered(ledger, source_prefix)) == end
+            assert merged([*ranges, *covered(ledger, source_prefix)]) == ranges
     assert undisturbed == set(filter(is_log_file, bucket.objects))
     assert found == undisturbed
 
@@ -556,9 +587,9 @@ def run_in_any_order(
         waiting += refs
         if chance.random() < 0.5:
             chance.shuffle(waiting)
-            some = chance.randint(0, len(waiting))
-            commit(ledger, waiting[:some], listing.take_finished())
-            del waiting[:some]
+            count = chance.randint(0, len(waiting))
+            commit(ledger, waiting[:count], listing.take_finished())
+            del waiting[:count]
             assert_covered_is_known(ledger, bucket, late)
         if dies and chance.random() < 0.2:
             return
@@ -570,24 +601,26 @@ def run_in_any_order(
 
 def arriving_late(ledger: Ledger, bucket: MemoryBucket, arriving: Iterable[str]) -> set[str]:
     """Those that come into minutes which are covered already: the lookback's business."""
-    return {one for one in arriving if one not in bucket.objects and is_covered(ledger, one)}
+    return {key for key in arriving if key not in bucket.objects and is_covered(ledger, key)}
 
 
 def is_covered(
-    ledger: Ledger, one: str, coverage: Mapping[int, Sequence[Range]] | None = None
+    ledger: Ledger, key: str, coverage: Mapping[int, Sequence[Range]] | None = None
 ) -> bool:
-    place = place_of_partition(one)
-    assert place is not None
-    minute = parse_key(place, one).minute
-    ranges = (coverage or covered_ranges(ledger)).get(register_sources(ledger, PLACES)[place], [])
+    source_prefix = source_prefix_of(key)
+    assert source_prefix is not None
+    minute = parse_key(source_prefix, key).minute
+    ranges = (coverage or covered_ranges(ledger)).get(
+        register_sources(ledger, SOURCE_PREFIXES)[source_prefix], []
+    )
     return minute is not None and any(item.start <= minute < item.end for item in ranges)
 
 
 def assert_covered_is_known(ledger: Ledger, bucket: MemoryBucket, late: set[str]) -> None:
     coverage = covered_ranges(ledger)
     inside = {
-        one
-        for one in bucket.objects
-        if is_log_file(one) and one not in late and is_covered(ledger, one, coverage)
+        key
+        for key in bucket.objects
+        if is_log_file(key) and key not in late and is_covered(ledger, key, coverage)
     }
     assert rows(ledger, inside) == inside

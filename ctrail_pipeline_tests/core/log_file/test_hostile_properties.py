@@ -53,7 +53,9 @@ def marked_log_files(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from([b"", b" ", b"\n"])) + wrap(*elements)
 
 
-harmed_log_files = (marked_log_files() | log_files().map(lambda one: one[0])).flatmap(harmed)
+harmed_log_files = (marked_log_files() | log_files().map(lambda log_file: log_file[0])).flatmap(
+    harmed
+)
 
 
 @settings(max_examples=examples(200))
@@ -66,9 +68,13 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
         return
     content = read(data)
     found = {record.index: bytes(record.line) for record in content.records}
-    rejected = {one.index: bytes(one.data) for one in content.rejected if one.index is not None}
+    rejected = {
+        piece.index: bytes(piece.data) for piece in content.rejected if piece.index is not None
+    }
     assert found.keys().isdisjoint(rejected)
-    in_order = found | {index: as_line(one) for index, one in rejected.items()}
+    in_order = found | {
+        index: as_line(rejected_bytes) for index, rejected_bytes in rejected.items()
+    }
     # Nothing is there that is not in the text, in its order, and nothing overlaps.
     text, position = as_line(data), 0
     for _, element in sorted(in_order.items()):
@@ -85,9 +91,9 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
         assert len(in_order) == len(elements)
     elif content.damage is None:
         # What Python's decoder does not take, and is no damage of the file.
-        is_odd = any(one.reason.startswith(_ODD_RECORD) for one in content.rejected)
+        is_odd = any(piece.reason.startswith(_ODD_RECORD) for piece in content.rejected)
         assert is_odd or BOM in data or len(re.findall(rb"\{\s*\"Records\"", data)) > 1
-    kept = b"".join(found.values()) + b"".join(one.data for one in content.rejected)
+    kept = b"".join(found.values()) + b"".join(piece.data for piece in content.rejected)
     stepped_over = set(MARK.findall(data)) - set(MARK.findall(kept))
     assert not stepped_over or _has_other_keys(data), stepped_over
 
@@ -185,12 +191,12 @@ def header_of(body: bytes) -> tuple[int | None, bool]:
 @settings(max_examples=examples(200))
 @given(gzip_bodies(), st.integers(-3, 3))
 def test_every_kind_of_gzip_is_read_whole_and_the_limit_is_exact(
-    packed: tuple[bytes, bytes], more: int
+    packed: tuple[bytes, bytes], room: int
 ) -> None:
     body, text = packed
     assert judged(body) == (text, True, True)
     assert gzip.decompress(body) == text
-    limit = max(0, len(text) + more)
+    limit = max(0, len(text) + room)
     content = decompress(body, limit)
     if len(text) > limit:
         assert (content.data, content.damage is None) == (b"", False)

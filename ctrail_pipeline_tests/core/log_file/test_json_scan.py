@@ -253,7 +253,9 @@ def test_what_is_nested_without_end_is_damage() -> None:
     scan = Scan(data)
     assert list(scan.elements) == [EVENT]
     assert "nested deeper than 1,000,000" in (scan.damage or "")
-    assert [bytes(left.data) for left in scan.leftovers] == [data[len(b'{"Records":[' + EVENT) :]]
+    assert [bytes(leftover.data) for leftover in scan.leftovers] == [
+        data[len(b'{"Records":[' + EVENT) :]
+    ]
     fine = b"[" * (deep - 1) + b"]" * (deep - 1)
     assert list(Scan(b'{"Records":[' + fine + b"]}").elements) == [fine]
 

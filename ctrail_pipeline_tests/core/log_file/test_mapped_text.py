@@ -132,9 +132,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 @st.composite
 def gzips(draw: st.DrawFn) -> bytes:
     """Gzips of one or more members, sound or harmed."""
-    some = st.binary(max_size=400) | st.just(b"ab" * 300)
+    texts = st.binary(max_size=400) | st.just(b"ab" * 300)
     level = st.sampled_from([0, 1, 9])
-    members = draw(st.lists(st.tuples(some, level), min_size=1, max_size=4))
+    members = draw(st.lists(st.tuples(texts, level), min_size=1, max_size=4))
     body = b"".join(gzip.compress(text, level, mtime=0) for text, level in members)
     return draw(st.just(body) | harmed(body))
 
@@ -155,8 +155,11 @@ def test_into_a_file_comes_what_would_be_held(body: bytes, limit: int) -> None:
 
 def as_bytes(content: LogFileContent) -> Any:
     return (
-        [(bytes(one.line), one.routing, one.index, one.time, one.name) for one in content.records],
-        [(one.index, one.kind, one.reason, bytes(one.data)) for one in content.rejected],
+        [
+            (bytes(record.line), record.routing, record.index, record.time, record.name)
+            for record in content.records
+        ],
+        [(piece.index, piece.kind, piece.reason, bytes(piece.data)) for piece in content.rejected],
         content.damage,
         content.sha256,
         content.size,
@@ -182,34 +185,34 @@ def test_a_mapped_text_is_cut_as_a_held_one(text: bytes, damage: str | None, chu
     assert as_bytes(cut.whole()) == held
 
 
-def parts(cut: CutLogFile, most: int) -> list[LogFileContent]:
-    return [cut.part(number, most) for number in range(cut.part_count(most))]
+def parts(cut: CutLogFile, limit: int) -> list[LogFileContent]:
+    return [cut.part(number, limit) for number in range(cut.part_count(limit))]
 
 
-@pytest.mark.parametrize("most", [1, 7, 1_000])
+@pytest.mark.parametrize("limit", [1, 7, 1_000])
 @pytest.mark.parametrize("is_sound", [True, False])
 @pytest.mark.parametrize("damage", [None, "gzip data is damaged"])
 @in_small_pieces
 def test_its_parts_are_the_whole_and_small(
-    monkeypatch: pytest.MonkeyPatch, most: int, is_sound: bool, damage: str | None
+    monkeypatch: pytest.MonkeyPatch, limit: int, is_sound: bool, damage: str | None
 ) -> None:
     monkeypatch.setattr(split, "PART_BYTES", 5 * len(EVENT))
     text = wrap(*[EVENT, OTHER + b"\n", b"7"] * 20, b" " + EVENT * 8)
     text = text if is_sound else text[:-40]
     text += b'{"no":"%s"}' % (b"r" * len(EVENT)) * 30
     cut = cut_up(Decompressed(mapped(text), damage, None))
-    whole, some = cut.whole(), parts(cut, most)
-    assert [one for part in some for one in as_bytes(part)[0]] == as_bytes(whole)[0]
-    rejected = [one for part in some for one in as_bytes(part)[1]]
+    whole, in_parts = cut.whole(), parts(cut, limit)
+    assert [record for part in in_parts for record in as_bytes(part)[0]] == as_bytes(whole)[0]
+    rejected = [piece for part in in_parts for piece in as_bytes(part)[1]]
     assert sorted(rejected, key=str) == sorted(as_bytes(whole)[1], key=str)
-    assert sum(part.newlines_replaced for part in some) == whole.newlines_replaced
-    for part in some:
-        lines = [one.line for one in part.records]
-        assert len(lines) <= most
+    assert sum(part.newlines_replaced for part in in_parts) == whole.newlines_replaced
+    for part in in_parts:
+        lines = [record.line for record in part.records]
+        assert len(lines) <= limit
         assert len(lines) <= 1 or sum(map(len, lines)) <= 5 * len(EVENT)
-        left = [one.data for one in part.rejected if one.index is None]
-        assert len(left) <= most
-        assert len(left) <= 1 or sum(map(len, left)) <= 5 * len(EVENT)
+        leftovers = [piece.data for piece in part.rejected if piece.index is None]
+        assert len(leftovers) <= limit
+        assert len(leftovers) <= 1 or sum(map(len, leftovers)) <= 5 * len(EVENT)
 
 
 # --- a sync ---------------------------------------------------------------------------------------
@@ -229,15 +232,15 @@ def test_a_sync_of_mapped_log_files_is_exact(
     monkeypatch.setattr(fetch, "is_to_be_streamed", lambda _body: False)
     sync(sample_settings(sample, tmp_path))
     assert_exact(sample_settings(sample, tmp_path), sample_expectation(sample))
-    assert len([one for one in unpacked if isinstance(one.data, MappedText)]) > 50
+    assert len([text for text in unpacked if isinstance(text.data, MappedText)]) > 50
 
 
 def indented(size: int) -> bytes:
     """A log file as `jq` writes it: no streaming, and line breaks in each record."""
-    some = b",\n".join(
+    records = b",\n".join(
         event(NOON, number, "a" * 1_000).replace(",", ",\n  ").encode() for number in range(1_000)
     )
-    return b'{"Records": [\n' + b",\n".join([some] * (size // len(some))) + b"\n]}\n"
+    return b'{"Records": [\n' + b",\n".join([records] * (size // len(records))) + b"\n]}\n"
 
 
 @pytest.mark.thorough

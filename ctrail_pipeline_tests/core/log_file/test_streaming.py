@@ -51,32 +51,34 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(streaming, "_INFLATE", 13)
 
 
-def records_of(streamed: StreamedLogFile, most: int) -> list[Record]:
-    parts = [streamed.part(number, most) for number in range(streamed.part_count(most))]
+def records_of(streamed: StreamedLogFile, limit: int) -> list[Record]:
+    parts = [streamed.part(number, limit) for number in range(streamed.part_count(limit))]
     assert all(part.damage is None for part in parts)
     return [record for part in parts for record in part.records]
 
 
-@pytest.mark.parametrize("most", [1, 5, 12, 1_000])
-def test_the_parts_are_the_whole(small: None, most: int) -> None:
+@pytest.mark.parametrize("limit", [1, 5, 12, 1_000])
+def test_the_parts_are_the_whole(small: None, limit: int) -> None:
     data = wrap(*[EVENT, ODD, OTHER] * 50)
     streamed = stream(gzip.compress(data), LIMIT)
     assert streamed is not None
     whole = read(data)
-    assert [bytes(one.line) for one in records_of(streamed, most)] == [
-        one.line for one in whole.records
+    assert [bytes(record.line) for record in records_of(streamed, limit)] == [
+        record.line for record in whole.records
     ]
-    assert [one.index for one in records_of(streamed, most)] == [one.index for one in whole.records]
+    assert [record.index for record in records_of(streamed, limit)] == [
+        record.index for record in whole.records
+    ]
     rejected = [
-        (one.index, one.reason, bytes(one.data))
-        for number in range(streamed.part_count(most))
-        for one in streamed.part(number, most).rejected
+        (piece.index, piece.reason, bytes(piece.data))
+        for number in range(streamed.part_count(limit))
+        for piece in streamed.part(number, limit).rejected
     ]
-    assert rejected == [(one.index, one.reason, one.data) for one in whole.rejected]
+    assert rejected == [(piece.index, piece.reason, piece.data) for piece in whole.rejected]
     assert (streamed.size, streamed.sha256) == (len(data), hashlib.sha256(data).digest())
     assert all(
-        len(streamed.part(number, most).records) <= most + 2
-        for number in range(streamed.part_count(most))
+        len(streamed.part(number, limit).records) <= limit + 2
+        for number in range(streamed.part_count(limit))
     )
 
 
@@ -96,7 +98,7 @@ def test_a_part_of_which_one_chunk_has_line_feeds(small: None) -> None:
     elements = [EVENT] * 10 + [broken.replace(b"{", b"{\n", 1)] * 3 + [OTHER] * 10
     streamed = stream(packed(wrap(*elements)), LIMIT)
     assert streamed is not None
-    assert [bytes(one.line) for one in records_of(streamed, 1_000)] == [
+    assert [bytes(record.line) for record in records_of(streamed, 1_000)] == [
         as_line(element) for element in elements
     ]
 
@@ -119,8 +121,8 @@ def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
     def parts(frames: int) -> list[tuple[int, int]]:
         if frames:
             return parts(frames - 1)
-        some = [streamed.part(number, 7) for number in range(streamed.part_count(7))]
-        return [(len(part.records), len(part.rejected)) for part in some]
+        in_parts = [streamed.part(number, 7) for number in range(streamed.part_count(7))]
+        return [(len(part.records), len(part.rejected)) for part in in_parts]
 
     sizes = parts(60)
     assert (sum(size for size, _ in sizes), sum(size for _, size in sizes)) == (40, 1)
@@ -144,14 +146,14 @@ def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.Mo
 
 @given(log_files(), st.integers(1, 4))
 def test_any_log_file_is_read_in_parts_as_it_is_whole_or_not_at_all(
-    log_file: tuple[bytes, list[bytes]], most: int
+    log_file: tuple[bytes, list[bytes]], limit: int
 ) -> None:
     data, elements = log_file
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
         streamed = stream(gzip.compress(data), LIMIT)
         if streamed is not None:
-            lines = [bytes(record.line) for record in records_of(streamed, most)]
+            lines = [bytes(record.line) for record in records_of(streamed, limit)]
             assert lines == [as_line(element) for element in elements]
 
 
@@ -167,8 +169,8 @@ def test_what_is_written_as_aws_does_is_read_in_parts(
         make_small(patch)
         streamed = stream(body, LIMIT)
         assert streamed is not None
-        assert [bytes(one.line) for one in records_of(streamed, 3)] == [
-            one.line for one in read(text).records
+        assert [bytes(record.line) for record in records_of(streamed, 3)] == [
+            record.line for record in read(text).records
         ]
         cut = data.draw(st.integers(0, len(body) - 1))
         assert stream(body[:cut], LIMIT) is None
@@ -239,16 +241,16 @@ def test_a_sync_of_streamed_log_files_is_exact(
     summary = sync(settings)
     assert summary.problem_count == 1
     assert_exact(settings, read_buckets([(bucket, "")]))
-    assert len([one for one in streamed if one is not None]) == 5
+    assert len([log_file for log_file in streamed if log_file is not None]) == 5
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(255 * MB, marks=only_long)])
 def test_memory_does_not_depend_on_the_size_of_a_log_file(tmp_path: Path, size: int) -> None:
     """Held whole, the larger one takes 442 MB: its text, and 50,000 records at once."""
-    one = event(NOON, 0, "").encode()
+    shortest = event(NOON, 0, "").encode()
     number = size // 1_500
-    padding = "a" * (1_500 - len(one) - len(",000000"))
+    padding = "a" * (1_500 - len(shortest) - len(",000000"))
     records = (event(NOON, index, padding) for index in range(number))
     put_log_file(tmp_path / "bucket", 0, ('{"Records":[' + ",".join(records) + "]}").encode())
     log_files, events, peak = synced(tmp_path)

@@ -117,11 +117,11 @@ def test_an_older_copy_of_the_ledger_is_refused(installation: Installation, tmp_
 
 def test_another_ledger_is_refused(installation: Installation, tmp_path: Path) -> None:
     installation.run()
-    other = Installation(tmp_path / "other")
-    other.run()
-    other.folders.close()
+    other_installation = Installation(tmp_path / "other")
+    other_installation.run()
+    other_installation.folders.close()
     installation.state_db.unlink()
-    shutil.copy(other.state_db, installation.state_db)
+    shutil.copy(other_installation.state_db, installation.state_db)
     said = installation.refused()
     assert "belongs to another ledger" in said
     assert "set `state_db` and `events_dir` to two that belong together" in said

@@ -187,8 +187,8 @@ def test_what_fits_of_a_field_is_in_its_column_and_all_of_it_in_other(tmp_path: 
     assert row["userIdentity"]["arn"] == "a"
     assert row["userIdentity"]["accountId"] is None
     assert row["readOnly"] is None
-    other = f'{{"userIdentity":{identity},"readOnly":"true","eventContext":{{}}}}'
-    assert json.loads(row["_other"]) == json.loads(other)
+    left_over = f'{{"userIdentity":{identity},"readOnly":"true","eventContext":{{}}}}'
+    assert json.loads(row["_other"]) == json.loads(left_over)
     assert identity in row["_other"]
 
 
@@ -219,10 +219,10 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(tmp_path: Path) -
 def test_a_record_that_cannot_be_taken_apart_is_in_other_whole() -> None:
     """Nested too deeply; `split` refuses such ones, but its own stack may be less deep."""
     deep = record('"requestParameters":' + "[" * 100_000 + "]" * 100_000)
-    others: dict[int, dict[str, bytes]] = {}
-    (row,) = decode_rows([deep], others, 7)
+    left_over: dict[int, dict[str, bytes]] = {}
+    (row,) = decode_rows([deep], left_over, 7)
     assert row.eventName is None
-    assert others == {7: {"record": deep}}
+    assert left_over == {7: {"record": deep}}
 
 
 JSON_VALUES = st.recursive(
@@ -288,7 +288,7 @@ def test_rows_are_in_order_of_time_and_groups_can_be_skipped(
     times = [
         metadata.row_group(at).column(columns.index("eventTime")).statistics for at in range(5)
     ]
-    assert all(one.max < other.min for one, other in pairwise(times))
+    assert all(earlier.max < later.min for earlier, later in pairwise(times))
     compressions = {
         metadata.row_group(0).column(at).compression for at in range(metadata.num_columns)
     }
@@ -373,7 +373,7 @@ def test_duckdb_reads_the_same_rows(sampled: Settings) -> None:
     found = connection.execute(
         f"SELECT strftime(eventTime, '%Y-%m-%dT%H:%M:%S.%f'), {listed} FROM {table}"
     ).fetchall()
-    ours = [
+    expected = [
         (
             f"{row['eventTime']:%Y-%m-%dT%H:%M:%S.%f}",
             *(row[name] for name in names if name != "eventTime"),
@@ -383,7 +383,7 @@ def test_duckdb_reads_the_same_rows(sampled: Settings) -> None:
     ]
     found = [row for row in found if not row[0].startswith(("1-", "0001"))]
     key = lambda row: (row[-2], row[-1], row[-3])  # noqa: E731
-    assert sorted(found, key=key) == sorted(ours, key=key)
+    assert sorted(found, key=key) == sorted(expected, key=key)
 
 
 def test_duckdb_reads_only_the_folders_that_it_is_asked_for(sampled: Settings) -> None:

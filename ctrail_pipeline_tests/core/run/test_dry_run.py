@@ -60,7 +60,10 @@ def log_files(bucket: Path) -> list[Path]:
 
 
 def numbers(estimates: Sequence[TrailEstimate]) -> list[tuple[str, int, int]]:
-    return [(one.trail, one.log_files, one.bytes) for one in estimates]
+    return [
+        (trail_estimate.trail, trail_estimate.log_files, trail_estimate.bytes)
+        for trail_estimate in estimates
+    ]
 
 
 def size(paths: Sequence[Path]) -> int:
@@ -82,16 +85,16 @@ def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_wr
         ("organization", len(organization), size(organization)),
         ("payments", len(payments), size(payments)),
     ]
-    assert [one.partitions for one in estimates] == [
+    assert [trail.partitions for trail in estimates] == [
         len({path.parents[3] for path in paths}) for paths in (organization, payments)
     ]
-    assert not any(one.is_sampled for one in estimates)
+    assert not any(trail.is_sampled for trail in estimates)
     requests = server.counts.requests
     assert requests.keys() == {"list"}, "no GET, of no kind"
     # The root, the organization and its accounts; the root of payments and its account.
     accounts = len({path.parents[5] for path in organization})
     discovery = 2 + accounts + 2
-    assert sum(one.list_requests for one in estimates) == requests["list"] - discovery
+    assert sum(trail.list_requests for trail in estimates) == requests["list"] - discovery
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +117,7 @@ def test_with_a_ledger_only_what_is_new_counts(
     assert server.counts.requests["get"] == got
     assert contents(tmp_path) == before
     assert sync(settings).progress.log_files == estimates[0].log_files
-    assert [one.log_files for one in dry_run(settings)[0]] == [0, 0]
+    assert [trail.log_files for trail in dry_run(settings)[0]] == [0, 0]
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -169,8 +172,10 @@ def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated
     denied = f"{PAYMENTS_PREFIX}/AWSLogs/444455556666/CloudTrail/eu-west-1/"
     server.faults.denied = {denied}
     estimates, problems = dry_run(served_sample_settings(server.endpoint_url, tmp_path))
-    rest = [path for path in log_files(sample / PAYMENTS_BUCKET) if "/eu-west-1/" not in str(path)]
-    assert numbers(estimates)[1] == ("payments", len(rest), size(rest))
+    listable = [
+        path for path in log_files(sample / PAYMENTS_BUCKET) if "/eu-west-1/" not in str(path)
+    ]
+    assert numbers(estimates)[1] == ("payments", len(listable), size(listable))
     assert [(problem.where, problem.state) for problem in problems] == [
         ("444455556666/eu-west-1", "not listed")
     ]
@@ -187,10 +192,10 @@ def write_partition(root: Path, first: date, days: int, log_files_a_day: Sequenc
         day = first + timedelta(days=number)
         folder = root / "logs" / PARTITION / f"{day:%Y/%m/%d}"
         folder.mkdir(parents=True)
-        for each in range(log_files_a_day[number % len(log_files_a_day)]):
+        for log_file in range(log_files_a_day[number % len(log_files_a_day)]):
             minute = rng.randrange(24 * 60)
             at = f"{day:%Y%m%d}T{minute // 60:02}{minute % 60:02}Z"
-            name = f"111122223333_CloudTrail_us-east-1_{at}_{each:016}.json.gz"
+            name = f"111122223333_CloudTrail_us-east-1_{at}_{log_file:016}.json.gz"
             (folder / name).write_bytes(bytes(100))
             total += 1
     return total
@@ -251,11 +256,11 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
 
 
 def test_a_sync_asks_once_for_each_log_file_and_once_for_each_page() -> None:
-    one = TrailEstimate("trail", log_files=2_500_000, bytes=5_000_000_000, list_requests=100)
-    assert one.requests == 2_500_000 + 2_500
-    assert one.dollars == pytest.approx(2_500 * 0.005 / 1000 + 2_500_000 * 0.0004 / 1000)
-    assert one.dollars == pytest.approx(1.0125)
-    assert one.disk_bytes == 5_000_000_000 * 7 + 2_500_000 * 500
+    many = TrailEstimate("trail", log_files=2_500_000, bytes=5_000_000_000, list_requests=100)
+    assert many.requests == 2_500_000 + 2_500
+    assert many.dollars == pytest.approx(2_500 * 0.005 / 1000 + 2_500_000 * 0.0004 / 1000)
+    assert many.dollars == pytest.approx(1.0125)
+    assert many.disk_bytes == 5_000_000_000 * 7 + 2_500_000 * 500
     few = TrailEstimate("trail", log_files=10, list_requests=300)
     assert few.requests == 310
     assert few.dollars == pytest.approx(300 * DOLLARS_A_LIST + 10 * DOLLARS_A_GET)
@@ -264,8 +269,8 @@ def test_a_sync_asks_once_for_each_log_file_and_once_for_each_page() -> None:
 
 
 def test_an_estimate_is_one_line_with_units() -> None:
-    one = TrailEstimate("main", 3, 2_500_000, 5_000_000_000, 100)
-    assert estimate_line(one) == (
+    trail = TrailEstimate("main", 3, 2_500_000, 5_000_000_000, 100)
+    assert estimate_line(trail) == (
         "trail main: 2,500,000 new log files, 5 GB stored, in 3 accounts and regions;"
         " 2,502,500 requests (about $1.01), 36 GB of disk or less, 27 min or more"
     )

@@ -95,7 +95,7 @@ def children(pid: int) -> list[int]:
     """Processes that a process has started and not buried."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(one) for task in tasks for one in (task / "children").read_text().split()]
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except FileNotFoundError:
         return []
 
@@ -402,9 +402,9 @@ def test_runs_with_workers_at_once(settings: Settings, expectation: Expectation)
     processes = [start_sync(settings, in_workers=True, step_seconds=0.005) for _ in range(2)]
     processes.append(start_sync(replace(settings, process_workers=1), step_seconds=0.005))
     ended = [process.wait() for process in processes]
-    assert [one.returncode for one in ended] == [0] * 3, ended
+    assert [process.returncode for process in ended] == [0] * 3, ended
     assert_exact(settings, expectation)
-    assert sum(one.summary["events"] for one in ended) == len(expectation.lines)
+    assert sum(process.summary["events"] for process in ended) == len(expectation.lines)
     assert len(snapshot(settings.events_dir)) == len(expectation.lines)
 
 
@@ -431,13 +431,13 @@ def test_runs_with_workers_at_once_some_of_them_killed(
 # --- who does what ----------------------------------------------------------------------------
 
 
-PLACE = SourcePrefix("bucket", "", "", "111122223333", "eu-west-1")
+SOURCE_PREFIX = SourcePrefix("bucket", "", "", "111122223333", "eu-west-1")
 
 
 def refs_of_a_day(number: int, prefix: str = "", size: int = 2_000) -> list[LogFileRef]:
     """Log files evenly over a day, in the order of their keys."""
-    place = replace(PLACE, prefix=prefix)
-    source = Source(1, place, "trail", NoBucket(), (), EVERYTHING, deep=False)
+    source_prefix = replace(SOURCE_PREFIX, prefix=prefix)
+    source = Source(1, source_prefix, "trail", NoBucket(), (), EVERYTHING, deep=False)
     names = [f"{at // 60:02}{at % 60:02}{prefix:x>16}" for at in minutes_of(number)]
     return [LogFileRef(source, 20_000, name, size, b"", False, None, 0, None) for name in names]
 
@@ -455,20 +455,20 @@ class NoBucket(LocalBucket):
 def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
     affinity = work_sharing.Affinity()
     loads = {1: 0, 2: 0, 3: 0}
-    places: dict[object, int] = {}
+    worker_of: dict[object, int] = {}
     refs = refs_of_a_day(6_000, size=size)
     done = []
     for piece in work_sharing.pieces(refs):
         number = affinity.choose(piece, loads)
         loads[number] += piece.cost
-        places[piece.key] = number
+        worker_of[piece.key] = number
         done += piece.refs
     assert done == refs
     largest = max(work_sharing.PIECE_COST, cost_of(refs[0]))
     assert max(loads.values()) - min(loads.values()) <= 2 * largest
     copies = [*work_sharing.pieces(refs_of_a_day(6_000, "other", size))]
     assert [affinity.choose(piece, loads) for piece in copies] == [
-        places[piece.key] for piece in copies
+        worker_of[piece.key] for piece in copies
     ]
 
 

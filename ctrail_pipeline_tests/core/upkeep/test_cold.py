@@ -164,8 +164,8 @@ def test_an_archived_log_file_that_changed_is_done_again(
     assert move(settings) == 1
     [path] = list(bucket.rglob("*40x0.json.gz"))
     records = json.loads(gzip.decompress(path.read_bytes()))["Records"]
-    more = [*records, {**records[0], "eventID": "healed"}]
-    path.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
+    healed = [*records, {**records[0], "eventID": "healed"}]
+    path.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     if by_sensor:
         with closing(sqlite3.connect(settings.state_db)) as db, db:
             db.execute("UPDATE source_partition SET deep_listed_at = 0")
@@ -327,8 +327,8 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
 
     def finish_and_sleep(writer: ColdFileWriter) -> tuple[int, bytes]:
         result = finish(writer)
-        with closing(Ledger(settings.state_db)) as other:
-            cold_module._remove_leftovers(other, time.time() + 2 * 86_400)
+        with closing(Ledger(settings.state_db)) as other_ledger:
+            cold_module._remove_leftovers(other_ledger, time.time() + 2 * 86_400)
         return result
 
     with monkeypatch.context() as patch:
@@ -456,8 +456,8 @@ def test_verify_explain_and_manifest_know_what_is_archived(
     assert list(manifest(settings, Sought()))[1:-1] == before[1:-1]
     # One version more in the ledger itself, and one that the bucket holds no more.
     records = json.loads(gzip.decompress(changed.read_bytes()))["Records"]
-    more = [*records, {**records[0], "eventID": "healed"}]
-    changed.write_bytes(gzip.compress(json.dumps({"Records": more}).encode()))
+    healed = [*records, {**records[0], "eventID": "healed"}]
+    changed.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     assert sync_all_days(settings) == 1
     gone.unlink()
     [partition] = compare(settings).prefixes

@@ -198,10 +198,10 @@ def test_every_line_still_leads_to_its_log_file(synced: Settings, sample: Path) 
 
 def assert_lineage(settings: Settings) -> None:
     with closing(Ledger(settings.state_db)) as ledger:
-        places = {id_: place for place, id_ in source_ids(ledger).items()}
+        source_prefixes = {id_: source_prefix for source_prefix, id_ in source_ids(ledger).items()}
     with closing(sqlite3.connect(settings.state_db)) as db:
         log_files = {
-            (batch, position): key_of(places[source_id], day, name)
+            (batch, position): key_of(source_prefixes[source_id], day, name)
             for batch, position, source_id, day, name in db.execute(
                 "SELECT batch, position, source_partition, day, name FROM log_file"
             )
@@ -429,10 +429,10 @@ def test_a_file_that_comes_meanwhile_is_not_touched(
     settings = sample_settings(buckets, tmp_path, batch_log_files=4, process_workers=1)
     assert sync(settings).ok
     before = set(event_files(settings))
-    came: dict[Path, bytes] = {}
+    late_files: dict[Path, bytes] = {}
 
     def bring_late(at: str) -> None:
-        if at != "staged" or came:
+        if at != "staged" or late_files:
             return
         for path in late:
             path.with_name(path.name + ".late").rename(path)
@@ -441,11 +441,11 @@ def test_a_file_that_comes_meanwhile_is_not_touched(
             ledger.execute("DELETE FROM coverage")
         assert sync(settings).ok
         new = set(event_files(settings)) - before
-        came.update((path, path.read_bytes()) for path in new)
+        late_files.update((path, path.read_bytes()) for path in new)
 
     compact(settings, observe=bring_late)
-    assert len({path.parent for path in came} & {path.parent for path in before}) > 3
-    assert {path: path.read_bytes() for path in came} == came
+    assert len({path.parent for path in late_files} & {path.parent for path in before}) > 3
+    assert {path: path.read_bytes() for path in late_files} == late_files
     assert_exact(settings, expectation)
     compact(settings)
     assert_compacted(settings, expectation)
@@ -530,12 +530,12 @@ def test_two_at_once_do_it_once(synced: Settings, expectation: Expectation) -> N
     for thread in threads:
         thread.join()
     assert len(done) == 3
-    assert all(one.problems == [] for one in done)
+    assert all(compaction.problems == [] for compaction in done)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
-    gone = sum(one.old_files - one.new_files for one in done)
+    gone = sum(compaction.old_files - compaction.new_files for compaction in done)
     assert gone == files - len(event_files(synced))
-    assert sorted(one.folders > 0 for one in done) == [False, False, True]
+    assert sorted(compaction.folders > 0 for compaction in done) == [False, False, True]
 
 
 @pytest.mark.parametrize("at", STEPS)
@@ -598,21 +598,23 @@ def test_a_folder_with_a_file_that_is_missing_or_altered_is_left_alone(
     settings = replace(synced, events_per_file=lines_a_file)
     folder = max(
         files_by_folder(synced),
-        key=lambda one: sum(p.read_bytes().count(b"\n") < lines_a_file for p in one.iterdir()),
+        key=lambda hour_folder: sum(
+            p.read_bytes().count(b"\n") < lines_a_file for p in hour_folder.iterdir()
+        ),
     )
     path = next(p for p in sorted(folder.iterdir()) if p.read_bytes().count(b"\n") < lines_a_file)
     harm(path)
-    there = {one: one.read_bytes() for one in folder.iterdir()}
-    others = {p for f in files_by_folder(synced) if f != folder for p in f.iterdir()}
-    lines = sorted(line for p in others for line in p.read_bytes().splitlines())
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    other_files = {p for f in files_by_folder(synced) if f != folder for p in f.iterdir()}
+    lines = sorted(line for p in other_files for line in p.read_bytes().splitlines())
     done = compact(settings)
     assert done.folders > 1
     [problem] = done.problems
     assert str(path) in problem
     assert says in problem
-    assert {one: one.read_bytes() for one in folder.iterdir()} == there
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
     now = {p for f in files_by_folder(synced) if f != folder for p in f.iterdir()}
-    assert now != others
+    assert now != other_files
     assert sorted(line for p in now for line in p.read_bytes().splitlines()) == lines
     assert compact(settings).problems == [problem]
 
@@ -677,7 +679,7 @@ def test_a_commit_that_ends_with_an_error(
 
 def test_a_foreign_file_in_the_way_is_kept(synced: Settings) -> None:
     lines = snapshot(synced.events_dir)
-    folder = max(files_by_folder(synced), key=lambda one: len(list(one.iterdir())))
+    folder = max(files_by_folder(synced), key=lambda hour_folder: len(list(hour_folder.iterdir())))
     with closing(sqlite3.connect(synced.state_db)) as db:
         [(number,)] = db.execute(
             "SELECT next_number FROM output_partition WHERE kind = 0 AND folder = ?",

@@ -75,7 +75,8 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
     """Changed, cut off or added: in each merged file that takes lines of the old one."""
     lines = data.draw(st.lists(LINES, min_size=2, max_size=4))
     files = [
-        old_file(tmp_path / f"{number}.jsonl", number, some) for number, some in enumerate(lines, 1)
+        old_file(tmp_path / f"{number}.jsonl", number, file_lines)
+        for number, file_lines in enumerate(lines, 1)
     ]
     path, old = files[data.draw(st.integers(0, len(files) - 1))]
     content = path.read_bytes()
@@ -94,7 +95,7 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checked_blocks, "_BLOCK_BYTES", block)
         results = merged(files, data.draw(st.integers(1, 25)))
-    concerned = [file for _, file in results if any(one.old is old for one in file.slices)]
+    concerned = [file for _, file in results if any(piece.old is old for piece in file.slices)]
     assert concerned
     for file in concerned:
         assert file.problem.startswith(f"{path} is not as it was written")
@@ -144,10 +145,10 @@ def test_groups_are_of_neighbours_and_not_too_large(sizes: list[int]) -> None:
     for group in groups:
         assert len(group) > 1
         assert sum(sizes[at] for at in group) <= 100
-        assert all(one + 1 == other for one, other in pairwise(group))
+        assert all(earlier + 1 == later for earlier, later in pairwise(group))
     grouped = [at for group in groups for at in group]
     assert grouped == sorted(set(grouped))
     # Of two neighbours that are left alone, both could not be together.
-    for one, other in pairwise(range(len(sizes))):
-        if one not in grouped and other not in grouped:
-            assert sizes[one] + sizes[other] > 100
+    for earlier, later in pairwise(range(len(sizes))):
+        if earlier not in grouped and later not in grouped:
+            assert sizes[earlier] + sizes[later] > 100

@@ -34,7 +34,7 @@ from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
-SAMPLE = {"log_files": 150, "days": 2}
+SAMPLE = {"log_files": 120, "days": 2}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def assert_compacted(settings: Settings, rows: list[dict[str, Any]]) -> None:
 
 
 def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> None:
-    rows, others = all_rows(synced), by_duckdb(synced)
+    rows, duckdb_rows = all_rows(synced), by_duckdb(synced)
     files = files_by_folder(synced)
     schema = pl.read_parquet_schema(parquet_files(synced)[0])
     assert max(map(len, files.values())) > 4
@@ -96,7 +96,7 @@ def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> N
     assert done == would
     assert done.problems == []
     assert_compacted(synced, rows)
-    assert by_duckdb(synced) == others
+    assert by_duckdb(synced) == duckdb_rows
     for path in parquet_files(synced):
         assert pl.read_parquet_schema(path) == schema
     assert compact(synced) == Compaction()
@@ -232,7 +232,7 @@ def test_a_day_with_a_file_that_is_missing_or_altered_is_left_alone(
     assert says in problem
     assert {path: path.read_bytes() for path in folder.iterdir()} == there
     after = files_by_folder(synced)
-    assert all(len(paths) == 1 for one, paths in after.items() if one != folder)
+    assert all(len(paths) == 1 for name, paths in after.items() if name != folder)
 
 
 def test_a_file_of_another_version_is_not_merged(synced: Settings) -> None:

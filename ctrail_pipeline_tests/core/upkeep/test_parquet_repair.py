@@ -38,7 +38,7 @@ from ctrail_pipeline_tests.support.sync_process import (
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 from ctrail_pipeline_tests.support.two_trails import event
 
-SAMPLE = {"log_files": 80, "days": 2}
+SAMPLE = {"log_files": 60, "days": 2}
 
 
 CHANGES = {
@@ -95,7 +95,7 @@ def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
     assert_exact(settings, expectation)
     assert unlike_lines(settings) == []
     report = compare(settings, deep=True)
-    assert [one for one in report.findings if "OUTPUT" in one.kind.name] == []
+    assert [finding for finding in report.findings if "OUTPUT" in finding.kind.name] == []
     return done
 
 
@@ -120,7 +120,7 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
     done = rebuilt(synced, expectation)
     assert done.parquet_repaired == 1
     assert done.problem_count == len(done.problems) > 0
-    kept = [Path(one.partition(": set aside")[0]) for one in done.problems]
+    kept = [Path(problem.partition(": set aside")[0]) for problem in done.problems]
     assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in kept)
     assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
     assert len(rows(synced)) == before
@@ -194,8 +194,8 @@ def test_after_hours_of_a_date_were_pruned(synced: Settings, expectation: Expect
 def test_lines_that_somebody_doubled_get_one_row(synced: Settings) -> None:
     path = max(synced.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     line = path.read_bytes().splitlines(keepends=True)[0]
-    other = path.with_name("events_00099.jsonl")
-    other.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
+    doubled = path.with_name("events_00099.jsonl")
+    doubled.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
     before = {path: path.read_bytes() for path in parquet_files(synced)}
     lose_ledger(synced)
     done = rebuild(synced)
@@ -280,17 +280,17 @@ def test_a_file_that_is_not_as_ours_are_is_left_alone(
     synced: Settings, expectation: Expectation, kind: str
 ) -> None:
     """Its end can be read, but not what is before it; or it has other columns."""
-    ours = parquet_files(synced)[0]
-    path = ours
+    own = parquet_files(synced)[0]
+    path = own
     if kind == "pages":
         with path.open("r+b") as file:
             file.seek(4)
             file.write(b"\xff" * 2_000)
     else:
-        path = ours.with_name("part-00002.parquet")
-        theirs = pl.read_parquet(ours.read_bytes()) if kind == "more columns" else pl.DataFrame()
-        theirs.with_columns(pl.lit("mine").alias("note")).write_parquet(path)
-        ours.unlink()
+        path = own.with_name("part-00002.parquet")
+        frame = pl.read_parquet(own.read_bytes()) if kind == "more columns" else pl.DataFrame()
+        frame.with_columns(pl.lit("mine").alias("note")).write_parquet(path)
+        own.unlink()
     path.chmod(0o600)
     data = path.read_bytes()
     lose_ledger(synced)

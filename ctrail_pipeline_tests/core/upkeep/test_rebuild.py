@@ -42,7 +42,7 @@ from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=200, days=2)
+    write_sample(folder, log_files=160, days=2)
     [first, second, *_] = sorted(folder.rglob("*_CloudTrail_*.json.gz"))
     first.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutTime"},17]}'))
     second.write_bytes(b"\xff\xfeno gzip")
@@ -126,9 +126,9 @@ def test_a_sound_ledger_is_not_set_aside_unless_one_insists(
 def test_the_sound_ledger_of_another_folder_is_not_set_aside(
     settings: Settings, sample: Path, tmp_path: Path
 ) -> None:
-    other = sample_settings(sample, tmp_path / "other")
-    sync(other)
-    shutil.copy(other.state_db, settings.state_db)
+    neighbour = sample_settings(sample, tmp_path / "other")
+    sync(neighbour)
+    shutil.copy(neighbour.state_db, settings.state_db)
     with pytest.raises(ConfigurationError, match="the ledger of another folder"):
         rebuild(settings)
 
@@ -144,8 +144,8 @@ def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
     settings: Settings, expectation: Expectation
 ) -> None:
     [file, *_] = sorted(settings.events_dir.rglob("*.jsonl"))
-    [line, *rest] = file.read_bytes().split(b"\n")
-    file.write_bytes(b"\n".join([line[:-9], *rest]))
+    [line, *lines] = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([line[:-9], *lines]))
     foreign = settings.events_dir / "notes.txt"
     foreign.write_text("not ours")
     remove_ledger(settings)
@@ -160,13 +160,13 @@ def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
 def test_lines_that_somebody_else_doubled_stay(settings: Settings) -> None:
     first = max(settings.events_dir.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     lines = first.read_bytes().splitlines(keepends=True)
-    other = first.with_name("events_00099.jsonl")
-    other.write_bytes(lines[0] + lines[0].replace(b"eventTime", b"eventTime ", 1))
+    doubled = first.with_name("events_00099.jsonl")
+    doubled.write_bytes(lines[0] + lines[0].replace(b"eventTime", b"eventTime ", 1))
     remove_ledger(settings)
     done = rebuild(settings)
     assert (done.doubled, done.left_over) == (1, 0)
     assert first.exists()
-    assert other.exists()
+    assert doubled.exists()
 
 
 def test_files_get_no_name_twice(settings: Settings) -> None:
@@ -264,7 +264,8 @@ def test_a_ledger_lost_amid_a_compaction(
     if step == "published":  # then the old files go, one by one
         with closing(Ledger(settings.state_db)) as ledger:
             replaced = {
-                settings.events_dir / one.folder / one.name for one in files_to_remove(ledger, 1000)
+                settings.events_dir / file.folder / file.name
+                for file in files_to_remove(ledger, 1000)
             }
         for path in sorted(replaced)[:already_removed]:
             path.unlink()
@@ -322,7 +323,7 @@ def test_a_run_that_begins_meanwhile_is_refused(
         said.append(str(refused.value))
 
     rebuild(settings, force=True, observe=observe)
-    assert any("is being rebuilt" in one for one in said)
+    assert any("is being rebuilt" in message for message in said)
     sync(settings)
     assert_exact(settings, expectation)
 

@@ -85,9 +85,11 @@ def test_no_merge_is_too_large_and_few_of_a_size_are_left(sizes: list[int]) -> N
     merged = [id_ for ids in merges for id_ in ids]
     assert len(merged) == len(set(merged))
     assert all(len(ids) > 1 and sum(sizes[id_] for id_ in ids) <= LARGEST for ids in merges)
-    rest = [size for id_, size in enumerate(sizes) if id_ not in merged and size <= LARGEST // 2]
-    kinds = [(size.bit_length() + 2) // 3 for size in rest]
-    fits = [size for size in rest if size <= LARGEST // MERGED_TOGETHER]
+    remaining = [
+        size for id_, size in enumerate(sizes) if id_ not in merged and size <= LARGEST // 2
+    ]
+    kinds = [(size.bit_length() + 2) // 3 for size in remaining]
+    fits = [size for size in remaining if size <= LARGEST // MERGED_TOGETHER]
     assert all(kinds.count((size.bit_length() + 2) // 3) < MERGED_TOGETHER * 2 for size in fits)
 
 
@@ -156,10 +158,10 @@ def test_two_that_merge_at_once_do_it_once(ledger: Ledger) -> None:
         add(ledger, range(number * 10, number * 10 + 10))
         ids.append(newest_segment(ledger))
     merged = build_segment(HOUR, identities(ledger), [], 0.001)
-    other = Ledger(ledger.path)
-    with other.transaction():
-        assert replace_segments(other, ids, merged)
-    other.close()
+    other_ledger = Ledger(ledger.path)
+    with other_ledger.transaction():
+        assert replace_segments(other_ledger, ids, merged)
+    other_ledger.close()
     with ledger.transaction():
         assert not replace_segments(ledger, ids, merged)
     assert len(LedgerSegments(ledger).segments(HOUR, 0)) == 1
