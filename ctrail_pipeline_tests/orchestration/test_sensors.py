@@ -374,10 +374,15 @@ class Hook:
         self.server.server_close()
 
 
-def test_a_webhook_that_refuses_is_an_error_without_its_url() -> None:
+def test_a_webhook_that_refuses_is_an_error_without_its_url(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     with Hook(status=500) as hook, pytest.raises(WebhookError, match="HTTP 500") as caught:
         post(hook.url, "text")
     assert len(hook.texts) == 3
+    assert pauses == [1, 2]
     assert "secret-path" not in str(caught.value)
     with pytest.raises(WebhookError) as caught:
         post(hook.url, "text")

@@ -99,7 +99,7 @@ def synced(settings: Settings, selection: Selection | None = None) -> Summary:
 
 
 @pytest.mark.parametrize("step_seconds", [0, 0.01])
-@pytest.mark.parametrize("runs", [2, 4])
+@pytest.mark.parametrize("runs", [2, pytest.param(4, marks=pytest.mark.thorough)])
 def test_runs_at_once_on_the_same_trails(
     settings: Settings, expectation: Expectation, runs: int, step_seconds: float
 ) -> None:

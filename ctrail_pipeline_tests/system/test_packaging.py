@@ -170,12 +170,14 @@ def test_ctrail_works_from_the_first_step_to_the_last(installed: Path, tmp_path:
     assert "pip install 'ctrail-pipeline[query]'" in query.stderr
 
 
+@pytest.mark.thorough
 def test_dagster_loads_it_from_there(installed: Path, tmp_path: Path) -> None:
     code = "from ctrail_pipeline.definitions import defs; print(defs.get_job_def('sync').name)"
     done = run(installed / "python", "-c", code, cwd=tmp_path)
     assert done.stdout == "sync\n", done.stderr
 
 
+@pytest.mark.thorough
 def test_what_reads_s3_is_there(installed: Path, tmp_path: Path) -> None:
     code = (
         "import boto3, isal, msgspec, obstore.store, polars, pycurl, rbloom, rich, xxhash,"

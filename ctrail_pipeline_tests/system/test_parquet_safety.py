@@ -144,7 +144,7 @@ def test_parquet_is_published_though_it_is_switched_off_meanwhile(
     assert not list((settings.events_dir.parent / "parquet" / ".staging").iterdir())
 
 
-@pytest.mark.parametrize("in_workers", [False, True])
+@pytest.mark.parametrize("in_workers", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_two_runs_at_once(settings: Settings, expectation: Expectation, in_workers: bool) -> None:
     running = [start_sync(settings, in_workers=in_workers, step_seconds=0.02) for _ in range(2)]
     assert [process.wait().returncode for process in running] == [0, 0]

@@ -18,6 +18,8 @@ import pytest
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 from ctrail_pipeline_tests.support.project import PROJECT
 
+pytestmark = pytest.mark.thorough
+
 CANARY = "Canary7f3a"
 """In every value of each event, as far as it may stay an event."""
 SECRET = "ctrail-secret-8c1b5e2f9d"
