@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctrail_pipeline.cli.live_display import draw
+from ctrail_pipeline.cli.terminal_progress import draw
 from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.command import (

@@ -53,13 +53,8 @@ from ctrail_pipeline.orchestration.living_runs import (
     mark_as_living,
 )
 from ctrail_pipeline.orchestration.resources import LedgerResource
-from ctrail_pipeline.orchestration.sensors import (
-    AlarmCursor,
-    LastRun,
-    last_run,
-    reason_to_wait,
-    request_for,
-)
+from ctrail_pipeline.orchestration.sensor_backoff import LastRun, last_run, reason_to_wait
+from ctrail_pipeline.orchestration.sensors import AlarmCursor, request_for
 from ctrail_pipeline.orchestration.webhook import WebhookError, post
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets

@@ -15,7 +15,7 @@ from ctrail_pipeline.cli.main import command_parser
 from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS
-from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
+from ctrail_pipeline.core.listing.look_frequency import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS

@@ -15,7 +15,7 @@ import pytest
 
 from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import Explained
-from ctrail_pipeline.core.batch import fetch, outcomes
+from ctrail_pipeline.core.batch import fetch, retry_schedule
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.ledger.rows import LogFileState
@@ -39,7 +39,7 @@ A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoTrails:
     """With visits that are due at once."""
-    monkeypatch.setattr(outcomes, "_VISIT_AFTER_SECONDS", (0,))
+    monkeypatch.setattr(retry_schedule, "_VISIT_AFTER_SECONDS", (0,))
     return TwoTrails(tmp_path)
 
 
