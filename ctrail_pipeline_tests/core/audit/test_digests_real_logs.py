@@ -74,9 +74,7 @@ def test_a_byte_of_a_log_file_changed(world: RealDigests) -> None:
 def test_a_byte_changed_before_the_sync(world: RealDigests) -> None:
     rewrite(world.log(), lambda data: data.replace(b"us-east-1", b"us-east-2", 1))
     world.sync()
-    assert found(world.check_digests()) == {
-        (FindingKind.LOG_FILE_ALTERED, world.url(world.log()))
-    }
+    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_ALTERED, world.url(world.log()))}
 
 
 @pytest.mark.parametrize("synced", [True, False])
@@ -100,9 +98,7 @@ def test_a_whole_day_of_log_files_deleted(world: RealDigests) -> None:
 def test_a_log_file_added(world: RealDigests) -> None:
     added = world.log().with_name(world.log().name[:-24] + "AAAAAAAAAAAAAAAA.json.gz")
     shutil.copy(world.log(), added)
-    assert found(world.check_digests()) == {
-        (FindingKind.LOG_FILE_NOT_IN_DIGEST, world.url(added))
-    }
+    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_NOT_IN_DIGEST, world.url(added))}
 
 
 def test_a_digest_changed(world: RealDigests) -> None:
