@@ -24,7 +24,7 @@ PLOT ?= build/long-run.svg
 .PHONY: help demo dev test test-thorough test-all test-ui torture fuzz long-run check audit bench bench-memory constraints clean .venv
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) | sample .dagster/dagster.yaml ## Sync the sample bucket; no AWS account needed
 	@if [ -n "$$CTRAIL_CONFIG" ] || [ -e config.json ]; then \
@@ -58,7 +58,7 @@ dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, fo
 test: $(INSTALLED) ## Run the tests: four minutes on two CPUs, the same in each run
 	scripts/test
 
-test-thorough: $(BENCH_INSTALLED) ## Run what `make test` leaves out: random kills, memory, whole machines
+test-thorough: $(BENCH_INSTALLED) ## Run what `make test` leaves out: random kills, memory, a real daemon
 	scripts/test -n auto --dist worksteal -m thorough
 
 test-all: test test-thorough ## Run all tests, three minutes of torture, and the UI if Chromium is there

@@ -34,7 +34,7 @@ from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 
-SAMPLE = {"log_files": 150, "days": 2}
+SAMPLE = {"log_files": 120, "days": 2}
 
 
 @pytest.fixture

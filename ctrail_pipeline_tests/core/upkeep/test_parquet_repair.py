@@ -38,7 +38,7 @@ from ctrail_pipeline_tests.support.sync_process import (
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 from ctrail_pipeline_tests.support.two_trails import event
 
-SAMPLE = {"log_files": 80, "days": 2}
+SAMPLE = {"log_files": 60, "days": 2}
 
 
 CHANGES = {

@@ -42,7 +42,7 @@ from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "buckets"
-    write_sample(folder, log_files=200, days=2)
+    write_sample(folder, log_files=160, days=2)
     [first, second, *_] = sorted(folder.rglob("*_CloudTrail_*.json.gz"))
     first.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutTime"},17]}'))
     second.write_bytes(b"\xff\xfeno gzip")
