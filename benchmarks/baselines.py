@@ -24,21 +24,21 @@ def loop(job: dict[str, Any]) -> dict[str, Any]:
     seen: set[str] = set()
     done = bytes_in = 0
     began = time.process_time()
-    for bucket, most in job["log_files"].items():
-        left = most
+    for bucket, limit in job["log_files"].items():
+        remaining = limit
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             for item in page.get("Contents", ()):
                 if "/CloudTrail/" not in item["Key"]:
                     continue
-                if not left:
+                if not remaining:
                     break
                 body = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
                 text = gzip.decompress(body)
                 _write_records(Path(job["folder"]), json.loads(text)["Records"], seen)
-                left -= 1
+                remaining -= 1
                 done += 1
                 bytes_in += len(text)
-            if not left:
+            if not remaining:
                 break
     return {"log_files": done, "bytes": bytes_in, "work_cpu": time.process_time() - began}
 
@@ -54,13 +54,13 @@ def _write_records(folder: Path, records: list[dict[str, Any]], seen: set[str]) 
             record.get("awsRegion", "-"),
             record["eventTime"],
         )
-        place = f"{account}/{region}/{at[:10].replace('-', '/')}/{at[11:13]}"
-        lines.setdefault(place, []).append(json.dumps(record))
-    for place, some in lines.items():
-        path = folder / place / "events.jsonl"
+        hour_folder = f"{account}/{region}/{at[:10].replace('-', '/')}/{at[11:13]}"
+        lines.setdefault(hour_folder, []).append(json.dumps(record))
+    for hour_folder, texts in lines.items():
+        path = folder / hour_folder / "events.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            file.write("\n".join(some) + "\n")
+            file.write("\n".join(texts) + "\n")
 
 
 def floor(job: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Bench:
 
 def has_worker_processes() -> bool:
     """Whether the core knows worker processes yet."""
-    return any(one.name == "process_workers" for one in dataclasses.fields(Settings))
+    return any(setting.name == "process_workers" for setting in dataclasses.fields(Settings))
 
 
 def workers(number: int) -> dict[str, Any]:

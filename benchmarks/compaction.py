@@ -134,7 +134,7 @@ def _query(name: str, root: Path) -> tuple[float, object]:
 
 
 def _best(measure: Callable[[], tuple[float, object]]) -> tuple[float, object]:
-    return min((measure() for _ in range(_TRIES)), key=lambda one: one[0])
+    return min((measure() for _ in range(_TRIES)), key=lambda measured: measured[0])
 
 
 if __name__ == "__main__":

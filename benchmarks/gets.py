@@ -23,19 +23,19 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     keys = [line.split(" ", 1) for line in Path(job["keys"]).read_text().splitlines()]
     opener = {"store": _store, "obstore": _obstore}[job["client"]]
     bucket = keys[0][0]
-    names = [key for found, key in keys if found == bucket][: job["most"] + _WARM_UP]
+    names = [key for found, key in keys if found == bucket][: job["gets"] + _WARM_UP]
     get, keys_a_task, threads = opener(job, bucket)
     with ThreadPoolExecutor(threads) as pool:
 
-        def get_all(some: Sequence[str]) -> int:
-            tasks = [some[at : at + keys_a_task] for at in range(0, len(some), keys_a_task)]
+        def get_all(wanted: Sequence[str]) -> int:
+            tasks = [wanted[at : at + keys_a_task] for at in range(0, len(wanted), keys_a_task)]
             return sum(pool.map(get, tasks))
 
         get_all(names[:_WARM_UP])
-        rest = names[_WARM_UP:] or names
+        measured_keys = names[_WARM_UP:] or names
         began = time.process_time()
-        size = get_all(rest)
-        return {"gets": len(rest), "bytes": size, "work_cpu": time.process_time() - began}
+        size = get_all(measured_keys)
+        return {"gets": len(measured_keys), "bytes": size, "work_cpu": time.process_time() - began}
 
 
 _Get = tuple[Callable[[Sequence[str]], int], int, int]
@@ -56,7 +56,7 @@ def _store(job: dict[str, Any], bucket: str) -> _Get:
 
     def get(keys: Sequence[str]) -> int:
         found = get_all(store, [(key, None) for key in keys])
-        return sum(len(one.body) for one in found if isinstance(one, Fetched))
+        return sum(len(response.body) for response in found if isinstance(response, Fetched))
 
     return get, KEYS_A_TASK, -(-job["in_flight"] // KEYS_A_TASK) + 1
 

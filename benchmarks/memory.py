@@ -30,16 +30,16 @@ def measure(bench: Bench) -> Section:
         " processes together; a page that they share counts once (PSS)."
     )
     rows = []
-    for what, log_files in _inputs(bench).items():
+    for input_name, log_files in _inputs(bench).items():
         shape = _written(bench.fresh("input"), log_files)
-        bench.say(f"{what}: {shape.log_files:,} log files, {shape.records:,} events")
+        bench.say(f"{input_name}: {shape.log_files:,} log files, {shape.records:,} events")
         usage = bench.sync(
             shape.local_trails(), bench.fresh("memory"), changes=workers(2), events=shape.records
         )
         bench.say(f"{usage.peak_bytes / 1e6:.0f} MB, {usage.cpu:.0f} CPU-s, {usage.wall:.0f} s")
         rows.append(
             [
-                what,
+                input_name,
                 f"{shape.log_files:,}",
                 f"{shape.records:,}",
                 f"{usage.report['output_files']:,}",
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Section:
             ]
         )
         section.targets.append(
-            Target(f"MB of memory: {what}", _MOST_MEGABYTES, usage.peak_bytes / 1e6)
+            Target(f"MB of memory: {input_name}", _MOST_MEGABYTES, usage.peak_bytes / 1e6)
         )
         bench.clear()
     headings = ("", "log files", "events", "output files", "CPU-s", "wall s", "peak memory")
@@ -68,8 +68,8 @@ def _inputs(bench: Bench) -> dict[str, Iterable[_LogFile]]:
             (*_PARTITION, at - timedelta(minutes=number % 600), 4) for number in many(100_000)
         ),
         "500 accounts and regions with 40 log files each": (
-            (*place, at - timedelta(minutes=number), 8)
-            for place in partitions
+            (*partition, at - timedelta(minutes=number), 8)
+            for partition in partitions
             for number in many(40)
         ),
         "one hour of 10 million events": (

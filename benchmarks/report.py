@@ -15,7 +15,7 @@ from pathlib import Path
 class Target:
     """What a figure should be at most, or at least, and what was measured."""
 
-    what: str
+    name: str
     limit: float
     measured: float | None
     """None: the figure cannot be measured here, for the reason in `note`."""
@@ -62,7 +62,7 @@ def results(sections: Sequence[Section], *, scale: float, rounds: int, seconds: 
     """The text of the results file."""
     targets = [
         [
-            target.what,
+            target.name,
             f"{'≥' if target.at_least else '≤'} {target.limit:g}",
             "–" if target.measured is None else _figure(target.measured),
             f"{target.verdict}{f' ({target.note})' if target.note else ''}",

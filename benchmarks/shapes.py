@@ -95,8 +95,8 @@ def large(folder: Path, log_files: int) -> Shape:
 def nearly_empty(folder: Path) -> Shape:
     """Two trails with one log file in each: a trail without any is an error."""
     first: dict[str, SampleObject] = {}
-    for one in generate_log_files(log_files=10):
-        first.setdefault(one.bucket, one)
+    for sample_object in generate_log_files(log_files=10):
+        first.setdefault(sample_object.bucket, sample_object)
     return _written(folder, iter(first.values()))
 
 
@@ -106,7 +106,7 @@ class Partitioned:
     def __init__(self, folder: Path, partitions: int) -> None:
         (folder / BIG_BUCKET).mkdir(parents=True)
         self.folder = folder
-        self.places = [
+        self.accounts_and_regions = [
             (f"{700000000000 + number // len(_REGIONS):012d}", _REGIONS[number % len(_REGIONS)])
             for number in range(partitions)
         ]
@@ -117,7 +117,7 @@ class Partitioned:
 
     def add(self, files_each: int, at: datetime) -> None:
         """Deliver some log files of the minutes before `at` to every account and region."""
-        for account, region in self.places:
+        for account, region in self.accounts_and_regions:
             folder = (
                 self.folder / BIG_BUCKET / f"AWSLogs/{account}/CloudTrail/{region}/{at:%Y/%m/%d}"
             )
@@ -175,30 +175,32 @@ def _kept(folder: Path, asked_for: int, generate: Callable[[], Iterator[SampleOb
 
 def _written(folder: Path, objects: Iterator[SampleObject]) -> Shape:
     log_files = records = distinct = json_bytes = stored_bytes = 0
-    for one in objects:
-        path = folder / one.bucket / one.key
+    for sample_object in objects:
+        path = folder / sample_object.bucket / sample_object.key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(one.body)
-        if "/CloudTrail/" in one.key:
+        path.write_bytes(sample_object.body)
+        if "/CloudTrail/" in sample_object.key:
             log_files += 1
-            records += one.records
-            distinct += one.new_records
-            json_bytes += int.from_bytes(one.body[-4:], "little")  # gzip's own note of the length
-            stored_bytes += len(one.body)
+            records += sample_object.records
+            distinct += sample_object.new_records
+            # gzip notes the length of the text in its last four bytes.
+            json_bytes += int.from_bytes(sample_object.body[-4:], "little")
+            stored_bytes += len(sample_object.body)
     return Shape(folder, _SAMPLE_TRAILS, log_files, records, distinct, json_bytes, stored_bytes)
 
 
 def _joined(objects: Iterator[SampleObject]) -> Iterator[SampleObject]:
     """The records of neighbouring log files of one account and region as one large log file."""
     waiting: dict[str, list[tuple[SampleObject, bytes]]] = {}
-    for one in objects:
-        if "/CloudTrail/" not in one.key:
+    for sample_object in objects:
+        if "/CloudTrail/" not in sample_object.key:
             continue
-        place = f"{one.bucket}/{one.key.partition('/CloudTrail/')[0]}/{one.key.split('_')[2]}"
-        group = waiting.setdefault(place, [])
-        group.append((one, gzip.decompress(one.body)[len(_HEAD) : -len(_TAIL)]))
+        account_folder = sample_object.key.partition("/CloudTrail/")[0]
+        partition = f"{sample_object.bucket}/{account_folder}/{sample_object.key.split('_')[2]}"
+        group = waiting.setdefault(partition, [])
+        group.append((sample_object, gzip.decompress(sample_object.body)[len(_HEAD) : -len(_TAIL)]))
         if sum(len(text) for _, text in group) >= _LARGE_BYTES:
-            yield _join(waiting.pop(place))
+            yield _join(waiting.pop(partition))
     for group in waiting.values():
         yield _join(group)
 
@@ -211,6 +213,6 @@ def _join(group: list[tuple[SampleObject, bytes]]) -> SampleObject:
         last.key,
         gzip.compress(text, 6, mtime=0),
         last.last_modified,
-        sum(one.records for one, _ in group),
-        sum(one.new_records for one, _ in group),
+        sum(log_file.records for log_file, _ in group),
+        sum(log_file.new_records for log_file, _ in group),
     )

@@ -106,7 +106,7 @@ class Profile:
             "missing": self.missing,
         }
 
-    def _wrap(self, stage: str, module: str, name: str, how: Callable[..., Any]) -> None:
+    def _wrap(self, stage: str, module: str, name: str, wrapper: Callable[..., Any]) -> None:
         try:
             owner: Any = importlib.import_module(f"{_CORE}.{module}")
         except ModuleNotFoundError:
@@ -118,7 +118,7 @@ class Profile:
         if function is None:
             self.missing.append(f"{module}.{name}")
         else:
-            setattr(owner, last, how(stage, function))
+            setattr(owner, last, wrapper(stage, function))
 
     def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         now = time.thread_time

@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Section:
         variants[_CORE]()  # brings everything in
         runs = interleaved(variants, bench.rounds, say=bench.say)
     bench.clear()
-    more = Spread.of(
+    difference = Spread.of(
         job.cpu - trivial.cpu for job, trivial in zip(runs[_JOB], runs[_TRIVIAL], strict=True)
     )
     section = Section("Nothing new")
@@ -72,11 +72,11 @@ def measure(bench: Bench) -> Section:
                 for name, usages in runs.items()
             ],
         ),
-        f"The job costs {more.text()} CPU-s more than the trivial one.",
+        f"The job costs {difference.text()} CPU-s more than the trivial one.",
     ]
     core = Spread.of(usage.cpu for usage in runs[_CORE]).median
     section.targets += [
         Target("nothing new: CPU-s of `ctrail sync`", 1, core),
-        Target("nothing new: CPU-s of the Dagster job over a trivial one", 1.5, more.median),
+        Target("nothing new: CPU-s of the Dagster job over a trivial one", 1.5, difference.median),
     ]
     return section

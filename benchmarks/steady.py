@@ -97,10 +97,10 @@ def growth(bench: Bench) -> Section:
     section = Section("Growth")
     cpu, wall = (
         Spread.of(
-            getattr(old, what) / getattr(new, what)
+            getattr(old, figure) / getattr(new, figure)
             for new, old in zip(runs["fresh"], runs["grown"], strict=True)
         )
-        for what in ("cpu", "wall")
+        for figure in ("cpu", "wall")
     )
     section.parts += [
         "The same steady state on a local folder: on a new ledger, and on one with"
@@ -127,10 +127,10 @@ def growth(bench: Bench) -> Section:
         _moved_to_cold_files(grown / "state.db", history.events, bench),
     ]
     note = "" if history.events >= 1e8 else f"with {history.events:,} events, not 100 million"
-    what = "steady state, grown ledger / fresh:"
+    figure = "steady state, grown ledger / fresh:"
     section.targets += [
-        Target(f"{what} CPU", 1.3, cpu.median, note=note),
-        Target(f"{what} wall time", 1.3, wall.median, note=note),
+        Target(f"{figure} CPU", 1.3, cpu.median, note=note),
+        Target(f"{figure} wall time", 1.3, wall.median, note=note),
         Target("ledger bytes an event, no row cold (goal: hot)", 30, size / history.events),
     ]
     bench.clear()

@@ -115,13 +115,13 @@ def _variants(
 def _pair(bench: Bench, shape: Shape) -> Usage:
     """Two whole syncs that have nothing to do with each other: what two CPUs give at most."""
 
-    def one(folder: Path) -> Usage:
+    def whole_sync(folder: Path) -> Usage:
         return bench.sync(
             shape.local_trails(), folder, changes=workers(1), events=shape.distinct_records
         )
 
     with ThreadPoolExecutor(2) as threads:
-        usages = list(threads.map(one, [bench.fresh("pair"), bench.fresh("pair")]))
+        usages = list(threads.map(whole_sync, [bench.fresh("pair"), bench.fresh("pair")]))
     return Usage(
         max(usage.wall for usage in usages),
         sum(usage.cpu for usage in usages),
@@ -299,15 +299,17 @@ def _ratio(
     scales = [1.0] * len(runs[name])
     if per_byte:
         scales = [
-            other.report["bytes"] / one.report["bytes"]
-            for one, other in zip(runs[name], runs[beside], strict=True)
+            base.report["bytes"] / usage.report["bytes"]
+            for usage, base in zip(runs[name], runs[beside], strict=True)
         ]
     pairs = zip(_net(runs, name).values, _net(runs, beside).values, scales, strict=True)
-    return Spread.of(ours / theirs * scale for ours, theirs, scale in pairs)
+    return Spread.of(cpu / base_cpu * scale for cpu, base_cpu, scale in pairs)
 
 
-def _speed_up(runs: Mapping[str, Sequence[Usage]], two: str, one: str) -> Spread:
-    pairs = zip(runs[one], runs[two], strict=True)
+def _speed_up(
+    runs: Mapping[str, Sequence[Usage]], variant_of_two: str, variant_of_one: str
+) -> Spread:
+    pairs = zip(runs[variant_of_one], runs[variant_of_two], strict=True)
     return Spread.of(
         single.report["seconds"] / double.report["seconds"] for single, double in pairs
     )
@@ -316,7 +318,9 @@ def _speed_up(runs: Mapping[str, Sequence[Usage]], two: str, one: str) -> Spread
 def _two_workers(runs: Mapping[str, Sequence[Usage]]) -> str:
     local, from_s3 = _speed_up(runs, _TWO, _LOCAL), _speed_up(runs, _TWO_S3, _S3)
     pair = Spread.of(2 * value for value in _speed_up(runs, _PAIR, _LOCAL).values)
-    share = Spread.of(ours / theirs for ours, theirs in zip(local.values, pair.values, strict=True))
+    share = Spread.of(
+        reached / bound for reached, bound in zip(local.values, pair.values, strict=True)
+    )
     return (
         f"By wall time, two worker processes are {local.text()} times as fast as one process on a"
         f" local folder. They are {from_s3.text()} times as fast from S3, where the server"
@@ -332,8 +336,10 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
     rows = [
         [
             stage,
-            Spread.of(one["seconds"][stage] / one["total"] * 100 for one in profiles).text(1),
-            Spread.of(one["seconds"][stage] * unit for one in profiles).text(3),
+            Spread.of(
+                profile["seconds"][stage] / profile["total"] * 100 for profile in profiles
+            ).text(1),
+            Spread.of(profile["seconds"][stage] * unit for profile in profiles).text(3),
         ]
         for stage in STAGES
     ]
@@ -359,25 +365,25 @@ def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
 
     def milliseconds(*stages: str) -> float:
         """CPU milliseconds of some stages for each log file."""
-        sums = (sum(one["seconds"][stage] for stage in stages) for one in profiles)
+        sums = (sum(profile["seconds"][stage] for stage in stages) for profile in profiles)
         return Spread.of(sums).median / log_files * 1e3
 
-    whole = milliseconds(*STAGES)
+    total = milliseconds(*STAGES)
     if kind == "small":
         get = milliseconds("get")
         download = _net(runs, _S5CMD).median / log_files * 1e3
         return (
-            f"What bounds it: libcurl's GET takes {get:.2f} CPU-ms of {whole:.2f}. All but the GET"
-            f" takes {whole - get:.2f}. To download a log file, s5cmd needs {download:.2f}; 0.6 of"
+            f"What bounds it: libcurl's GET takes {get:.2f} CPU-ms of {total:.2f}. All but the GET"
+            f" takes {total - get:.2f}. To download a log file, s5cmd needs {download:.2f}; 0.6 of"
             f" that is {0.6 * download:.2f}."
         )
     floor = milliseconds("get", "gunzip", "write", "fsync")
     return (
-        f"What bounds it, in shares of the CPU: to get, gunzip and write {floor / whole:.0%} (with"
+        f"What bounds it, in shares of the CPU: to get, gunzip and write {floor / total:.0%} (with"
         f" the SHA-256 of each output file); the hash of each log file"
-        f" {milliseconds('hash of log file') / whole:.0%}; to cut the text into records and find"
-        f" their fields {milliseconds('split') / whole:.0%} (msgspec reads it twice); to route"
-        f" them, mostly SHA-256 over each, {milliseconds('route') / whole:.0%}."
+        f" {milliseconds('hash of log file') / total:.0%}; to cut the text into records and find"
+        f" their fields {milliseconds('split') / total:.0%} (msgspec reads it twice); to route"
+        f" them, mostly SHA-256 over each, {milliseconds('route') / total:.0%}."
     )
 
 

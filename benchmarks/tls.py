@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Section:
                 "client": client,
                 "endpoint_url": server.endpoint_url,
                 "keys": str(keys),
-                "most": bench.scaled(_GETS, 20),
+                "gets": bench.scaled(_GETS, 20),
                 "in_flight": _IN_FLIGHT,
             }
             return lambda: run_python("gets", job, environment=server.env(), server=server)

@@ -36,7 +36,7 @@ _SVG_WITHOUT_FONTS = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT
 
 def run(folder: Path, server: FaultServer, *arguments: str) -> str:
     """All that a terminal gets from a `ctrail` command."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         **server.env(),
@@ -48,21 +48,21 @@ def run(folder: Path, server: FaultServer, *arguments: str) -> str:
         [sys.executable, "-m", "ctrail_pipeline.cli", *arguments],
         cwd=folder,
         env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     )
-    os.close(theirs)
+    os.close(terminal)
     shown = b""
     while True:
         try:
-            data = os.read(ours, 65536)
+            data = os.read(controller, 65536)
         except OSError:  # the command has ended
             break
         if not data:
             break
         shown += data
-    os.close(ours)
+    os.close(controller)
     process.wait()
     return shown.decode()
 
@@ -109,8 +109,8 @@ def main() -> None:
                 {"name": "organization", "bucket": ORGANIZATION_BUCKET},
                 {"name": "payments", "bucket": PAYMENTS_BUCKET, "prefix": PAYMENTS_PREFIX},
             ]
-            place = {"region": "us-east-1", "endpoint_url": server.endpoint_url}
-            config = {"trails": [trail | place for trail in trails], "batch_log_files": 40}
+            endpoint = {"region": "us-east-1", "endpoint_url": server.endpoint_url}
+            config = {"trails": [trail | endpoint for trail in trails], "batch_log_files": 40}
             (folder / "config.json").write_text(json.dumps(config | {"download_workers": 8}))
             server.faults = Faults(denied={"AWSLogs/"})
             draw("denied", "ctrail sync --plain", screen(run(folder, server, "sync", "--plain")))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
-from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings

@@ -111,7 +111,7 @@ def _display(
         return
     from rich.console import Console
 
-    from .live_display import REPORTS_A_SECOND, LiveProgress, LogAbove
+    from .terminal_progress import REPORTS_A_SECOND, LiveProgress, LogAbove
 
     console = Console(stderr=True)
     logger = logging.getLogger("ctrail_pipeline")

@@ -7,7 +7,6 @@ Values of unknown keys are never shown, since they may be secrets. Not here: the
 (`keys`), the checks of values (`checks`, `times`), and the folders we write to (`paths`).
 """
 
-import difflib
 import logging
 import os
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from typing import Any
 
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .checks import Check, fit
 from .dagster_settings import DagsterSettings
-from .json_file import JsonObject, parse, read_text
-from .keys import DAGSTER_KEYS, FIELDS, KEYS, NO_EFFECT, SETTINGS_KEYS, TRAIL_KEYS
+from .json_file import parse, read_text
+from .keys import DAGSTER_KEYS, FIELDS, KEYS, NO_EFFECT, SETTINGS_KEYS, TRAIL_KEYS, checked_object
 from .location import ConfigLocation, quoted
 from .paths import output_paths
 
@@ -56,7 +54,7 @@ def load_config(environ: Mapping[str, str] | None = None, folder: Path | None = 
         logger.info("No CTRAIL_CONFIG and no %s: using the sample trails", source)
         return Config(_sample_settings(folder), None)
     top = ConfigLocation(str(source))
-    values = _checked(top, parse(top, read_text(top, source)), KEYS, required=("trails",))
+    values = checked_object(top, parse(top, read_text(top, source)), KEYS, required=("trails",))
     dagster = DagsterSettings(**{key: values[key] for key in DAGSTER_KEYS if key in values})
     return Config(_settings(top, values, source.parent), source, dagster)
 
@@ -97,7 +95,7 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
     """Return the trails; no two may share a name, or bucket and prefix."""
 
     def checked(index: int, item: Any) -> Trail:
-        values = _checked(location.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
+        values = checked_object(location.item(index), item, TRAIL_KEYS, required=("name", "bucket"))
         for key in ("public_keys", "object_metadata"):
             if key in values:
                 values[key] = Path(os.path.normpath(folder / values[key]))
@@ -117,27 +115,6 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
                 "already; keep one of the two"
             )
     return trails
-
-
-def _checked(
-    location: ConfigLocation, value: Any, keys: Mapping[str, Check], required: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return the values of a JSON object, each as its key's check returns it."""
-    if not isinstance(value, JsonObject):
-        location.refuse(f"{quoted(value)} must be an object, {{…}}")
-    for key in value.repeated:
-        location.key(key).refuse("is given twice; keep one of them")
-    for key in value:
-        if key not in keys:
-            similar = difflib.get_close_matches(key.lower(), keys, n=1)
-            advice = (
-                f"did you mean {similar[0]}?" if similar else f"known are {', '.join(sorted(keys))}"
-            )
-            location.key(key).refuse(f"there is no such key; {advice}")
-    missing = {key: None for key in required if key not in value}
-    return {
-        key: fit(location.key(key), item, keys[key]) for key, item in {**value, **missing}.items()
-    }
 
 
 def _warn_of_keys_without_effect(top: ConfigLocation, values: Mapping[str, Any]) -> None:

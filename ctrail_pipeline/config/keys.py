@@ -1,8 +1,13 @@
 """The keys of the configuration file, each with the check of its value.
 
 The keys are those of a gocloudtrail `config.json`, plus ours. Their defaults stand in
-`core.settings.Settings`. Not here: what a check allows (`checks`, `times`).
+`core.settings.Settings`. A key that is unknown, given twice or missing is refused here. Not here:
+what a check allows (`checks`, `times`).
 """
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
 
 from .checks import (
     Check,
@@ -22,11 +27,14 @@ from .checks import (
     check_seconds_or_zero,
     check_trails,
     check_webhook,
+    fit,
     matching,
     one_of,
     patterns,
     whole_number,
 )
+from .json_file import JsonObject
+from .location import ConfigLocation, quoted
 from .times import check_duration, check_moment
 
 _ACCOUNTS = patterns('accounts such as ["111122223333", "4*"]')
@@ -127,3 +135,24 @@ NO_EFFECT: dict[str, tuple[Check, str]] = {
 
 KEYS = SETTINGS_KEYS | DAGSTER_KEYS | {key: check for key, (check, _) in NO_EFFECT.items()}
 """Every key of the configuration file, outside of its trails."""
+
+
+def checked_object(
+    location: ConfigLocation, value: Any, keys: Mapping[str, Check], required: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the values of a JSON object, each as its key's check returns it."""
+    if not isinstance(value, JsonObject):
+        location.refuse(f"{quoted(value)} must be an object, {{…}}")
+    for key in value.repeated:
+        location.key(key).refuse("is given twice; keep one of them")
+    for key in value:
+        if key not in keys:
+            similar = difflib.get_close_matches(key.lower(), keys, n=1)
+            advice = (
+                f"did you mean {similar[0]}?" if similar else f"known are {', '.join(sorted(keys))}"
+            )
+            location.key(key).refuse(f"there is no such key; {advice}")
+    missing = {key: None for key in required if key not in value}
+    return {
+        key: fit(location.key(key), item, keys[key]) for key, item in {**value, **missing}.items()
+    }

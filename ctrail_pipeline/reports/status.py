@@ -22,7 +22,7 @@ from ctrail_pipeline.core.ledger.queries_reports import (
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
 from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, source_ids, source_totals
-from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 

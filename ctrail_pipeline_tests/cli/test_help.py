@@ -76,13 +76,13 @@ def command_in(example: str) -> str:
     """An example without its comment, which begins after two spaces outside of quotes."""
     quote = ""
     text = example.strip()
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
         elif letter in "'\"":
             quote = letter
-        elif text.startswith("  ", place):
-            return text[:place]
+        elif text.startswith("  ", position):
+            return text[:position]
     return text
 
 

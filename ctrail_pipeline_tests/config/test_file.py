@@ -80,11 +80,11 @@ def test_config_json_in_the_folder_is_used(tmp_path: Path) -> None:
 
 def test_ctrail_config_is_preferred_to_config_json(tmp_path: Path) -> None:
     load(tmp_path, ONE_TRAIL)
-    other = tmp_path / "other.json"
-    other.write_text('{"trails": [{"name": "other", "bucket": "other-bucket"}]}')
-    for named in ("other.json", str(other)):
+    named_file = tmp_path / "other.json"
+    named_file.write_text('{"trails": [{"name": "other", "bucket": "other-bucket"}]}')
+    for named in ("other.json", str(named_file)):
         config = load_config({"CTRAIL_CONFIG": named}, tmp_path)
-        assert config.source == other
+        assert config.source == named_file
         assert config.settings.trails == (Trail("other", "other-bucket"),)
 
 

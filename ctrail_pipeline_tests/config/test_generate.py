@@ -138,7 +138,7 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("more", "arguments", "code", "message"),
+    ("overrides", "arguments", "code", "message"),
     [
         ({"AWS_ACCESS_KEY_ID": ""}, [], 1, "set AWS_PROFILE, run `aws sso login`"),
         ({}, ["--profile", "nope"], 2, "The config profile (nope) could not be found"),
@@ -154,15 +154,15 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
 def test_what_goes_wrong_is_one_sentence(
     tmp_path: Path,
     environment: dict[str, str],
-    more: dict[str, str],
+    overrides: dict[str, str],
     arguments: list[str],
     code: int,
     message: str,
 ) -> None:
-    chosen = environment | more
+    chosen = environment | overrides
     chosen = {name: value for name, value in chosen.items() if value}
-    where = [] if "--region" in arguments else ["--region", "eu-west-1"]
-    done = ctrail(tmp_path, "generate-config", *arguments, *where, env=chosen)
+    region = [] if "--region" in arguments else ["--region", "eu-west-1"]
+    done = ctrail(tmp_path, "generate-config", *arguments, *region, env=chosen)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -187,6 +187,8 @@ def test_the_job_writes_it_too(
 
 
 def test_trails_that_cannot_be_told_apart_by_name_get_longer_ones() -> None:
-    one = Described("t", "arn:aws:cloudtrail:eu-west-1:1:trail/t", "b", "", "r1", None, True, False)
-    other = replace(one, arn="arn:aws:cloudtrail:eu-west-1:2:trail/t", bucket="c")
-    assert [trail["name"] for trail in config_of([one, other])["trails"]] == ["t-1-r1", "t-2-r1"]
+    first = Described(
+        "t", "arn:aws:cloudtrail:eu-west-1:1:trail/t", "b", "", "r1", None, True, False
+    )
+    second = replace(first, arn="arn:aws:cloudtrail:eu-west-1:2:trail/t", bucket="c")
+    assert [trail["name"] for trail in config_of([first, second])["trails"]] == ["t-1-r1", "t-2-r1"]

@@ -75,14 +75,14 @@ def test_its_events_are_not_touched_and_another_folder_is_proposed(
     server: S3Server, folder: Path
 ) -> None:
     gocloudtrail_state(folder / "state.db")
-    theirs = folder / "events" / "111122223333" / "us-east-1" / "events_00001.jsonl"
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("{}\n")
+    gocloudtrail_file = folder / "events" / "111122223333" / "us-east-1" / "events_00001.jsonl"
+    gocloudtrail_file.parent.mkdir(parents=True)
+    gocloudtrail_file.write_text("{}\n")
     (folder / "events-ctrail").mkdir()
     done = ctrail(folder, "sync", env=server.env() | {"AWS_ENDPOINT_URL_S3": server.endpoint_url})
     assert done.returncode == 1
     assert 'name another folder in `events_dir`, such as "events-ctrail2"' in done.stderr
-    assert theirs.read_text() == "{}\n"
+    assert gocloudtrail_file.read_text() == "{}\n"
     assert not (folder / "state.ctrail.db").exists()
 
 
@@ -104,4 +104,4 @@ def test_a_ledger_of_ours_and_other_databases_are_not_taken_for_its(tmp_path: Pa
     path.unlink()
     gocloudtrail_state(path)
     assert chosen() == "state.ctrail.db"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["config.json", "state.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "state.db"]

@@ -152,5 +152,8 @@ def test_old_runs_are_pruned_with_what_they_printed_and_recent_ones_kept(folder:
         runs.close()
         pruned = run(folder, "prune_runs", instance)
         assert pruned.success
-        assert {one.run_id for one in instance.get_runs()} == {recent.run_id, pruned.run_id}
+        assert {kept.run_id for kept in instance.get_runs()} == {
+            recent.run_id,
+            pruned.run_id,
+        }
         assert {path.name for path in printed.iterdir()} == {recent.run_id, pruned.run_id}

@@ -53,13 +53,8 @@ from ctrail_pipeline.orchestration.living_runs import (
     mark_as_living,
 )
 from ctrail_pipeline.orchestration.resources import LedgerResource
-from ctrail_pipeline.orchestration.sensors import (
-    AlarmCursor,
-    LastRun,
-    last_run,
-    reason_to_wait,
-    request_for,
-)
+from ctrail_pipeline.orchestration.sensor_backoff import LastRun, last_run, reason_to_wait
+from ctrail_pipeline.orchestration.sensors import AlarmCursor, request_for
 from ctrail_pipeline.orchestration.webhook import WebhookError, post
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
@@ -193,10 +188,10 @@ def test_a_trail_that_cannot_be_read_is_an_error_of_its_check_and_stops_no_other
 ) -> None:
     put(bucket, "111122223333", "eu-west-1", NOW, "A")
     gone = local_trail(tmp_path / "gone", name="gone")
-    both = replace(
+    two_trails = replace(
         config, settings=replace(config.settings, trails=(*config.settings.trails, gone))
     )
-    result = tick(both, instance)
+    result = tick(two_trails, instance)
     assert result.run_requests
     found = {
         event.asset_key: (event.passed, event.severity.value, event.description)
@@ -207,7 +202,7 @@ def test_a_trail_that_cannot_be_read_is_an_error_of_its_check_and_stops_no_other
     passed, severity, description = found[AssetKey(["cloudtrail", "gone"])]
     assert (passed, severity) == (False, "ERROR")
     assert "gone" in (description or "")
-    assert tick(both, instance, result.cursor).asset_events == []
+    assert tick(two_trails, instance, result.cursor).asset_events == []
 
 
 def test_a_trail_with_many_partitions_of_which_few_have_a_past_names_these() -> None:
@@ -273,7 +268,10 @@ def test_a_run_notes_the_checks_of_its_trails_when_they_change(
 
     def run() -> dict[str, bool]:
         result = sync_job.execute_in_process(instance=instance, raise_on_error=False)
-        return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+        return {
+            evaluation.check_name: evaluation.passed
+            for evaluation in result.get_asset_check_evaluations()
+        }
 
     assert run() == {
         "can_be_listed": True,
@@ -307,9 +305,9 @@ def test_a_run_notes_the_checks_that_another_run_has_planned_only(
         instance.report_dagster_event(planned, run_id=make_new_run_id())
     assert checks(tick(config, instance)) == {"can_be_listed": True}
     noted = sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()
-    assert {one.check_name for one in noted} >= {key.name for key in checks_of_main.check_keys} - {
-        "can_be_listed"
-    }
+    assert {evaluation.check_name for evaluation in noted} >= {
+        key.name for key in checks_of_main.check_keys
+    } - {"can_be_listed"}
 
 
 def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_ones(
@@ -328,7 +326,7 @@ def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_o
             instance=instance, run_config=recent.run_config, raise_on_error=False
         )
         assert len(done.asset_materializations_for_node("sync")) == 1
-        assert {one.check_name for one in done.get_asset_check_evaluations()} == names
+        assert {evaluation.check_name for evaluation in done.get_asset_check_evaluations()} == names
     # The checks that the run noted are of the last materialization: nothing is to be said again.
     hourly = replace(config, dagster=DagsterSettings())
     assert not tick(hourly, instance).asset_events
@@ -345,7 +343,10 @@ def test_the_checks_of_a_trail_run_by_themselves(
     definitions = Definitions.merge(build_definitions(config), Definitions(jobs=[job]))
     resolved = definitions.resolve_job_def("checks")
     result = resolved.execute_in_process(instance=instance)
-    found = {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+    found = {
+        evaluation.check_name: evaluation.passed
+        for evaluation in result.get_asset_check_evaluations()
+    }
     assert found == dict.fromkeys(found, True)
     assert len(found) == 5
 

@@ -38,19 +38,23 @@ def tree_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def records_of(one: SampleObject) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(gzip.decompress(one.body))["Records"]
+def records_of(sample_object: SampleObject) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads(gzip.decompress(sample_object.body))["Records"]
     return records
 
 
 @pytest.fixture(scope="module")
 def log_files() -> list[SampleObject]:
-    return [one for one in generate_log_files() if "/CloudTrail/" in one.key]
+    return [
+        sample_object
+        for sample_object in generate_log_files()
+        if "/CloudTrail/" in sample_object.key
+    ]
 
 
 @pytest.fixture(scope="module")
 def records(log_files: list[SampleObject]) -> list[dict[str, Any]]:
-    return [record for one in log_files for record in records_of(one)]
+    return [record for log_file in log_files for record in records_of(log_file)]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_times(tmp_path: Path) -> None:
@@ -82,7 +86,11 @@ def test_the_summary_counts_what_is_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 9, 123])
 def test_as_many_log_files_as_asked_for(count: int) -> None:
-    keys = [one.key for one in generate_log_files(log_files=count) if "/CloudTrail/" in one.key]
+    keys = [
+        sample_object.key
+        for sample_object in generate_log_files(log_files=count)
+        if "/CloudTrail/" in sample_object.key
+    ]
     assert len(keys) == len(set(keys)) == count
 
 
@@ -96,12 +104,14 @@ def test_keys_are_cloudtrails(log_files: list[SampleObject]) -> None:
         PAYMENTS_BUCKET: "audit/payments/AWSLogs/",
     }
     seen = set()
-    for one in log_files:
-        key = re.fullmatch(re.escape(starts[one.bucket]) + name, one.key)
-        assert key, one.key
-        assert key["day"].replace("/", "") in one.key.rpartition("/")[2]
+    for log_file in log_files:
+        key = re.fullmatch(re.escape(starts[log_file.bucket]) + name, log_file.key)
+        assert key, log_file.key
+        assert key["day"].replace("/", "") in log_file.key.rpartition("/")[2]
         seen.add((key["account"], key["region"], key["day"]))
-        assert one.body[10 : one.body.index(b"\0", 10)].decode() in one.key  # gzip's FNAME
+        assert (
+            log_file.body[10 : log_file.body.index(b"\0", 10)].decode() in log_file.key
+        )  # gzip's FNAME
     assert {account for account, _, _ in seen} == set(ACCOUNTS)
     assert len({region for _, region, _ in seen}) == 4
     assert {day for _, _, day in seen} == {f"2026/01/{day}" for day in (12, 13, 14, 15)}
@@ -109,35 +119,41 @@ def test_keys_are_cloudtrails(log_files: list[SampleObject]) -> None:
 
 def test_the_trails_overlap_in_records_but_not_in_log_files(log_files: list[SampleObject]) -> None:
     packed: dict[str, list[frozenset[str]]] = {ORGANIZATION_BUCKET: [], PAYMENTS_BUCKET: []}
-    for one in log_files:
-        if f"/{PAYMENTS_ACCOUNT}/" in one.key:
-            packed[one.bucket].append(frozenset(record["eventID"] for record in records_of(one)))
-    ours, organizations = packed[PAYMENTS_BUCKET], packed[ORGANIZATION_BUCKET]
-    assert len(ours) == len(organizations) == 300
-    assert frozenset().union(*ours) == frozenset().union(*organizations)
-    assert len(set(ours) & set(organizations)) < 0.25 * len(ours)
+    for log_file in log_files:
+        if f"/{PAYMENTS_ACCOUNT}/" in log_file.key:
+            packed[log_file.bucket].append(
+                frozenset(record["eventID"] for record in records_of(log_file))
+            )
+    of_payments, of_organization = packed[PAYMENTS_BUCKET], packed[ORGANIZATION_BUCKET]
+    assert len(of_payments) == len(of_organization) == 300
+    assert frozenset().union(*of_payments) == frozenset().union(*of_organization)
+    assert len(set(of_payments) & set(of_organization)) < 0.25 * len(of_payments)
 
 
 def test_sizes_are_those_of_real_logs(log_files: list[SampleObject]) -> None:
-    counts = [one.records for one in log_files]
+    counts = [log_file.records for log_file in log_files]
     centiles = statistics.quantiles(counts, n=100)
     assert 4 <= centiles[49] <= 6
     assert 13 <= centiles[89] <= 19
     assert 25 <= centiles[98] <= 50
     assert max(counts) > 100
-    plain = sum(len(gzip.decompress(one.body)) for one in log_files)
+    plain = sum(len(gzip.decompress(log_file.body)) for log_file in log_files)
     assert 1400 <= plain / sum(counts) <= 1700
-    assert 4 <= plain / sum(len(one.body) for one in log_files) <= 8
+    assert 4 <= plain / sum(len(log_file.body) for log_file in log_files) <= 8
 
 
 def test_large_log_files_hold_thousands_of_records() -> None:
-    counts = [one.records for one in generate_log_files(log_files=3, shape="large") if one.records]
+    counts = [
+        sample_object.records
+        for sample_object in generate_log_files(log_files=3, shape="large")
+        if sample_object.records
+    ]
     assert len(counts) == 3
     assert min(counts) >= 2000
 
 
 def test_every_shape_occurs(records: list[dict[str, Any]], log_files: list[SampleObject]) -> None:
-    text = b"".join(gzip.decompress(one.body) for one in log_files)
+    text = b"".join(gzip.decompress(log_file.body) for log_file in log_files)
     assert {record["userIdentity"].get("type") for record in records} >= {
         "AssumedRole",
         "AWSAccount",
@@ -146,10 +162,10 @@ def test_every_shape_occurs(records: list[dict[str, Any]], log_files: list[Sampl
         "Root",
         "WebIdentityUser",
     }
-    services = [one for one in records if one["userIdentity"].get("type") == "AWSService"]
-    assert not any("accountId" in one["userIdentity"] for one in services)
-    assert any("recipientAccountId" not in one for one in services)
-    assert any("recipientAccountId" not in one for one in records if one not in services)
+    services = [record for record in records if record["userIdentity"].get("type") == "AWSService"]
+    assert not any("accountId" in record["userIdentity"] for record in services)
+    assert any("recipientAccountId" not in record for record in services)
+    assert any("recipientAccountId" not in record for record in records if record not in services)
     for fragment in (
         b'"bytesTransferredIn":0.0',
         b"1.688E9",
@@ -164,7 +180,7 @@ def test_every_shape_occurs(records: list[dict[str, Any]], log_files: list[Sampl
     ):
         assert fragment in text
     assert re.search(rb'":[0-9]{30}[,}]', text)
-    assert max(len(json.dumps(one)) for one in records) > 20_000
+    assert max(len(json.dumps(record)) for record in records) > 20_000
 
 
 def test_shared_event_ids_pair_events_of_two_accounts(records: list[dict[str, Any]]) -> None:
@@ -180,9 +196,9 @@ def test_some_records_are_of_another_day_or_region_than_their_key(
     log_files: list[SampleObject],
 ) -> None:
     days = regions = 0
-    for one in log_files:
-        region, year, month, day = one.key.split("/")[-5:-1]
-        for record in records_of(one):
+    for log_file in log_files:
+        region, year, month, day = log_file.key.split("/")[-5:-1]
+        for record in records_of(log_file):
             days += not record["eventTime"].startswith(f"{year}-{month}-{day}")
             regions += record["awsRegion"] != region
     assert days
@@ -190,9 +206,11 @@ def test_some_records_are_of_another_day_or_region_than_their_key(
 
 
 def test_some_records_are_delivered_twice_within_a_trail(log_files: list[SampleObject]) -> None:
-    trail = [one for one in log_files if one.bucket == ORGANIZATION_BUCKET]
+    trail = [log_file for log_file in log_files if log_file.bucket == ORGANIZATION_BUCKET]
     holders = Counter(
-        event_id for one in trail for event_id in {record["eventID"] for record in records_of(one)}
+        event_id
+        for log_file in trail
+        for event_id in {record["eventID"] for record in records_of(log_file)}
     )
     assert set(holders.values()) == {1, 2}
 
@@ -201,10 +219,10 @@ def test_objects_are_delivered_at_about_the_time_in_their_key(
     log_files: list[SampleObject],
 ) -> None:
     delays = []
-    for one in log_files:
-        stamp = one.key.rpartition("/")[2].split("_")[3]
+    for log_file in log_files:
+        stamp = log_file.key.rpartition("/")[2].split("_")[3]
         at = datetime.strptime(stamp, "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
-        delays.append((one.last_modified - at).total_seconds())
+        delays.append((log_file.last_modified - at).total_seconds())
     assert min(delays) >= 0
     assert statistics.median(delays) < 5 * 60
     assert 30 * 60 < max(delays) < 3 * 3600
@@ -212,7 +230,7 @@ def test_objects_are_delivered_at_about_the_time_in_their_key(
 
 def test_last_day_and_days_move_the_sample() -> None:
     objects = generate_log_files(log_files=50, days=1, last_day=date(2024, 2, 29))
-    assert all("/2024/02/29/" in one.key for one in objects)
+    assert all("/2024/02/29/" in sample_object.key for sample_object in objects)
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
@@ -232,8 +250,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / ".sample.abc.partial" / "sample"
-    left.mkdir(parents=True)
+    partial = tmp_path / ".sample.abc.partial" / "sample"
+    partial.mkdir(parents=True)
     write_sample(tmp_path / "sample", log_files=5)
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
 

@@ -21,7 +21,7 @@ SUMMARY = re.compile(r"(\d+) new log files, (\d+) new events in \d+ files, (\d+)
 BUCKETS = ((ORGANIZATION_BUCKET, ""), (PAYMENTS_BUCKET, PAYMENTS_PREFIX))
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(additions: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's, without what would make a difference; the project is importable."""
     kept = {
         name: value
@@ -29,7 +29,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
         if not name.startswith(("AWS_", "CTRAIL_", "PYTHON"))
         and not name.lower().endswith("_proxy")
     }
-    return {**kept, "PYTHONPATH": str(PROJECT), "TZ": "Pacific/Auckland", **(more or {})}
+    return {**kept, "PYTHONPATH": str(PROJECT), "TZ": "Pacific/Auckland", **(additions or {})}
 
 
 def ctrail(

@@ -221,9 +221,9 @@ class FaultServer:
         with self._lock:
             self._counts.faults[fault] += 1
 
-    def draw(self, *what: object) -> float:
+    def draw(self, *question: object) -> float:
         """A number in [0, 1) that depends on the seed and on what is asked."""
-        text = "\0".join(map(str, (self.faults.seed, *what)))
+        text = "\0".join(map(str, (self.faults.seed, *question)))
         digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
         return int.from_bytes(digest) / 2**56
 
@@ -484,9 +484,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self._met(injected):
             return
-        most = min(owner.page_keys, int(query.get("max-keys", MOST_KEYS)))
+        limit = min(owner.page_keys, int(query.get("max-keys", MOST_KEYS)))
         items = list(_grouped(owner.keys(bucket, prefix), prefix, delimiter, after))
-        xml = self._listing_xml(bucket, query, items[:most], truncated=len(items) > most)
+        xml = self._listing_xml(bucket, query, items[:limit], truncated=len(items) > limit)
         length = len(xml)
         if injected.fault == "list_cut":
             xml = xml[: length // 2]

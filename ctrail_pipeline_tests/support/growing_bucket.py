@@ -34,18 +34,25 @@ def settings_of(folder: Path, **changes: object) -> Settings:
 
 
 def deliver(folder: Path, objects: Iterable[SampleObject]) -> None:
-    for one in objects:
-        put_object(folder / one.bucket, one.key, one.body, one.last_modified)
+    for sample_object in objects:
+        put_object(
+            folder / sample_object.bucket,
+            sample_object.key,
+            sample_object.body,
+            sample_object.last_modified,
+        )
 
 
 def day_of_deliveries(seed: int) -> list[SampleObject]:
     """A day's log files in the order in which they arrive: one in ten is late, by up to 6 hours."""
     rng = Random(seed)
     objects: dict[str, SampleObject] = {}
-    for one in generate_log_files(log_files=240, days=1, seed=seed):
+    for sample_object in generate_log_files(log_files=240, days=1, seed=seed):
         late = timedelta(hours=rng.uniform(0.3, 6) if rng.random() < 0.1 else 0)
-        arrives = one.last_modified + late
-        if not any(other.bucket == one.bucket for other in objects.values()):
+        arrives = sample_object.last_modified + late
+        if not any(earlier.bucket == sample_object.bucket for earlier in objects.values()):
             arrives = MIDNIGHT  # a trail with nothing at all is an error, which is tested elsewhere
-        objects[one.bucket + one.key] = replace(one, last_modified=arrives)
-    return sorted(objects.values(), key=lambda one: one.last_modified)
+        objects[sample_object.bucket + sample_object.key] = replace(
+            sample_object, last_modified=arrives
+        )
+    return sorted(objects.values(), key=lambda sample_object: sample_object.last_modified)

@@ -86,7 +86,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-events = st.dictionaries(texts, values, max_size=4).map(lambda rest: rest | {"eventTime": TIME})
+events = st.dictionaries(texts, values, max_size=4).map(
+    lambda members: members | {"eventTime": TIME}
+)
 spaces = st.text(st.sampled_from(" \t\r\n"), max_size=3)
 
 

@@ -14,7 +14,7 @@ NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 
 def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
     """A log file with one event, delivered five minutes after the time in its key."""
-    place = SourcePrefix("logs", "", "", account, region)
+    source_prefix = SourcePrefix("logs", "", "", account, region)
     number = day_number(moment.year, moment.month, moment.day)
     assert number is not None
     name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
@@ -25,6 +25,6 @@ def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) 
         "recipientAccountId": account,
     }
     body = gzip.compress(json.dumps({"Records": [record]}).encode(), mtime=0)
-    key = place.folder + day_folder(number) + name
+    key = source_prefix.folder + day_folder(number) + name
     put_object(bucket, key, body, moment + timedelta(minutes=5))
     return key

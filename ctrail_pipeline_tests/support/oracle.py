@@ -205,10 +205,10 @@ def _read_log_file(path: Path, account: str, region: str, expectation: Expectati
         expectation.records += len(records)
     for raw, value in records:
         line = _without_line_ends(raw)
-        place = _folder(value, account, region) if line is not None else None
-        if line is not None and place is not None:
+        folder = _folder(value, account, region) if line is not None else None
+        if line is not None and folder is not None:
             known = target.get(line, Expected(frozenset(), str(path)))
-            target[line] = Expected(known.folders | {place}, known.log_file)
+            target[line] = Expected(known.folders | {folder}, known.log_file)
         elif target is expectation.lines:
             expectation.quarantined[raw] = str(path)
 
@@ -303,9 +303,9 @@ def _folder(record: Any, key_account: str, key_region: str) -> str | None:
         identity.get("accountId") if isinstance(identity, dict) else None,
         key_account,
     )
-    account = next((one for one in accounts if _matches(_ACCOUNT, one)), None)
+    account = next((candidate for candidate in accounts if _matches(_ACCOUNT, candidate)), None)
     regions = (record.get("awsRegion"), key_region)
-    region = next((one for one in regions if _matches(_REGION, one)), None)
+    region = next((candidate for candidate in regions if _matches(_REGION, candidate)), None)
     hour = _hour(record.get("eventTime"))
     return f"{account}/{region}/{hour}" if account and region and hour else None
 
@@ -342,19 +342,19 @@ def _output_files(events_dir: Path, report: Report) -> Iterator[tuple[Path, str]
 
 
 def _check_line(
-    line: bytes, where: str, expectation: Expectation, seen: dict[bytes, str], report: Report
+    line: bytes, position: str, expectation: Expectation, seen: dict[bytes, str], report: Report
 ) -> None:
     expected = expectation.lines.get(line) or expectation.optional.get(line)
     if expected is None:
-        report.altered_or_foreign.append(f"{where}: {_shown(line)}")
+        report.altered_or_foreign.append(f"{position}: {_shown(line)}")
         return
     if line in seen:
-        report.doubled.append(f"{where} and {seen[line]}: {_shown(line)}")
+        report.doubled.append(f"{position} and {seen[line]}: {_shown(line)}")
         return
-    seen[line] = where
-    folder = where.rpartition("/")[0]
+    seen[line] = position
+    folder = position.rpartition("/")[0]
     if folder not in expected.folders:
-        report.misplaced.append(f"{where} belongs in {' or '.join(sorted(expected.folders))}")
+        report.misplaced.append(f"{position} belongs in {' or '.join(sorted(expected.folders))}")
 
 
 def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Report) -> None:
@@ -376,7 +376,7 @@ def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Re
                 held.extend(_strings_in(data))
     for record, log_file in expectation.quarantined.items():
         as_line = record.replace(b"\r", b" ").replace(b"\n", b" ")
-        if not any(record in one or as_line in one for one in held):
+        if not any(record in text or as_line in text for text in held):
             report.not_quarantined.append(f"{_shown(record)} of {log_file}")
 
 

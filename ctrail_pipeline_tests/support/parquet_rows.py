@@ -80,8 +80,8 @@ def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str
     """
     root = OutputFolders.of(settings).roots[Kind.PARQUET]
     lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
-    for place, line in _lines(settings.events_dir):
-        lines[place, _event_id_of(line)].append(line)
+    for date_folder, line in _lines(settings.events_dir):
+        lines[date_folder, _event_id_of(line)].append(line)
     spared: dict[str, list[bytes]] = defaultdict(list)
     for line in pruned:
         spared[_event_id_of(line)].append(line)
@@ -98,8 +98,8 @@ def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str
                 or _taken(row, spared[event_id])
             ):
                 wrong.append(f"{path}: row {number}, event {event_id}: no line like it, or doubled")
-    for (place, event_id), left in lines.items():
-        wrong += [f"{place}: no row for event {event_id}"] * len(left)
+    for (date_folder, event_id), remaining in lines.items():
+        wrong += [f"{date_folder}: no row for event {event_id}"] * len(remaining)
     return [f"{len(wrong)} rows: " + "; ".join(wrong[:5])] if wrong else []
 
 
@@ -137,16 +137,16 @@ def assert_row(row: dict[str, Any], record: bytes) -> None:
             rebuilt[name] = _with_attributes(value)
         else:
             rebuilt[name] = value
-    other = loads((row["_other"] or "{}").encode())
-    assert row["_other"] is None or other
-    if "eventTime" not in other:
+    unmapped = loads((row["_other"] or "{}").encode())
+    assert row["_other"] is None or unmapped
+    if "eventTime" not in unmapped:
         # A time that has all of its text: compare the moments.
         assert row["eventTime"] == _moment(expected["eventTime"])
         rebuilt["eventTime"] = expected["eventTime"]
-    rebuilt |= other
+    rebuilt |= unmapped
     for fields in (rebuilt, expected):
         for name in list(fields):
-            if name not in JSON_COLUMNS and name not in other:
+            if name not in JSON_COLUMNS and name not in unmapped:
                 fields[name] = without_nulls(fields[name])
             if fields[name] is None:
                 del fields[name]
@@ -167,9 +167,9 @@ def loads(text: bytes) -> Any:
 def without_nulls(value: Any) -> Any:
     """A member that is null is as one that is not there."""
     if isinstance(value, dict):
-        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):
-        return [without_nulls(one) for one in value]
+        return [without_nulls(member) for member in value]
     return value
 
 

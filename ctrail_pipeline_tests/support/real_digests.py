@@ -48,8 +48,8 @@ class RealDigests:
 
     def check_digests(self) -> DigestResult:
         chosen = Selection()
-        places = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
-        return check_digests(self.settings, chosen, places, report=self.problems.append)
+        found_prefixes = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
+        return check_digests(self.settings, chosen, found_prefixes, report=self.problems.append)
 
     def digest(self, number: int) -> Path:
         return sorted((self.bucket / DIGESTS).iterdir())[number]
@@ -57,5 +57,5 @@ class RealDigests:
     def log(self, number: int = 20) -> Path:
         return sorted((self.bucket / LOGS).iterdir())[number]
 
-    def where(self, path: Path) -> str:
+    def url(self, path: Path) -> str:
         return f"s3://{BUCKET}/{path.relative_to(self.bucket)}"

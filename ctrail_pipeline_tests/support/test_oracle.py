@@ -9,7 +9,7 @@ import pytest
 from .oracle import Report, check_output, expected_lines, snapshot
 
 KEY = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/01/15/111122223333_CloudTrail_us-east-1_{}"
-PLACE = "111122223333/us-east-1/2026/01/15/10"
+HOUR_FOLDER = "111122223333/us-east-1/2026/01/15/10"
 A = b'{"eventTime":"2026-01-15T10:00:00Z","awsRegion":"us-east-1","n":1.688E9}'
 B = b'{"eventTime":"2026-01-15T10:59:59Z","recipientAccountId":"444455556666"}'
 C = b'{"eventTime":"2026-01-15T23:00:00Z","userIdentity":{"accountId":"777788889999"}}'
@@ -25,8 +25,10 @@ def log_file(*records: bytes) -> bytes:
     return gzip.compress(b'{"Records":[' + b",".join(records) + b"]}", mtime=0)
 
 
-def places(bucket: Path, prefix: str = "") -> dict[bytes, set[str]]:
-    return {line: set(one.folders) for line, one in expected_lines([(bucket, prefix)]).items()}
+def folders_of_lines(bucket: Path, prefix: str = "") -> dict[bytes, set[str]]:
+    return {
+        line: set(expected.folders) for line, expected in expected_lines([(bucket, prefix)]).items()
+    }
 
 
 class Disk:
@@ -38,7 +40,7 @@ class Disk:
         self.quarantine = folder / "quarantine"
         put(self.bucket, "1.json.gz", log_file(A, B))
         put(self.bucket, "2.json.gz", log_file(B, C))
-        self.write(f"{PLACE}/events_00001.jsonl", A + b"\n")
+        self.write(f"{HOUR_FOLDER}/events_00001.jsonl", A + b"\n")
         self.write("444455556666/us-east-1/2026/01/15/10/events_00001.jsonl", B + b"\n")
         self.write("777788889999/us-east-1/2026/01/15/23/events_00001.jsonl", C + b"\n")
         self.write(".ctrail", b"{}")
@@ -71,7 +73,7 @@ def test_what_is_right_is_clean(disk: Disk) -> None:
 
 
 def first_file(disk: Disk) -> Path:
-    return disk.events / PLACE / "events_00001.jsonl"
+    return disk.events / HOUR_FOLDER / "events_00001.jsonl"
 
 
 def drop(disk: Disk) -> None:
@@ -79,11 +81,11 @@ def drop(disk: Disk) -> None:
 
 
 def double(disk: Disk) -> None:
-    disk.write(f"{PLACE}/events_00002.jsonl", A + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00002.jsonl", A + b"\n")
 
 
 def alter(disk: Disk) -> None:
-    disk.write(f"{PLACE}/events_00001.jsonl", A.replace(b"1.688E9", b"1688000000.0") + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00001.jsonl", A.replace(b"1.688E9", b"1688000000.0") + b"\n")
 
 
 def misplace(disk: Disk) -> None:
@@ -92,11 +94,11 @@ def misplace(disk: Disk) -> None:
 
 
 def cut(disk: Disk) -> None:
-    disk.write(f"{PLACE}/events_00001.jsonl", A)
+    disk.write(f"{HOUR_FOLDER}/events_00001.jsonl", A)
 
 
 def leave_part(disk: Disk) -> None:
-    disk.write(f"{PLACE}/events_00002.jsonl.part", A + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00002.jsonl.part", A + b"\n")
 
 
 def leave_staging(disk: Disk) -> None:
@@ -116,7 +118,7 @@ def open_folder(disk: Disk) -> None:
 
 
 def empty_file(disk: Disk) -> None:
-    disk.write(f"{PLACE}/events_00002.jsonl", b"")
+    disk.write(f"{HOUR_FOLDER}/events_00002.jsonl", b"")
 
 
 def spoil_quarantine(disk: Disk) -> None:
@@ -125,7 +127,7 @@ def spoil_quarantine(disk: Disk) -> None:
 
 def add_line(disk: Disk) -> None:
     put(disk.bucket, "3.json.gz", log_file(A.replace(b":00Z", b":01Z")))
-    disk.write(f"{PLACE}/events_00001.jsonl", A + b"\n" + A.replace(b":00Z", b":01Z") + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00001.jsonl", A + b"\n" + A.replace(b":00Z", b":01Z") + b"\n")
 
 
 @pytest.mark.parametrize(
@@ -172,18 +174,21 @@ def test_a_record_in_quarantine_is_found(disk: Disk, held: bytes | None) -> None
 def test_the_place_comes_from_the_record_and_else_from_the_key(tmp_path: Path) -> None:
     odd_region = b'{"eventTime":"2026-01-15T10:00:00Z","awsRegion":"../../etc"}'
     put(tmp_path, "1.json.gz", log_file(A, B, C, odd_region))
-    assert places(tmp_path) == {
-        A: {PLACE},
+    assert folders_of_lines(tmp_path) == {
+        A: {HOUR_FOLDER},
         B: {"444455556666/us-east-1/2026/01/15/10"},
         C: {"777788889999/us-east-1/2026/01/15/23"},
-        odd_region: {PLACE},
+        odd_region: {HOUR_FOLDER},
     }
 
 
 def test_any_key_of_a_record_without_a_place_of_its_own_is_right(tmp_path: Path) -> None:
     put(tmp_path, "1.json.gz", log_file(A))
     put(tmp_path, "2.json.gz", log_file(A), KEY.replace("111122223333", "999900001111"))
-    assert places(tmp_path)[A] == {PLACE, PLACE.replace("111122223333", "999900001111")}
+    assert folders_of_lines(tmp_path)[A] == {
+        HOUR_FOLDER,
+        HOUR_FOLDER.replace("111122223333", "999900001111"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -198,23 +203,23 @@ def test_any_key_of_a_record_without_a_place_of_its_own_is_right(tmp_path: Path)
 )
 def test_only_log_files_count(tmp_path: Path, key: str) -> None:
     put(tmp_path, "1.json.gz", log_file(A), key)
-    assert not places(tmp_path)
+    assert not folders_of_lines(tmp_path)
 
 
 def test_organizations_and_prefixes(tmp_path: Path) -> None:
     key = "o-x1/AWSLogs/o-x1/" + KEY.removeprefix("AWSLogs/")
     put(tmp_path, "1.json", b'\n {"Records":[' + A + b"]}\n", key)
-    assert places(tmp_path, "o-x1") == {A: {PLACE}}
+    assert folders_of_lines(tmp_path, "o-x1") == {A: {HOUR_FOLDER}}
 
 
 def test_all_gzip_members_are_read(tmp_path: Path) -> None:
-    whole = b'{"Records":[' + A + b"]}"
+    text = b'{"Records":[' + A + b"]}"
     put(
         tmp_path,
         "1.json.gz",
-        gzip.compress(whole[:20], mtime=0) + gzip.compress(whole[20:], mtime=0),
+        gzip.compress(text[:20], mtime=0) + gzip.compress(text[20:], mtime=0),
     )
-    assert set(places(tmp_path)) == {A}
+    assert set(folders_of_lines(tmp_path)) == {A}
 
 
 def test_bytes_are_kept_and_line_ends_between_tokens_become_spaces(tmp_path: Path) -> None:
@@ -223,7 +228,7 @@ def test_bytes_are_kept_and_line_ends_between_tokens_become_spaces(tmp_path: Pat
     )
     put(tmp_path, "1.json.gz", log_file(pretty + b"}"))
     line = pretty.replace(b"\r", b" ").replace(b"\n", b" ") + b"}"
-    assert set(places(tmp_path)) == {line}
+    assert set(folders_of_lines(tmp_path)) == {line}
 
 
 def test_what_has_no_place_belongs_in_quarantine(disk: Disk) -> None:
@@ -263,7 +268,7 @@ def test_complete_records_before_damaged_json_may_be_in_the_output(disk: Disk) -
     extra = A.replace(b"1.688E9", b"2")
     put(disk.bucket, "3.json.gz", gzip.compress(b'{"Records":[' + extra + b"," + A[:20], mtime=0))
     disk.report().assert_clean()
-    disk.write(f"{PLACE}/events_00002.jsonl", extra + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00002.jsonl", extra + b"\n")
     disk.report().assert_clean()
-    disk.write(f"{PLACE}/events_00003.jsonl", extra + b"\n")
+    disk.write(f"{HOUR_FOLDER}/events_00003.jsonl", extra + b"\n")
     assert set(disk.report().violations) == {"doubled"}

@@ -81,7 +81,7 @@ def listed(client: Any, page_size: int = 1000, **arguments: Any) -> list[str]:
     pages = client.get_paginator("list_objects_v2").paginate(
         Bucket=BUCKET, PaginationConfig={"PageSize": page_size}, **arguments
     )
-    return [one["Key"] for page in pages for one in page.get("Contents", [])]
+    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
@@ -98,14 +98,18 @@ def test_keys_are_listed_in_order_on_pages_of_the_size_asked_for(
 def test_start_after_is_honoured(client: Any, store: S3Store, after: str) -> None:
     expected = [key for key in KEYS if key > after]
     assert listed(client, 4, StartAfter=after) == expected
-    assert [one["path"] for page in obstore.list(store, offset=after) for one in page] == expected
+    assert [
+        entry["path"] for page in obstore.list(store, offset=after) for entry in page
+    ] == expected
 
 
 def test_a_delimiter_gives_the_next_level(client: Any, store: S3Store) -> None:
     page = client.list_objects_v2(Bucket=BUCKET, Prefix="AWSLogs/", Delimiter="/")
     folders = [f"AWSLogs/{account}" for account in ("111-x", "111", "222")]
-    assert [one["Prefix"] for one in page["CommonPrefixes"]] == [f"{one}/" for one in folders]
-    assert [one["Key"] for one in page["Contents"]] == ["AWSLogs/111.txt"]
+    assert [entry["Prefix"] for entry in page["CommonPrefixes"]] == [
+        f"{folder}/" for folder in folders
+    ]
+    assert [entry["Key"] for entry in page["Contents"]] == ["AWSLogs/111.txt"]
     # obstore: sorted otherwise, and without the slash at the end.
     level = obstore.list_with_delimiter(store, "AWSLogs/")
     assert sorted(level["common_prefixes"]) == sorted(folders)
@@ -170,13 +174,13 @@ def test_env_is_all_that_a_client_needs(server: S3Server, monkeypatch: pytest.Mo
     for name, value in server.env().items():
         monkeypatch.setenv(name, value)
     client = boto3.session.Session().client("s3", endpoint_url=server.endpoint_url)
-    assert [one["Name"] for one in client.list_buckets()["Buckets"]] == [BUCKET]
+    assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == [BUCKET]
 
 
 def test_two_servers_side_by_side_and_both_end(tmp_path: Path) -> None:
-    with S3Server(tmp_path) as one, S3Server(tmp_path) as other:
-        assert one.endpoint_url != other.endpoint_url
-    for url in (one.endpoint_url, other.endpoint_url):
+    with S3Server(tmp_path) as first, S3Server(tmp_path) as second:
+        assert first.endpoint_url != second.endpoint_url
+    for url in (first.endpoint_url, second.endpoint_url):
         with pytest.raises(urllib.error.URLError, match="refused"):
             urllib.request.urlopen(url)
 

@@ -19,14 +19,14 @@ REGION = "eu-west-1"
 DAY = day_number(2026, 1, 10) or 0
 
 
-def event(event_id: str | None, minute: int = 0, **more: object) -> bytes:
+def event(event_id: str | None, minute: int = 0, **changes: object) -> bytes:
     fields: dict[str, object] = {
         "eventTime": f"2026-01-10T12:{minute:02}:00Z",
         "eventName": "GetObject",
         "awsRegion": REGION,
         "recipientAccountId": ACCOUNT,
     }
-    return json.dumps(fields | {"eventID": event_id} | more).encode()
+    return json.dumps(fields | {"eventID": event_id} | changes).encode()
 
 
 class TwoTrails:
@@ -38,15 +38,15 @@ class TwoTrails:
         self.settings = settings_in(folder, trails)
 
     def put(self, trail: str, suffix: str, *events: bytes) -> Path:
-        place = SourcePrefix(self.buckets[trail].as_uri(), "", "", ACCOUNT, REGION)
-        path = self.buckets[trail] / key_of(place, DAY, f"1210{suffix:0>16}")
+        source_prefix = SourcePrefix(self.buckets[trail].as_uri(), "", "", ACCOUNT, REGION)
+        path = self.buckets[trail] / key_of(source_prefix, DAY, f"1210{suffix:0>16}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(b'{"Records":[' + b",".join(events) + b"]}"))
         return path
 
     def sync(self) -> None:
-        there = [trail for trail in self.settings.trails if self.buckets[trail.name].exists()]
-        assert sync(replace(self.settings, trails=tuple(there)), run_id="the-run").ok
+        trails = [trail for trail in self.settings.trails if self.buckets[trail.name].exists()]
+        assert sync(replace(self.settings, trails=tuple(trails)), run_id="the-run").ok
 
     def explain(self, sought: Sought, *, fetch: bool = False) -> list[Explained]:
         with explainer(self.settings, fetch=fetch) as explain:

@@ -28,13 +28,13 @@ needs_extra = pytest.mark.skipif(
 )
 
 
-def measured(folder: Path, *more: str) -> str:
+def measured(folder: Path, *arguments: str) -> str:
     """The results of a smoke run."""
     results = folder / "RESULTS.md"
     options = {"scale": "0.002", "rounds": "1", "history": "1000", "work": folder / "work"}
     words = [f"--{name}={value}" for name, value in options.items()]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words, f"--results={results}", *more],
+        [sys.executable, "-m", "benchmarks", *words, f"--results={results}", *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,

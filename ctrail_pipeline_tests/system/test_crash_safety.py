@@ -186,18 +186,18 @@ def test_another_run_recovers_while_we_do(
     for part in sorted(settings.events_dir.glob(".staging/*/*.part"))[-1:] * vanished:
         part.unlink()
     link = os.link
-    others: list[Ended] = []
+    recoverers: list[Ended] = []
 
     def slow_link(part: Path, final: Path, *, follow_symlinks: bool = True) -> None:
-        if not others:
-            others.append(run_sync(settings))
+        if not recoverers:
+            recoverers.append(run_sync(settings))
         link(part, final, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(os, "link", slow_link)
     assert sync(settings).ok
     monkeypatch.undo()
-    assert others[0].returncode == 0, others
-    assert others[0].summary["log_files"] == expectation.log_files - settings.batch_log_files
+    assert recoverers[0].returncode == 0, recoverers
+    assert recoverers[0].summary["log_files"] == expectation.log_files - settings.batch_log_files
     assert_recovers(settings, expectation, undisturbed[0])
 
 

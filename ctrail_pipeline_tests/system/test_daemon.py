@@ -67,11 +67,11 @@ def daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[[]
         kill()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> float:
+def wait_until(condition: Callable[[], bool], awaited: str) -> float:
     """Ask until it is so; how long it took."""
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < SECONDS_FOR_EVENTS, f"no {what}"
+        assert time.monotonic() - started < SECONDS_FOR_EVENTS, f"no {awaited}"
         time.sleep(0.2)
     return time.monotonic() - started
 
@@ -86,8 +86,13 @@ def buckets(tmp_path: Path) -> Path:
 
 def deliver(buckets: Path, objects: list[SampleObject]) -> Expectation:
     """Put objects into the buckets; what the output must be then."""
-    for one in objects:
-        put_object(buckets / one.bucket, one.key, one.body, one.last_modified)
+    for sample_object in objects:
+        put_object(
+            buckets / sample_object.bucket,
+            sample_object.key,
+            sample_object.body,
+            sample_object.last_modified,
+        )
     return read_buckets(
         [(buckets / ORGANIZATION_BUCKET, ""), (buckets / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
     )
@@ -102,13 +107,20 @@ def test_objects_become_events_by_the_sensor_alone_even_if_the_daemon_is_killed(
     (home / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
     # Of today and yesterday: what has been idle for a day is looked at less often.
     now = datetime.now(UTC)
-    some = generate_log_files(log_files=400, days=2, seed=7, last_day=now.date())
+    generated = generate_log_files(log_files=400, days=2, seed=7, last_day=now.date())
     objects = sorted(
-        (one for one in some if one.last_modified < now), key=lambda one: one.last_modified
+        (sample_object for sample_object in generated if sample_object.last_modified < now),
+        key=lambda sample_object: sample_object.last_modified,
     )
     # New accounts are looked for less often than new log files (test_watch): all are there at once.
-    first = {one.bucket + one.key.rsplit("/", 4)[0]: one for one in reversed(objects)}
-    objects = [*first.values(), *(one for one in objects if one not in first.values())]
+    first = {
+        sample_object.bucket + sample_object.key.rsplit("/", 4)[0]: sample_object
+        for sample_object in reversed(objects)
+    }
+    objects = [
+        *first.values(),
+        *(sample_object for sample_object in objects if sample_object not in first.values()),
+    ]
     third = len(objects) // 3
     parts = [objects[:third], objects[third : 2 * third], objects[2 * third :]]
     with S3Server(buckets) as server:

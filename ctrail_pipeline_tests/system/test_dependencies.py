@@ -4,6 +4,7 @@ import ast
 import re
 import tokenize
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -23,7 +24,7 @@ def imported(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {one.name.partition(".")[0] for one in node.names}
+            names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(str(node.module).partition(".")[0])
     return names
@@ -31,7 +32,7 @@ def imported(path: Path) -> set[str]:
 
 def test_what_is_declared_is_used() -> None:
     declared = {
-        Requirement(one).name.replace("-", "_") for one in METADATA["project"]["dependencies"]
+        Requirement(text).name.replace("-", "_") for text in METADATA["project"]["dependencies"]
     }
     package = PROJECT / "ctrail_pipeline"
     used = set().union(*(imported(path) for path in package.rglob("*.py")))
@@ -52,9 +53,9 @@ def test_pins_fit_what_is_declared() -> None:
         if not line.startswith("#")
     )
     extras = METADATA["project"]["optional-dependencies"].values()
-    for one in (*METADATA["project"]["dependencies"], *(one for extra in extras for one in extra)):
-        requirement = Requirement(one)
-        assert pins[requirement.name.lower().replace("_", "-")] in requirement.specifier, one
+    for text in (*METADATA["project"]["dependencies"], *chain.from_iterable(extras)):
+        requirement = Requirement(text)
+        assert pins[requirement.name.lower().replace("_", "-")] in requirement.specifier, text
 
 
 def test_security_rules_are_on_and_whoever_is_spared_says_why() -> None:
@@ -69,4 +70,4 @@ def test_security_rules_are_on_and_whoever_is_spared_says_why() -> None:
                 if found and re.search(r"\bS\d", found["rules"]):
                     spared.append((path.name, token.start[0], found["reason"]))
     assert len(spared) > 3
-    assert [one for one in spared if not one[2]] == []
+    assert [(name, line) for name, line, reason in spared if not reason] == []

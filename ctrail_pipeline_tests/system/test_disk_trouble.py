@@ -83,12 +83,12 @@ def test_a_disk_that_fills_up(
             sync(settings)
         assert snapshot(settings.events_dir) < expectation.lines.keys()
         assert_nothing_unfinished(settings)
-    some = snapshot(settings.events_dir)
-    assert some
+    lines_before = snapshot(settings.events_dir)
+    assert lines_before
     mount("-o", "remount,size=50m", str(small_disk))
     summary = sync(settings)
     assert summary.ok
-    assert summary.progress.events == len(expectation.lines) - len(some)
+    assert summary.progress.events == len(expectation.lines) - len(lines_before)
     assert_exact(settings, expectation)
 
 
@@ -334,11 +334,11 @@ def test_a_copy_of_the_ledger_from_within_the_run_that_wrote_last(
 def test_the_ledger_of_another_output_folder(
     sample: Path, begun: Settings, expectation: Expectation, tmp_path: Path
 ) -> None:
-    other = sample_settings(sample, tmp_path / "other")
-    assert sync(other).ok
-    crossed = replace(begun, state_db=other.state_db)
+    other_settings = sample_settings(sample, tmp_path / "other")
+    assert sync(other_settings).ok
+    crossed = replace(begun, state_db=other_settings.state_db)
     refusal(crossed, LedgerError, "another ledger", "`state_db`", "`events_dir`")
-    assert_exact(other, expectation)
+    assert_exact(other_settings, expectation)
     assert sync(begun).ok
     assert_exact(begun, expectation)
 
@@ -427,7 +427,7 @@ def test_a_file_of_others_under_a_name_that_we_want(
     settings: Settings, expectation: Expectation
 ) -> None:
     """It stays as it is; ours gets the next number."""
-    folders = sorted({next(iter(one.folders)) for one in expectation.lines.values()})
+    folders = sorted({next(iter(expected.folders)) for expected in expectation.lines.values()})
     assert sync(settings, Selection(partitions=["5*/*"])).ok
     foreign = []
     for folder in folders[:20]:

@@ -15,7 +15,7 @@ from ctrail_pipeline.cli.main import command_parser
 from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS
-from ctrail_pipeline.core.listing.look_cursor import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
+from ctrail_pipeline.core.listing.look_frequency import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
 from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
@@ -65,7 +65,9 @@ def test_files_that_links_name_are_there(document: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if link.startswith("#"):
             headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+            anchors = {
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            }
             assert link[1:] in anchors, link
             continue
         assert link.startswith("https://") or (document.parent / link).is_file(), link

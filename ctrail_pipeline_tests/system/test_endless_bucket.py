@@ -45,7 +45,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
 )
 
-PLACE = SourcePrefix("logs", "", "", ACCOUNT, REGION)
+SOURCE_PREFIX = SourcePrefix("logs", "", "", ACCOUNT, REGION)
 ENDLESS = ["2026/01/10/", "2026/01/10/in/it/", "beside/"]
 
 
@@ -55,7 +55,7 @@ class EndlessBucket:
     location = "memory://endless"
 
     def __init__(self, folder: str) -> None:
-        self.folder = PLACE.folder + folder
+        self.folder = SOURCE_PREFIX.folder + folder
 
     def list_folder(self, folder: str) -> Folder:
         below = self.folder.removeprefix(folder).partition("/")[0]
@@ -80,8 +80,10 @@ def test_what_is_held_of_an_endless_listing_is_bounded(
 ) -> None:
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 5_000)
     with new_ledger() as ledger:
-        [id_] = register_sources(ledger, [PLACE]).values()
-        source = Source(id_, PLACE, "trail", EndlessBucket(folder), [], EVERYTHING, deep=True)
+        [id_] = register_sources(ledger, [SOURCE_PREFIX]).values()
+        source = Source(
+            id_, SOURCE_PREFIX, "trail", EndlessBucket(folder), [], EVERYTHING, deep=True
+        )
         handed_out = Listing([source], Lookback(24, 35)).log_files(LedgerLogFiles(ledger))
         names: set[str] = set()
         names.update(ref.name for refs in islice(handed_out, 10) for ref in refs)
@@ -139,11 +141,11 @@ def test_what_is_handed_out_twice_counts_once(
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=1)
     for number in range(3):
         day = NOON + timedelta(days=20 * number)
-        key = f"{PLACE.folder}{day:%Y/%m/%d}/x_{day:%Y%m%dT%H%MZ}_{number}.json.gz"
+        key = f"{SOURCE_PREFIX.folder}{day:%Y/%m/%d}/x_{day:%Y%m%dT%H%MZ}_{number}.json.gz"
         put_object(bucket, key, packed(record(number)), day)
     assert sync(settings, Selection(start=NOON + timedelta(days=10))).progress.events == 2
     for number in range(10):
-        key = f"{PLACE.folder}beside/{number}.json.gz"
+        key = f"{SOURCE_PREFIX.folder}beside/{number}.json.gz"
         put_object(bucket, key, packed(record(100 + number), b"[]"), NOON)
     found: list[str] = []
     handed_out = Listing.log_files

@@ -463,8 +463,8 @@ def test_keys_that_appear_late_are_found(make_world: Callable[..., World], sampl
 def test_a_partition_that_cannot_be_listed_covers_nothing_and_is_found_by_the_next_run(
     at: int, make_world: Callable[..., World], sample: Sample
 ) -> None:
-    folder, _, rest = sample.keys[at].partition("/CloudTrail/")
-    region = rest.partition("/")[0]
+    folder, _, below_kind = sample.keys[at].partition("/CloudTrail/")
+    region = below_kind.partition("/")[0]
     world = make_world(Faults(denied={f"{folder}/CloudTrail/{region}/"}))
     partition = f"{folder.rpartition('/')[2]}/{region}"
     summary = world.sync()
@@ -535,7 +535,7 @@ def test_a_listing_that_breaks_off_loses_no_log_file_of_its_later_pages(
         reports.append(world.sync())
         assert set(world.check().violations) <= {"missing"}
     broken = {problem.where for report in reports for problem in report.problems}
-    assert any("/" in where for where in broken), "a partition, whose trail was discovered"
+    assert any("/" in location for location in broken), "a partition, whose trail was discovered"
     world.server.heal()
     world.assert_whole(world.sync())
 
@@ -579,25 +579,25 @@ class CuttingBucket:
 
 def test_a_body_cut_between_two_gzip_members_is_noticed(tmp_path: Path) -> None:
     half = gzip.compress(b'{"Records":[{"eventTime":"2026-01-15T00:00:00Z"}]}', mtime=0)
-    whole = half + gzip.compress(b"\n", mtime=0)
+    uncut = half + gzip.compress(b"\n", mtime=0)
 
     def fetch(*bodies: bytes) -> tuple[LogFileState, bytes | None, str | None]:
-        place = SourcePrefix("bucket", "", "", "111122223333", "us-east-1")
+        source_prefix = SourcePrefix("bucket", "", "", "111122223333", "us-east-1")
         bucket = cast(Bucket, CuttingBucket(list(bodies)))
-        source = Source(1, place, "trail", bucket, [], EVERYTHING, deep=False)
+        source = Source(1, source_prefix, "trail", bucket, [], EVERYTHING, deep=False)
         etag = pack_etag("0" * 32)
-        ref = LogFileRef(source, 0, "/x.json.gz", len(whole), etag, False, None, 0, None)
+        ref = LogFileRef(source, 0, "/x.json.gz", len(uncut), etag, False, None, 0, None)
         found = fetch_log_file(ref, settings_in(tmp_path, [], max_log_file_bytes=1000))
         content = found.content
         data = content.data if isinstance(content, Decompressed) else None
         return found.state, None if data is None else data[:], found.reason
 
-    sound = (LogFileState.COMMITTED, gzip.decompress(whole), None)
-    assert fetch(whole) == sound
-    assert fetch(half, whole) == sound
+    sound = (LogFileState.COMMITTED, gzip.decompress(uncut), None)
+    assert fetch(uncut) == sound
+    assert fetch(half, uncut) == sound
     state, content, reason = fetch(half, half)
     assert (state, content) == (LogFileState.FAILED, None)
-    assert f"cut short twice: {len(half)} of {len(whole)} bytes" in (reason or "")
+    assert f"cut short twice: {len(half)} of {len(uncut)} bytes" in (reason or "")
 
 
 def test_counts_are_a_difference() -> None:

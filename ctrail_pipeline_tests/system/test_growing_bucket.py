@@ -52,12 +52,16 @@ def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:
     newest: dict[str, str] = {}
     count = 0
     for arrived in runs:
-        folders = [one.bucket + one.key.partition("/CloudTrail/")[0] for one in arrived]
+        folders = [
+            sample_object.bucket + sample_object.key.partition("/CloudTrail/")[0]
+            for sample_object in arrived
+        ]
         count += sum(
-            one.key < newest.get(folder, "") for one, folder in zip(arrived, folders, strict=True)
+            sample_object.key < newest.get(folder, "")
+            for sample_object, folder in zip(arrived, folders, strict=True)
         )
-        for one, folder in zip(arrived, folders, strict=True):
-            newest[folder] = max(newest.get(folder, ""), one.key)
+        for sample_object, folder in zip(arrived, folders, strict=True):
+            newest[folder] = max(newest.get(folder, ""), sample_object.key)
     return count
 
 
@@ -75,18 +79,22 @@ def test_a_run_every_so_often_over_a_day(tmp_path: Path, minutes: int, seed: int
     folder = tmp_path / "growing"
     settings = settings_of(folder)
     ends = [MIDNIGHT + timedelta(minutes=minutes * n) for n in range(1, 24 * 60 // minutes + 1)]
-    last = max(one.last_modified for one in objects)
+    last = max(sample_object.last_modified for sample_object in objects)
     while ends[-1] < last:  # log files of the day go on arriving after it
         ends.append(ends[-1] + timedelta(minutes=minutes))
     runs = []
     for start, end in pairwise([datetime.min.replace(tzinfo=UTC), *ends]):
-        arrived = [one for one in objects if start < one.last_modified <= end]
+        arrived = [
+            sample_object for sample_object in objects if start < sample_object.last_modified <= end
+        ]
         deliver(folder, arrived)
         runs.append(arrived)
         summary = sync(settings)
         assert summary.ok, summary.problems
         # Each run brings in all that has arrived by then, and looks at none of it twice.
-        assert summary.progress.log_files == sum("/CloudTrail/" in one.key for one in arrived)
+        assert summary.progress.log_files == sum(
+            "/CloudTrail/" in sample_object.key for sample_object in arrived
+        )
     buckets = [(folder / ORGANIZATION_BUCKET, ""), (folder / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
     assert_exact(settings, read_buckets(buckets))
     lines = snapshot(settings.events_dir)

@@ -61,7 +61,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> Path:
+def foreign_folder(tmp_path: Path) -> Path:
     """A folder of somebody else's, as deep as a staging folder."""
     folder = tmp_path / "theirs"
     for name in ("precious", ".hidden"):
@@ -92,18 +92,18 @@ def do_prune(settings: Settings) -> None:
 @pytest.mark.parametrize("work", [sync, do_rebuild, do_compact, do_prune])
 @pytest.mark.parametrize("root", ["events", "quarantine", "parquet"])
 def test_what_a_link_in_place_of_the_staging_folders_leads_to_is_not_removed(
-    settings: Settings, theirs: Path, root: str, work: Callable[[Settings], object]
+    settings: Settings, foreign_folder: Path, root: str, work: Callable[[Settings], object]
 ) -> None:
     """What lies in a staging folder and belongs to no batch is removed: not through a link."""
     assert sync(settings).ok
-    before = content_of(theirs)
+    before = content_of(foreign_folder)
     link = settings.events_dir.parent / root / ".staging"
     link.rmdir()
-    link.symlink_to(theirs)
+    link.symlink_to(foreign_folder)
     put(settings.events_dir.parent / "bucket", 2)
     with pytest.raises(OutputError, match=r"\.staging is a link, which this program never makes"):
         work(settings)
-    assert content_of(theirs) == before
+    assert content_of(foreign_folder) == before
     link.unlink()
     assert sync(settings).ok
     assert_exact(settings, read_buckets([(settings.events_dir.parent / "bucket", "")]))
@@ -112,7 +112,7 @@ def test_what_a_link_in_place_of_the_staging_folders_leads_to_is_not_removed(
 @pytest.mark.parametrize("root", ["events", "quarantine", "parquet"])
 @pytest.mark.parametrize("depth", [0, 1, -1])
 def test_nothing_is_written_behind_a_link_in_place_of_a_folder(
-    settings: Settings, theirs: Path, root: str, depth: int
+    settings: Settings, foreign_folder: Path, root: str, depth: int
 ) -> None:
     folder = {
         "events": FOLDER,
@@ -124,12 +124,12 @@ def test_nothing_is_written_behind_a_link_in_place_of_a_folder(
     assert sync(settings).ok  # the folders, and who they belong to, are there
     assert (settings.events_dir.parent / root / folder).is_dir()
     link.rename(settings.events_dir.parent / "aside")
-    before = content_of(theirs)
-    link.symlink_to(theirs)
+    before = content_of(foreign_folder)
+    link.symlink_to(foreign_folder)
     put(settings.events_dir.parent / "bucket", 2)
     with pytest.raises(OutputError, match="is a link, which this program never makes"):
         sync(settings)
-    assert content_of(theirs) == before
+    assert content_of(foreign_folder) == before
     link.unlink()
     (settings.events_dir.parent / "aside").rename(link)
     assert sync(settings).ok

@@ -87,8 +87,8 @@ def nothing_more(settings: Settings) -> None:
 
 # --- one hostile log file between two sound ones --------------------------------------------------
 
-ONE, TWO = record(1), record(2)
-PAIR = wrap(ONE, TWO)
+FIRST, SECOND = record(1), record(2)
+PAIR = wrap(FIRST, SECOND)
 PAIR_GZ = gzip.compress(PAIR, mtime=0)
 DEEP = 200_000
 
@@ -111,11 +111,11 @@ def harmless(*records: bytes) -> Case:
 
 def odd(value: bytes) -> Case:
     """A record with a member that hardly any decoder takes; it is an event all the same."""
-    return harmless(ONE[:-1] + b',"odd":' + value + b"}", TWO)
+    return harmless(FIRST[:-1] + b',"odd":' + value + b"}", SECOND)
 
 
 def one_bad_record(bad: bytes) -> Case:
-    return Case(packed(ONE, bad, TWO), 2, 1, damaged=False)
+    return Case(packed(FIRST, bad, SECOND), 2, 1, damaged=False)
 
 
 def unverified(body: bytes) -> Case:
@@ -149,13 +149,13 @@ CASES: dict[str, Case] = {
     # "JSON damaged, or a second `Records` key"
     "cut JSON": Case(gzip.compress(PAIR[:-9], mtime=0), 1, 1, damaged=True),
     "a second Records key": Case(
-        gzip.compress(b'{"Records":[%s],"Records":[%s]}' % (ONE, TWO)), 2, 0, True, PAIR
+        gzip.compress(b'{"Records":[%s],"Records":[%s]}' % (FIRST, SECOND)), 2, 0, True, PAIR
     ),
     "a second Records key, escaped": Case(
-        gzip.compress(b'{"Records":[%s],"\\u0052ecords":[%s]}' % (ONE, TWO)), 2, 0, True, PAIR
+        gzip.compress(b'{"Records":[%s],"\\u0052ecords":[%s]}' % (FIRST, SECOND)), 2, 0, True, PAIR
     ),
-    "Records is an object": unreadable(gzip.compress(b'{"Records":{"a":%s}}' % ONE)),
-    "two documents": Case(gzip.compress(wrap(ONE) + b"\n" + wrap(TWO)), 2, 0, False, PAIR),
+    "Records is an object": unreadable(gzip.compress(b'{"Records":{"a":%s}}' % FIRST)),
+    "two documents": Case(gzip.compress(wrap(FIRST) + b"\n" + wrap(SECOND)), 2, 0, False, PAIR),
     "a byte order mark": Case(gzip.compress(BOM + PAIR), 2, 0, False, PAIR),
     "UTF-16": unreadable(gzip.compress(PAIR.decode().encode("utf-16"))),
     "brackets without end": unreadable(gzip.compress(b'{"Records":[' + b"[" * LIMIT)[:-8]),
@@ -165,15 +165,19 @@ CASES: dict[str, Case] = {
     "an empty eventTime": one_bad_record(record(3, eventTime="")),
     "a null eventTime": one_bad_record(record(3, eventTime=None)),
     "an eventTime of a thousand zeros": one_bad_record(record(3, eventTime="0" * 1000)),
-    "not an object": one_bad_record(b"[" + ONE + b"]"),
+    "not an object": one_bad_record(b"[" + FIRST + b"]"),
     "null": one_bad_record(b"null"),
-    "a line feed in a string": one_bad_record(ONE[:-1] + b',"a":"x\ny"}'),
-    "a carriage return in a key": one_bad_record(ONE[:-1] + b',"x\ry":1}'),
+    "a line feed in a string": one_bad_record(FIRST[:-1] + b',"a":"x\ny"}'),
+    "a carriage return in a key": one_bad_record(FIRST[:-1] + b',"x\ry":1}'),
     "nested too deeply": Case(
-        packed(ONE, ONE[:-1] + b',"a":' + b"[" * DEEP + b"]" * DEEP + b"}", TWO), 2, 1, False, PAIR
+        packed(FIRST, FIRST[:-1] + b',"a":' + b"[" * DEEP + b"]" * DEEP + b"}", SECOND),
+        2,
+        1,
+        False,
+        PAIR,
     ),
     # values that decoders refuse, change or drop
-    "line feeds between tokens": harmless(ONE.replace(b", ", b"\r\n,\n\r"), TWO),
+    "line feeds between tokens": harmless(FIRST.replace(b", ", b"\r\n,\n\r"), SECOND),
     "a lone surrogate, escaped": odd(b'"\\ud800"'),
     "a lone surrogate, as bytes": odd(b'"\xed\xa0\x80"'),
     "bad UTF-8": odd(b'"\xff\xfe\xc0\xaf"'),
@@ -187,16 +191,16 @@ CASES: dict[str, Case] = {
     "NaN": odd(b"[NaN,Infinity,-Infinity]"),
     "duplicate keys in a record": odd(b'1,"odd":2,"eventID":"another"'),
     "empty fields": harmless(
-        record(1, awsRegion="", recipientAccountId="", eventID="", eventName=""), TWO
+        record(1, awsRegion="", recipientAccountId="", eventID="", eventName=""), SECOND
     ),
     "null fields": harmless(
-        record(1, awsRegion=None, recipientAccountId=None, eventID=None, userIdentity=None), TWO
+        record(1, awsRegion=None, recipientAccountId=None, eventID=None, userIdentity=None), SECOND
     ),
     "fields of other types": harmless(
-        record(1, awsRegion=[1], recipientAccountId={}, eventID=7.5, userIdentity=[{}]), TWO
+        record(1, awsRegion=[1], recipientAccountId={}, eventID=7.5, userIdentity=[{}]), SECOND
     ),
-    "an eventName of a megabyte": harmless(record(1, eventName="a" * (LIMIT // 2)), TWO),
-    "one record ten thousand times": Case(packed(*[ONE] * 10_000), 1, 0, damaged=False),
+    "an eventName of a megabyte": harmless(record(1, eventName="a" * (LIMIT // 2)), SECOND),
+    "one record ten thousand times": Case(packed(*[FIRST] * 10_000), 1, 0, damaged=False),
 }
 
 
@@ -423,13 +427,13 @@ def test_many_scattered_log_files_make_no_more_folders_together_than_the_setting
     settings = replace(settings, max_scattered_hours=100)
     records = []
     for number in range(10):
-        some = hours_of(NOON, 60, account=f"{number:012}")
-        records += some
-        put(bucket, number, packed(*some))
+        of_account = hours_of(NOON, 60, account=f"{number:012}")
+        records += of_account
+        put(bucket, number, packed(*of_account))
     for number in range(10, 40):
-        some = hours_of(NOON, 3, account=f"{number:012}")
-        records += some
-        put(bucket, number, packed(*some))
+        of_account = hours_of(NOON, 3, account=f"{number:012}")
+        records += of_account
+        put(bucket, number, packed(*of_account))
     sync(settings)
     assert hour_folders(settings) == 10 * 24 + 100 + 30 * 3
     accounted_for(settings, records)
@@ -445,9 +449,9 @@ def test_in_worker_processes_each_has_the_bound_for_itself(
     settings = replace(settings, max_scattered_hours=50, process_workers=2, batch_log_files=2)
     records = []
     for number in range(12):
-        some = hours_of(NOON, 60, account=f"{number:012}")
-        records += some
-        put(bucket, number, packed(*some))
+        of_account = hours_of(NOON, 60, account=f"{number:012}")
+        records += of_account
+        put(bucket, number, packed(*of_account))
     assert run_sync(settings, in_workers=True).returncode == 0
     # Two workers, and the run's own process where it is left to that.
     assert 12 * 24 < hour_folders(settings) <= 12 * 24 + 3 * 50 < 12 * 60

@@ -128,8 +128,8 @@ def test_one_record_of_256_megabytes(tmp_path: Path) -> None:
 
 @only_long
 def test_a_million_records(tmp_path: Path) -> None:
-    one = event(NOON, 0, "").encode()
-    padding = (LARGEST - MB) // 1_000_000 - len(one) - len(",000000")
+    shortest = event(NOON, 0, "").encode()
+    padding = (LARGEST - MB) // 1_000_000 - len(shortest) - len(",000000")
     records = (event(NOON, number, "a" * padding) for number in range(1_000_000))
     text = HEAD + ",".join(records).encode() + b"]}"
     check_largest(tmp_path, "a million records", text, 1_000_000, 0.8)

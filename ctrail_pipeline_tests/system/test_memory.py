@@ -157,13 +157,15 @@ def test_what_batches_and_runs_held_is_gone_with_them(tmp_path: Path) -> None:
     try:
         summary = sync(settings)
         gc.collect()
-        ours = [type(one) for one in gc.garbage if "ctrail_pipeline" in type(one).__module__]
+        leaked = [
+            type(garbage) for garbage in gc.garbage if "ctrail_pipeline" in type(garbage).__module__
+        ]
     finally:
         gc.set_debug(flags)
         gc.garbage.clear()
         gc.enable()
     assert summary.progress.log_files == 5
-    assert not ours
+    assert not leaked
 
 
 def test_a_batch_is_full_of_small_records_before_it_is_full_of_text(tmp_path: Path) -> None:

@@ -50,12 +50,17 @@ KILL_SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
 
 
 def put(buckets: Path, objects: Sequence[SampleObject]) -> None:
-    for one in objects:
-        put_object(buckets / one.bucket, one.key, one.body, one.last_modified)
+    for sample_object in objects:
+        put_object(
+            buckets / sample_object.bucket,
+            sample_object.key,
+            sample_object.body,
+            sample_object.last_modified,
+        )
 
 
-def is_log_file(one: SampleObject) -> bool:
-    return "/CloudTrail/" in one.key
+def is_log_file(sample_object: SampleObject) -> bool:
+    return "/CloudTrail/" in sample_object.key
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +111,9 @@ def test_runs_at_once_on_the_same_trails(
     """From the very start: they make the ledger and the output folder at once, too."""
     processes = [start_sync(settings, step_seconds=step_seconds) for _ in range(runs)]
     ended = [process.wait() for process in processes]
-    assert [one.returncode for one in ended] == [0] * runs, ended
+    assert [sync_end.returncode for sync_end in ended] == [0] * runs, ended
     assert_exact(settings, expectation)
-    assert sum(one.summary["events"] for one in ended) == len(expectation.lines)
+    assert sum(sync_end.summary["events"] for sync_end in ended) == len(expectation.lines)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +132,9 @@ def test_runs_at_once_on_the_same_trails(
 def test_runs_at_once_on_overlapping_trails(
     settings: Settings, expectation: Expectation, selections: Sequence[Selection]
 ) -> None:
-    processes = [start_sync(settings, one, step_seconds=0.01) for one in selections]
+    processes = [start_sync(settings, selection, step_seconds=0.01) for selection in selections]
     ended = [process.wait() for process in processes]
-    assert {one.returncode for one in ended} == {0}, ended
+    assert {sync_end.returncode for sync_end in ended} == {0}, ended
     assert_exact(settings, expectation)
 
 
@@ -141,7 +146,7 @@ def test_kills_among_runs_at_once(settings: Settings, expectation: Expectation, 
     for _ in range(2):
         processes = [start_sync(settings, kill_at=kill, step_seconds=0.005) for kill in kills]
         ended = [process.wait() for process in processes]
-        assert {one.returncode for one in ended} <= {0, -signal.SIGKILL}, ended
+        assert {sync_end.returncode for sync_end in ended} <= {0, -signal.SIGKILL}, ended
         assert ended[-1].returncode == 0, ended
     let_a_minute_pass(settings)
     synced(settings)
@@ -181,17 +186,17 @@ def test_another_run_begins_the_output_folder_while_we_look_at_it(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     is_unused = Ledger.is_unused
-    others: list[Ended] = []
+    killed_runs: list[Ended] = []
 
     def is_unused_after_another_run(ledger: Ledger) -> bool:
-        if not others:
-            others.append(run_sync(settings, kill_at=(step, 1)))
+        if not killed_runs:
+            killed_runs.append(run_sync(settings, kill_at=(step, 1)))
         return is_unused(ledger)
 
     monkeypatch.setattr(Ledger, "is_unused", is_unused_after_another_run)
     synced(settings)
     monkeypatch.undo()
-    assert others[0].returncode == -signal.SIGKILL
+    assert killed_runs[0].returncode == -signal.SIGKILL
     let_a_minute_pass(settings)
     synced(settings)
     assert_exact(settings, expectation)
@@ -241,17 +246,17 @@ def test_two_prefixes_of_one_bucket_in_waves(objects: list[SampleObject], tmp_pa
     trails = [local_trail(bucket, prefix, name=prefix) for prefix in prefixes.values()]
     settings = settings_in(tmp_path, trails)
     copies = sorted(
-        (one for one in objects if f"/{PAYMENTS_ACCOUNT}/CloudTrail/" in one.key),
-        key=lambda one: one.last_modified,
+        (log_file for log_file in objects if f"/{PAYMENTS_ACCOUNT}/CloudTrail/" in log_file.key),
+        key=lambda log_file: log_file.last_modified,
     )
-    assert {one.bucket for one in copies} == set(prefixes)
+    assert {log_file.bucket for log_file in copies} == set(prefixes)
     waves = [copies[at : at + 9] for at in range(0, len(copies), 9)]
     assert len(waves) > 5
     turns: list[list[str] | None] = [["first"], None, ["second/of two"]]
     for number, wave in enumerate(waves):
-        for one in wave:
-            key = f"{prefixes[one.bucket]}/{one.key[one.key.index('AWSLogs/') :]}"
-            put_object(bucket, key, one.body, one.last_modified)
+        for log_file in wave:
+            key = f"{prefixes[log_file.bucket]}/{log_file.key[log_file.key.index('AWSLogs/') :]}"
+            put_object(bucket, key, log_file.body, log_file.last_modified)
         synced(settings, Selection(trails=turns[number % len(turns)]))
     synced(settings)
     assert_exact(settings, read_buckets([(bucket, prefix) for prefix in prefixes.values()]))
@@ -262,12 +267,16 @@ def test_organizations_and_plain_accounts_in_one_bucket(
 ) -> None:
     """The same log files as two organizations deliver them, and as their accounts do themselves."""
     bucket = tmp_path / "shared"
-    log_files = [one for one in objects if one.bucket == ORGANIZATION_BUCKET and is_log_file(one)]
+    log_files = [
+        log_file
+        for log_file in objects
+        if log_file.bucket == ORGANIZATION_BUCKET and is_log_file(log_file)
+    ]
     owners = (f"{ORGANIZATION}/", "o-another2org/", "")
-    for number, one in enumerate(log_files):
+    for number, log_file in enumerate(log_files):
         for owner in (owners[number % 3], owners[number // 3 % 3]):
-            key = one.key.replace(f"{ORGANIZATION}/", owner)
-            put_object(bucket, key, one.body, one.last_modified)
+            key = log_file.key.replace(f"{ORGANIZATION}/", owner)
+            put_object(bucket, key, log_file.body, log_file.last_modified)
     settings = settings_in(tmp_path, [local_trail(bucket)])
     synced(settings)
     everything = read_buckets([(bucket, "")])

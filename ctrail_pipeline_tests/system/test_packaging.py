@@ -58,8 +58,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from what the sdist holds, as whoever packages it elsewhere does."""
     folder = tmp_path_factory.mktemp("wheel")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+    with tarfile.open(sdist) as sdist_file:
+        sdist_file.extractall(folder, filter="data")
     [source] = folder.iterdir()
     done = run(
         *(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder), cwd=source
@@ -70,9 +70,9 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def declared(wheel: Path) -> list[Requirement]:
-    with zipfile.ZipFile(wheel) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
-        metadata = archive.read(name).decode()
+    with zipfile.ZipFile(wheel) as wheel_file:
+        [name] = [name for name in wheel_file.namelist() if name.endswith("/METADATA")]
+        metadata = wheel_file.read(name).decode()
     found = re.findall(r"^Requires-Dist: (.+)$", metadata, re.MULTILINE)
     return [Requirement(text) for text in found]
 
@@ -80,9 +80,9 @@ def declared(wheel: Path) -> list[Requirement]:
 def closure(requirements: list[Requirement]) -> Iterator[importlib.metadata.Distribution]:
     """What these need, and what that needs, of this environment."""
     seen: set[tuple[str, frozenset[str]]] = set()
-    left = [(requirement, "") for requirement in requirements]
-    while left:
-        requirement, extra = left.pop()
+    pending = [(requirement, "") for requirement in requirements]
+    while pending:
+        requirement, extra = pending.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         key = (requirement.name.lower(), frozenset(requirement.extras))
@@ -93,7 +93,9 @@ def closure(requirements: list[Requirement]) -> Iterator[importlib.metadata.Dist
         assert requirement.specifier.contains(found.version, prereleases=True), requirement
         yield found
         needed = [Requirement(text) for text in found.requires or ()]
-        left += [(one, extra) for one in needed for extra in ("", *requirement.extras)]
+        pending += [
+            (dependency, extra) for dependency in needed for extra in ("", *requirement.extras)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +117,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_holds_the_project_and_nothing_that_was_made(sdist: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+    with tarfile.open(sdist) as sdist_file:
+        names = {name.partition("/")[2] for name in sdist_file.getnames()}
     assert names >= {
         *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
         *("pyproject.toml", "Makefile"),
@@ -131,8 +133,8 @@ def test_the_sdist_holds_the_project_and_nothing_that_was_made(sdist: Path) -> N
 
 
 def test_the_wheel_holds_the_package_only(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+    with zipfile.ZipFile(wheel) as wheel_file:
+        names = wheel_file.namelist()
     assert {name.partition("/")[0] for name in names} == {
         "ctrail_pipeline",
         f"ctrail_pipeline-{__version__}.dist-info",
@@ -149,8 +151,10 @@ def test_nothing_is_there_that_is_not_declared(installed: Path, tmp_path: Path) 
             "No module named"
             in run(installed / "python", "-c", f"import {name}", cwd=tmp_path).stderr
         )
-    where = run(installed / "python", "-c", "import ctrail_pipeline as c; print(c)", cwd=tmp_path)
-    assert str(installed.parent) in where.stdout
+    imported = run(
+        installed / "python", "-c", "import ctrail_pipeline as c; print(c)", cwd=tmp_path
+    )
+    assert str(installed.parent) in imported.stdout
 
 
 def test_ctrail_works_from_the_first_step_to_the_last(installed: Path, tmp_path: Path) -> None:

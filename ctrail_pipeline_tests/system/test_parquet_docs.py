@@ -31,7 +31,9 @@ NAMED = {
 
 def hive_type(spec: Spec) -> str:
     if isinstance(spec, dict):
-        return f"struct<{', '.join(f'{name}:{hive_type(one)}' for name, one in spec.items())}>"
+        return (
+            f"struct<{', '.join(f'{name}:{hive_type(member)}' for name, member in spec.items())}>"
+        )
     if isinstance(spec, list):
         return f"array<{hive_type(spec[0])}>"
     return HIVE[spec]
@@ -51,7 +53,7 @@ def members(spec: Spec) -> list[str]:
     if isinstance(spec, list):
         return members(spec[0])
     if isinstance(spec, dict):
-        return [one for name, inner in spec.items() for one in (name, *members(inner))]
+        return [member for name, inner in spec.items() for member in (name, *members(inner))]
     return []
 
 
@@ -80,9 +82,9 @@ def test_the_table_of_columns_is_that_of_the_files(folder: Path) -> None:
 
 def test_the_table_for_athena_has_the_same_columns() -> None:
     columns = TABLE.partition("(\n")[2].partition("\n)")[0]
-    ours = [f"  {name} {hive_type(spec)}" for name, spec in COLUMNS.items()]
-    ours += [f"  `{name}` string" for name in ("_other", "_bucket", "_key")]
-    assert columns.split(",\n") == [*ours, f"  `{INDEX}` int"]
+    expected = [f"  {name} {hive_type(spec)}" for name, spec in COLUMNS.items()]
+    expected += [f"  `{name}` string" for name in ("_other", "_bucket", "_key")]
+    assert columns.split(",\n") == [*expected, f"  `{INDEX}` int"]
 
 
 def test_numbers_that_it_names_are_those_of_the_code() -> None:

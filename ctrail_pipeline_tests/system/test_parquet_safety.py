@@ -40,14 +40,14 @@ from ctrail_pipeline_tests.support.sync_process import (
     start_sync,
 )
 
-BOTH = ("jsonl", "parquet")
+JSONL_AND_PARQUET = ("jsonl", "parquet")
 
 SAMPLE = {"log_files": 80, "days": 2}
 
 
 @pytest.fixture
 def settings(sample: Path, tmp_path: Path) -> Settings:
-    return sample_settings(sample, tmp_path, output_formats=BOTH)
+    return sample_settings(sample, tmp_path, output_formats=JSONL_AND_PARQUET)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def steps(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The steps of a sync that nothing happens to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     seen: list[str] = []
-    assert sync(sample_settings(sample, folder, output_formats=BOTH), observe=seen.append).ok
+    assert sync(
+        sample_settings(sample, folder, output_formats=JSONL_AND_PARQUET), observe=seen.append
+    ).ok
     return seen
 
 
@@ -127,7 +129,7 @@ def test_a_batch_whose_jsonl_vanished_takes_its_parquet_with_it(
     assert run_sync(settings, kill_at=("linked", links)).returncode == -signal.SIGKILL
     assert parquet_files(settings)
     path = next(settings.events_dir.rglob("*.jsonl"))
-    (part,) = [one for one in settings.events_dir.rglob("*.part") if one.samefile(path)]
+    (part,) = [staged for staged in settings.events_dir.rglob("*.part") if staged.samefile(path)]
     part.unlink()
     path.unlink()
     assert_recovers(settings, expectation)
@@ -166,7 +168,7 @@ def test_killed_at_random_instants(sample: Path, expectation: Expectation, tmp_p
     kills = rounds = 0
     while kills < KILLS // 3:
         rounds += 1
-        settings = sample_settings(sample, tmp_path / str(rounds), output_formats=BOTH)
+        settings = sample_settings(sample, tmp_path / str(rounds), output_formats=JSONL_AND_PARQUET)
         returncode = -signal.SIGKILL
         while returncode == -signal.SIGKILL and kills < KILLS // 3:
             process = start_sync(settings, in_workers=rounds % 2 == 0)
@@ -253,10 +255,10 @@ def test_a_folder_of_another_ledger_is_refused(
 ) -> None:
     """Else its readers would find every event twice."""
     assert sync(settings).ok
-    other = sample_settings(sample, tmp_path / "other", output_formats=BOTH)
+    other_settings = sample_settings(sample, tmp_path / "other", output_formats=JSONL_AND_PARQUET)
     parquet_dir = settings.events_dir.parent / "parquet"
-    assert "belongs to another ledger" in refused(other, parquet_dir=parquet_dir)
-    assert not list(other.events_dir.rglob("*.jsonl"))
+    assert "belongs to another ledger" in refused(other_settings, parquet_dir=parquet_dir)
+    assert not list(other_settings.events_dir.rglob("*.jsonl"))
 
 
 def test_a_folder_that_was_moved_must_be_named(

@@ -155,12 +155,12 @@ def test_nothing_of_an_event_is_in_dagsters_folder_the_ledger_or_a_report(ran: R
 
 
 def test_what_we_write_is_for_its_owner_only(ran: Ran) -> None:
-    ours = [
+    written = [
         *(ran.folder / "events", ran.folder / "quarantine", ran.folder / "parquet"),
         *ran.folder.glob("state.db*"),
         ran.folder / "report.html",
     ]
-    for top in ours:
+    for top in written:
         for path in (top, *top.rglob("*")):
             mode = path.stat().st_mode & 0o777
             assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"

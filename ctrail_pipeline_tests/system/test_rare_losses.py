@@ -24,7 +24,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
 )
 
-PLACE = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
+SOURCE_PREFIX = SourcePrefix("logs", "", "", "111122223333", "eu-west-1")
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 NOON = NOW - timedelta(hours=6)
 
@@ -44,7 +44,8 @@ def key_of(moment: datetime, suffix: str) -> str:
     number = day_number(moment.year, moment.month, moment.day)
     assert number is not None
     return (
-        f"{PLACE.folder}{day_folder(number)}{PLACE.account}_CloudTrail_{PLACE.region}_"
+        f"{SOURCE_PREFIX.folder}{day_folder(number)}"
+        f"{SOURCE_PREFIX.account}_CloudTrail_{SOURCE_PREFIX.region}_"
         f"{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
     )
 
@@ -61,8 +62,8 @@ def put(
         {
             "eventTime": f"{NOON:%Y-%m-%dT%H:%M:00Z}",
             "eventID": name,
-            "awsRegion": PLACE.region,
-            "recipientAccountId": PLACE.account,
+            "awsRegion": SOURCE_PREFIX.region,
+            "recipientAccountId": SOURCE_PREFIX.account,
         }
         for name in names
     ]
@@ -166,7 +167,9 @@ def test_a_clock_that_was_once_ahead_hides_no_failed_log_file(
 def test_a_key_cannot_write_lines_of_its_own_into_the_log(
     settings: Settings, bucket: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put_object(bucket, f"{PLACE.folder}2026/01/15/a\nERROR forged \x1b[31m.json.gz", b"no", NOON)
+    put_object(
+        bucket, f"{SOURCE_PREFIX.folder}2026/01/15/a\nERROR forged \x1b[31m.json.gz", b"no", NOON
+    )
     summary = sync(settings)
     assert summary.problems[0].state == "damaged"
     text = caplog.text + summary.problems[0].where + summary.problems[0].reason

@@ -37,9 +37,9 @@ def test_a_command_shows_something(folder: Path, command: str) -> None:
             pytest.skip("jq is not installed")
     else:
         pytest.importorskip("duckdb", reason="the extra `query` is not installed")
-    ours = f"{sys.executable} -m ctrail_pipeline.cli"
+    ctrail_command = f"{sys.executable} -m ctrail_pipeline.cli"
     done = subprocess.run(
-        ["bash", "-ec", command.replace(".venv/bin/ctrail", ours)],
+        ["bash", "-ec", command.replace(".venv/bin/ctrail", ctrail_command)],
         cwd=folder,
         env=environment(),
         capture_output=True,

@@ -15,7 +15,7 @@ import pytest
 
 from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import Explained
-from ctrail_pipeline.core.batch import fetch, outcomes
+from ctrail_pipeline.core.batch import fetch, retry_schedule
 from ctrail_pipeline.core.bucket.interface import Fetched
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.ledger.rows import LogFileState
@@ -28,10 +28,10 @@ from ctrail_pipeline_tests.support.sync_process import assert_exact
 from ctrail_pipeline_tests.support.two_trails import TwoTrails, event
 
 VISITS = 200
-WHOLE = b'{"Records":[' + event("sound") + b"," + event("cut") + b"]}"
+UNCUT = b'{"Records":[' + event("sound") + b"," + event("cut") + b"]}"
 DAMAGED = {
-    "cut JSON": gzip.compress(WHOLE[:-9]),
-    "cut gzip": gzip.compress(WHOLE)[:-9],
+    "cut JSON": gzip.compress(UNCUT[:-9]),
+    "cut gzip": gzip.compress(UNCUT)[:-9],
 }
 A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoTrails:
     """With visits that are due at once."""
-    monkeypatch.setattr(outcomes, "_VISIT_AFTER_SECONDS", (0,))
+    monkeypatch.setattr(retry_schedule, "_VISIT_AFTER_SECONDS", (0,))
     return TwoTrails(tmp_path)
 
 
@@ -80,25 +80,25 @@ def explained(world: TwoTrails) -> list[Explained]:
     files = [*world.settings.events_dir.rglob("*.jsonl")]
     files += world.settings.quarantine_dir.rglob("*.jsonl")
     return [
-        one
+        line
         for path in sorted(files)
         for number in range(1, len(path.read_bytes().splitlines()) + 1)
-        if (one := world.at(f"{path}:{number}")).key.endswith("D.json.gz")
+        if (line := world.at(f"{path}:{number}")).key.endswith("D.json.gz")
     ]
 
 
 def assert_right(world: TwoTrails, lines: list[tuple[str, int]]) -> None:
     """The output is what the bucket says, and each line leads to the version it came from."""
     assert_exact(world.settings, read_buckets([(world.buckets["first"], "")]))
-    assert [(one.log_file.state.name, one.batch.id) for one in explained(world)] == lines
+    assert [(line.log_file.state.name, line.batch.id) for line in explained(world)] == lines
     report = compare(world.settings, deep=True)
-    assert [one.kind.name for one in report.findings] == ["LOG_FILE_DAMAGED"]
+    assert [finding.kind.name for finding in report.findings] == ["LOG_FILE_DAMAGED"]
 
 
 @pytest.mark.thorough
 def test_two_hundred_visits_of_a_damaged_log_file(world: TwoTrails, damaged: Path) -> None:
     """New log files come meanwhile, in the same batches, and its first lines are compacted."""
-    before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
+    before = [(line.log_file.state.name, line.batch.id) for line in explained(world)]
     assert before
     for number in range(VISITS):
         if number % 20 == 10:
@@ -116,13 +116,13 @@ def test_two_hundred_visits_of_a_damaged_log_file(world: TwoTrails, damaged: Pat
 def test_a_damaged_log_file_that_cannot_be_read_every_second_time(
     world: TwoTrails, damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [(one.log_file.state.name, one.batch.id) for one in explained(world)]
+    before = [(line.log_file.state.name, line.batch.id) for line in explained(world)]
     get = fetch._get
 
-    def refuse(ref: LogFileRef, came: Fetched | StoreError | None = None) -> Fetched:
+    def refuse(ref: LogFileRef, fetched: Fetched | StoreError | None = None) -> Fetched:
         if ref.key.endswith("D.json.gz"):
             raise StoreUnavailable("not today")
-        return get(ref, came)
+        return get(ref, fetched)
 
     for number in range(20):
         with monkeypatch.context() as patch:
@@ -140,7 +140,7 @@ def test_a_log_file_that_heals_after_many_visits(world: TwoTrails, damaged: Path
     before = explained(world)
     for _ in range(5):
         visit(world)
-    put(damaged, gzip.compress(WHOLE), 2)
+    put(damaged, gzip.compress(UNCUT), 2)
     assert visit(world).ok
     assert rows_of_damaged(world) == [
         ("now", LogFileState.COMMITTED, True),
@@ -148,17 +148,17 @@ def test_a_log_file_that_heals_after_many_visits(world: TwoTrails, damaged: Path
     ]
     after = explained(world)
     assert len(after) > len(before)
-    assert {(one.path, one.batch.id) for one in before} < {
-        (one.path, one.batch.id) for one in after
+    assert {(line.path, line.batch.id) for line in before} < {
+        (line.path, line.batch.id) for line in after
     }
-    assert {one.log_file.superseded for one in after} == {True, False}
+    assert {line.log_file.superseded for line in after} == {True, False}
 
 
 def test_versions_that_take_turns_are_kept_once_each(world: TwoTrails, damaged: Path) -> None:
     """Each version that brought lines has its row; being put again and again adds none."""
     old = damaged.read_bytes()
     for number in range(2, 20):
-        put(damaged, gzip.compress(WHOLE) if number % 2 else old, number)
+        put(damaged, gzip.compress(UNCUT) if number % 2 else old, number)
         visit(world)
     assert rows_of_damaged(world) == [
         ("now", LogFileState.COMMITTED, False),

@@ -72,8 +72,10 @@ def _rebuild(settings: Settings, observe: Callable[[str], None]) -> dict[str, An
 def _verify(settings: Settings, _observe: Callable[[str], None]) -> dict[str, Any]:
     report = compare(settings, deep=True)
     return {
-        "findings": [[one.kind.name, one.where, one.detail] for one in report.findings],
-        "problems": [str(one) for one in report.problems],
+        "findings": [
+            [finding.kind.name, finding.where, finding.detail] for finding in report.findings
+        ],
+        "problems": [str(problem) for problem in report.problems],
     }
 
 

@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 
@@ -194,11 +195,11 @@ class Steps:
 
     def _faults(self, rng: Random) -> Faults:
         faults = random_faults(rng)
-        delivered = [one.key for one in self.world.delivered]
+        delivered = [log_file.key for log_file in self.world.delivered]
         for kind in ("denied", "kms_denied", "archived", "gone", "not_s3", "hidden"):
             if rng.random() < 0.15:
-                some = rng.sample(delivered, min(len(delivered), rng.randrange(1, 6)))
-                getattr(faults, kind).update(some)
+                afflicted = rng.sample(delivered, min(len(delivered), rng.randrange(1, 6)))
+                getattr(faults, kind).update(afflicted)
         self._tally.hidden += len(faults.hidden)
         if rng.random() < 0.15:
             faults.damaged.update({key: rng.randrange(1, 4) for key in delivered[-5:]})
@@ -279,7 +280,7 @@ class Steps:
             if rng.random() < 0.85:
                 early = rng.random() < 0.05
                 instants.append((0.0 if early else rng.uniform(0.01, longest), actor, early))
-        for instant, actor, early in sorted(instants, key=lambda one: one[0]):
+        for instant, actor, early in sorted(instants, key=itemgetter(0)):
             if not early:
                 actor.wait_until_ready()
             time.sleep(max(0.0, began + instant - time.monotonic()))
@@ -310,7 +311,9 @@ class Steps:
         self.world.server.page_keys = rng.choice([1, 2, 4])
         settings = self.world.settings
         chosen = [settings, replace(settings, lookback_hours=0), self.world.looking_back()]
-        runs = [self._start("sync", rng, one, may_die=False) for one in chosen]
+        runs = [
+            self._start("sync", rng, chosen_settings, may_die=False) for chosen_settings in chosen
+        ]
         self._wait([*runs, self._start("verify", rng, may_die=False)])
 
     def _workers(self, rng: Random) -> None:

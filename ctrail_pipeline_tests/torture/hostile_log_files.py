@@ -80,7 +80,7 @@ def _like_two_in_text(record: bytes, rng: Random) -> list[bytes]:
 
 def _beside_what_is_none(record: bytes, rng: Random) -> list[bytes]:
     number = rng.randrange(10**9)
-    other = rng.choice(
+    no_event = rng.choice(
         [
             b'{"eventName":"NoTime%d"}' % number,
             b'{"eventTime":"yesterday","eventID":"%d"}' % number,
@@ -88,7 +88,7 @@ def _beside_what_is_none(record: bytes, rng: Random) -> list[bytes]:
             b"%d" % number,
         ]
     )
-    return [record, other, _with_new_id(record, rng)]
+    return [record, no_event, _with_new_id(record, rng)]
 
 
 def _long(record: bytes, rng: Random) -> list[bytes]:

@@ -87,7 +87,7 @@ STEP_SECONDS = 0.1
 """How long each step of the commit protocol takes the one that is to be killed, so that it dies in
 one."""
 WARM_UP_SECONDS = 5.0
-PLACES = (
+ACCOUNTS_AND_REGIONS = (
     *(("111122223333", region) for region in ("us-east-1", "eu-west-1")),
     *(("222233334444", region) for region in ("us-east-1", "us-west-2", "eu-west-1")),
     *((PAYMENTS_ACCOUNT, region) for region in ("eu-west-1", "us-east-1")),
@@ -114,7 +114,7 @@ class Writer:
     def write(self, count: int) -> None:
         """Deliver so many log files; of the payments account, a copy in its own trail as well."""
         for _ in range(count):
-            account, region = self._rng.choice(PLACES)
+            account, region = self._rng.choice(ACCOUNTS_AND_REGIONS)
             now = datetime.now(UTC)
             texts = [
                 text
@@ -258,7 +258,9 @@ class Lasting:
         )
         if code:
             wrong.append(f"{self.name} ended with {code}: {errors[-2000:]}")
-        if bad := [one for one in self.rounds if not one["ok"] and not one.get("interrupted")]:
+        if bad := [
+            round_ for round_ in self.rounds if not round_["ok"] and not round_.get("interrupted")
+        ]:
             wrong.append(f"{self.name}: {len(bad)} rounds failed: {bad[:2]}: {errors[-2000:]}")
         return wrong
 
@@ -310,7 +312,7 @@ class LedgerLook:
         return {
             "pages": pages * page,
             "hot": sum(_size(path) for path in files[:1]),
-            "archive": sum(_size(path) for path in files[1:]),
+            "cold": sum(_size(path) for path in files[1:]),
             "wal": _size(state_db.with_name(state_db.name + "-wal")),
         }
 
@@ -356,14 +358,16 @@ class Report:
     @property
     def is_well(self) -> bool:
         """No promise was broken, and nothing grows."""
-        return not self.violations and all(one.is_bounded for one in self.growth)
+        return not self.violations and all(growth.is_bounded for growth in self.growth)
 
     def as_json(self) -> str:
         """For machines; without the samples."""
         values = {name: value for name, value in vars(self).items() if name != "samples"}
         values["kills"] = len(self.kills)
         values["samples"] = len(self.samples.points["committed"])
-        values["growth"] = [{**asdict(one), "is_bounded": one.is_bounded} for one in self.growth]
+        values["growth"] = [
+            {**asdict(growth), "is_bounded": growth.is_bounded} for growth in self.growth
+        ]
         return json.dumps(values | {"is_well": self.is_well}, indent=1)
 
     def as_svg(self) -> str:
@@ -398,7 +402,7 @@ class Report:
                 {
                     "pages in use": points("pages", _MEGABYTE),
                     "write-ahead log": points("wal", _MEGABYTE),
-                    "archive": points("archive", _MEGABYTE),
+                    "cold files": points("cold", _MEGABYTE),
                 },
             ),
             Panel("Files in staging", "count", {"staged": points("staged")}),
@@ -496,9 +500,9 @@ class LongRun:
         try:
             yield lasting
         finally:
-            for one in lasting:
-                self._report.violations += one.end()
-                self._report.rounds[one.name] = len(one.rounds)
+            for process in lasting:
+                self._report.violations += process.end()
+                self._report.rounds[process.name] = len(process.rounds)
 
     def _steady(
         self,
@@ -544,13 +548,13 @@ class LongRun:
 
     def _look_after(self, began: float) -> None:
         """Kill those whose time has come, and see how others ended."""
-        for one in list(self._running):
-            process, kill_at = one
+        for running in list(self._running):
+            process, kill_at = running
             if kill_at is not None and time.monotonic() >= kill_at and process.is_running:
                 process.signal(signal.SIGKILL)
             elif process.is_running:
                 continue
-            self._running.remove(one)
+            self._running.remove(running)
             ended = process.wait()
             if ended.returncode == -signal.SIGKILL and kill_at is not None:
                 self._report.kills.append(round(time.monotonic() - began, 1))
@@ -574,13 +578,13 @@ class LongRun:
         note("staged", at, ledger.staged())
         for name, size in ledger.size().items():
             note(name, at, size)
-        for one in lasting:
-            for name, value in one.measure().items():
-                note(f"{one.name} {name}", at, value)
-            if one.rounds:
-                note(f"{one.name} seconds", at, one.rounds[-1]["seconds"])
-                if in_use := one.rounds[-1].get("in_use"):
-                    note(f"{one.name} in use", at, in_use)
+        for process in lasting:
+            for name, value in process.measure().items():
+                note(f"{process.name} {name}", at, value)
+            if process.rounds:
+                note(f"{process.name} seconds", at, process.rounds[-1]["seconds"])
+                if in_use := process.rounds[-1].get("in_use"):
+                    note(f"{process.name} in use", at, in_use)
 
     # -- the judgment ----------------------------------------------------------------------------
 
@@ -598,7 +602,9 @@ class LongRun:
         report.violations += wrong_on_disk(settings, expectation)
         report.violations += unlike_lines(settings)
         found = compare(settings, deep=True)
-        report.violations += [f"verify: {one}" for one in (*found.findings, *found.problems)]
+        report.violations += [
+            f"verify: {difference}" for difference in (*found.findings, *found.problems)
+        ]
         report.lines = len(expectation.lines)
         report.log_files, report.events = len(writer.delivered), writer.events
         if report.lines != writer.events or expectation.log_files != report.log_files:
@@ -614,12 +620,12 @@ class LongRun:
             report.lag[f"{name}, longest"] = round(values[-1], 1)
         values = [value for _, value in points["host seconds"]]
         quarter = max(1, len(values) // 4)
-        for name, some in (
+        for name, seconds in (
             ("second quarter", values[quarter : 2 * quarter]),
             ("last", values[-quarter:]),
         ):
-            if some:
-                report.sync_seconds[name] = round(sorted(some)[len(some) // 2], 3)
+            if seconds:
+                report.sync_seconds[name] = round(sorted(seconds)[len(seconds) // 2], 3)
 
 
 def judged(samples: Samples, round_seconds: float, *, megabytes: float = 3) -> list[Growth]:
@@ -671,8 +677,8 @@ def main() -> int:
     say(f"seed {seed}, in {folder}")
     report = LongRun(folder, seed, options.minutes, say).run()
     print(report.as_json())
-    for one in report.growth:
-        say(str(one))
+    for growth in report.growth:
+        say(str(growth))
     for violation in report.violations:
         say(f"VIOLATION {violation}")
     if options.plot:

@@ -33,7 +33,7 @@ class Panel:
     """Moments (seconds) that are to be seen, such as kills."""
 
 
-def nice_ticks(most: float, about: int = 4) -> list[float]:
+def nice_ticks(largest: float, about: int = 4) -> list[float]:
     """From 0 to at least `most`, in steps of 1, 2 or 5.
 
     >>> nice_ticks(7.2)
@@ -41,12 +41,12 @@ def nice_ticks(most: float, about: int = 4) -> list[float]:
     >>> nice_ticks(0)
     [0.0, 1.0]
     """
-    if most <= 0:
+    if largest <= 0:
         return [0.0, 1.0]
-    rough = most / about
+    rough = largest / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 5, 10) if power * one >= rough * 0.999)
-    return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]
+    step = next(power * multiple for multiple in (1, 2, 5, 10) if power * multiple >= rough * 0.999)
+    return [step * count for count in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
 def drawing(title: str, subtitle: str, panels: Sequence[Panel], seconds: float) -> str:
@@ -86,10 +86,10 @@ def _panel(panel: Panel, seconds: float) -> str:
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:,g}</text>')
     for minutes in nice_ticks(seconds / 60, 6):
         if minutes * 60 <= seconds * 1.001:
-            where = x(minutes * 60)
-            parts.append(f'<path class="axis" d="M{where} {TOP + down}v5"/>')
+            tick_x = x(minutes * 60)
+            parts.append(f'<path class="axis" d="M{tick_x} {TOP + down}v5"/>')
             parts.append(
-                f'<text x="{where}" y="{TOP + down + 19}" text-anchor="middle">{minutes:g}</text>'
+                f'<text x="{tick_x}" y="{TOP + down + 19}" text-anchor="middle">{minutes:g}</text>'
             )
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}v{down}h{across}" fill="none"/>')
     parts.append(

@@ -119,9 +119,9 @@ class _Told:
     """Die when so many parts behind a first one were read, if no process of the job did; 0: no."""
     parts: int = field(default=0, init=False)
 
-    def note(self, what: bytes) -> None:
+    def note(self, mark: bytes) -> None:
         descriptor = os.open(self.notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(descriptor, what)
+        os.write(descriptor, mark)
         os.close(descriptor)
 
     def note_part(self) -> None:
@@ -149,14 +149,14 @@ def lower_as_told(argument: str) -> None:
 
 def noted(notes: Path) -> Noted:
     """What a job that was started with these notes has streamed up to now."""
-    ours, of_workers = (
+    of_process, of_workers = (
         path.read_bytes() if path.exists() else b"" for path in (notes, Path(f"{notes}.workers"))
     )
     return Noted(
-        (ours + of_workers).count(_STREAMED),
-        (ours + of_workers).count(_PART),
+        (of_process + of_workers).count(_STREAMED),
+        (of_process + of_workers).count(_PART),
         of_workers.count(_STREAMED),
-        (ours + of_workers).count(_UNPACKED),
+        (of_process + of_workers).count(_UNPACKED),
         _has_died(str(notes)) or _has_died(f"{notes}.workers"),
     )
 
@@ -179,8 +179,8 @@ def _lower(told: _Told) -> None:
 
     part = StreamedLogFile.part
 
-    def noting_part(self: StreamedLogFile, number: int, most: int) -> LogFileContent:
-        content = part(self, number, most)
+    def noting_part(self: StreamedLogFile, number: int, limit: int) -> LogFileContent:
+        content = part(self, number, limit)
         if number:
             told.note_part()
         return content

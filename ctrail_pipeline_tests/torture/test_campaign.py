@@ -92,9 +92,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
 
 def test_the_oracle_can_judge_hostile_log_files() -> None:
     """Of one that it takes for damaged, nothing would have to be in the output."""
-    one = next(generate_log_files(log_files=1, seed=1))
+    log_file = next(generate_log_files(log_files=1, seed=1))
     for seed in range(50):
-        body = hostile_log_file(gzip.decompress(one.body), Random(seed))
+        body = hostile_log_file(gzip.decompress(log_file.body), Random(seed))
         assert len(list(records_in(_uncompressed(body)))) >= 30
 
 
@@ -138,8 +138,8 @@ def test_a_record_that_streaming_loses_is_found(
     """The first one behind a part's end, in a sync that is content with itself."""
     part = StreamedLogFile.part
 
-    def without_the_first(self: StreamedLogFile, number: int, most: int) -> LogFileContent:
-        content = part(self, number, most)
+    def without_the_first(self: StreamedLogFile, number: int, limit: int) -> LogFileContent:
+        content = part(self, number, limit)
         return structs.replace(content, records=content.records[number == 1 :])
 
     with monkeypatch.context() as patch:

@@ -35,8 +35,8 @@ def test_steady_state_in_short(tmp_path: Path) -> None:
     assert committed[0][1] < committed[-1][1]
     # In so short a time memory, connections and pages of the ledger are not yet what they will be,
     # and the lag is the machine's, if it has other things to do.
-    assert len([one for one in report.growth if one.quantity.startswith("lag")]) == 2
-    [files] = [one for one in report.growth if one.quantity.startswith("files")]
+    assert len([growth for growth in report.growth if growth.quantity.startswith("lag")]) == 2
+    [files] = [growth for growth in report.growth if growth.quantity.startswith("files")]
     assert files.is_bounded, files
     drawn = ElementTree.fromstring(report.as_svg())
     lines = drawn.findall(".//{*}polyline")
@@ -63,9 +63,9 @@ def steady(quantity: str, at: float, rng: Random) -> float:
 
 NAMES = [
     *(
-        f"{name} {one}"
+        f"{name} {quantity}"
         for name in ("watch", "host")
-        for one in ("memory", "descriptors", "threads")
+        for quantity in ("memory", "descriptors", "threads")
     ),
     "host in use",
     *("wal", "staged", "newest committed", "oldest waiting", "committed", "pages"),
@@ -84,7 +84,7 @@ def samples(leaking: str = "", leak: Callable[[float], float] = float) -> Sample
 
 
 def test_steady_state_is_bounded() -> None:
-    assert [str(one) for one in judged(samples(), 10) if not one.is_bounded] == []
+    assert [str(growth) for growth in judged(samples(), 10) if not growth.is_bounded] == []
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,15 @@ def test_steady_state_is_bounded() -> None:
     ],
 )
 def test_what_grows_is_found(quantity: str, leak: Callable[[float], float]) -> None:
-    found = [one.quantity for one in judged(samples(quantity, leak), 10) if not one.is_bounded]
+    found = [
+        growth.quantity for growth in judged(samples(quantity, leak), 10) if not growth.is_bounded
+    ]
     expected = {"pages": "ledger", "wal": "write-ahead log", "staged": "files in staging"}
-    name, _, what = quantity.partition(" ")
+    name, _, of_process = quantity.partition(" ")
     if quantity == "host in use":
         assert found == ["memory in use of host"]
     elif name in ("watch", "host"):
-        assert found == [f"{what} of {name}"]
+        assert found == [f"{of_process} of {name}"]
     else:
         assert found == [expected.get(quantity, f"lag: {quantity}")]
 

@@ -135,7 +135,13 @@ class World:
             (self.buckets / bucket).mkdir(parents=True)
         # A trail with nothing at all is an error, which is tested elsewhere.
         for bucket in PREFIXES:
-            self._put(next(one for one in self._arrivals if one.bucket == bucket))
+            self._put(
+                next(
+                    sample_object
+                    for sample_object in self._arrivals
+                    if sample_object.bucket == bucket
+                )
+            )
         self.deliver(rng, AT_FIRST)
         self._write_configuration()
 
@@ -145,10 +151,13 @@ class World:
         objects = generate_log_files(log_files=LOG_FILES, days=DAYS, seed=rng.randrange(1 << 30))
         late = {True: lambda: timedelta(hours=rng.uniform(0.2, 60)), False: timedelta}
         arriving = [
-            replace(one, last_modified=one.last_modified + late[rng.random() < 0.2]())
-            for one in objects
+            replace(
+                sample_object,
+                last_modified=sample_object.last_modified + late[rng.random() < 0.2](),
+            )
+            for sample_object in objects
         ]
-        return sorted(arriving, key=lambda one: one.last_modified)
+        return sorted(arriving, key=lambda sample_object: sample_object.last_modified)
 
     def _write_configuration(self) -> None:
         """For `ctrail` and Dagster: the same trails and folders."""
@@ -181,31 +190,36 @@ class World:
         return [self._deliver_one(rng) for _ in range(count) if self._arrivals]
 
     def _deliver_one(self, rng: Random) -> str:
-        one = self._arrivals.pop(0)
-        what = rng.random()
-        if "/CloudTrail/" not in one.key or what >= 0.15:
-            self._put(one)
-        elif what < 0.06:
-            self._put_damaged(one, rng)
-        elif what < 0.09:
-            self._put_copy(one, rng)
-        elif what < 0.12:
-            self._put_odd(one, rng)
+        sample_object = self._arrivals.pop(0)
+        chance = rng.random()
+        if "/CloudTrail/" not in sample_object.key or chance >= 0.15:
+            self._put(sample_object)
+        elif chance < 0.06:
+            self._put_damaged(sample_object, rng)
+        elif chance < 0.09:
+            self._put_copy(sample_object, rng)
+        elif chance < 0.12:
+            self._put_odd(sample_object, rng)
         else:
-            self._put_hostile(one, rng)
-        return one.key
+            self._put_hostile(sample_object, rng)
+        return sample_object.key
 
-    def _put(self, one: SampleObject) -> None:
-        put_object(self.buckets / one.bucket, one.key, one.body, one.last_modified)
-        if one in self._arrivals:
-            self._arrivals.remove(one)
-        if "/CloudTrail/" in one.key:
-            self.delivered.append(one)
+    def _put(self, sample_object: SampleObject) -> None:
+        put_object(
+            self.buckets / sample_object.bucket,
+            sample_object.key,
+            sample_object.body,
+            sample_object.last_modified,
+        )
+        if sample_object in self._arrivals:
+            self._arrivals.remove(sample_object)
+        if "/CloudTrail/" in sample_object.key:
+            self.delivered.append(sample_object)
             self.log_files += 1
 
-    def _put_damaged(self, one: SampleObject, rng: Random) -> None:
+    def _put_damaged(self, log_file: SampleObject, rng: Random) -> None:
         """As bad uploads and disks leave log files; a sound version may come later."""
-        body, text = one.body, gzip.decompress(one.body)
+        body, text = log_file.body, gzip.decompress(log_file.body)
         at = rng.randrange(10, len(body))
         harmed = rng.choice(
             [
@@ -216,28 +230,28 @@ class World:
                 b"",
             ]
         )
-        put_object(self.buckets / one.bucket, one.key, harmed, one.last_modified)
-        self.held_back.append(one)
+        put_object(self.buckets / log_file.bucket, log_file.key, harmed, log_file.last_modified)
+        self.held_back.append(log_file)
         self.log_files += 1
 
-    def _put_copy(self, one: SampleObject, rng: Random) -> None:
+    def _put_copy(self, log_file: SampleObject, rng: Random) -> None:
         """The log file, and a copy of it in the other trail."""
-        self._put(one)
-        account = one.key.partition("/CloudTrail/")[0].rpartition("/")[2]
-        rest = one.key.partition("/CloudTrail/")[2]
-        other, prefix = (
+        self._put(log_file)
+        account = log_file.key.partition("/CloudTrail/")[0].rpartition("/")[2]
+        below_kind = log_file.key.partition("/CloudTrail/")[2]
+        other_bucket, prefix = (
             (PAYMENTS_BUCKET, f"{PAYMENTS_PREFIX}/AWSLogs")
-            if one.bucket == ORGANIZATION_BUCKET
+            if log_file.bucket == ORGANIZATION_BUCKET
             else (ORGANIZATION_BUCKET, f"AWSLogs/{ORGANIZATION}")
         )
-        key = f"{prefix}/{account}/CloudTrail/{rest}"
-        body = gzip.compress(gzip.decompress(one.body), rng.choice([0, 1, 9]), mtime=0)
-        put_object(self.buckets / other, key, body, one.last_modified)
+        key = f"{prefix}/{account}/CloudTrail/{below_kind}"
+        body = gzip.compress(gzip.decompress(log_file.body), rng.choice([0, 1, 9]), mtime=0)
+        put_object(self.buckets / other_bucket, key, body, log_file.last_modified)
         self.log_files += 1
 
-    def _put_hostile(self, one: SampleObject, rng: Random) -> None:
+    def _put_hostile(self, log_file: SampleObject, rng: Random) -> None:
         """A log file in its place that is hard to tell apart; now and then damaged besides."""
-        hostile = replace(one, body=hostile_log_file(gzip.decompress(one.body), rng))
+        hostile = replace(log_file, body=hostile_log_file(gzip.decompress(log_file.body), rng))
         if rng.random() < 0.15:
             self._put_damaged(hostile, rng)
         elif rng.random() < 0.15:
@@ -245,14 +259,14 @@ class World:
         else:
             self._put(hostile)
 
-    def _put_odd(self, one: SampleObject, rng: Random) -> None:
+    def _put_odd(self, log_file: SampleObject, rng: Random) -> None:
         """The log file, and beside it what has an odd name or odd records."""
-        self._put(one)
-        folder = one.key.rpartition("/")[0]
+        self._put(log_file)
+        folder = log_file.key.rpartition("/")[0]
         name, body = rng.choice(
             [
-                (f"copy of ({rng.randrange(99)}) ä+&%41.json.gz", one.body),
-                (f"{rng.randrange(10**6)}.json.gz", one.body),
+                (f"copy of ({rng.randrange(99)}) ä+&%41.json.gz", log_file.body),
+                (f"{rng.randrange(10**6)}.json.gz", log_file.body),
                 (f"notes-{rng.randrange(99)}.txt", b"no log file"),
                 (f"empty-{rng.randrange(99)}.json.gz", gzip.compress(b'{"Records":[]}', mtime=0)),
                 (
@@ -264,28 +278,32 @@ class World:
                 ),
             ]
         )
-        put_object(self.buckets / one.bucket, f"{folder}/{name}", body, one.last_modified)
+        put_object(self.buckets / log_file.bucket, f"{folder}/{name}", body, log_file.last_modified)
         self.log_files += name.endswith(".json.gz")
 
     def rewrite(self, rng: Random) -> None:
         """Deliver log files once more under another etag: healed, packed otherwise, or grown."""
-        healed = [one for one in self.held_back if rng.random() < 0.5]
-        for one in healed:
-            self.held_back.remove(one)
-            self._put(replace(one, last_modified=one.last_modified + timedelta(hours=30)))
+        healed = [log_file for log_file in self.held_back if rng.random() < 0.5]
+        for log_file in healed:
+            self.held_back.remove(log_file)
+            self._put(replace(log_file, last_modified=log_file.last_modified + timedelta(hours=30)))
             self.log_files -= 1
         for _ in range(rng.randrange(1, 5)):
             at = rng.randrange(len(self.delivered))
-            one = self.delivered[at]
-            text = gzip.decompress(one.body)
+            log_file = self.delivered[at]
+            text = gzip.decompress(log_file.body)
             if rng.random() < 0.5:
-                more = gzip.decompress(rng.choice(self.delivered).body)
-                if all(some.startswith(HEAD) and some.endswith(TAIL) for some in (text, more)):
-                    both = text[len(HEAD) : -len(TAIL)], more[len(HEAD) : -len(TAIL)]
-                    text = HEAD + b",".join(filter(None, both)) + TAIL
+                added = gzip.decompress(rng.choice(self.delivered).body)
+                if all(
+                    packed.startswith(HEAD) and packed.endswith(TAIL) for packed in (text, added)
+                ):
+                    records = text[len(HEAD) : -len(TAIL)], added[len(HEAD) : -len(TAIL)]
+                    text = HEAD + b",".join(filter(None, records)) + TAIL
             body = gzip.compress(text, rng.choice([0, 1, 9]), mtime=0)
-            again = replace(one, body=body, last_modified=one.last_modified + timedelta(hours=1))
-            put_object(self.buckets / one.bucket, one.key, body, again.last_modified)
+            again = replace(
+                log_file, body=body, last_modified=log_file.last_modified + timedelta(hours=1)
+            )
+            put_object(self.buckets / log_file.bucket, log_file.key, body, again.last_modified)
             self.delivered[at] = again
 
     @property
@@ -335,12 +353,13 @@ class World:
         all was brought in before. From now on it is known.
         """
         found = read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
-        there = self.lines_before(self.pruned_before)
+        remaining = self.lines_before(self.pruned_before)
         old, optional = (
             {
                 line
                 for line, expected in lines.items()
-                if max(map(_hour_of, expected.folders)) < self.pruned_before and line not in there
+                if max(map(_hour_of, expected.folders)) < self.pruned_before
+                and line not in remaining
             }
             for lines in (found.lines, found.optional)
         )
@@ -369,10 +388,10 @@ class World:
             f"s3://{Path(path).relative_to(self.buckets).as_posix()}"
             for path in expectation.damaged_log_files
         }
-        return [f"verify: {one}" for one in found["problems"]] + [
-            f"verify: {kind} {where}: {detail}"
-            for kind, where, detail in found["findings"]
-            if not (kind == "LOG_FILE_DAMAGED" and where in damaged)
+        return [f"verify: {problem}" for problem in found["problems"]] + [
+            f"verify: {kind} {location}: {detail}"
+            for kind, location, detail in found["findings"]
+            if not (kind == "LOG_FILE_DAMAGED" and location in damaged)
         ]
 
 
@@ -394,8 +413,8 @@ def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
     ]
     with closing(sqlite3.connect(settings.state_db)) as ledger:
         open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
-        if left := open_batches.fetchall():
-            wrong.append(f"batches left open: {left}")
+        if still_open := open_batches.fetchall():
+            wrong.append(f"batches left open: {still_open}")
         if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             wrong.append(f"integrity_check: {found[:3]}")
     return wrong

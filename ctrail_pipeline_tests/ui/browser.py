@@ -60,7 +60,7 @@ class Page:
         """Wait until all these texts can be read."""
         self._until(lambda: all(text in self.text for text in texts), f"text {texts}", seconds)
 
-    def click(self, xpath: str, then: str | None = None) -> None:
+    def click(self, xpath: str, shown_next: str | None = None) -> None:
         """Click on the element as soon as it can be, and wait for what then is to be seen."""
 
         def click() -> bool:
@@ -71,8 +71,8 @@ class Page:
             return True
 
         self._until(click, f"{xpath} to be clicked")
-        if then is not None:
-            self.find(then)
+        if shown_next is not None:
+            self.find(shown_next)
 
     def find(self, xpath: str) -> WebElement:
         """Wait for an element to be seen."""
@@ -105,7 +105,7 @@ class Page:
         elements = self._driver.find_elements(By.XPATH, xpath)
         return next((element for element in elements if element.is_displayed()), None)
 
-    def _until(self, condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    def _until(self, condition: Callable[[], bool], awaited: str, seconds: float = SECONDS) -> None:
         def holds(_: webdriver.Chrome) -> bool:
             try:
                 return condition()
@@ -116,7 +116,7 @@ class Page:
             WebDriverWait(self._driver, seconds, poll_frequency=0.2).until(holds)
         except TimeoutException:
             at = self._driver.current_url
-            raise AssertionError(f"no {what} in {seconds} s at {at}:\n{self.text}") from None
+            raise AssertionError(f"no {awaited} in {seconds} s at {at}:\n{self.text}") from None
 
 
 @contextmanager

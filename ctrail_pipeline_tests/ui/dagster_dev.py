@@ -203,11 +203,11 @@ def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
             _kill_group(process.pid)
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], awaited: str, seconds: float) -> None:
     """Ask until it is so. Raises AssertionError after so many seconds."""
     give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, f"waited {seconds} s for {what}"
+        assert time.monotonic() < give_up, f"waited {seconds} s for {awaited}"
         time.sleep(0.2)
 
 
@@ -246,9 +246,9 @@ def _answers(dev: DagsterDev, process: "subprocess.Popen[bytes]", log_file: Path
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
     return port
 
 

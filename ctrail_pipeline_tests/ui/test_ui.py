@@ -123,7 +123,7 @@ def test_a_run_that_is_terminated_ends_soon_and_the_next_one_does_all_of_it(
     page.open(f"/runs/{run_id}")
     wait_for(lambda: dev.s3.counts.faults["hang"] > 0, "the GET that hangs", 60)
 
-    page.click("//button[normalize-space()='Terminate']", then=DIALOG)
+    page.click("//button[normalize-space()='Terminate']", shown_next=DIALOG)
     page.click(f"{DIALOG}//button[normalize-space()='Terminate 1 run']")
     wait_for(lambda: dev.has_ended(run_id), "the run to end", SECONDS_TO_END_A_RUN)
     assert dev.status_of(run_id) == "CANCELED"
@@ -159,9 +159,10 @@ def test_all_the_rest_comes_in_by_itself(dev: DagsterDev, page: Page) -> None:
 
 def test_all_partitions_at_once_are_a_backfill_of_one_run(dev: DagsterDev, page: Page) -> None:
     page.open(PAGE)
-    page.click("//button[starts-with(normalize-space(),'Materialize')]", then=DIALOG)
+    page.click("//button[starts-with(normalize-space(),'Materialize')]", shown_next=DIALOG)
     page.click(
-        f"{DIALOG}//button[normalize-space()='All']", then=f"{DIALOG}//*[text()='13 partitions']"
+        f"{DIALOG}//button[normalize-space()='All']",
+        shown_next=f"{DIALOG}//*[text()='13 partitions']",
     )
     page.click(f"{DIALOG}//button[starts-with(normalize-space(),'Launch backfill')]")
     wait_for(lambda: dev.backfill() is not None, "the backfill", 30)
@@ -201,7 +202,7 @@ def test_screenshots(dev: DagsterDev, page: Page) -> None:
 
     page.open(f"{PAGE}?view=overview")
     page.see("Passing")
-    page.click("//button[normalize-space()='Plots']", then="//canvas")
+    page.click("//button[normalize-space()='Plots']", shown_next="//canvas")
     page.see("bytes_out", "duplicates")
     page.scroll_to("//*[text()='Metadata']/ancestor::div[2]")
     page.screenshot(folder / "ui-plots.png")
@@ -222,9 +223,9 @@ def test_screenshots(dev: DagsterDev, page: Page) -> None:
 
 def materialize(page: Page, partition: str) -> str:
     """Choose a partition in the asset's dialog and launch; returns the run's id."""
-    page.click("//button[starts-with(normalize-space(),'Materialize')]", then=DIALOG)
+    page.click("//button[starts-with(normalize-space(),'Materialize')]", shown_next=DIALOG)
     page.click(f"{DIALOG}//*[text()='Select a partition or create one']")
-    page.click(f"//*[text()='{partition}']", then=f"{DIALOG}//*[text()='1 partition']")
+    page.click(f"//*[text()='{partition}']", shown_next=f"{DIALOG}//*[text()='1 partition']")
     # A click beside the list closes it; it lies above the button.
     page.click("//*[starts-with(text(),'Launch runs to materialize')]")
     page.click(f"{DIALOG}//button[normalize-space()='Launch 1 run']")

@@ -26,7 +26,7 @@ from ctrail_pipeline.core.ledger.queries_output import OutputFile
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.log_file.record import Record
-from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings

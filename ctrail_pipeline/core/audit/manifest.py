@@ -23,7 +23,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, line_runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
-from ctrail_pipeline.core.opening import check_belongs
+from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings

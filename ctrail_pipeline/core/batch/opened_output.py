@@ -1,14 +1,14 @@
 """Ledger and output folders, opened together for one command and closed when it ends.
 
-Whether the two belong together is checked in `core.opening`. What an earlier run left unfinished is
-recovered (see `recovery`) before the command begins.
+Whether the two belong together is checked in `core.matching_ledger`. What an earlier run left
+unfinished is recovered (see `recovery`) before the command begins.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.opening import claim_parquet, open_ledger
+from ctrail_pipeline.core.matching_ledger import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings
 

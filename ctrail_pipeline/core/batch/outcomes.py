@@ -1,16 +1,13 @@
-"""The outcome of each log file of a batch, for the ledger; and when a log file is tried again."""
+"""The outcome of each log file of a batch, as its row of the ledger says it."""
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 
 from .content import LogFileInBatch
+from .retry_schedule import next_visit
 from .routed_batch import RoutedBatch
-
-_VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
-"""Seconds after which a log file that failed or is damaged is tried again, by number of tries."""
 
 
 def outcomes_of(log_files: Sequence[LogFileInBatch], routed: RoutedBatch) -> list[Outcome]:
@@ -45,15 +42,3 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: RoutedBatch) -> lis
             )
         )
     return outcomes
-
-
-def next_visit(state: LogFileState, attempts: int, now: int) -> int | None:
-    """Return when a log file is to be tried again (seconds since 1970).
-
-    None means not before the log file changes.
-    """
-    if state in (LogFileState.COMMITTED, LogFileState.GONE):
-        return None
-    if state is LogFileState.ARCHIVED:
-        return now + _VISIT_AFTER_SECONDS[-1]
-    return now + _VISIT_AFTER_SECONDS[min(attempts, len(_VISIT_AFTER_SECONDS)) - 1]

@@ -32,14 +32,15 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     register_sources,
     source_ids,
 )
-from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.matching_ledger import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import discover
 from .found_prefixes import known_prefixes, sources_of
-from .look_cursor import LookCursor, in_turn, is_due_for_discovery, rests_this_round, source_name
+from .look_cursor import LookCursor, in_turn, source_name
+from .look_frequency import is_due_for_discovery, rests_this_round
 from .problem import Problem, not_listed, trail_problem
 from .sources import LogFileRef, Source, Stretch
 from .walk import FEW_AT_ONCE, Listing

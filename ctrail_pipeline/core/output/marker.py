@@ -1,7 +1,7 @@
 """The file `.ctrail` in an output folder: which ledger the folder belongs to, and how new it is.
 
 The marker notes the ledger's uuid and generation. A ledger that is missing, older than the folder,
-or another folder's would write every event a second time: `core.opening` compares and refuses it.
+or another folder's would write every event a second time: `core.matching_ledger` refuses it.
 """
 
 import json

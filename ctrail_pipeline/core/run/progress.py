@@ -1,6 +1,6 @@
 """How far a run is, and reporting that now and then.
 
-Not here: what a run did in the end (`summary`), or how progress is shown (`cli.live_display`).
+Not here: what a run did in the end (`summary`), or how progress is shown (`cli.terminal_progress`).
 """
 
 import time

@@ -45,7 +45,7 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
     publish_compaction,
 )
 from ctrail_pipeline.core.ledger.rows import StaleBatch
-from ctrail_pipeline.core.opening import claim_parquet
+from ctrail_pipeline.core.matching_ledger import claim_parquet
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.new_files import FileToWrite
 from ctrail_pipeline.core.output.publishing import publish_files

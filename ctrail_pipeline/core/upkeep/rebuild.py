@@ -20,7 +20,7 @@ from pathlib import Path
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.opening import claim_parquet_for_rebuild
+from ctrail_pipeline.core.matching_ledger import claim_parquet_for_rebuild
 from ctrail_pipeline.core.output.folder_lock import lock_for_rebuild
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, read_marker, replace_marker

@@ -28,7 +28,7 @@ from ctrail_pipeline_tests.support.project import PROJECT
 
 pytest.importorskip("duckdb", reason="the extra `query` is not installed")
 
-PLACE = "111122223333/eu-west-1/2026/01/15/07"
+HOUR_FOLDER = "111122223333/eu-west-1/2026/01/15/07"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def events(folder: Path) -> list[tuple[list[str], dict[str, Any]]]:
 
 
 def one_event(folder: Path, *lines: str) -> Path:
-    path = folder / "events" / PLACE / "events_00001.jsonl"
+    path = folder / "events" / HOUR_FOLDER / "events_00001.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("".join(f"{line}\n" for line in lines))
     return folder

@@ -78,15 +78,15 @@ def test_a_table_has_a_line_for_each_partition_and_a_total(folder: Path) -> None
     lines = [line.split() for line in done.stdout.splitlines()]
     found = status(folder)
     for row in found["partitions"]:
-        place = f"{row['account']}/{row['region']}"
-        [*_] = [line for line in lines if place in line and f"{row['events']:,}" in line]
+        partition = f"{row['account']}/{row['region']}"
+        [*_] = [line for line in lines if partition in line and f"{row['events']:,}" in line]
     [total] = [line for line in lines if line[:1] == ["all"]]
     assert total[1] == str(len(found["partitions"]))
     assert f"{sum(row['events'] for row in found['partitions']):,}" in total
     for trail in ("organization", "payments"):
-        [whole] = [line for line in lines if line[:1] == [trail]]
+        [trail_total] = [line for line in lines if line[:1] == [trail]]
         rows = [row for row in found["partitions"] if row["trail"] == trail]
-        assert whole[1] == f"{sum(row['log_files'] for row in rows):,}"
+        assert trail_total[1] == f"{sum(row['log_files'] for row in rows):,}"
     assert lines[1][:2] == ["trail,", "account/region"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctrail_pipeline.cli.live_display import draw
+from ctrail_pipeline.cli.terminal_progress import draw
 from ctrail_pipeline.core.run.progress import Progress, TrailProgress
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.command import (
@@ -64,23 +64,23 @@ def server(folder: Path) -> Iterator[FaultServer]:
 
 def on_a_terminal(folder: Path, *arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
     """Exit code, standard output (a pipe) and standard error (a terminal)."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=folder,
         env=environment({"TERM": "xterm-256color", "COLUMNS": "120", **env}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=theirs,
+        stderr=terminal,
     )
-    os.close(theirs)
+    os.close(terminal)
     shown = b""
     end = time.monotonic() + 60
     try:
         while time.monotonic() < end:
-            if select.select([ours], [], [], 0.1)[0]:
+            if select.select([controller], [], [], 0.1)[0]:
                 try:
-                    data = os.read(ours, 65536)
+                    data = os.read(controller, 65536)
                 except OSError:  # the other end is closed
                     break
                 shown += data
@@ -89,7 +89,7 @@ def on_a_terminal(folder: Path, *arguments: str, env: dict[str, str]) -> tuple[i
         output, _ = process.communicate(timeout=10)
     finally:
         process.kill()
-        os.close(ours)
+        os.close(controller)
     return process.returncode, output.decode(), shown.decode()
 
 
@@ -206,8 +206,8 @@ def test_what_ends_a_sync_is_json_too(folder: Path) -> None:
 def test_a_dry_run_as_json(folder: Path) -> None:
     found = json.loads(ctrail(folder, "sync", "--dry-run", "--json").stdout)
     assert found["ok"] is True
-    assert [one["trail"] for one in found["estimates"]] == ["organization", "payments"]
-    assert sum(one["log_files"] for one in found["estimates"]) == 60
+    assert [estimate["trail"] for estimate in found["estimates"]] == ["organization", "payments"]
+    assert sum(estimate["log_files"] for estimate in found["estimates"]) == 60
 
 
 # --- watching -------------------------------------------------------------------------------------

@@ -61,13 +61,13 @@ def test_json_has_totals_partitions_and_findings(folder: Path) -> None:
     done = ctrail(folder, "verify", "--json", "--trail", "organization")
     report = json.loads(done.stdout)
     assert (done.returncode, report["ok"]) == (1, False)
-    assert {one["trail"] for one in report["partitions"]} == {"organization"}
+    assert {partition["trail"] for partition in report["partitions"]} == {"organization"}
     assert report["totals"]["missing"] == 1
     [finding] = report["findings"]
     assert finding["where"] == late.as_uri()
     assert finding["meaning"]
     assert finding["advice"]
-    states = {one["state"] for part in report["partitions"] for one in part["hour_ranges"]}
+    states = {hours["state"] for part in report["partitions"] for hours in part["hour_ranges"]}
     assert states == {"listed complete", "open"}
     days = [day for part in report["partitions"] for day in part["days"] if day.get("missing")]
     assert [day["status"] for day in days] == ["late"]
@@ -120,9 +120,9 @@ def page(report: Report) -> tuple[Page, str]:
 
 def hostile_report() -> Report:
     report = Report()
-    place = SourcePrefix("b", "", "", HOSTILE, HOSTILE)
-    partition = PrefixReport(HOSTILE, place, {20_000: Day(listed=1, missing=1)})
-    report.prefixes = [partition]
+    source_prefix = SourcePrefix("b", "", "", HOSTILE, HOSTILE)
+    prefix_report = PrefixReport(HOSTILE, source_prefix, {20_000: Day(listed=1, missing=1)})
+    report.prefixes = [prefix_report]
     report.note(Finding(FindingKind.LOG_FILE_MISSING, HOSTILE, HOSTILE, HOSTILE, HOSTILE, (1, 3)))
     report.problems = [Problem(HOSTILE, HOSTILE, "not listed", HOSTILE)]
     return report
@@ -136,7 +136,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
     }
     assert not [name for _, attrs in found.tags for name in attrs if name.startswith("on")]
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e\ud800]", text)
-    assert any("<script>alert(1)</script>\"'&\\u001b[2J\\u202e" in one for one in found.texts)
+    assert any("<script>alert(1)</script>\"'&\\u001b[2J\\u202e" in shown for shown in found.texts)
 
 
 def test_hostile_names_do_not_steer_a_terminal() -> None:
@@ -160,8 +160,8 @@ def test_a_box_for_each_day_in_the_colour_of_its_status() -> None:
         103: Day(listed=2, committed=1, damaged=1),
     }
     hours = [HourRange(2400, 2520, HourState.LISTED_COMPLETE)]
-    place = SourcePrefix("b", "", "", "1", "r")
-    report.prefixes = [PrefixReport("t", place, days, hours)]
+    source_prefix = SourcePrefix("b", "", "", "1", "r")
+    report.prefixes = [PrefixReport("t", source_prefix, days, hours)]
     found, text = page(report)
     assert found.boxes() == ["complete", "gap", "late", "damaged", "complete"]
     assert "1970-04-12: gap, 2 listed, 1 committed, 1 missing" in text
@@ -174,9 +174,9 @@ def test_years_are_drawn_as_stretches() -> None:
     """The page of a thousand days is no larger than what changes in them."""
     report = Report()
     hours = [HourRange(2400, 2400 + 24 * 3_000, HourState.LISTED_COMPLETE)]
-    place = SourcePrefix("b", "", "", "1", "r")
+    source_prefix = SourcePrefix("b", "", "", "1", "r")
     days = {1000: Day(listed=2, committed=1, failed=1)}
-    report.prefixes = [PrefixReport("t", place, days, hours)]
+    report.prefixes = [PrefixReport("t", source_prefix, days, hours)]
     found, text = page(report)
     assert found.boxes() == ["complete", "damaged", "complete"]
     assert len(text) < 20_000

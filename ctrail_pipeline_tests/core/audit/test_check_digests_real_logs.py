@@ -65,7 +65,7 @@ def test_a_byte_of_a_log_file_changed(world: RealDigests) -> None:
     world.sync()
     rewrite(world.log(), lambda data: data.replace(b"a", b"b", 1))
     checked = world.check_digests()
-    assert found(checked) == {(FindingKind.LOG_FILE_ALTERED, world.where(world.log()))}
+    assert found(checked) == {(FindingKind.LOG_FILE_ALTERED, world.url(world.log()))}
     assert checked.log_files_proved == 54
     (hours,) = checked.hours.values()
     assert (HOUR_11 + 1, HOUR_11 + 2, HourState.CONTRADICTED) in hours
@@ -74,16 +74,14 @@ def test_a_byte_of_a_log_file_changed(world: RealDigests) -> None:
 def test_a_byte_changed_before_the_sync(world: RealDigests) -> None:
     rewrite(world.log(), lambda data: data.replace(b"us-east-1", b"us-east-2", 1))
     world.sync()
-    assert found(world.check_digests()) == {
-        (FindingKind.LOG_FILE_ALTERED, world.where(world.log()))
-    }
+    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_ALTERED, world.url(world.log()))}
 
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_a_log_file_deleted(world: RealDigests, synced: bool) -> None:
     if synced:
         world.sync()
-    uri = world.where(world.log())
+    uri = world.url(world.log())
     world.log().unlink()
     checked = world.check_digests()
     assert found(checked) == {(FindingKind.LOG_FILE_DELETED, uri)}
@@ -100,23 +98,21 @@ def test_a_whole_day_of_log_files_deleted(world: RealDigests) -> None:
 def test_a_log_file_added(world: RealDigests) -> None:
     added = world.log().with_name(world.log().name[:-24] + "AAAAAAAAAAAAAAAA.json.gz")
     shutil.copy(world.log(), added)
-    assert found(world.check_digests()) == {
-        (FindingKind.LOG_FILE_NOT_IN_DIGEST, world.where(added))
-    }
+    assert found(world.check_digests()) == {(FindingKind.LOG_FILE_NOT_IN_DIGEST, world.url(added))}
 
 
 def test_a_digest_changed(world: RealDigests) -> None:
     rewrite(world.digest(1), lambda data: data.replace(b"SHA-256", b"SHA-255"[:6] + b"6 ", 1))
     rewrite(world.digest(0), lambda data: data.replace(b"7xgocspSowgK0Gto", b"8xgocspSowgK0Gto"))
     assert found(world.check_digests()) == {
-        (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
-        (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
+        (FindingKind.DIGEST_ALTERED, world.url(world.digest(0))),
+        (FindingKind.DIGEST_ALTERED, world.url(world.digest(1))),
         (FindingKind.HOUR_NOT_COVERED, f"s3://{BUCKET}/{ROOT}/CloudTrail/us-east-1/"),
     }
 
 
 def test_a_digest_deleted(world: RealDigests) -> None:
-    uri = world.where(world.digest(1))
+    uri = world.url(world.digest(1))
     world.digest(1).unlink()
     kinds = found(world.check_digests())
     assert (FindingKind.DIGEST_MISSING, uri) in kinds
@@ -125,7 +121,7 @@ def test_a_digest_deleted(world: RealDigests) -> None:
 
 def test_the_chain_cut(world: RealDigests) -> None:
     """Everything before the newest digest removed: it still names the one before it."""
-    uri = world.where(world.digest(1))
+    uri = world.url(world.digest(1))
     world.digest(0).unlink()
     world.digest(0).unlink()
     assert (FindingKind.DIGEST_MISSING, uri) in found(world.check_digests())
@@ -141,7 +137,7 @@ def test_a_digest_moved(world: RealDigests) -> None:
     for key in list(metadata):
         metadata[key.replace("T142612Z", "T152612Z")] = metadata[key]
     path.write_text(json.dumps(metadata))
-    assert found(world.check_digests()) == {(FindingKind.DIGEST_MOVED, world.where(new))}
+    assert found(world.check_digests()) == {(FindingKind.DIGEST_MOVED, world.url(new))}
 
 
 def test_a_signature_swapped(world: RealDigests) -> None:
@@ -154,15 +150,15 @@ def test_a_signature_swapped(world: RealDigests) -> None:
         item for item in found(world.check_digests()) if item[0] is FindingKind.DIGEST_ALTERED
     }
     assert altered == {
-        (FindingKind.DIGEST_ALTERED, world.where(world.digest(0))),
-        (FindingKind.DIGEST_ALTERED, world.where(world.digest(1))),
+        (FindingKind.DIGEST_ALTERED, world.url(world.digest(0))),
+        (FindingKind.DIGEST_ALTERED, world.url(world.digest(1))),
     }
 
 
 def test_a_public_key_missing(world: RealDigests) -> None:
     (world.given / "list-public-keys.json").write_text('{"PublicKeyList": []}')
     checked = world.check_digests()
-    unknown = {(FindingKind.KEY_UNKNOWN, world.where(world.digest(number))) for number in range(3)}
+    unknown = {(FindingKind.KEY_UNKNOWN, world.url(world.digest(number))) for number in range(3)}
     assert unknown <= found(checked)
     assert all(
         state is not HourState.PROVED for hours in checked.hours.values() for *_, state in hours

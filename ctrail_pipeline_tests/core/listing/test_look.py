@@ -15,14 +15,10 @@ from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
-from ctrail_pipeline.core.listing import look_cursor
+from ctrail_pipeline.core.listing import look_frequency
 from ctrail_pipeline.core.listing.look import Look, look
-from ctrail_pipeline.core.listing.look_cursor import (
-    LookCursor,
-    in_turn,
-    is_due_for_discovery,
-    rests_this_round,
-)
+from ctrail_pipeline.core.listing.look_cursor import LookCursor, in_turn
+from ctrail_pipeline.core.listing.look_frequency import is_due_for_discovery, rests_this_round
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.run.summary import Summary
@@ -141,7 +137,7 @@ def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
 ) -> None:
     """Log files that are late, new accounts, and cursors that are lost each time."""
     monkeypatch.setattr(
-        look_cursor, "IDLE_ROUNDS", 1
+        look_frequency, "IDLE_ROUNDS", 1
     )  # to this machine's clock, all of it is long ago
     settings = settings_of(tmp_path)
     objects = day_of_deliveries(seed)

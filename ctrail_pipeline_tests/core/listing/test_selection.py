@@ -19,7 +19,8 @@ from ctrail_pipeline.config.times import window_start
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.look import look
-from ctrail_pipeline.core.listing.look_cursor import IDLE_ROUNDS, LookCursor
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.listing.look_frequency import IDLE_ROUNDS
 from ctrail_pipeline.core.listing.selection import Selection, is_configured, matches
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail

@@ -15,7 +15,7 @@ from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.matching_ledger import open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
 

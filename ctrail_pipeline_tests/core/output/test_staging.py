@@ -21,7 +21,7 @@ from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.line_runs import pack_lineage, unpack_lineage
 from ctrail_pipeline.core.log_file import mapped_text
 from ctrail_pipeline.core.log_file.lines import EncodedLine
-from ctrail_pipeline.core.opening import open_ledger
+from ctrail_pipeline.core.matching_ledger import open_ledger
 from ctrail_pipeline.core.output import new_files
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.new_files import NewFile

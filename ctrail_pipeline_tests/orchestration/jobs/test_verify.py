@@ -60,9 +60,9 @@ def run(
 def complete(result: ExecuteInProcessResult) -> dict[str, AssetCheckEvaluation]:
     """What the run noted of the check, by trail."""
     return {
-        one.asset_key.path[-1]: one
-        for one in result.get_asset_check_evaluations()
-        if one.check_name == COMPLETE
+        evaluation.asset_key.path[-1]: evaluation
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.check_name == COMPLETE
     }
 
 
@@ -79,13 +79,13 @@ def test_a_run_that_finds_everything_says_so_of_each_trail(
     assert run(config, instance, "sync").success
     result = run(config, instance, "verify", deep=True)
     assert result.success
-    assert {name: one.passed for name, one in complete(result).items()} == {
+    assert {name: evaluation.passed for name, evaluation in complete(result).items()} == {
         "organization": True,
         "payments": True,
     }
     [event] = [event for event in result.all_events if event.is_successful_output]
     numbers: dict[str, Any] = {
-        name: one.value for name, one in event.step_output_data.metadata.items()
+        name: value.value for name, value in event.step_output_data.metadata.items()
     }
     assert (numbers["listed"], numbers["committed"], numbers["missing"]) == (60, 60, 0)
     assert numbers["list_requests"] >= 16
@@ -148,11 +148,11 @@ def test_a_sync_repeats_the_last_verdict_that_dagster_would_hide(
     [path, *_] = sorted((folder / "events").rglob("*.jsonl"))
     path.unlink()
     verdict = complete(run(config, instance, "verify"))
-    assert not all(one.passed for one in verdict.values())
+    assert not all(evaluation.passed for evaluation in verdict.values())
     put_late(folder, PAYMENTS_BUCKET)
     again = complete(run(config, instance, "sync"))
-    for name, one in again.items():
-        assert (one.passed, one.severity, one.description) == (
+    for name, evaluation in again.items():
+        assert (evaluation.passed, evaluation.severity, evaluation.description) == (
             verdict[name].passed,
             verdict[name].severity,
             verdict[name].description,
@@ -184,7 +184,10 @@ def test_the_check_of_a_trail_runs_by_itself(
         job = define_asset_job("checks", AssetSelection.checks(*checks))
         definitions = Definitions.merge(build_definitions(config), Definitions(jobs=[job]))
         result = definitions.resolve_job_def("checks").execute_in_process(instance=instance)
-        return {name: (one.passed, one.severity) for name, one in complete(result).items()}
+        return {
+            name: (evaluation.passed, evaluation.severity)
+            for name, evaluation in complete(result).items()
+        }
 
     warning, error = AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR
     assert evaluate() == dict.fromkeys(("organization", "payments"), (False, warning))

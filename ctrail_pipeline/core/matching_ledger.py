@@ -10,8 +10,6 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import disk_errors
-from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.output.folder_lock import share_folder
@@ -22,7 +20,10 @@ from ctrail_pipeline.core.output.marker import (
     replace_marker,
     write_marker,
 )
-from ctrail_pipeline.core.output_files import Kind
+
+from .durable import disk_errors
+from .exceptions import LedgerError
+from .output_files import Kind
 
 log = logging.getLogger(__name__)
 
