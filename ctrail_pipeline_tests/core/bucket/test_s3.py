@@ -34,7 +34,6 @@ from ctrail_pipeline_tests.support.buckets import every_key, settings_of
 from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
 
-
 HOSTILE = [
     "odd/a//b.json.gz",
     "odd/../c.json.gz",
