@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from ctrail_pipeline_tests.support.project import PROJECT
 
 EXAMPLES = 10
-"""How many times as many examples as in `make test` a round has: it takes one to two minutes."""
+"""How many times as many examples as in `make test` a round has: it takes about four minutes."""
 
 settings.register_profile(
     "fuzz",
