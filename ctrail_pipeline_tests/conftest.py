@@ -30,6 +30,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what mostly waits for minutes begin first, beside what computes."""
+
+    def computes(item: pytest.Item) -> bool:
+        mark = item.get_closest_marker("thorough")
+        return mark is None or not mark.kwargs.get("waits")
+
+    items.sort(key=computes)
+
+
 @pytest.fixture(scope="module")
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's buckets, of the log files and days that the test file sets in `SAMPLE`."""

@@ -75,7 +75,7 @@ def ledger(path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def other(path: Path, ledger: Ledger) -> Iterator[Ledger]:
+def other_ledger(path: Path, ledger: Ledger) -> Iterator[Ledger]:
     """Another run's connection to the same ledger."""
     other_ledger = Ledger(path)
     yield other_ledger
