@@ -232,9 +232,8 @@ def _uncompressed(data: bytes) -> bytes:
 
 def records_in(data: bytes) -> Iterator[tuple[bytes, Any]]:
     """The bytes and the value (strings as Latin-1 reads them) of each element of `Records`."""
-    text = data.decode(
-        "latin-1"
-    )  # one character for each byte, so that the offsets are those of the bytes
+    # One character for each byte, so that the offsets are those of the bytes.
+    text = data.decode("latin-1")
     at = _expect(text, 0, "{")
     found = False
     first_key = True

@@ -1,7 +1,7 @@
-"""Parquet files are of the batch: there when it is, gone when it is, each event in one of them.
+"""Parquet files belong to their batch: they come and go with it, each event in one of them.
 
-Killed at each step and run again; with parts that vanish; two runs at once; worker processes;
-pruned; and refused where a folder holds another ledger's.
+The tests kill a run at each step and run again, remove parts, run two syncs at once, use worker
+processes, and prune. A folder that holds the files of another ledger is refused.
 """
 
 import shutil
@@ -124,7 +124,7 @@ def test_a_batch_whose_parquet_vanished_is_taken_back_and_done_again(
 def test_a_batch_whose_jsonl_vanished_takes_its_parquet_with_it(
     settings: Settings, expectation: Expectation, steps: list[str]
 ) -> None:
-    """Its Parquet files have their names already: they are removed before it is done again."""
+    """The batch's Parquet files are published already. They are removed before it is done again."""
     links = steps[: steps.index("published")].count("linked")
     assert run_sync(settings, kill_at=("linked", links)).returncode == -signal.SIGKILL
     assert parquet_files(settings)
@@ -253,7 +253,7 @@ def test_a_folder_with_files_of_somebody_else_is_refused(settings: Settings) -> 
 def test_a_folder_of_another_ledger_is_refused(
     sample: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    """Else its readers would find every event twice."""
+    """Otherwise readers of the folder would find every event twice."""
     assert sync(settings).ok
     other_settings = sample_settings(sample, tmp_path / "other", output_formats=JSONL_AND_PARQUET)
     parquet_dir = settings.events_dir.parent / "parquet"
