@@ -1,4 +1,4 @@
-"""Check of chains of digests that no published data holds, each signed with a key of ours."""
+"""Chains of digests that no published data holds are checked; each is signed with a key of ours."""
 
 import gzip
 import json
@@ -117,7 +117,7 @@ def test_a_gap_between_linked_digests_is_found(tmp_path: Path) -> None:
     ],
 )
 def test_a_link_that_differs_is_found(tmp_path: Path, change: dict[str, str]) -> None:
-    """AWS's CLI compares neither of the two with the digest before."""
+    """AWS's CLI compares neither of the two fields with the digest before."""
     delivery = Delivery(tmp_path)
     delivery.hours(2)
     broken = delivery.digest(START + 2 * HOUR, [], change=change)

@@ -1,4 +1,4 @@
-"""Where an event came from: found by eventID, name, time or line, and told apart."""
+"""`ctrail explain` finds an event by eventID, name, time or line, and says where it came from."""
 
 import gzip
 import json
@@ -87,7 +87,7 @@ def test_copies_in_other_trails_are_told_if_asked(world: TwoTrails) -> None:
 
 
 def test_its_own_log_file_is_no_copy_of_it(world: TwoTrails) -> None:
-    """Even one that held duplicates, of something else or of this event."""
+    """This holds even for a log file with duplicates, of something else or of this event."""
     world.put("first", "A", event("a"), event("a"), event("b", 1))
     world.sync()
     for event_id in "ab":

@@ -1,4 +1,4 @@
-"""The list for a case file, read by a reader that shares nothing with who wrote it."""
+"""The list for a case file is read by a reader that shares no code with its writer."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(data: bytes) -> list[dict[str, Any]]:
-    """The entries, if the last line's hash is that of all bytes before it."""
+    """Return the entries if the last line's hash is the hash of all bytes before it."""
     lines = data.splitlines(keepends=True)
     end = json.loads(lines[-1])
     if hashlib.sha256(b"".join(lines[:-1])).hexdigest() != end["sha256"]:

@@ -1,4 +1,4 @@
-"""GETs through libcurl: signed as boto3 signs, whole or an error, and never a wait without end."""
+"""GETs through libcurl are signed as boto3 signs, are whole or an error, and always end."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ MOST_BYTES = 8 * 1024 * 1024
 
 
 def target_at(url: str, **changes: Any) -> Target:
-    """A bucket called `logs`."""
+    """The target of a bucket called `logs`."""
     target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "", MOST_BYTES)
     return target._replace(**changes)
 
@@ -200,7 +200,7 @@ def test_connections_are_kept() -> None:
 
 
 def test_a_body_stays_as_it_is_stored(transfers: Transfers) -> None:
-    """CloudTrail's log files say Content-Encoding: gzip; they are not unpacked on the way."""
+    """CloudTrail's log files say Content-Encoding: gzip; libcurl does not unpack them."""
     body = b"\x1f\x8b\x08 no gzip at all"
     with serve(lambda handler: send(handler, body, Content_Encoding="gzip")) as url:
         assert get(transfers, url, "a") == [Answer(body, '"e"')]
@@ -322,7 +322,7 @@ def test_whoever_waits_hears_of_a_mistake_in_the_thread(
 
     with serve(lambda handler: send(handler, b"x")) as url:
         monkeypatch.setattr(transfers, method, broken)
-        for _ in range(2):  # nor does anybody wait for it afterwards
+        for _ in range(2):  # nobody waits for the thread afterwards, either
             with pytest.raises(RuntimeError, match="cannot be asked for") as caught:
                 get(transfers, url, "a")
             assert isinstance(caught.value.__cause__, TypeError)
@@ -396,7 +396,7 @@ time.sleep(0.5)
 
 
 def test_a_process_ends_well_amid_requests(tmp_path: Path) -> None:
-    """Its threads are daemons: one inside libcurl must not outlive what it works with."""
+    """The client's threads are daemons: one inside libcurl must not outlive what it works with."""
     with serve(lambda handler: send(handler, b"x" * 1000)) as url:
         for _ in range(3):
             done = subprocess.run(
@@ -410,7 +410,7 @@ def test_a_process_ends_well_amid_requests(tmp_path: Path) -> None:
 
 
 def test_an_answer_of_more_bytes_than_wanted_is_broken_off(transfers: Transfers) -> None:
-    """Whether it says its length, or says none, or is an error that does not end."""
+    """The answer may say its length, say none, or be an error that does not end."""
     sent = 0
 
     def handle(handler: BaseHTTPRequestHandler) -> None:

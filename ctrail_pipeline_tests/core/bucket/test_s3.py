@@ -47,7 +47,7 @@ def settings_of(*trails: Trail) -> Settings:
 
 
 def every_key(bucket: Bucket, folder: str, after: str = "") -> list[str]:
-    """All pages of a listing."""
+    """Return the keys of all pages of a listing."""
     keys: list[str] = []
     while True:
         page = bucket.list_page(folder, after)
@@ -156,7 +156,7 @@ def test_a_listed_file_is_read_whole_with_the_etag_it_was_listed_with(tmp_path: 
 def test_a_file_of_a_minute_s_last_nanosecond_is_of_that_minute(
     tmp_path: Path, minutes: int
 ) -> None:
-    """As a float, the time is rounded up into the next minute, in our days too."""
+    """A float would round this time up into the next minute, in our days too."""
     path = tmp_path / "a.json.gz"
     path.touch()
     end_of_minute = minutes * 60 * 10**9
@@ -280,7 +280,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials of nobody: no test reaches beyond this machine."""
+    """Set credentials of nobody: no test reaches beyond this machine."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -328,7 +328,7 @@ def put(client: Any, *keys: str, **options: str) -> None:
 def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
     name: str, region: str, url: str, has_own_host: bool
 ) -> None:
-    """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
+    """https://docs.aws.amazon.com/general/latest/gr/s3.html lists these hosts."""
     trail = Trail("trail", name, region=region)
     endpoint = endpoint_of(trail, Credentials(trail))
     assert (endpoint.bucket_url, endpoint.has_own_host) == (url, has_own_host)
@@ -472,7 +472,7 @@ def test_without_credentials_the_error_says_how_to_get_some(
 def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_retry, "ATTEMPTS", 1)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        probe.bind(("127.0.0.1", 0))  # bound, but nobody listens: connections are refused
         trail = Trail("trail", "logs", endpoint_url=f"http://127.0.0.1:{probe.getsockname()[1]}")
         bucket = open_bucket(trail, settings_of(trail))
         with pytest.raises(StoreUnavailable, match="s3://logs/x cannot be read"):
@@ -482,7 +482,7 @@ def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monkey
 def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that hangs takes all that is in flight; that must not count for those behind."""
+    """A server that hangs takes all requests in flight; the keys behind must not pay for that."""
     monkeypatch.setattr(s3_retry, "FIRST_PAUSE_SECONDS", 0.01)
     requests: Counter[str] = Counter()
 
@@ -501,7 +501,7 @@ def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
 def test_a_mistake_of_ours_is_no_failing_bucket(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be tried seven times, and then recorded as a log file that failed."""
+    """If taken for one, it would be tried seven times and recorded as a failed log file."""
     calls = []
 
     def broken(*_arguments: object, **_options: object) -> None:

@@ -129,7 +129,7 @@ def commit(
     batch: int | None = None,
     removed: int | None = None,
 ) -> tuple[int, list[PublishedFile]]:
-    """One batch; `seen` None: all segments that there are."""
+    """Commit one batch; without `seen`, it has seen all segments that there are."""
     batch = register(ledger) if batch is None else batch
     if seen is None:
         known = KnownIdentities(LedgerSegments(ledger))
@@ -147,7 +147,7 @@ def known(ledger: Ledger, name: str = "/a.json.gz") -> Known | None:
 
 
 def due(ledger: Ledger, now: int | None = None) -> list[Visit]:
-    """Everything that is due, as a listing asks for it, in pages of two."""
+    """Return everything that is due, as a listing asks for it, in pages of two."""
     now = int(time.time()) if now is None else now
     visits: list[Visit] = []
     day = LedgerLogFiles(ledger).newest_due_day(now, FOREVER)
@@ -570,7 +570,7 @@ def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
     renamed = rename_output_file(ledger, batch, file)
     assert (renamed.number, renamed.part, renamed.folder) == (2, file.part, file.folder)
     assert published_files(ledger, batch) == [renamed]
-    assert rename_output_file(ledger, batch, file) == renamed  # by another that publishes it too
+    assert rename_output_file(ledger, batch, file) == renamed  # by a run that publishes it, too
     _, [following] = commit(ledger, files=[staged()])
     assert following.number == 3
 
@@ -628,7 +628,7 @@ def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger:
 
 
 def test_an_earlier_version_without_lines_is_not_kept(path: Path, ledger: Ledger) -> None:
-    """Whatever its counts say: all of it was there already."""
+    """This holds whatever the version's counts say: all of its lines were there already."""
     first = replace(outcome(ledger), quarantined=1, state=LogFileState.DAMAGED)
     batch, _ = commit(ledger, [first], [staged()], [segment(1, 2)])
     again = replace(first, expected=known(ledger), duplicates=2, has_lines=False)

@@ -1,4 +1,4 @@
-"""Looks at the buckets: what they find is fetched by runs that list nothing, each event once."""
+"""What looks at the buckets find is fetched by runs that list nothing, each event once."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -116,7 +116,7 @@ def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "FOUND_A_SOURCE_PREFIX", 20)
-    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
+    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # names that are asked for together come in whole
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
     assert sync(settings).ok
     for days in range(15):
@@ -135,7 +135,7 @@ def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
 def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Log files that are late, new accounts, and cursors that are lost each time."""
+    """Each time, log files are late, accounts are new, and cursors are lost."""
     monkeypatch.setattr(
         look_frequency, "IDLE_ROUNDS", 1
     )  # to this machine's clock, all of it is long ago

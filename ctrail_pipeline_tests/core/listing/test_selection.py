@@ -1,4 +1,4 @@
-"""Which accounts, regions and times are brought in: configuration, a run's config, command line.
+"""Configuration, a run's config and the command line choose accounts, regions and times.
 
 Whatever was chosen first, a later sync of everything fetches what is missing and nothing twice.
 """
@@ -59,7 +59,7 @@ def source_prefix_of(account: str, region: str) -> SourcePrefix:
 
 
 def log_files_of(sample: Path, choose: Callable[[str, str], bool]) -> int:
-    """Log files of the accounts and regions that a rule chooses, told by their keys."""
+    """Count the log files of the accounts and regions that a rule chooses, told by their keys."""
     return sum(
         choose(path.parts[-7], path.parts[-5])
         for path in sample.rglob("*.json.gz")

@@ -1,4 +1,4 @@
-"""Ledger and output folder belong together; what does not is refused with what to do."""
+"""Ledger and output folder belong together; a wrong pair is refused with what to do."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Installation:
         return open_ledger(self.state_db, self.events_dir, self.folders)
 
     def run(self, *, commits: bool = True) -> None:
-        """What a run that writes leaves."""
+        """Leave what a run that writes leaves."""
         ledger = self.open()
         batch = register_batch(ledger, os.urandom(8).hex(), "", [])
         if commits:
@@ -46,7 +46,7 @@ class Installation:
             (self.events_dir / "111122223333").mkdir(exist_ok=True)
 
     def refused(self) -> str:
-        """What is said when it is opened; nothing is touched."""
+        """Return the error of opening it; nothing is touched."""
         before = {path: path.read_bytes() for path in self.events_dir.rglob("*") if path.is_file()}
         with pytest.raises(LedgerError) as caught:
             self.open()

@@ -1,4 +1,4 @@
-"""What dead workers had in hand is done again in smaller groups, until the deadly one is found."""
+"""What dead workers had in hand is done again in smaller groups, down to the deadly log file."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -23,7 +23,7 @@ def log_files(count: int) -> dict[int, LogFileRef]:
 
 
 def work(suspects: Suspects, deadly: Set[int]) -> set[int]:
-    """Do all groups, as a worker that dies at the first deadly log file; returns what was done."""
+    """Do all groups as a worker that dies at the first deadly log file; return what was done."""
     done: set[int] = set()
     while group := suspects.take_group():
         numbers = {number for number, _ in group}

@@ -1,4 +1,4 @@
-"""A ledger lost while files get their names: afterwards Parquet holds each event once."""
+"""If a ledger is lost while files get their names, Parquet afterwards holds each event once."""
 
 import json
 import os
@@ -60,12 +60,12 @@ def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Setting
 
 @pytest.fixture
 def finely_synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
-    """In batches of a few log files."""
+    """Sync in batches of a few log files."""
     return synced_copies.of_sample(sample, tmp_path, **{**CHANGES, "batch_log_files": 4})
 
 
 class Killed(BaseException):
-    """What a kill is to code that cannot catch it."""
+    """An exception that is what a kill is to code that cannot catch it."""
 
 
 def killing(step: str, count: int) -> Callable[[str], None]:
@@ -87,7 +87,7 @@ def lose_ledger(settings: Settings) -> None:
 
 
 def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
-    """Rebuild, sync; then all is there once, as lines and as rows, and the ledger agrees."""
+    """Rebuild and sync; check that lines and rows are there once, and that the ledger agrees."""
     let_a_minute_pass(settings)
     done = rebuild(settings)
     assert (done.doubled, unlike_lines(settings)) == (0, [])
@@ -103,7 +103,7 @@ def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
 def test_amid_the_links_of_a_batch(
     settings: Settings, expectation: Expectation, links: int
 ) -> None:
-    """Of one batch, some files of lines and some of rows have their names, and others have not."""
+    """Some files of lines and some of rows of one batch have their names, and others have not."""
     with pytest.raises(Killed):
         sync(settings, observe=killing("linked", links))
     lose_ledger(settings)
@@ -142,7 +142,7 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
 def test_amid_a_compaction(
     finely_synced: Settings, expectation: Expectation, step: str, count: int
 ) -> None:
-    """Merged files and old ones lie side by side, of rows as of lines."""
+    """Merged files and old ones lie side by side, both of rows and of lines."""
     with pytest.raises(Killed):
         compact(finely_synced, observe=killing(step, count))
     lose_ledger(finely_synced)
@@ -157,7 +157,7 @@ def test_amid_a_compaction(
 def test_merged_rows_of_a_compaction_that_is_half_published(
     finely_synced: Settings, expectation: Expectation
 ) -> None:
-    """As if only some of the merged files of rows had got their names."""
+    """Only some of the merged files of rows have got their names."""
     before = {path: path.read_bytes() for path in parquet_files(finely_synced)}
     compact(finely_synced)
     for path, data in before.items():
@@ -215,7 +215,7 @@ def test_killed_amid_the_repair_it_is_begun_again(
 
     def die(done: object, *_: object) -> None:
         if isinstance(done, Staging):
-            done.close()  # as the kernel lets go of the lock
+            done.close()  # the kernel lets go of the lock, too
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -246,7 +246,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(
 def test_events_that_are_nearly_the_same_keep_a_row_each(
     tmp_path: Path, harm: str, new: int
 ) -> None:
-    """Forged ones, that differ from the real one in who it was; and a field that is null."""
+    """Forged events differ from the real one in who acted; another has a field that is null."""
     real = event("real", userIdentity={"type": "Root", "arn": "me"})
     like_it = [
         event("real", userIdentity={"type": "Root", "arn": "somebody"}),
@@ -279,7 +279,7 @@ def test_events_that_are_nearly_the_same_keep_a_row_each(
 def test_a_file_that_is_not_as_ours_are_is_left_alone(
     synced: Settings, expectation: Expectation, kind: str
 ) -> None:
-    """Its end can be read, but not what is before it; or it has other columns."""
+    """The file's end can be read, but not what is before it; or it has other columns."""
     own = parquet_files(synced)[0]
     path = own
     if kind == "pages":
@@ -344,7 +344,7 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    """The old ledger must not be gone on with: it does not know what became of the files."""
+    """The old ledger is not used again: it does not know what became of the files."""
     for path in parquet_files(synced)[::3]:
         path.unlink()
     double = parquet_files(synced)[0]
@@ -367,7 +367,7 @@ def test_killed_amid_a_repair_though_the_ledger_was_sound(
 def test_what_is_set_aside_stays_so_after_a_power_cut(
     synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder is synced between the new name and the end."""
+    """The folder is synced between the new name and the end."""
     strange = parquet_files(synced)[0]
     hours = (
         synced.events_dir
@@ -398,7 +398,7 @@ def files_below(root: Path) -> dict[str, bytes]:
 def test_parquet_of_another_ledger_beside_ours_is_not_touched(
     synced: Settings, expectation: Expectation
 ) -> None:
-    """Two output folders in one: by default, their Parquet folder is the same, and one's only."""
+    """By default, two output folders in one have the same Parquet folder; one of them owns it."""
     neighbour = replace(
         synced,
         events_dir=synced.events_dir.with_name("others"),
@@ -426,7 +426,7 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
 def test_killed_while_it_marks_the_folders(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
 ) -> None:
-    """And again, when the next one has just begun."""
+    """The program is killed once more, when the next marking has just begun."""
     lose_ledger(synced)
     marks = 0
 

@@ -1,6 +1,6 @@
-"""Old output removed on purpose: nothing of it comes back.
+"""Old output is removed on purpose, and nothing of it comes back.
 
-Whenever a prune dies, and whatever happens to the bucket afterwards.
+This holds whenever a prune dies, and whatever happens to the bucket afterwards.
 """
 
 import os
@@ -73,7 +73,7 @@ def states(settings: Settings) -> set[int]:
 
 
 def log_again(settings: Settings) -> None:
-    """Every log file of the bucket has another etag; the next run looks back over everything."""
+    """Give every log file of the bucket another etag; the next run looks back over everything."""
     for path in (settings.events_dir.parent / "sample").rglob("*.json.gz"):
         os.utime(path, (path.stat().st_mtime + 1,) * 2)
     with closing(sqlite3.connect(settings.state_db)) as ledger, ledger:
@@ -143,7 +143,7 @@ def test_a_prune_that_dies_is_finished_by_whoever_comes_next(
 
 
 def test_a_batch_that_is_committed_and_not_published_is_not_touched(settings: Settings) -> None:
-    """It was killed before it linked its files: recovery publishes them, then they are pruned."""
+    """The run was killed before it linked its files: recovery publishes them, prune takes them."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode < 0
     with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
         assert decide_pruning(ledger, "2099/01/01/00", 1000) == ([], 0)
@@ -158,7 +158,7 @@ def test_a_batch_that_is_committed_and_not_published_is_not_touched(settings: Se
 
 
 def test_late_events_of_pruned_hours_are_new_and_stay(settings: Settings) -> None:
-    """What was never there is brought in, whatever its date."""
+    """Events that were never there are brought in, whatever their date."""
     part = Selection(accounts=["2*"])
     assert sync(settings, part).ok
     prune(settings, BEFORE)
@@ -184,7 +184,7 @@ def test_a_name_is_never_used_twice(settings: Settings) -> None:
 
 
 def test_pruning_while_a_sync_is_at_work(settings: Settings) -> None:
-    """Again and again, all of it: the sync finds its folders gone under it."""
+    """All of the output is pruned again and again: the sync finds its folders gone under it."""
     failed: list[BaseException] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""A ledger that is lost, damaged or too old is made anew of the output, and no event is doubled."""
+"""A ledger that is lost, damaged or too old is made anew from the output; no event is doubled."""
 
 import gzip
 import json
@@ -60,7 +60,7 @@ def remove_ledger(settings: Settings) -> None:
 
 
 def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
-    """Rebuild, sync, and see that nothing is doubled or missing."""
+    """Rebuild, sync, and check that nothing is doubled or missing."""
     done = rebuild(settings)
     sync(settings)
     assert_exact(settings, expectation)
@@ -74,7 +74,7 @@ def test_a_lost_ledger(settings: Settings, expectation: Expectation) -> None:
     done = rebuilt(settings, expectation)
     assert (done.events, done.doubled, done.problems) == (len(expectation.lines), 0, [])
     assert done.quarantined > 0
-    assert sync(settings).progress.log_files == 1  # the damaged one, again
+    assert sync(settings).progress.log_files == 1  # the damaged log file, again
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
 def test_it_waits_for_a_run_that_has_nothing_staged_just_now(
     sample: Path, tmp_path: Path, expectation: Expectation, step: str
 ) -> None:
-    """Such a one would go on with the ledger that is set aside."""
+    """Such a run would go on with the ledger that is set aside."""
     settings = sample_settings(sample, tmp_path, batch_log_files=10, process_workers=1)
     steps: list[str] = []
 
@@ -378,7 +378,7 @@ def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: E
             break
         assert done.returncode == -signal.SIGKILL
         try:
-            sync(settings)  # it may be whole; if it is not, it is refused
+            sync(settings)  # the ledger may be whole; if it is not, it is refused
         except LedgerError:
             rebuild(settings)
             sync(settings)
