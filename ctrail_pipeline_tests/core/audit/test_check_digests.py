@@ -28,9 +28,9 @@ PROBLEMS: list[Problem] = []
 def check(
     delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
 ) -> DigestResult:
-    given = delivery.files(tmp_path) | trail
+    files = delivery.files(tmp_path) | trail
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         tmp_path / "events",
         tmp_path / "quarantine",
         tmp_path / "state.db",
@@ -262,9 +262,9 @@ def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_p
     path = next(iter(sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))))
     whole = path.read_bytes()
     path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"a", b"b", 1)))
-    given: dict[str, Any] = delivery.files(tmp_path)
+    files: dict[str, Any] = delivery.files(tmp_path)
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         tmp_path / "events",
         tmp_path / "quarantine",
         tmp_path / "state.db",

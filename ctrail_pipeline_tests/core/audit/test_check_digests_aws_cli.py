@@ -134,9 +134,9 @@ def aws_cli(
 
 
 def ours(delivery: Delivery, folder: Path) -> DigestResult:
-    given: Any = delivery.files(folder)
+    files: Any = delivery.files(folder)
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         folder / "events",
         folder / "quarantine",
         folder / "state.db",
@@ -206,8 +206,8 @@ def gap(delivery: Delivery) -> None:
 def digests_exchanged(delivery: Delivery) -> None:
     """Put another digest of the same hour and name, validly signed, instead of the original."""
     path = digest_of(delivery, 5)
-    there = json.loads(gzip.decompress(path.read_bytes()))
-    link = {name: value for name, value in there.items() if name.startswith("previous")}
+    digest = json.loads(gzip.decompress(path.read_bytes()))
+    link = {name: value for name, value in digest.items() if name.startswith("previous")}
     last = dict(delivery.last)
     delivery.digest(START + 5 * HOUR, [], change=link)
     delivery.last = last

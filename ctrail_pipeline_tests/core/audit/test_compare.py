@@ -448,11 +448,11 @@ def test_a_sync_at_work_makes_no_log_file_expired(
 ) -> None:
     """Between listing and comparison, the sync commits what the listing has not seen."""
     compare_page = compare_bucket.BucketComparison._compare_page
-    done: list[bool] = []
+    syncs: list[bool] = []
 
     def late(self: object, walk: object, page: Page) -> None:
-        if not done:
-            done.append(True)
+        if not syncs:
+            syncs.append(True)
             world.put(FIRST + 1, "B", event(3, FIRST + 1))
             day = FIRST + DAYS
             world.put(day, "B", event(3, day))

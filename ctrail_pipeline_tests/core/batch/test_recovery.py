@@ -247,12 +247,12 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
 ) -> None:
     """Otherwise a slow run names a file again that a prune or a compaction has removed since."""
     publish_files(run.staging, run.commit(), run.rename, lambda _: None)
-    gone: list[object] = []
+    removed: list[object] = []
 
     def rmtree(path: Path, *, ignore_errors: bool) -> None:
         real(path, ignore_errors=ignore_errors)
-        gone.append(path)
-        if len(gone) == folders_removed:
+        removed.append(path)
+        if len(removed) == folders_removed:
             raise KeyboardInterrupt
 
     real = shutil.rmtree

@@ -380,8 +380,8 @@ def expired_after(world: World, count: int, key: str) -> None:
 
 def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: World) -> None:
     expired_after(world, 60, "AKIASTATIC")
-    first = sync(world.settings())
-    assert_one_problem(first)
+    first_sync = sync(world.settings())
+    assert_one_problem(first_sync)
     assert world.states().keys() == {1}, "no log file is blamed"
     assert 0 < world.states()[1] < LOG_FILES
     requests = len(world.keys)

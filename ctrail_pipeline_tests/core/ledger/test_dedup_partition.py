@@ -114,12 +114,12 @@ SIZES = st.sampled_from([0, 1, 7, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FRO
 )
 @settings(max_examples=examples(25))
 def test_answers_are_those_of_a_plain_set(
-    added: Sequence[tuple[str, int, int]], asked: Sequence[int], false_positive: float
+    added: Sequence[tuple[str, int, int]], queries: Sequence[int], false_positive: float
 ) -> None:
     reader = MemorySegments()
     known = KnownIdentities(reader)
     plain: dict[str, set[bytes]] = {HOUR: set(), OTHER_HOUR: set()}
-    question = {identity_of(b"%d" % number) for number in asked}
+    question = {identity_of(b"%d" % number) for number in queries}
     question.update(identities(9_000, 9_010))
     for partition, size, first in added:
         items = identities(first, first + size)
@@ -215,12 +215,12 @@ def test_what_is_forgotten_or_never_kept_is_read_again(
         known.begin()
         for number, hour in enumerate(hours):
             partition = known.partition(hour)
-            mine = range(number * 5 * size, (number + 1) * 5 * size)
+            own_numbers = range(number * 5 * size, (number + 1) * 5 * size)
             assert partition.known_among(question) == {
-                identity for at, identity in enumerate(question) if at * 7 in mine
+                identity for at, identity in enumerate(question) if at * 7 in own_numbers
             }
             assert partition.event_keys_among(keys) == {
-                key for at, key in enumerate(keys) if at * 7 in mine
+                key for at, key in enumerate(keys) if at * 7 in own_numbers
             }
             assert partition.version == reader.rows[number + 4 * len(hours)][1]
 

@@ -93,8 +93,8 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
         # Python's decoder refuses such a file, though it is not damaged.
         is_odd = any(piece.reason.startswith(_ODD_RECORD) for piece in content.rejected)
         assert is_odd or BOM in data or len(re.findall(rb"\{\s*\"Records\"", data)) > 1
-    kept = b"".join(found.values()) + b"".join(piece.data for piece in content.rejected)
-    stepped_over = set(MARK.findall(data)) - set(MARK.findall(kept))
+    kept_bytes = b"".join(found.values()) + b"".join(piece.data for piece in content.rejected)
+    stepped_over = set(MARK.findall(data)) - set(MARK.findall(kept_bytes))
     assert not stepped_over or _has_other_keys(data), stepped_over
 
 

@@ -223,11 +223,11 @@ def test_a_sync_of_mapped_log_files_is_exact(
 ) -> None:
     unpacked: list[Decompressed] = []
 
-    def seen(*arguments: Any, **options: Any) -> Decompressed:
+    def recorded(*arguments: Any, **options: Any) -> Decompressed:
         unpacked.append(decompress_to_file(*arguments, **options))
         return unpacked[-1]
 
-    monkeypatch.setattr(fetch, "decompress_to_file", seen)
+    monkeypatch.setattr(fetch, "decompress_to_file", recorded)
     monkeypatch.setattr(fetch, "STREAMED_FROM", 2_000)
     monkeypatch.setattr(fetch, "is_to_be_streamed", lambda _body: False)
     sync(sample_settings(sample, tmp_path))
@@ -290,7 +290,7 @@ def test_few_lie_on_the_disk_while_they_wait(
     unpacked: list[Decompressed] = []
     waiting: list[int] = []
 
-    def seen(*arguments: Any, **options: Any) -> Decompressed:
+    def recorded(*arguments: Any, **options: Any) -> Decompressed:
         unpacked.append(decompress_to_file(*arguments, **options))
         return unpacked[-1]
 
@@ -302,7 +302,7 @@ def test_few_lie_on_the_disk_while_they_wait(
             waiting.append(len(unpacked))
         add(self, fetched)
 
-    monkeypatch.setattr(fetch, "decompress_to_file", seen)
+    monkeypatch.setattr(fetch, "decompress_to_file", recorded)
     monkeypatch.setattr(fetch, "STREAMED_FROM", 2_000)
     monkeypatch.setattr(BatchContent, "add", slow_add)
     sync(settings_in(tmp_path, [local_trail(tmp_path / "bucket")], process_workers=1))

@@ -108,13 +108,13 @@ def test_with_a_ledger_only_what_is_new_counts(
     assert sync(settings).ok
     server.reveal()
     before = contents(tmp_path)
-    got = server.counts.requests["get"]
+    gets = server.counts.requests["get"]
     estimates, problems = dry_run(settings)
     assert problems == []
     # None of the organization's log files in `newest` is outside of the daily deep listing.
     assert numbers(estimates)[1] == ("payments", 0, 0)
     assert estimates[0].log_files <= len(newest)
-    assert server.counts.requests["get"] == got
+    assert server.counts.requests["get"] == gets
     assert contents(tmp_path) == before
     assert sync(settings).progress.log_files == estimates[0].log_files
     assert [trail.log_files for trail in dry_run(settings)[0]] == [0, 0]

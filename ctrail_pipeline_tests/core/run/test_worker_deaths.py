@@ -24,15 +24,15 @@ def log_files(count: int) -> dict[int, LogFileRef]:
 
 def work(suspects: Suspects, deadly: Set[int]) -> set[int]:
     """Do all groups as a worker that dies at the first deadly log file; return what was done."""
-    done: set[int] = set()
+    numbers_done: set[int] = set()
     while group := suspects.take_group():
         numbers = {number for number, _ in group}
         if numbers & deadly:
             suspects.note_death(dict(group), was_ready=True)
         else:
             suspects.clear(numbers)
-            done |= numbers
-    return done
+            numbers_done |= numbers
+    return numbers_done
 
 
 @pytest.mark.parametrize("deadly", [set(), {0}, {63, 64}, {0, 100, 199}])

@@ -152,14 +152,14 @@ def test_what_turns_out_to_be_much_is_handed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Until the workers are up, the run itself does log files."""
-    are_up, asked = worker_pool.Workers.are_up, 0
+    are_up, questions = worker_pool.Workers.are_up, 0
 
     def are_up_later(self: worker_pool.Workers) -> bool:
-        nonlocal asked
-        asked += 1
-        while asked > 20 and not are_up(self):
+        nonlocal questions
+        questions += 1
+        while questions > 20 and not are_up(self):
             time.sleep(0.001)
-        return asked > 20
+        return questions > 20
 
     monkeypatch.setattr(sync_module._Run, "_process", _process)
     monkeypatch.setattr(sync_module, "WORTHWHILE", 100)
@@ -387,9 +387,9 @@ def test_stopped_by_a_signal(
     time.sleep(delay)
     for pid in [process.pid, *children(process.pid)]:
         os.kill(pid, number)  # the signal goes to all processes, as from service managers
-    asked = time.monotonic()
+    asked_at = time.monotonic()
     ended = process.wait()
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked_at < 10
     assert ended.returncode == 1, ended
     assert ended.summary["interrupted"], ended
     assert not list(settings.events_dir.glob(".staging/*"))
@@ -457,13 +457,13 @@ def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
     loads = {1: 0, 2: 0, 3: 0}
     worker_of: dict[object, int] = {}
     refs = refs_of_a_day(6_000, size=size)
-    done = []
+    refs_done = []
     for piece in work_sharing.pieces(refs):
         number = affinity.choose(piece, loads)
         loads[number] += piece.cost
         worker_of[piece.key] = number
-        done += piece.refs
-    assert done == refs
+        refs_done += piece.refs
+    assert refs_done == refs
     largest = max(work_sharing.PIECE_COST, cost_of(refs[0]))
     assert max(loads.values()) - min(loads.values()) <= 2 * largest
     copies = [*work_sharing.pieces(refs_of_a_day(6_000, "other", size))]

@@ -72,8 +72,8 @@ def _few_are_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_module, "WORTHWHILE", 1)
 
 
-def clock(then: float) -> SimpleNamespace:
-    return SimpleNamespace(time=lambda: then, monotonic=time.monotonic)
+def clock(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(time=lambda: seconds, monotonic=time.monotonic)
 
 
 def move(settings: Settings, days_later: int = 2) -> int:
@@ -169,8 +169,8 @@ def test_a_cold_log_file_that_changed_is_done_again(
     if by_sensor:
         with closing(sqlite3.connect(settings.state_db)) as db, db:
             db.execute("UPDATE source_partition SET deep_listed_at = 0")
-        seen = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
-        assert seen.found == 1
+        result = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
+        assert result.found == 1
         summary = sync(settings, Selection(listed=True))
         assert (summary.progress.log_files, summary.progress.events) == (1, 1)
     else:
@@ -262,11 +262,11 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
         moment = NOW - timedelta(days=100 - day)
         put(bucket, ACCOUNT, REGION, moment, f"d{day}")
         with pytest.MonkeyPatch.context() as patch:
-            then = moment.timestamp()
-            patch.setattr(cold_module, "time", clock(then))
+            seconds = moment.timestamp()
+            patch.setattr(cold_module, "time", clock(seconds))
             assert sync(settings).ok
         with closing(sqlite3.connect(settings.state_db)) as db, db:
-            db.execute("UPDATE batch SET created_at = ?", (int(then) - 2 * 86_400,))
+            db.execute("UPDATE batch SET created_at = ?", (int(seconds) - 2 * 86_400,))
         rows.append(hot(settings)["log_file"] + hot(settings)["segment"])
     assert max(rows[10:]) <= max(rows[:10])
     assert hot(settings)["archive_file"] > 5
@@ -298,21 +298,21 @@ def test_a_cold_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
 
 def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sync(settings).ok
-    made: list[int] = []
+    counts: list[int] = []
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
         db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
 
     def one() -> None:
         with closing(Ledger(settings.state_db)) as ledger:
-            made.append(move_cold_rows(ledger, HORIZON_DAYS))
+            counts.append(move_cold_rows(ledger, HORIZON_DAYS))
 
     threads = [Thread(target=one) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(made) == 1
+    assert sum(counts) == 1
     assert len(files_of(settings)) == 1
     assert sync_all_days(settings) == 0
 
@@ -404,11 +404,11 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucke
     assert sync(settings).ok
     for step in range(1, 100):
         arguments = [sys.executable, "-c", _KILLED, str(settings.state_db), str(step)]
-        done = subprocess.run(arguments, cwd=PROJECT, check=False)
+        process = subprocess.run(arguments, cwd=PROJECT, check=False)
         assert sync_all_days(settings) == 0, step
-        if done.returncode == 0:
+        if process.returncode == 0:
             break
-        assert done.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
     else:
         pytest.fail("it was killed at every step")
     assert step > 15
@@ -443,21 +443,21 @@ def test_verify_explain_and_manifest_know_what_is_cold(settings: Settings, bucke
     before = list(manifest(settings, Sought()))
     assert move(settings) == 1
     [changed] = list(bucket.rglob("*40x0.json.gz"))
-    [gone] = list(bucket.rglob("*41x0.json.gz"))
+    [lost_file] = list(bucket.rglob("*41x0.json.gz"))
     report = compare(settings, deep=True)
     assert report.prefixes[0].total("committed") == 69
     assert report.findings == []
-    event_id = json.loads(gzip.decompress(gone.read_bytes()))["Records"][0]["eventID"]
+    event_id = json.loads(gzip.decompress(lost_file.read_bytes()))["Records"][0]["eventID"]
     with explainer(settings) as found:
         [line] = found.lines(Sought(event_id=event_id))
-        assert found.explain(line).key.endswith(gone.name)
+        assert found.explain(line).key.endswith(lost_file.name)
     assert list(manifest(settings, Sought()))[1:-1] == before[1:-1]
     # The ledger itself has one version more, and the bucket has lost one log file.
     records = json.loads(gzip.decompress(changed.read_bytes()))["Records"]
     healed = [*records, {**records[0], "eventID": "healed"}]
     changed.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     assert sync_all_days(settings) == 1
-    gone.unlink()
+    lost_file.unlink()
     [partition] = compare(settings).prefixes
     assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
         "listed": 68,

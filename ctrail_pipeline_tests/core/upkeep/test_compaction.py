@@ -104,8 +104,8 @@ def assert_agrees(settings: Settings) -> None:
             "SELECT count(*) FROM output_file WHERE replaced_by IS NOT NULL OR pruned = 1"
         ).fetchone() == (0,)
         for folder, count in db.execute("SELECT folder, lines FROM output_partition WHERE kind=0"):
-            there = settings.events_dir / folder
-            assert sum(n for path, n in lines.items() if path.parent == there) == count
+            path_of_folder = settings.events_dir / folder
+            assert sum(n for path, n in lines.items() if path.parent == path_of_folder) == count
 
 
 def test_the_files_of_an_hour_become_one_with_the_same_lines(
@@ -116,10 +116,10 @@ def test_the_files_of_an_hour_become_one_with_the_same_lines(
     assert max(many.values()) > 2
     would = compact(synced, dry_run=True)
     assert files_by_folder(synced) == files
-    done = compact(synced)
-    assert done == would
-    assert (done.folders, done.old_files) == (len(many), sum(many.values()))
-    assert done.new_files == len(many)
+    result = compact(synced)
+    assert result == would
+    assert (result.folders, result.old_files) == (len(many), sum(many.values()))
+    assert result.new_files == len(many)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
     assert compact(synced) == Compaction()
@@ -297,30 +297,30 @@ def test_late_lines_do_not_cost_their_hour_each_day() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("then", ["sync", "compact", "prune"])
+@pytest.mark.parametrize("next_command", ["sync", "compact", "prune"])
 def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     synced: Settings,
     expectation: Expectation,
     step: str,
-    then: str,
+    next_command: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compaction, "_BATCH_FILES", 10)
     monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 3)
     lines = snapshot(synced.events_dir)
-    seen: list[str] = []
+    steps: list[str] = []
 
     def die(at: str) -> None:
-        seen.append(at)
-        if seen.count(step) == 2:
+        steps.append(at)
+        if steps.count(step) == 2:
             raise Killed
 
     with pytest.raises(Killed):
         compact(synced, observe=die)
     let_a_minute_pass(synced)
-    if then == "sync":
+    if next_command == "sync":
         assert sync(synced).progress.events == 0
-    elif then == "compact":
+    elif next_command == "compact":
         compact(synced)
     else:
         assert prune(synced, datetime(2020, 1, 1, tzinfo=UTC)).files == 0
@@ -349,20 +349,20 @@ def test_killed_at_every_instant_nothing_is_lost_or_doubled(
         copy.mkdir()
         shutil.copytree(settings.events_dir, copy / "events")
         shutil.copy(settings.state_db, copy / "ledger.db")
-        here = replace(
+        copied = replace(
             settings,
             events_dir=copy / "events",
             quarantine_dir=copy / "quarantine",
             state_db=copy / "ledger.db",
         )
-        code = compact_and_die(here, step, 8)
-        assert union_of_lines(here) == lines, f"step {step}: a reader misses events"
-        let_a_minute_pass(here)
-        compact(here)
-        assert snapshot(here.events_dir) == lines, step
-        assert set(files_by_folder(here).values()) == {1}
-        assert_agrees(here)
-        assert list((here.events_dir / ".staging").iterdir()) == []
+        code = compact_and_die(copied, step, 8)
+        assert union_of_lines(copied) == lines, f"step {step}: a reader misses events"
+        let_a_minute_pass(copied)
+        compact(copied)
+        assert snapshot(copied.events_dir) == lines, step
+        assert set(files_by_folder(copied).values()) == {1}
+        assert_agrees(copied)
+        assert list((copied.events_dir / ".staging").iterdir()) == []
         if code == 0:
             break
         shutil.rmtree(copy)
@@ -457,9 +457,9 @@ def compact_until(
     try:
         while not ended.is_set():
             if (settings.events_dir / ".ctrail").exists() and settings.state_db.exists():
-                done = compact(settings)
-                assert done.problems == []
-                compacted.append(done.folders)
+                result = compact(settings)
+                assert result.problems == []
+                compacted.append(result.folders)
     except BaseException as error:  # noqa: BLE001 - the test raises it
         failed.append(error)
 
@@ -518,24 +518,26 @@ def test_a_sync_that_was_killed_and_a_compaction(
 def test_two_at_once_do_it_once(synced: Settings, expectation: Expectation) -> None:
     lines, files = snapshot(synced.events_dir), len(event_files(synced))
     barrier = Barrier(3)
-    done: list[Compaction] = []
+    results: list[Compaction] = []
 
     def wait(at: str) -> None:
         if at == "staged":
             barrier.wait(30)
 
-    threads = [Thread(target=lambda: done.append(compact(synced, observe=wait))) for _ in range(3)]
+    threads = [
+        Thread(target=lambda: results.append(compact(synced, observe=wait))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 3
-    assert all(compaction.problems == [] for compaction in done)
+    assert len(results) == 3
+    assert all(result.problems == [] for result in results)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
-    gone = sum(compaction.old_files - compaction.new_files for compaction in done)
-    assert gone == files - len(event_files(synced))
-    assert sorted(compaction.folders > 0 for compaction in done) == [False, False, True]
+    fewer = sum(result.old_files - result.new_files for result in results)
+    assert fewer == files - len(event_files(synced))
+    assert sorted(result.folders > 0 for result in results) == [False, False, True]
 
 
 @pytest.mark.parametrize("at", STEPS)
@@ -543,7 +545,7 @@ def test_pruning_at_once_brings_nothing_back(
     synced: Settings, expectation: Expectation, at: str
 ) -> None:
     before = datetime(2026, 1, 15, 6, tzinfo=UTC)
-    kept = {
+    kept_lines = {
         line
         for path in event_files(synced)
         if "/".join(path.parts[-5:-1]) >= "2026/01/15/06"
@@ -558,12 +560,12 @@ def test_pruning_at_once_brings_nothing_back(
 
     assert compact(synced, observe=prune_now).problems == []
     assert pruned > 10
-    assert kept
-    assert snapshot(synced.events_dir) == kept
+    assert kept_lines
+    assert snapshot(synced.events_dir) == kept_lines
     assert_agrees(synced)
     compact(synced)
     assert set(files_by_folder(synced).values()) == {1}
-    assert snapshot(synced.events_dir) == kept
+    assert snapshot(synced.events_dir) == kept_lines
     assert sync(synced).progress.log_files == 0
 
 
@@ -607,9 +609,9 @@ def test_a_folder_with_a_file_that_is_missing_or_altered_is_left_alone(
     before = {path: path.read_bytes() for path in folder.iterdir()}
     other_files = {p for f in files_by_folder(synced) if f != folder for p in f.iterdir()}
     lines = sorted(line for p in other_files for line in p.read_bytes().splitlines())
-    done = compact(settings)
-    assert done.folders > 1
-    [problem] = done.problems
+    result = compact(settings)
+    assert result.folders > 1
+    [problem] = result.problems
     assert str(path) in problem
     assert says in problem
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -729,8 +731,8 @@ def test_without_a_ledger_there_is_nothing_to_compact(settings: Settings) -> Non
 def test_pruned_after_a_compaction_it_is_gone(synced: Settings) -> None:
     compact(synced)
     files = len(event_files(synced))
-    done = prune(synced, datetime(2027, 1, 1, tzinfo=UTC))
-    assert done.files == files
+    pruned = prune(synced, datetime(2027, 1, 1, tzinfo=UTC))
+    assert pruned.files == files
     assert event_files(synced) == []
     with closing(sqlite3.connect(synced.state_db)) as db:
         assert db.execute(

@@ -92,9 +92,9 @@ def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> N
     schema = pl.read_parquet_schema(parquet_files(synced)[0])
     assert max(map(len, files.values())) > 4
     would = compact(synced, dry_run=True)
-    done = compact(synced)
-    assert done == would
-    assert done.problems == []
+    result = compact(synced)
+    assert result == would
+    assert result.problems == []
     assert_compacted(synced, rows)
     assert by_duckdb(synced) == duckdb_rows
     for path in parquet_files(synced):
@@ -135,8 +135,8 @@ def test_files_have_about_the_size_that_is_wanted(
     before = files_by_folder(synced)
     size = 2 * max(path.stat().st_size for path in parquet_files(synced))
     monkeypatch.setattr(compaction, "PARQUET_BYTES", size)
-    done = compact(synced)
-    assert done.problems == []
+    result = compact(synced)
+    assert result.problems == []
     after = files_by_folder(synced)
     assert all_rows(synced) == rows
     assert_rows(synced)
@@ -226,11 +226,11 @@ def test_a_day_with_a_file_that_is_missing_or_altered_is_left_alone(
 ) -> None:
     folder, paths = max(files_by_folder(synced).items(), key=lambda item: len(item[1]))
     harm(paths[1])
-    there = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     [problem] = compact(synced).problems
     assert str(paths[1]) in problem
     assert says in problem
-    assert {path: path.read_bytes() for path in folder.iterdir()} == there
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
     after = files_by_folder(synced)
     assert all(len(paths) == 1 for name, paths in after.items() if name != folder)
 
@@ -328,14 +328,14 @@ def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path
             )
             paths.append(str(path))
         merged = tmp_path / f"{count}.parquet"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _MERGE, str(merged), *paths],
             cwd=PROJECT,
             check=True,
             capture_output=True,
             text=True,
         )
-        peaks[count] = int(done.stdout) // 1024
+        peaks[count] = int(process.stdout) // 1024
         rows = pl.scan_parquet(merged)
         assert rows.select(pl.len(), pl.col("eventTime").is_sorted()).collect().row(0) == (
             count * 5_000,

@@ -69,12 +69,12 @@ class Killed(BaseException):
 
 
 def killing(step: str, count: int) -> Callable[[str], None]:
-    seen = 0
+    times = 0
 
     def observe(at: str) -> None:
-        nonlocal seen
-        seen += at == step
-        if at == step and seen == count:
+        nonlocal times
+        times += at == step
+        if at == step and times == count:
             raise Killed
 
     return observe
@@ -89,14 +89,14 @@ def lose_ledger(settings: Settings) -> None:
 def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
     """Rebuild and sync; check that lines and rows are there once, and that the ledger agrees."""
     let_a_minute_pass(settings)
-    done = rebuild(settings)
-    assert (done.doubled, unlike_lines(settings)) == (0, [])
+    result = rebuild(settings)
+    assert (result.doubled, unlike_lines(settings)) == (0, [])
     sync(settings)
     assert_exact(settings, expectation)
     assert unlike_lines(settings) == []
     report = compare(settings, deep=True)
     assert [finding for finding in report.findings if "OUTPUT" in finding.kind.name] == []
-    return done
+    return result
 
 
 @pytest.mark.parametrize("links", [1, 3, 10, 25, 40])
@@ -117,12 +117,12 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
     lost.unlink()
     lose_ledger(synced)
     before = len(rows(synced))
-    done = rebuilt(synced, expectation)
-    assert done.parquet_repaired == 1
-    assert done.problem_count == len(done.problems) > 0
-    kept = [Path(problem.partition(": set aside")[0]) for problem in done.problems]
-    assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in kept)
-    assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
+    result = rebuilt(synced, expectation)
+    assert result.parquet_repaired == 1
+    assert result.problem_count == len(result.problems) > 0
+    set_aside = [Path(problem.partition(": set aside")[0]) for problem in result.problems]
+    assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in set_aside)
+    assert sum(len(pl.read_parquet(path.read_bytes())) for path in set_aside) >= count
     assert len(rows(synced)) == before
     lose_ledger(synced)
     assert rebuild(synced).problems == [], "what was set aside is nobody's business any more"
@@ -146,8 +146,8 @@ def test_amid_a_compaction(
     with pytest.raises(Killed):
         compact(finely_synced, observe=killing(step, count))
     lose_ledger(finely_synced)
-    done = rebuilt(finely_synced, expectation)
-    assert done.problems == []
+    result = rebuilt(finely_synced, expectation)
+    assert result.problems == []
     everywhere = [row for row in rows(finely_synced) if row["_key"] is None]
     assert not everywhere, "one of both tells where each record is"
     assert compact(finely_synced).problems == []
@@ -174,8 +174,8 @@ def test_lines_whose_rows_are_lost_get_new_ones(synced: Settings, expectation: E
         path.unlink()
     shutil.rmtree(parquet_files(synced)[0].parent)
     lose_ledger(synced)
-    done = rebuilt(synced, expectation)
-    assert done.parquet_repaired > 1
+    result = rebuilt(synced, expectation)
+    assert result.parquet_repaired > 1
     new = [row for row in rows(synced) if row["_key"] is None]
     assert {(row["_bucket"], row["_index"]) for row in new} == {(None, None)}
     assert 0 < len(new) < len(rows(synced))
@@ -198,8 +198,8 @@ def test_lines_that_somebody_doubled_get_one_row(synced: Settings) -> None:
     doubled.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
     before = {path: path.read_bytes() for path in parquet_files(synced)}
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert (done.doubled, done.parquet_repaired) == (1, 0)
+    result = rebuild(synced)
+    assert (result.doubled, result.parquet_repaired) == (1, 0)
     assert {path: path.read_bytes() for path in parquet_files(synced)} == before
 
 
@@ -232,9 +232,9 @@ def test_a_file_that_cannot_be_read_is_left_alone(
     os.truncate(path, path.stat().st_size - 5)
     data = path.read_bytes()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
-    assert done.parquet_repaired == 1
+    result = rebuild(synced)
+    assert result.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    assert result.parquet_repaired == 1
     assert path.read_bytes() == data
     path.unlink()
     assert unlike_lines(synced) == []
@@ -268,8 +268,8 @@ def test_events_that_are_nearly_the_same_keep_a_row_each(
     else:
         (first if harm == "first lost" else second).unlink()
     lose_ledger(settings)
-    done = rebuilt(settings, read_buckets([(bucket, "")]))
-    assert (done.parquet_repaired, done.problems) == (1, [])
+    result = rebuilt(settings, read_buckets([(bucket, "")]))
+    assert (result.parquet_repaired, result.problems) == (1, [])
     found = rows(settings)
     assert len(found) == 9
     assert sum(row["_key"] is None for row in found) == new
@@ -294,9 +294,9 @@ def test_a_file_that_is_not_as_ours_are_is_left_alone(
     path.chmod(0o600)
     data = path.read_bytes()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.parquet_repaired == 1
-    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    result = rebuild(synced)
+    assert result.parquet_repaired == 1
+    assert result.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
     assert path.read_bytes() == data
     path.unlink()
     assert unlike_lines(synced) == []
@@ -317,9 +317,9 @@ def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
     for file in parquet_files(synced):
         file.unlink()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.problem_count == 2
-    assert done.parquet_repaired > 1
+    result = rebuild(synced)
+    assert result.problem_count == 2
+    assert result.parquet_repaired > 1
     found = rows(synced)
     assert len(found) == before
     assert "behind a link" not in {row["eventID"] for row in found}
