@@ -1,4 +1,4 @@
-"""Which accounts and regions a trail delivers to, in every layout that real buckets have."""
+"""Discovery finds the accounts and regions of a trail, in every layout that real buckets have."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ def make(root: Path, *folders: str) -> None:
 
 
 def found(root: Path, prefix: str = "") -> set[tuple[str, str, str]]:
-    """(organization, account, region) of what is discovered under a prefix."""
+    """Return (organization, account, region) of each source prefix below a prefix."""
     trail = Trail("trail", "logs", prefix)
     source_prefixes = discover(trail, LocalBucket(root))
     assert len(source_prefixes) == len(set(source_prefixes))
