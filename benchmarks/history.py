@@ -41,7 +41,7 @@ _HOURS_A_BATCH: Final = _LOG_FILES_A_BATCH // _LOG_FILES_AN_HOUR
 
 @dataclass
 class History:
-    """What was added."""
+    """The counts of what was added."""
 
     events: int = 0
     log_files: int = 0

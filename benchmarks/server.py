@@ -94,7 +94,7 @@ def _certificate(
 
 
 class DelayProxy:
-    """Forwards to a server, each request a little later; see `delay_proxy`."""
+    """A proxy that forwards each request a little later; see `delay_proxy`."""
 
     def __init__(self, endpoint_url: str, delay_seconds: float) -> None:
         self._job = json.dumps({"endpoint_url": endpoint_url, "delay_seconds": delay_seconds})

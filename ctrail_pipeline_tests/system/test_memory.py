@@ -30,7 +30,7 @@ from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
 
 @pytest.mark.thorough
 def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:
-    """Each of 14 log files has 32 MB, stored in 32 KB. Taken for small, all would be held at once."""
+    """The 14 log files of 32 MB are stored in 32 KB. Taken for small, all would be held at once."""
     for number in range(14):
         text = '{"Records":[' + event(NOON, number, "a" * (32 * MB)) + "]}"
         put_log_file(tmp_path / "bucket", number, text.encode())
@@ -102,7 +102,7 @@ def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
-    """If a fetching thread's heap gave nothing back, it would keep its largest log file's memory."""
+    """Otherwise the heap of each fetching thread would keep its largest log file's memory."""
     records = (
         event(NOON + timedelta(seconds=at % 3600), at, os.urandom(80).hex() + "a" * 1_200)
         for at in range(15_000)
