@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.keys.key_time import (
+from ctrail_pipeline.core.keys.log_file_key import (
+    KeyParts,
+    compact_name,
+    is_log_file,
+    key_of,
+    parse_key,
+)
+from ctrail_pipeline.core.keys.minutes import (
     FOREVER,
     MINUTES_PER_DAY,
     Minute,
@@ -14,13 +21,6 @@ from ctrail_pipeline.core.keys.key_time import (
     day_folder,
     day_number,
     minute_of,
-)
-from ctrail_pipeline.core.keys.log_file_key import (
-    KeyParts,
-    compact_name,
-    is_log_file,
-    key_of,
-    parse_key,
 )
 from ctrail_pipeline.core.keys.source_prefix import (
     SourcePrefix,

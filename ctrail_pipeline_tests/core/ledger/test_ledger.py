@@ -15,7 +15,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
+from ctrail_pipeline.core.keys.minutes import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch

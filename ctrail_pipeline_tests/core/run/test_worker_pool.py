@@ -20,8 +20,8 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run import work_sharing, worker_handle, worker_pool
 from ctrail_pipeline.core.run.summary import Summary
