@@ -376,7 +376,7 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 # -- sources and coverage ---------------------------------------------------------------------
 
 
-def test_a_partition_keeps_its_id_whoever_registers_it(
+def test_a_source_prefix_keeps_its_id_whoever_registers_it(
     ledger: Ledger, other_ledger: Ledger
 ) -> None:
     elsewhere = replace(SOURCE_PREFIX, prefix="audit")

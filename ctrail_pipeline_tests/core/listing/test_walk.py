@@ -303,7 +303,7 @@ def test_a_second_run_hands_out_nothing(keys: list[str], page_size: int) -> None
         assert run(ledger, bucket, deep=True) == []
 
 
-def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
+def test_newest_days_of_all_source_prefixes_come_before_older_ones_of_any() -> None:
     bucket = MemoryBucket(page_size=7)
     moments = [at(2022, 3, 1), at(2023, 12, 31), at(2024, 1, 1), at(2024, 1, 2)]
     keys = [
@@ -345,7 +345,7 @@ def test_an_unbounded_listing_finds_keys_in_no_day_folder(page_size: int) -> Non
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])
-def test_two_windows_of_a_partition_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
+def test_two_windows_of_a_source_prefix_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
     source_prefix = SOURCE_PREFIXES[0]
     dated = [key_at(source_prefix, FIRST + DAY * number) for number in range(60)]
     bucket = filled(MemoryBucket(page_size), dated)
@@ -493,7 +493,7 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
 
 
 @pytest.mark.parametrize("page_size", [3, 1000])
-def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
+def test_a_source_prefix_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
     broken = SOURCE_PREFIXES[1]
     keys = [
         key_at(source_prefix, FIRST + 400 * number)
