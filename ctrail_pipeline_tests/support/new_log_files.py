@@ -1,4 +1,4 @@
-"""Log files of the last hours by the clock as it is: what a look or a horizon asks of "now"."""
+"""Log files of the last hours by the real clock, for tests of looks and horizons."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 
 
 def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
-    """A log file with one event, delivered five minutes after the time in its key."""
+    """Put a log file with one event. It is delivered five minutes after the time in its key."""
     source_prefix = SourcePrefix("logs", "", "", account, region)
     number = day_number(moment.year, moment.month, moment.day)
     assert number is not None

@@ -1,4 +1,4 @@
-"""Two trails that deliver the same account and region, and questions where an event came from."""
+"""Two trails that deliver one account and region, and the question where an event came from."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The eventTime of a record: what is a UTC time, in which hour it lies, and which moment it is."""
+"""The eventTime of a record is read: whether it is a UTC time, its hour and its moment."""
 
 from datetime import UTC, datetime, timedelta
 
