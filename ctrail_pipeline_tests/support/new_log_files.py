@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ctrail_pipeline.core.keys.key_time import day_folder, day_number
+from ctrail_pipeline.core.keys.minutes import day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline_tests.support.sync_process import put_object
 

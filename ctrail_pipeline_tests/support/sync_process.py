@@ -23,8 +23,8 @@ from typing import Any
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.summary import Summary

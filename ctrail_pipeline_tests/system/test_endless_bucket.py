@@ -17,14 +17,14 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
-from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
-from ctrail_pipeline.core.listing import walk as listing_module
+from ctrail_pipeline.core.listing import folder_walk as listing_module
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.hostile_log_files import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.keys.key_time import day_folder, day_number
+from ctrail_pipeline.core.keys.minutes import day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync

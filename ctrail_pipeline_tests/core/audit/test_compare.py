@@ -25,8 +25,8 @@ from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_number
 from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found
@@ -115,8 +115,8 @@ def totals(report: Report) -> dict[str, int]:
 
 def statuses(report: Report) -> dict[int, DayStatus]:
     """The days that are not complete, counted from the first one."""
-    [partition] = report.prefixes
-    found = {day - FIRST: partition.status_of(day) for day in range(FIRST, FIRST + DAYS)}
+    [prefix] = report.prefixes
+    found = {day - FIRST: prefix.status_of(day) for day in range(FIRST, FIRST + DAYS)}
     return {
         day: status for day, status in found.items() if status and status is not DayStatus.COMPLETE
     }
@@ -138,9 +138,9 @@ def test_what_was_synced_is_complete(world: World) -> None:
     assert totals(report) == {"listed": DAYS, "committed": DAYS}
     assert (report.findings, report.queued, statuses(report)) == ([], 0, {})
     assert (report.output.files, report.output.lines) == (DAYS, 2 * DAYS)
-    [partition] = report.prefixes
+    [prefix] = report.prefixes
     # The last hour may not be over: the newest key is of 12:05 on the last day.
-    assert partition.hours == [
+    assert prefix.hours == [
         HourRange(FIRST * 24, (FIRST + DAYS - 1) * 24 + 12, HourState.LISTED_COMPLETE),
         HourRange((FIRST + DAYS - 1) * 24 + 12, (FIRST + DAYS - 1) * 24 + 13, HourState.OPEN),
     ]
@@ -266,7 +266,7 @@ def test_what_the_bucket_no_longer_holds_is_counted_and_no_finding(world: World)
     assert expired == {0, 7, 8, DAYS - 1}
 
 
-def test_a_partition_whose_folder_has_expired_is_still_accounted_for(world: World) -> None:
+def test_a_source_prefix_whose_folder_has_expired_is_still_accounted_for(world: World) -> None:
     other_prefix = replace(world.source_prefix, region="us-east-1")
     path = world.bucket / key_of(other_prefix, FIRST, f"1205{'Z':0>16}")
     path.parent.mkdir(parents=True)
@@ -375,7 +375,7 @@ def test_what_failed_outside_of_the_window_is_not_said(world: World) -> None:
     assert compare(late).is_complete
 
 
-def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
+def test_a_source_prefix_that_was_never_synced_is_missing_and_left_to_the_next_sync(
     world: World,
 ) -> None:
     """A row for each key of a bucket that nobody has synced yet would be waste."""
@@ -401,7 +401,7 @@ def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> No
     assert report.queued == 0
 
 
-def test_a_partition_that_cannot_be_listed_is_a_problem_and_open(
+def test_a_source_prefix_that_cannot_be_listed_is_a_problem_and_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_self: LocalBucket, _folder: str, _after: str) -> Page:
@@ -601,12 +601,12 @@ def test_what_digests_say_is_merged_in(world: World) -> None:
     report = compare(world.settings, digests=digests)
     assert not report.is_complete
     assert report.findings == [altered]
-    [partition] = report.prefixes
-    assert partition.hours[:2] == [
+    [prefix] = report.prefixes
+    assert prefix.hours[:2] == [
         HourRange(first, last, HourState.PROVED),
         HourRange(last, last + 1, HourState.CONTRADICTED),
     ]
-    assert partition.hours_by_state()[HourState.PROVED] == 48
+    assert prefix.hours_by_state()[HourState.PROVED] == 48
     assert statuses(report) == {2: DayStatus.DAMAGED}
 
 

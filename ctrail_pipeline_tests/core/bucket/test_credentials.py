@@ -461,7 +461,7 @@ def assert_one_problem(summary: Summary) -> None:
     assert summary.may_pass
 
 
-def test_keys_that_expire_while_partitions_are_listed_are_one_problem(world: World) -> None:
+def test_keys_that_expire_while_source_prefixes_are_listed_are_one_problem(world: World) -> None:
     expired_after(world, 25, "AKIASTATIC")
     assert_one_problem(sync(world.settings()))
     world.refused = lambda _key: False

@@ -202,7 +202,7 @@ def test_old_log_files_under_a_key_that_is_gone_do_not_keep_the_new_ones_away(
 
 
 @pytest.mark.parametrize("account", EVERYBODY)
-def test_a_partition_that_may_not_be_listed_costs_itself_only(
+def test_a_source_prefix_that_may_not_be_listed_costs_itself_only(
     make_world: Callable[..., World], sample: Sample, account: str
 ) -> None:
     key = next(key for key in sample.log_files() if f"/{account}/" in key)

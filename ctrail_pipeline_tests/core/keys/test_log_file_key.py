@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.keys.key_time import (
+from ctrail_pipeline.core.keys.log_file_key import (
+    KeyParts,
+    compact_name,
+    is_log_file,
+    key_of,
+    parse_key,
+)
+from ctrail_pipeline.core.keys.minutes import (
     FOREVER,
     MINUTES_PER_DAY,
     Minute,
@@ -14,13 +21,6 @@ from ctrail_pipeline.core.keys.key_time import (
     day_folder,
     day_number,
     minute_of,
-)
-from ctrail_pipeline.core.keys.log_file_key import (
-    KeyParts,
-    compact_name,
-    is_log_file,
-    key_of,
-    parse_key,
 )
 from ctrail_pipeline.core.keys.source_prefix import (
     SourcePrefix,
@@ -77,7 +77,7 @@ def relative_names(draw: st.DrawFn) -> str:
 
 
 @given(SOURCES, relative_names())
-def test_every_key_below_a_partition_is_told_back(source: SourcePrefix, relative: str) -> None:
+def test_every_key_below_a_source_prefix_is_told_back(source: SourcePrefix, relative: str) -> None:
     key = source.folder + relative
     parts = parse_key(source, key)
     assert key_of(source, parts.day, parts.name) == key
@@ -129,12 +129,12 @@ def test_compact_names_sort_as_their_keys_do_within_a_day(
         ),
     ],
 )
-def test_a_partition_knows_its_folder(source: SourcePrefix, folder: str) -> None:
+def test_a_source_prefix_knows_its_folder(source: SourcePrefix, folder: str) -> None:
     assert source.folder == folder
     assert source.partition_key == f"{source.account}/{source.region}"
 
 
-def test_a_key_outside_the_partition_is_an_error() -> None:
+def test_a_key_outside_the_source_prefix_is_an_error() -> None:
     key = ORGANIZATION.folder + "2024/01/02/x.json.gz"
     with pytest.raises(ValueError, match="is not below"):
         parse_key(PLAIN, key)

@@ -15,7 +15,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
+from ctrail_pipeline.core.keys.minutes import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
@@ -376,7 +376,7 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 # -- sources and coverage ---------------------------------------------------------------------
 
 
-def test_a_partition_keeps_its_id_whoever_registers_it(
+def test_a_source_prefix_keeps_its_id_whoever_registers_it(
     ledger: Ledger, other_ledger: Ledger
 ) -> None:
     elsewhere = replace(SOURCE_PREFIX, prefix="audit")

@@ -186,7 +186,7 @@ def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
         discover(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
 
 
-def test_a_partition_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
+def test_a_source_prefix_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
     make(tmp_path, "AWSLogs/111122223333/CloudTrail/us-east-1")
     bucket = LocalBucket(tmp_path)
     source_prefix = SourcePrefix("logs", "", "", "111122223333", "us-east-1")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
 from ctrail_pipeline.core.listing import look_frequency
@@ -112,7 +112,7 @@ def test_a_widened_window_is_backlog(settings: Settings, bucket: Path) -> None:
     assert looked(settings).backlog == [("main", "111122223333/eu-west-1")]
 
 
-def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
+def test_a_source_prefix_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "FOUND_A_SOURCE_PREFIX", 20)
@@ -249,7 +249,7 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert LookCursor.parse(cursor.dump()) == cursor
 
 
-def test_an_idle_partition_is_looked_at_in_one_of_twelve_rounds() -> None:
+def test_an_idle_source_prefix_is_looked_at_in_one_of_twelve_rounds() -> None:
     now = Minute(100 * MINUTES_PER_DAY)
     old = Minute(now - MINUTES_PER_DAY - 1)
     for name in ("main: a", "main: b"):

@@ -131,7 +131,7 @@ def test_any_order_of_selections_comes_to_the_same(
     assert sync(settings).progress.log_files == 0
 
 
-def test_configuration_trail_and_run_must_all_choose_a_place(settings: Settings) -> None:
+def test_configuration_trail_and_run_must_all_choose_a_source_prefix(settings: Settings) -> None:
     whole = replace(settings, regions=("eu-*",))
     trail = replace(whole.trails[0], accounts=("1*", "2*"), exclude_regions=("eu-west-1",))
     run = Selection(exclude_accounts=["1*"])
@@ -274,7 +274,7 @@ def test_what_is_left_out_is_neither_looked_at_nor_fetched_though_it_was_found(
     assert sync(settings, Selection(end=datetime(2026, 1, 15, 6, tzinfo=UTC))).ok
     before = snapshot(settings.events_dir / "222233334444")
     found = look(settings, LookCursor(), 30)
-    for _ in range(IDLE_ROUNDS):  # partitions in which nothing happens lately take turns
+    for _ in range(IDLE_ROUNDS):  # idle source prefixes take turns
         found = look(settings, found.cursor, 30)
     assert any(partition.startswith("2") for _, partition in found.waiting)
     narrow = replace(settings, exclude_accounts=("2*",))

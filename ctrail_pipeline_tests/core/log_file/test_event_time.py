@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ctrail_pipeline.core.keys.key_time import datetime_of, minute_of
+from ctrail_pipeline.core.keys.minutes import datetime_of, minute_of
 from ctrail_pipeline.core.log_file.event_time import hour_of, moment_of
 
 LEAP_SECOND = "2016-12-31T23:59:60Z"

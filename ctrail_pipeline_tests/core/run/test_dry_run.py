@@ -27,7 +27,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.fault_server import FaultServer
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
 
-PARTITION = "AWSLogs/111122223333/CloudTrail/us-east-1/"
+SOURCE_PREFIX_FOLDER = "AWSLogs/111122223333/CloudTrail/us-east-1/"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_trail_that_cannot_be_listed_is_noted_and_the_other_is_estimated(
     ]
 
 
-def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated(
+def test_a_source_prefix_that_cannot_be_listed_is_noted_and_the_others_are_estimated(
     server: FaultServer, sample: Path, tmp_path: Path
 ) -> None:
     denied = f"{PAYMENTS_PREFIX}/AWSLogs/444455556666/CloudTrail/eu-west-1/"
@@ -184,13 +184,13 @@ def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated
 # --- what is reckoned -----------------------------------------------------------------------------
 
 
-def write_partition(root: Path, first: date, days: int, log_files_a_day: Sequence[int]) -> int:
+def write_source_prefix(root: Path, first: date, days: int, log_files_a_day: Sequence[int]) -> int:
     """Write log files of one account and region: so many a day, in turn, at random minutes."""
     rng = Random(1)
     total = 0
     for number in range(days):
         day = first + timedelta(days=number)
-        folder = root / "logs" / PARTITION / f"{day:%Y/%m/%d}"
+        folder = root / "logs" / SOURCE_PREFIX_FOLDER / f"{day:%Y/%m/%d}"
         folder.mkdir(parents=True)
         for log_file in range(log_files_a_day[number % len(log_files_a_day)]):
             minute = rng.randrange(24 * 60)
@@ -228,7 +228,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", enough)
     monkeypatch.setattr(local, "PAGE_SIZE", 20)
     monkeypatch.setattr(s3, "PAGE_SIZE", 20)
-    truth = write_partition(tmp_path, first, days, log_files_a_day)
+    truth = write_source_prefix(tmp_path, first, days, log_files_a_day)
     server.root = tmp_path
     trail = Trail("trail", (tmp_path / "logs").as_uri())
     if by_s3:

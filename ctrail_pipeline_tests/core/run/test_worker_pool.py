@@ -20,8 +20,8 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run import work_sharing, worker_handle, worker_pool
 from ctrail_pipeline.core.run.summary import Summary
@@ -169,7 +169,7 @@ def test_what_turns_out_to_be_much_is_handed_over(
     assert 0 < settled_by.total() < expectation.log_files
 
 
-def test_one_heavy_partition_is_spread_over_all_workers(
+def test_one_heavy_source_prefix_is_spread_over_all_workers(
     tmp_path: Path, settled_by: Counter[int]
 ) -> None:
     bucket = tmp_path / "bucket"
@@ -472,6 +472,6 @@ def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
     ]
 
 
-def test_a_small_partitions_day_is_one_piece() -> None:
+def test_a_small_source_prefix_day_is_one_piece() -> None:
     (piece,) = work_sharing.pieces(refs_of_a_day(300))
     assert (len(piece.refs), piece.cost) == (300, 300)

@@ -24,7 +24,7 @@ from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.keys.key_time import day_folder
+from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -458,8 +458,8 @@ def test_verify_explain_and_manifest_know_what_is_cold(settings: Settings, bucke
     changed.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     assert sync_all_days(settings) == 1
     lost_file.unlink()
-    [partition] = compare(settings).prefixes
-    assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
+    [prefix] = compare(settings).prefixes
+    assert {name: prefix.total(name) for name in ("listed", "committed", "expired")} == {
         "listed": 68,
         "committed": 68,
         "expired": 1,

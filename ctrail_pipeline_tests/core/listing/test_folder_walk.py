@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import register_batch
@@ -22,9 +22,9 @@ from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, wai
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, covered_ranges, register_sources
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline_tests.support.ledgers import new_ledger
 from ctrail_pipeline_tests.support.properties import examples
 
@@ -303,7 +303,7 @@ def test_a_second_run_hands_out_nothing(keys: list[str], page_size: int) -> None
         assert run(ledger, bucket, deep=True) == []
 
 
-def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
+def test_newest_days_of_all_source_prefixes_come_before_older_ones_of_any() -> None:
     bucket = MemoryBucket(page_size=7)
     moments = [at(2022, 3, 1), at(2023, 12, 31), at(2024, 1, 1), at(2024, 1, 2)]
     keys = [
@@ -345,7 +345,7 @@ def test_an_unbounded_listing_finds_keys_in_no_day_folder(page_size: int) -> Non
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])
-def test_two_windows_of_a_partition_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
+def test_two_windows_of_a_source_prefix_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
     source_prefix = SOURCE_PREFIXES[0]
     dated = [key_at(source_prefix, FIRST + DAY * number) for number in range(60)]
     bucket = filled(MemoryBucket(page_size), dated)
@@ -493,7 +493,7 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
 
 
 @pytest.mark.parametrize("page_size", [3, 1000])
-def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
+def test_a_source_prefix_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
     broken = SOURCE_PREFIXES[1]
     keys = [
         key_at(source_prefix, FIRST + 400 * number)
