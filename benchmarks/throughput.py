@@ -344,7 +344,7 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
         for stage in STAGES
     ]
     pairs = zip(runs[_PROFILED], runs[_S3], strict=True)
-    overhead = Spread.of(with_it.cpu / without.cpu for with_it, without in pairs)
+    overhead = Spread.of(profiled.cpu / plain.cpu for profiled, plain in pairs)
     parts: list[str | Table] = [
         "Profile of a sync from S3: CPU time of threads, around the core's functions, from when"
         " the core is imported. Start-up is what opening the buckets takes: imports of boto3 and"

@@ -269,7 +269,7 @@ def server(folder: Path) -> Iterator[FaultServer]:
 @pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    ("faults", "when"),
+    ("faults", "requests_before"),
     [
         (Faults(latency=0.1), {"get": 12}),
         (Faults(latency=1.0), {"list": 2}),
@@ -278,7 +278,7 @@ def server(folder: Path) -> Iterator[FaultServer]:
     ids=["fetching", "listing", "a server that hangs"],
 )
 def test_a_stopped_sync_ends_soon_with_1_and_the_next_one_completes(
-    folder: Path, server: FaultServer, number: int, faults: Faults, when: dict[str, int]
+    folder: Path, server: FaultServer, number: int, faults: Faults, requests_before: dict[str, int]
 ) -> None:
     server.faults = faults
     with subprocess.Popen(
@@ -290,7 +290,7 @@ def test_a_stopped_sync_ends_soon_with_1_and_the_next_one_completes(
         text=True,
     ) as process:
         try:
-            [(kind, least)] = when.items()
+            [(kind, least)] = requests_before.items()
             wait_until_asked(server, kind, least)
             process.send_signal(number)
             stopped = time.monotonic()

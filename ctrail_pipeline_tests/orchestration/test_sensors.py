@@ -401,9 +401,9 @@ def test_a_failed_run_is_posted_with_what_failed(
     broken = put(bucket, "111122223333", "eu-west-1", NOW, "A")
     (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
         result = (
-            build_definitions(told)
+            build_definitions(configured)
             .resolve_job_def("sync")
             .execute_in_process(instance=instance, raise_on_error=False)
         )
@@ -413,7 +413,7 @@ def test_a_failed_run_is_posted_with_what_failed(
             instance,
             result.dagster_run,
         ).for_run_failure()
-        sensor_named(told, "failure_webhook")(context)
+        sensor_named(configured, "failure_webhook")(context)
     [text] = hook.texts
     assert "sync failed" in text
     assert broken in text
@@ -426,16 +426,16 @@ def test_an_alarm_is_told_once_when_it_comes_and_once_when_it_goes(
     state: list[str | None] = [None]
     monkeypatch.setattr("ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: state[0])
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
-        first = tick(told, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        first = tick(configured, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
         assert checks(first) == {"sensor_is_running": True}
         state[0] = "its last look was long ago"
-        second = tick(told, instance, first.cursor, "sensor_alarm")
+        second = tick(configured, instance, first.cursor, "sensor_alarm")
         assert checks(second) == {"sensor_is_running": False}
-        third = tick(told, instance, second.cursor, "sensor_alarm")
+        third = tick(configured, instance, second.cursor, "sensor_alarm")
         assert checks(third) == {}
         state[0] = None
-        last = tick(told, instance, third.cursor, "sensor_alarm")
+        last = tick(configured, instance, third.cursor, "sensor_alarm")
         assert checks(last) == {"sensor_is_running": True}
     assert len(hook.texts) == 2
     assert "long ago" in hook.texts[0]
@@ -453,19 +453,19 @@ def test_no_alarm_is_told_when_the_daemon_has_just_started(
         "ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: "it never looked"
     )
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
-        first = tick(told, instance, cursor, "sensor_alarm")
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        first = tick(configured, instance, cursor, "sensor_alarm")
         assert checks(first) == {}
         assert hook.texts == []
-        second = tick(told, instance, first.cursor, "sensor_alarm")
+        second = tick(configured, instance, first.cursor, "sensor_alarm")
         assert checks(second) == {"sensor_is_running": False}
         assert len(hook.texts) == (0 if cursor == "[1, true]" else 1)
 
 
 def test_the_configuration_says_whether_the_sensor_runs_from_the_start(config: Config) -> None:
     for value in ("running", "stopped"):
-        told = replace(config, dagster=DagsterSettings(sensor=value, sensor_interval=77))
-        sensor = sensor_named(told, "new_log_files")
+        configured = replace(config, dagster=DagsterSettings(sensor=value, sensor_interval=77))
+        sensor = sensor_named(configured, "new_log_files")
         assert sensor.default_status.name == value.upper()
         assert sensor.minimum_interval_seconds == 77
 

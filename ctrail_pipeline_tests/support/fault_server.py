@@ -373,13 +373,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     # -- faults ---------------------------------------------------------------------------------
 
-    def _injected(self, kind: str, name: str, asked: int, by_key: str, own: str) -> _Injected:
+    def _injected(
+        self, kind: str, name: str, asked: int, by_key: str, own_faults: str
+    ) -> _Injected:
         """The fault of this request, by its key or drawn, or ""."""
         owner = self.server.owner
         fault = by_key
         if not by_key:
             drawn = owner.draw(kind, name, asked)
-            for candidate in (*_ANY_REQUEST, *own.split()):
+            for candidate in (*_ANY_REQUEST, *own_faults.split()):
                 drawn -= getattr(owner.faults, f"{candidate}_rate")
                 if drawn < 0:
                     fault = candidate

@@ -135,8 +135,8 @@ def test_etag_and_time_are_the_files(client: Any, store: S3Store) -> None:
 
 def test_if_match_is_not_honoured(store: S3Store) -> None:
     """S3 would answer 412. Code that relies on 412 must compare ETags, or be tested elsewhere."""
-    got = obstore.get(store, KEYS[0], options={"if_match": '"another"'})
-    assert bytes(got.bytes()) == KEYS[0].encode()
+    response = obstore.get(store, KEYS[0], options={"if_match": '"another"'})
+    assert bytes(response.bytes()) == KEYS[0].encode()
 
 
 def test_changes_in_the_folder_are_seen_at_once(folder: Path, client: Any, store: S3Store) -> None:

@@ -73,7 +73,7 @@ def assert_recovers(settings: Settings, expectation: Expectation, lines: set[byt
 
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "published"])
 @pytest.mark.parametrize(
-    "when",
+    "occurrence",
     [
         "middle",
         pytest.param("first", marks=pytest.mark.thorough),
@@ -85,10 +85,10 @@ def test_killed_at_a_step_of_the_protocol(
     expectation: Expectation,
     undisturbed: tuple[set[bytes], Counter[str]],
     step: str,
-    when: str,
+    occurrence: str,
 ) -> None:
     lines, steps = undisturbed
-    count = {"first": 1, "middle": steps[step] // 2, "last": steps[step]}[when]
+    count = {"first": 1, "middle": steps[step] // 2, "last": steps[step]}[occurrence]
     ended = run_sync(settings, kill_at=(step, count))
     assert ended.returncode == -signal.SIGKILL, ended
     assert_recovers(settings, expectation, lines)

@@ -472,13 +472,13 @@ def test_a_partition_that_cannot_be_listed_covers_nothing_and_is_found_by_the_ne
     [problem] = summary.problems
     assert (problem.where, problem.state) == (partition, "not listed")
     assert f"s3:ListBucket on arn:aws:s3:::{ORGANIZATION_BUCKET} is missing" in problem.reason
-    mine = (ORGANIZATION_BUCKET, *partition.split("/"))
-    assert mine not in world.covered_partitions()
+    denied = (ORGANIZATION_BUCKET, *partition.split("/"))
+    assert denied not in world.covered_partitions()
     assert len(world.covered_partitions()) > 5
     assert set(world.check().violations) == {"missing"}
     world.server.heal()
     world.assert_whole(world.sync())
-    assert mine in world.covered_partitions()
+    assert denied in world.covered_partitions()
 
 
 def test_a_trail_that_cannot_be_listed_does_not_stop_the_other(

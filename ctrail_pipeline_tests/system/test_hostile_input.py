@@ -356,10 +356,15 @@ def test_a_key_whose_account_and_region_are_none_makes_no_path(
 ) -> None:
     """Neither record nor key has a usable account: the record is in quarantine."""
     key = "AWSLogs/not-an-account/CloudTrail/Not-A-Region/2026/01/10/x_20260110T1205Z_a.json.gz"
-    own = record(1)
-    put(bucket, 1, packed(own, record(2, recipientAccountId="x"), record(3, awsRegion="..")), key)
+    with_own_account = record(1)
+    put(
+        bucket,
+        1,
+        packed(with_own_account, record(2, recipientAccountId="x"), record(3, awsRegion="..")),
+        key,
+    )
     assert sync(settings).ok
-    assert snapshot(settings.events_dir) == {own}
+    assert snapshot(settings.events_dir) == {with_own_account}
     reasons = [entry["reason"] for entry in quarantined(settings)]
     assert reasons == [
         "no usable account in the record or in the key",

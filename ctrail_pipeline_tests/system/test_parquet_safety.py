@@ -83,7 +83,7 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
 
 
 @pytest.mark.parametrize(
-    "when",
+    "occurrence",
     [
         "middle",
         pytest.param("first", marks=pytest.mark.thorough),
@@ -92,9 +92,9 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
 )
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
 def test_killed_at_a_step_of_the_protocol(
-    settings: Settings, expectation: Expectation, steps: list[str], step: str, when: str
+    settings: Settings, expectation: Expectation, steps: list[str], step: str, occurrence: str
 ) -> None:
-    count = {"first": 1, "middle": steps.count(step) // 2, "last": steps.count(step)}[when]
+    count = {"first": 1, "middle": steps.count(step) // 2, "last": steps.count(step)}[occurrence]
     ended = run_sync(settings, kill_at=(step, count))
     assert ended.returncode == -signal.SIGKILL, ended
     assert_recovers(settings, expectation)
@@ -208,10 +208,10 @@ def test_pruning_takes_the_dates_that_are_over(settings: Settings) -> None:
     old = [path for path in events if "/".join(path.parts[-5:-1]) < "2026/01/15/06"]
     lines = sum(path.read_bytes().count(b"\n") for path in old)
     size = sum(path.stat().st_size for path in [*gone, *old])
-    would = prune(settings, before, dry_run=True)
+    plan = prune(settings, before, dry_run=True)
     assert parquet_files(settings) == files
     done = prune(settings, before)
-    assert done == would
+    assert done == plan
     assert (done.files, done.lines, done.bytes) == (len(gone) + len(old), lines, size)
     assert parquet_files(settings) == [path for path in files if path not in gone]
     assert not list((settings.events_dir.parent / "parquet").rglob("date=2026-01-14"))

@@ -543,10 +543,10 @@ class Steps:
             return
         self._tally.trouble[f"ledger: {harm.__name__.replace('_', ' ')}"] += 1
         harm(settings.state_db)
-        let_pass = self._start("sync", rng, may_die=False)
-        self._wait([let_pass])
-        if let_pass.result.get("error") != "LedgerError":
-            raise Violation(f"after {harm.__name__}, a sync was content: {let_pass.result}")
+        refused = self._start("sync", rng, may_die=False)
+        self._wait([refused])
+        if refused.result.get("error") != "LedgerError":
+            raise Violation(f"after {harm.__name__}, a sync was content: {refused.result}")
         self._try_again("rebuild", rng, rng.randrange(0, 4))
         last = self._start("rebuild", rng, may_die=False)
         self._wait([last])
@@ -577,8 +577,8 @@ class Steps:
         if "parquet" in world.settings.output_formats:
             self._tally.checks_of_parquet += 1
             wrong += unlike_lines(world.settings, world.gone | world.perhaps_gone)
-        open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
-        if open_ones.keys() - {"damaged"}:
+        open_states = Counter(problem["state"] for problem in ended.result.get("problems", ()))
+        if open_states.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")
         verify = self._start("verify", rng, settings, may_die=False)
         self._wait([verify])

@@ -188,14 +188,14 @@ def lasting_host(pause: float) -> int:
             looked = time.monotonic()
             summary = sync(settings, run_id="host", stop=stop)
             done = time.monotonic()
-            told = {
+            report = {
                 "ok": not (seen.problems or summary.failures),
                 "look": looked - began,
                 "seconds": done - looked,
                 "log_files": summary.progress.log_files,
                 "in_use": bytes_in_use(),
             }
-            print(json.dumps(told), flush=True)
+            print(json.dumps(report), flush=True)
             stop.wait(max(0.0, pause - (done - began)))
     return 0
 
@@ -569,8 +569,12 @@ class LongRun:
     ) -> None:
         note = self._report.samples.note
         committed, now = ledger.committed(), time.time()
-        waiting = [when for name, when in writer.delivered.items() if name not in committed]
-        newest = max(when for name, when in writer.delivered.items() if name in committed)
+        waiting = [
+            delivered_at for name, delivered_at in writer.delivered.items() if name not in committed
+        ]
+        newest = max(
+            delivered_at for name, delivered_at in writer.delivered.items() if name in committed
+        )
         note("delivered", at, len(writer.delivered))
         note("committed", at, len(committed))
         note("newest committed", at, now - newest)

@@ -143,8 +143,8 @@ def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
 
 def lower_as_told(argument: str) -> None:
     """Lower the sizes in a worker process, as its command says."""
-    told = json.loads(argument)
-    _lower(_Told(SmallPieces(**told["pieces"]), told["notes"], told["kill_at_part"]))
+    values = json.loads(argument)
+    _lower(_Told(SmallPieces(**values["pieces"]), values["notes"], values["kill_at_part"]))
 
 
 def noted(notes: Path) -> Noted:
@@ -161,20 +161,20 @@ def noted(notes: Path) -> Noted:
     )
 
 
-def _lower(told: _Told) -> None:
-    for module, name, value in told.pieces.values():
+def _lower(notebook: _Told) -> None:
+    for module, name, value in notebook.pieces.values():
         vars(module)[name] = value
 
     def noting_stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
         streamed = stream(body, limit, hashed=hashed)
         if streamed is not None:
-            told.note(_STREAMED)
+            notebook.note(_STREAMED)
         return streamed
 
     def noting_file(body: bytes, limit: int, folder: Path, *, hashed: bool = True) -> Decompressed:
         content = decompress_to_file(body, limit, folder, hashed=hashed)
         if isinstance(content.data, MappedText):
-            told.note(_UNPACKED)
+            notebook.note(_UNPACKED)
         return content
 
     part = StreamedLogFile.part
@@ -182,7 +182,7 @@ def _lower(told: _Told) -> None:
     def noting_part(self: StreamedLogFile, number: int, limit: int) -> LogFileContent:
         content = part(self, number, limit)
         if number:
-            told.note_part()
+            notebook.note_part()
         return content
 
     vars(fetch)["stream"] = noting_stream

@@ -83,7 +83,7 @@ class Tally:
             ("keys shown late", f"{self.hidden:,}"),
             ("other trouble", _counted(self.trouble)),
             ("runs that refused", _counted(self.refusals)),
-            *(("SKIPPED", f"{kind}: {why}") for kind, why in self.skipped.items()),
+            *(("SKIPPED", f"{kind}: {reason}") for kind, reason in self.skipped.items()),
             ("worlds", f"{self.worlds:,}"),
             ("log files", f"{self.log_files:,}"),
             ("events", f"{self.events:,}"),

@@ -24,13 +24,13 @@ HALF_AN_HOUR = 1_800
 @pytest.mark.thorough
 def test_steady_state_in_short(tmp_path: Path) -> None:
     report = LongRun(tmp_path, 1, MINUTES, pace=PACE).run()
-    told = json.loads(report.as_json())
+    counts = json.loads(report.as_json())
     print(report.as_json())
     assert report.violations == []
     assert report.kills
-    assert told["rounds"]["watch"] > 5
-    assert told["rounds"]["host"] > 5
-    assert told["lines"] == told["events"] > 100
+    assert counts["rounds"]["watch"] > 5
+    assert counts["rounds"]["host"] > 5
+    assert counts["lines"] == counts["events"] > 100
     committed = report.samples.points["committed"]
     assert committed[0][1] < committed[-1][1]
     # In so short a time memory, connections and pages of the ledger have not reached their level,

@@ -85,17 +85,17 @@ def test_a_partition_materialized_by_a_click_shows_the_numbers_on_disk(
     page.see("Materialized (1)", run_id[:8], "events_by_hour", "lag_seconds")
     shown = {name: number_of(page, name) for name in ("events", "log_files", "bytes_out")}
 
-    run_of_it, numbers = dev.numbers(ASSET, PARTITION)
-    assert run_of_it == run_id
+    materialized_by, numbers = dev.numbers(ASSET, PARTITION)
+    assert materialized_by == run_id
     assert shown == {name: numbers[name] for name in shown}
     assert numbers["dagster/partition_row_count"] == events_in_ledger(dev) == shown["events"]
     # Count all lines: some events of these log files are of another region than their key.
     lines = snapshot(dev.events)
     assert len(lines) == shown["events"]
     assert sum(len(line) + 1 for line in lines) == shown["bytes_out"]
-    own = snapshot(dev.events / ACCOUNT / REGION)
-    assert own <= lines
-    assert len(own) > len(lines) / 2
+    partition_lines = snapshot(dev.events / ACCOUNT / REGION)
+    assert partition_lines <= lines
+    assert len(partition_lines) > len(lines) / 2
     assert shown["log_files"] == len(
         list(dev.buckets[0][0].glob(f"**/{ACCOUNT}/CloudTrail/{REGION}/**/*.json.gz"))
     )

@@ -271,9 +271,9 @@ def test_watching_goes_on_after_a_failure(folder: Path) -> None:
         assert (first["ok"], first["open_log_files"]) == (False, {"damaged": 1})
         (folder / "events" / ".ctrail").rename(folder / "marker")
         (folder / "events" / ".ctrail").write_text("{}")
-        while "error" not in (said := watch.round()):
+        while "error" not in (failed := watch.round()):
             pass
-        assert "is damaged" in said["error"]
+        assert "is damaged" in failed["error"]
         (folder / "marker").rename(folder / "events" / ".ctrail")
         while not watch.round()["ok"]:
             pass
