@@ -24,7 +24,7 @@ _SECTIONS: Final[dict[str, Callable[[Bench], Section]]] = {
     "parquet": parquet.measure,
 }
 _ASKED_FOR: Final[dict[str, Callable[[Bench], Section]]] = {"memory": memory.measure}
-"""Sections that are no part of a whole run: each takes as long as a whole run."""
+"""Sections that a whole run leaves out, since each takes as long as a whole run."""
 _RESULTS: Final = PROJECT / "benchmarks" / "RESULTS.md"
 _WORK: Final = PROJECT / "build" / "bench"
 _ROUNDS: Final = 3

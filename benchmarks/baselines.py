@@ -1,4 +1,4 @@
-"""What a sync is compared with: `python -m benchmarks.baselines JSON`, a fresh process each.
+"""Baselines for a sync, each in a fresh process: `python -m benchmarks.baselines JSON`.
 
 `loop` is what anybody writes in an afternoon: boto3, gzip and json, one log file after another. A
 set of eventIDs in memory finds duplicates; each account, region and hour has a file. It is not
@@ -71,7 +71,9 @@ def floor(job: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True)
     keys = [line.split(" ", 1) for line in Path(job["keys"]).read_text().splitlines()]
     root = Path(job["source"])
-    buffer = memoryview(bytearray(b"-" * _FLOOR_BUFFER_BYTES))  # its memory is touched
+    buffer = memoryview(
+        bytearray(b"-" * _FLOOR_BUFFER_BYTES)
+    )  # so that its memory is touched before the measurement
     bytes_in = filled = files = 0
     began = time.process_time()
     for bucket, key in keys:

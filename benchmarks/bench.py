@@ -1,4 +1,4 @@
-"""What every measurement needs: sizes, folders, and how a sync is run in a process of its own."""
+"""Tools of every measurement: sizes, folders, and syncs in processes of their own."""
 
 import dataclasses
 import itertools
@@ -23,31 +23,32 @@ class Bench:
     work: Path
     """Everything is written below this folder."""
     scale: float
-    """1: as the results report it. Less: to see that the benchmark works."""
+    """Share of the full size. 1 gives results to report; less shows that the benchmark works."""
     rounds: int
     history_events: int
     began: float = field(default_factory=time.monotonic)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def scaled(self, number: int, least: int = 1) -> int:
-        """A number of things at the scale of this run."""
+        """Scale a number to the size of this run."""
         return max(least, round(number * self.scale))
 
     def say(self, text: str) -> None:
-        """Tell whoever waits what goes on."""
+        """Print a line of progress."""
         print(f"{time.monotonic() - self.began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     def fresh(self, name: str) -> Path:
-        """The path of a folder that is not there yet, below one that is removed at the end."""
+        """Return the path of a new folder below a folder that is removed at the end."""
         folder = self.work / "runs" / f"{next(self._numbers):04d}-{name}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         return folder
 
     def clear(self) -> None:
-        """Give back the disk space of what the runs of a section wrote; the files stay, empty.
+        """Give back the disk space of what the runs of a section wrote. The files stay, empty.
 
-        For minutes after many files were removed, to make one costs ext4 up to ten times as much
-        (it passes over the inodes that became free lately): a quarter of a sync's CPU, measured.
+        For minutes after many files were removed, making a file costs ext4 up to ten times as much,
+        since it passes over the inodes that became free lately. That was a quarter of a sync's CPU,
+        measured.
         """
         for folder, _, names in os.walk(self.work / "runs"):
             for name in names:
@@ -67,7 +68,7 @@ class Bench:
         profile: bool = False,
         events: int | None = None,
     ) -> Usage:
-        """Sync in a fresh process; with `events`, exactly so many new events must come."""
+        """Sync in a fresh process. If `events` is given, exactly so many new events must come."""
         job = {
             "trails": [dataclasses.asdict(trail) for trail in trails],
             "folder": str(folder),
@@ -88,5 +89,5 @@ def has_worker_processes() -> bool:
 
 
 def workers(number: int) -> dict[str, Any]:
-    """The setting for so many worker processes; nothing where the core has no such setting."""
+    """The setting for so many worker processes, or nothing if the core has no such setting."""
     return {"process_workers": number} if has_worker_processes() else {}

@@ -1,4 +1,4 @@
-"""What compaction brings: a day that was synced every five minutes, before and after.
+"""The gain of a compaction: a day that was synced every five minutes, before and after.
 
     python -m benchmarks.compaction [--log-files 8000] [--minutes 5]
 
@@ -94,7 +94,7 @@ def _config(folder: Path) -> dict[str, object]:
 
 
 def _prefix_in(bucket: Path) -> str:
-    """What stands before `AWSLogs` in a bucket of the sample."""
+    """The prefix before `AWSLogs` in a bucket of the sample."""
     found = next(path for path in sorted(bucket.rglob("AWSLogs")) if path.is_dir())
     return found.parent.relative_to(bucket).as_posix().removeprefix(".")
 
@@ -106,7 +106,7 @@ def synced(settings: Settings, every: timedelta) -> tuple[int, int]:
     now = start
     while now < start + timedelta(hours=26):
         now += every
-        # An `end` brings log files of the hour behind it too.
+        # A sync up to `end` also brings log files of the hour behind it.
         summary = sync(settings, Selection(end=now - timedelta(hours=1)))
         if not summary.ok:
             raise RuntimeError(f"the sync failed: {summary.problems[:3]}")
@@ -116,7 +116,7 @@ def synced(settings: Settings, every: timedelta) -> tuple[int, int]:
 
 
 def looked_at(folder: Path) -> dict[str, tuple[int, float, object, int]]:
-    """For each format: number of files, seconds of the query, its result, bytes."""
+    """For each format, return number of files, seconds of the query, its result, and bytes."""
     found = {}
     for name, root, pattern in (
         ("jsonl", folder / "events", "*.jsonl"),

@@ -39,7 +39,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 _Get = tuple[Callable[[Sequence[str]], int], int, int]
-"""What reads keys and returns their bytes; how many keys it gets at once; how many threads."""
+"""A function that reads keys and returns their bytes, its keys at once, and its threads."""
 
 
 def _store(job: dict[str, Any], bucket: str) -> _Get:

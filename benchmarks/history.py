@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import Minute, datetime_of, minute_of
+from ctrail_pipeline.core.keys.minutes import Minute, datetime_of, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import mark_published, register_batch
@@ -41,7 +41,7 @@ _HOURS_A_BATCH: Final = _LOG_FILES_A_BATCH // _LOG_FILES_AN_HOUR
 
 @dataclass
 class History:
-    """What was added."""
+    """The counts of what was added."""
 
     events: int = 0
     log_files: int = 0

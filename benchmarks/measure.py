@@ -1,8 +1,8 @@
-"""What a command takes: CPU of its process tree, wall time, peak memory; and series of commands.
+"""The cost of a command: CPU of its process tree, wall time, peak memory. And series of commands.
 
 CPU time is the figure to trust: the clock of a shared machine drifts, and wall time holds whatever
-else ran. Only ratios within one run of the benchmark mean anything: so `interleaved` takes turns.
-Not here: what the commands do, and what is made of the figures.
+else ran. Only ratios within one run of the benchmark mean anything, so `interleaved` takes turns.
+What the commands do, and what the figures mean, belongs to other modules.
 """
 
 import json
@@ -21,32 +21,32 @@ from typing import Any, Final, Protocol
 PROJECT: Final = Path(__file__).parents[1]
 _SAMPLE_SECONDS: Final = 0.02
 _NEAR: Final = 0.95
-"""Share of the most resident memory from which on there may be a peak."""
+"""Share of the highest resident memory so far from which on there may be a peak."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one command took."""
+    """The cost of one command."""
 
     wall: float
     cpu: float
     """User and system time of the process and of all its children, in seconds."""
     peak_bytes: int
-    """Memory of the process tree at its highest: a page that processes share counts once (PSS)."""
+    """Peak memory of the process tree. A page that processes share counts once (PSS)."""
     server_cpu: float = 0.0
     server_peak_bytes: int = 0
     report: dict[str, Any] = field(default_factory=dict)
-    """The last line that it printed, if that was JSON."""
+    """The last line that the command printed, if that was JSON."""
 
 
 class Server(Protocol):
-    """A server whose share of the machine is told apart from its client's."""
+    """A server whose CPU and memory are measured apart from its client's."""
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """The id of the server's process."""
         ...
 
 
@@ -72,7 +72,7 @@ def run(
 
     Raises RuntimeError, with what it wrote, if it fails: a figure of a failed run is none.
     """
-    os.sync()  # else the disk still writes what the run before left, at this one's expense
+    os.sync()  # otherwise the disk still writes for the run before, at the expense of this run
     server_cpu = 0.0
     if server is not None:
         _forget_peak(server.pid)
@@ -111,7 +111,7 @@ def run(
 def interleaved(
     variants: Mapping[str, Callable[[], Usage]], rounds: int, *, say: Callable[[str], None]
 ) -> dict[str, list[Usage]]:
-    """Run each variant once a round, so that drift meets all alike; drop the first round.
+    """Run each variant once a round, so that drift meets all alike. Drop the first round.
 
     (The first touches memory and caches first. With one round in all, a smoke run, it is kept.)
     """
@@ -127,7 +127,7 @@ def interleaved(
 
 @dataclass(frozen=True)
 class Spread:
-    """The same figure from several runs."""
+    """One figure from several runs."""
 
     values: tuple[float, ...]
 
@@ -158,7 +158,7 @@ def process_cpu(pid: int) -> float:
 class _PeakMemory:
     """Samples the memory of a process tree while the `with` block runs.
 
-    What is shared is told apart only near a peak, since that takes some milliseconds.
+    Shared memory is told apart only near a peak, since that takes some milliseconds.
     """
 
     def __init__(self, pid: int) -> None:
@@ -184,7 +184,7 @@ class _PeakMemory:
                     self.peak_bytes = max(self.peak_bytes, _of_tree(self._pid, _proportional))
                     self._most_resident = max(self._most_resident, resident)
             except OSError:
-                return  # it has ended
+                return  # the process has ended
 
 
 def _of_tree(pid: int, memory: Callable[[int], int]) -> int:

@@ -2,7 +2,7 @@
 
 Two worker processes read from a local folder: memory does not depend on where log files come from,
 and no server takes its time. The inputs are made here, of records as short as routing and dedup
-allow. What counts is how much there is of something, not what stands in it.
+allow. Only amounts count, not what the records say.
 """
 
 import gzip
@@ -19,7 +19,7 @@ _MOST_MEGABYTES: Final = 400
 _PARTITION: Final = ("700000000000", "eu-west-1")
 _HOUR: Final = timedelta(hours=1)
 _LogFile = tuple[str, str, datetime, int]
-"""Account, region, the time of the key and of the events, and how many of them."""
+"""Account, region, the time of the key and of the events, and the number of events."""
 
 
 def measure(bench: Bench) -> Section:

@@ -1,4 +1,4 @@
-"""What Parquet beside JSONL costs, and how much smaller it is: small log files and large ones."""
+"""The cost and size of Parquet beside JSONL, for small log files and large ones."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -85,7 +85,7 @@ def _row(
 
 
 def _cpu(usage: Usage) -> float:
-    """CPU seconds without the interpreter's start and imports; imports of polars count."""
+    """CPU seconds without the interpreter's start and imports. Imports of polars count."""
     return usage.cpu - float(usage.report["imports_cpu"])
 
 

@@ -1,6 +1,6 @@
 """The results as Markdown: sections with tables and targets.
 
-Not here: what is measured, and how.
+What is measured, and how, belongs to the other modules.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure should be at most, or at least, and what was measured."""
+    """The limit of a figure, above or below, and the measured value."""
 
     name: str
     limit: float
     measured: float | None
-    """None: the figure cannot be measured here, for the reason in `note`."""
+    """None if the figure cannot be measured here, for the reason in `note`."""
     at_least: bool = False
     note: str = ""
 

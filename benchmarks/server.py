@@ -65,14 +65,19 @@ def make_authority(folder: Path) -> Authority:
     """A certificate authority that vouches for 127.0.0.1."""
     folder.mkdir(parents=True, exist_ok=True)
     files = Authority(folder / "root.pem", folder / "server.pem", folder / "server.key")
-    own, servers = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority_key, server_key = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
     loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    root = _certificate("Benchmark CA", own.public_key(), is_authority=True)
-    server = _certificate("Benchmark S3", servers.public_key(), is_authority=False)
+    root = _certificate("Benchmark CA", authority_key.public_key(), is_authority=True)
+    server = _certificate("Benchmark S3", server_key.public_key(), is_authority=False)
     server = server.add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
     for path, builder in ((files.root, root), (files.certificate, server)):
-        path.write_bytes(builder.sign(own, hashes.SHA256()).public_bytes(Encoding.PEM))
-    files.key.write_bytes(servers.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.write_bytes(builder.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    files.key.write_bytes(
+        server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     return files
 
 
@@ -94,7 +99,7 @@ def _certificate(
 
 
 class DelayProxy:
-    """Forwards to a server, each request a little later; see `delay_proxy`."""
+    """A proxy that forwards each request a little later; see `delay_proxy`."""
 
     def __init__(self, endpoint_url: str, delay_seconds: float) -> None:
         self._job = json.dumps({"endpoint_url": endpoint_url, "delay_seconds": delay_seconds})

@@ -1,4 +1,4 @@
-"""The buckets of the measurements, as folders: synthetic, and the same every time.
+"""The buckets of the measurements: synthetic folders that are the same every time.
 
 `small` is the sample of the demo, as CloudTrail delivers. `large` has the sample's records in log
 files of some 25 MB. `Partitioned` spreads log files evenly over as many accounts and regions as
@@ -30,7 +30,7 @@ from ctrail_pipeline.sample.records import RecordWriter
 BIG_BUCKET: Final = "example-many-partitions"
 _LARGE_BYTES: Final = 20_000_000
 _SAMPLE_FILES_IN_A_LARGE_ONE: Final = 3.7
-"""With this, measured, the number of large log files comes out near the number asked for."""
+"""With this measured factor the number of large log files comes near the number asked for."""
 _REGIONS: Final = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-south-1")
 EVENTS_A_FILE: Final = 8
 _HEAD, _TAIL = b'{"Records":[', b"]}"
@@ -38,7 +38,7 @@ _HEAD, _TAIL = b'{"Records":[', b"]}"
 
 @dataclass(frozen=True)
 class Shape:
-    """What lies in a folder of buckets."""
+    """A folder of buckets, and its counts."""
 
     folder: Path
     trails: tuple[tuple[str, str, str], ...]
@@ -80,7 +80,7 @@ _SAMPLE_TRAILS: Final = (
 
 
 def small(folder: Path, log_files: int) -> Shape:
-    """Many small log files of two trails that overlap; made only if they are not there yet."""
+    """Make many small log files of two overlapping trails, unless they are there already."""
     return _kept(folder, log_files, lambda: generate_log_files(log_files=log_files))
 
 
@@ -101,7 +101,7 @@ def nearly_empty(folder: Path) -> Shape:
 
 
 class Partitioned:
-    """Log files spread evenly over accounts and regions, and more of them whenever asked for."""
+    """Log files spread evenly over accounts and regions. `add` delivers more of them."""
 
     def __init__(self, folder: Path, partitions: int) -> None:
         (folder / BIG_BUCKET).mkdir(parents=True)
@@ -127,7 +127,7 @@ class Partitioned:
                 self._write(folder, account, region, moment)
 
     def shape(self) -> Shape:
-        """What lies in the folder by now."""
+        """The folder and its counts by now."""
         trails = (("many", BIG_BUCKET, ""),)
         return Shape(
             self.folder,
@@ -158,7 +158,7 @@ def noon(days_before_last: int = 0) -> datetime:
 
 
 def _kept(folder: Path, asked_for: int, generate: Callable[[], Iterator[SampleObject]]) -> Shape:
-    """Write the objects, and their counts beside them, so that a later run need not."""
+    """Write the objects, and their counts beside them, unless an earlier run did."""
     note = folder / "shape.json"
     if note.exists():
         known = json.loads(note.read_text())
@@ -190,7 +190,7 @@ def _written(folder: Path, objects: Iterator[SampleObject]) -> Shape:
 
 
 def _joined(objects: Iterator[SampleObject]) -> Iterator[SampleObject]:
-    """The records of neighbouring log files of one account and region as one large log file."""
+    """Join the records of neighbouring log files of an account and region into large log files."""
     waiting: dict[str, list[tuple[SampleObject, bytes]]] = {}
     for sample_object in objects:
         if "/CloudTrail/" not in sample_object.key:

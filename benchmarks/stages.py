@@ -1,10 +1,10 @@
-"""Where the CPU time of a sync goes: the named functions of the core, timed as they run.
+"""Profile of a sync's CPU time: named functions of the core, timed as they run.
 
-Each function is wrapped from outside and charged with the CPU time of its own thread, less what
-wrapped functions inside took. There are a few calls for each log file and none for a record, so
-timing costs little; the report compares with a run without. Threads that are not Python's are read
-from the kernel: obstore's runtime does the network's work for LIST. What is left of the process's
-time is `other`.
+Each function is wrapped from outside. It is charged with the CPU time of its own thread, without
+the time of wrapped functions inside it. There are a few calls for each log file and none for a
+record, so timing costs little; the report compares with a run without. Threads that are not
+Python's are read from the kernel: obstore's runtime does the network's work for LIST. The remaining
+CPU time of the process is `other`.
 
 The table names functions of the core by module. If a function is no longer there, the report says
 that it is missing, and a test fails.
@@ -79,7 +79,7 @@ _RUNTIME_THREADS: Final = "tokio"
 
 
 class Profile:
-    """Wraps the functions when it is made; ask for `result` after the work."""
+    """A profile. It wraps the functions when it is made. Ask for `result` after the work."""
 
     def __init__(self) -> None:
         self._threads: list[dict[str, float]] = []
@@ -92,7 +92,7 @@ class Profile:
         self._began = time.process_time()
 
     def result(self) -> dict[str, Any]:
-        """CPU seconds of each stage, of the whole process since the wrapping."""
+        """CPU seconds of each stage since the wrapping, and of the whole process."""
         total = time.process_time() - self._began
         seconds: dict[str, float] = defaultdict(float)
         for counter in self._threads:
@@ -163,7 +163,7 @@ def _cpu_of_threads(name: str) -> float:
     """CPU seconds of the living threads whose name begins with a text."""
     seconds = 0.0
     for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the thread has ended
             if (task / "comm").read_text().startswith(name):
                 seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
     return seconds

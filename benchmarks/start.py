@@ -1,4 +1,4 @@
-"""What a run costs that finds nothing: `ctrail sync`, and the Dagster job beside a trivial one."""
+"""The cost of a run that finds nothing: `ctrail sync`, and Dagster's job beside a trivial job."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Section:
             _TRIVIAL: command(*execute, "benchmarks.trivial_job", "-j", "trivial"),
             _JOB: command(*execute, "ctrail_pipeline.definitions", "-j", "sync"),
         }
-        variants[_CORE]()  # brings everything in
+        variants[_CORE]()  # this first run brings everything in
         runs = interleaved(variants, bench.rounds, say=bench.say)
     bench.clear()
     difference = Spread.of(

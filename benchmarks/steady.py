@@ -1,4 +1,4 @@
-"""What a run costs that finds a little: 300 accounts and regions, three new log files in each.
+"""The cost of a run that finds three new log files in each of 300 accounts and regions.
 
 `steady_state` measures that after a first sync from S3. `growth` measures the same with millions
 of older events in the ledger, from a local folder: only the ledger shall make a difference.
@@ -43,7 +43,7 @@ def steady_state(bench: Bench) -> Section:
     for number in range(bench.rounds + 1):
         _deliver(found, number)
         before = _committed(state)
-        # A server of its own each time: one that looks for changes is slow, and competes.
+        # Each run has a new server: a server that looks for changes is slow, and competes.
         with MeasuredServer(found.folder) as server:
             trails = found.shape().s3_trails(server.endpoint_url)
             usage = bench.sync(trails, state, server=server, events=_new_events(partitions))
@@ -186,7 +186,7 @@ def _by_table(ledger: Path, events: int, log_files: int) -> Table:
                 " FROM dbstat d JOIN sqlite_master m ON m.name = d.name"
                 " WHERE d.aggregate = 1 GROUP BY 1 ORDER BY 2 DESC"
             ).fetchall()
-        except sqlite3.OperationalError:  # built without it
+        except sqlite3.OperationalError:  # SQLite was built without dbstat
             sizes = []
     return Table(
         ("table", "size", "bytes an event", "bytes a log file"),

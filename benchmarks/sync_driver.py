@@ -1,4 +1,4 @@
-"""A fresh process that syncs once and says what that took: `python -m benchmarks.sync_driver JSON`.
+"""A fresh process that syncs once and prints the cost: `python -m benchmarks.sync_driver JSON`.
 
 The job names trails, a folder for output and ledger, and settings that differ from the defaults;
 with `profile`, the stages are timed.

@@ -22,7 +22,7 @@ _Kind = Literal["small", "large"]
 _SMALL_LOG_FILES: Final = 20_000
 _LARGE_LOG_FILES: Final = 44
 _LOOP_SHARE: Final = 5
-"""The plain loop does a fifth of the log files: what it costs a log file does not change."""
+"""The plain loop does a fifth of the log files, since its cost for a log file does not change."""
 
 _S3, _LOCAL, _PROFILED = "sync from S3", "sync from a local folder", "sync from S3, profiled"
 _TWO = "sync from a local folder, two worker processes"
@@ -113,7 +113,7 @@ def _variants(
 
 
 def _pair(bench: Bench, shape: Shape) -> Usage:
-    """Two whole syncs that have nothing to do with each other: what two CPUs give at most."""
+    """Run two independent syncs at once, which shows the most that two CPUs can give."""
 
     def whole_sync(folder: Path) -> Usage:
         return bench.sync(
@@ -295,7 +295,7 @@ def _ratios(runs: Mapping[str, Sequence[Usage]]) -> Table:
 def _ratio(
     runs: Mapping[str, Sequence[Usage]], name: str, beside: str, *, per_byte: bool = False
 ) -> Spread:
-    """The ratio of two variants, round by round: what drifted, drifted for both."""
+    """The ratio of two variants, round by round, so that drift meets both."""
     scales = [1.0] * len(runs[name])
     if per_byte:
         scales = [
@@ -344,7 +344,7 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
         for stage in STAGES
     ]
     pairs = zip(runs[_PROFILED], runs[_S3], strict=True)
-    overhead = Spread.of(with_it.cpu / without.cpu for with_it, without in pairs)
+    overhead = Spread.of(profiled.cpu / plain.cpu for profiled, plain in pairs)
     parts: list[str | Table] = [
         "Profile of a sync from S3: CPU time of threads, around the core's functions, from when"
         " the core is imported. Start-up is what opening the buckets takes: imports of boto3 and"
@@ -359,7 +359,7 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
 
 
 def _bound(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> str:
-    """What keeps the sync from its targets, in figures of this run."""
+    """Say what keeps the sync from its targets, in figures of this run."""
     profiles = [usage.report["profile"] for usage in runs[_PROFILED]]
     log_files = int(runs[_PROFILED][0].report["log_files"])
 
@@ -412,7 +412,7 @@ def _targets(kind: _Kind, shape: Shape, runs: Mapping[str, Sequence[Usage]]) -> 
 
 
 def _memory(kind: _Kind, runs: Mapping[str, Sequence[Usage]]) -> Target:
-    """The target for memory. It is set for two worker processes; one process has to keep it too."""
+    """The target for memory. It is set for two worker processes. One process has to keep it too."""
     name = _TWO_S3 if _TWO_S3 in runs else _S3
     peak = max(usage.peak_bytes for usage in runs[name])
     return Target(f"{kind}: MB of memory of all processes, {name}", 400, peak / 1e6)

@@ -10,7 +10,7 @@ from benchmarks.report import Section, Table
 from benchmarks.server import MeasuredServer, make_authority
 
 _LOG_FILES: Final = 20_000
-"""As many as in `throughput`, whose bucket is used."""
+"""Log files of the bucket: as many as in `throughput`, since both use the same bucket."""
 _GETS: Final = 5_000
 _IN_FLIGHT: Final = 100
 

@@ -1,4 +1,4 @@
-"""A Dagster job that does nothing: what Dagster itself costs."""
+"""A Dagster job that does nothing, which shows the cost of Dagster itself."""
 
 from dagster import Definitions, in_process_executor, job, op
 

@@ -1,4 +1,4 @@
-"""What many test files share: a sample bucket of their own, and what its output must be."""
+"""Fixtures that many test files share: a sample bucket, and the output that it must give."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's buckets; the test file says in `SAMPLE` how many log files, of how many days."""
+    """The sample's buckets, of the log files and days that the test file sets in `SAMPLE`."""
     folder = tmp_path_factory.mktemp("sample") / "buckets"
     write_sample(folder, **request.module.SAMPLE)
     return folder
@@ -50,7 +50,7 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def expectation(sample: Path) -> Expectation:
-    """What the output of the whole sample must be."""
+    """The output that the whole sample must give."""
     return sample_expectation(sample)
 
 

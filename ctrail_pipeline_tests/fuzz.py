@@ -1,4 +1,4 @@
-"""The property tests again and again, with other examples each time: see docs/hostile-input.md.
+"""Run the property tests again and again with new examples (docs/hostile-input.md).
 
     python -m ctrail_pipeline_tests.fuzz --minutes 10 [--seed 17]
 
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from ctrail_pipeline_tests.support.project import PROJECT
 
 EXAMPLES = 10
-"""How many times as many examples as in `make test` a round has: it takes about four minutes."""
+"""A round has this many times the examples of `make test`. It takes about four minutes."""
 
 settings.register_profile(
     "fuzz",
@@ -32,7 +32,7 @@ settings.register_profile(
 
 
 def play(seed: int) -> int:
-    """One round; pytest's exit code."""
+    """Play one round and return pytest's exit code."""
     plugin = ["-p", "no:cacheprovider", "-p", __spec__.name, "--hypothesis-profile=fuzz"]
     pytest = [sys.executable, "-m", "pytest", "-q", "-x", f"--hypothesis-seed={seed}"]
     return subprocess.run(

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/screenshots.py
 
-The runs read from the tests' S3 server, slowed down so that there is something to see. The pictures
-load nothing from elsewhere.
+The runs read from the tests' S3 server, which is slowed down so that there is something to see. The
+pictures load nothing from elsewhere.
 """
 
 import json
@@ -35,7 +35,7 @@ _SVG_WITHOUT_FONTS = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT
 
 
 def run(folder: Path, server: FaultServer, *arguments: str) -> str:
-    """All that a terminal gets from a `ctrail` command."""
+    """Run `ctrail` on a terminal and return all that the terminal gets."""
     controller, terminal = pty.openpty()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
@@ -68,7 +68,7 @@ def run(folder: Path, server: FaultServer, *arguments: str) -> str:
 
 
 def screen(stream: str) -> str:
-    """What stands on the screen after a stream of text, colours and movements upwards."""
+    """The text on the screen after a stream of text, colours and movements upwards."""
     lines, row, at = [""], 0, 0
     for match in _SEQUENCE.finditer(stream):
         lines[row] += stream[at : match.start()]
@@ -88,7 +88,7 @@ def screen(stream: str) -> str:
 
 
 def draw(name: str, command: str, shown: str) -> None:
-    """Write one picture: the command, and what the screen has."""
+    """Write one picture: the command, and the text on the screen."""
     console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(shown))
@@ -100,7 +100,7 @@ def draw(name: str, command: str, shown: str) -> None:
 
 
 def main() -> None:
-    """Run, look, draw."""
+    """Run the commands and draw their screens."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sample(folder / "sample", log_files=1500)
@@ -116,7 +116,7 @@ def main() -> None:
             draw("denied", "ctrail sync --plain", screen(run(folder, server, "sync", "--plain")))
             server.faults = Faults(latency=0.04)
             stream = run(folder, server, "sync")
-            # Each frame begins by wiping the last one: until then, that one is on the screen.
+            # Each frame first wipes the last frame, which is on the screen until then.
             frames = [match.start() for match in re.finditer(r"\r\x1b\[2K", stream)]
             draw("progress", "ctrail sync", screen(stream[: frames[len(frames) * 2 // 3]]))
             draw("status", "ctrail status", screen(run(folder, server, "status")))

@@ -7,15 +7,13 @@ written once. Not here: what the file means (`file`), and reading a bucket (`cor
 
 import json
 import logging
-import os
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.durable import write_whole
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
 from ctrail_pipeline.core.threads import DaemonThreads
 
@@ -123,17 +121,9 @@ def write_config(path: Path, content: dict[str, Any], *, force: bool = False) ->
 
     Raises ConfigurationError if the file is there, or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    text = json.dumps(content, indent=2) + "\n"
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if force:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)  # unlike a rename, this fails if the name is taken
+        write_whole(path, [text.encode()], replace=force)
     except FileExistsError:
         raise ConfigurationError(
             f"{path} is there already and stays as it is: name another file, or add --force"
@@ -141,9 +131,6 @@ def write_config(path: Path, content: dict[str, Any], *, force: bool = False) ->
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def generate_config(

@@ -1,14 +1,63 @@
-"""Durable files: names that survive a power cut, and what to do if the disk refuses a write.
+"""Durable files: what survives a power cut, and what to do if the disk refuses a write.
 
-A file is fsynced before anything refers to it. The folder that names the file is fsynced after it
-has the name.
+A file is private, and is fsynced before anything refers to it. The folder that names the file is
+fsynced after it has the name.
 """
 
 import errno
 import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ctrail_pipeline.core.exceptions import OutputError
+
+
+@contextmanager
+def durable_file(path: Path | str) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Make a new private file; yield what writes to it. The file is durable when the block ends.
+
+    Raises OSError. After an error the file must be discarded: a failed fsync is never repeated.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+
+    def put(block: bytes | memoryview) -> None:
+        written = os.write(descriptor, block)
+        while written < len(block):
+            written += os.write(descriptor, memoryview(block)[written:])
+
+    try:
+        yield put
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
+    """Write a private file that is durable and whole under its name, or not there at all.
+
+    `replace` replaces a file that is there. Raises OSError; FileExistsError if a file is there that
+    may not be replaced.
+    """
+    unfinished = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex}")
+    try:
+        with durable_file(unfinished) as put:
+            for piece in pieces:
+                put(piece)
+        if replace:
+            unfinished.replace(path)
+        else:
+            path.hardlink_to(unfinished)  # unlike a rename, this fails if the name is taken
+    finally:
+        unfinished.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the content of a file durable that something else has written."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def fsync_folder(folder: Path | str) -> None:

@@ -3,11 +3,10 @@
 Not here: output files (`core.output`), and the configuration file (`config.generate`).
 """
 
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from ctrail_pipeline.core.durable import write_whole
 from ctrail_pipeline.core.exceptions import OutputError
 
 
@@ -16,22 +15,8 @@ def write_private(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None
 
     Raises OutputError if the file cannot be written, or is there and may not be replaced.
     """
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        try:
-            descriptor = os.open(
-                unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-            )
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-            if replace:
-                unfinished.replace(path)
-            else:
-                path.hardlink_to(unfinished)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(path, pieces, replace=replace)
     except FileExistsError as error:
         raise OutputError(f"{path} is there already: name another file, or move it away") from error
     except OSError as error:

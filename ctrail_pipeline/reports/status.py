@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ctrail_pipeline.core.keys.coverage import cursor
-from ctrail_pipeline.core.keys.key_time import datetime_of
+from ctrail_pipeline.core.keys.minutes import datetime_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import (

@@ -5,7 +5,7 @@ from typing import Any
 
 from ctrail_pipeline.core.audit.compare_report import COUNTS, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, datetime_of
 
 from .sentences import problem_line
 from .verify_text import day_text

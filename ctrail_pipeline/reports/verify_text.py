@@ -14,7 +14,7 @@ from ctrail_pipeline.core.audit.findings import (
     FindingKind,
     Severity,
 )
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
 
 from .sentences import problem_line
 from .units import size

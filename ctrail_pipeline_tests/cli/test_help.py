@@ -44,7 +44,7 @@ each_parser = pytest.mark.parametrize("path", PARSERS, ids=lambda path: " ".join
 
 
 def prose(parser: argparse.ArgumentParser) -> str:
-    """What people have written of a parser's help; argparse makes the rest."""
+    """The parts of a parser's help that people wrote. argparse makes the other parts."""
     return f"{parser.description or ''}\n{parser.epilog or ''}"
 
 
@@ -58,7 +58,7 @@ def is_open(text: str) -> bool:
 
 
 def indented(text: str) -> Iterator[str]:
-    """Indented lines; a line is one with the lines before it while their quotation is open."""
+    """The examples in a help text: its indented lines. A quotation may go over several lines."""
     pending = ""
     for line in text.splitlines():
         if pending:
@@ -73,7 +73,7 @@ def indented(text: str) -> Iterator[str]:
 
 
 def command_in(example: str) -> str:
-    """An example without its comment, which begins after two spaces outside of quotes."""
+    """The example without its comment. A comment begins after two spaces outside of quotes."""
     quote = ""
     text = example.strip()
     for position, letter in enumerate(text):

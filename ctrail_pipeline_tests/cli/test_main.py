@@ -171,7 +171,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_levels_times_in_utc_and_where_what_is_printed(folder: Path) -> None:
-    """The first 20 problems are warnings, the others are told to whoever asks for more."""
+    """The first 20 problems are logged as warnings, further ones only with `-v`."""
     for path in log_files(folder)[:25]:
         path.write_bytes(path.read_bytes()[:-20])
     started = datetime.now(UTC).replace(microsecond=0)
@@ -201,7 +201,7 @@ def test_levels_times_in_utc_and_where_what_is_printed(folder: Path) -> None:
 
 
 def make_anew(folder: Path) -> None:
-    """As if there had been no sync."""
+    """Remove the ledger, the events and the quarantine, so that the next sync is a first one."""
     for name in written(folder):
         (folder / name).rename(folder / "sample" / f"{name}-{time.monotonic_ns()}")
 
@@ -232,7 +232,7 @@ def test_nothing_of_any_event_is_printed_even_when_asked_for_more(folder: Path) 
 
 
 def private_values(folder: Path) -> set[str]:
-    """What tells who did what: ids, ARNs, names, addresses and agents of every event."""
+    """The values that tell who did what: ids, ARNs, names, addresses, agents of every event."""
     found = {PRIVATE}
     for bucket, _ in BUCKETS:
         for path in log_files(folder, bucket)[4:]:
@@ -269,7 +269,7 @@ def server(folder: Path) -> Iterator[FaultServer]:
 @pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    ("faults", "when"),
+    ("faults", "requests_before"),
     [
         (Faults(latency=0.1), {"get": 12}),
         (Faults(latency=1.0), {"list": 2}),
@@ -278,7 +278,7 @@ def server(folder: Path) -> Iterator[FaultServer]:
     ids=["fetching", "listing", "a server that hangs"],
 )
 def test_a_stopped_sync_ends_soon_with_1_and_the_next_one_completes(
-    folder: Path, server: FaultServer, number: int, faults: Faults, when: dict[str, int]
+    folder: Path, server: FaultServer, number: int, faults: Faults, requests_before: dict[str, int]
 ) -> None:
     server.faults = faults
     with subprocess.Popen(
@@ -290,7 +290,7 @@ def test_a_stopped_sync_ends_soon_with_1_and_the_next_one_completes(
         text=True,
     ) as process:
         try:
-            [(kind, least)] = when.items()
+            [(kind, least)] = requests_before.items()
             wait_until_asked(server, kind, least)
             process.send_signal(number)
             stopped = time.monotonic()

@@ -105,11 +105,11 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "etc" / "c.json").write_text(
         json.dumps(ONE_TRAIL | {"events_dir": "../data/events", "state_db": "/var/lib/state.db"})
     )
-    got = load_config({"CTRAIL_CONFIG": "etc/c.json"}, tmp_path).settings
-    assert got.events_dir == tmp_path / "data" / "events"
-    assert got.quarantine_dir == tmp_path / "data" / "quarantine"
-    assert got.parquet_dir == tmp_path / "data" / "parquet"
-    assert got.state_db == Path("/var/lib/state.db")
+    settings = load_config({"CTRAIL_CONFIG": "etc/c.json"}, tmp_path).settings
+    assert settings.events_dir == tmp_path / "data" / "events"
+    assert settings.quarantine_dir == tmp_path / "data" / "quarantine"
+    assert settings.parquet_dir == tmp_path / "data" / "parquet"
+    assert settings.state_db == Path("/var/lib/state.db")
 
 
 def test_the_files_of_digests_are_relative_to_the_file_too(tmp_path: Path) -> None:
@@ -134,15 +134,15 @@ def test_a_gocloudtrail_file_with_its_comments_works_unchanged(tmp_path: Path) -
 
 def test_parquet_is_asked_for_beside_jsonl(tmp_path: Path) -> None:
     config = ONE_TRAIL | PARQUET | {"parquet_dir": "/srv/lake"}
-    got = load(tmp_path, json.dumps(config)).settings
-    assert got.output_formats == ("jsonl", "parquet")
-    assert got.parquet_dir == Path("/srv/lake")
+    settings = load(tmp_path, json.dumps(config)).settings
+    assert settings.output_formats == ("jsonl", "parquet")
+    assert settings.parquet_dir == Path("/srv/lake")
     assert load(tmp_path, json.dumps(ONE_TRAIL)).settings.output_formats == ("jsonl",)
 
 
 def test_without_parquet_its_default_folder_is_in_nobodys_way(tmp_path: Path) -> None:
-    got = load(tmp_path, json.dumps(ONE_TRAIL | {"events_dir": "parquet"})).settings
-    assert got.events_dir == tmp_path / "parquet"
+    settings = load(tmp_path, json.dumps(ONE_TRAIL | {"events_dir": "parquet"})).settings
+    assert settings.events_dir == tmp_path / "parquet"
 
 
 def test_keys_without_effect_are_named_once_with_their_reasons(
@@ -496,13 +496,13 @@ CONFIGURATIONS = st.fixed_dictionaries(
 def test_any_valid_configuration_loads_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]
 ) -> None:
-    got = load(tmp_path_factory.mktemp("any"), config).settings
+    settings = load(tmp_path_factory.mktemp("any"), config).settings
     for key, value in config.items():
         if key in ("start", "end"):
-            assert getattr(got, key) == datetime.fromisoformat(value).replace(tzinfo=UTC)
+            assert getattr(settings, key) == datetime.fromisoformat(value).replace(tzinfo=UTC)
         elif key != "trails":
-            assert getattr(got, key) == value
-    for trail, written in zip(got.trails, config["trails"], strict=True):
+            assert getattr(settings, key) == value
+    for trail, written in zip(settings.trails, config["trails"], strict=True):
         assert trail.name == written["name"]
         assert unquote(urlsplit(trail.bucket).path) == unquote(urlsplit(written["bucket"]).path)
         assert trail.prefix == written.get("prefix", "")
@@ -515,8 +515,8 @@ def test_any_valid_configuration_loads_as_it_was_written(
 
 def test_what_is_said_of_the_sensor_is_taken(tmp_path: Path) -> None:
     hook = "https://hooks.example.com/services/T0/B0/secret/"
-    given_ = {"sensor": "stopped", "sensor_interval": 60, "failure_webhook": hook}
-    dagster = load(tmp_path, ONE_TRAIL | given_).dagster
+    dagster_keys = {"sensor": "stopped", "sensor_interval": 60, "failure_webhook": hook}
+    dagster = load(tmp_path, ONE_TRAIL | dagster_keys).dagster
     assert (dagster.sensor, dagster.sensor_interval) == ("stopped", 60)
     assert dagster.failure_webhook == hook
     assert "secret" not in repr(dagster)

@@ -43,7 +43,7 @@ def test_this_machines_own_disk_is_no_network_file_system(tmp_path: Path) -> Non
 def test_a_ledger_on_a_network_file_system_is_refused_and_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No network file system can be mounted in a test: the list of mounts says there is one."""
+    """A test cannot mount a network file system, so the list of mounts says that there is one."""
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"22 1 0:21 / {tmp_path} rw - nfs4 server:/export rw\n")
     monkeypatch.setattr(file_system, "_MOUNTS", mounts)

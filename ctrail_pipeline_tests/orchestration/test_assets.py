@@ -1,4 +1,4 @@
-"""Trails as assets: partitions, what is materialized, and what is said of it."""
+"""Trails as assets: their partitions, what a run materializes, and which metadata it notes."""
 
 import sqlite3
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sensor: what it asks for, when it waits, and who is told when something is wrong."""
+"""The sensor: which runs it requests, when it waits, and whom it tells about trouble."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def tick(
     cursor: str | None = None,
     name: str = "new_log_files",
 ) -> SensorResult:
-    """One tick, with what the daemon does to its partitions and events."""
+    """Evaluate one tick, and store its partitions and events as the daemon does."""
     resources = {"cursor": LedgerResource(state_db=str(config.settings.state_db))}
     with build_sensor_context(instance, cursor=cursor, resources=resources) as context:
         result = sensor_named(config, name)(context)
@@ -228,10 +228,10 @@ def test_a_trail_with_many_partitions_of_which_few_have_a_past_names_these() -> 
         (RECENT, None, 1, 1000.0, False),
         (RECENT, LastRun("r", True, False, 500, 0), 1, 1000.0, True),
         (RECENT, LastRun("r", False, True, 500, 600), 1, 1000.0, False),
-        # It failed, and what was found before it waits still: it did not do its work.
+        # The run failed, and log files found before it still wait: it did not do its work.
         (RECENT, LastRun("r", False, False, 500, 600), 400, 1000.0, True),
         (RECENT, LastRun("r", False, False, 500, 600), 400, 2401.0, False),
-        # It failed for a log file, and everything else of then is in.
+        # The run failed because of one log file. All other log files of that time are in.
         (RECENT, LastRun("r", False, False, 500, 600), 700, 1000.0, False),
         (RECENT, LastRun("r", False, False, 500, 600), None, 1000.0, False),
         (BACKLOG, LastRun("r", False, False, 500, 600), None, 1000.0, True),
@@ -294,7 +294,7 @@ def test_a_run_notes_the_checks_that_another_run_has_planned_only(
     sync_job = definitions.resolve_job_def("sync")
     assert len(sync_job.execute_in_process(instance=instance).get_asset_check_evaluations()) == 5
     [checks_of_main] = build_checks(config)
-    for key in checks_of_main.check_keys:  # as a materialization does that is at work
+    for key in checks_of_main.check_keys:  # as a materialization does while it is at work
         planned = DagsterEvent(
             DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
             job_name="trail_main",
@@ -327,7 +327,7 @@ def test_a_run_that_materializes_notes_all_checks_again_as_dagster_hides_older_o
         )
         assert len(done.asset_materializations_for_node("sync")) == 1
         assert {evaluation.check_name for evaluation in done.get_asset_check_evaluations()} == names
-    # The checks that the run noted are of the last materialization: nothing is to be said again.
+    # The run noted the checks of the last materialization, so there is nothing to repeat.
     hourly = replace(config, dagster=DagsterSettings())
     assert not tick(hourly, instance).asset_events
     alarm = tick(hourly, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
@@ -352,7 +352,7 @@ def test_the_checks_of_a_trail_run_by_themselves(
 
 
 class Hook:
-    """An HTTP server on loopback that keeps what is posted to it."""
+    """An HTTP server on loopback that keeps what clients post to it."""
 
     def __init__(self, status: int = 200) -> None:
         self.texts: list[str] = []
@@ -401,9 +401,9 @@ def test_a_failed_run_is_posted_with_what_failed(
     broken = put(bucket, "111122223333", "eu-west-1", NOW, "A")
     (bucket / broken).write_bytes(b"\x1f\x8bno gzip")
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
         result = (
-            build_definitions(told)
+            build_definitions(configured)
             .resolve_job_def("sync")
             .execute_in_process(instance=instance, raise_on_error=False)
         )
@@ -413,7 +413,7 @@ def test_a_failed_run_is_posted_with_what_failed(
             instance,
             result.dagster_run,
         ).for_run_failure()
-        sensor_named(told, "failure_webhook")(context)
+        sensor_named(configured, "failure_webhook")(context)
     [text] = hook.texts
     assert "sync failed" in text
     assert broken in text
@@ -426,16 +426,16 @@ def test_an_alarm_is_told_once_when_it_comes_and_once_when_it_goes(
     state: list[str | None] = [None]
     monkeypatch.setattr("ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: state[0])
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
-        first = tick(told, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        first = tick(configured, instance, AlarmCursor(time.time()).dump(), "sensor_alarm")
         assert checks(first) == {"sensor_is_running": True}
         state[0] = "its last look was long ago"
-        second = tick(told, instance, first.cursor, "sensor_alarm")
+        second = tick(configured, instance, first.cursor, "sensor_alarm")
         assert checks(second) == {"sensor_is_running": False}
-        third = tick(told, instance, second.cursor, "sensor_alarm")
+        third = tick(configured, instance, second.cursor, "sensor_alarm")
         assert checks(third) == {}
         state[0] = None
-        last = tick(told, instance, third.cursor, "sensor_alarm")
+        last = tick(configured, instance, third.cursor, "sensor_alarm")
         assert checks(last) == {"sensor_is_running": True}
     assert len(hook.texts) == 2
     assert "long ago" in hook.texts[0]
@@ -453,19 +453,19 @@ def test_no_alarm_is_told_when_the_daemon_has_just_started(
         "ctrail_pipeline.orchestration.sensors.sensor_trouble", lambda *_: "it never looked"
     )
     with Hook() as hook:
-        told = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
-        first = tick(told, instance, cursor, "sensor_alarm")
+        configured = replace(config, dagster=DagsterSettings(failure_webhook=hook.url))
+        first = tick(configured, instance, cursor, "sensor_alarm")
         assert checks(first) == {}
         assert hook.texts == []
-        second = tick(told, instance, first.cursor, "sensor_alarm")
+        second = tick(configured, instance, first.cursor, "sensor_alarm")
         assert checks(second) == {"sensor_is_running": False}
         assert len(hook.texts) == (0 if cursor == "[1, true]" else 1)
 
 
 def test_the_configuration_says_whether_the_sensor_runs_from_the_start(config: Config) -> None:
     for value in ("running", "stopped"):
-        told = replace(config, dagster=DagsterSettings(sensor=value, sensor_interval=77))
-        sensor = sensor_named(told, "new_log_files")
+        configured = replace(config, dagster=DagsterSettings(sensor=value, sensor_interval=77))
+        sensor = sensor_named(configured, "new_log_files")
         assert sensor.default_status.name == value.upper()
         assert sensor.minimum_interval_seconds == 77
 

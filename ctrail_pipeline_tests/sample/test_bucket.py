@@ -1,4 +1,4 @@
-"""The sample bucket: what demo, tests and benchmarks may rely on."""
+"""The sample bucket: its properties that the demo, the tests and the benchmarks rely on."""
 
 import gzip
 import hashlib

@@ -22,7 +22,7 @@ BUCKETS = ((ORGANIZATION_BUCKET, ""), (PAYMENTS_BUCKET, PAYMENTS_PREFIX))
 
 
 def environment(additions: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, without what would make a difference; the project is importable."""
+    """This process's environment without what changes a run, but with the project importable."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -56,5 +56,5 @@ def log_files(folder: Path, bucket: str = ORGANIZATION_BUCKET) -> list[Path]:
 
 
 def written(folder: Path) -> set[str]:
-    """What lies in the folder beside the sample and the configuration."""
+    """The names in the folder other than the sample and the configuration."""
     return {path.name for path in folder.iterdir()} - {"sample", "config.json"}

@@ -1,4 +1,4 @@
-"""What a run of Dagster in this process says when it fails."""
+"""The text with which a Dagster run in this process fails."""
 
 from dagster import ExecuteInProcessResult
 

@@ -1,4 +1,4 @@
-"""A compaction that dies: in this process by an exception, or in one of its own by SIGKILL."""
+"""A compaction that dies: in this process by an exception, or in its own process by SIGKILL."""
 
 import signal
 import subprocess
@@ -11,7 +11,7 @@ STEPS = ["registered", "staged", "committed", "marked", "linked", "published", "
 
 
 class Killed(BaseException):
-    """The process ends here: nothing that follows is done."""
+    """Stands for the end of the process: nothing after it happens."""
 
 
 KILLED_COMPACTION = """

@@ -1,10 +1,13 @@
-"""A small S3 server, read only, that does to its clients what real ones do: faults on demand.
+"""A small read-only S3 server that shows its clients the faults of real servers, on demand.
 
-Serves `root/<bucket>/<key>` over HTTP on the loopback: ListObjectsV2, GetObject (with If-Match and
-Range, since obstore asks for the rest of a body that was cut), HeadBucket. Signatures are not
-checked. Whether a request meets a fault depends on (seed, kind of request, key, how many times it
-was asked) alone, so a test sees the same faults whatever the order of its client's threads. Faults
-may be changed while the server runs. Standard library only, and nothing of `ctrail_pipeline`.
+The server serves `root/<bucket>/<key>` over HTTP on the loopback: ListObjectsV2, GetObject and
+HeadBucket. GetObject knows If-Match and Range, since obstore asks for the missing part of a body
+that was cut. The server does not check signatures.
+
+Four things alone decide whether a request meets a fault: the seed, the kind of request, the key,
+and how many times the client asked before. So a test sees the same faults whatever the order of its
+client's threads. A test may change the faults while the server runs. The module uses the standard
+library only, and nothing of `ctrail_pipeline`.
 """
 
 import base64
@@ -35,7 +38,7 @@ _READER = "User: arn:aws:iam::111122223333:user/reader is not authorized to perf
 
 @dataclass
 class Faults:
-    """What goes wrong. A request meets one fault at most; rates are shares of 1."""
+    """The faults of a server. A request meets one fault at most. Rates are shares of 1."""
 
     seed: int = 1
     latency: float = 0.0
@@ -47,61 +50,63 @@ class Faults:
     internal_error_rate: float = 0.0
     """500 InternalError."""
     too_many_requests_rate: float = 0.0
-    """429, which S3 itself does not send but others that speak its protocol do."""
+    """429. S3 itself does not send it, but other servers that speak its protocol do."""
     reset_rate: float = 0.0
     """The connection is reset (RST) instead of an answer."""
     slow_rate: float = 0.0
-    """Waits `slow_seconds`, then answers as usual."""
+    """The server waits `slow_seconds`, then answers as usual."""
     slow_seconds: float = 1.0
 
     # LIST only.
     list_fail_rate: float = 0.0
     """503 SlowDown."""
     list_cut_rate: float = 0.0
-    """The XML ends in the middle; Content-Length says so, or (every other time) the whole's."""
+    """The XML ends in the middle. Content-Length is that of the part, or every other time of the
+    whole."""
 
     # GET only.
     get_fail_rate: float = 0.0
     """503 SlowDown."""
     cut_rate: float = 0.0
-    """Half the body, then the connection is closed."""
+    """The server sends half the body, then closes the connection."""
     wrong_length_rate: float = 0.0
-    """Content-Length is half of the body's, or (every other time) larger than it."""
+    """Content-Length is half of the body's length, or every other time larger than that length."""
     flip_rate: float = 0.0
-    """One byte of the body is another; the etag is the right one."""
+    """One byte of the body is changed, but the etag is that of the right body."""
 
     # By key (without the bucket).
     denied: set[str] = field(default_factory=set)
-    """GET: 403 AccessDenied. LIST: the same for prefixes that are in here."""
+    """Keys whose GET and prefixes whose LIST get 403 AccessDenied."""
     kms_denied: set[str] = field(default_factory=set)
-    """GET: 403 AccessDenied for want of kms:Decrypt."""
+    """Keys whose GET gets 403 AccessDenied because kms:Decrypt is missing."""
     archived: set[str] = field(default_factory=set)
-    """LIST says GLACIER, GET says 403 InvalidObjectState."""
+    """Keys for which LIST says GLACIER and GET says 403 InvalidObjectState."""
     gone: set[str] = field(default_factory=set)
-    """Listed, but GET says 404 NoSuchKey."""
+    """Keys that LIST shows, but whose GET says 404 NoSuchKey."""
     not_s3: set[str] = field(default_factory=set)
-    """GET: 404 without S3's XML, as something between client and S3 answers."""
+    """Keys whose GET gets 404 without S3's XML, as a machine between client and S3 answers."""
     damaged: dict[str, int] = field(default_factory=dict)
-    """The stored object has a byte flipped, and the etag of that, for so many GETs; or `heal`."""
+    """For so many GETs, or until `heal`, the stored object has a byte flipped, and the etag fits
+    it."""
     hidden: set[str] = field(default_factory=set)
-    """Not there yet: `reveal`."""
+    """Keys that are not there yet. `reveal` lets them appear."""
     hang: set[str] = field(default_factory=set)
-    """GET of a key, LIST of a prefix: never answered, until the server closes or `release`."""
+    """Keys whose GET and prefixes whose LIST get no answer until `release` or the server's end."""
 
 
 @dataclass
 class Counts:
-    """What the server was asked, and what it did."""
+    """How many requests the server got, and how many faults it injected."""
 
     requests: Counter[str] = field(default_factory=Counter)
-    """By kind: list, get, get_range, head_bucket."""
+    """Requests by kind: list, get, get_range, head_bucket."""
     faults: Counter[str] = field(default_factory=Counter)
-    """By kind, as the fields of `Faults` are called, without `_rate`."""
+    """Faults by kind, named as the fields of `Faults` without `_rate`."""
     gets: Counter[str] = field(default_factory=Counter)
     """GETs by key, of whole objects."""
 
     def __sub__(self, earlier: "Counts") -> "Counts":
-        """What happened since `earlier`."""
+        """The counts since `earlier`."""
         return Counts(
             self.requests - earlier.requests,
             self.faults - earlier.faults,
@@ -128,10 +133,10 @@ class FaultServer:
         self.faults = faults or Faults()
         self.page_keys = page_keys
         self.refuse: Callable[[Message], str] = lambda _headers: ""
-        """The error code (403) that a request meets for its headers; "" for none."""
+        """The error code (403) that a request gets because of its headers, or ""."""
         self.closing = threading.Event()
         self.errors: list[BaseException] = []
-        """What went wrong in the server itself; raised at the end."""
+        """Errors of the server itself. The end of the `with` block raises the first one."""
         self._counts = Counts()
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -144,7 +149,7 @@ class FaultServer:
 
     @property
     def endpoint_url(self) -> str:
-        """Where it listens."""
+        """The URL at which the server listens."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def env(self) -> dict[str, str]:
@@ -177,11 +182,11 @@ class FaultServer:
                 getattr(faults, fault).discard(key)
 
     def reveal(self, *keys: str) -> None:
-        """Let hidden keys appear; without keys, all of them."""
+        """Let these hidden keys appear, or all of them if none is given."""
         self.faults.hidden = self.faults.hidden - set(keys) if keys else set()
 
     def release(self) -> None:
-        """Let hanging requests end, without an answer."""
+        """Let hanging requests end without an answer."""
         self._released.set()
 
     def __enter__(self) -> "FaultServer":
@@ -208,7 +213,7 @@ class FaultServer:
     # -- what the handlers ask ------------------------------------------------------------------
 
     def count_request(self, kind: str, name: str, key: str | None = None) -> int:
-        """Count a request; how often this kind of request was made for this name before."""
+        """Count a request. Return how many requests of this kind for this name came before."""
         with self._lock:
             self._counts.requests[kind] += 1
             if key is not None:
@@ -222,13 +227,13 @@ class FaultServer:
             self._counts.faults[fault] += 1
 
     def draw(self, *question: object) -> float:
-        """A number in [0, 1) that depends on the seed and on what is asked."""
+        """A number in [0, 1) that depends on the seed and the question alone."""
         text = "\0".join(map(str, (self.faults.seed, *question)))
         digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
         return int.from_bytes(digest) / 2**56
 
     def hang(self) -> None:
-        """Wait until somebody lets go."""
+        """Wait until `release` or the server's end."""
         self._released.wait()
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
@@ -246,7 +251,7 @@ class FaultServer:
         return sorted(found, key=str.encode)
 
     def is_damaged(self, key: str, gets: int | None = None) -> bool:
-        """Whether the stored object is still the damaged one, after so many GETs (or all)."""
+        """Whether the object is still damaged after so many GETs (by default after all so far)."""
         if gets is None:
             gets = self._counts.gets[key]
         return gets < self.faults.damaged.get(key, 0)
@@ -267,7 +272,7 @@ class FaultServer:
         return self._etags[known]
 
     def flipped(self, body: bytes, name: str) -> bytes:
-        """The body with one byte changed: one of its last three quarters, behind a gzip header."""
+        """The body with one byte changed in its last three quarters, behind a gzip header."""
         if not body:
             return body
         at = len(body) // 4 + int(self.draw("flip at", name) * (len(body) - len(body) // 4))
@@ -308,7 +313,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Injected(NamedTuple):
-    """The fault that a request meets, and how it comes out where there are two ways."""
+    """The fault that a request meets, and which of two ways it takes if the fault has two."""
 
     fault: str
     other_way: bool
@@ -342,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Say nothing."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         owner = self.server.owner
@@ -368,13 +373,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     # -- faults ---------------------------------------------------------------------------------
 
-    def _injected(self, kind: str, name: str, asked: int, by_key: str, own: str) -> _Injected:
-        """The fault of this request: by its key, else drawn; "" for none."""
+    def _injected(
+        self, kind: str, name: str, asked: int, by_key: str, own_faults: str
+    ) -> _Injected:
+        """The fault of this request, by its key or drawn, or ""."""
         owner = self.server.owner
         fault = by_key
         if not by_key:
             drawn = owner.draw(kind, name, asked)
-            for candidate in (*_ANY_REQUEST, *own.split()):
+            for candidate in (*_ANY_REQUEST, *own_faults.split()):
                 drawn -= getattr(owner.faults, f"{candidate}_rate")
                 if drawn < 0:
                     fault = candidate
@@ -386,7 +393,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _met(self, injected: _Injected) -> bool:
-        """Whether the fault took the place of an answer."""
+        """Whether a fault was the answer, so that nothing is left to do."""
         owner = self.server.owner
         if injected.fault == "hang":
             owner.hang()
@@ -416,7 +423,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve_get(self, bucket: str, key: str) -> None:
         owner = self.server.owner
         name = f"{bucket}/{key}"
-        # A part of an object is a client's look whether it may read it, not a fetch.
+        # A GET of a part is a client's check whether it may read the object. It is no fetch.
         kind = "get_range" if "Range" in self.headers else "get"
         asked = owner.count_request(kind, name, key if kind == "get" else None)
         faults = owner.faults
@@ -546,7 +553,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(
         self, status: int, body: bytes, headers: dict[str, str], length: int | None = None
     ) -> None:
-        """Answer; with another length than the body's, the connection ends there."""
+        """Answer. If the length is not the body's, the connection ends after the body."""
         length = len(body) if length is None else length
         self.send_response_only(status)
         self.send_header("x-amz-request-id", "0123456789ABCDEF")
@@ -561,7 +568,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _grouped(keys: list[str], prefix: str, delimiter: str, after: str) -> Iterator[str]:
-    """Keys and common prefixes behind `after`, each common prefix once."""
+    """The keys and common prefixes behind `after`, each common prefix once."""
     last = after
     for key in keys:
         if key.encode() <= after.encode():

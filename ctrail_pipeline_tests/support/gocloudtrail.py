@@ -1,4 +1,4 @@
-"""The configuration file that gocloudtrail comes with."""
+"""The configuration file that comes with gocloudtrail."""
 
 GOCLOUDTRAIL = """
 {

@@ -1,4 +1,4 @@
-"""A day of deliveries, some late, and buckets to which they are delivered one after the other."""
+"""A day's log files, some of them late, and buckets that get them one after the other."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -44,7 +44,7 @@ def deliver(folder: Path, objects: Iterable[SampleObject]) -> None:
 
 
 def day_of_deliveries(seed: int) -> list[SampleObject]:
-    """A day's log files in the order in which they arrive: one in ten is late, by up to 6 hours."""
+    """A day's log files in the order of their arrival. One in ten is late, by up to 6 hours."""
     rng = Random(seed)
     objects: dict[str, SampleObject] = {}
     for sample_object in generate_log_files(log_files=240, days=1, seed=seed):

@@ -22,7 +22,7 @@ TOKENS = [
 
 @st.composite
 def harmed(draw: st.DrawFn, data: bytes) -> bytes:
-    """The same bytes after some accidents."""
+    """Draw some accidents and return what they make of the bytes."""
     text = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(text)))

@@ -1,4 +1,4 @@
-"""Records, log files and their place in a bucket where somebody means harm."""
+"""Records and log files of somebody who means harm, and their keys in a bucket."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2026/01/10/"
 
 
 def record(number: int, **changes: object) -> bytes:
-    """An event by the book, else as `changes` has it; a field that is to be None is left out."""
+    """A correct event with `changes` applied. A field that `changes` sets to None is left out."""
     fields = {
         "eventTime": f"{NOON:%Y-%m-%dT%H:%M:%SZ}",
         "awsRegion": REGION,

@@ -26,7 +26,7 @@ def serve(handle: Handler) -> Iterator[str]:
         request_queue_size = 200
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that is gone is no news."""
+            """Log nothing about a client that closed its connection."""
 
     with Server(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

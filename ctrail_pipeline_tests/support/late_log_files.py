@@ -33,7 +33,7 @@ def put_log_file(
     number: int = 0,
     arrives: datetime | None = None,
 ) -> str:
-    """Deliver a log file; `number` tells those of one minute apart. Returns its key."""
+    """Deliver a log file and return its key. `number` tells log files of one minute apart."""
     key = (
         f"AWSLogs/{account}/CloudTrail/eu-west-1/{at:%Y/%m/%d}/"
         f"{account}_CloudTrail_eu-west-1_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"

@@ -1,7 +1,7 @@
 """Texts of log files for the tests of `records`, `json_scan` and `decompress`, and an oracle.
 
-The oracle is Python's own JSON decoder over a latin-1 view, which gives the place of each element;
-it shares nothing with the code it judges but the rules.
+The oracle is Python's own JSON decoder over a latin-1 view, which gives the position of each
+element. The oracle shares only the rules with the code that it judges.
 """
 
 import gzip
@@ -43,7 +43,7 @@ def event(**fields: object) -> bytes:
 
 
 def oracle_elements(data: bytes) -> tuple[list[bytes], int]:
-    """The complete elements of the first `Records` of a text, and where the last one ends."""
+    """The complete elements of the first `Records` of a text, and the end of the last element."""
     text = data.decode("latin-1")
     space = re.compile(r"[ \t\r\n]*")
     head = re.compile(r'[ \t\r\n]*\{[ \t\r\n]*"Records"[ \t\r\n]*:[ \t\r\n]*\[').match(text)
@@ -94,7 +94,7 @@ spaces = st.text(st.sampled_from(" \t\r\n"), max_size=3)
 
 @st.composite
 def log_files(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A sound log file written in some style, and its elements as they were written."""
+    """A sound log file in some style of JSON, and its elements as they stand in it."""
     indent = draw(st.sampled_from([None, 0, 2, "\t"]))
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\r\n", "\t: ")]))
     ensure_ascii = draw(st.booleans())

@@ -1,4 +1,4 @@
-"""`CTRAIL_LONG=1`: log files of the largest size that is read."""
+"""A mark for tests of log files of the largest size that is read: `CTRAIL_LONG=1` runs them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A sync in a process of its own, of which the peak of memory is taken."""
+"""A sync in its own process, with a measurement of the process's peak memory."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ print(summary.progress.log_files, summary.progress.events, (peak() - before) // 
 
 
 def synced(folder: Path, *, arenas: int = 4, **changes: object) -> tuple[int, int, int]:
-    """Log files, events, and megabytes that the peak of a sync's memory lies above its start."""
+    """Sync, and return the log files, the events, and the peak of memory above the start in MB."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED_SYNC, str(folder), repr(changes)],
         cwd=PROJECT,

@@ -1,4 +1,4 @@
-"""moto's server, for what S3 servers of files do not have: STS, storage classes, odd keys."""
+"""moto's server. It has what S3 servers over files lack: STS, storage classes, odd keys."""
 
 import socket
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """Its address, on a free loopback port."""
+    """Start moto's server on a free loopback port, and give its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,11 +1,11 @@
-"""Log files of the last hours by the clock as it is: what a look or a horizon asks of "now"."""
+"""Log files of the last hours by the real clock, for tests of looks and horizons."""
 
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ctrail_pipeline.core.keys.key_time import day_folder, day_number
+from ctrail_pipeline.core.keys.minutes import day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline_tests.support.sync_process import put_object
 
@@ -13,7 +13,7 @@ NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 
 
 def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
-    """A log file with one event, delivered five minutes after the time in its key."""
+    """Put a log file with one event. It is delivered five minutes after the time in its key."""
     source_prefix = SourcePrefix("logs", "", "", account, region)
     number = day_number(moment.year, moment.month, moment.day)
     assert number is not None

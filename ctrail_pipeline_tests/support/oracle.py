@@ -1,7 +1,8 @@
-"""What must be on disk for given buckets, found out independently, and a check of what is.
+"""An independent account of what must be on disk for given buckets, and a check of the disk.
 
-Standard library only, and nothing of `ctrail_pipeline`: what the pipeline gets wrong must not be
-wrong here too. Slow and plain on purpose; everything is held in memory, so it is for samples.
+The module uses the standard library only, and nothing of `ctrail_pipeline`: the oracle must not
+repeat an error of the pipeline. The oracle is slow and plain on purpose. It holds everything in
+memory, so it is for samples.
 """
 
 import base64
@@ -39,33 +40,33 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Expected:
-    """Where a line belongs."""
+    """The folders where a line belongs."""
 
     folders: frozenset[str]
-    """`account/region/YYYY/MM/DD/HH`; several if only the keys of its log files tell."""
+    """`account/region/YYYY/MM/DD/HH`; several if only the keys of the line's log files tell."""
     log_file: str
-    """The first log file that holds it."""
+    """The first log file that holds the line."""
 
 
 @dataclass
 class Expectation:
-    """All that buckets hold."""
+    """The lines that buckets must and may give, and the records for quarantine."""
 
     lines: dict[bytes, Expected] = field(default_factory=dict)
-    """What must be in the output, once."""
+    """Lines that must be in the output once."""
     optional: dict[bytes, Expected] = field(default_factory=dict)
-    """What may be: complete records of log files whose JSON is damaged further on."""
+    """Lines that may be there: complete records of log files whose JSON is damaged further on."""
     quarantined: dict[bytes, str] = field(default_factory=dict)
     """Records that must be in quarantine, with their log file."""
     damaged_log_files: list[str] = field(default_factory=list)
     log_files: int = 0
     records: int = 0
-    """Of sound log files, copies included."""
+    """Records of sound log files, copies included."""
 
 
 @dataclass
 class Report:
-    """What is wrong on disk, each kind with its examples."""
+    """The violations found on disk, by kind, each kind with its examples."""
 
     lines: int = 0
     missing: list[str] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Report:
     not_quarantined: list[str] = field(default_factory=list)
     too_many_lines: list[str] = field(default_factory=list)
     damaged_log_files: list[str] = field(default_factory=list)
-    """Not a violation: none of their records has to be in the output."""
+    """Damaged log files are no violation: none of their records has to be in the output."""
 
     @property
     def violations(self) -> dict[str, list[str]]:
@@ -118,7 +119,7 @@ def read_buckets(buckets: Iterable[tuple[Path, str]]) -> Expectation:
             key = _LOG_FILE.fullmatch(path.relative_to(base).as_posix())
             if key and path.is_file():
                 _read_log_file(path, key["account"], key["region"], expectation)
-    # A record of a damaged log file that a sound one holds too is an ordinary record.
+    # If a sound log file holds a damaged one's record too, it is an ordinary record.
     for line in expectation.lines.keys() & expectation.optional.keys():
         optional = expectation.optional.pop(line)
         sound = expectation.lines[line]
@@ -230,8 +231,9 @@ def _uncompressed(data: bytes) -> bytes:
 
 
 def records_in(data: bytes) -> Iterator[tuple[bytes, Any]]:
-    """Each element of `Records`: its bytes and its value (strings as Latin-1 reads them)."""
-    text = data.decode("latin-1")  # a character a byte, so that offsets are those of the bytes
+    """The bytes and the value (strings as Latin-1 reads them) of each element of `Records`."""
+    # One character for each byte, so that the offsets are those of the bytes.
+    text = data.decode("latin-1")
     at = _expect(text, 0, "{")
     found = False
     first_key = True
@@ -284,7 +286,7 @@ def _value(text: str, at: int) -> tuple[Any, int]:
 
 
 def _without_line_ends(raw: bytes) -> bytes | None:
-    """CR and LF between tokens as spaces; None if one is inside a string."""
+    """The record with CR and LF between tokens as spaces, or None if a string holds CR or LF."""
 
     def replacement(match: re.Match[bytes]) -> bytes:
         return match[0] if match[0].startswith(b'"') else b" "
@@ -294,7 +296,7 @@ def _without_line_ends(raw: bytes) -> bytes | None:
 
 
 def _folder(record: Any, key_account: str, key_region: str) -> str | None:
-    """Where a record belongs; None if it has no place."""
+    """The folder where a record belongs, or None."""
     if not isinstance(record, dict):
         return None
     identity = record.get("userIdentity")
@@ -318,7 +320,7 @@ def _hour(event_time: Any) -> str | None:
     if not _matches(_EVENT_TIME, event_time):
         return None
     try:
-        # A leap second, :60, is of its minute; datetime knows none.
+        # A leap second, :60, belongs to its minute. datetime knows no leap seconds.
         at = datetime.strptime(event_time[:17] + "00Z", "%Y-%m-%dT%H:%M:%S%z")
     except ValueError:
         return None
@@ -358,9 +360,9 @@ def _check_line(
 
 
 def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Report) -> None:
-    """Every record that must be there is, whole: as it is, as a JSON string, or as base64.
+    """Check that quarantine holds each expected record as bytes, as a JSON string, or as base64.
 
-    The form is the pipeline's business; CR and LF may have become spaces.
+    The pipeline chooses the form. CR and LF may have become spaces.
     """
     held: list[bytes] = []
     for path in sorted(quarantine_dir.glob("**/*")):
@@ -381,7 +383,7 @@ def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Re
 
 
 def _strings_in(data: bytes) -> Iterator[bytes]:
-    """What JSON strings of quarantine lines may stand for."""
+    """The bytes that the JSON strings of quarantine lines may stand for."""
     for line in data.split(b"\n"):
         try:
             values = [json.loads(line)]

@@ -1,7 +1,8 @@
-"""An oracle for the Parquet output: its rows are the lines of the JSONL, and lead to their records.
+"""An oracle for the Parquet output: its rows hold the lines of the JSONL and name their records.
 
-It shares nothing with the code it judges but the names of the columns: each row is put together to
-a record again, by Python's JSON, and compared with the one in the log file that the row names.
+The oracle shares only the names of the columns with the code that it judges. It rebuilds a record
+from each row with Python's JSON, and compares it with the record in the log file that the row
+names.
 """
 
 import json
@@ -48,7 +49,7 @@ def rows(settings: Settings) -> list[dict[str, Any]]:
 
 
 def assert_rows(settings: Settings) -> None:
-    """The Parquet files hold what the JSONL files hold: each event once, whole, in its place."""
+    """Assert that the Parquet files hold the JSONL files' events: each once, whole, in its file."""
     found: Counter[tuple[str, bytes]] = Counter()
     root = OutputFolders.of(settings).roots[Kind.PARQUET]
     for path in parquet_files(settings):
@@ -73,10 +74,10 @@ def assert_rows(settings: Settings) -> None:
 
 
 def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str]:
-    """Where Parquet does not hold what JSONL holds, each event once and whole, in its place.
+    """The differences between Parquet and JSONL. Both must hold each event once and whole.
 
-    The buckets are not asked: by now there may be other log files under the same keys. `pruned`:
-    lines of hours that were pruned, whose rows may stay until their whole date is.
+    The check does not read the buckets: by now they may hold other log files under the same keys.
+    `pruned` holds lines of pruned hours. Their rows may stay until their whole date is pruned.
     """
     root = OutputFolders.of(settings).roots[Kind.PARQUET]
     lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
@@ -114,9 +115,9 @@ def _event_id(fields: dict[str, Any]) -> str:
 
 
 def _taken(row: dict[str, Any], lines: list[bytes]) -> bool:
-    """Whether one of these lines is the row's; it is taken from them."""
+    """Whether the row belongs to one of these lines. If so, remove that line."""
     for line in lines:
-        with suppress(AssertionError, KeyError, ValueError):  # the line is not as it was written
+        with suppress(AssertionError, KeyError, ValueError):  # the line was altered
             assert_row(row, line)
             lines.remove(line)
             return True
@@ -124,7 +125,7 @@ def _taken(row: dict[str, Any], lines: list[bytes]) -> bool:
 
 
 def assert_row(row: dict[str, Any], record: bytes) -> None:
-    """A row holds every field of its record, and nothing else."""
+    """Assert that a row holds every field of its record, and nothing else."""
     expected = loads(record)
     rebuilt: dict[str, Any] = {}
     for name, value in row.items():
@@ -140,7 +141,7 @@ def assert_row(row: dict[str, Any], record: bytes) -> None:
     unmapped = loads((row["_other"] or "{}").encode())
     assert row["_other"] is None or unmapped
     if "eventTime" not in unmapped:
-        # A time that has all of its text: compare the moments.
+        # The column holds the whole time, so compare the moments.
         assert row["eventTime"] == _moment(expected["eventTime"])
         rebuilt["eventTime"] = expected["eventTime"]
     rebuilt |= unmapped
@@ -154,7 +155,7 @@ def assert_row(row: dict[str, Any], record: bytes) -> None:
 
 
 def loads(text: bytes) -> Any:
-    """JSON with numbers as they are written; what is not UTF-8 as U+FFFD."""
+    """Decode JSON. Numbers stay as they are written, and bytes that are not UTF-8 become U+FFFD."""
     return json.loads(
         text.decode(errors="replace"),
         strict=False,
@@ -165,7 +166,7 @@ def loads(text: bytes) -> Any:
 
 
 def without_nulls(value: Any) -> Any:
-    """A member that is null is as one that is not there."""
+    """Return the value without members that are null, since a row cannot tell null from absence."""
     if isinstance(value, dict):
         return {name: without_nulls(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):
@@ -174,7 +175,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def _with_attributes(identity: dict[str, Any]) -> dict[str, Any]:
-    """With the one member that is kept as JSON text read."""
+    """Decode the one member of an identity that a row keeps as JSON text."""
     federation = (identity["sessionContext"] or {}).get("webIdFederationData") or {}
     if federation.get("attributes") is not None:
         federation["attributes"] = loads(federation["attributes"].encode())

@@ -1,4 +1,4 @@
-"""Where the project lies: the folder of README.md, `docs/` and the packages."""
+"""The project's folder, with README.md, `docs/` and the packages."""
 
 from pathlib import Path
 

@@ -4,5 +4,5 @@ import os
 
 
 def examples(usual: int) -> int:
-    """How many examples of a property are tried: `make fuzz` asks for more."""
+    """The number of examples that a property test tries. `make fuzz` asks for more."""
     return usual * int(os.environ.get("CTRAIL_FUZZ", "1"))

@@ -19,7 +19,7 @@ LOGS = ROOT / "CloudTrail/us-east-1/2023/07/10"
 
 
 class RealDigests:
-    """A copy of the bucket beside what holds its digests' signatures and keys."""
+    """A copy of the bucket, and of the files with its digests' signatures and keys."""
 
     def __init__(self, folder: Path) -> None:
         self.bucket = folder / BUCKET

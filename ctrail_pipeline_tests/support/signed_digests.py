@@ -1,4 +1,4 @@
-"""Chains of digests signed with a key of the tests, as CloudTrail would have written them."""
+"""Chains of digests as CloudTrail writes them, signed with a key of the tests."""
 
 import base64
 import gzip
@@ -34,7 +34,7 @@ def list_public_keys(form: PublicFormat = PublicFormat.PKCS1) -> dict[str, Any]:
 
 
 class Delivery:
-    """A bucket folder that log files and digests are delivered to, hour by hour."""
+    """A bucket folder that gets log files and digests, hour by hour."""
 
     def __init__(self, folder: Path, organization: str = "", bucket: str = "logs") -> None:
         self.folder = folder / bucket
@@ -81,7 +81,7 @@ class Delivery:
         backfill: bool = False,
         change: dict[str, Any] | None = None,
     ) -> str:
-        """Write and sign the next digest of a chain; `change` is made before it is signed."""
+        """Write and sign the next digest of a chain. `change` alters it before it is signed."""
         end = end or start + HOUR
         tail = "_backfill" if backfill else ""
         name = f"{ACCOUNT}_CloudTrail-Digest_{REGION}_{trail}_{REGION}_{end:%Y%m%dT%H%M%SZ}{tail}"
@@ -121,7 +121,7 @@ class Delivery:
         return key
 
     def hours(self, count: int, start: datetime = START, **options: Any) -> list[str]:
-        """A log file and a digest for each of so many hours; the keys of the digests."""
+        """Deliver a log file and a digest for each of so many hours. Return the digests' keys."""
         return [
             self.digest(
                 start + number * HOUR,
@@ -132,7 +132,7 @@ class Delivery:
         ]
 
     def files(self, folder: Path) -> dict[str, Path]:
-        """What a trail's `public_keys` and `object_metadata` name."""
+        """Write the files that a trail's `public_keys` and `object_metadata` name."""
         keys, metadata = folder / "keys.json", folder / "metadata.json"
         keys.write_text(json.dumps(list_public_keys()))
         metadata.write_text(json.dumps(self.metadata))

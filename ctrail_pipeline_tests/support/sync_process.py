@@ -1,4 +1,4 @@
-"""A sync in a process of its own, for tests that kill it, stop it or run several at once.
+"""A sync in its own process, for tests that kill it, stop it or run several at once.
 
     python -m ctrail_pipeline_tests.support.sync_process JSON
 
@@ -23,8 +23,8 @@ from typing import Any
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.summary import Summary
@@ -45,9 +45,9 @@ class Ended:
     """How a sync process ended."""
 
     returncode: int
-    """0; 1 if the sync failed; negative: the signal that killed it."""
+    """0, or 1 if the sync failed. A negative number names the signal that killed the process."""
     summary: dict[str, Any]
-    """What it printed: `error` if the sync raised, else counts; empty if it was killed."""
+    """The printed counts, or `error` if the sync raised. Empty if the process was killed."""
     stderr: str
     seconds: float
 
@@ -83,11 +83,11 @@ class SyncProcess:
         return self._process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send a signal; to a process that has ended already, none."""
+        """Send a signal, unless the process has ended already."""
         self._process.send_signal(number)
 
     def wait(self, timeout: float = TIMEOUT_SECONDS) -> Ended:
-        """Wait for the end; a process that takes longer is killed."""
+        """Wait for the end of the process. Kill a process that takes too long."""
         try:
             output, errors = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -133,7 +133,7 @@ def run_sync(
     environment: Mapping[str, str] | None = None,
     in_workers: bool = False,
 ) -> Ended:
-    """Run a sync in a process of its own, to its end."""
+    """Run a sync in its own process to its end."""
     return start_sync(
         settings, selection, kill_at=kill_at, environment=environment, in_workers=in_workers
     ).wait()
@@ -165,7 +165,7 @@ def sample_settings(sample: Path, folder: Path, **changes: Any) -> Settings:
 
 
 def sample_expectation(sample: Path) -> Expectation:
-    """What the output of a sample must be."""
+    """The output that a sample must give."""
     return read_buckets(
         [(sample / ORGANIZATION_BUCKET, ""), (sample / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
     )
@@ -189,7 +189,7 @@ def served_sample_settings(
 
 
 def put_object(bucket: Path, key: str, body: bytes, modified: datetime) -> None:
-    """Put an object into a bucket that is a local folder; it is there whole or not at all."""
+    """Put an object into a bucket that is a local folder. It appears whole or not at all."""
     path = bucket / key
     path.parent.mkdir(parents=True, exist_ok=True)
     upload = bucket / ".upload"
@@ -199,14 +199,14 @@ def put_object(bucket: Path, key: str, body: bytes, modified: datetime) -> None:
 
 
 def let_a_minute_pass(settings: Settings) -> None:
-    """Make what a kill left look old enough where age decides.
+    """Make the remains of a kill look old enough where age decides.
 
-    Whether somebody lives is told by the lock on the staging folder; in the instant before there is
-    one, and while the marker is written, only age can tell.
+    The lock on the staging folder tells whether a run lives. Before a run has its lock, and while
+    it writes the marker, only age can tell.
     """
     if settings.state_db.exists():
         with sqlite3.connect(settings.state_db) as ledger:
-            # Killed while it made the ledger, there are no tables yet.
+            # If the kill came while the run made the ledger, there are no tables yet.
             if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
                 ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
         ledger.close()
@@ -219,7 +219,7 @@ def let_a_minute_pass(settings: Settings) -> None:
 
 
 def assert_exact(settings: Settings, expectation: Expectation) -> None:
-    """The output is what the oracle expects, and nothing is left unfinished."""
+    """Assert that the output is what the oracle expects, and that nothing is unfinished."""
     check_output(
         settings.events_dir,
         settings.quarantine_dir,
@@ -238,17 +238,17 @@ def assert_exact(settings: Settings, expectation: Expectation) -> None:
 
 
 def leave_all_to_workers(run: "sync_module._Run", listing: Listing, listed: ListedAhead) -> None:
-    """Instead of `_Run._process`: the run does nothing itself, if there is anything to do."""
+    """Stands for `_Run._process`: the run itself does nothing, so its workers do everything."""
     while listed.is_empty and not run._stop.is_set():
         time.sleep(0.001)
     if listing.counts.log_files:
         run._workers = run._start_workers(listing)
     else:
-        listed.take(0)  # raises what the listing raised
+        listed.take(0)  # raises the listing's error, if it had one
 
 
 def killing_observer(kill_at: tuple[str, int] | None, step_seconds: float) -> Callable[[str], None]:
-    """An `observe` for `sync` that kills its process at the n-th occurrence of a step."""
+    """Make an `observe` for `sync` that kills the process at the n-th occurrence of a step."""
     seen = 0
 
     def observe(step: str) -> None:
@@ -296,7 +296,7 @@ def _counts(summary: Summary) -> dict[str, Any]:
 
 
 def plain_of(values: Settings | Selection) -> dict[str, Any]:
-    """As JSON can hold it."""
+    """The settings or selection as values that JSON can hold."""
     plain = dataclasses.asdict(values)
     for name, value in plain.items():
         if isinstance(value, Path):
@@ -307,7 +307,7 @@ def plain_of(values: Settings | Selection) -> dict[str, Any]:
 
 
 def settings_of(plain: dict[str, Any]) -> Settings:
-    """The settings that `plain_of` made plain."""
+    """The settings from the values that `plain_of` made."""
     trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
     paths = {name: Path(plain[name]) for name in _PATHS if plain.get(name) is not None}
     return Settings(**{**_with_times(plain), **paths, "trails": trails})

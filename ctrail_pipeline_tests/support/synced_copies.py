@@ -1,4 +1,4 @@
-"""Output of a sync that many tests begin with: synced once, and copied for each test.
+"""The output of a sync that many tests begin with: synced once, and copied for each test.
 
 A copy is as good as a sync of its own: the ledger and the markers name no folder.
 """
@@ -22,7 +22,7 @@ class SyncedCopies:
         self._originals: dict[str, Settings] = {}
 
     def of_sample(self, sample: Path, folder: Path, **changes: object) -> Settings:
-        """Settings as of `sample_settings`, over the output of a sync that has ended."""
+        """The settings of `sample_settings` over a copy of the output of a sync that has ended."""
         name = repr((sample, sorted(changes.items())))
         if name not in self._originals:
             original = sample_settings(sample, self._folder / str(len(self._originals)), **changes)
@@ -32,7 +32,7 @@ class SyncedCopies:
 
 
 def copied(settings: Settings, folder: Path) -> Settings:
-    """The same settings over a copy of the output and the ledger, below another folder."""
+    """Copy the output and the ledger to another folder, and return the settings for the copy."""
     below = settings.state_db.parent
     copy = replace(
         settings,

@@ -1,4 +1,4 @@
-"""The fault server: real clients can use it, and it does the damage that it was told to do."""
+"""The fault server: real clients can use it, and it injects the faults that a test asks for."""
 
 import hashlib
 import http.client
@@ -68,7 +68,7 @@ def obstore_store(server: FaultServer) -> S3Store:
 
 
 def get(server: FaultServer, key: str, **headers: str) -> tuple[int, bytes]:
-    """One GET without any client's help; -1 where no answer came."""
+    """Send one GET without a client library. The status is -1 if no answer came."""
     connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", quote(f"/{BUCKET}/{key}"), headers=headers)

@@ -1,4 +1,4 @@
-"""The oracle notices what it is there to notice."""
+"""The oracle notices each kind of violation."""
 
 import gzip
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def folders_of_lines(bucket: Path, prefix: str = "") -> dict[bytes, set[str]]:
 
 
 class Disk:
-    """A bucket and what a perfect pipeline makes of it."""
+    """A bucket, and the output that a perfect pipeline makes of it."""
 
     def __init__(self, folder: Path) -> None:
         self.bucket = folder / "bucket"

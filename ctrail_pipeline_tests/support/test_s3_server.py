@@ -1,4 +1,4 @@
-"""The S3 server of the tests: what it does as S3 does, and where a test must not trust it."""
+"""The S3 server of the tests: where it does as S3 does, and where a test must not trust it."""
 
 import hashlib
 import os
@@ -110,7 +110,7 @@ def test_a_delimiter_gives_the_next_level(client: Any, store: S3Store) -> None:
         f"{folder}/" for folder in folders
     ]
     assert [entry["Key"] for entry in page["Contents"]] == ["AWSLogs/111.txt"]
-    # obstore: sorted otherwise, and without the slash at the end.
+    # obstore sorts them otherwise, and leaves out the slash at the end.
     level = obstore.list_with_delimiter(store, "AWSLogs/")
     assert sorted(level["common_prefixes"]) == sorted(folders)
 
@@ -134,9 +134,9 @@ def test_etag_and_time_are_the_files(client: Any, store: S3Store) -> None:
 
 
 def test_if_match_is_not_honoured(store: S3Store) -> None:
-    """S3 answers 412: whoever relies on it must compare ETags, or be tested elsewhere."""
-    got = obstore.get(store, KEYS[0], options={"if_match": '"another"'})
-    assert bytes(got.bytes()) == KEYS[0].encode()
+    """S3 would answer 412. Code that relies on 412 must compare ETags, or be tested elsewhere."""
+    response = obstore.get(store, KEYS[0], options={"if_match": '"another"'})
+    assert bytes(response.bytes()) == KEYS[0].encode()
 
 
 def test_changes_in_the_folder_are_seen_at_once(folder: Path, client: Any, store: S3Store) -> None:

@@ -1,4 +1,4 @@
-"""Two trails that deliver the same account and region, and questions where an event came from."""
+"""Two trails that deliver one account and region, and the question where an event came from."""
 
 import gzip
 import json
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ctrail_pipeline.core.audit.explain import Explained, explainer
 from ctrail_pipeline.core.audit.sought import Sought
-from ctrail_pipeline.core.keys.key_time import day_number
 from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.minutes import day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail

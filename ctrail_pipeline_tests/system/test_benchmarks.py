@@ -1,4 +1,4 @@
-"""The benchmark still runs: everything once, tiny. No figure of it means anything."""
+"""The benchmark still runs: every measurement once, on tiny inputs. The figures mean nothing."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_a_smoke_run_measures_everything(tmp_path: Path) -> None:
 
 
 def test_the_profile_names_functions_that_are_there() -> None:
-    """In a process of its own: a profile wraps these functions."""
+    """The profile runs in its own process, since it wraps functions of the core."""
     program = "from benchmarks.stages import Profile; print(Profile().missing)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False

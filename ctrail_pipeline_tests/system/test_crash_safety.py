@@ -1,4 +1,4 @@
-"""Killed or stopped at any instant, and run again: nothing missing, doubled, altered or left over.
+"""A sync is killed or stopped at any instant, and run again: the output is exact.
 
 `CTRAIL_KILLS` says how many random kills there are (default 30; 200 for a campaign), and
 `CTRAIL_KILL_SEED` which ones.
@@ -12,7 +12,6 @@ import socket
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -39,8 +38,6 @@ from ctrail_pipeline_tests.support.sync_process import (
     start_sync,
 )
 
-NewPlace = Callable[[], Settings]
-
 SAMPLE = {"log_files": 120, "days": 2}
 
 
@@ -62,7 +59,7 @@ def undisturbed(
 
 
 def assert_recovers(settings: Settings, expectation: Expectation, lines: set[bytes]) -> None:
-    """A clean run brings in what is missing, and another one finds nothing to do."""
+    """Assert that a clean run brings in what is missing, and that the next finds nothing to do."""
     let_a_minute_pass(settings)
     ended = run_sync(settings)
     assert ended.returncode == 0, ended
@@ -76,7 +73,7 @@ def assert_recovers(settings: Settings, expectation: Expectation, lines: set[byt
 
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "published"])
 @pytest.mark.parametrize(
-    "when",
+    "occurrence",
     [
         "middle",
         pytest.param("first", marks=pytest.mark.thorough),
@@ -88,10 +85,10 @@ def test_killed_at_a_step_of_the_protocol(
     expectation: Expectation,
     undisturbed: tuple[set[bytes], Counter[str]],
     step: str,
-    when: str,
+    occurrence: str,
 ) -> None:
     lines, steps = undisturbed
-    count = {"first": 1, "middle": steps[step] // 2, "last": steps[step]}[when]
+    count = {"first": 1, "middle": steps[step] // 2, "last": steps[step]}[occurrence]
     ended = run_sync(settings, kill_at=(step, count))
     assert ended.returncode == -signal.SIGKILL, ended
     assert_recovers(settings, expectation, lines)
@@ -161,7 +158,7 @@ def test_staged_files_that_vanish_before_they_are_published(
     undisturbed: tuple[set[bytes], Counter[str]],
     vanished: str,
 ) -> None:
-    """A power cut on a disk that lies about fsync, or a tidy hand: the batch is done again."""
+    """After a power cut on a disk that lies about fsync, or a tidy hand, a run redoes the batch."""
     assert run_sync(settings, kill_at=("linked", 2)).returncode == -signal.SIGKILL
     (staging,) = (settings.events_dir / ".staging").iterdir()
     parts = sorted(staging.glob("*.part"))
@@ -181,7 +178,7 @@ def test_another_run_recovers_while_we_do(
     monkeypatch: pytest.MonkeyPatch,
     vanished: int,
 ) -> None:
-    """It leaves the batch in our hands to us, whole or not, and brings in the rest."""
+    """The other run leaves our batch to us, whole or not, and brings in all other log files."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode == -signal.SIGKILL
     for part in sorted(settings.events_dir.glob(".staging/*/*.part"))[-1:] * vanished:
         part.unlink()
@@ -207,7 +204,7 @@ def test_another_run_publishes_the_batch_that_we_publish(
     undisturbed: tuple[set[bytes], Counter[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As where locks do not work: it finishes between our `link` and our look at the error."""
+    """Without locks, the other run may finish between our `link` and our look at the error."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode == -signal.SIGKILL
     link = os.link
     calls = 0
@@ -227,7 +224,7 @@ def test_another_run_publishes_the_batch_that_we_publish(
 
 
 def publish_open_batch(settings: Settings) -> None:
-    """What another run's recovery would do with the one batch that is open."""
+    """Publish the one open batch, as another run's recovery would."""
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
     ledger = Ledger(settings.state_db)
     (batch,) = open_batches(ledger)
@@ -272,7 +269,7 @@ def test_killed_at_random_instants(
     undisturbed: tuple[set[bytes], Counter[str]],
     tmp_path: Path,
 ) -> None:
-    """Rounds of runs that are killed until one ends by itself; each round is then compared."""
+    """In each round, runs are killed until one ends by itself. Then the output is compared."""
     rng = Random(SEED)
     kills = rounds = progressed = 0
     found: Counter[str] = Counter()
@@ -299,7 +296,7 @@ def test_killed_at_random_instants(
 
 
 def left_behind(settings: Settings) -> str:
-    """What a killed run had in hand."""
+    """Describe what a killed run left unfinished."""
     if not (settings.events_dir / ".ctrail").exists():
         return "no marker yet"
     ledger = Ledger(settings.state_db)
@@ -333,7 +330,7 @@ def test_stopped_by_a_signal(
     assert time.monotonic() - asked < 10
     assert ended.returncode == 1, ended
     assert ended.summary["interrupted"], ended
-    # What it had begun is finished or dropped: nothing waits to be recovered.
+    # The run finished or dropped what it had begun: nothing waits to be recovered.
     assert not list(settings.events_dir.glob(".staging/*"))
     assert snapshot(settings.events_dir) < undisturbed[0]
     let_a_minute_pass(settings)
@@ -347,7 +344,7 @@ def test_stopped_by_a_signal(
 def test_stopped_while_the_server_does_not_answer(
     settings: Settings, number: signal.Signals
 ) -> None:
-    """A server that takes connections and says nothing, as behind a bad firewall rule."""
+    """The server takes connections and says nothing, as behind a bad firewall rule."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         trail = Trail("silent", "bucket", region="us-east-1", endpoint_url=url)

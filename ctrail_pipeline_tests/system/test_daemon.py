@@ -1,4 +1,4 @@
-"""The real daemon and a real S3 server: what is put into the bucket comes in by itself."""
+"""The real daemon and a real S3 server: objects in the bucket become events by themselves."""
 
 import json
 import os
@@ -39,7 +39,7 @@ DAGSTER_DAEMON = Path(sys.executable).parent / "dagster-daemon"
 
 @contextmanager
 def daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[[], None]]:
-    """The daemon, its code server and its runs; what it gives kills them all, as a power cut does.
+    """Start the daemon, and give a function that kills all its processes, as a power cut does.
 
     Raises AssertionError with the end of the log if the block fails.
     """
@@ -68,7 +68,7 @@ def daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[[]
 
 
 def wait_until(condition: Callable[[], bool], awaited: str) -> float:
-    """Ask until it is so; how long it took."""
+    """Wait until the condition holds, and return how many seconds it took."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < SECONDS_FOR_EVENTS, f"no {awaited}"
@@ -85,7 +85,7 @@ def buckets(tmp_path: Path) -> Path:
 
 
 def deliver(buckets: Path, objects: list[SampleObject]) -> Expectation:
-    """Put objects into the buckets; what the output must be then."""
+    """Put objects into the buckets, and return the output that they must then give."""
     for sample_object in objects:
         put_object(
             buckets / sample_object.bucket,
@@ -105,14 +105,15 @@ def test_objects_become_events_by_the_sensor_alone_even_if_the_daemon_is_killed(
     home.mkdir()
     # The project's own settings: the queue, its limits, and what restarts a run that died.
     (home / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
-    # Of today and yesterday: what has been idle for a day is looked at less often.
+    # The log files are of today and yesterday: the sensor looks less often at idle partitions.
     now = datetime.now(UTC)
     generated = generate_log_files(log_files=400, days=2, seed=7, last_day=now.date())
     objects = sorted(
         (sample_object for sample_object in generated if sample_object.last_modified < now),
         key=lambda sample_object: sample_object.last_modified,
     )
-    # New accounts are looked for less often than new log files (test_watch): all are there at once.
+    # The sensor looks for new accounts less often than for new log files (test_watch), so all
+    # accounts are there at once.
     first = {
         sample_object.bucket + sample_object.key.rsplit("/", 4)[0]: sample_object
         for sample_object in reversed(objects)
@@ -162,6 +163,6 @@ def test_objects_become_events_by_the_sensor_alone_even_if_the_daemon_is_killed(
             monkeypatch.setenv(name, value)
         # A run that died just when it had begun a batch leaves that to recovery a minute later.
         let_a_minute_pass(settings)
-        # Log files that hold copies only may be left: all events were there.
+        # Log files that hold only copies may be left over: all their events were there.
         assert sync(settings).progress.events == 0
     assert_exact(settings, everything)

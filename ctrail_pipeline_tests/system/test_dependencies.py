@@ -1,4 +1,4 @@
-"""What an audit can rely on: what is declared is used, all is pinned, security rules are heeded."""
+"""An audit can rely on dependencies that are declared, used and pinned, and on security rules."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ PYTHON = [
 ]
 SPARED = re.compile(r"#\s*noqa: (?P<rules>[A-Z0-9, ]+?)(?: - (?P<reason>.+))?$")
 NOT_IMPORTED = {"dagster_aws"}
-"""Installed for its users: README, "dagster-aws is installed and not imported"."""
+"""Packages installed for users only: README, "dagster-aws is installed and not imported"."""
 
 
 def imported(path: Path) -> set[str]:

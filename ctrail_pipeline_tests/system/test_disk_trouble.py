@@ -1,4 +1,4 @@
-"""Full and read-only disks, ledgers that cannot be right: a sentence what to do, nothing lost."""
+"""Full or read-only disks and wrong ledgers: a sentence says what to do, and nothing is lost."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def bytes_below(*folders: Path) -> dict[Path, bytes]:
 
 
 def refusal(settings: Settings, kind: type[CtrailError], *words: str) -> str:
-    """The sentence with which a sync refuses, which leaves the output as it is."""
+    """Assert that a sync refuses and leaves the output as it is. Return its sentence."""
     before = bytes_below(settings.events_dir, settings.quarantine_dir)
     with pytest.raises(kind) as caught:
         sync(settings)
@@ -113,7 +113,7 @@ def test_a_disk_with_output_and_ledger_that_fills_up(
 def test_a_disk_with_the_ledger_that_fills_up(
     settings: Settings, expectation: Expectation, small_disk: Path, spare_pages: int
 ) -> None:
-    """At whatever write of the ledger's it happens."""
+    """The sync refuses whichever write to the ledger fails."""
     settings = replace(settings, state_db=small_disk / "ledger.db")
     free = shutil.disk_usage(small_disk).free
     filler = small_disk / "filler"
@@ -169,7 +169,7 @@ def test_ledger_and_output_on_different_devices(
 def test_a_disk_that_runs_out_of_names(
     settings: Settings, expectation: Expectation, small_disk: Path, names: int
 ) -> None:
-    """At whatever folder, staged file or final name; what is committed is published later."""
+    """The sync refuses whichever new name fails. A later run publishes what is committed."""
     mount("-o", f"remount,size=50m,nr_inodes={names}", str(small_disk))
     settings = replace(settings, events_dir=small_disk / "events")
     for _ in range(3):
@@ -184,7 +184,7 @@ def test_a_disk_that_runs_out_of_names(
 def test_a_folder_of_the_output_on_another_device(
     settings: Settings, expectation: Expectation, small_disk: Path
 ) -> None:
-    """Nothing can be linked there; what was committed waits in the staging folder."""
+    """No file can be linked into that folder. What was committed waits in the staging folder."""
     part = Selection(partitions=["3*/*"])
     assert sync(settings, part).ok
     account = settings.events_dir / "222233334444"
@@ -205,7 +205,7 @@ def test_a_folder_of_the_output_on_another_device(
 
 @pytest.fixture
 def begun(settings: Settings) -> Settings:
-    """Part of the sample is in the output already."""
+    """Settings of an output that holds a part of the sample already."""
     assert sync(settings, PART).ok
     return settings
 
@@ -271,13 +271,13 @@ def make_folder(ledger: Path) -> None:
 def test_a_ledger_that_was_harmed(
     begun: Settings, expectation: Expectation, harm: Callable[[Path], None], words: list[str]
 ) -> None:
-    """It is refused, twice alike, until the backup is back."""
+    """A sync refuses the harmed ledger with the same sentence until the backup is back."""
     backup = begun.state_db.read_bytes()
     harm(begun.state_db)
     harmed = begun.state_db.read_bytes() if begun.state_db.is_file() else None
     sentence = refusal(begun, LedgerError, str(begun.state_db), *words)
     assert refusal(begun, LedgerError) == sentence
-    # Nothing was written into what is there: it may be all that is left to repair from.
+    # The sync wrote nothing into the harmed file: a repair may have nothing else to start from.
     assert (begun.state_db.read_bytes() if begun.state_db.is_file() else None) == harmed
     if begun.state_db.is_dir():
         begun.state_db.rmdir()
@@ -301,7 +301,7 @@ def test_an_older_copy_of_the_ledger(begun: Settings, expectation: Expectation) 
 def test_a_copy_of_the_ledger_from_within_the_run_that_wrote_last(
     settings: Settings, expectation: Expectation, tmp_path: Path
 ) -> None:
-    """Taken between two batches of a run that then dies: no other run has counted itself since."""
+    """The copy is from between two batches of a run that then dies. No other run began since."""
     settings = replace(settings, batch_log_files=20)
     copy = tmp_path / "copy.db"
     published = 0
@@ -426,7 +426,7 @@ def test_an_output_folder_with_files_of_others(
 def test_a_file_of_others_under_a_name_that_we_want(
     settings: Settings, expectation: Expectation
 ) -> None:
-    """It stays as it is; ours gets the next number."""
+    """The foreign file stays as it is, and our file gets the next number."""
     folders = sorted({next(iter(expected.folders)) for expected in expectation.lines.values()})
     assert sync(settings, Selection(partitions=["5*/*"])).ok
     foreign = []

@@ -1,4 +1,4 @@
-"""What README and docs/ name is there: jobs, assets, checks, keys, files; and sums are right."""
+"""README and docs/ name only jobs, assets, checks, keys and files that exist, and sum up right."""
 
 import json
 import re
@@ -144,7 +144,7 @@ def test_units_start_what_is_installed_in_the_folder_of_the_workspace() -> None:
     units = blocks(SERVICE, "ini")
     assert len(units) == 2
     for text in units:
-        unit = ConfigParser(strict=False)  # Environment is there twice
+        unit = ConfigParser(strict=False)  # `Environment` is there twice
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(text)
         service = unit["Service"]
@@ -172,7 +172,7 @@ def test_tests_that_are_named_are_there(document: str) -> None:
 
 
 def test_the_web_ui_is_for_this_machine_only() -> None:
-    """It has no login: nothing here serves it on another interface, by default or by advice."""
+    """Dagster's UI has no login, so neither a default nor advice serves it on another interface."""
     assert DEFAULT_WEBSERVER_HOST == "127.0.0.1"
     texts = [path.read_text() for path in (PROJECT / "Makefile", *DOCUMENTS)]
     served = [

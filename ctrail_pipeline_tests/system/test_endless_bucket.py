@@ -17,14 +17,14 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback
-from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
-from ctrail_pipeline.core.listing import walk as listing_module
+from ctrail_pipeline.core.listing import folder_walk as listing_module
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.hostile_log_files import (
@@ -50,7 +50,7 @@ ENDLESS = ["2026/01/10/", "2026/01/10/in/it/", "beside/"]
 
 
 class EndlessBucket:
-    """Whatever is asked for in `folder`, there is always more."""
+    """A bucket in whose `folder` there is always another page."""
 
     location = "memory://endless"
 
@@ -95,7 +95,7 @@ def test_what_is_held_of_an_endless_listing_is_bounded(
             tracemalloc.stop()
     assert len(names) == 10 * PAGE_SIZE
     assert count == 60 * PAGE_SIZE
-    # All of them would take 20 MB.
+    # All listed log files would take 20 MB.
     assert peak < 6 * 1024 * 1024
 
 
@@ -126,7 +126,7 @@ def test_a_run_over_an_endless_listing_stops_when_it_is_told_and_what_it_did_cou
 
 
 def fetched(key: str) -> Fetched:
-    """An event of its own for each key."""
+    """Return a log file with one event that no other key has."""
     body = record(0, eventID=key.rpartition("/")[2], eventTime="2026-01-10T12:00:00Z")
     return Fetched(gzip.compress(wrap(body), 1, mtime=0), b"e" * 16, 0)
 
@@ -134,7 +134,7 @@ def fetched(key: str) -> Fetched:
 def test_what_is_handed_out_twice_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of log files in no day folder only so many are remembered, and two windows both see them."""
+    """A listing remembers few log files outside of day folders, and two windows list them."""
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 1)
     monkeypatch.setattr(listing_module, "_FEWEST_HELD", 1_000)
     bucket = tmp_path / "bucket"
@@ -166,7 +166,7 @@ def test_what_is_handed_out_twice_counts_once(
 
 
 class SamePage(BaseHTTPRequestHandler):
-    """ListObjectsV2 that knows no StartAfter."""
+    """A server whose ListObjectsV2 ignores StartAfter."""
 
     def do_GET(self) -> None:
         keys = "".join(

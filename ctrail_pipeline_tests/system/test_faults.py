@@ -1,14 +1,15 @@
-"""What the real world does to fetching and listing, and that nothing is lost by it.
+"""Faults of the real world in fetching and listing lose nothing.
 
-The table is in docs/architecture.md, "Damage and errors".
+docs/architecture.md, "Damage and errors", has the table of what a sync does about each fault.
 
-Each test syncs the sample's two trails from a server that misbehaves as told, lets it heal, syncs
-once more, and compares the output with the oracle: nothing missing, doubled or altered. In between
-it looks at what was reported. `pytest -s` shows the numbers as a table, in which requests, injected
-faults and reported problems are the first run's, and what is wrong is the last one's.
+Each test syncs the sample's two trails from a server that misbehaves as told, lets it heal, and
+syncs once more. Then it compares the output with the oracle: nothing is missing, doubled or
+altered. In between it checks what the first run reported. `pytest -s` shows the numbers as a table.
+Requests, injected faults and reported problems are those of the first run. Missing, doubled and
+altered lines are those after the last run.
 
-obstore's LIST does not give the storage class, so an archived log file costs one GET before it is
-known as archived (none where the listing goes through boto3).
+obstore's LIST does not give the storage class. So an archived log file costs one GET before it is
+known as archived, or none where the listing goes through boto3.
 """
 
 import gzip
@@ -55,18 +56,18 @@ PREFIXES: Final = {ORGANIZATION_BUCKET: "", PAYMENTS_BUCKET: PAYMENTS_PREFIX}
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample bucket, and what must come out of it."""
+    """A sample bucket, and the output that it must give."""
 
     root: Path
     expectation: Expectation
     keys: list[str]
-    """Log files of the organization's trail. The payments account's events are in both trails,
-    so tests of a single log file take one of another account: it alone has its events."""
+    """Log files of the organization's trail outside of the payments account, whose events are in
+    both trails. So only one log file holds the events of each of these keys."""
 
 
 @dataclass
 class World:
-    """A server with faults, and a place to sync to."""
+    """A server with faults, and settings to sync from it."""
 
     server: FaultServer
     settings: Settings
@@ -76,26 +77,26 @@ class World:
         return sync(replace(self.settings, **changes))  # type: ignore[arg-type]
 
     def check(self) -> Report:
-        """What is wrong on disk just now."""
+        """Compare what is on disk now with the expectation."""
         return check_output(
             self.settings.events_dir, self.settings.quarantine_dir, self.expectation
         )
 
     def assert_whole(self, summary: Summary) -> None:
-        """The run reports nothing, nothing stands open, and everything is there once."""
+        """Assert that the run reports no problem, nothing stands open, and all is there once."""
         assert summary.problems == []
         assert summary.ok
         assert summary.standing == {}
         self.check().assert_clean()
 
     def assert_whole_but(self, log_files: int) -> None:
-        """Nothing is doubled or altered, and what is missing is of so many log files at most."""
+        """Assert that nothing is doubled or altered, and at most so many log files are missing."""
         report = self.check()
         assert set(report.violations) <= {"missing"}
         assert len({line.rpartition(" of ")[2] for line in report.missing}) <= log_files
 
     def make_all_visits_due(self) -> None:
-        """As if a day had passed since the last run."""
+        """Make every visit due, as if a day had passed since the last run."""
         self.change_ledger("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
     def change_ledger(self, sql: str) -> None:
@@ -103,7 +104,7 @@ class World:
             ledger.execute(sql)
 
     def covered_partitions(self) -> set[tuple[str, str, str]]:
-        """Bucket, account and region of every source partition with coverage."""
+        """Bucket, account and region of every source prefix with coverage."""
         with closing(sqlite3.connect(self.settings.state_db)) as ledger:
             return set(
                 ledger.execute(
@@ -134,7 +135,7 @@ def expect(root: Path) -> Expectation:
 def make_world(
     tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., World]]:
-    """A function that starts a server and says where to sync to."""
+    """A function that starts a server with faults and returns its world."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -175,7 +176,7 @@ def make_world(
 
 @dataclass(frozen=True)
 class Row:
-    """A fault of the table."""
+    """A row of the table: a fault and its rate."""
 
     name: str
     rate: str
@@ -187,7 +188,7 @@ class Row:
 
     @property
     def is_quick(self) -> bool:
-        """Whether it is of `make test`: a fault of requests, one of bodies, one of listings."""
+        """Whether `make test` has this row: one fault each of requests, bodies and listings."""
         return (self.name, self.rate) in {
             ("503 SlowDown", "20 %"),
             ("body cut short", "20 %"),
@@ -242,7 +243,7 @@ ROWS: Final = (
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[tuple[object, ...]]]:
-    """Rows to be printed at the end."""
+    """The rows of the table, which is printed at the end."""
     heads = ("fault", "rate", "runs", "requests", "injected", "reported")
     rows: list[tuple[object, ...]] = [(*heads, "missing", "doubled", "altered")]
     yield rows
@@ -397,7 +398,7 @@ def test_a_failed_log_file_is_revisited_at_growing_intervals(
 def test_an_archived_log_file_beside_a_hostile_key_costs_no_get(
     make_world: Callable[..., World], sample: Sample, tmp_path: Path
 ) -> None:
-    """Obstore refuses a listing with such a key; boto3 lists it, and gives the storage class."""
+    """Obstore refuses a listing with such a key. boto3 lists it and gives the storage class."""
     root = tmp_path / "buckets"
     shutil.copytree(sample.root, root)
     key = sample.keys[7]
@@ -431,7 +432,7 @@ def test_a_damaged_object_goes_to_quarantine_and_its_healed_version_brings_what_
     assert key.encode() in quarantined
     assert b'"verified": false' in quarantined
     world.server.heal(key)
-    # Found by listing, since its etag is another; no revisit is due.
+    # The listing finds it, since its etag changed. No revisit is due.
     world.change_ledger("UPDATE log_file SET next_visit = NULL")
     world.assert_whole(world.sync())
 
@@ -471,13 +472,13 @@ def test_a_partition_that_cannot_be_listed_covers_nothing_and_is_found_by_the_ne
     [problem] = summary.problems
     assert (problem.where, problem.state) == (partition, "not listed")
     assert f"s3:ListBucket on arn:aws:s3:::{ORGANIZATION_BUCKET} is missing" in problem.reason
-    mine = (ORGANIZATION_BUCKET, *partition.split("/"))
-    assert mine not in world.covered_partitions()
+    denied = (ORGANIZATION_BUCKET, *partition.split("/"))
+    assert denied not in world.covered_partitions()
     assert len(world.covered_partitions()) > 5
     assert set(world.check().violations) == {"missing"}
     world.server.heal()
     world.assert_whole(world.sync())
-    assert mine in world.covered_partitions()
+    assert denied in world.covered_partitions()
 
 
 def test_a_trail_that_cannot_be_listed_does_not_stop_the_other(
@@ -568,7 +569,7 @@ def test_a_run_stops_within_seconds_though_a_get_hangs(
 
 @dataclass
 class CuttingBucket:
-    """Gives these bodies, one after the other."""
+    """A bucket whose GETs return these bodies, one after the other."""
 
     bodies: list[bytes]
     location: str = "s3://bucket"

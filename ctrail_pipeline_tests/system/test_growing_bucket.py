@@ -1,4 +1,4 @@
-"""A bucket that grows while it is synced again and again, and windows that are widened: as if once.
+"""Many syncs of a growing bucket, or of ever wider windows, give the output of a single sync.
 
 A (simulated) day with a run every hour; `CTRAIL_LONG=1` adds one every quarter of an hour.
 """
@@ -48,7 +48,7 @@ def undisturbed_lines(folder: Path, objects: Sequence[SampleObject]) -> set[byte
 
 
 def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:
-    """How many log files arrive after a run that saw a later key of their account and region."""
+    """Count the log files that arrive after a run saw a later key of their account and region."""
     newest: dict[str, str] = {}
     count = 0
     for arrived in runs:
@@ -91,7 +91,7 @@ def test_a_run_every_so_often_over_a_day(tmp_path: Path, minutes: int, seed: int
         runs.append(arrived)
         summary = sync(settings)
         assert summary.ok, summary.problems
-        # Each run brings in all that has arrived by then, and looks at none of it twice.
+        # Each run brings in all that arrived before it, and fetches nothing twice.
         assert summary.progress.log_files == sum(
             "/CloudTrail/" in sample_object.key for sample_object in arrived
         )
@@ -131,7 +131,7 @@ def assert_as_if_once(
     )
     assert_exact(settings, expectation)
     assert snapshot(settings.events_dir) == lines
-    assert log_files == expectation.log_files  # each was fetched once
+    assert log_files == expectation.log_files  # each log file was fetched once
 
 
 def test_the_last_day_first_then_everything(

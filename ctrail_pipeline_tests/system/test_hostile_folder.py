@@ -1,7 +1,7 @@
-"""Somebody else may write where our output lies: links lead nothing of ours, or of theirs, astray.
+"""Somebody else may write where our output lies: we write and remove nothing through their links.
 
-The folders are private, so it takes the owner's mistake (a folder of mode 0777) to get there; then
-it is said, and still nothing is written or removed behind a link.
+The output folders are private, so this takes a mistake of the owner, such as a folder of mode 0777.
+Then a warning says so, and a sync still writes and removes nothing behind a link.
 """
 
 import gzip
@@ -62,7 +62,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def foreign_folder(tmp_path: Path) -> Path:
-    """A folder of somebody else's, as deep as a staging folder."""
+    """A folder of another user, as deep as a staging folder."""
     folder = tmp_path / "theirs"
     for name in ("precious", ".hidden"):
         (folder / name).mkdir(parents=True)
@@ -94,7 +94,7 @@ def do_prune(settings: Settings) -> None:
 def test_what_a_link_in_place_of_the_staging_folders_leads_to_is_not_removed(
     settings: Settings, foreign_folder: Path, root: str, work: Callable[[Settings], object]
 ) -> None:
-    """What lies in a staging folder and belongs to no batch is removed: not through a link."""
+    """A sync removes staged files that belong to no batch, but never through a link."""
     assert sync(settings).ok
     before = content_of(foreign_folder)
     link = settings.events_dir.parent / root / ".staging"
@@ -137,7 +137,7 @@ def test_nothing_is_written_behind_a_link_in_place_of_a_folder(
 
 
 def test_nothing_is_removed_behind_a_link(settings: Settings, tmp_path: Path) -> None:
-    """The copy that the link leads to has files of our names, and is not ours to prune."""
+    """The link leads to a copy with files of our names. Prune must not remove them."""
     assert sync(settings).ok
     account = settings.events_dir / ACCOUNT
     account.rename(tmp_path / "theirs")

@@ -1,8 +1,8 @@
-"""Buckets in which somebody means harm, through a whole sync: a hostile log file costs itself only.
+"""Whole syncs of buckets where somebody means harm: a hostile log file costs only itself.
 
-What the parts do with each text is said by the tests of `core/log_file/`;
-here is what comes of it on disk, by the independent oracle. `docs/hostile-input.md` says of each
-kind of damage and attack which test holds it.
+The tests of `core/log_file/` say what the parts do with each text. These tests compare the output
+on disk with the independent oracle. `docs/hostile-input.md` names the test for each kind of damage
+and attack.
 """
 
 import base64
@@ -79,7 +79,7 @@ def exact(settings: Settings, bucket: Path) -> None:
 
 
 def nothing_more(settings: Settings) -> None:
-    """What is done stays done: a damaged log file is looked at again, and brings nothing new."""
+    """Assert that another sync brings nothing new, though it fetches damaged log files again."""
     lines, held = snapshot(settings.events_dir), quarantined(settings)
     assert sync(settings).progress.events == 0
     assert (snapshot(settings.events_dir), quarantined(settings)) == (lines, held)
@@ -95,14 +95,14 @@ DEEP = 200_000
 
 @dataclass(frozen=True)
 class Case:
-    """The body of a log file, and what is to come of it."""
+    """The body of a log file, and what a sync must make of it."""
 
     body: bytes
     events: int
     quarantined: int
     damaged: bool
     judged_as: bytes | None = None
-    """A body of the same events, for the oracle, which stops where the pipeline goes on."""
+    """A body with the same events for the oracle, which stops where the pipeline goes on."""
 
 
 def harmless(*records: bytes) -> Case:
@@ -110,7 +110,7 @@ def harmless(*records: bytes) -> Case:
 
 
 def odd(value: bytes) -> Case:
-    """A record with a member that hardly any decoder takes; it is an event all the same."""
+    """A case of a member that hardly any decoder takes. Its record is an event all the same."""
     return harmless(FIRST[:-1] + b',"odd":' + value + b"}", SECOND)
 
 
@@ -176,7 +176,7 @@ CASES: dict[str, Case] = {
         False,
         PAIR,
     ),
-    # values that decoders refuse, change or drop
+    # Decoders refuse, change or drop these values.
     "line feeds between tokens": harmless(FIRST.replace(b", ", b"\r\n,\n\r"), SECOND),
     "a lone surrogate, escaped": odd(b'"\\ud800"'),
     "a lone surrogate, as bytes": odd(b'"\xed\xa0\x80"'),
@@ -254,7 +254,7 @@ KEYS = [
 
 
 def test_keys_of_all_kinds_are_read_as_they_are(settings: Settings, bucket: Path) -> None:
-    """Each log file is brought in, its key is told back, and no path is made of it."""
+    """Each log file comes in. Quarantine names its key, and no path contains the key."""
     region = FOLDER.removesuffix("2026/01/10/")
     keys = [FOLDER + key for key in KEYS] + [region + KEYS[0]]
     long = LONG_KEY + "/" + "k" * (1024 - len(LONG_KEY) - len("/.json.gz")) + ".json.gz"
@@ -307,9 +307,10 @@ CLIMBING = [
 def test_no_field_of_a_record_leads_out_of_the_folder(
     settings: Settings, bucket: Path, tmp_path: Path, field: str
 ) -> None:
-    """The key's account and region are taken in place of the record's; nothing stands for a time.
+    """The key's account and region stand in for a bad field, but nothing stands in for a time.
 
-    Everything is an event where it belongs by the oracle, or in quarantine; no other path is made.
+    Each record is an event in the folder that the oracle expects, or is in quarantine. The sync
+    makes no other path.
     """
     before = {path.name for path in tmp_path.iterdir()}
     records = []
@@ -327,7 +328,7 @@ def test_no_field_of_a_record_leads_out_of_the_folder(
     exact(settings, bucket)
     lines, held = len(snapshot(settings.events_dir)), len(quarantined(settings))
     assert lines + held == len(records)
-    # Only the empty text before a whole time changes nothing.
+    # An empty text before a whole time is the only one that leaves a time valid.
     assert lines == (1 if field == "eventTime" else len(records))
     made = {path.name for path in tmp_path.iterdir()} - before
     assert made <= {"bucket", "events", "quarantine", "ledger.db", "ledger.db-wal", "ledger.db-shm"}
@@ -338,7 +339,7 @@ def test_no_field_of_a_record_leads_out_of_the_folder(
 def test_an_event_time_of_any_length_is_noted_in_thirty_characters(
     settings: Settings, bucket: Path
 ) -> None:
-    """The event keeps it; ledger, status and Dagster's database are told no more than a time."""
+    """The event keeps the long text. Ledger, status and Dagster's database get 30 characters."""
     long = f"2026-01-10T12:00:00.{'9' * 500_000}Z"
     put(bucket, 1, packed(record(1, eventTime=long)))
     summary = sync(settings)
@@ -355,10 +356,15 @@ def test_a_key_whose_account_and_region_are_none_makes_no_path(
 ) -> None:
     """Neither record nor key has a usable account: the record is in quarantine."""
     key = "AWSLogs/not-an-account/CloudTrail/Not-A-Region/2026/01/10/x_20260110T1205Z_a.json.gz"
-    own = record(1)
-    put(bucket, 1, packed(own, record(2, recipientAccountId="x"), record(3, awsRegion="..")), key)
+    with_own_account = record(1)
+    put(
+        bucket,
+        1,
+        packed(with_own_account, record(2, recipientAccountId="x"), record(3, awsRegion="..")),
+        key,
+    )
     assert sync(settings).ok
-    assert snapshot(settings.events_dir) == {own}
+    assert snapshot(settings.events_dir) == {with_own_account}
     reasons = [entry["reason"] for entry in quarantined(settings)]
     assert reasons == [
         "no usable account in the record or in the key",
@@ -371,7 +377,7 @@ def test_a_key_whose_account_and_region_are_none_makes_no_path(
 
 
 def hours_of(first: datetime, number: int, account: str = ACCOUNT) -> list[bytes]:
-    """A record in each of so many hours."""
+    """One record in each of so many hours."""
     return [
         record(
             at,
@@ -387,7 +393,7 @@ def hour_folders(settings: Settings) -> int:
 
 
 def accounted_for(settings: Settings, records: list[bytes]) -> None:
-    """Each record is an event or in quarantine, never both, never neither."""
+    """Assert that each record is either an event or in quarantine, never both or neither."""
     lines = snapshot(settings.events_dir)
     held = [data_of(entry) for entry in quarantined(settings)]
     assert len(held) == len(set(held))
@@ -423,7 +429,7 @@ def test_by_default_one_log_file_makes_a_thousand_folders_at_most(
 def test_many_scattered_log_files_make_no_more_folders_together_than_the_setting_says(
     settings: Settings, bucket: Path
 ) -> None:
-    """What they have beyond 24 hours each; log files of few hours never suffer."""
+    """The setting bounds all hours beyond 24 a log file. Log files of few hours never suffer."""
     settings = replace(settings, max_scattered_hours=100)
     records = []
     for number in range(10):
@@ -453,13 +459,13 @@ def test_in_worker_processes_each_has_the_bound_for_itself(
         records += of_account
         put(bucket, number, packed(*of_account))
     assert run_sync(settings, in_workers=True).returncode == 0
-    # Two workers, and the run's own process where it is left to that.
+    # The bound holds for each of two workers, and for the run's own process if it takes part.
     assert 12 * 24 < hour_folders(settings) <= 12 * 24 + 3 * 50 < 12 * 60
     accounted_for(settings, records)
 
 
 def test_hours_that_are_there_are_no_new_ones(settings: Settings, bucket: Path) -> None:
-    """A log file of many hours that others have brought in before takes nothing of what is left."""
+    """Hours that exist already do not count towards the bound."""
     settings = replace(settings, max_scattered_hours=0)
     records = hours_of(NOON, 60)
     for number in range(3):
@@ -478,7 +484,7 @@ def test_hours_that_are_there_are_no_new_ones(settings: Settings, bucket: Path) 
 def test_a_forged_record_with_the_eventid_of_a_real_one_suppresses_nothing(
     settings: Settings, bucket: Path, forged_first: bool
 ) -> None:
-    """Both are kept, and that they share an eventID is counted."""
+    """The sync keeps both records, and counts that they share an eventID."""
     real = [record(number, eventName="DeleteTrail") for number in range(50)]
     forged = [record(number, eventName="DescribeTrails") for number in range(50)]
     first, second = (forged, real) if forged_first else (real, forged)
@@ -495,7 +501,7 @@ def test_a_forged_record_with_the_eventid_of_a_real_one_suppresses_nothing(
 def test_a_forged_fast_hash_suppresses_nothing(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The attacker's dream: every record has the fast hash of every other."""
+    """An attacker's best case: all records have the same fast hash."""
     monkeypatch.setattr(bloom_filter, "xxh3_64_intdigest", lambda _data: 7)
     monkeypatch.setattr(identity, "xxh3_64_digest", lambda _data: bytes(8))
     monkeypatch.setattr(bloom_filter, "FILTERED_FROM", 1)

@@ -1,7 +1,7 @@
-"""Log files made to cost memory or time: both are bounded by the size of the text.
+"""Log files made to cost memory or time: the size of the text bounds both.
 
-A whole sync in a process of its own, of which the peak is taken; `CTRAIL_LONG=1` adds log files of
-the largest size that is read, 256 MB. `docs/hostile-input.md` has the figures.
+Each test measures the peak memory of a whole sync in its own process. `CTRAIL_LONG=1` adds log
+files of the largest size that is read, 256 MB. `docs/hostile-input.md` has the figures.
 """
 
 import time
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.thorough
 LARGEST = Settings.max_log_file_bytes
 MEGABYTES = (LARGEST // MB - 1) if LONG else 8
 MOST_BESIDE = 55
-"""Megabytes beside the text. Over 32 MB it is mapped, not held: the rest, which nobody takes back,
-is no more for a text of 256 MB than for one of 8."""
+"""Megabytes that a sync takes beside the text. A text over 32 MB is mapped, not held. Memory beside
+the text, which the allocator keeps, is no more for a text of 256 MB than for one of 8."""
 
 HEAD = b'{"Records":['
 EVENT = b'{"eventTime":"2026-01-10T12:00:00Z","a":'
@@ -57,7 +57,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_text_takes_more_than_a_second_a_megabyte(name: str) -> None:
-    """The dearest takes 0.2; what is not linear would take minutes or hours."""
+    """The dearest text takes 0.2 s a megabyte. Work that is not linear would take minutes."""
     text = BOMBS[name](MB * 9 // 2)
     started = time.process_time()
     content = read_log_file(text, LARGEST)
@@ -85,9 +85,9 @@ def test_memory_is_linear_in_the_text(tmp_path: Path, name: str) -> None:
 
 
 def test_ten_gigabytes_of_zeros_in_ten_megabytes(tmp_path: Path) -> None:
-    """A sound gzip; what is inflated of it is the largest log file that is read, once.
+    """A sync inflates no more of a sound gzip than the largest log file that is read, once.
 
-    Made of one megabyte, packed once: after a full flush each is packed to the same bytes.
+    The gzip is made of one packed megabyte: after a full flush each packs to the same bytes.
     """
     gigabytes, block = 10, bytes(MB)
     packer = zlib.compressobj(9, wbits=-15)
@@ -95,7 +95,7 @@ def test_ten_gigabytes_of_zeros_in_ten_megabytes(tmp_path: Path) -> None:
     packer.flush(zlib.Z_FULL_FLUSH)
     packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     crc = 0
-    for _ in range(gigabytes * 1024 if LONG else 0):  # it is never come to
+    for _ in range(gigabytes * 1024 if LONG else 0):  # the sync never reads so far
         crc = zlib.crc32(block, crc)
     length = gigabytes * 1024 * MB & 0xFFFFFFFF
     body = (

@@ -30,7 +30,7 @@ from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
 
 @pytest.mark.thorough
 def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) -> None:
-    """14 of 32 MB, 32 KB stored each: expected to be small, all of them would be held at once."""
+    """The 14 log files of 32 MB are stored in 32 KB. Taken for small, all would be held at once."""
     for number in range(14):
         text = '{"Records":[' + event(NOON, number, "a" * (32 * MB)) + "]}"
         put_log_file(tmp_path / "bucket", number, text.encode())
@@ -41,7 +41,7 @@ def test_bombs_fetched_ahead_are_inflated_one_after_the_other(tmp_path: Path) ->
 
 @pytest.mark.thorough
 def test_a_log_file_that_names_many_busy_hours(tmp_path: Path) -> None:
-    """60 hours, each of which the ledger holds 20 segments of 1,000 events of."""
+    """The log file has 60 hours. The ledger holds 20 segments of 1,000 events for each of them."""
     bucket = tmp_path / "bucket"
     hours = [NOON - timedelta(hours=back) for back in range(60)]
     settings = settings_in(tmp_path, [local_trail(bucket)])
@@ -54,7 +54,7 @@ def test_a_log_file_that_names_many_busy_hours(tmp_path: Path) -> None:
 
 
 def fill_ledger(settings: Settings, partitions: list[str]) -> None:
-    """Segments without a filter, of events that nobody has."""
+    """Fill the ledger with segments without a filter, of events that are in no log file."""
 
     def rows() -> Iterator[tuple[int, bytes, bytes]]:
         for id_ in range(1, len(partitions) + 1):
@@ -78,7 +78,7 @@ def fill_ledger(settings: Settings, partitions: list[str]) -> None:
 
 @pytest.mark.thorough
 def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
-    """Not its text and copies of all its lines beside it."""
+    """A sync does not hold copies of all lines beside the text."""
     padding = os.urandom(700).hex()
     records = (event(NOON + timedelta(seconds=at % 3600), at, padding) for at in range(70_000))
     text = ('{"Records":[' + ",".join(records) + "]}").encode()
@@ -91,7 +91,7 @@ def test_a_large_log_file_is_in_memory_once(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
-    """A kilobyte each, if all were held at once as what they become."""
+    """The records would take a kilobyte each if the sync held all of them at once."""
     records = (event(NOON + timedelta(seconds=at % 3600), at, "a" * 90) for at in range(300_000))
     text = ('{"Records":[' + ",".join(records) + "]}").encode()
     put_log_file(tmp_path / "bucket", 0, text)
@@ -102,7 +102,7 @@ def test_a_log_file_of_very_many_small_records(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
-    """By every fetching thread's heap: else each keeps what its largest log file took."""
+    """Otherwise the heap of each fetching thread would keep its largest log file's memory."""
     records = (
         event(NOON + timedelta(seconds=at % 3600), at, os.urandom(80).hex() + "a" * 1_200)
         for at in range(15_000)
@@ -118,7 +118,7 @@ def test_what_large_log_files_took_is_given_back(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_a_log_file_of_nothing_but_nul(tmp_path: Path) -> None:
-    """40 MB, 40 KB stored: each NUL took six bytes of JSON in quarantine, and 14 of memory."""
+    """40 MB, 40 KB stored. Each NUL once took six bytes of JSON in quarantine, and 14 of memory."""
     put_log_file(tmp_path / "bucket", 0, bytes(40 * MB))
     log_files, events, peak = synced(tmp_path)
     assert (log_files, events) == (1, 0)
@@ -139,7 +139,7 @@ def test_cycles_are_searched_for_less_often_while_a_sync_lasts_and_then_as_befor
 
 
 def test_what_batches_and_runs_held_is_gone_with_them(tmp_path: Path) -> None:
-    """No cycle may hold it: cycles are searched for too rarely for memory to be bounded by that."""
+    """No reference cycle may hold it: Python searches for cycles too rarely to bound memory."""
     for number in range(4):
         text = "".join(("{", '"Records":[', event(NOON, number), ",", event(NOON, 9), "]}"))
         put_log_file(tmp_path / "bucket", number, text.encode())
@@ -169,7 +169,7 @@ def test_what_batches_and_runs_held_is_gone_with_them(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_full_of_small_records_before_it_is_full_of_text(tmp_path: Path) -> None:
-    """Each takes more memory beside its text than its text does."""
+    """Each record takes more memory beside its text than the text itself."""
     for number in range(6):
         events = ",".join(event(NOON, number * 500 + index) for index in range(500))
         put_log_file(tmp_path / "bucket", number, f'{{"Records":[{events}]}}'.encode())

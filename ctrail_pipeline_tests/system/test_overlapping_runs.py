@@ -1,6 +1,6 @@
-"""Runs and trails that overlap, late and healed log files: every event once, whatever met whatever.
+"""Overlapping runs and trails, late and healed log files: every event is there once.
 
-Each test compares the whole output with what the buckets hold, by the oracle.
+Each test compares the whole output with what the oracle reads from the buckets.
 """
 
 import gzip
@@ -45,7 +45,7 @@ from ctrail_pipeline_tests.support.sync_process import (
 )
 
 KILLS = int(os.environ.get("CTRAIL_KILLS", "12"))
-"""As in `test_crash_safety`."""
+"""The number of random kills (`CTRAIL_KILLS`)."""
 KILL_SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
 
 
@@ -108,7 +108,7 @@ def synced(settings: Settings, selection: Selection | None = None) -> Summary:
 def test_runs_at_once_on_the_same_trails(
     settings: Settings, expectation: Expectation, runs: int, step_seconds: float
 ) -> None:
-    """From the very start: they make the ledger and the output folder at once, too."""
+    """The runs begin together, so they also make the ledger and the output folder at once."""
     processes = [start_sync(settings, step_seconds=step_seconds) for _ in range(runs)]
     ended = [process.wait() for process in processes]
     assert [sync_end.returncode for sync_end in ended] == [0] * runs, ended
@@ -157,7 +157,7 @@ def test_kills_among_runs_at_once(settings: Settings, expectation: Expectation, 
 def test_random_kills_among_runs_at_once(
     buckets: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
-    """Three at a time, two of which die, until one ends by itself; then a clean run."""
+    """Three runs at a time, two or all of which die, until one ends by itself. Then a clean run."""
     rng = Random(KILL_SEED)
     kills = rounds = 0
     while kills < max(4, KILLS // 3):
@@ -240,7 +240,7 @@ def test_a_second_trail_with_the_same_events_is_added_later(
 
 
 def test_two_prefixes_of_one_bucket_in_waves(objects: list[SampleObject], tmp_path: Path) -> None:
-    """Each wave is a few hours of both prefixes; the runs take turns with one or both."""
+    """Each wave is a few hours of both prefixes. The runs take turns with one prefix or both."""
     bucket = tmp_path / "both"
     prefixes = {ORGANIZATION_BUCKET: "first", PAYMENTS_BUCKET: "second/of two"}
     trails = [local_trail(bucket, prefix, name=prefix) for prefix in prefixes.values()]
@@ -265,7 +265,7 @@ def test_two_prefixes_of_one_bucket_in_waves(objects: list[SampleObject], tmp_pa
 def test_organizations_and_plain_accounts_in_one_bucket(
     objects: list[SampleObject], tmp_path: Path
 ) -> None:
-    """The same log files as two organizations deliver them, and as their accounts do themselves."""
+    """Two organizations and their accounts themselves deliver the same log files."""
     bucket = tmp_path / "shared"
     log_files = [
         log_file
@@ -287,7 +287,7 @@ def test_organizations_and_plain_accounts_in_one_bucket(
 def test_copies_in_several_accounts_of_a_record_without_an_account_of_its_own(
     tmp_path: Path,
 ) -> None:
-    """One line; which of the accounts' folders it lies in is the first log file's to say."""
+    """There is one line. The first log file decides which account's folder it lies in."""
     bucket = tmp_path / "bucket"
     records = [event(number) for number in range(50)]
     for record in records:
@@ -304,7 +304,7 @@ def test_copies_in_several_accounts_of_a_record_without_an_account_of_its_own(
     assert len(snapshot(settings.events_dir)) == len(records)
 
 
-# --- log files that come when nobody looks for them any more ----------------------------------
+# --- log files that come after the sync has passed their time ---------------------------------
 
 
 def test_log_files_stamped_in_hours_that_were_processed(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_key_of_the_far_future_hides_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flipped", "json"])
 @pytest.mark.parametrize("between", [0, 40], ids=["at once", "when the cursor is days ahead"])
 def test_a_damaged_object_that_heals(tmp_path: Path, damage: str, between: int) -> None:
-    """Nothing of it is taken while it is damaged; sound, with another etag, all of it is."""
+    """A sync takes nothing of the log file while it is damaged, and all of it once it is sound."""
     bucket = tmp_path / "bucket"
     settings = settings_in(tmp_path, [local_trail(bucket)])
     records = [event(number) for number in range(20)]
@@ -413,7 +413,7 @@ def damaged(sound: bytes, damage: str) -> bytes:
 
 
 def make_visits_due(settings: Settings) -> None:
-    """As if the time until the next try of what failed had passed."""
+    """Make every visit due, as if the time until the next try had passed."""
     with sqlite3.connect(settings.state_db) as ledger:
         ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
     ledger.close()

@@ -1,8 +1,8 @@
-"""The sdist and the wheel: built, and installed where there is what they declare and nothing else.
+"""The sdist and the wheel build, and work where only their declared dependencies are installed.
 
-No package index is needed: the declared dependencies, and theirs, are linked from the environment
-that runs the tests. So what is shown is that the declaration suffices; that an index has it all is
-what `make test` shows, which installs from one.
+The tests need no package index. They link the declared dependencies, and the dependencies of these,
+from the environment that runs the tests. So they show that the declaration suffices. `make test`
+installs from an index, which shows that the index has all of it.
 """
 
 import importlib.metadata
@@ -56,7 +56,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from what the sdist holds, as whoever packages it elsewhere does."""
+    """The wheel, built from the sdist, as packagers elsewhere do."""
     folder = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as sdist_file:
         sdist_file.extractall(folder, filter="data")
@@ -78,7 +78,7 @@ def declared(wheel: Path) -> list[Requirement]:
 
 
 def closure(requirements: list[Requirement]) -> Iterator[importlib.metadata.Distribution]:
-    """What these need, and what that needs, of this environment."""
+    """The distributions in this environment that the requirements need, directly or indirectly."""
     seen: set[tuple[str, frozenset[str]]] = set()
     pending = [(requirement, "") for requirement in requirements]
     while pending:

@@ -1,4 +1,4 @@
-"""docs/parquet.md: its columns are those of the files, and its programs run on a synced sample."""
+"""docs/parquet.md: its columns match the files, and its programs run on a synced sample."""
 
 import json
 import re

@@ -1,7 +1,7 @@
-"""Parquet files are of the batch: there when it is, gone when it is, each event in one of them.
+"""Parquet files belong to their batch: they come and go with it, each event in one of them.
 
-Killed at each step and run again; with parts that vanish; two runs at once; worker processes;
-pruned; and refused where a folder holds another ledger's.
+The tests kill a run at each step and run again, remove parts, run two syncs at once, use worker
+processes, and prune. A folder that holds the files of another ledger is refused.
 """
 
 import shutil
@@ -83,7 +83,7 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
 
 
 @pytest.mark.parametrize(
-    "when",
+    "occurrence",
     [
         "middle",
         pytest.param("first", marks=pytest.mark.thorough),
@@ -92,9 +92,9 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
 )
 @pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
 def test_killed_at_a_step_of_the_protocol(
-    settings: Settings, expectation: Expectation, steps: list[str], step: str, when: str
+    settings: Settings, expectation: Expectation, steps: list[str], step: str, occurrence: str
 ) -> None:
-    count = {"first": 1, "middle": steps.count(step) // 2, "last": steps.count(step)}[when]
+    count = {"first": 1, "middle": steps.count(step) // 2, "last": steps.count(step)}[occurrence]
     ended = run_sync(settings, kill_at=(step, count))
     assert ended.returncode == -signal.SIGKILL, ended
     assert_recovers(settings, expectation)
@@ -124,7 +124,7 @@ def test_a_batch_whose_parquet_vanished_is_taken_back_and_done_again(
 def test_a_batch_whose_jsonl_vanished_takes_its_parquet_with_it(
     settings: Settings, expectation: Expectation, steps: list[str]
 ) -> None:
-    """Its Parquet files have their names already: they are removed before it is done again."""
+    """The batch's Parquet files are published already. They are removed before it is done again."""
     links = steps[: steps.index("published")].count("linked")
     assert run_sync(settings, kill_at=("linked", links)).returncode == -signal.SIGKILL
     assert parquet_files(settings)
@@ -208,10 +208,10 @@ def test_pruning_takes_the_dates_that_are_over(settings: Settings) -> None:
     old = [path for path in events if "/".join(path.parts[-5:-1]) < "2026/01/15/06"]
     lines = sum(path.read_bytes().count(b"\n") for path in old)
     size = sum(path.stat().st_size for path in [*gone, *old])
-    would = prune(settings, before, dry_run=True)
+    plan = prune(settings, before, dry_run=True)
     assert parquet_files(settings) == files
     done = prune(settings, before)
-    assert done == would
+    assert done == plan
     assert (done.files, done.lines, done.bytes) == (len(gone) + len(old), lines, size)
     assert parquet_files(settings) == [path for path in files if path not in gone]
     assert not list((settings.events_dir.parent / "parquet").rglob("date=2026-01-14"))
@@ -253,7 +253,7 @@ def test_a_folder_with_files_of_somebody_else_is_refused(settings: Settings) -> 
 def test_a_folder_of_another_ledger_is_refused(
     sample: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    """Else its readers would find every event twice."""
+    """Otherwise readers of the folder would find every event twice."""
     assert sync(settings).ok
     other_settings = sample_settings(sample, tmp_path / "other", output_formats=JSONL_AND_PARQUET)
     parquet_dir = settings.events_dir.parent / "parquet"

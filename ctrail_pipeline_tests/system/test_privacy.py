@@ -1,7 +1,8 @@
-"""What others may read of what we write, and what leaks into logs, Dagster's database, the ledger.
+"""Other users can read nothing that we write, and no event leaks into logs or databases.
 
-Events carry a text that is nowhere else; after runs that met everything that can go wrong, all that
-was printed or kept is searched for it, and for the credentials.
+The events carry a text that is nowhere else. After runs that met every kind of trouble, the tests
+search all that was printed or kept for this text and for the credentials. They search logs,
+Dagster's database and the ledger.
 """
 
 import gzip
@@ -21,7 +22,7 @@ from ctrail_pipeline_tests.support.project import PROJECT
 pytestmark = pytest.mark.thorough
 
 CANARY = "Canary7f3a"
-"""In every value of each event, as far as it may stay an event."""
+"""The text is in every value of each event, as far as the record stays an event."""
 SECRET = "ctrail-secret-8c1b5e2f9d"
 ACCOUNT, REGION, BUCKET = "111122223333", "eu-west-1", "private-logs"
 FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2026/01/15/"
@@ -29,7 +30,7 @@ FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/2026/01/15/"
 
 @dataclass(frozen=True)
 class Ran:
-    """A folder in which everything was run once, and what was printed meanwhile."""
+    """A folder in which every command ran once, and what the commands printed."""
 
     folder: Path
     printed: str
@@ -123,7 +124,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 
 def test_everything_was_met(ran: Ran) -> None:
-    """Else the other tests would say little."""
+    """If the text were in no output file, the other tests would find nothing either."""
     events = "".join(path.read_text() for path in (ran.folder / "events").rglob("*.jsonl"))
     assert events.count(f"{CANARY}-user") == 4
     quarantine = "".join(path.read_text() for path in (ran.folder / "quarantine").rglob("*.jsonl"))

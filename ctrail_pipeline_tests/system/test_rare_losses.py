@@ -1,4 +1,4 @@
-"""Ways to lose an event that need two rare things at once; each was seen, each is closed."""
+"""Losses of an event that need two rare things at once. Each was seen, and each is closed."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.keys.key_time import day_folder, day_number
+from ctrail_pipeline.core.keys.minutes import day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
@@ -57,7 +57,7 @@ def put(
     names: str,
     modified: datetime | None = None,
 ) -> None:
-    """A log file with one event a letter of `names`."""
+    """Put a log file with one event for each letter of `names`."""
     records = [
         {
             "eventTime": f"{NOON:%Y-%m-%dT%H:%M:00Z}",
@@ -102,7 +102,7 @@ def test_what_was_dropped_for_a_batch_that_vanishes_is_brought_back(
         put(bucket, NOON, "A", "ac", NOON + timedelta(minutes=9))
     else:
         put(bucket, NOON, "B", "abc")
-    assert sync(settings).progress.duplicates  # of what is committed, and not yet published
+    assert sync(settings).progress.duplicates  # of a batch that is committed, and not yet published
     other_is_done.set()
     first.join()
     shutil.rmtree(settings.events_dir / ".staging")
@@ -149,7 +149,7 @@ def test_a_clock_that_was_once_ahead_hides_no_failed_log_file(
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
 
     def write(body: bytes) -> None:
-        """With the etag that it has: only another visit tells that it changed."""
+        """The etag is the same, so that only another visit tells that the log file changed."""
         path.write_bytes(body)
         os.utime(path, ns=times)
 

@@ -25,13 +25,13 @@ def blocks(language: str) -> list[str]:
 
 
 def section(heading: str) -> str:
-    """What stands below a heading, up to the next one."""
+    """The text below a heading, up to the next heading."""
     [text] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#)", README, re.DOTALL | re.MULTILINE)
     return str(text)
 
 
 def table() -> dict[str, tuple[str, str]]:
-    """Key -> (default, meaning) of the configuration table, and of gocloudtrail's other keys."""
+    """Default and meaning by key, of the configuration table and of gocloudtrail's other keys."""
     rows = {}
     for keys, default, meaning in re.findall(
         r"^\| (`.*?) \| (.*?) \| (.*?) \|$", section("Configuration") + GOCLOUDTRAIL, re.MULTILINE
@@ -62,7 +62,7 @@ def test_the_policies_allow_what_is_needed_and_no_more() -> None:
         *("s3:ListBucket", "s3:GetObject", "kms:Decrypt"),
         *("sts:AssumeRole", "cloudtrail:DescribeTrails"),
     ]
-    # CloudTrail knows no narrower resource for it.
+    # CloudTrail knows no narrower resource for this action.
     assert [action for action, resource in allowed.items() if resource == "*"] == [
         "cloudtrail:DescribeTrails"
     ]

@@ -1,7 +1,7 @@
-"""Real log files, which lie beside the project and are no part of it: each bucket, read both ways.
+"""Real log files, which lie beside the project and are no part of it: each bucket, both ways.
 
-As a local folder and over S3 (a real server): the oracle is content with both, and they agree to
-the byte. `pytest -s` shows the numbers.
+Each bucket is read as a local folder and over S3 (a real server). The oracle finds no fault in
+either output, and both are the same to the byte. `pytest -s` shows the numbers.
 """
 
 import os

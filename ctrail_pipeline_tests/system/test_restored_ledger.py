@@ -1,6 +1,6 @@
-"""An older copy of the ledger is restored: it is refused, or nothing is doubled.
+"""If somebody restores an older copy of the ledger, a sync refuses it or doubles nothing.
 
-A copy is taken at each step of the commit protocol, and restored after the run has ended.
+The tests take a copy at each step of the commit protocol, and restore it after the run.
 """
 
 import shutil
@@ -43,7 +43,7 @@ def committed_batches(ledger: Path) -> int:
 
 
 def restored(settings: Settings, copy: Path, folder: Path) -> Settings:
-    """A copy of the whole output, with an older copy of its ledger."""
+    """Copy the whole output, with an older copy of its ledger."""
     shutil.copytree(settings.state_db.parent, folder)
     for path in folder.glob(f"{settings.state_db.name}*"):
         path.unlink()

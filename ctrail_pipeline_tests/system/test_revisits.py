@@ -1,6 +1,6 @@
-"""A damaged log file is looked at again as long as it is there; its rows in the ledger do not grow.
+"""Syncs visit a damaged log file as long as it is there, and its rows in the ledger do not grow.
 
-What lines came from stays known meanwhile: those of quarantine, and the records that were sound.
+The ledger still knows where lines came from: those in quarantine, and the sound records.
 """
 
 import gzip
@@ -38,14 +38,14 @@ A_LATER_DAY = datetime(2026, 2, 1, tzinfo=UTC)
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoTrails:
-    """With visits that are due at once."""
+    """Two trails whose damaged log files are due for a visit at once."""
     monkeypatch.setattr(retry_schedule, "_VISIT_AFTER_SECONDS", (0,))
     return TwoTrails(tmp_path)
 
 
 @pytest.fixture(params=DAMAGED)
 def damaged(world: TwoTrails, request: pytest.FixtureRequest) -> Path:
-    """The log file, when it was brought in for the first time."""
+    """The damaged log file after its first sync."""
     path = world.put("first", "D")
     put(path, DAMAGED[request.param], 1)
     world.put("first", "A", event("other"))
@@ -63,7 +63,7 @@ def visit(world: TwoTrails) -> Summary:
 
 
 def rows_of_damaged(world: TwoTrails) -> list[tuple[str, LogFileState, bool]]:
-    """What the ledger has of the log file's versions, and whether lines came from each."""
+    """The ledger's rows of the log file's versions: table, state, and whether lines came of it."""
     columns = "state, position >= 0 FROM"
     with closing(sqlite3.connect(world.settings.state_db)) as ledger:
         return [
@@ -76,7 +76,7 @@ def rows_of_damaged(world: TwoTrails) -> list[tuple[str, LogFileState, bool]]:
 
 
 def explained(world: TwoTrails) -> list[Explained]:
-    """Every line that the log file brought: events and quarantine."""
+    """Every line that came from the log file, in events and quarantine."""
     files = [*world.settings.events_dir.rglob("*.jsonl")]
     files += world.settings.quarantine_dir.rglob("*.jsonl")
     return [
@@ -88,7 +88,7 @@ def explained(world: TwoTrails) -> list[Explained]:
 
 
 def assert_right(world: TwoTrails, lines: list[tuple[str, int]]) -> None:
-    """The output is what the bucket says, and each line leads to the version it came from."""
+    """Assert that the output matches the bucket, and that each line leads to its version."""
     assert_exact(world.settings, read_buckets([(world.buckets["first"], "")]))
     assert [(line.log_file.state.name, line.batch.id) for line in explained(world)] == lines
     report = compare(world.settings, deep=True)
@@ -97,7 +97,7 @@ def assert_right(world: TwoTrails, lines: list[tuple[str, int]]) -> None:
 
 @pytest.mark.thorough
 def test_two_hundred_visits_of_a_damaged_log_file(world: TwoTrails, damaged: Path) -> None:
-    """New log files come meanwhile, in the same batches, and its first lines are compacted."""
+    """New log files come meanwhile in the same batches, and a compaction merges the first lines."""
     before = [(line.log_file.state.name, line.batch.id) for line in explained(world)]
     assert before
     for number in range(VISITS):
@@ -155,7 +155,7 @@ def test_a_log_file_that_heals_after_many_visits(world: TwoTrails, damaged: Path
 
 
 def test_versions_that_take_turns_are_kept_once_each(world: TwoTrails, damaged: Path) -> None:
-    """Each version that brought lines has its row; being put again and again adds none."""
+    """Each version that brought lines has one row. Putting it again and again adds none."""
     old = damaged.read_bytes()
     for number in range(2, 20):
         put(damaged, gzip.compress(UNCUT) if number % 2 else old, number)

@@ -11,7 +11,7 @@ from .campaign import Campaign
 
 
 def main() -> int:
-    """Run a campaign; 0: no promise was broken."""
+    """Run a campaign. Return 0 if no promise was broken."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, help="which steps (a random one, printed)")

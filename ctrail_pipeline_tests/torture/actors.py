@@ -38,14 +38,15 @@ from .small_pieces import Noted, SmallPieces, lower, noted
 
 POLL_SECONDS = 0.003
 RETRY_PAUSE_SECONDS = 0.005
-"""Instead of 0.2 (which doubles with each attempt): so many faults more in the same time."""
+"""Pause before a retry. A pause of 0.2, which doubles with each attempt, would leave time for fewer
+faults."""
 
 
 # --- in the child ---------------------------------------------------------------------------------
 
 
 def set_clock_back(seconds: float) -> None:
-    """Let every module of ours read another time of day; how time passes stays as it is."""
+    """Let every module of ours read another time of day. Time still passes at the same rate."""
     real_time, real_datetime = time.time, datetime.datetime
 
     class _Datetime(datetime.datetime):
@@ -90,7 +91,7 @@ def _work(job: Mapping[str, Any]) -> Callable[[Settings, Callable[[str], None]],
 
 
 def perform(job: Mapping[str, Any], notes: Path) -> int:
-    """Do what a job says; what it came to is printed, what it streamed is noted."""
+    """Do what a job says. Print its result, and note what it streamed."""
     if job["clock_back"]:
         set_clock_back(job["clock_back"])
     if job["small_pieces"]:
@@ -111,8 +112,8 @@ def perform(job: Mapping[str, Any], notes: Path) -> int:
 
 
 def _child(job: Mapping[str, Any], output: Path) -> None:
-    """Never returns."""
-    code = 70  # as sysexits has it: something went wrong that we have no words for
+    """Do a job in a forked child, and end the child. This function never returns."""
+    code = 70  # as in sysexits: an internal error that no code of ours handled
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -131,12 +132,12 @@ def _child(job: Mapping[str, Any], output: Path) -> None:
 
 
 def notes_of(output: Path) -> Path:
-    """Where a child notes what it streams."""
+    """The file in which a child notes what it streams."""
     return Path(f"{output}.streamed")
 
 
 def main() -> None:
-    """The nursery: fork a child for each line, say how children ended."""
+    """Run the nursery: fork a child for each job, and answer how children ended."""
     vars(s3_retry)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
@@ -156,7 +157,7 @@ def main() -> None:
 
 
 class Actor:
-    """A process at work."""
+    """A process that does a job."""
 
     def __init__(self, nursery: "Nursery", job: Mapping[str, Any], pid: int, output: Path) -> None:
         self.kind = str(job["kind"])
@@ -164,46 +165,47 @@ class Actor:
         self.pid = pid
         self.returncode: int | None = None
         self.was_killed = False
-        """By `kill`, and not by itself at a step of the commit protocol."""
+        """Whether `kill` killed the process, and not the process itself at a step of the commit
+        protocol."""
         self._nursery = nursery
         self._output = output
 
     @property
     def was_ready(self) -> bool:
-        """Whether it had begun its work."""
+        """Whether the process had begun its work."""
         return self._output.exists() and self._output.read_bytes().startswith(b"ready\n")
 
     @property
     def result(self) -> dict[str, Any]:
-        """What it printed at its end; empty if it was killed."""
+        """The result that the process printed at its end. Empty if it was killed."""
         last = self._output.read_text().strip().rpartition("\n")[2]
         return json.loads(last) if last.startswith("{") and last.endswith("}") else {}
 
     @property
     def errors(self) -> str:
-        """The end of its standard error."""
+        """The end of the process's standard error."""
         path = Path(f"{self._output}.err")
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
     @property
     def streamed(self) -> Noted:
-        """What it and its workers have streamed up to now."""
+        """What the process and its workers have streamed up to now."""
         return noted(notes_of(self._output))
 
     def poll(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         if self.returncode is None:
             self.returncode = self._nursery.ask({"pid": self.pid})
         return self.returncode is not None
 
     def wait_until_ready(self, seconds: float = 30) -> None:
-        """Return when it begins its work, or has ended."""
+        """Return when the process begins its work or has ended."""
         deadline = time.monotonic() + seconds
         while not (self.was_ready or self.poll()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; whether it came in time."""
+        """Wait for the process's end, and return whether it came in time."""
         deadline = time.monotonic() + seconds
         while not self.poll():
             if time.monotonic() > deadline:
@@ -212,14 +214,14 @@ class Actor:
         return True
 
     def kill(self) -> None:
-        """SIGKILL; to one that has ended, nothing."""
-        if not self.poll():  # unpolled it stays a zombie, so its number is nobody else's
+        """Send SIGKILL, unless the process has ended."""
+        if not self.poll():  # an unpolled child stays a zombie, so no other process has its id
             self.was_killed = True
             os.kill(self.pid, signal.SIGKILL)
 
 
 class Nursery:
-    """Starts actors while the `with` block runs; their output goes to files in `folder`."""
+    """Starts actors while the `with` block runs. Their output goes to files in `folder`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -240,11 +242,11 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it; children that are left end by themselves."""
+        """End the forking process. Remaining children end by themselves."""
         self._process.communicate(timeout=30)
 
     def ask(self, question: Mapping[str, Any]) -> Any:
-        """One question, one answer."""
+        """Send the forking process a question and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(question), file=self._process.stdin, flush=True)

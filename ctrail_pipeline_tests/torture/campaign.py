@@ -1,8 +1,8 @@
-"""The steps of a campaign, drawn from a seed, and the judgment after those that leave all quiet.
+"""The steps of a campaign, drawn from a seed, and the check of the output when all is quiet.
 
-What is drawn depends on (seed, world, step) alone, never on what came of it: the same seed gives
-the same steps with the same arguments, whatever the timing. What timing decides, at which
-instruction a kill lands and which of two runs is first, may be another each time.
+A draw depends on (seed, world, step) alone, never on earlier results. So the same seed gives the
+same steps with the same arguments, whatever the timing. Timing still decides at which instruction a
+kill lands and which of two runs is first, so these may differ each time.
 """
 
 import os
@@ -40,11 +40,11 @@ SECONDS_TO_END = 150.0
 SMALL_PIECES_RATE = 0.5
 """Share of the syncs that stream log files of usual size."""
 SMALL_PIECES_RATE_IN_WORKERS = 0.8
-"""The same of those in worker processes, which are few."""
+"""Share of the syncs with worker processes, which are few, that stream log files of usual size."""
 ENOUGH_SYNCS = 30
-"""Of these, so many cannot all have met no log file that they stream."""
+"""After this many syncs that stream, at least one must have met a log file to stream."""
 PATIENCE_SECONDS = 10.0
-"""So long a program with an interpreter of its own meets faults."""
+"""Seconds for which a program with its own interpreter meets faults."""
 _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
 _PROTOCOL = {
     "sync": ["registered", "staged", "committed", "linked", "published", "recovered"],
@@ -56,14 +56,14 @@ _ANY_ENDING = {0, 1, -signal.SIGKILL}
 
 
 def random_faults(rng: Random) -> Faults:
-    """How the server misbehaves for a while."""
+    """Draw the faults of a step."""
     if rng.random() < 0.04:
         return Faults()
     names = (
         *("slow_down_rate", "internal_error_rate", "too_many_requests_rate", "reset_rate"),
         *("list_fail_rate", "list_cut_rate", "get_fail_rate", "cut_rate", "wrong_length_rate"),
     )
-    share = rng.uniform(0.3, 0.85) / 6  # six kinds or so meet any one request
+    share = rng.uniform(0.3, 0.85) / 6  # about six kinds of fault apply to each request
     faults = Faults(
         seed=rng.randrange(1 << 30),
         slow_rate=rng.uniform(0, 0.04),
@@ -76,7 +76,7 @@ def random_faults(rng: Random) -> Faults:
 
 
 class Campaign:
-    """Runs worlds, one after the other, until the time is up or a promise was broken."""
+    """Runs worlds one after the other until the time is up or a promise is broken."""
 
     def __init__(self, folder: Path, seed: int, say: Callable[[str], None]) -> None:
         self.tally = Tally(seed)
@@ -85,7 +85,7 @@ class Campaign:
         self._say = say
 
     def run(self, seconds: float, *, first_world: int = 0) -> Tally:
-        """The report; with a violation in it, the folder is kept."""
+        """Run worlds and return the report. If it has a violation, the world's folder is kept."""
         deadline = time.monotonic() + seconds
         number = first_world
         while time.monotonic() < deadline and not self.tally.violations:
@@ -144,7 +144,7 @@ class Campaign:
 
 
 class Steps:
-    """What can be done to a world."""
+    """The steps that a campaign may take in a world."""
 
     def __init__(
         self, world: World, nursery: Nursery, tally: Tally, environment: dict[str, str]
@@ -174,16 +174,16 @@ class Steps:
 
     @property
     def faults(self) -> int:
-        """That the server has injected so far."""
+        """The number of faults that the server has injected so far."""
         return self.world.server.counts.faults.total()
 
     def draw(self, rng: Random) -> str:
-        """The next step."""
+        """Draw the name of the next step."""
         weights = [weight for weight, _ in self._weights.values()]
         return rng.choices(list(self._weights), weights)[0]
 
     def perform(self, name: str, rng: Random) -> None:
-        """Do a step; raises Violation."""
+        """Do a step. Raises Violation if a promise is broken."""
         self._tally.steps[name] += 1
         self.world.server.faults = self._faults(rng)
         self.world.deliver(rng, rng.randrange(2, 12))
@@ -219,7 +219,7 @@ class Steps:
         in_workers: bool = False,
         before: datetime | None = None,
     ) -> Actor:
-        """Start a process; if it may die, it sometimes does at a step of the commit protocol."""
+        """Start a process. If it may die, it sometimes dies at a step of the commit protocol."""
         kill_at = None
         if may_die and kind in _PROTOCOL and rng.random() < 0.35:
             many = rng.choice([1, 1, 2, 3, 8]) if kind != "rebuild" else 1
@@ -246,7 +246,7 @@ class Steps:
         return self._nursery.start(job)
 
     def _wait(self, actors: Sequence[Actor]) -> None:
-        """Until all have ended; each in a way that may be."""
+        """Wait until all have ended. Raises Violation unless each ended in an allowed way."""
         for actor in actors:
             if not actor.wait(SECONDS_TO_END):
                 actor.kill()
@@ -273,7 +273,7 @@ class Steps:
             self._tally.refusals[actor.result["error"]] += 1
 
     def _kill_at_random(self, actors: Sequence[Actor], rng: Random, longest: float) -> None:
-        """Kill most of them, each at an instant of its own."""
+        """Kill most of the actors, each at a random instant of its own."""
         began = time.monotonic()
         instants = []
         for actor in actors:
@@ -287,7 +287,7 @@ class Steps:
             actor.kill()
 
     def _try_again(self, kind: str, rng: Random, times: int) -> None:
-        """Start and kill, again and again, and then let it come to its end."""
+        """Start a process several times, and kill it sometimes."""
         for _ in range(times):
             actor = self._start(kind, rng)
             if rng.random() < 0.6:
@@ -297,7 +297,7 @@ class Steps:
     # -- steps -----------------------------------------------------------------------------------
 
     def _storm(self, rng: Random) -> None:
-        """Runs at once, most of which die, in a bucket that grows; now and then with others."""
+        """Run several syncs, sometimes a compaction or a verify. Most die. The bucket grows."""
         for _ in range(rng.randrange(3, 7)):
             self.world.deliver(rng, rng.randrange(0, 6))
             kinds = ["sync"] * rng.choice([2, 3, 3, 4])
@@ -307,7 +307,7 @@ class Steps:
             self._wait(actors)
 
     def _sync(self, rng: Random) -> None:
-        """Runs to their ends, under faults; some list everything once more, in small pages."""
+        """Run syncs to their ends under faults. One lists everything again, in small pages."""
         self.world.server.page_keys = rng.choice([1, 2, 4])
         settings = self.world.settings
         chosen = [settings, replace(settings, lookback_hours=0), self.world.looking_back()]
@@ -317,7 +317,7 @@ class Steps:
         self._wait([*runs, self._start("verify", rng, may_die=False)])
 
     def _workers(self, rng: Random) -> None:
-        """A run with worker processes, which outlive it for a moment if it is killed."""
+        """Run a sync with worker processes, which outlive it for a moment if it is killed."""
         settings = replace(self.world.settings, process_workers=2)
         self.world.deliver(rng, 20)
         actors = [self._start("sync", rng, settings, in_workers=True), self._start("sync", rng)]
@@ -326,7 +326,7 @@ class Steps:
         self._wait(actors)
 
     def _windows(self, rng: Random) -> None:
-        """Parts of the time and of the accounts first, wider ones later."""
+        """Sync a part of the time or of the accounts, beside a sync of everything."""
         for _ in range(rng.randrange(1, 4)):
             start = _MIDNIGHT - timedelta(hours=rng.randrange(-12, 60))
             selection = rng.choice(
@@ -345,7 +345,7 @@ class Steps:
             self._wait(actors)
 
     def _compact(self, rng: Random) -> None:
-        """Merging, killed, beside syncs."""
+        """Compact, often beside syncs or another compaction, and kill most of them."""
         for _ in range(rng.randrange(1, 4)):
             kinds = ["compact", *rng.choice([[], ["sync"], ["compact"], ["sync", "sync"]])]
             actors = [self._start(kind, rng) for kind in kinds]
@@ -354,7 +354,7 @@ class Steps:
             self._wait(actors)
 
     def _prune(self, rng: Random) -> None:
-        """Old hours go: killed, beside syncs and compactions; or by itself, and exactly they."""
+        """Prune beside syncs and compactions, with kills, or prune alone and check the result."""
         before = _MIDNIGHT + timedelta(
             hours=rng.randrange(-24 * (DAYS - 1), 24), minutes=rng.randrange(60)
         )
@@ -383,13 +383,13 @@ class Steps:
         self._check(rng)
 
     def _rewrite(self, rng: Random) -> None:
-        """Log files are delivered again, while a sync reads."""
+        """Deliver log files again while syncs read."""
         actors = [self._start("sync", rng), self._start("sync", rng)]
         self.world.rewrite(rng)
         self._wait(actors)
 
     def _command(self, rng: Random) -> None:
-        """`ctrail`, as people type it, at once with syncs."""
+        """Run `ctrail` as people type it, at once with syncs."""
         date = f"{_MIDNIGHT - timedelta(days=rng.randrange(-1, DAYS)):%Y-%m-%d}"
         command = rng.choice(
             [
@@ -403,7 +403,7 @@ class Steps:
         self._run_program(f"ctrail {command[0]}", arguments, rng, 2.0)
 
     def _dagster(self, rng: Random) -> None:
-        """The job over all trails, or a partition of an asset, at once with syncs."""
+        """Run Dagster's job over all trails, or a partition of an asset, at once with syncs."""
         chosen = rng.choice(
             [
                 ["-j", "sync"],
@@ -427,9 +427,10 @@ class Steps:
     def _run_program(
         self, name: str, arguments: Sequence[str], rng: Random, longest: float
     ) -> None:
-        """A program with an interpreter of its own, killed half of the times.
+        """Run a program with its own interpreter, and kill it half of the times.
 
-        It waits as long before it tries again as users' do, so there are fewer pages to list.
+        The program waits before retries as long as users' programs do, so it gets fewer pages to
+        list.
         """
         self.world.server.page_keys = 1_000
         self._tally.runs[name] += 1
@@ -453,7 +454,7 @@ class Steps:
             )
         actors = [self._start("sync", rng) for _ in range(2)]
         if not self._ends(process, instant if kills else PATIENCE_SECONDS) and not kills:
-            # Dagster tries a failed run again, half a minute later and more.
+            # Dagster retries a failed run after half a minute or more.
             self.world.server.faults = Faults()
             if not self._ends(process, SECONDS_TO_END):
                 process.kill()
@@ -477,7 +478,7 @@ class Steps:
         return True
 
     def _full_disk(self, rng: Random) -> None:
-        """Almost nothing is free; then there is room again."""
+        """Sync while almost nothing is free on the disk, then make room again."""
         disk = self.world.disk
         if not disk.mounted or not disk.leave_free(rng.choice([0, 4, 16, 40, 80, 150]) * 1024):
             return
@@ -490,7 +491,7 @@ class Steps:
             disk.restore()
 
     def _read_only(self, rng: Random) -> None:
-        """Nothing can be written below the output folder, and the ledger neither."""
+        """Sync and compact while output folder and ledger are read-only. Both must fail."""
         disk = self.world.disk
         if not disk.mounted or not disk.remount("ro"):
             return
@@ -499,14 +500,14 @@ class Steps:
             actors = [self._start(kind, rng, may_die=False) for kind in ("sync", "compact")]
             self._wait(actors)
             for actor in actors:
-                # To merge nothing, nothing need be written.
+                # A compaction that merges nothing need write nothing.
                 if actor.returncode != 1 and actor.result.get("new_files") != 0:
                     raise Violation(f"{actor.kind} wrote nothing and was content: {actor.result}")
         finally:
             disk.restore()
 
     def _locked_ledger(self, rng: Random) -> None:
-        """Another program holds the ledger for a while."""
+        """Sync while another program holds the ledger for a while."""
         if not self.world.settings.state_db.exists():
             return
         self._tally.trouble["locked ledger"] += 1
@@ -514,7 +515,7 @@ class Steps:
         with closing(sqlite3.connect(self.world.settings.state_db, timeout=10)) as ledger:
             try:
                 ledger.execute(rng.choice(["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]))
-            except sqlite3.Error:  # it is being made
+            except sqlite3.Error:  # the ledger is being made
                 self._wait(actors)
                 return
             self._kill_at_random(actors[:1], rng, 0.5)
@@ -523,7 +524,7 @@ class Steps:
         self._wait(actors)
 
     def _clock(self, rng: Random) -> None:
-        """Runs whose clock is behind, beside others whose is not."""
+        """Run syncs and a compaction whose clock is behind, beside a sync whose clock is right."""
         self._tally.trouble["clock set back"] += 1
         back = rng.choice([60, 3_600, 86_400, 40 * 86_400, 400 * 86_400])
         actors = [self._start(kind, rng, clock_back=back) for kind in ("sync", "sync", "compact")]
@@ -533,19 +534,19 @@ class Steps:
         self._wait(actors)
 
     def _harmed_ledger(self, rng: Random) -> None:
-        """The ledger is deleted or damaged: that is seen, and `rebuild` makes a new one."""
+        """Delete or damage the ledger. A sync must refuse it, and `rebuild` must make a new one."""
         settings = self.world.settings
-        if rng.random() < 0.7:  # some died and left their traces
+        if rng.random() < 0.7:  # killed processes leave their traces
             rng.choice([self._storm, self._compact])(rng)
         harm = rng.choice([delete_all, delete_file, cut_in_half, cut_to_nothing, write_text])
         if not settings.state_db.exists() or not (settings.events_dir / ".ctrail").exists():
             return
         self._tally.trouble[f"ledger: {harm.__name__.replace('_', ' ')}"] += 1
         harm(settings.state_db)
-        let_pass = self._start("sync", rng, may_die=False)
-        self._wait([let_pass])
-        if let_pass.result.get("error") != "LedgerError":
-            raise Violation(f"after {harm.__name__}, a sync was content: {let_pass.result}")
+        refused = self._start("sync", rng, may_die=False)
+        self._wait([refused])
+        if refused.result.get("error") != "LedgerError":
+            raise Violation(f"after {harm.__name__}, a sync was content: {refused.result}")
         self._try_again("rebuild", rng, rng.randrange(0, 4))
         last = self._start("rebuild", rng, may_die=False)
         self._wait([last])
@@ -557,7 +558,7 @@ class Steps:
         self._check(rng)
 
     def _check(self, rng: Random) -> None:
-        """Let all become quiet, bring in everything, and compare."""
+        """Let all become quiet, bring in everything, and compare the output with the buckets."""
         world = self.world
         world.server.faults = Faults()
         let_a_minute_pass(world.settings)
@@ -576,8 +577,8 @@ class Steps:
         if "parquet" in world.settings.output_formats:
             self._tally.checks_of_parquet += 1
             wrong += unlike_lines(world.settings, world.gone | world.perhaps_gone)
-        open_ones = Counter(problem["state"] for problem in ended.result.get("problems", ()))
-        if open_ones.keys() - {"damaged"}:
+        open_states = Counter(problem["state"] for problem in ended.result.get("problems", ()))
+        if open_states.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")
         verify = self._start("verify", rng, settings, may_die=False)
         self._wait([verify])
@@ -593,31 +594,31 @@ class Steps:
 
 
 def delete_all(ledger: Path) -> None:
-    """The file and what SQLite keeps beside it."""
+    """Delete the ledger and the files that SQLite keeps beside it."""
     for path in ledger.parent.glob(f"{ledger.name}*"):
         if path.is_file() and "before-rebuild" not in path.name:
             path.unlink()
 
 
 def delete_file(ledger: Path) -> None:
-    """The file only."""
+    """Delete the ledger's file only."""
     ledger.unlink()
 
 
 def cut_in_half(ledger: Path) -> None:
-    """As a copy that was broken off; nothing is left in the write-ahead log."""
+    """Cut the ledger in half, as a copy that was broken off. Its write-ahead log is empty."""
     _fold_in(ledger)
     os.truncate(ledger, ledger.stat().st_size // 2 // 4096 * 4096)
 
 
 def cut_to_nothing(ledger: Path) -> None:
-    """An empty file."""
+    """Make the ledger an empty file."""
     _fold_in(ledger)
     os.truncate(ledger, 0)
 
 
 def write_text(ledger: Path) -> None:
-    """Another file of this name."""
+    """Write a text file under the ledger's name."""
     _fold_in(ledger)
     ledger.write_text("no database at all\n" * 500)
 

@@ -1,7 +1,8 @@
-"""Does a quantity grow? A verdict over the second half of its samples, which can be no.
+"""Does a quantity grow? The verdict is over the second half of its samples.
 
 Every run grows at its beginning: modules are loaded, caches fill, the ledger's first pages are
-taken. So the first half is for that, and what still rises afterwards is what would go on rising.
+taken. The first half leaves time for that. A quantity that still rises afterwards would go on
+rising.
 """
 
 from collections.abc import Sequence
@@ -10,32 +11,33 @@ from itertools import combinations
 from statistics import median
 
 Points = Sequence[tuple[float, float]]
-"""Seconds (or whatever it is that a quantity grows by), and the quantity."""
+"""Pairs of seconds (or of another base that a quantity grows by) and the quantity."""
 
 _MOST_POINTS = 400
-"""Of which slopes are taken; of more, every other one and so on."""
+"""Upper limit of points whose slopes are taken. Of more points every second, third and so on
+counts."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How a quantity went on in the second half, and whether that may be."""
+    """How a quantity grew in the second half, and whether that is allowed."""
 
     quantity: str
     unit: str
     median: float
     grown: float
-    """From the middle to the end, along the slope."""
+    """Growth from the middle to the end, along the slope."""
     allowed: float
     a_day: float
-    """What the slope would come to in a day."""
+    """Growth in a day at the same slope."""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it grew by no more than is allowed."""
+        """Whether the quantity grew by no more than is allowed."""
         return self.grown <= self.allowed
 
     def __str__(self) -> str:
-        """A line for people."""
+        """The verdict as a line for people."""
         verdict = "bounded" if self.is_bounded else "GROWS"
         return (
             f"{verdict}: {self.quantity}: about {self.median:,.4g} {self.unit},"
@@ -44,7 +46,7 @@ class Growth:
 
 
 def slope_of(points: Points) -> float:
-    """The median of the slopes between all pairs (Theil and Sen): a peak here or there is nothing.
+    """The median of the slopes between all pairs (Theil and Sen), which ignores single peaks.
 
     >>> slope_of([(0, 5), (1, 7), (2, 900), (3, 11)])
     2.0
@@ -57,7 +59,7 @@ def slope_of(points: Points) -> float:
 
 
 def floor_of(points: Points, seconds: float) -> Points:
-    """The least of each so many seconds: what is there between two rounds, not in their midst.
+    """The least value of each so many seconds: the level between rounds, without peaks in rounds.
 
     >>> floor_of([(0, 5), (3, 9), (6, 5), (11, 6), (14, 8)], 10)
     [(0, 5), (10, 6)]
@@ -70,13 +72,13 @@ def floor_of(points: Points, seconds: float) -> Points:
 
 
 def second_half(points: Points) -> Points:
-    """Those behind the middle of the time."""
+    """The points behind the middle of the time."""
     middle = (points[0][0] + points[-1][0]) / 2
     return [point for point in points if point[0] >= middle]
 
 
 def judge(quantity: str, unit: str, points: Points, *, share: float, least: float) -> Growth:
-    """Whether the second half grew by more than a share of its median, or than `least`."""
+    """Judge the second half, which may grow by a share of its median or by `least`."""
     half = second_half(points)
     slope, middle = slope_of(half), median(value for _, value in half)
     grown = slope * (half[-1][0] - half[0][0])
@@ -84,9 +86,9 @@ def judge(quantity: str, unit: str, points: Points, *, share: float, least: floa
 
 
 def judge_rate(quantity: str, unit: str, points: Points, *, factor: float) -> Growth:
-    """Whether a quantity costs more for each one of what it grows by than it did in the first half.
+    """Judge whether the rate of a quantity by its base is higher than in the first half.
 
-    Its `grown` is the change of that rate.
+    `grown` of the result is the change of that rate.
     """
     first, middle, last = points[0], second_half(points)[0], points[-1]
     before, after = _rate(first, middle), _rate(middle, last)

@@ -1,7 +1,7 @@
-"""Log files that are sound and yet hard to tell apart, of 30 to 200 records.
+"""Sound log files of 30 to 200 records that are hard to split into records.
 
-Made of the records of usual ones, each with an eventID of its own. All of it is what the oracle can
-judge: nothing is nested more deeply than Python's own JSON decoder goes.
+The records are those of usual log files, each with its own eventID. The oracle can judge all of
+them: nothing is nested more deeply than Python's own JSON decoder goes.
 """
 
 import gzip
@@ -16,7 +16,7 @@ _DEEPEST = 400
 
 
 def hostile_log_file(text: bytes, rng: Random) -> bytes:
-    """A gzip of many records, which are like those of this text of a log file."""
+    """Return a gzip of many records that resemble those of this text of a log file."""
     usual = [record for record, _ in records_in(text)]
     many = rng.choice([30, 60, 200])
     kinds = rng.sample(_KINDS, 3)
@@ -28,7 +28,7 @@ def hostile_log_file(text: bytes, rng: Random) -> bytes:
     separator, end = b",", b""
     style = rng.random()
     if style < 0.1:
-        separator = b",\n"  # so it cannot be streamed
+        separator = b",\n"  # so the log file cannot be streamed
     elif style < 0.2:
         end = rng.choice([b"\n", b" "])
     text = HEAD + separator.join(elements) + TAIL + end
@@ -46,7 +46,7 @@ def _with_new_id(record: bytes, rng: Random) -> bytes:
 
 
 def _with_line_feeds(record: bytes, rng: Random) -> list[bytes]:
-    """Between tokens; or inside a string, which no line can hold."""
+    """Return a record with line feeds between tokens or in a string, which no line can hold."""
     inside = b',"note":"one\nother %d"}' % rng.randrange(10**9)
     return [
         rng.choice(
@@ -67,7 +67,7 @@ def _nested(record: bytes, rng: Random) -> list[bytes]:
 
 
 def _like_two(record: bytes, rng: Random) -> list[bytes]:
-    """In it is what looks like the place between two records, and is a part of one."""
+    """Return a record with a part that looks like the border between two records."""
     inside = rng.choice(
         [b'[{"a":1},{"eventVersion":"1"}]', b'[{"a":{}},{"event":{"b":2},"c":[{}]}]']
     )
@@ -92,12 +92,12 @@ def _beside_what_is_none(record: bytes, rng: Random) -> list[bytes]:
 
 
 def _long(record: bytes, rng: Random) -> list[bytes]:
-    """Longer than a chunk, or than all that is told apart at once."""
+    """Return a record that is longer than a chunk, or than all that is split at once."""
     return [record[:-1] + b',"long":"%s"}' % (b"x" * rng.choice([3_000, 3_000, 12_000, 30_000]))]
 
 
 def _again(record: bytes, rng: Random) -> list[bytes]:
-    """The same line three times."""
+    """Return the same line three times, with another record in between."""
     return [record, record, _with_new_id(record, rng), record]
 
 

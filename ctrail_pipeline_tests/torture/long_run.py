@@ -2,17 +2,17 @@
 
     python -m ctrail_pipeline_tests.torture.long_run --minutes 30 --seed 1 --plot long-run.svg
 
-Three parties bring in one bucket, behind a real S3 server (`rclone serve s3`), into one output
-folder of JSONL and Parquet:
+Three parties sync one bucket behind a real S3 server (`rclone serve s3`) into one output folder of
+JSONL and Parquet:
 
 - a sync in a process of its own, every 10 s; one of them is killed each minute;
 - `ctrail sync --watch 10s`, as people run it: one process that lasts;
 - a host such as Dagster's code server is one: a look at the bucket, as the sensor's, and a sync,
   every 10 s, in one process that lasts (`lasting_host`).
 
-Of the two that last, memory, file descriptors and threads are read from /proc; of the ledger, its
-size; and how far behind the output is. At the end the whole output is compared with the bucket, and
-`growth` judges what still rose in the second half.
+The run samples memory, file descriptors and threads of the two lasting processes from /proc, the
+size of the ledger, and how far behind the output is. At the end the whole output is compared with
+the bucket, and `growth` judges the quantities that still rose in the second half.
 """
 
 import argparse
@@ -74,18 +74,18 @@ from .world import PREFIXES, wrong_on_disk
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between two of a kind."""
+    """Seconds between two events of a kind."""
 
     write: float = 1.0
     sync: float = 10.0
-    """The watch's and the host's rounds, too."""
+    """Seconds between two syncs, and between two rounds of the watch and of the host."""
     kill: float = 60.0
     sample: float = 3.0
 
 
 STEP_SECONDS = 0.1
-"""How long each step of the commit protocol takes the one that is to be killed, so that it dies in
-one."""
+"""Seconds that each step of the commit protocol lasts in a sync that is to be killed, so that it
+dies in a step."""
 WARM_UP_SECONDS = 5.0
 ACCOUNTS_AND_REGIONS = (
     *(("111122223333", region) for region in ("us-east-1", "eu-west-1")),
@@ -108,11 +108,11 @@ class Writer:
         self._records = RecordWriter(rng)
         self._last: list[str] = []
         self.delivered: dict[str, float] = {}
-        """When a log file was delivered (seconds since 1970), by the random suffix of its key."""
+        """The time of delivery (seconds since 1970) by the random suffix of the log file's key."""
         self.events = 0
 
     def write(self, count: int) -> None:
-        """Deliver so many log files; of the payments account, a copy in its own trail as well."""
+        """Deliver so many log files. Those of the payments account get a copy in its own trail."""
         for _ in range(count):
             account, region = self._rng.choice(ACCOUNTS_AND_REGIONS)
             now = datetime.now(UTC)
@@ -150,7 +150,7 @@ class Writer:
 
 
 class _Mallinfo(ctypes.Structure):
-    """What glibc's `mallinfo2` returns."""
+    """The result of glibc's `mallinfo2`."""
 
     _fields_: ClassVar = [
         (name, ctypes.c_size_t)
@@ -162,9 +162,9 @@ class _Mallinfo(ctypes.Structure):
 
 
 def bytes_in_use() -> int | None:
-    """What this process holds of malloc's memory; what is free there is not given back at once.
+    """The bytes of malloc's memory that this process uses, without free memory that malloc keeps.
 
-    None where the C library cannot say. Polars has an allocator of its own, which is not counted.
+    Return None if the C library cannot tell. Polars has its own allocator, which is not counted.
     """
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2
@@ -177,7 +177,7 @@ def bytes_in_use() -> int | None:
 
 
 def lasting_host(pause: float) -> int:
-    """Look at the bucket and sync, again and again until a signal; a line of JSON a round."""
+    """Look at the bucket and sync in rounds until a signal. Print a line of JSON each round."""
     settings = load_config().settings
     cursor = LookCursor()
     with stop_on_signals() as stop:
@@ -188,20 +188,20 @@ def lasting_host(pause: float) -> int:
             looked = time.monotonic()
             summary = sync(settings, run_id="host", stop=stop)
             done = time.monotonic()
-            told = {
+            report = {
                 "ok": not (seen.problems or summary.failures),
                 "look": looked - began,
                 "seconds": done - looked,
                 "log_files": summary.progress.log_files,
                 "in_use": bytes_in_use(),
             }
-            print(json.dumps(told), flush=True)
+            print(json.dumps(report), flush=True)
             stop.wait(max(0.0, pause - (done - began)))
     return 0
 
 
 class Lasting:
-    """A process that lasts, whose lines of JSON are kept."""
+    """A process that lasts for the whole run, and its lines of JSON."""
 
     def __init__(self, name: str, command: list[str], folder: Path, env: dict[str, str]) -> None:
         self.name = name
@@ -226,7 +226,7 @@ class Lasting:
             self.rounds.append(json.loads(line))
 
     def measure(self) -> dict[str, float]:
-        """Its memory (bytes), file descriptors and threads just now; empty if it is gone."""
+        """The process's memory (bytes), file descriptors and threads now. Empty if it is gone."""
         process = Path("/proc") / str(self._process.pid)
         try:
             status = dict(
@@ -241,7 +241,7 @@ class Lasting:
             return {}
 
     def end(self) -> list[str]:
-        """Ask it to stop; what was wrong with it."""
+        """Ask the process to stop, and return what was wrong with it."""
         early = self._process.poll()
         self._process.terminate()
         try:
@@ -270,20 +270,20 @@ class Lasting:
 
 @dataclass
 class Samples:
-    """By quantity: seconds since the beginning, and the value."""
+    """Samples by quantity: seconds since the beginning, and the value."""
 
     points: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, quantity: str, at: float, value: float) -> None:
-        """One more."""
+        """Add a sample of a quantity."""
         self.points[quantity].append((round(at, 2), value))
 
     def scaled(self, quantity: str, unit: float = 1) -> Points:
-        """In so large a unit."""
+        """A quantity's samples in a unit."""
         return [(at, value / unit) for at, value in self.points[quantity]]
 
     def against(self, quantity: str, by: str) -> Points:
-        """What a quantity is at each amount of another."""
+        """The value of a quantity at each amount of another quantity."""
         return [
             (amount, value)
             for (_, amount), (_, value) in zip(self.points[by], self.points[quantity], strict=True)
@@ -291,7 +291,7 @@ class Samples:
 
 
 class LedgerLook:
-    """What a reader beside the runs sees of the ledger."""
+    """A reader of the ledger beside the runs."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -303,7 +303,7 @@ class LedgerLook:
         return {str(name)[4:20] for (name,) in rows}
 
     def size(self) -> dict[str, float]:
-        """In bytes: of its pages, whether they are in the file or in the log yet; and on disk."""
+        """The ledger's size in bytes: all pages, even those still in the log, and files on disk."""
         state_db = self._settings.state_db
         with closing(sqlite3.connect(state_db, timeout=30)) as ledger:
             pages = ledger.execute("PRAGMA page_count").fetchone()[0]
@@ -317,7 +317,7 @@ class LedgerLook:
         }
 
     def staged(self) -> int:
-        """Files that wait in staging folders."""
+        """The number of files in staging folders."""
         roots = OutputFolders.of(self._settings).roots.values()
         return sum(path.is_file() for root in roots for path in (root / STAGING).glob("*/*"))
 
@@ -333,35 +333,35 @@ def _size(path: Path) -> int:
 
 @dataclass
 class Report:
-    """What a long run did and found."""
+    """The counts, samples and verdicts of a long run."""
 
     seed: int
     minutes: float
     log_files: int = 0
     events: int = 0
     syncs: int = 0
-    """In processes of their own."""
+    """Syncs in processes of their own."""
     rounds: dict[str, int] = field(default_factory=dict)
-    """Of the processes that last."""
+    """Rounds of the lasting processes, by name."""
     kills: list[float] = field(default_factory=list)
     """Seconds at which a sync was killed that had begun and not ended."""
     samples: Samples = field(default_factory=Samples)
     growth: list[Growth] = field(default_factory=list)
     lag: dict[str, float] = field(default_factory=dict)
-    """Seconds: median and longest of both lags."""
+    """Median and longest of both lags, in seconds."""
     sync_seconds: dict[str, float] = field(default_factory=dict)
-    """Of the host: medians in the second quarter and in the last."""
+    """Median seconds of the host's syncs, in the second quarter and in the last."""
     lines: int = 0
-    """In the output, at the end."""
+    """Lines that must be in the output at the end."""
     violations: list[str] = field(default_factory=list)
 
     @property
     def is_well(self) -> bool:
-        """No promise was broken, and nothing grows."""
+        """Whether no promise was broken and nothing grows."""
         return not self.violations and all(growth.is_bounded for growth in self.growth)
 
     def as_json(self) -> str:
-        """For machines; without the samples."""
+        """The report as JSON, without the samples."""
         values = {name: value for name, value in vars(self).items() if name != "samples"}
         values["kills"] = len(self.kills)
         values["samples"] = len(self.samples.points["committed"])
@@ -371,7 +371,7 @@ class Report:
         return json.dumps(values | {"is_well": self.is_well}, indent=1)
 
     def as_svg(self) -> str:
-        """The plot."""
+        """The samples as a plot."""
         points = self.samples.scaled
         panels = [
             Panel(
@@ -422,7 +422,7 @@ class Report:
 
 
 class LongRun:
-    """One run, in a folder that is not there yet."""
+    """A long run in a new folder."""
 
     def __init__(
         self,
@@ -439,10 +439,10 @@ class LongRun:
         self._report = Report(seed, minutes)
         self._buckets = folder / "buckets"
         self._running: list[tuple[SyncProcess, float | None]] = []
-        """Syncs, and when they are to be killed (by the monotonic clock)."""
+        """Running syncs, and the times of the monotonic clock at which they are to be killed."""
 
     def run(self) -> Report:
-        """Steady state, then the judgment."""
+        """Keep the steady state up for the whole time, then judge."""
         for bucket in PREFIXES:
             (self._buckets / bucket).mkdir(parents=True)
         writer = Writer(self._buckets, self._rng)
@@ -515,7 +515,7 @@ class LongRun:
         seconds = self._report.minutes * 60
         every = asdict(self._pace)
         due = {"write": 0.0, "sync": every["sync"] / 2, "sample": WARM_UP_SECONDS}
-        due["kill"] = every["kill"] / 2  # and then whichever sync is next
+        due["kill"] = every["kill"] / 2  # the next sync after this time is the victim
         while (now := time.monotonic() - began) < seconds:
             for name in [name for name, at in due.items() if at <= now and name != "kill"]:
                 due[name] += every[name]
@@ -547,7 +547,7 @@ class LongRun:
         self._running.append((process, kill_at))
 
     def _look_after(self, began: float) -> None:
-        """Kill those whose time has come, and see how others ended."""
+        """Kill the syncs whose time has come, and note how others ended."""
         for running in list(self._running):
             process, kill_at = running
             if kill_at is not None and time.monotonic() >= kill_at and process.is_running:
@@ -569,8 +569,12 @@ class LongRun:
     ) -> None:
         note = self._report.samples.note
         committed, now = ledger.committed(), time.time()
-        waiting = [when for name, when in writer.delivered.items() if name not in committed]
-        newest = max(when for name, when in writer.delivered.items() if name in committed)
+        waiting = [
+            delivered_at for name, delivered_at in writer.delivered.items() if name not in committed
+        ]
+        newest = max(
+            delivered_at for name, delivered_at in writer.delivered.items() if name in committed
+        )
         note("delivered", at, len(writer.delivered))
         note("committed", at, len(committed))
         note("newest committed", at, now - newest)
@@ -592,7 +596,7 @@ class LongRun:
         report = self._report
         samples = self._folder / "samples.json"
         samples.write_text(json.dumps(report.samples.points))
-        let_a_minute_pass(settings)  # what was killed last may be younger than that
+        let_a_minute_pass(settings)  # the remains of the last kill may be younger than a minute
         last = sync(settings)
         if not last.ok:
             report.violations.append(f"the last sync: {last.problems[:3]}")
@@ -629,12 +633,12 @@ class LongRun:
 
 
 def judged(samples: Samples, round_seconds: float, *, megabytes: float = 3) -> list[Growth]:
-    """Whether anything grows that must not.
+    """Judge every quantity that must not grow.
 
-    A leak of one descriptor or thread in ten rounds is nine of them in a quarter of an hour. What a
-    process holds of its memory may rise by 3 % or 1 MB; what is resident by 5 %, as the allocator
-    keeps what is freed: over 300 rounds 21.5 MB were in use all the time, what was free beside it
-    went from 21 to 42 MB, which it had after 225, and `malloc_trim` gave 30 MB of it back.
+    A leak of one descriptor or thread in ten rounds is nine of them in a quarter of an hour. Memory
+    in use may rise by 3 % or 1 MB. Resident memory may rise by 5 %, since the allocator keeps freed
+    memory. Over 300 rounds 21.5 MB were in use all the time. Free memory beside them went from 21
+    to 42 MB, which it reached after 225 rounds. `malloc_trim` gave 30 MB of it back.
     """
     found = []
     for name in ("watch", "host"):
@@ -658,7 +662,7 @@ def judged(samples: Samples, round_seconds: float, *, megabytes: float = 3) -> l
 
 
 def main() -> int:
-    """Run; 0: all is well."""
+    """Run. Return 0 if all is well."""
     parser = argparse.ArgumentParser(prog="long-run", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, help="which log files and kills (a random one)")

@@ -1,4 +1,4 @@
-"""Small multiples as SVG, written by hand: a panel for each quantity, all over the same time."""
+"""Small multiples as SVG, without a library: a panel for each quantity, all over the same time."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from .growth import Points
 COLUMNS = 2
 PANEL_WIDTH, PANEL_HEIGHT = 560, 210
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 46, 38
-"""Of a panel, around its axes."""
+"""Margins of a panel around its axes."""
 HEAD = 74
 COLOURS = ("#1f5fa8", "#c2571a", "#3c7a35")
 _STYLE = (
@@ -23,18 +23,18 @@ _STYLE = (
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity, of one or several sources."""
+    """A panel of one quantity, from one or several sources."""
 
     title: str
     unit: str
     lines: dict[str, Points] = field(default_factory=dict)
-    """By name; seconds and values."""
+    """Lines by name. Each has seconds and values."""
     marks: Sequence[float] = ()
-    """Moments (seconds) that are to be seen, such as kills."""
+    """Moments (seconds) to mark, such as kills."""
 
 
 def nice_ticks(largest: float, about: int = 4) -> list[float]:
-    """From 0 to at least `most`, in steps of 1, 2 or 5.
+    """Ticks from 0 to at least `largest`, in steps of 1, 2 or 5.
 
     >>> nice_ticks(7.2)
     [0.0, 2.0, 4.0, 6.0, 8.0]
@@ -50,7 +50,7 @@ def nice_ticks(largest: float, about: int = 4) -> list[float]:
 
 
 def drawing(title: str, subtitle: str, panels: Sequence[Panel], seconds: float) -> str:
-    """The whole picture as SVG text."""
+    """Draw all panels and return the SVG's text."""
     rows = math.ceil(len(panels) / COLUMNS)
     width, height = COLUMNS * PANEL_WIDTH, HEAD + rows * PANEL_HEIGHT
     parts = [

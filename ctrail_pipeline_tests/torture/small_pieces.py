@@ -1,10 +1,10 @@
-"""Processes in which usual log files are what those over 32 MB are: read in parts, or mapped.
+"""Processes that read usual log files as they read those over 32 MB: in parts, or mapped.
 
-No campaign has time for log files of that size. So the sizes from which on the pipeline streams a
-log file, cuts it and takes it through in rounds are lowered in some sync processes, and in the
-worker processes that these start. The pipeline itself knows nothing of it.
+No campaign has time for log files of that size. So some sync processes, and their worker processes,
+lower the sizes from which on the pipeline streams a log file, cuts it and takes it through in
+rounds. The pipeline itself knows nothing of this.
 
-What was streamed is noted in files, a byte each, for a process that is killed tells nothing.
+The processes note what they streamed in files, a byte each, since a killed process cannot report.
 """
 
 import json
@@ -34,7 +34,7 @@ _STREAMED: Final = b"s"
 _PART: Final = b"p"
 _UNPACKED: Final = b"u"
 _MANY_FROM: Final = fast_path.CHUNK // 4
-"""Bytes of a text of which the pipeline samples how many elements it may have."""
+"""Bytes of a text from which on the pipeline samples how many elements it may have."""
 _WORKER: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from ctrail_pipeline_tests.torture.small_pieces import lower_as_told; lower_as_told({!r});"
@@ -44,7 +44,7 @@ _WORKER: Final = (
 
 @dataclass(frozen=True)
 class SmallPieces:
-    """Sizes in place of the pipeline's, which are 10 to 10,000 times as large."""
+    """Sizes that replace the pipeline's, which are 10 to 10,000 times as large."""
 
     streamed_from: int = 0
     largest_at_once: int = 20_000
@@ -56,7 +56,7 @@ class SmallPieces:
 
     @classmethod
     def drawn(cls, rng: Random) -> "SmallPieces":
-        """Some, so that a log file of a few records is streamed, or only larger ones are."""
+        """Draw sizes. Some stream log files of a few records, others only larger ones."""
         chunk = rng.choice([300, 2_000, 8_000])
         return cls(
             streamed_from=rng.choice([0, 0, 0, 5_000]),
@@ -69,7 +69,7 @@ class SmallPieces:
         )
 
     def values(self) -> list[tuple[ModuleType, str, Any]]:
-        """What is to be changed: the module, the name in it, the value."""
+        """The values to change: module, name in the module, new value."""
         in_hand = self.part + 2 * self.chunk
         return [
             (streaming, "STREAMED_FROM", self.streamed_from),
@@ -82,7 +82,7 @@ class SmallPieces:
             (streaming, "IN_HAND", in_hand),
             (fetch, "IN_HAND", in_hand),
             (content, "PIECES_AT_ONCE", self.pieces_at_once),
-            # What cannot be streamed is unpacked into a file, and cut there.
+            # A log file that cannot be streamed is unpacked into a file, and cut there.
             (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),
             (json_scan, "_LONGEST_COPY_OF_MAPPED", self.inflate),
@@ -94,29 +94,29 @@ class SmallPieces:
 
 
 class Noted(NamedTuple):
-    """What the processes of one job streamed."""
+    """Counts of what the processes of one job streamed."""
 
     log_files: int = 0
-    """Those that could be, each time that one was fetched."""
+    """Log files that were streamed, counted at each fetch."""
     parts: int = 0
-    """Parts behind the first of its log file that were read, each time."""
+    """Parts behind the first part of a log file, counted at each reading."""
     in_workers: int = 0
-    """Of the log files, those in worker processes."""
+    """Log files that worker processes streamed."""
     unpacked: int = 0
-    """Log files that could not be streamed and were mapped, each time."""
+    """Log files that could not be streamed and were mapped, counted at each fetch."""
     died_at_a_part: bool = False
-    """Whether a process killed itself when it had read a part."""
+    """Whether a process killed itself after it had read a part."""
 
 
 @dataclass
 class _Told:
-    """Where to note what is streamed, and when to die; as JSON in a worker's command."""
+    """Where a process notes what it streams, and when it dies; as JSON in a worker's command."""
 
     pieces: SmallPieces
     notes: str
-    """File name; workers add to it."""
+    """The file for notes. A process appends to it."""
     kill_at_part: int = 0
-    """Die when so many parts behind a first one were read, if no process of the job did; 0: no."""
+    """Parts behind first ones after which a process dies, unless one of the job has. 0: never."""
     parts: int = field(default=0, init=False)
 
     def note(self, mark: bytes) -> None:
@@ -133,7 +133,7 @@ class _Told:
 
 
 def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
-    """Lower the sizes in this process, for good, and in the worker processes that it starts."""
+    """Lower the sizes in this process for good, and in the worker processes that it starts."""
     from ctrail_pipeline.core.run import worker_handle
 
     workers_are_told = asdict(_Told(pieces, f"{notes}.workers", kill_at_part))
@@ -142,13 +142,13 @@ def lower(pieces: SmallPieces, notes: Path, kill_at_part: int = 0) -> None:
 
 
 def lower_as_told(argument: str) -> None:
-    """The same in a worker process."""
-    told = json.loads(argument)
-    _lower(_Told(SmallPieces(**told["pieces"]), told["notes"], told["kill_at_part"]))
+    """Lower the sizes in a worker process, as its command says."""
+    values = json.loads(argument)
+    _lower(_Told(SmallPieces(**values["pieces"]), values["notes"], values["kill_at_part"]))
 
 
 def noted(notes: Path) -> Noted:
-    """What a job that was started with these notes has streamed up to now."""
+    """Count what the job with these notes has streamed up to now."""
     of_process, of_workers = (
         path.read_bytes() if path.exists() else b"" for path in (notes, Path(f"{notes}.workers"))
     )
@@ -161,20 +161,20 @@ def noted(notes: Path) -> Noted:
     )
 
 
-def _lower(told: _Told) -> None:
-    for module, name, value in told.pieces.values():
+def _lower(notebook: _Told) -> None:
+    for module, name, value in notebook.pieces.values():
         vars(module)[name] = value
 
     def noting_stream(body: bytes, limit: int, *, hashed: bool = True) -> StreamedLogFile | None:
         streamed = stream(body, limit, hashed=hashed)
         if streamed is not None:
-            told.note(_STREAMED)
+            notebook.note(_STREAMED)
         return streamed
 
     def noting_file(body: bytes, limit: int, folder: Path, *, hashed: bool = True) -> Decompressed:
         content = decompress_to_file(body, limit, folder, hashed=hashed)
         if isinstance(content.data, MappedText):
-            told.note(_UNPACKED)
+            notebook.note(_UNPACKED)
         return content
 
     part = StreamedLogFile.part
@@ -182,7 +182,7 @@ def _lower(told: _Told) -> None:
     def noting_part(self: StreamedLogFile, number: int, limit: int) -> LogFileContent:
         content = part(self, number, limit)
         if number:
-            told.note_part()
+            notebook.note_part()
         return content
 
     vars(fetch)["stream"] = noting_stream
@@ -194,7 +194,7 @@ _really_may_have_many_elements = fast_path.may_have_many_elements
 
 
 def _may_have_many_elements(data: bytes) -> bool:
-    """As the pipeline asks; it never does of so little, of which no sample can be taken."""
+    """Answer as the pipeline does, except that a text too short for a sample has few elements."""
     return len(data) > _MANY_FROM and _really_may_have_many_elements(data)
 
 

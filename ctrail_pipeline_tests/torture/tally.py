@@ -1,4 +1,4 @@
-"""What a campaign did, and what it found."""
+"""The counts of what a campaign did, and the violations that it found."""
 
 import json
 import time
@@ -8,55 +8,55 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """Everything a report says."""
+    """Everything that the report of a campaign says."""
 
     seed: int
     started: float = field(default_factory=time.monotonic)
     steps: Counter[str] = field(default_factory=Counter)
-    """By kind."""
+    """Steps by kind."""
     runs: Counter[str] = field(default_factory=Counter)
     """Processes that were started, by what they did."""
     kills: Counter[str] = field(default_factory=Counter)
     """Processes that a SIGKILL ended, by what they did."""
     kills_at_work: int = 0
-    """Those that had begun their work and had not ended it."""
+    """Killed processes that had begun their work and not ended it."""
     kills_in_protocol: int = 0
-    """Of these, those at a step of the commit protocol; the others died at a random instant."""
+    """Processes that died at work at a step of the commit protocol, not at a random instant."""
     kills_at_part: int = 0
-    """Sync and worker processes that died when they had read a part of a streamed log file."""
+    """Sync and worker processes that died after they had read a part of a streamed log file."""
     refusals: Counter[str] = field(default_factory=Counter)
-    """Runs that gave up with a sentence, by its kind: nothing wrong with that under such faults."""
+    """Runs that gave up with a sentence, by kind of error. Under such faults they may."""
     faults: Counter[str] = field(default_factory=Counter)
-    """That the server injected, by kind."""
+    """Faults that the server injected, by kind."""
     hidden: int = 0
     """Keys that LIST did not show for a while, and that came late."""
     trouble: Counter[str] = field(default_factory=Counter)
-    """What else was done to the pipeline, by kind."""
+    """Other trouble that the campaign made, by kind."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Kinds of trouble that this machine does not allow, and why."""
+    """Kinds of trouble that this machine does not allow, with the reason."""
     worlds: int = 0
     """Buckets and outputs that were begun anew."""
     log_files: int = 0
     events: int = 0
     pruned: int = 0
-    """Lines that were pruned while nobody else was at work, so that it is known which."""
+    """Lines that were pruned while no other process worked, so that the campaign knows them."""
     in_small_pieces: int = 0
     """Syncs that were to stream log files of usual size."""
     streamed: int = 0
-    """Log files that were, each time."""
+    """Log files that were streamed, counted at each fetch."""
     streamed_in_workers: int = 0
-    """Of these, those in worker processes."""
+    """Log files that worker processes streamed."""
     unpacked: int = 0
-    """Log files that could not be streamed and were mapped, each time."""
+    """Log files that could not be streamed and were mapped, counted at each fetch."""
     parts: int = 0
-    """Parts of theirs that were read, the first of each log file apart, each time."""
+    """Parts behind the first part of a log file, counted at each reading."""
     checks: int = 0
-    """Times that all was quiet, brought in, and compared."""
+    """Checks: all was quiet and brought in, and the output was compared."""
     checks_of_parquet: int = 0
-    """Of these, those where the rows were compared with the lines."""
+    """Checks that compared the Parquet rows with the lines."""
     violations: list[str] = field(default_factory=list)
     kept: str = ""
-    """Where to look, if there was a violation."""
+    """The folder that was kept for a look if there was a violation."""
 
     def as_json(self) -> str:
         """The report as one JSON object."""
@@ -83,7 +83,7 @@ class Tally:
             ("keys shown late", f"{self.hidden:,}"),
             ("other trouble", _counted(self.trouble)),
             ("runs that refused", _counted(self.refusals)),
-            *(("SKIPPED", f"{kind}: {why}") for kind, why in self.skipped.items()),
+            *(("SKIPPED", f"{kind}: {reason}") for kind, reason in self.skipped.items()),
             ("worlds", f"{self.worlds:,}"),
             ("log files", f"{self.log_files:,}"),
             ("events", f"{self.events:,}"),

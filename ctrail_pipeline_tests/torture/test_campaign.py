@@ -76,7 +76,7 @@ def test_a_campaign_that_streams_nothing_says_so(
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
-    """A world in which all is well, and of whose output something was pruned."""
+    """A world in which all is well, with some output pruned."""
     folder = tmp_path_factory.mktemp("torture") / "world"
     with new_world(folder, Random(3)) as world:
         world.settings = replace(world.settings, output_formats=("jsonl", "parquet"))
@@ -91,7 +91,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
 
 
 def test_the_oracle_can_judge_hostile_log_files() -> None:
-    """Of one that it takes for damaged, nothing would have to be in the output."""
+    """A log file that the oracle took for damaged would need no line in the output."""
     log_file = next(generate_log_files(log_files=1, seed=1))
     for seed in range(50):
         body = hostile_log_file(gzip.decompress(log_file.body), Random(seed))
@@ -100,7 +100,7 @@ def test_the_oracle_can_judge_hostile_log_files() -> None:
 
 @pytest.fixture
 def streaming_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """A world that nothing was done to yet, where each sync streams what it can."""
+    """A new world in which each sync streams the log files that it can."""
     monkeypatch.setattr(campaign, "SMALL_PIECES_RATE", 1)
     monkeypatch.setattr(campaign, "SMALL_PIECES_RATE_IN_WORKERS", 1)
     monkeypatch.setattr(SmallPieces, "drawn", lambda _: SmallPieces())
@@ -123,9 +123,9 @@ def test_worker_processes_stream_too(streaming_steps: Steps) -> None:
 
 @pytest.mark.parametrize("in_workers", [False, True])
 def test_a_process_dies_at_a_part(streaming_steps: Steps, in_workers: bool) -> None:
-    """A worker process once: the next one does what it had."""
+    """A worker process dies once. The next worker process does its work."""
     settings = replace(streaming_steps.world.settings, process_workers=1 + in_workers)
-    rng = Random(26)  # of which comes: only at the eighth part
+    rng = Random(26)  # this seed draws a death at the eighth part
     actor = streaming_steps._start("sync", rng, settings, in_workers=in_workers)
     streaming_steps._wait([actor])
     assert actor.streamed.died_at_a_part
@@ -135,7 +135,7 @@ def test_a_process_dies_at_a_part(streaming_steps: Steps, in_workers: bool) -> N
 def test_a_record_that_streaming_loses_is_found(
     streaming_steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one behind a part's end, in a sync that is content with itself."""
+    """The sync loses the first record behind a part's end, and reports success."""
     part = StreamedLogFile.part
 
     def without_the_first(self: StreamedLogFile, number: int, limit: int) -> LogFileContent:
@@ -248,7 +248,7 @@ def test_the_checker_finds_what_is_planted(
     plant(steps.world)
     with pytest.raises(Violation, match=found):
         steps.perform("check", Random(2))
-    # As it was, whatever the check brought in besides.
+    # The world is as before, whatever else the check brought in.
     for root in output:
         for path in root.rglob("*[_-][78]*.*"):
             path.unlink()

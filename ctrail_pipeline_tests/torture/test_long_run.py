@@ -1,4 +1,4 @@
-"""The long run in short, and its verdict, which can be no: what grows is found, whichever it is."""
+"""A short long run, and its verdict: it finds every quantity that grows."""
 
 import json
 import os
@@ -24,17 +24,17 @@ HALF_AN_HOUR = 1_800
 @pytest.mark.thorough
 def test_steady_state_in_short(tmp_path: Path) -> None:
     report = LongRun(tmp_path, 1, MINUTES, pace=PACE).run()
-    told = json.loads(report.as_json())
+    counts = json.loads(report.as_json())
     print(report.as_json())
     assert report.violations == []
     assert report.kills
-    assert told["rounds"]["watch"] > 5
-    assert told["rounds"]["host"] > 5
-    assert told["lines"] == told["events"] > 100
+    assert counts["rounds"]["watch"] > 5
+    assert counts["rounds"]["host"] > 5
+    assert counts["lines"] == counts["events"] > 100
     committed = report.samples.points["committed"]
     assert committed[0][1] < committed[-1][1]
-    # In so short a time memory, connections and pages of the ledger are not yet what they will be,
-    # and the lag is the machine's, if it has other things to do.
+    # In so short a time memory, connections and pages of the ledger have not reached their level,
+    # and the lag depends on the machine's other work.
     assert len([growth for growth in report.growth if growth.quantity.startswith("lag")]) == 2
     [files] = [growth for growth in report.growth if growth.quantity.startswith("files")]
     assert files.is_bounded, files
@@ -45,7 +45,7 @@ def test_steady_state_in_short(tmp_path: Path) -> None:
 
 
 def steady(quantity: str, at: float, rng: Random) -> float:
-    """Half an hour in which all is well, and nothing stands still."""
+    """A sample of half an hour in which all is well, and no quantity stands still."""
     round_ = at % 10
     return {
         "in use": 21e6 + rng.uniform(0, 1e6),
@@ -90,13 +90,13 @@ def test_steady_state_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("quantity", "leak"),
     [
-        ("watch memory", lambda at: at * 12_000),  # 120 kB each round
+        ("watch memory", lambda at: at * 12_000),  # 120 kB in each round
         ("host memory", lambda at: at * 12_000),
         ("host in use", lambda at: at * 1_500),
-        ("watch descriptors", lambda at: at // 100),  # one in ten rounds
+        ("watch descriptors", lambda at: at // 100),  # one descriptor in ten rounds
         ("host threads", lambda at: at // 100),
         ("wal", lambda at: at * 10_000),
-        ("staged", lambda at: at // 60),  # one of each kill
+        ("staged", lambda at: at // 60),  # one file of each kill
         ("oldest waiting", lambda at: at / 60),
         ("newest committed", lambda at: at / 60),
         ("pages", lambda at: at**2),

@@ -1,4 +1,4 @@
-"""Two trails that grow, a server in front of them, an output folder, and what must hold of it."""
+"""Two growing trails, a server in front of them, an output folder, and the checks of it."""
 
 import gzip
 import json
@@ -44,9 +44,9 @@ class Violation(Exception):
 
 
 class Disk:
-    """Where output and ledger are: a tmpfs that can be made small or read-only, or a folder.
+    """The disk of output and ledger: a tmpfs that can become small or read-only, or a folder.
 
-    To mount takes root; without, `mounted` is false and `why_not` says what was tried.
+    Only root can mount. Without root, `mounted` is false and `why_not` says what was tried.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,23 +63,23 @@ class Disk:
         self.why_not = done.stderr.strip()
 
     def remount(self, options: str) -> bool:
-        """Change the file system; false if it is in use so that it cannot be changed."""
+        """Change the file system. Return False if it is in use and cannot be changed."""
         done = self._run("mount", "-o", f"remount,{options}", str(self.folder))
         return not done.returncode
 
     def leave_free(self, size: int) -> bool:
-        """Make it so small that only `size` bytes are free."""
+        """Make the file system so small that only `size` bytes are free."""
         used = shutil.disk_usage(self.folder).used
         return self.remount(f"size={(used + size + 1023) // 1024}k")
 
     def restore(self) -> None:
-        """Make it large and writable."""
+        """Make the file system large and writable."""
         if self.mounted and not (self.remount("rw") and self.remount(f"size={ROOMY}")):
             message = f"{self.folder} cannot be remounted"
             raise OSError(message)
 
     def close(self) -> None:
-        """Unmount; what was on it is gone."""
+        """Unmount the file system, and lose what was on it."""
         if self.mounted:
             self._run("umount", "-l", str(self.folder))
             self.mounted = False
@@ -90,10 +90,10 @@ class Disk:
 
 
 class World:
-    """Buckets, server, output: everything below one folder."""
+    """Buckets, server and output, all below one folder."""
 
     def __init__(self, folder: Path, server: FaultServer, disk: Disk, rng: Random) -> None:
-        """Buckets lie in `server.root`, which must be empty."""
+        """Make a world whose buckets lie in `server.root`, which must be empty."""
         self.folder = folder
         self.server = server
         self.disk = disk
@@ -118,19 +118,19 @@ class World:
         )
         self._arrivals = self._in_order_of_arrival(rng)
         self.delivered: list[SampleObject] = []
-        """Sound log files, as they are in the bucket now."""
+        """Sound log files as they are in the bucket now."""
         self.held_back: list[SampleObject] = []
-        """Sound versions of log files that are in the bucket damaged."""
+        """Sound versions of log files that are damaged in the bucket."""
         self.log_files = 0
         self.pruned_before = ""
-        """The hour (`YYYY/MM/DD/HH`) before which anything may have been pruned; "": none was."""
+        """The hour (`YYYY/MM/DD/HH`) before which anything may have been pruned, or ""."""
         self.gone: set[bytes] = set()
-        """Lines that were pruned: they must not come back, unless the ledger is lost."""
+        """Pruned lines. They must not come back unless the ledger is lost."""
         self.perhaps_gone: set[bytes] = set()
-        """Lines of log files with damaged JSON that are not there: they need not be, or they were
-        pruned. It shows when the log file is healed."""
+        """Absent lines of log files with damaged JSON: either they need not be there, or they were
+        pruned. The next healing of the log file shows which."""
         self._may_be_gone = False
-        """Whether somebody pruned since the last check, and nobody knows what exactly."""
+        """Whether somebody pruned since the last check, so that the pruned lines are unknown."""
         for bucket in PREFIXES:
             (self.buckets / bucket).mkdir(parents=True)
         # A trail with nothing at all is an error, which is tested elsewhere.
@@ -147,7 +147,7 @@ class World:
 
     @staticmethod
     def _in_order_of_arrival(rng: Random) -> list[SampleObject]:
-        """By time, but one in five comes later than others whose keys are behind its own."""
+        """Sort log files by arrival. One in five comes later than others with later keys."""
         objects = generate_log_files(log_files=LOG_FILES, days=DAYS, seed=rng.randrange(1 << 30))
         late = {True: lambda: timedelta(hours=rng.uniform(0.2, 60)), False: timedelta}
         arriving = [
@@ -160,7 +160,7 @@ class World:
         return sorted(arriving, key=lambda sample_object: sample_object.last_modified)
 
     def _write_configuration(self) -> None:
-        """For `ctrail` and Dagster: the same trails and folders."""
+        """Write a configuration with the same trails and folders, for `ctrail` and Dagster."""
         settings = self.settings
         configuration = {
             "trails": [
@@ -186,7 +186,7 @@ class World:
     # -- the buckets grow ------------------------------------------------------------------------
 
     def deliver(self, rng: Random, count: int) -> list[str]:
-        """Let log files arrive, most of them sound; their keys."""
+        """Let log files arrive, most of them sound, and return their keys."""
         return [self._deliver_one(rng) for _ in range(count) if self._arrivals]
 
     def _deliver_one(self, rng: Random) -> str:
@@ -218,7 +218,7 @@ class World:
             self.log_files += 1
 
     def _put_damaged(self, log_file: SampleObject, rng: Random) -> None:
-        """As bad uploads and disks leave log files; a sound version may come later."""
+        """Put a log file as bad uploads and disks leave it. A sound version may come later."""
         body, text = log_file.body, gzip.decompress(log_file.body)
         at = rng.randrange(10, len(body))
         harmed = rng.choice(
@@ -235,7 +235,7 @@ class World:
         self.log_files += 1
 
     def _put_copy(self, log_file: SampleObject, rng: Random) -> None:
-        """The log file, and a copy of it in the other trail."""
+        """Put the log file, and a copy of it in the other trail."""
         self._put(log_file)
         account = log_file.key.partition("/CloudTrail/")[0].rpartition("/")[2]
         below_kind = log_file.key.partition("/CloudTrail/")[2]
@@ -250,7 +250,7 @@ class World:
         self.log_files += 1
 
     def _put_hostile(self, log_file: SampleObject, rng: Random) -> None:
-        """A log file in its place that is hard to tell apart; now and then damaged besides."""
+        """Put a hostile log file under this key, now and then also damaged or copied."""
         hostile = replace(log_file, body=hostile_log_file(gzip.decompress(log_file.body), rng))
         if rng.random() < 0.15:
             self._put_damaged(hostile, rng)
@@ -260,7 +260,7 @@ class World:
             self._put(hostile)
 
     def _put_odd(self, log_file: SampleObject, rng: Random) -> None:
-        """The log file, and beside it what has an odd name or odd records."""
+        """Put the log file, and beside it an object with an odd name or odd records."""
         self._put(log_file)
         folder = log_file.key.rpartition("/")[0]
         name, body = rng.choice(
@@ -282,7 +282,7 @@ class World:
         self.log_files += name.endswith(".json.gz")
 
     def rewrite(self, rng: Random) -> None:
-        """Deliver log files once more under another etag: healed, packed otherwise, or grown."""
+        """Deliver log files again under another etag: healed, packed otherwise, or grown."""
         healed = [log_file for log_file in self.held_back if rng.random() < 0.5]
         for log_file in healed:
             self.held_back.remove(log_file)
@@ -314,12 +314,12 @@ class World:
     # -- what is pruned --------------------------------------------------------------------------
 
     def prune_somehow(self, hour: str) -> None:
-        """A prune begins that may die, or meet runs: of older hours, anything may be gone."""
+        """Note that a prune begins that may die or meet runs: any older hour may be gone."""
         self.pruned_before = max(self.pruned_before, hour)
         self._may_be_gone = True
 
     def note_pruned(self, hour: str, lines: set[bytes]) -> list[str]:
-        """These lines of older hours were pruned, all by itself; what was left of them."""
+        """Note that a prune removed these lines of older hours. Return what it left behind."""
         self.pruned_before = max(self.pruned_before, hour)
         self.gone |= lines
         files = OutputFolders.of(self.settings).roots[Kind.PARQUET].rglob("*.parquet")
@@ -328,7 +328,7 @@ class World:
         return wrong + [f"not pruned: {line[:200]!r}" for line in self.lines_before(hour)]
 
     def lines_before(self, hour: str) -> set[bytes]:
-        """The lines in the output of older hours."""
+        """The lines of older hours in the output."""
         events = self.settings.events_dir
         return {
             line
@@ -338,7 +338,7 @@ class World:
         }
 
     def forget_pruned(self) -> None:
-        """The ledger was lost, and with it what was pruned: all of it is new again."""
+        """Forget pruned lines: the ledger was lost, so all log files are new again."""
         self.pruned_before = ""
         self.gone.clear()
         self.perhaps_gone.clear()
@@ -347,10 +347,10 @@ class World:
     # -- the checker -----------------------------------------------------------------------------
 
     def expectation(self) -> Expectation:
-        """What the buckets hold now, but for what was pruned.
+        """Read the lines that the buckets hold now, without those that were pruned.
 
-        If nobody knows what that was, as who pruned died or had company, it is what is not there:
-        all was brought in before. From now on it is known.
+        If a prune died or ran beside others, the pruned lines are unknown. Then they are the absent
+        lines, since everything was brought in before. From now on they are known.
         """
         found = read_buckets((self.buckets / name, prefix) for name, prefix in PREFIXES.items())
         remaining = self.lines_before(self.pruned_before)
@@ -378,12 +378,12 @@ class World:
         return replace(self.settings, lookback_hours=EVERYTHING_HOURS, horizon_days=days)
 
     def make_all_visits_due(self) -> None:
-        """As if so much time had passed that everything that failed is tried again."""
+        """Make every visit due, as if enough time had passed to retry all that failed."""
         with closing(sqlite3.connect(self.settings.state_db)) as ledger, ledger:
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
-        """What `compare` found (deep), but for log files that are damaged indeed."""
+        """The findings of a deep `compare`, without log files that are really damaged."""
         damaged = {
             f"s3://{Path(path).relative_to(self.buckets).as_posix()}"
             for path in expectation.damaged_log_files
@@ -396,12 +396,12 @@ class World:
 
 
 def _hour_of(folder: str) -> str:
-    """`YYYY/MM/DD/HH` of `account/region/YYYY/MM/DD/HH`."""
+    """The part `YYYY/MM/DD/HH` of `account/region/YYYY/MM/DD/HH`."""
     return folder.split("/", 2)[2]
 
 
 def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
-    """What is wrong with the output and the ledger, when all is quiet and brought in."""
+    """The faults of the output and the ledger, when all is quiet and brought in."""
     report = check_output(
         settings.events_dir,
         settings.quarantine_dir,
@@ -422,7 +422,7 @@ def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
 
 @contextmanager
 def new_world(folder: Path, rng: Random) -> Iterator[World]:
-    """A world in a folder that is not there yet; its disk is gone at the end."""
+    """Make a world in a new folder. Its disk is gone at the end."""
     buckets = folder / "buckets"
     buckets.mkdir(parents=True)
     disk = Disk(folder / "disk")

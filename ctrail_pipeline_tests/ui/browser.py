@@ -1,6 +1,6 @@
-"""Headless Chromium as somebody who looks, clicks and waits: by visible text, never by time.
+"""Headless Chromium that looks, clicks and waits as a user does: by visible text, never by time.
 
-Not here: what there is to see (`test_ui`).
+What there is to see belongs to `test_ui`.
 """
 
 import os
@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 WIDTH, HEIGHT = 1400, 900
 SECONDS = 60
 SECONDS_TO_STAND_STILL = 5
-# React replaces elements while one looks at them, and things lie above others for a moment.
+# React replaces elements during a look, and elements lie above others for a moment.
 _PASSING = (StaleElementReferenceException, ElementNotInteractableException)
 _FLAGS = (
     "--headless=new",
@@ -41,7 +41,7 @@ _FLAGS = (
 
 
 class Page:
-    """What is open in the browser."""
+    """The page that is open in the browser."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self._driver = driver
@@ -53,15 +53,15 @@ class Page:
 
     @property
     def text(self) -> str:
-        """All that can be read on the page."""
+        """All visible text of the page."""
         return self._driver.find_element(By.TAG_NAME, "body").text
 
     def see(self, *texts: str, seconds: float = SECONDS) -> None:
-        """Wait until all these texts can be read."""
+        """Wait until all these texts are visible."""
         self._until(lambda: all(text in self.text for text in texts), f"text {texts}", seconds)
 
     def click(self, xpath: str, shown_next: str | None = None) -> None:
-        """Click on the element as soon as it can be, and wait for what then is to be seen."""
+        """Click on the element as soon as possible, and wait until `shown_next` is visible."""
 
         def click() -> bool:
             element = self._visible(xpath)
@@ -75,7 +75,7 @@ class Page:
             self.find(shown_next)
 
     def find(self, xpath: str) -> WebElement:
-        """Wait for an element to be seen."""
+        """Wait until an element is visible, and return it."""
         found: list[WebElement] = []
 
         def find() -> bool:
@@ -87,12 +87,12 @@ class Page:
         return found[0]
 
     def scroll_to(self, xpath: str) -> None:
-        """Bring an element to the upper edge of what is to be seen."""
+        """Scroll an element to the upper edge of the window."""
         self._driver.execute_script("arguments[0].scrollIntoView(true)", self.find(xpath))
 
     def screenshot(self, file: Path) -> None:
-        """The page as a PNG file of 1400 × 900, once it stands still (a clock never does)."""
-        # What a click left highlighted is let go.
+        """Write the page as a PNG file of 1400 × 900, once it stands still (a clock never does)."""
+        # Remove the highlight that a click left.
         self._driver.execute_script("document.activeElement.blur()")
         picture, before = b"", None
         give_up = time.monotonic() + SECONDS_TO_STAND_STILL
@@ -127,11 +127,11 @@ def chromium(url: str) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(prefix="ctrail-chromium-") as profile:
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        if os.geteuid() == 0:  # Chromium's sandbox refuses to be started by root
+        if os.geteuid() == 0:  # Chromium's sandbox refuses root
             options.add_argument("--no-sandbox")
         driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
         try:
-            # The window's size includes what headless Chromium does not draw.
+            # The window's size includes parts that headless Chromium does not draw.
             size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             yield Page(driver, url)

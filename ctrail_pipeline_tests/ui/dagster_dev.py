@@ -1,7 +1,7 @@
-"""A `dagster dev` of its own: webserver and daemon over a sample bucket, and what Dagster knows.
+"""A `dagster dev` for tests: webserver and daemon over a sample bucket, and queries to Dagster.
 
-The sample is behind a small S3 server, so that a test can let a request hang. What is asked goes
-through GraphQL, as the UI does it. Not here: the UI itself (`browser`).
+The sample is behind a small S3 server, so that a test can let a request hang. Queries go through
+GraphQL, as in the UI. The UI itself belongs to `browser`.
 """
 
 import json
@@ -43,10 +43,10 @@ class DagsterDev:
             (folder / "sample" / bucket.ORGANIZATION_BUCKET, ""),
             (folder / "sample" / bucket.PAYMENTS_BUCKET, bucket.PAYMENTS_PREFIX),
         ]
-        """Folder and prefix of each trail, as the oracle wants them."""
+        """Folder and prefix of each trail, as the oracle needs them."""
 
     def query(self, graphql: str, **variables: Any) -> Any:
-        """The data of an answer. Raises AssertionError if it has errors."""
+        """Return the data of the answer. Raises AssertionError if the answer has errors."""
         request = urllib.request.Request(
             f"{self.url}/graphql",
             json.dumps({"query": graphql, "variables": variables}).encode(),
@@ -58,7 +58,7 @@ class DagsterDev:
         return answer["data"]
 
     def load_error(self) -> str | None:
-        """Why our code could not be loaded, if it could not."""
+        """The error with which Dagster failed to load our code, if it failed."""
         entries = self.query(
             "{workspaceOrError {... on Workspace {locationEntries {name locationOrLoadError"
             " {... on PythonError {message}}}}}}"
@@ -68,7 +68,7 @@ class DagsterDev:
         return message
 
     def status_of(self, run_id: str) -> str:
-        """A run's status, such as SUCCESS."""
+        """Return a run's status, such as SUCCESS."""
         run = self.query(
             "query ($id: ID!) {runOrError(runId: $id) {... on Run {status}}}", id=run_id
         )
@@ -76,11 +76,11 @@ class DagsterDev:
         return status
 
     def has_ended(self, run_id: str) -> bool:
-        """Whether nothing more comes of a run."""
+        """Whether a run has ended, with success or not."""
         return self.status_of(run_id) in {"SUCCESS", "FAILURE", "CANCELED"}
 
     def newest_run(self) -> str:
-        """The id of the run that was asked for last."""
+        """Return the id of the run that was requested last."""
         runs = self.query("{runsOrError(limit: 1) {... on Runs {results {runId}}}}")["runsOrError"]
         run_id: str = runs["results"][0]["runId"]
         return run_id
@@ -95,7 +95,7 @@ class DagsterDev:
         return not runs["results"]
 
     def backfill(self) -> tuple[str, list[str]] | None:
-        """Status and runs of the backfill that was asked for last."""
+        """Return status and runs of the backfill that was requested last."""
         found = self.query(
             "{partitionBackfillsOrError(limit: 1) {... on PartitionBackfills {results"
             " {status runs {id}}}}}"
@@ -103,12 +103,12 @@ class DagsterDev:
         return (found[0]["status"], [run["id"] for run in found[0]["runs"]]) if found else None
 
     def materialized(self, asset: list[str]) -> set[str]:
-        """The partitions of an asset that were materialized."""
+        """Return the materialized partitions of an asset."""
         events = self._materializations(asset, None)
         return {event["partition"] for event in events}
 
     def numbers(self, asset: list[str], partition: str) -> tuple[str, dict[str, int]]:
-        """Run id and whole numbers of the metadata of a partition's newest materialization."""
+        """Return run id and integer metadata of a partition's newest materialization."""
         newest = self._materializations(asset, [partition])[0]
         numbers = {
             entry["label"]: int(entry["intRepr"])
@@ -118,7 +118,7 @@ class DagsterDev:
         return newest["runId"], numbers
 
     def freshness(self, asset: list[str]) -> str:
-        """What the daemon says of an asset's freshness, such as HEALTHY."""
+        """Return the daemon's verdict on an asset's freshness, such as HEALTHY."""
         node = self.query(
             "query ($asset: AssetKeyInput!) {assetNodeOrError(assetKey: $asset)"
             " {... on AssetNode {freshnessStatusInfo {freshnessStatus}}}}",
@@ -187,7 +187,7 @@ def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # As tests started in the background inherit an ignored SIGINT: see the Makefile.
+            # Tests started in the background inherit an ignored SIGINT: see the Makefile.
             preexec_fn=_default_signals,
             start_new_session=True,
         )
@@ -204,7 +204,7 @@ def _started(folder: Path, s3: FaultServer) -> Iterator[DagsterDev]:
 
 
 def wait_for(condition: Callable[[], bool], awaited: str, seconds: float) -> None:
-    """Ask until it is so. Raises AssertionError after so many seconds."""
+    """Wait until the condition holds. Raises AssertionError after so many seconds."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, f"waited {seconds} s for {awaited}"
@@ -258,6 +258,6 @@ def _default_signals() -> None:
 
 
 def _kill_group(group: int) -> None:
-    """End what is left of the session that we started, such as a code server."""
+    """End the remaining processes of the session that we started, such as a code server."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""The UI as its users meet it: a click brings a partition in, and the numbers are those on disk.
+"""The UI as users meet it: a click syncs a partition, and the numbers are those on disk.
 
-With CTRAIL_SCREENSHOTS=<folder> it also takes the pictures of the README. One instance and one
-browser serve the whole module, whose tests go on where the one before stopped.
+With CTRAIL_SCREENSHOTS=<folder> the tests also take the README's pictures. One instance and one
+browser serve the whole module. Each test goes on where the test before stopped.
 """
 
 import gzip
@@ -46,7 +46,7 @@ DIALOG = "//*[@role='dialog']"
 
 @pytest.fixture(scope="module")
 def dev() -> Iterator[DagsterDev]:
-    # Pytest's own folders have the user's name in them, and the folder's name is in the pictures.
+    # The folder's name is in the pictures, and pytest's own folders contain the user's name.
     with tempfile.TemporaryDirectory(prefix="ctrail-") as folder:
         project = Path(folder)
         if SCREENSHOTS:
@@ -85,17 +85,17 @@ def test_a_partition_materialized_by_a_click_shows_the_numbers_on_disk(
     page.see("Materialized (1)", run_id[:8], "events_by_hour", "lag_seconds")
     shown = {name: number_of(page, name) for name in ("events", "log_files", "bytes_out")}
 
-    run_of_it, numbers = dev.numbers(ASSET, PARTITION)
-    assert run_of_it == run_id
+    materialized_by, numbers = dev.numbers(ASSET, PARTITION)
+    assert materialized_by == run_id
     assert shown == {name: numbers[name] for name in shown}
     assert numbers["dagster/partition_row_count"] == events_in_ledger(dev) == shown["events"]
-    # All lines there are: some events of these log files are of another region than their key.
+    # Count all lines: some events of these log files are of another region than their key.
     lines = snapshot(dev.events)
     assert len(lines) == shown["events"]
     assert sum(len(line) + 1 for line in lines) == shown["bytes_out"]
-    own = snapshot(dev.events / ACCOUNT / REGION)
-    assert own <= lines
-    assert len(own) > len(lines) / 2
+    partition_lines = snapshot(dev.events / ACCOUNT / REGION)
+    assert partition_lines <= lines
+    assert len(partition_lines) > len(lines) / 2
     assert shown["log_files"] == len(
         list(dev.buckets[0][0].glob(f"**/{ACCOUNT}/CloudTrail/{REGION}/**/*.json.gz"))
     )
@@ -190,7 +190,7 @@ def test_screenshots(dev: DagsterDev, page: Page) -> None:
     folder = PROJECT / (SCREENSHOTS or "")
     folder.mkdir(exist_ok=True)
 
-    # The daemon judges freshness every half minute; a page asks only when it is opened.
+    # The daemon judges freshness every half minute. A page asks only when it is opened.
     wait_for(lambda: dev.freshness(ASSET) == "HEALTHY", "freshness", 90)
     page.open("/asset-groups")
     page.see("13 partitions", "ago")
@@ -222,11 +222,11 @@ def test_screenshots(dev: DagsterDev, page: Page) -> None:
 
 
 def materialize(page: Page, partition: str) -> str:
-    """Choose a partition in the asset's dialog and launch; returns the run's id."""
+    """Choose a partition in the asset's dialog and launch. Return the run's id."""
     page.click("//button[starts-with(normalize-space(),'Materialize')]", shown_next=DIALOG)
     page.click(f"{DIALOG}//*[text()='Select a partition or create one']")
     page.click(f"//*[text()='{partition}']", shown_next=f"{DIALOG}//*[text()='1 partition']")
-    # A click beside the list closes it; it lies above the button.
+    # The list lies above the button. A click beside the list closes it.
     page.click("//*[starts-with(text(),'Launch runs to materialize')]")
     page.click(f"{DIALOG}//button[normalize-space()='Launch 1 run']")
     href = page.find("//a[contains(@href,'/runs/') and not(contains(@href,'?'))]")
@@ -236,7 +236,7 @@ def materialize(page: Page, partition: str) -> str:
 
 
 def execute_all_checks(dev: DagsterDev, page: Page) -> str:
-    """On the page of the checks; returns the run's id."""
+    """Execute all checks on their page, and return the run's id."""
     before = dev.newest_run()
     page.click("//button[normalize-space()='Execute all']")
     wait_for(lambda: dev.newest_run() != before, "the run of the checks", 30)
@@ -247,7 +247,7 @@ def execute_all_checks(dev: DagsterDev, page: Page) -> str:
 
 
 def turn_on_sensor(page: Page) -> None:
-    """Switch the sensor on, on its own page."""
+    """Switch the sensor on, on the sensor's page."""
     page.open(f"/locations/ctrail_pipeline/sensors/{SENSOR}")
     page.see(SENSOR, "Running")
     switch = "//input[@type='checkbox']/ancestor::label"
@@ -255,12 +255,12 @@ def turn_on_sensor(page: Page) -> None:
 
 
 def number_of(page: Page, name: str) -> int:
-    """A number of the metadata table that is on the page."""
+    """Read a number from the metadata table on the page."""
     return int(page.find(f"//tr[td[1][normalize-space()='{name}']]/td[2]").text)
 
 
 def events_in_ledger(dev: DagsterDev) -> int:
-    """Events that came from log files of the partition, by the ledger."""
+    """Return the events that came from log files of the partition, by the ledger."""
     uri = f"{(dev.folder / 'state.db').as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as ledger:
         (events,) = ledger.execute(
@@ -272,9 +272,9 @@ def events_in_ledger(dev: DagsterDev) -> int:
 
 
 def put_record_without_time(dev: DagsterDev) -> None:
-    """A log file of an hour ago, with a record that can be no event: it belongs to no hour.
+    """Put a log file of an hour ago, with a record that has no time and so cannot be an event.
 
-    Of a partition that nobody has looked at: an idle one may have its turn minutes later.
+    The partition is new to the sensor. An idle partition may have its turn minutes later.
     """
     at = datetime.now(UTC) - timedelta(hours=1)
     account, region = NEW_PARTITION.split("/")
@@ -286,6 +286,6 @@ def put_record_without_time(dev: DagsterDev) -> None:
 
 
 def states_of_checks(page: Page) -> list[str]:
-    """The state below each check's name in the list of them."""
+    """The state below each check's name in the list of checks."""
     lines = page.text.splitlines()
     return [lines[lines.index(name) + 1] for name in CHECKS]

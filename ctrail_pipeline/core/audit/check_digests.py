@@ -11,7 +11,7 @@ from typing import Final
 
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.discovery import discover_digests

@@ -17,7 +17,8 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import cursor, whole_days
-from ctrail_pipeline.core.keys.key_time import (
+from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
+from ctrail_pipeline.core.keys.minutes import (
     FOREVER,
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
@@ -25,7 +26,6 @@ from ctrail_pipeline.core.keys.key_time import (
     day_folder,
     minute_of,
 )
-from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found
 from ctrail_pipeline.core.ledger.queries_compare import (

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 from ctrail_pipeline.core.ledger.queries_digests import PublicKey
 
-from .digest_file import SIGNATURE_ALGORITHM, Digest, DigestError, DigestName, check_signature
+from .digest_file import SIGNATURE_ALGORITHM, Digest, DigestError, DigestName
+from .digest_signature import check_signature
 from .findings import FindingKind
 
 

@@ -1,12 +1,12 @@
-"""One signed digest of CloudTrail: its name, its content, and whether its signature holds. Pure.
+"""One signed digest of CloudTrail: its name and its content. Pure.
 
 About every hour CloudTrail writes a digest for each account, region and trail: gzipped JSON that
 lists the delivered log files with their SHA-256. CloudTrail signs each digest (AWS CloudTrail user
 guide, "CloudTrail digest file structure"; "Custom implementations of CloudTrail log file integrity
 validation"). An attacker may have written a digest: whatever is wrong in it becomes a DigestError.
 
-How digests hang together belongs to `digest_chain`, reading digests to `digest_walk`.
-`cryptography` is imported where it is used: no sync needs it.
+Whether the signature holds belongs to `digest_signature`, how digests hang together to
+`digest_chain`, reading digests to `digest_walk`.
 """
 
 import base64
@@ -15,7 +15,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,20 +23,17 @@ from ctrail_pipeline.core.keys.source_prefix import DIGEST_KIND, SourcePrefix, d
 from ctrail_pipeline.core.ledger.queries_digests import PublicKey
 from ctrail_pipeline.core.log_file.gunzip import gunzip
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
+SIGNATURE_ALGORITHM: Final = "SHA256withRSA"
 MAX_DIGEST_BYTES: Final = 64 * 1024 * 1024
 """Upper limit of a digest's uncompressed bytes. A log file takes about 400 bytes of a digest, so
 160,000 log files an hour have room."""
-SIGNATURE_ALGORITHM: Final = "SHA256withRSA"
 HASH_ALGORITHM: Final = "SHA-256"
 _NAME_END: Final = re.compile(
     r"(?P<trail>[A-Za-z0-9._-]+)_(?P<home>[a-z0-9-]+)_(?P<time>[0-9]{8}T[0-9]{6}Z)"
     r"(?P<backfill>_backfill)?\.json\.gz"
 )
-_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
-_SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
+HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+_SHA256HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class DigestError(Exception):
@@ -173,50 +170,6 @@ def parse_digest(body: bytes) -> Digest:
     )
 
 
-def string_to_sign(digest: Digest, bucket: str, key: str) -> bytes:
-    """Return the bytes that CloudTrail signs for a digest delivered to `bucket` as `key`."""
-    previous = digest.previous.signature if digest.previous else "null"
-    return "\n".join((digest.end_text, f"{bucket}/{key}", digest.sha256.hex(), previous)).encode(
-        errors="replace"
-    )
-
-
-def check_signature(digest: Digest, signature: str, key: PublicKey) -> None:
-    """Check that CloudTrail signed a digest, for the bucket and key that the digest names itself.
-
-    `signature` is hexadecimal, from the object's metadata. Raises DigestError if it does not fit.
-    """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    if not _HEX.fullmatch(signature):
-        raise DigestError("its signature is not hexadecimal")
-    signed = string_to_sign(digest, digest.bucket, digest.key)
-    try:
-        load_public_key(key.der).verify(bytes.fromhex(signature), signed, PKCS1v15(), SHA256())
-    except InvalidSignature as error:
-        raise DigestError("its signature does not fit its bytes") from error
-
-
-def load_public_key(der: bytes) -> "RSAPublicKey":
-    """Load an RSA key in either encoding that AWS has used.
-
-    The encodings are PKCS#1 RSAPublicKey and SubjectPublicKeyInfo; OpenSSL's DER loader tells them
-    apart. Raises DigestError for anything else.
-    """
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-    try:
-        key = load_der_public_key(der)
-    except ValueError as error:
-        raise DigestError("the public key is no RSA key in DER form") from error
-    if not isinstance(key, RSAPublicKey):
-        raise DigestError("the public key is no RSA key")
-    return key
-
-
 def read_public_keys(reply: Any) -> list[PublicKey]:
     """Return the keys of a ListPublicKeys reply: JSON (Value in base64) or boto3's (bytes).
 
@@ -253,7 +206,7 @@ def _previous(fields: _DigestFields) -> PreviousDigest | None:
 
 
 def _hash(value: str, algorithm: str) -> bytes:
-    if algorithm != HASH_ALGORITHM or not _SHA256_HEX.fullmatch(value):
+    if algorithm != HASH_ALGORITHM or not _SHA256HEX.fullmatch(value):
         raise DigestError("it holds a hash that is no SHA-256")
     return bytes.fromhex(value)
 

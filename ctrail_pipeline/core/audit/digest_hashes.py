@@ -11,8 +11,8 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed
 from ctrail_pipeline.core.exceptions import ObjectArchived, ObjectGone, StoreError
-from ctrail_pipeline.core.keys.key_time import day_folder
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
+from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.ledger.queries_digests import Hashed, hashed_log_files
 from ctrail_pipeline.core.log_file.gunzip import decompress
 

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.keys.coverage import Range, intersection, merged
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, Minute
 from ctrail_pipeline.core.keys.log_file_key import KeyParts
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, Minute
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
 
 from .digest_chain import ChainFinding

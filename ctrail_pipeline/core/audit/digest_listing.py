@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Listed
-from ctrail_pipeline.core.keys.key_time import day_number
+from ctrail_pipeline.core.keys.minutes import day_number
 
 
 def days_with_folder(bucket: Bucket, folder: str, first: int, end: int) -> Iterator[int]:

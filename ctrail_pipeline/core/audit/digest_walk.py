@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from ctrail_pipeline.core.bucket.open_bucket import get_described
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import Range, whole_days
-from ctrail_pipeline.core.keys.key_time import day_folder, minute_of
 from ctrail_pipeline.core.keys.log_file_key import parse_key
+from ctrail_pipeline.core.keys.minutes import day_folder, minute_of
 
 from .digest_chain import ChainWalk, ReadDigest
 from .digest_file import (

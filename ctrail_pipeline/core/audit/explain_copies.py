@@ -11,8 +11,8 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_explain import with_duplicates

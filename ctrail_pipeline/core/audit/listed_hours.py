@@ -7,7 +7,7 @@ digests say of an hour belongs to `digest_hours`; merging the two belongs to `ho
 from collections.abc import Iterator, Sequence
 
 from ctrail_pipeline.core.keys.coverage import Range, cursor, intersection, merged, uncovered
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 from .compare_report import PrefixReport
 from .findings import HourState

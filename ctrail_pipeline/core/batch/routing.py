@@ -8,7 +8,7 @@ inside the batch are dropped here; copies of what the ledger knows are dropped i
 from collections.abc import Sequence
 from typing import Final, cast
 
-from ctrail_pipeline.core.keys.key_time import day_folder
+from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, is_account, is_region
 from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of

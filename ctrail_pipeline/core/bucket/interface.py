@@ -7,7 +7,7 @@ succeed was tried again first. Nothing here knows what a log file is.
 
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.minutes import Minute
 
 PAGE_SIZE: Final = 1000
 """Keys of one LIST answer: S3 gives no more."""

@@ -16,7 +16,7 @@ from ctrail_pipeline.core.exceptions import (
     StoreError,
     StoreUnavailable,
 )
-from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.minutes import Minute
 
 from .interface import PAGE_SIZE, Fetched, Folder, Listed, Page
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
-from ctrail_pipeline.core.keys.key_time import minute_of
+from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credential_renewal import RenewableCredentials

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .key_time import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from .minutes import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 
 class Range(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from .key_time import (
+from .minutes import (
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
     Minute,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from ctrail_pipeline.core.durable import fsync_folder
+from ctrail_pipeline.core.durable import fsync_file, fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
 from .rows import Segment
@@ -207,8 +207,8 @@ class ColdFileWriter:
         """Give the file its name, durably; return its size and SHA-256."""
         self._db.execute("COMMIT")
         self._db.close()
+        fsync_file(self._part)
         with self._part.open("rb") as file:
-            os.fsync(file.fileno())
             digest = file_digest(file, sha256).digest()
         size = self._part.stat().st_size
         self._part.rename(self.path)

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import fsync_folder
+from ctrail_pipeline.core.durable import fsync_file, fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
 log = logging.getLogger(__name__)
@@ -102,8 +102,7 @@ def _keep_copy(path: Path, version: int) -> None:
     # A second connection: the first is in the transaction that keeps all others from writing.
     with closing(sqlite3.connect(path)) as reader:
         reader.execute("VACUUM INTO ?", (str(unfinished),))
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
+    fsync_file(unfinished)
     unfinished.replace(copy)
     fsync_folder(copy.parent)
 

@@ -7,7 +7,7 @@ What coverage means, and how ranges are merged, is in `core.keys.coverage`.
 from collections.abc import Iterable, Sequence
 
 from ctrail_pipeline.core.keys.coverage import Range, merged
-from ctrail_pipeline.core.keys.key_time import Minute
+from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
 from .ledger import Ledger

@@ -20,7 +20,7 @@ from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
@@ -38,12 +38,12 @@ from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import discover
+from .folder_walk import FEW_AT_ONCE, Listing
 from .found_prefixes import known_prefixes, sources_of
 from .look_cursor import LookCursor, in_turn, source_name
 from .look_frequency import is_due_for_discovery, rests_this_round
 from .problem import Problem, not_listed, trail_problem
 from .sources import LogFileRef, Source, Stretch
-from .walk import FEW_AT_ONCE, Listing
 
 FOUND_A_SOURCE_PREFIX: Final = 1_000
 """New log files of a source prefix after which a look lists no more of it. The rest is backlog."""

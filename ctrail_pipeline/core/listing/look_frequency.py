@@ -3,7 +3,7 @@
 from typing import Final
 from zlib import crc32
 
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
 
 IDLE_AFTER_MINUTES: Final = MINUTES_PER_DAY
 """A source prefix is idle when its newest log file is older."""

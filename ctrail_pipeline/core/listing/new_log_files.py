@@ -1,6 +1,7 @@
 """Which keys of a listing are to be fetched: those wanted by time, and new to the ledger. Pure.
 
-Not here: listing itself (`walk`), or log files that are fetched without being listed (`visits`).
+Not here: listing itself (`folder_walk`), or log files that are fetched without being listed
+(`visits`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,8 +9,8 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed
 from ctrail_pipeline.core.keys.coverage import Range, intersection
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.log_file_key import KeyParts
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.ledger.rows import KnownLogFile, LogFileState
 
 from .sources import LogFileRef, Source

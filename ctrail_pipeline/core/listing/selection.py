@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.settings import Settings, Trail
 

@@ -1,7 +1,7 @@
 """A source prefix as one run sees it, and the log files in it that the run is to fetch.
 
 These values travel from listing to the batches, and (without their bucket) to worker processes.
-Not here: how source prefixes are found (`found_prefixes`), or how log files are (`walk`).
+Not here: how source prefixes are found (`found_prefixes`), or how log files are (`folder_walk`).
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, settled
-from ctrail_pipeline.core.keys.key_time import Minute
 from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import Known
 

@@ -1,6 +1,6 @@
 """The eventTime of a record: whether it is a UTC time, and in which hour it lies. Pure.
 
-Not here: the time in the name of a log file (`core.keys.key_time`).
+Not here: the time in the name of a log file (`core.keys.log_file_key`).
 """
 
 import re

@@ -5,14 +5,12 @@ or another folder's would write every event a second time: `core.matching_ledger
 """
 
 import json
-import os
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import disk_errors, fsync_folder
+from ctrail_pipeline.core.durable import disk_errors, write_whole
 from ctrail_pipeline.core.exceptions import LedgerError
 
 MARKER: Final = ".ctrail"
@@ -36,15 +34,8 @@ def write_marker(name: str, generation: int, events_dir: Path) -> None:
 def replace_marker(name: str, generation: int, events_dir: Path) -> None:
     """Note in the output folder that it belongs to a ledger, whatever its marker said before."""
     content = json.dumps({"ledger": name, "generation": generation}) + "\n"
-    temporary = events_dir / f"{MARKER}.{uuid.uuid4().hex}"
     with disk_errors(events_dir):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(events_dir / MARKER)
-        fsync_folder(events_dir)
+        write_whole(events_dir / MARKER, [content.encode()], replace=True)
 
 
 def remove_unfinished_markers(events_dir: Path) -> None:

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import disk_errors, fsync_folder
+from ctrail_pipeline.core.durable import disk_errors, durable_file, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.lines import HeldBytes
 from ctrail_pipeline.core.output_files import Kind, StagedFile
@@ -121,23 +121,15 @@ class Staging:
         part, file = item
         digest = sha256()
         size = 0
-        descriptor = os.open(
-            self.part_path(file.kind, part),
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW,
-            0o600,
-        )
+        with durable_file(self.part_path(file.kind, part)) as put:
 
-        def put(block: HeldBytes) -> None:
-            nonlocal size
-            digest.update(block)
-            size += len(block)
-            _write_all(descriptor, block)
+            def put_hashed(block: HeldBytes) -> None:
+                nonlocal size
+                digest.update(block)
+                size += len(block)
+                put(block)
 
-        try:
-            file.write_to(put)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            file.write_to(put_hashed)
         return StagedFile(
             part,
             file.kind,
@@ -155,9 +147,3 @@ def remove_unlocked(staging_root: Path) -> None:
         with suppress(FileNotFoundError):  # its owner lives, and has locked it just now
             if time.time() - folder.lstat().st_mtime > _UNLOCKED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_all(descriptor: int, block: HeldBytes) -> None:
-    written = os.write(descriptor, block)
-    while written < len(block):
-        written += os.write(descriptor, memoryview(block)[written:])

@@ -11,12 +11,12 @@ from typing import Final
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.listing.folder_walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, sources_of
 from ctrail_pipeline.core.listing.known_log_files import NothingKnown
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
-from ctrail_pipeline.core.listing.walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.settings import Settings
 
 from .estimate import TrailEstimate

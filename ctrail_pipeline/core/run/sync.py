@@ -24,11 +24,12 @@ from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.bucket.permissions import readers
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
-from ctrail_pipeline.core.keys.key_time import minute_of
+from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
@@ -38,7 +39,6 @@ from ctrail_pipeline.core.listing.found_prefixes import (
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, minute_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_cold import (
     ColdDay,

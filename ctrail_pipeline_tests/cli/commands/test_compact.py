@@ -16,7 +16,7 @@ from ctrail_pipeline_tests.support.oracle import snapshot
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Synced by two runs, the second of which brings what came late."""
+    """A folder after two syncs: the second one brings the log files that came late."""
     write_sample(tmp_path / "sample", log_files=150, days=2)
     late = sorted((tmp_path / "sample").rglob("*.json.gz"))[::2]
     for path in late:

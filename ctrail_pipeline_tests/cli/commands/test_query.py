@@ -194,7 +194,7 @@ def test_without_duckdb_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
 
 
 def test_events_that_are_being_merged_are_seen_once(tmp_path: Path) -> None:
-    """At each step of a compaction; whoever lists the folder sees some twice at two of them."""
+    """A query at each step of a compaction. At two steps the folder holds some events twice."""
     settings = sample_settings_of(tmp_path)
     expected = sorted(event["eventID"] for _, event in events(tmp_path))
     seen: dict[str, list[str]] = {}
@@ -219,7 +219,7 @@ def test_events_that_are_being_merged_are_seen_once(tmp_path: Path) -> None:
 def test_queries_while_files_are_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files go under it: it asks the ledger again."""
+    """A compaction removes files while the query reads them. The query asks the ledger again."""
     monkeypatch.setattr(compaction, "_BATCH_FILES", 20)
     settings = sample_settings_of(tmp_path)
     expected = len(events(tmp_path))

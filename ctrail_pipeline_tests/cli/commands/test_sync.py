@@ -271,9 +271,9 @@ def test_watching_goes_on_after_a_failure(folder: Path) -> None:
         assert (first["ok"], first["open_log_files"]) == (False, {"damaged": 1})
         (folder / "events" / ".ctrail").rename(folder / "marker")
         (folder / "events" / ".ctrail").write_text("{}")
-        while "error" not in (said := watch.round()):
+        while "error" not in (failed := watch.round()):
             pass
-        assert "is damaged" in said["error"]
+        assert "is damaged" in failed["error"]
         (folder / "marker").rename(folder / "events" / ".ctrail")
         while not watch.round()["ok"]:
             pass
@@ -332,7 +332,7 @@ def test_help_loads_nothing_of_the_work_and_a_sync_no_dagster(folder: Path) -> N
 
 
 def cpu_seconds(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> float:
-    """The least of several runs: a machine that is shared only ever adds."""
+    """The shortest time of several runs, since other work on the machine can only add time."""
     best = 1e9
     for _ in range(4):
         before = os.times()

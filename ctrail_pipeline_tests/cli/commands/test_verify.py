@@ -1,4 +1,4 @@
-"""`ctrail verify` as a shell sees it, and its page."""
+"""`ctrail verify` as a shell sees it, and the HTML page that it writes."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def put_late(folder: Path) -> Path:
-    """A copy of a log file under another name, which came in long ago."""
+    """Put a copy of a log file into the bucket under another name, with an old time."""
     path = log_files(folder)[0]
     late = path.with_name(path.name[:-24] + "LATELATELATELATE.json.gz")
     shutil.copy(path, late)
@@ -95,7 +95,7 @@ def test_the_page_is_private_and_written_over(folder: Path) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would make of it: tags, and the text between them."""
+    """A page as a browser reads it: tags, and the texts between them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Check of chains of digests that no published data holds, each signed with a key of ours."""
+"""Chains of digests that no published data holds are checked; each is signed with a key of ours."""
 
 import gzip
 import json
@@ -28,9 +28,9 @@ PROBLEMS: list[Problem] = []
 def check(
     delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
 ) -> DigestResult:
-    given = delivery.files(tmp_path) | trail
+    files = delivery.files(tmp_path) | trail
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         tmp_path / "events",
         tmp_path / "quarantine",
         tmp_path / "state.db",
@@ -117,7 +117,7 @@ def test_a_gap_between_linked_digests_is_found(tmp_path: Path) -> None:
     ],
 )
 def test_a_link_that_differs_is_found(tmp_path: Path, change: dict[str, str]) -> None:
-    """AWS's CLI compares neither of the two with the digest before."""
+    """AWS's CLI compares neither of the two fields with the digest before."""
     delivery = Delivery(tmp_path)
     delivery.hours(2)
     broken = delivery.digest(START + 2 * HOUR, [], change=change)
@@ -262,9 +262,9 @@ def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_p
     path = next(iter(sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))))
     whole = path.read_bytes()
     path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"a", b"b", 1)))
-    given: dict[str, Any] = delivery.files(tmp_path)
+    files: dict[str, Any] = delivery.files(tmp_path)
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         tmp_path / "events",
         tmp_path / "quarantine",
         tmp_path / "state.db",

@@ -1,4 +1,4 @@
-"""The same trees through the AWS CLI's own validation: where it speaks, we say the same.
+"""The AWS CLI checks the same trees by its own code: where the CLI speaks, we say the same.
 
 The CLI's classes run unchanged over a local folder; only its S3 and CloudTrail clients are ours.
 What only `ctrail verify` finds is the last parameter: docs/verify.md names the same.
@@ -100,7 +100,7 @@ def aws_cli(
     start: datetime = START,
     public_keys: Any = None,
 ) -> tuple[int, list[str]]:
-    """How many log files it calls valid, and its lines that say INVALID or a gap."""
+    """Return how many log files the CLI calls valid, and its lines that say INVALID or a gap."""
     clients = Clients(delivery, public_keys or list_public_keys())
     command = validation.CloudTrailValidateLogs.__new__(validation.CloudTrailValidateLogs)
     vars(command).update(
@@ -134,9 +134,9 @@ def aws_cli(
 
 
 def ours(delivery: Delivery, folder: Path) -> DigestResult:
-    given: Any = delivery.files(folder)
+    files: Any = delivery.files(folder)
     settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **given),),
+        (Trail("main", delivery.folder.as_uri(), **files),),
         folder / "events",
         folder / "quarantine",
         folder / "state.db",
@@ -204,10 +204,10 @@ def gap(delivery: Delivery) -> None:
 
 
 def digests_exchanged(delivery: Delivery) -> None:
-    """Another digest of the same hour and place, validly signed, instead of the one that was."""
+    """Put another digest of the same hour and name, validly signed, instead of the original."""
     path = digest_of(delivery, 5)
-    there = json.loads(gzip.decompress(path.read_bytes()))
-    link = {name: value for name, value in there.items() if name.startswith("previous")}
+    digest = json.loads(gzip.decompress(path.read_bytes()))
+    link = {name: value for name, value in digest.items() if name.startswith("previous")}
     last = dict(delivery.last)
     delivery.digest(START + 5 * HOUR, [], change=link)
     delivery.last = last

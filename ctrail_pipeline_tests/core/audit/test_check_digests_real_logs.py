@@ -1,4 +1,4 @@
-"""Signed digests over real log files: all proved as they are, and every tampering named."""
+"""Signed digests over real log files: all agree as they are, and every tampering is named."""
 
 import gzip
 import json
@@ -120,7 +120,7 @@ def test_a_digest_deleted(world: RealDigests) -> None:
 
 
 def test_the_chain_cut(world: RealDigests) -> None:
-    """Everything before the newest digest removed: it still names the one before it."""
+    """Everything before the newest digest is removed: that digest still names the one before it."""
     uri = world.url(world.digest(1))
     world.digest(0).unlink()
     world.digest(0).unlink()
@@ -128,7 +128,7 @@ def test_the_chain_cut(world: RealDigests) -> None:
 
 
 def test_a_digest_moved(world: RealDigests) -> None:
-    """Copied to another hour's name, its signature with it."""
+    """A digest is copied to another hour's name, and its signature goes with it."""
     old = world.digest(2)
     new = old.with_name(old.name.replace("T142612Z", "T152612Z"))
     old.rename(new)
@@ -197,7 +197,7 @@ def test_verify_proves_it_and_explain_says_so(world: RealDigests) -> None:
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_all_log_files_of_an_account_and_region_deleted(world: RealDigests, synced: bool) -> None:
-    """In S3 its folder is gone with them; only digests (and the ledger) say that there were any."""
+    """In S3 the folder is gone, too; only digests and the ledger say that there were log files."""
     if synced:
         world.sync()
     region = world.bucket / LOGS.parents[2]

@@ -1,4 +1,4 @@
-"""Check of digests in S3: signatures from the metadata of objects, keys from ListPublicKeys.
+"""Digests in S3 are checked: signatures come from metadata of objects, keys from ListPublicKeys.
 
 S3 is moto's; it has no ListPublicKeys, so a small server speaks CloudTrail's JSON protocol.
 """
@@ -28,7 +28,7 @@ from ctrail_pipeline_tests.support.signed_digests import START, Delivery, list_p
 
 
 class CloudTrail(ThreadingHTTPServer):
-    """Answers ListPublicKeys, or denies it."""
+    """A server that answers ListPublicKeys, or denies it."""
 
     denies = False
 

@@ -1,4 +1,4 @@
-"""Is everything here? Each verdict of a comparison, by making it true; what is queued comes in."""
+"""Each verdict of a comparison is made true and told; what is missing is queued and comes in."""
 
 import gzip
 import json
@@ -25,8 +25,8 @@ from ctrail_pipeline.core.bucket.interface import Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_number
 from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found
@@ -77,7 +77,7 @@ class World:
         modified: float = LONG_AGO,
         body: bytes | None = None,
     ) -> Path:
-        """Put a log file of 12:05; one that came in long ago, if nothing else is said."""
+        """Put a log file of 12:05 that came in long ago, unless the caller says otherwise."""
         path = self.bucket / key_of(self.source_prefix, day, f"1205{suffix:0>16}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body or gzip.compress(b'{"Records":[' + b",".join(events) + b"]}"))
@@ -114,9 +114,9 @@ def totals(report: Report) -> dict[str, int]:
 
 
 def statuses(report: Report) -> dict[int, DayStatus]:
-    """Days (from the first one on) that are not complete."""
-    [partition] = report.prefixes
-    found = {day - FIRST: partition.status_of(day) for day in range(FIRST, FIRST + DAYS)}
+    """The days that are not complete, counted from the first one."""
+    [prefix] = report.prefixes
+    found = {day - FIRST: prefix.status_of(day) for day in range(FIRST, FIRST + DAYS)}
     return {
         day: status for day, status in found.items() if status and status is not DayStatus.COMPLETE
     }
@@ -138,9 +138,9 @@ def test_what_was_synced_is_complete(world: World) -> None:
     assert totals(report) == {"listed": DAYS, "committed": DAYS}
     assert (report.findings, report.queued, statuses(report)) == ([], 0, {})
     assert (report.output.files, report.output.lines) == (DAYS, 2 * DAYS)
-    [partition] = report.prefixes
+    [prefix] = report.prefixes
     # The last hour may not be over: the newest key is of 12:05 on the last day.
-    assert partition.hours == [
+    assert prefix.hours == [
         HourRange(FIRST * 24, (FIRST + DAYS - 1) * 24 + 12, HourState.LISTED_COMPLETE),
         HourRange((FIRST + DAYS - 1) * 24 + 12, (FIRST + DAYS - 1) * 24 + 13, HourState.OPEN),
     ]
@@ -266,7 +266,7 @@ def test_what_the_bucket_no_longer_holds_is_counted_and_no_finding(world: World)
     assert expired == {0, 7, 8, DAYS - 1}
 
 
-def test_a_partition_whose_folder_has_expired_is_still_accounted_for(world: World) -> None:
+def test_a_source_prefix_whose_folder_has_expired_is_still_accounted_for(world: World) -> None:
     other_prefix = replace(world.source_prefix, region="us-east-1")
     path = world.bucket / key_of(other_prefix, FIRST, f"1205{'Z':0>16}")
     path.parent.mkdir(parents=True)
@@ -280,7 +280,7 @@ def test_a_partition_whose_folder_has_expired_is_still_accounted_for(world: Worl
 
 
 def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
-    """Keys that are not by the book, in and beside the folders of days, some of them expired."""
+    """Odd keys lie in and beside the folders of days, and some of them have expired."""
     folder = world.bucket / world.source_prefix.folder
     names = ["2026/01/03/copy of a file.json", "2026/01/03/zzz.json.gz", "2026/01/03/0.json"]
     names += ["strays/x.json.gz", "0first.json", "2026/13/45/y.json.gz", "zlast.json.gz"]
@@ -303,7 +303,7 @@ def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
         0: 2,
         FIRST + 2: 1,
     }
-    # A part of the time says nothing of what lies in no day's folder.
+    # A comparison of a part of the time says nothing about what lies in no day's folder.
     part = world.compare(Selection(start=datetime(2026, 1, 3, 5, tzinfo=UTC)))
     assert totals(part) == {"listed": DAYS, "committed": DAYS, "expired": 1}
 
@@ -340,7 +340,7 @@ def test_odd_characters_in_keys_make_no_difference(world: World) -> None:
 
 
 def test_a_name_with_a_nul_is_looked_up_whole(world: World) -> None:
-    """S3 allows it in a key, a file system does not."""
+    """S3 allows a NUL in a key; a file system does not."""
     name = "/2026/01/03/a\0b.json"
     with closing(Ledger(world.settings.state_db)) as ledger:
         found = FoundLogFile(1, FIRST + 2, name, b"e" * 16, 1, False)
@@ -370,12 +370,12 @@ def test_what_failed_outside_of_the_window_is_not_said(world: World) -> None:
     assert totals(world.compare())["damaged"] == 1
     january = Selection(end=datetime(2026, 1, 20, tzinfo=UTC))
     assert world.compare(january).is_complete
-    # Nor where the configuration begins on the same day, but later.
+    # The same holds where the configuration begins on the same day, but later.
     late = replace(world.settings, start=datetime(2026, 1, 31, 13, tzinfo=UTC))
     assert compare(late).is_complete
 
 
-def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
+def test_a_source_prefix_that_was_never_synced_is_missing_and_left_to_the_next_sync(
     world: World,
 ) -> None:
     """A row for each key of a bucket that nobody has synced yet would be waste."""
@@ -393,7 +393,7 @@ def test_a_partition_that_was_never_synced_is_missing_and_left_to_the_next_sync(
 
 
 def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> None:
-    """A start in the middle of a day: log files of the morning are none of ours."""
+    """The start lies in the middle of a day: log files of the morning are not wanted."""
     wanted = replace(world.settings, start=datetime(2026, 1, 11, 12, 30, tzinfo=UTC))
     world.put(FIRST + 10, "B", event(3, FIRST + 10))
     report = compare(wanted)
@@ -401,7 +401,7 @@ def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> No
     assert report.queued == 0
 
 
-def test_a_partition_that_cannot_be_listed_is_a_problem_and_open(
+def test_a_source_prefix_that_cannot_be_listed_is_a_problem_and_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(_self: LocalBucket, _folder: str, _after: str) -> Page:
@@ -418,7 +418,7 @@ def test_a_partition_that_cannot_be_listed_is_a_problem_and_open(
 
 
 def test_a_listing_is_compared_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verdicts are the same, wherever a page ends."""
+    """The verdicts are the same wherever a page ends."""
     for path in sorted(world.bucket.rglob("*.json.gz"))[3:40:5]:
         path.unlink()
     world.put(FIRST + 20, "B", event(3, FIRST + 20))
@@ -446,13 +446,13 @@ def test_findings_are_counted_beyond_those_that_are_named(
 def test_a_sync_at_work_makes_no_log_file_expired(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It commits, after the listing and before the comparison, what the listing has not seen."""
+    """Between listing and comparison, the sync commits what the listing has not seen."""
     compare_page = compare_bucket.BucketComparison._compare_page
-    done: list[bool] = []
+    syncs: list[bool] = []
 
     def late(self: object, walk: object, page: Page) -> None:
-        if not done:
-            done.append(True)
+        if not syncs:
+            syncs.append(True)
             world.put(FIRST + 1, "B", event(3, FIRST + 1))
             day = FIRST + DAYS
             world.put(day, "B", event(3, day))
@@ -489,7 +489,7 @@ def truncate(path: Path) -> None:
 
 
 def make_a_link(path: Path) -> None:
-    """Of the same size, as far as the folder tells."""
+    """Replace the file by a link of the same size, as far as the folder tells."""
     size, elsewhere = path.stat().st_size, path.with_suffix(".elsewhere")
     path.rename(elsewhere)
     slashes = "/" * (size - 1 - len(elsewhere.name))
@@ -601,12 +601,12 @@ def test_what_digests_say_is_merged_in(world: World) -> None:
     report = compare(world.settings, digests=digests)
     assert not report.is_complete
     assert report.findings == [altered]
-    [partition] = report.prefixes
-    assert partition.hours[:2] == [
+    [prefix] = report.prefixes
+    assert prefix.hours[:2] == [
         HourRange(first, last, HourState.PROVED),
         HourRange(last, last + 1, HourState.CONTRADICTED),
     ]
-    assert partition.hours_by_state()[HourState.PROVED] == 48
+    assert prefix.hours_by_state()[HourState.PROVED] == 48
     assert statuses(report) == {2: DayStatus.DAMAGED}
 
 

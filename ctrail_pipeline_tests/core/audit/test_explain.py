@@ -1,4 +1,4 @@
-"""Where an event came from: found by eventID, name, time or line, and told apart."""
+"""`ctrail explain` finds an event by eventID, name, time or line, and says where it came from."""
 
 import gzip
 import json
@@ -87,7 +87,7 @@ def test_copies_in_other_trails_are_told_if_asked(world: TwoTrails) -> None:
 
 
 def test_its_own_log_file_is_no_copy_of_it(world: TwoTrails) -> None:
-    """Even one that held duplicates, of something else or of this event."""
+    """This holds even for a log file with duplicates, of something else or of this event."""
     world.put("first", "A", event("a"), event("a"), event("b", 1))
     world.sync()
     for event_id in "ab":
@@ -245,11 +245,11 @@ def test_from_a_shell(tmp_path: Path) -> None:
     trails = [{"name": n, "bucket": p.as_uri(), "prefix": ""} for n, p in world.buckets.items()]
     (tmp_path / "config.json").write_text(json.dumps({"trails": trails}))
     assert ctrail(tmp_path, "sync").returncode == 0
-    done = ctrail(tmp_path, "explain", "same")
-    assert done.returncode == 0, done.stderr
-    assert event("same", userAgent="y").decode() in done.stdout
-    assert "2 different events have this eventID. They differ in: userAgent." in done.stdout
-    assert done.stdout.count("by run ctrail, batch ") == 2
+    process = ctrail(tmp_path, "explain", "same")
+    assert process.returncode == 0, process.stderr
+    assert event("same", userAgent="y").decode() in process.stdout
+    assert "2 different events have this eventID. They differ in: userAgent." in process.stdout
+    assert process.stdout.count("by run ctrail, batch ") == 2
     as_lines = ctrail(tmp_path, "explain", "c", "--json", "--fetch").stdout
     assert json.loads(as_lines)["index"] == 1
     assert json.loads(as_lines)["text"].encode() == event("c", 4)

@@ -1,4 +1,4 @@
-"""Hours with a state: what a listing and digests say of them, brought together."""
+"""What a listing and digests say of hours is brought together: each hour has one state."""
 
 from itertools import pairwise
 

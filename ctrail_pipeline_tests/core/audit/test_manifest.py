@@ -1,4 +1,4 @@
-"""The list for a case file, read by a reader that shares nothing with who wrote it."""
+"""The list for a case file is read by a reader that shares no code with its writer."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(data: bytes) -> list[dict[str, Any]]:
-    """The entries, if the last line's hash is that of all bytes before it."""
+    """Return the entries if the last line's hash is the hash of all bytes before it."""
     lines = data.splitlines(keepends=True)
     end = json.loads(lines[-1])
     if hashlib.sha256(b"".join(lines[:-1])).hexdigest() != end["sha256"]:
@@ -36,8 +36,8 @@ def read(data: bytes) -> list[dict[str, Any]]:
 
 
 def test_it_names_every_file_with_its_hash_and_the_log_files_of_its_lines(folder: Path) -> None:
-    done = ctrail(folder, "manifest", "--output", "case.jsonl")
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    process = ctrail(folder, "manifest", "--output", "case.jsonl")
+    assert (process.returncode, process.stdout) == (0, ""), process.stderr
     assert stat.S_IMODE((folder / "case.jsonl").stat().st_mode) == 0o600
     files = read((folder / "case.jsonl").read_bytes())
     present = {str(p.relative_to(folder / "events")) for p in (folder / "events").rglob("*.jsonl")}
@@ -85,9 +85,9 @@ def test_a_choice_by_account_and_hour(folder: Path) -> None:
 
 def test_a_file_that_is_there_is_not_overwritten(folder: Path) -> None:
     (folder / "case.jsonl").write_text("signed")
-    done = ctrail(folder, "manifest", "--output", "case.jsonl")
-    assert done.returncode == 1
-    assert "is there already" in done.stderr
+    process = ctrail(folder, "manifest", "--output", "case.jsonl")
+    assert process.returncode == 1
+    assert "is there already" in process.stderr
     assert (folder / "case.jsonl").read_text() == "signed"
     assert [path for path in folder.iterdir() if path.name.startswith(".case")] == []
 
@@ -100,7 +100,7 @@ def test_pruned_files_are_not_in_it(folder: Path) -> None:
 
 
 def test_without_a_ledger_there_is_nothing_to_list(tmp_path: Path) -> None:
-    done = ctrail(tmp_path, "manifest", "--output", "case.jsonl")
-    assert done.returncode == 2
-    assert "no ledger" in done.stderr
+    process = ctrail(tmp_path, "manifest", "--output", "case.jsonl")
+    assert process.returncode == 2
+    assert "no ledger" in process.stderr
     assert list(tmp_path.iterdir()) == []

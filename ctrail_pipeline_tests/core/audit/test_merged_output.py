@@ -35,13 +35,13 @@ def settings(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Setti
 
 
 def keys(settings: Settings) -> dict[bytes, str]:
-    """The log file of each line, as it is explained."""
+    """Return the log file of each line, as `explain` names it."""
     with explainer(settings) as found:
         return {line.data: found.explain(line).key for line in found.lines(Sought())}
 
 
 def sources(settings: Settings) -> Counter[tuple[str, str, str]]:
-    """Lines by folder, key and run, as the manifest has them."""
+    """Return the number of lines by folder, key and run, as the manifest has them."""
     entries: Iterable[dict[str, Any]] = map(json.loads, manifest(settings, Sought()))
     counted: Counter[tuple[str, str, str]] = Counter()
     for entry in entries:
@@ -111,7 +111,7 @@ def test_parquet_files_of_the_manifest_hold_each_event_once_at_each_step_of_a_co
             for entry in map(json.loads, manifest(settings, Sought()))
             if entry["kind"] == "parquet"
         ]
-        if step != "removed":  # of those that one moment has, some go in the next one
+        if step != "removed":  # some lines that a moment has go in the next one
             rows = polars.read_parquet(files, hive_partitioning=False).height
             assert rows == len(expectation.lines), step
         steps.append((step, len(files)))

@@ -1,4 +1,4 @@
-"""A COMMIT that ends with an error: only the ledger knows whether it took effect."""
+"""If a COMMIT ends with an error, only the ledger knows whether it took effect."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,8 @@
-"""Fetched ahead: small log files and large ones, sound and not, come in the order of the listing.
+"""Log files that are fetched ahead come in the order of the listing, whatever they are.
 
-Whoever takes them unpacks the small ones; those that may be damaged go back to threads. Where there
-is room for one log file only, these could wait for each other for ever.
+They are small and large ones, sound and not. Whoever takes them unpacks the small ones; those that
+may be damaged go back to threads. Where there is room for one log file only, these could wait for
+each other for ever.
 """
 
 import gzip
@@ -55,7 +56,7 @@ class CountingBucket:
 def fetch_all(
     objects: Sequence[bytes | None], folder: Path, bytes_ahead: int
 ) -> tuple[list[FetchedLogFile], Counter[int]]:
-    """All that a feed gives, and the GETs of each; fails if it does not come to an end."""
+    """Return all that a feed gives, and the GETs of each object; fail if the feed does not end."""
     source_prefix = SourcePrefix("bucket", "", "", "111122223333", "us-east-1")
     bucket = CountingBucket(objects)
     source = Source(1, source_prefix, "trail", cast(Bucket, bucket), [], EVERYTHING, deep=False)
@@ -123,7 +124,7 @@ def test_all_come_in_order_whatever_they_are(tmp_path: Path, bytes_ahead: int) -
             continue
         assert isinstance(log_file.content, Decompressed)
         if kind in ("cut", "empty"):
-            # Damage on the way is possible: they are fetched once more, and no more than that.
+            # Damage on the way is possible, so these are fetched exactly once more.
             assert log_file.content.damage is not None
             assert (log_file.retries, gets[number]) == (1, 2)
         else:

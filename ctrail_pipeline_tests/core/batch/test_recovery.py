@@ -1,4 +1,4 @@
-"""What a run that died left behind: published if it was committed, dropped if it was not."""
+"""What a run that died left behind is published if it was committed, and dropped if not."""
 
 import os
 import shutil
@@ -115,7 +115,7 @@ class Run:
         return rename_output_file(self.ledger, self.batch, file)
 
     def die(self) -> None:
-        """What the end of a process does: its lock goes, its files stay."""
+        """Do what the end of a process does: its lock goes, its files stay."""
         self.staging.close()
 
     def state(self) -> BatchState:
@@ -245,14 +245,14 @@ def test_what_was_published_and_not_yet_marked_is_only_marked(run: Run) -> None:
 def test_as_long_as_a_part_is_there_only_one_recovers_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, folders_removed: int
 ) -> None:
-    """Else a slow one names a file again that a prune or a compaction has removed since."""
+    """Otherwise a slow run names a file again that a prune or a compaction has removed since."""
     publish_files(run.staging, run.commit(), run.rename, lambda _: None)
-    gone: list[object] = []
+    removed: list[object] = []
 
     def rmtree(path: Path, *, ignore_errors: bool) -> None:
         real(path, ignore_errors=ignore_errors)
-        gone.append(path)
-        if len(gone) == folders_removed:
+        removed.append(path)
+        if len(removed) == folders_removed:
             raise KeyboardInterrupt
 
     real = shutil.rmtree
@@ -316,7 +316,7 @@ def test_taking_back_leaves_a_foreign_file_alone(run: Run) -> None:
 def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Registered, and killed before the folder was made; or just about to make it."""
+    """The run was killed before it made the folder, or is just about to make it."""
     run.batch = register_batch(run.ledger, run.token, "run", [])
     recovered(run)
     assert run.state() is BatchState.STAGING
@@ -356,7 +356,7 @@ def test_a_file_that_somebody_put_among_the_staging_folders_stops_nothing(run: R
 def test_what_another_run_published_meanwhile_is_not_taken_back(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files are gone since: pruned, or merged into others. Taken back, all would come twice."""
+    """The files are gone since: pruned, or merged. Taken back, all of them would come twice."""
     published = run.commit()
     publish_files(run.staging, published, run.rename, lambda _: None)
     run.staging.remove()
@@ -372,7 +372,7 @@ def test_what_another_run_published_meanwhile_is_not_taken_back(
 
 
 def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> None:
-    """Two output folders in one: by default, their folders of Parquet and of quarantine are one."""
+    """By default, two output folders in one share their folders of Parquet and of quarantine."""
     bucket = tmp_path / "bucket"
     put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
     own = settings_in(tmp_path, [local_trail(bucket)], output_formats=("jsonl", "parquet"))
@@ -393,7 +393,7 @@ def test_a_neighbours_staging_is_not_taken_for_what_we_left(tmp_path: Path) -> N
 
 
 def test_what_a_neighbour_has_committed_waits_for_him_however_long(tmp_path: Path) -> None:
-    """Taken away, his batch would be done again; and lost, if its log file is gone by then."""
+    """A batch that is taken away is done again, and is lost if its log file is gone by then."""
     bucket = tmp_path / "bucket"
     put_log_file(bucket, 0, b'{"Records":[' + event("a") + b',{"no":"time"}]}')
     own = settings_in(tmp_path, [local_trail(bucket)])

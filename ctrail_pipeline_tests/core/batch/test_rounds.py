@@ -1,4 +1,4 @@
-"""A log file too large to be held at once goes through in rounds: nothing else is different."""
+"""A log file too large to be held at once goes through in rounds; nothing else is different."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def write_and_die(staging, *arguments, **more):
     return staged
 Staging.write = write_and_die
 """
-"""Before a sync or a worker process: rounds of a few records, and an end after so many of them."""
+"""Runs before a sync or a worker process: rounds of a few records, and an end after some rounds."""
 WORKER = f"""
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
@@ -90,7 +90,7 @@ def log_file(records: Sequence[object], tail: str = "]}") -> bytes:
 
 
 def fill(bucket: Path) -> None:
-    """Copies near and far, eventIDs taken near and far, and what cannot be an event."""
+    """Put copies near and far, eventIDs taken near and far, and what cannot be an event."""
     many: list[object] = [record(number) for number in range(20)]
     many += [record(0), record(19), record(19)]
     many += [record(1, forged=1), record(1, forged=2), record(18, forged=1)]
@@ -175,7 +175,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def sync_in_rounds(settings: Settings, kill_after: int = 0, who_dies: str = "[os.getpid()]") -> int:
-    """Sync in a process of its own, which is killed after so many rounds of all; its exit code."""
+    """Sync in a process that is killed after so many rounds of all; return its exit code."""
     environment = {
         "PIECES": str(PIECES),
         "KILL_AFTER": str(kill_after),
@@ -194,7 +194,7 @@ def sync_in_rounds(settings: Settings, kill_after: int = 0, who_dies: str = "[os
 
 
 def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many rounds a sync takes that nothing happens to."""
+    """Return how many rounds an undisturbed sync takes."""
     rounds = 0
     write = Staging.write
 
@@ -248,7 +248,7 @@ def assert_recovers(settings: Settings) -> None:
 def test_killed_between_two_rounds(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, before_the_last: int | None
 ) -> None:
-    """Also after the last one, when all lies in staging and nothing is committed."""
+    """The last round counts, too: then everything is staged and nothing is committed."""
     rounds = rounds_of(settings, monkeypatch)
     assert rounds > 3
     kill_after = 1 if before_the_last is None else rounds - before_the_last

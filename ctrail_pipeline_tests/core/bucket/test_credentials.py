@@ -1,8 +1,8 @@
-"""What a trail is read with: profiles, roles, what expires in mid-run. STS is moto's server.
+"""A trail is read with a profile or a role, and with new keys when the old ones expire in a run.
 
-The S3 server refuses the keys that it is told to, as S3 refuses expired ones. Folders are listed by
-obstore, ordinary keys read by libcurl, a key such as `a/./b.json.gz` by boto3: all must use the
-same credentials.
+STS is moto's server. The S3 server refuses the keys that it is told to, as S3 refuses expired ones.
+Folders are listed by obstore, ordinary keys read by libcurl, a key such as `a/./b.json.gz` by
+boto3: all must use the same credentials.
 """
 
 import hashlib
@@ -133,7 +133,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_all_clients_use(world: World, key: str, **trail: Any) -> None:
-    """Lists through obstore and reads a key through libcurl and one that only boto3 reads."""
+    """List through obstore, read a key through libcurl, and read one that only boto3 reads."""
     bucket = open_bucket(world.trail(**trail), world.settings())
     world.keys.clear()
     bucket.list_folder("AWSLogs/")
@@ -207,7 +207,7 @@ def test_web_identity_is_used_by_both_clients(
 
 @contextmanager
 def metadata_server() -> Iterator[tuple[str, str]]:
-    """An address that gives credentials of an instance and of single sign-on; a container's."""
+    """An address that gives credentials of an instance, of a container and of single sign-on."""
     expires = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
     secret = {"SecretAccessKey": "x", "Token": "t", "Expiration": expires, "Code": "Success"}
     answers = {
@@ -380,8 +380,8 @@ def expired_after(world: World, count: int, key: str) -> None:
 
 def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: World) -> None:
     expired_after(world, 60, "AKIASTATIC")
-    first = sync(world.settings())
-    assert_one_problem(first)
+    first_sync = sync(world.settings())
+    assert_one_problem(first_sync)
     assert world.states().keys() == {1}, "no log file is blamed"
     assert 0 < world.states()[1] < LOG_FILES
     requests = len(world.keys)
@@ -394,7 +394,7 @@ def test_keys_that_expire_in_mid_run_are_one_problem_and_no_log_file_s(world: Wo
 def test_other_keys_are_looked_for_once_for_all_that_failed_together(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look may ask STS, or wait for a credential process."""
+    """Each look for other keys may ask STS, or wait for a credential process."""
     bucket = open_bucket(world.trail(), world.settings())
     looks: list[Trail] = []
 
@@ -416,7 +416,7 @@ def test_other_keys_are_looked_for_once_for_all_that_failed_together(
 def test_a_credential_process_that_has_nothing_good_any_more_is_said(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int | None
 ) -> None:
-    """What it gives has expired already, or is no JSON: botocore has no error for these."""
+    """The process prints keys that have expired, or no JSON: botocore has no error for these."""
     without_keys(monkeypatch)
     printed, configuration = tmp_path / "printed", tmp_path / "config"
     configuration.write_text(f"[default]\ncredential_process = cat {printed}\n")
@@ -427,7 +427,7 @@ def test_a_credential_process_that_has_nothing_good_any_more_is_said(
         keys = {"AccessKeyId": "ASIAX", "SecretAccessKey": "x", "SessionToken": "t"}
         return json.dumps({"Version": 1, **keys, "Expiration": expiry})
 
-    printed.write_text(text(5))  # so soon that botocore asks for others at once
+    printed.write_text(text(5))  # the keys expire so soon that botocore asks for others at once
     bucket = open_bucket(world.trail(), world.settings())
     printed.write_text(PRIVATE if minutes is None else text(minutes))
     with pytest.raises(CredentialsError, match="could not be obtained") as caught:
@@ -461,7 +461,7 @@ def assert_one_problem(summary: Summary) -> None:
     assert summary.may_pass
 
 
-def test_keys_that_expire_while_partitions_are_listed_are_one_problem(world: World) -> None:
+def test_keys_that_expire_while_source_prefixes_are_listed_are_one_problem(world: World) -> None:
     expired_after(world, 25, "AKIASTATIC")
     assert_one_problem(sync(world.settings()))
     world.refused = lambda _key: False
@@ -472,7 +472,7 @@ def test_keys_that_expire_while_partitions_are_listed_are_one_problem(world: Wor
 def test_new_keys_in_the_credentials_file_are_taken_up_in_mid_run(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As tools for single sign-on write them; a session would keep the old ones for ever."""
+    """Tools for single sign-on write new keys into this file; a session would keep the old ones."""
     without_keys(monkeypatch)
     file = tmp_path / "credentials"
     text = "[default]\naws_access_key_id = {}\naws_secret_access_key = x\naws_session_token = t\n"

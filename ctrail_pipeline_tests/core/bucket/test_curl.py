@@ -1,4 +1,4 @@
-"""GETs through libcurl: signed as boto3 signs, whole or an error, and never a wait without end."""
+"""GETs through libcurl are signed as boto3 signs, are whole or an error, and always end."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ MOST_BYTES = 8 * 1024 * 1024
 
 
 def target_at(url: str, **changes: Any) -> Target:
-    """A bucket called `logs`."""
+    """The target of a bucket called `logs`."""
     target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "", MOST_BYTES)
     return target._replace(**changes)
 
@@ -88,10 +88,10 @@ def get(transfers: Transfers, url: str, *keys: str, **changes: Any) -> list[Answ
 def test_a_request_is_signed_as_botocore_signs_it(
     transfers: Transfers, key: str, etag: str | None, token: str | None
 ) -> None:
-    seen: list[tuple[str, Message]] = []
+    requests: list[tuple[str, Message]] = []
 
     def handle(handler: BaseHTTPRequestHandler) -> None:
-        seen.append((handler.path, handler.headers))
+        requests.append((handler.path, handler.headers))
         send(handler, b"body")
 
     keys = KEYS._replace(token=token)
@@ -99,7 +99,7 @@ def test_a_request_is_signed_as_botocore_signs_it(
         payer = ("x-amz-request-payer: requester",)
         [answer] = transfers.get(target_at(url, headers=payer), keys, [Wanted(key, etag)])
     assert answer == Answer(b"body", '"e"')
-    [(path, headers)] = seen
+    [(path, headers)] = requests
     authorization = headers["Authorization"]
     signed = authorization.split("SignedHeaders=")[1].split(",")[0].split(";")
     assert {"host", "x-amz-content-sha256", "x-amz-date", "x-amz-request-payer"} <= set(signed)
@@ -200,7 +200,7 @@ def test_connections_are_kept() -> None:
 
 
 def test_a_body_stays_as_it_is_stored(transfers: Transfers) -> None:
-    """CloudTrail's log files say Content-Encoding: gzip; they are not unpacked on the way."""
+    """CloudTrail's log files say Content-Encoding: gzip; libcurl does not unpack them."""
     body = b"\x1f\x8b\x08 no gzip at all"
     with serve(lambda handler: send(handler, body, Content_Encoding="gzip")) as url:
         assert get(transfers, url, "a") == [Answer(body, '"e"')]
@@ -273,11 +273,11 @@ def test_no_server_and_a_slow_one_are_told_apart(transfers: Transfers) -> None:
 
 
 def test_other_buckets_and_new_keys_are_asked_with_their_own(transfers: Transfers) -> None:
-    seen = []
+    requests = []
 
     def handle(handler: BaseHTTPRequestHandler) -> None:
         scope = handler.headers["Authorization"].split("Credential=")[1].split("/")
-        seen.append((handler.path, scope[0], scope[2], handler.headers["x-amz-security-token"]))
+        requests.append((handler.path, scope[0], scope[2], handler.headers["x-amz-security-token"]))
         send(handler, b"x")
 
     with serve(handle) as url:
@@ -287,7 +287,7 @@ def test_other_buckets_and_new_keys_are_asked_with_their_own(transfers: Transfer
             (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", "", MOST_BYTES), KEYS),
         ):
             transfers.get(target, keys, [Wanted("a", None)])
-    assert seen == [
+    assert requests == [
         ("/logs/a", "AKIAEXAMPLE", "eu-west-1", None),
         ("/logs/a", "ASIANEW", "eu-west-1", "t"),
         ("/other/a", "AKIAEXAMPLE", "us-east-1", None),
@@ -322,7 +322,7 @@ def test_whoever_waits_hears_of_a_mistake_in_the_thread(
 
     with serve(lambda handler: send(handler, b"x")) as url:
         monkeypatch.setattr(transfers, method, broken)
-        for _ in range(2):  # nor does anybody wait for it afterwards
+        for _ in range(2):  # nobody waits for the thread afterwards, either
             with pytest.raises(RuntimeError, match="cannot be asked for") as caught:
                 get(transfers, url, "a")
             assert isinstance(caught.value.__cause__, TypeError)
@@ -396,21 +396,21 @@ time.sleep(0.5)
 
 
 def test_a_process_ends_well_amid_requests(tmp_path: Path) -> None:
-    """Its threads are daemons: one inside libcurl must not outlive what it works with."""
+    """The client's threads are daemons: one inside libcurl must not outlive what it works with."""
     with serve(lambda handler: send(handler, b"x" * 1000)) as url:
         for _ in range(3):
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-c", ENDS_AMID_GETS, url],
                 capture_output=True,
                 text=True,
                 timeout=30,
                 check=False,
             )
-            assert (done.returncode, done.stderr) == (0, "")
+            assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_an_answer_of_more_bytes_than_wanted_is_broken_off(transfers: Transfers) -> None:
-    """Whether it says its length, or says none, or is an error that does not end."""
+    """The answer may say its length, say none, or be an error that does not end."""
     sent = 0
 
     def handle(handler: BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""Etags: packed small, and told back as S3 sends them."""
+"""Etags are packed small, and are told back as S3 sends them."""
 
 import pytest
 from hypothesis import given

@@ -92,7 +92,7 @@ def test_a_listed_file_is_read_whole_with_the_etag_it_was_listed_with(tmp_path: 
 def test_a_file_of_a_minute_s_last_nanosecond_is_of_that_minute(
     tmp_path: Path, minutes: int
 ) -> None:
-    """As a float, the time is rounded up into the next minute, in our days too."""
+    """A float would round this time up into the next minute, in our days too."""
     path = tmp_path / "a.json.gz"
     path.touch()
     end_of_minute = minutes * 60 * 10**9

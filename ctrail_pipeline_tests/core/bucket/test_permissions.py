@@ -1,6 +1,7 @@
-"""Before the work: who reads, and whether it may: one sentence a trail, and the others go on.
+"""Before the work, `ctrail` asks who reads and whether he may; each trail gets one sentence.
 
-Against the fault server, a server that refuses every request in one way, and moto's STS.
+A trail that may not be read does not stop the others. The tests run against the fault server, a
+server that refuses every request in one way, and moto's STS.
 """
 
 import logging
@@ -46,7 +47,7 @@ class Sample:
     root: Path
 
     def log_files(self, bucket: str = ORGANIZATION_BUCKET, pattern: str = "*") -> list[str]:
-        """Keys of log files, in their order."""
+        """Return the keys of log files, in their order."""
         folder = self.root / bucket
         found = folder.glob(f"**/CloudTrail/**/{pattern}.json.gz")
         return sorted(path.relative_to(folder).as_posix() for path in found)
@@ -54,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class World:
-    """A server with faults, and a place to sync to."""
+    """A server with faults, and a folder to sync to."""
 
     server: FaultServer
     settings: Settings
@@ -75,7 +76,7 @@ class World:
         return counts
 
     def assert_whole(self, *trails: Trail) -> None:
-        """Everything of these trails (of all by default) is there once."""
+        """Check that everything of these trails (of all by default) is there once."""
         check_output(
             self.settings.events_dir,
             self.settings.quarantine_dir,
@@ -92,7 +93,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of nobody, and none of this machine's."""
+    """Set credentials of nobody, and hide all that this machine has."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -173,7 +174,7 @@ def test_a_trail_whose_log_files_are_all_denied_is_said_once_and_none_is_recorde
 def test_one_denied_log_file_does_not_make_its_trail_unreadable(
     make_world: Callable[..., World], sample: Sample, at: int
 ) -> None:
-    """Not even where a run reads one source partition and the first or last of it is denied."""
+    """A run may even read one source prefix only, whose first or last log file is denied."""
     region = "222233334444", "us-east-1"
     keys = sample.log_files(pattern="_".join((region[0], "CloudTrail", region[1], "*")))
     world = make_world(Faults(denied={keys[at]}))
@@ -201,7 +202,7 @@ def test_old_log_files_under_a_key_that_is_gone_do_not_keep_the_new_ones_away(
 
 
 @pytest.mark.parametrize("account", EVERYBODY)
-def test_a_partition_that_may_not_be_listed_costs_itself_only(
+def test_a_source_prefix_that_may_not_be_listed_costs_itself_only(
     make_world: Callable[..., World], sample: Sample, account: str
 ) -> None:
     key = next(key for key in sample.log_files() if f"/{account}/" in key)
@@ -230,7 +231,7 @@ def test_a_trail_that_may_be_read_costs_one_get_more(
 
 
 def reasons(settings: Settings) -> list[str]:
-    """Why each trail could not be read; nothing else went wrong, and nothing is recorded."""
+    """Return why each trail could not be read; nothing else went wrong, and nothing is recorded."""
     summary = sync(settings)
     assert [problem.state for problem in summary.problems] == ["not listed"] * 2
     assert not summary.ok
@@ -297,7 +298,7 @@ def test_a_profile_that_gives_no_credentials_is_no_missing_permission(
 
 @contextmanager
 def refusing_server(status: int, code: str) -> Iterator[tuple[str, list[str]]]:
-    """Its URL, and the requests that it refused."""
+    """Yield the server's URL, and the requests that it refused."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

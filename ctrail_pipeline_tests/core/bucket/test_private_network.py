@@ -1,4 +1,4 @@
-"""Private certificate authorities and proxies: what boto3 is told by its variables, all are.
+"""All clients heed private certificate authorities and proxies as boto3's variables name them.
 
 The server presents a certificate that an authority made here signed; the proxy is a few lines that
 count. Each request is made by all clients: listings go through obstore, a log file with an ordinary
@@ -110,7 +110,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class Relay:
-    """Takes connections on the loopback and passes on what comes; counts what it passed on."""
+    """A relay on the loopback that passes on what comes, and counts what it passed on."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -132,7 +132,7 @@ class Relay:
             connection.close()
 
     def connect(self, client: socket.socket) -> tuple[socket.socket, socket.socket]:
-        """Both ends of what is to be relayed, once the client has said where to."""
+        """Return both ends of what is to be relayed, once the client has said where to."""
         raise NotImplementedError
 
     def _accept(self) -> None:
@@ -163,14 +163,14 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 def tls_of(authority: Authority) -> ssl.SSLContext:
-    """As which a server presents the certificate that the authority signed."""
+    """Return the context by which a server presents the certificate that the authority signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.server)
     return context
 
 
 class TlsFront(Relay):
-    """Speaks TLS to clients and plain HTTP to the server behind."""
+    """A relay that speaks TLS to clients and plain HTTP to the server behind."""
 
     def __init__(self, server: FaultServer, authority: Authority) -> None:
         self._behind = urlsplit(server.endpoint_url)
@@ -234,7 +234,7 @@ class TlsProxy(Proxy):
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of nobody, no proxy, and no authority but those of the system."""
+    """Set credentials of nobody, no proxy, and no authority but those of the system."""
     for name in list(os.environ):
         is_authority = name in {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
         if is_authority or name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -290,7 +290,7 @@ def ask_by_curl(bucket: Bucket) -> None:
 
 
 def ask_by_boto3(bucket: Bucket) -> None:
-    """Neither of the others asks for such a key."""
+    """Read a key that obstore and libcurl never ask for."""
     with pytest.raises(ObjectGone):
         bucket.get(ODD_KEY, None)
 
@@ -397,7 +397,7 @@ def test_tls_requests_of_all_clients_go_through_the_proxy(
 def test_the_authority_vouches_for_a_proxy_too(
     server: FaultServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of obstore and libcurl; boto3 has no such setting for proxies of the environment."""
+    """With obstore and libcurl, the authority vouches; boto3 has no such setting for proxies."""
     with closing(TlsProxy(authority)) as proxy:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
         monkeypatch.setenv("HTTP_PROXY", proxy.url)

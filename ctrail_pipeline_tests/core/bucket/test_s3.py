@@ -57,7 +57,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials of nobody: no test reaches beyond this machine."""
+    """Set credentials of nobody: no test reaches beyond this machine."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -105,7 +105,7 @@ def put(client: Any, *keys: str, **options: str) -> None:
 def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
     name: str, region: str, url: str, has_own_host: bool
 ) -> None:
-    """As https://docs.aws.amazon.com/general/latest/gr/s3.html has them."""
+    """https://docs.aws.amazon.com/general/latest/gr/s3.html lists these hosts."""
     trail = Trail("trail", name, region=region)
     endpoint = endpoint_of(trail, Credentials(trail))
     assert (endpoint.bucket_url, endpoint.has_own_host) == (url, has_own_host)
@@ -249,7 +249,7 @@ def test_without_credentials_the_error_says_how_to_get_some(
 def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_retry, "ATTEMPTS", 1)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        probe.bind(("127.0.0.1", 0))  # bound, but nobody listens: connections are refused
         trail = Trail("trail", "logs", endpoint_url=f"http://127.0.0.1:{probe.getsockname()[1]}")
         bucket = open_bucket(trail, settings_of(trail))
         with pytest.raises(StoreUnavailable, match="s3://logs/x cannot be read"):
@@ -259,7 +259,7 @@ def test_a_server_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monkey
 def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that hangs takes all that is in flight; that must not count for those behind."""
+    """A server that hangs takes all requests in flight; the keys behind must not pay for that."""
     monkeypatch.setattr(s3_retry, "FIRST_PAUSE_SECONDS", 0.01)
     requests: Counter[str] = Counter()
 
@@ -278,7 +278,7 @@ def test_keys_that_wait_for_their_turn_are_tried_as_often_as_the_first(
 def test_a_mistake_of_ours_is_no_failing_bucket(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be tried seven times, and then recorded as a log file that failed."""
+    """If taken for one, it would be tried seven times and recorded as a failed log file."""
     calls = []
 
     def broken(*_arguments: object, **_options: object) -> None:

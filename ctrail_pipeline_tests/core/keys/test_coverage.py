@@ -17,7 +17,7 @@ from ctrail_pipeline.core.keys.coverage import (
     whole_days,
     windows_to_list,
 )
-from ctrail_pipeline.core.keys.key_time import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
+from ctrail_pipeline.core.keys.minutes import FOREVER, MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute
 
 MOST = 60
 RANGE = st.builds(

@@ -1,4 +1,4 @@
-"""Key names: what is parsed is told back exactly, and what cannot be understood is not lost."""
+"""Every parsed key is told back exactly, and a name that cannot be understood is not lost."""
 
 from datetime import UTC, date, datetime
 
@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.keys.key_time import (
+from ctrail_pipeline.core.keys.log_file_key import (
+    KeyParts,
+    compact_name,
+    is_log_file,
+    key_of,
+    parse_key,
+)
+from ctrail_pipeline.core.keys.minutes import (
     FOREVER,
     MINUTES_PER_DAY,
     Minute,
@@ -14,13 +21,6 @@ from ctrail_pipeline.core.keys.key_time import (
     day_folder,
     day_number,
     minute_of,
-)
-from ctrail_pipeline.core.keys.log_file_key import (
-    KeyParts,
-    compact_name,
-    is_log_file,
-    key_of,
-    parse_key,
 )
 from ctrail_pipeline.core.keys.source_prefix import (
     SourcePrefix,
@@ -54,7 +54,7 @@ def stamp_of(day: int) -> str:
 
 @st.composite
 def relative_names(draw: st.DrawFn) -> str:
-    """Names below a region's folder: by the book, nearly so, and nothing like it."""
+    """Names below a region's folder: right ones, nearly right ones, and quite different ones."""
     day = draw(DAYS)
     hour, minute = draw(CLOCK)
     suffix = draw(SUFFIXES)[: draw(st.integers(0, 17))]
@@ -77,7 +77,7 @@ def relative_names(draw: st.DrawFn) -> str:
 
 
 @given(SOURCES, relative_names())
-def test_every_key_below_a_partition_is_told_back(source: SourcePrefix, relative: str) -> None:
+def test_every_key_below_a_source_prefix_is_told_back(source: SourcePrefix, relative: str) -> None:
     key = source.folder + relative
     parts = parse_key(source, key)
     assert key_of(source, parts.day, parts.name) == key
@@ -129,12 +129,12 @@ def test_compact_names_sort_as_their_keys_do_within_a_day(
         ),
     ],
 )
-def test_a_partition_knows_its_folder(source: SourcePrefix, folder: str) -> None:
+def test_a_source_prefix_knows_its_folder(source: SourcePrefix, folder: str) -> None:
     assert source.folder == folder
     assert source.partition_key == f"{source.account}/{source.region}"
 
 
-def test_a_key_outside_the_partition_is_an_error() -> None:
+def test_a_key_outside_the_source_prefix_is_an_error() -> None:
     key = ORGANIZATION.folder + "2024/01/02/x.json.gz"
     with pytest.raises(ValueError, match="is not below"):
         parse_key(PLAIN, key)
@@ -149,12 +149,12 @@ DAY_NUMBER = day_of(2020, 9, 30)
     [
         # AWS's own example lacks the underscore before the suffix.
         ("811596193553_CloudTrail_us-east-1_20200930T2300ZFkBrXUCcOU5Sn3Rx.json.gz", (23, 0)),
-        # Kept uncompressed and renamed, as published data sets have it.
+        # Published data sets keep log files uncompressed and renamed.
         ("811596193553_CloudTrail_us-east-1-20200930T2300.json", (23, 0)),
         ("811596193553_CloudTrail_us-east-1_20200930T2300Z_FkBrXUCcOU5Sn3Rx.json", (23, 0)),
         ("811596193553_CloudTrail_us-east-1_20200930T230059Z_FkBrXUCcOU5Sn3Rx.json.gz", (23, 0)),
         ("sub/folder/811596193553_CloudTrail_us-east-1_20200930T0001Z_a.json.gz", (0, 1)),
-        # Two times: the last that reads as one.
+        # Of two times, the last one that can be read counts.
         ("copy_20200930T0101Z_of_20200930T0202Z_x.json.gz", (2, 2)),
         ("copy_20200930T0101Z_of_20200930T2560Z_x.json.gz", (1, 1)),
         ("events.json", None),

@@ -1,4 +1,4 @@
-"""Whether a record is new: the answers are exact, whatever the Bloom filters say."""
+"""Whether a record is new is answered exactly, whatever the Bloom filters say."""
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -26,7 +26,7 @@ FILTERED_FROM = 4096
 
 @pytest.fixture(autouse=True, scope="module")
 def smaller_filters() -> Iterator[None]:
-    """Segments have filters from fewer identities on, which are made faster."""
+    """Give segments filters from fewer identities on, since small segments are made faster."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(bloom_filter, "FILTERED_FROM", FILTERED_FROM)
         yield
@@ -37,7 +37,7 @@ def identities(first: int, end: int) -> list[bytes]:
 
 
 class MemorySegments:
-    """The ledger's segments, in memory; counts what is read."""
+    """The ledger's segments in memory; they count what is read."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, NewSegment]] = []
@@ -114,12 +114,12 @@ SIZES = st.sampled_from([0, 1, 7, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FRO
 )
 @settings(max_examples=examples(25))
 def test_answers_are_those_of_a_plain_set(
-    added: Sequence[tuple[str, int, int]], asked: Sequence[int], false_positive: float
+    added: Sequence[tuple[str, int, int]], queries: Sequence[int], false_positive: float
 ) -> None:
     reader = MemorySegments()
     known = KnownIdentities(reader)
     plain: dict[str, set[bytes]] = {HOUR: set(), OTHER_HOUR: set()}
-    question = {identity_of(b"%d" % number) for number in asked}
+    question = {identity_of(b"%d" % number) for number in queries}
     question.update(identities(9_000, 9_010))
     for partition, size, first in added:
         items = identities(first, first + size)
@@ -132,7 +132,7 @@ def test_answers_are_those_of_a_plain_set(
 
 @pytest.mark.parametrize("byte", [b"\xff", b"\x00"])
 def test_a_forged_filter_never_drops_an_event(byte: bytes) -> None:
-    """All ones says «maybe» to everything: the sorted identities decide."""
+    """A filter of ones says «maybe» to everything: the sorted identities decide."""
     held, new = identities(0, FILTERED_FROM), identities(FILTERED_FROM, FILTERED_FROM + 500)
     segment = build_segment(HOUR, held, (), 0.001)
     assert segment.filter is not None
@@ -183,7 +183,7 @@ def test_what_was_removed_is_forgotten_when_the_next_batch_begins() -> None:
     known.begin()
     hour = known.partition(HOUR)
     reader.remove(large)
-    # Before the next batch, too: an event is rather kept.
+    # The answer is the same before the next batch: an event is rather kept.
     assert hour.known_among(identities(100, 110)) == set()
     assert known.removed != reader.segments_removed()
     known.begin()
@@ -200,7 +200,7 @@ def test_what_is_forgotten_or_never_kept_is_read_again(
     monkeypatch: pytest.MonkeyPatch, bound: int, size: int
 ) -> None:
     monkeypatch.setattr(known_identities, "CACHED_BYTES", bound)
-    monkeypatch.setattr(known_identities, "SEGMENTS_A_READ", 2)  # of 5 that there are
+    monkeypatch.setattr(known_identities, "SEGMENTS_A_READ", 2)  # the hour has 5 segments
     reader = MemorySegments()
     hours = [f"111122223333/us-east-1/2024/01/02/{hour:02}" for hour in range(6)]
     for part in range(5):
@@ -215,12 +215,12 @@ def test_what_is_forgotten_or_never_kept_is_read_again(
         known.begin()
         for number, hour in enumerate(hours):
             partition = known.partition(hour)
-            mine = range(number * 5 * size, (number + 1) * 5 * size)
+            own_numbers = range(number * 5 * size, (number + 1) * 5 * size)
             assert partition.known_among(question) == {
-                identity for at, identity in enumerate(question) if at * 7 in mine
+                identity for at, identity in enumerate(question) if at * 7 in own_numbers
             }
             assert partition.event_keys_among(keys) == {
-                key for at, key in enumerate(keys) if at * 7 in mine
+                key for at, key in enumerate(keys) if at * 7 in own_numbers
             }
             assert partition.version == reader.rows[number + 4 * len(hours)][1]
 
@@ -253,7 +253,7 @@ def test_segments_that_were_merged_are_asked_no_more() -> None:
         assert hour.known_among(identities(at, at + 9)) == set(identities(at, at + 9))
     reader.blobs_read = 0
     assert not hour.known_among(identities(40_000, 40_001))
-    assert reader.blobs_read <= 1, ids  # of the newest one; those that went would say maybe, too
+    assert reader.blobs_read <= 1, ids  # of the newest; those that went would say maybe, too
 
 
 @pytest.mark.parametrize("bound", [0, known_identities.CACHED_BYTES])
@@ -279,7 +279,7 @@ def test_what_is_merged_while_it_is_asked_is_found_all_the_same(
     reader.merged.add(reader.add(merged))
     assert by_identity.known_among({items[7], b"new"}) == {items[7]}
     assert by_key.event_keys_among({keys[-7], b"newkey"}) == {keys[-7]}
-    for _ in range(3):  # what is held is counted as it was, whatever happened in between
+    for _ in range(3):  # bytes held are counted as before, whatever happened in between
         assert known.partition(HOUR).known_among({items[-7]}) == {items[-7]}
     assert known._held == known.partition(HOUR).held_bytes
 
@@ -318,7 +318,7 @@ def test_what_a_blob_holds_however_it_is_looked_for(
     count: int,
     alike: bool,
 ) -> None:
-    """Also where all begin alike."""
+    """This holds for numbers whose first bytes are alike, too."""
     order: Literal["big", "little"] = "big" if alike else "little"
     blob = sorted(held | {number.to_bytes(6, order) for number in range(count)})
     question = held | unknown | {number.to_bytes(6, order) for number in range(0, 4_000, 900)}

@@ -34,7 +34,7 @@ REPLACED = "output_file_replaced"
 
 
 class Recording(Ledger):
-    """Keeps the plan of every statement."""
+    """A connection that keeps the plan of every statement."""
 
     def __init__(self, path: Path) -> None:
         self.plans: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.coverage import Range
-from ctrail_pipeline.core.keys.key_time import FOREVER, Minute
+from ctrail_pipeline.core.keys.minutes import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
@@ -129,7 +129,7 @@ def commit(
     batch: int | None = None,
     removed: int | None = None,
 ) -> tuple[int, list[PublishedFile]]:
-    """One batch; `seen` None: all segments that there are."""
+    """Commit one batch; without `seen`, it has seen all segments that there are."""
     batch = register(ledger) if batch is None else batch
     if seen is None:
         known = KnownIdentities(LedgerSegments(ledger))
@@ -147,7 +147,7 @@ def known(ledger: Ledger, name: str = "/a.json.gz") -> Known | None:
 
 
 def due(ledger: Ledger, now: int | None = None) -> list[Visit]:
-    """Everything that is due, as a listing asks for it, in pages of two."""
+    """Return everything that is due, as a listing asks for it, in pages of two."""
     now = int(time.time()) if now is None else now
     visits: list[Visit] = []
     day = LedgerLogFiles(ledger).newest_due_day(now, FOREVER)
@@ -218,13 +218,13 @@ def test_every_file_of_the_ledger_is_private_whatever_the_umask(tmp_path: Path) 
         "    print(path.name, oct(path.stat().st_mode & 0o777))\n"
     )
     path = tmp_path / "deep" / "er" / "ledger.db"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, str(path), str(tmp_path)],
         check=True,
         capture_output=True,
         text=True,
     )
-    assert done.stdout.splitlines() == [
+    assert process.stdout.splitlines() == [
         "deep 0o700",
         "er 0o700",
         "ledger.db 0o600",
@@ -268,9 +268,9 @@ def test_a_ledger_of_a_newer_version_is_refused(path: Path, ledger: Ledger) -> N
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
-    said = refusal(path)
-    assert f"is a ledger of version {SCHEMA_VERSION + 1}" in said
-    assert "update ctrail-pipeline" in said
+    message = refusal(path)
+    assert f"is a ledger of version {SCHEMA_VERSION + 1}" in message
+    assert "update ctrail-pipeline" in message
 
 
 def test_garbage_is_refused(path: Path) -> None:
@@ -284,9 +284,9 @@ def test_a_ledger_that_was_cut_off_is_refused(path: Path, ledger: Ledger, share:
     ledger.close()
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    said = refusal(path)
-    assert "restore it from a backup" in said
-    assert "cut off" in said or "damaged" in said
+    message = refusal(path)
+    assert "restore it from a backup" in message
+    assert "cut off" in message or "damaged" in message
 
 
 def test_a_folder_in_place_of_the_ledger_is_refused(path: Path) -> None:
@@ -376,7 +376,7 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 # -- sources and coverage ---------------------------------------------------------------------
 
 
-def test_a_partition_keeps_its_id_whoever_registers_it(
+def test_a_source_prefix_keeps_its_id_whoever_registers_it(
     ledger: Ledger, other_ledger: Ledger
 ) -> None:
     elsewhere = replace(SOURCE_PREFIX, prefix="audit")
@@ -432,11 +432,11 @@ def test_only_a_staging_batch_is_aborted_and_an_aborted_one_never_committed(
     with pytest.raises(StaleBatch, match="no longer staging"):
         commit(ledger, [outcome(ledger)], batch=batch)
     assert known(ledger) is None
-    done, _ = commit(ledger)
-    assert not abort_batch(ledger, done)
+    committed, _ = commit(ledger)
+    assert not abort_batch(ledger, committed)
     with pytest.raises(StaleBatch, match="no longer staging"):
-        commit(ledger, batch=done)
-    assert batch_state(ledger, done) is BatchState.COMMITTED
+        commit(ledger, batch=committed)
+    assert batch_state(ledger, committed) is BatchState.COMMITTED
 
 
 def test_only_a_committed_batch_is_marked_published(ledger: Ledger) -> None:
@@ -452,17 +452,17 @@ def test_only_a_committed_batch_is_marked_published(ledger: Ledger) -> None:
 def test_log_files_that_another_run_settled_are_named_and_nothing_is_written(
     ledger: Ledger, other_ledger: Ledger
 ) -> None:
-    mine = [outcome(ledger, f"/{number}.json.gz", number) for number in range(4)]
-    commit(other_ledger, [replace(mine[1], position=0), replace(mine[3], position=1)])
+    outcomes = [outcome(ledger, f"/{number}.json.gz", number) for number in range(4)]
+    commit(other_ledger, [replace(outcomes[1], position=0), replace(outcomes[3], position=1)])
     batch = register(ledger)
     with pytest.raises(StaleBatch) as stale:
-        commit(ledger, mine, [staged()], [segment(1)], batch=batch)
+        commit(ledger, outcomes, [staged()], [segment(1)], batch=batch)
     assert stale.value.taken == {1, 3}
     assert known(ledger, "/0.json.gz") is None
     assert LedgerSegments(ledger).segments(HOUR, 0) == []
     assert published_files(ledger, batch) == []
     assert batch_state(ledger, batch) is BatchState.STAGING
-    commit(ledger, [mine[0], mine[2]], [staged()], [segment(1)], batch=batch)
+    commit(ledger, [outcomes[0], outcomes[2]], [staged()], [segment(1)], batch=batch)
     assert known(ledger, "/0.json.gz") == (LogFileState.COMMITTED, ETAG)
 
 
@@ -474,10 +474,10 @@ def test_a_row_that_changed_meanwhile_is_not_replaced(
 ) -> None:
     first = outcome(ledger)
     commit(ledger, [first])
-    seen = known(ledger)
-    commit(other_ledger, [replace(first, expected=seen, **meanwhile)])  # type: ignore[arg-type]
+    expected = known(ledger)
+    commit(other_ledger, [replace(first, expected=expected, **meanwhile)])  # type: ignore[arg-type]
     with pytest.raises(StaleBatch) as stale:
-        commit(ledger, [replace(first, expected=seen, etag=b"\3" * 16)])
+        commit(ledger, [replace(first, expected=expected, etag=b"\3" * 16)])
     assert stale.value.taken == {0}
 
 
@@ -516,8 +516,8 @@ def test_newer_segments_without_a_common_identity_do_not(
 
 def test_a_segment_that_was_seen_is_not_compared_again(ledger: Ledger) -> None:
     commit(ledger, segments=[segment(1, 2)])
-    [seen] = LedgerSegments(ledger).segments(HOUR, 0)
-    commit(ledger, segments=[segment(2)], seen={HOUR: seen.id})
+    [stored] = LedgerSegments(ledger).segments(HOUR, 0)
+    commit(ledger, segments=[segment(2)], seen={HOUR: stored.id})
 
 
 def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
@@ -570,7 +570,7 @@ def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
     renamed = rename_output_file(ledger, batch, file)
     assert (renamed.number, renamed.part, renamed.folder) == (2, file.part, file.folder)
     assert published_files(ledger, batch) == [renamed]
-    assert rename_output_file(ledger, batch, file) == renamed  # by another that publishes it too
+    assert rename_output_file(ledger, batch, file) == renamed  # by a run that publishes it, too
     _, [following] = commit(ledger, files=[staged()])
     assert following.number == 3
 
@@ -578,9 +578,9 @@ def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
 def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     path: Path, ledger: Ledger
 ) -> None:
-    kept, _ = commit(ledger, [outcome(ledger, "/kept.json.gz")], [staged()], [segment(7)])
-    mine = [outcome(ledger, f"/{number}.json.gz", number) for number in range(2)]
-    batch, _ = commit(ledger, mine, [staged(), staged(1)], [segment(1, 2)])
+    kept_batch, _ = commit(ledger, [outcome(ledger, "/kept.json.gz")], [staged()], [segment(7)])
+    outcomes = [outcome(ledger, f"/{number}.json.gz", number) for number in range(2)]
+    batch, _ = commit(ledger, outcomes, [staged(), staged(1)], [segment(1, 2)])
     removed = LedgerSegments(ledger).segments_removed()
     with ledger.transaction():
         uncommit_batch(ledger, batch)
@@ -588,7 +588,7 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     assert LedgerSegments(ledger).segments_removed() == removed + 1
     assert [stored.size for stored in LedgerSegments(ledger).segments(HOUR, 0)] == [1]
     assert published_files(ledger, batch) == []
-    assert len(published_files(ledger, kept)) == 1
+    assert len(published_files(ledger, kept_batch)) == 1
     visits, id_ = due(ledger), source_ids(ledger)[SOURCE_PREFIX]
     assert [(visit.source_id, visit.day, visit.name) for visit in visits] == [
         (id_, DAY, "/0.json.gz"),
@@ -597,7 +597,7 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
     assert {visit.known.state for visit in visits} == {LogFileState.LOST}
     assert count_by_state(ledger) == {LogFileState.LOST: 2}
     assert known(ledger, "/kept.json.gz") == (LogFileState.COMMITTED, ETAG)
-    again = [replace(log_file, expected=known(ledger, log_file.name)) for log_file in mine]
+    again = [replace(log_file, expected=known(ledger, log_file.name)) for log_file in outcomes]
     _, [file] = commit(ledger, again, [staged()], [segment(1, 2)])
     assert file.number == 4
     assert superseded(path) == []
@@ -628,7 +628,7 @@ def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger:
 
 
 def test_an_earlier_version_without_lines_is_not_kept(path: Path, ledger: Ledger) -> None:
-    """Whatever its counts say: all of it was there already."""
+    """This holds whatever the version's counts say: all of its lines were there already."""
     first = replace(outcome(ledger), quarantined=1, state=LogFileState.DAMAGED)
     batch, _ = commit(ledger, [first], [staged()], [segment(1, 2)])
     again = replace(first, expected=known(ledger), duplicates=2, has_lines=False)

@@ -1,4 +1,4 @@
-"""Ledgers of every version that was released are brought up to date, once a copy is kept."""
+"""Ledgers of every released version are brought up to date, once a copy is kept."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ def contents(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def schema(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Columns and indexes, as they are and not as they were written down."""
+    """Return columns and indexes as the database has them, not as the SQL text has them."""
     with closing(sqlite3.connect(path)) as database:
         names = [
             name

@@ -1,4 +1,4 @@
-"""Which accounts and regions a trail delivers to, in every layout that real buckets have."""
+"""Discovery finds the accounts and regions of a trail, in every layout that real buckets have."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ def make(root: Path, *folders: str) -> None:
 
 
 def found(root: Path, prefix: str = "") -> set[tuple[str, str, str]]:
-    """(organization, account, region) of what is discovered under a prefix."""
+    """Return (organization, account, region) of each source prefix below a prefix."""
     trail = Trail("trail", "logs", prefix)
     source_prefixes = discover(trail, LocalBucket(root))
     assert len(source_prefixes) == len(set(source_prefixes))
@@ -186,7 +186,7 @@ def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
         discover(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
 
 
-def test_a_partition_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
+def test_a_source_prefix_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
     make(tmp_path, "AWSLogs/111122223333/CloudTrail/us-east-1")
     bucket = LocalBucket(tmp_path)
     source_prefix = SourcePrefix("logs", "", "", "111122223333", "us-east-1")

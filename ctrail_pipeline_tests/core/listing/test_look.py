@@ -1,4 +1,4 @@
-"""Looks at the buckets: what they find is fetched by runs that list nothing, each event once."""
+"""What looks at the buckets find is fetched by runs that list nothing, each event once."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
 from ctrail_pipeline.core.listing import look_frequency
@@ -53,9 +53,9 @@ def settings(tmp_path: Path, bucket: Path) -> Settings:
 
 
 def looked(settings: Settings, cursor: LookCursor | None = None) -> Look:
-    seen = look(settings, cursor or LookCursor(), SECONDS)
-    assert seen.problems == []
-    return seen
+    result = look(settings, cursor or LookCursor(), SECONDS)
+    assert result.problems == []
+    return result
 
 
 def listed_run(settings: Settings) -> Summary:
@@ -73,9 +73,9 @@ def test_what_is_new_since_the_last_run_is_found_once_and_fetched_without_listin
     assert looked(settings).found == 0
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(hours=2), "B")  # late
     put(bucket, "111122223333", "eu-west-1", NOW, "B")
-    seen = looked(settings)
-    assert (seen.found, seen.looked_at, seen.not_reached, seen.backlog) == (2, 1, 0, [])
-    assert seen.waiting["main", "111122223333/eu-west-1"].log_files == 2
+    result = looked(settings)
+    assert (result.found, result.looked_at, result.not_reached, result.backlog) == (2, 1, 0, [])
+    assert result.waiting["main", "111122223333/eu-west-1"].log_files == 2
     assert looked(settings).found == 0
     with monkeypatch.context() as patched:
         patched.setattr("ctrail_pipeline.core.bucket.local.LocalBucket.list_page", None)
@@ -92,14 +92,14 @@ def test_a_new_account_is_found_and_its_past_is_backlog(settings: Settings, buck
     assert sync(settings).ok
     put(bucket, "444455556666", "us-east-1", NOW, "A")
     put(bucket, "444455556666", "us-east-1", NOW - timedelta(days=400), "A")
-    seen = looked(settings)
-    assert seen.partitions == {"main": ["111122223333/eu-west-1", "444455556666/us-east-1"]}
-    assert list(seen.waiting) == [("main", "444455556666/us-east-1")]
-    assert seen.backlog == [("main", "444455556666/us-east-1")]
+    result = looked(settings)
+    assert result.partitions == {"main": ["111122223333/eu-west-1", "444455556666/us-east-1"]}
+    assert list(result.waiting) == [("main", "444455556666/us-east-1")]
+    assert result.backlog == [("main", "444455556666/us-east-1")]
     assert listed_run(settings).progress.log_files == 1
     assert sync(settings, Selection(partitions=["444455556666/us-east-1"])).ok
-    seen = looked(settings)
-    assert (seen.found, seen.waiting, seen.backlog) == (0, {}, [])
+    result = looked(settings)
+    assert (result.found, result.waiting, result.backlog) == (0, {}, [])
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
@@ -112,18 +112,18 @@ def test_a_widened_window_is_backlog(settings: Settings, bucket: Path) -> None:
     assert looked(settings).backlog == [("main", "111122223333/eu-west-1")]
 
 
-def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
+def test_a_source_prefix_with_very_many_new_log_files_is_noted_in_part(
     settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "FOUND_A_SOURCE_PREFIX", 20)
-    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # what is asked for side by side comes in whole
+    monkeypatch.setattr(watch, "FEW_AT_ONCE", 2)  # names that are asked for together come in whole
     put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=20), "A")
     assert sync(settings).ok
     for days in range(15):
         for suffix in "BCD":
             put(bucket, "111122223333", "eu-west-1", NOW - timedelta(days=days), suffix)
-    seen = looked(settings)
-    assert 20 <= seen.found < 45
+    result = looked(settings)
+    assert 20 <= result.found < 45
     listed_run(settings)
     assert looked(settings).backlog == [("main", "111122223333/eu-west-1")]
     assert sync(settings).ok
@@ -135,7 +135,7 @@ def test_a_partition_with_very_many_new_log_files_is_noted_in_part(
 def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Log files that are late, new accounts, and cursors that are lost each time."""
+    """Each time, log files are late, accounts are new, and cursors are lost."""
     monkeypatch.setattr(
         look_frequency, "IDLE_ROUNDS", 1
     )  # to this machine's clock, all of it is long ago
@@ -143,11 +143,11 @@ def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     objects = day_of_deliveries(seed)
     for at in range(0, len(objects), 20):
         deliver(tmp_path, objects[at : at + 20])
-        seen = looked(settings)
-        if seen.waiting:
+        result = looked(settings)
+        if result.waiting:
             listed_run(settings)
-        if seen.backlog:
-            partitions = [key for _, key in seen.backlog]
+        if result.backlog:
+            partitions = [key for _, key in result.backlog]
             assert sync(settings, Selection(partitions=partitions)).ok
         assert looked(settings).waiting == {}
     buckets = [(tmp_path / ORGANIZATION_BUCKET, ""), (tmp_path / PAYMENTS_BUCKET, PAYMENTS_PREFIX)]
@@ -172,11 +172,13 @@ def test_a_look_between_the_steps_of_a_run_costs_no_event(settings: Settings, bu
 
 def test_a_trail_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, bucket: Path) -> None:
     put(bucket, "111122223333", "eu-west-1", NOW, "A")
-    gone = Trail("gone", (tmp_path / "gone").as_uri())
-    settings = settings_in(tmp_path, [gone, local_trail(bucket, name="main")])
-    seen = look(settings, LookCursor(), SECONDS)
-    assert [(problem.trail, problem.state) for problem in seen.problems] == [("gone", "not listed")]
-    assert seen.found == 1
+    missing_bucket = Trail("gone", (tmp_path / "gone").as_uri())
+    settings = settings_in(tmp_path, [missing_bucket, local_trail(bucket, name="main")])
+    result = look(settings, LookCursor(), SECONDS)
+    assert [(problem.trail, problem.state) for problem in result.problems] == [
+        ("gone", "not listed")
+    ]
+    assert result.found == 1
 
 
 def test_a_listed_run_says_what_is_denied_and_leaves_it_to_the_next(
@@ -214,10 +216,10 @@ def test_a_look_out_of_time_goes_on_where_it_stopped(
     monkeypatch.setattr(watch, "_CHUNK", 40)
     cursor, found, not_reached = LookCursor(), [], []
     for _ in range(5):
-        seen = look(many, cursor, 0)
-        cursor = LookCursor.parse(seen.cursor.dump())
-        found.append(seen.found)
-        not_reached.append(seen.not_reached)
+        result = look(many, cursor, 0)
+        cursor = LookCursor.parse(result.cursor.dump())
+        found.append(result.found)
+        not_reached.append(result.not_reached)
     assert (found, not_reached) == ([40, 40, 40, 30, 0], [110, 110, 110, 110, 110])
 
 
@@ -247,7 +249,7 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert LookCursor.parse(cursor.dump()) == cursor
 
 
-def test_an_idle_partition_is_looked_at_in_one_of_twelve_rounds() -> None:
+def test_an_idle_source_prefix_is_looked_at_in_one_of_twelve_rounds() -> None:
     now = Minute(100 * MINUTES_PER_DAY)
     old = Minute(now - MINUTES_PER_DAY - 1)
     for name in ("main: a", "main: b"):

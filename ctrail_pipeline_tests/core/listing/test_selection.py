@@ -1,4 +1,4 @@
-"""Which accounts, regions and times are brought in: configuration, a run's config, command line.
+"""Configuration, a run's config and the command line choose accounts, regions and times.
 
 Whatever was chosen first, a later sync of everything fetches what is missing and nothing twice.
 """
@@ -59,7 +59,7 @@ def source_prefix_of(account: str, region: str) -> SourcePrefix:
 
 
 def log_files_of(sample: Path, choose: Callable[[str, str], bool]) -> int:
-    """Log files of the accounts and regions that a rule chooses, told by their keys."""
+    """Count the log files of the accounts and regions that a rule chooses, told by their keys."""
     return sum(
         choose(path.parts[-7], path.parts[-5])
         for path in sample.rglob("*.json.gz")
@@ -93,17 +93,17 @@ def test_what_is_chosen_is_brought_in_and_later_the_rest_and_nothing_twice(
     chosen_in: str,
 ) -> None:
     if chosen_in == "run":
-        first = sync(settings, Selection(**chosen))
+        first_sync = sync(settings, Selection(**chosen))
     elif chosen_in == "configuration":
-        first = sync(replace(settings, **chosen))
+        first_sync = sync(replace(settings, **chosen))
     else:
         trails = tuple(replace(trail, **chosen) for trail in settings.trails)
-        first = sync(replace(settings, trails=trails))
-    assert first.ok, first.problems
+        first_sync = sync(replace(settings, trails=trails))
+    assert first_sync.ok, first_sync.problems
     part = log_files_of(sample, rule)
     whole = log_files_of(sample, lambda *_: True)
     assert 0 < part < whole
-    assert first.progress.log_files == part
+    assert first_sync.progress.log_files == part
     second = sync(settings)
     assert second.progress.log_files == whole - part
     assert sync(settings).progress.log_files == 0
@@ -131,7 +131,7 @@ def test_any_order_of_selections_comes_to_the_same(
     assert sync(settings).progress.log_files == 0
 
 
-def test_configuration_trail_and_run_must_all_choose_a_place(settings: Settings) -> None:
+def test_configuration_trail_and_run_must_all_choose_a_source_prefix(settings: Settings) -> None:
     whole = replace(settings, regions=("eu-*",))
     trail = replace(whole.trails[0], accounts=("1*", "2*"), exclude_regions=("eu-west-1",))
     run = Selection(exclude_accounts=["1*"])
@@ -237,8 +237,8 @@ def test_the_last_hours_first_from_a_shell_then_everything(tmp_path: Path) -> No
         write_log_file(tmp_path / "bucket", now - timedelta(hours=hours), f"{hours}h")
     trail = {"name": "main", "bucket": (tmp_path / "bucket").as_uri()}
     (tmp_path / "config.json").write_text(json.dumps({"trails": [trail]}))
-    first = ctrail(tmp_path, "sync", "--since", "6h", "--account", "1*", "--region", "eu-*")
-    assert first.stdout.startswith("2 new log files, 2 new events"), first.stderr
+    first_sync = ctrail(tmp_path, "sync", "--since", "6h", "--account", "1*", "--region", "eu-*")
+    assert first_sync.stdout.startswith("2 new log files, 2 new events"), first_sync.stderr
     second = ctrail(tmp_path, "sync", "--since", "1d", "--exclude-region", "us-*")
     assert second.stdout.startswith("1 new log files, 1 new events"), second.stderr
     third = ctrail(tmp_path, "sync")
@@ -274,15 +274,15 @@ def test_what_is_left_out_is_neither_looked_at_nor_fetched_though_it_was_found(
     assert sync(settings, Selection(end=datetime(2026, 1, 15, 6, tzinfo=UTC))).ok
     before = snapshot(settings.events_dir / "222233334444")
     found = look(settings, LookCursor(), 30)
-    for _ in range(IDLE_ROUNDS):  # partitions in which nothing happens lately take turns
+    for _ in range(IDLE_ROUNDS):  # idle source prefixes take turns
         found = look(settings, found.cursor, 30)
     assert any(partition.startswith("2") for _, partition in found.waiting)
     narrow = replace(settings, exclude_accounts=("2*",))
-    seen = look(narrow, found.cursor, 30)
-    partitions = {partition for names in seen.partitions.values() for partition in names}
+    result = look(narrow, found.cursor, 30)
+    partitions = {partition for names in result.partitions.values() for partition in names}
     assert partitions
     assert not any(partition.startswith("2") for partition in partitions)
-    assert not any(partition.startswith("2") for _, partition in seen.waiting)
+    assert not any(partition.startswith("2") for _, partition in result.waiting)
     later = sync(narrow, Selection(listed=True))
     assert later.ok
     assert later.progress.log_files > 0

@@ -1,10 +1,10 @@
-"""The eventTime of a record: what is a UTC time, in which hour it lies, and which moment it is."""
+"""The eventTime of a record is read: whether it is a UTC time, its hour and its moment."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ctrail_pipeline.core.keys.key_time import datetime_of, minute_of
+from ctrail_pipeline.core.keys.minutes import datetime_of, minute_of
 from ctrail_pipeline.core.log_file.event_time import hour_of, moment_of
 
 LEAP_SECOND = "2016-12-31T23:59:60Z"

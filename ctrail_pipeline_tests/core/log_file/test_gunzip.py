@@ -1,4 +1,4 @@
-"""Bodies of objects -> uncompressed bytes: every gzip member, every damage, never too much.
+"""Bodies become uncompressed bytes: every gzip member, every damage, and never too much.
 
 What is not sound must never look sound: this is where a log file loses events silently.
 """
@@ -50,7 +50,7 @@ def test_a_large_member_behind_a_small_one_is_read() -> None:
 
 
 def test_a_hundred_thousand_members_take_linear_time() -> None:
-    # Quadratic, this would copy 250 GB.
+    # With quadratic work, this would copy 250 GB.
     data, damage = gunzip(
         gzip.compress(b"x", mtime=0) * 100_000 + gzip.compress(b"", mtime=0) * 100_000, LIMIT
     )
@@ -59,7 +59,7 @@ def test_a_hundred_thousand_members_take_linear_time() -> None:
 
 @pytest.mark.parametrize("flags", range(32))
 def test_a_header_with_any_fields_is_read_in_pieces_too(flags: int) -> None:
-    """Where the fields come in pieces, isal misreads some: a sound member was taken for damaged."""
+    """Fields that come in pieces are misread by isal: a sound member was taken for damaged."""
     header = b"\x1f\x8b\x08" + bytes([flags, 0, 0, 0, 0, 0, 3])
     if flags & 4:
         header += (20_000).to_bytes(2, "little") + bytes(20_000)
@@ -135,7 +135,7 @@ def test_a_flipped_bit_is_damage_or_changes_nothing(
     data: bytes, cuts: list[int], draw: st.DataObject
 ) -> None:
     body = bytearray(members(data, cuts))
-    # Without its magic a body is no gzip, which is for `records` to notice.
+    # Without its magic number a body is no gzip; `records` notices that.
     body[draw.draw(st.integers(2, len(body) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     content = decompress(bytes(body), LIMIT)
     # A header field that says nothing about the data, such as the time, can be flipped.

@@ -41,7 +41,7 @@ _ODD_RECORD = ("not valid JSON", "not an object", "nested too deeply", "line bre
 
 @st.composite
 def marked_log_files(draw: st.DrawFn) -> bytes:
-    """Sound log files, of which each record has a text of its own, in a key and in a value."""
+    """Sound log files; each record has a text of its own, in a key and in a value."""
     elements = []
     for number in range(draw(st.integers(0, 5))):
         fields: dict[str, object] = {
@@ -75,7 +75,7 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
     in_order = found | {
         index: as_line(rejected_bytes) for index, rejected_bytes in rejected.items()
     }
-    # Nothing is there that is not in the text, in its order, and nothing overlaps.
+    # The text holds all elements, in this order, and none overlap.
     text, position = as_line(data), 0
     for _, element in sorted(in_order.items()):
         start = text.find(element, position)
@@ -90,11 +90,11 @@ def test_the_splitter_is_right_about_harmed_log_files(data: bytes) -> None:
         assert [in_order[index] for index in range(len(elements))] == [*map(as_line, elements)]
         assert len(in_order) == len(elements)
     elif content.damage is None:
-        # What Python's decoder does not take, and is no damage of the file.
+        # Python's decoder refuses such a file, though it is not damaged.
         is_odd = any(piece.reason.startswith(_ODD_RECORD) for piece in content.rejected)
         assert is_odd or BOM in data or len(re.findall(rb"\{\s*\"Records\"", data)) > 1
-    kept = b"".join(found.values()) + b"".join(piece.data for piece in content.rejected)
-    stepped_over = set(MARK.findall(data)) - set(MARK.findall(kept))
+    kept_bytes = b"".join(found.values()) + b"".join(piece.data for piece in content.rejected)
+    stepped_over = set(MARK.findall(data)) - set(MARK.findall(kept_bytes))
     assert not stepped_over or _has_other_keys(data), stepped_over
 
 
@@ -108,7 +108,7 @@ def _has_other_keys(data: bytes) -> bool:
 
 @st.composite
 def gzip_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """Sound gzip of every kind, and the text in it."""
+    """Sound gzip bodies of every kind, each with the text in it."""
     body, text = b"", b""
     for _ in range(draw(st.integers(1, 4))):
         part = draw(st.binary(max_size=60)) * draw(st.sampled_from([1, 1, 1, 200]))
@@ -127,7 +127,7 @@ def gzip_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 @st.composite
 def gzip_headers(draw: st.DrawFn) -> bytes:
-    """With any of the optional fields (RFC 1952)."""
+    """Gzip headers with any of the optional fields (RFC 1952)."""
     flags = draw(st.integers(0, 31))
     header = b"\x1f\x8b\x08" + bytes([flags]) + draw(st.binary(min_size=6, max_size=6))
     if flags & 4:
@@ -142,11 +142,11 @@ def gzip_headers(draw: st.DrawFn) -> bytes:
 
 
 def judged(body: bytes) -> tuple[bytes, bool, bool]:
-    """All that can be read of a body; whether it is sound; whether no header is odd.
+    """Return all that can be read of a body, whether it is sound, and whether no header is odd.
 
-    Headers are read here, by RFC 1952, and their checksums are not compared, as they say nothing
-    about the text; what is compressed is zlib's. It is fed byte by byte, as an exception would lose
-    what its call has read.
+    Headers are read here, by RFC 1952. Their checksums are not compared, as they say nothing about
+    the text. zlib reads what is compressed, byte by byte, as an exception would lose what its call
+    has read.
     """
     text, usual = b"", True
     while body:
@@ -170,7 +170,7 @@ def judged(body: bytes) -> tuple[bytes, bool, bool]:
 
 
 def header_of(body: bytes) -> tuple[int | None, bool]:
-    """Where the compressed data begins, and whether nothing in the header is odd."""
+    """Return where the compressed data begins, and whether nothing in the header is odd."""
     flags = body[3] if len(body) >= 10 and body[:3] == b"\x1f\x8b\x08" else None
     if flags is None:
         return None, True
@@ -206,7 +206,7 @@ def test_every_kind_of_gzip_is_read_whole_and_the_limit_is_exact(
 
 @st.composite
 def harmed_gzip_bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """Harmed gzip, and the text that was in it."""
+    """Harmed gzip bodies, each with the text that was in it."""
     body, text = draw(gzip_bodies())
     return draw(harmed(body)), text
 
@@ -217,7 +217,7 @@ UNUSED_CODE = gzip.compress(b"", mtime=0)[:10] + base64.b64decode(
     "zJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgx"
     "Y8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgxY8aMGTNmzJgdIUHEvyADAAA="
 )
-"""A flipped bit in a code of distances that is not used: zlib refuses it, isal reads it right."""
+"""A bit is flipped in a code of distances that is not used: zlib refuses it, isal is right."""
 
 
 @settings(max_examples=examples(300))
@@ -226,7 +226,7 @@ UNUSED_CODE = gzip.compress(b"", mtime=0)[:10] + base64.b64decode(
 def test_a_harmed_gzip_is_sound_only_if_every_byte_is_right(
     packed: tuple[bytes, bytes],
 ) -> None:
-    """And what is read of it before the damage is what zlib reads, byte for byte."""
+    """What is read before the damage is what zlib reads, byte for byte."""
     body, original = packed
     if not body.startswith(b"\x1f\x8b"):
         return
@@ -290,7 +290,7 @@ def hostile_bodies(draw: st.DrawFn) -> bytes:
 @settings(max_examples=examples(25))
 @given(st.lists(hostile_bodies(), min_size=1, max_size=6), st.integers(0, 6))
 def test_a_bucket_of_hostile_log_files_by_the_oracle(bodies: list[bytes], first: int) -> None:
-    """In two waves; then some log files are replaced by others, as an attacker may."""
+    """Log files come in two waves; then others replace some of them, as an attacker may."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bucket = folder / "bucket"

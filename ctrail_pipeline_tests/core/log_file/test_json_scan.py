@@ -1,7 +1,7 @@
-"""Texts that are not one plain `{"Records": [...]}`: what is found in them, what is left over.
+"""In texts that are not one plain `{"Records": [...]}`, the scanner finds elements and leftovers.
 
-Through `read_log_file`, where elements become records and leftovers are rejected, except where the
-scanner itself is compared.
+The tests go through `read_log_file`, where elements become records and leftovers are rejected,
+except where the scanner itself is compared.
 """
 
 import hashlib

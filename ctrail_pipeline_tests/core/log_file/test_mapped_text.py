@@ -1,4 +1,4 @@
-"""Log files that are neither streamed nor held: in a file, read as if they were held."""
+"""Log files that are neither streamed nor held lie in a file, and are read as if held."""
 
 import errno
 import gzip
@@ -48,7 +48,7 @@ SAMPLE = {"log_files": 120, "days": 2}
 
 
 def in_small_pieces(test: Test) -> Test:
-    """Pieces that a text of some hundred bytes has several of, while a test runs."""
+    """Make pieces so small that a text of some hundred bytes has several of them during a test."""
 
     @wraps(test)
     def run(*arguments: Any, **named: Any) -> None:
@@ -146,7 +146,7 @@ def test_into_a_file_comes_what_would_be_held(body: bytes, limit: int) -> None:
     held = decompress(body, limit)
     found = decompress_to_file(body, limit, Path(tempfile.gettempdir()))
     assert (found.data[:], found.sha256) == (held.data, held.sha256)
-    # What is damaged and too large is called the one or the other.
+    # A body that is damaged and too large is called either one.
     assert (found.damage is None) == (held.damage is None)
 
 
@@ -223,11 +223,11 @@ def test_a_sync_of_mapped_log_files_is_exact(
 ) -> None:
     unpacked: list[Decompressed] = []
 
-    def seen(*arguments: Any, **options: Any) -> Decompressed:
+    def recorded(*arguments: Any, **options: Any) -> Decompressed:
         unpacked.append(decompress_to_file(*arguments, **options))
         return unpacked[-1]
 
-    monkeypatch.setattr(fetch, "decompress_to_file", seen)
+    monkeypatch.setattr(fetch, "decompress_to_file", recorded)
     monkeypatch.setattr(fetch, "STREAMED_FROM", 2_000)
     monkeypatch.setattr(fetch, "is_to_be_streamed", lambda _body: False)
     sync(sample_settings(sample, tmp_path))
@@ -236,7 +236,7 @@ def test_a_sync_of_mapped_log_files_is_exact(
 
 
 def indented(size: int) -> bytes:
-    """A log file as `jq` writes it: no streaming, and line breaks in each record."""
+    """Return a log file as `jq` writes it: not streamed, and with line breaks in each record."""
     records = b",\n".join(
         event(NOON, number, "a" * 1_000).replace(",", ",\n  ").encode() for number in range(1_000)
     )
@@ -257,7 +257,7 @@ def test_what_cannot_be_streamed_is_not_held(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_what_is_no_record_is_not_held_either(tmp_path: Path) -> None:
-    """Of documents that hold no record; JSON writes what is in them in three times the bytes."""
+    """Documents hold no record here; JSON writes what is in them in three times the bytes."""
     documents = (b'{"a%d":"%s"}' % (number, "\xe9".encode() * (MB // 2)) for number in range(128))
     text = wrap(event(NOON, 0).encode()) + b"".join(documents)
     put_log_file(tmp_path / "bucket", 0, text)
@@ -272,7 +272,7 @@ def test_an_object_too_large_for_a_log_file_is_not_fetched(tmp_path: Path) -> No
     put_log_file(tmp_path / "bucket", 0, wrap(event(NOON, 0).encode()))
     put_log_file(tmp_path / "bucket", 1, wrap(event(NOON, 1).encode()))
     [_, large] = sorted((tmp_path / "bucket").rglob("*.json.gz"))
-    os.truncate(large, Settings.max_log_file_bytes // 4 + 1)  # sparse
+    os.truncate(large, Settings.max_log_file_bytes // 4 + 1)  # the file is sparse
     log_files, events, peak = synced(tmp_path)
     assert (log_files, events) == (2, 1)
     assert peak < 32
@@ -290,7 +290,7 @@ def test_few_lie_on_the_disk_while_they_wait(
     unpacked: list[Decompressed] = []
     waiting: list[int] = []
 
-    def seen(*arguments: Any, **options: Any) -> Decompressed:
+    def recorded(*arguments: Any, **options: Any) -> Decompressed:
         unpacked.append(decompress_to_file(*arguments, **options))
         return unpacked[-1]
 
@@ -298,11 +298,11 @@ def test_few_lie_on_the_disk_while_they_wait(
 
     def slow_add(self: BatchContent, fetched: FetchedLogFile) -> None:
         if not waiting:
-            sleep(1)  # all threads do what they may
+            sleep(1)  # meanwhile all threads may work
             waiting.append(len(unpacked))
         add(self, fetched)
 
-    monkeypatch.setattr(fetch, "decompress_to_file", seen)
+    monkeypatch.setattr(fetch, "decompress_to_file", recorded)
     monkeypatch.setattr(fetch, "STREAMED_FROM", 2_000)
     monkeypatch.setattr(BatchContent, "add", slow_add)
     sync(settings_in(tmp_path, [local_trail(tmp_path / "bucket")], process_workers=1))
@@ -317,5 +317,5 @@ def test_what_is_unpacked_needs_no_name_to_be_gone(tmp_path: Path) -> None:
     sync(settings)
     mapped = Path("/proc/self/maps").read_text()
     assert ".ctrail-" not in mapped
-    assert f"{tmp_path}/#" not in mapped  # how Linux shows a file without a name
+    assert f"{tmp_path}/#" not in mapped  # Linux shows a file without a name so
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".ctrail-")]

@@ -1,4 +1,4 @@
-"""Log file bytes -> records: how they are routed, what one record may be, what is rejected."""
+"""Bytes of a log file become records: their routing, their limits, and what is rejected."""
 
 import gzip
 import hashlib
@@ -64,7 +64,7 @@ def test_the_account_is_the_recipient_else_the_identity_if_it_is_twelve_digits(
     fields: dict[str, object], account: str | None
 ) -> None:
     raw = event(**fields)
-    # The second: as read by the lenient decoder. The neighbour never suffers.
+    # The lenient decoder reads the second element. The neighbour never suffers.
     for element in (raw, raw[:-1] + b',"n":NaN}'):
         content = read(wrap(element, OTHER))
         assert [record.account for record in content.records] == [account, None]
@@ -191,7 +191,7 @@ def test_an_element_that_is_not_json_is_rejected_alone(value: bytes) -> None:
 
 @pytest.mark.parametrize("control", range(32))
 def test_the_fast_decoder_refuses_control_characters_in_strings(control: int) -> None:
-    # What msgspec accepts has its line breaks between tokens only: that rests on this.
+    # Our code relies on this: where msgspec accepts, line breaks lie between tokens only.
     for key, value in ((b"a%cb", b"c"), (b"a", b"b%c"), (b"\\n%c", b"\\u00e9")):
         text = b'{"eventTime":"2023-07-10T11:42:58Z","' + key + b'":"' + value + b'"}'
         element = text % control
@@ -304,7 +304,7 @@ def test_a_cut_gzip_never_yields_records(
 ) -> None:
     body = gzip.compress(log_file[0], mtime=0)
     content = read(body[: data.draw(st.integers(0, len(body) - 1))])
-    # Cut behind its first byte it is no gzip any more, and no JSON either.
+    # A body that is cut behind its first byte is neither gzip nor JSON.
     assert content.records == []
     assert content.damage is not None
 
@@ -406,7 +406,7 @@ def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
 
 @pytest.fixture
 def large_from_a_kilobyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done to a log file of more than 32 MB, done to small ones."""
+    """Treat small log files as those of more than 32 MB are treated."""
     monkeypatch.setattr(fast_path, "_LARGE", 0)
     monkeypatch.setattr(fast_path, "LARGEST_AT_ONCE", 1000)
     monkeypatch.setattr(fast_path, "CHUNK", 200)
@@ -493,7 +493,7 @@ def test_a_chunk_of_elements_by_the_million_is_not_decoded() -> None:
     ],
 )
 def test_no_depth_raises(fields: bytes) -> None:
-    """How deep msgspec goes depends on the stack: whatever it takes, the rest must take too."""
+    """How deep msgspec goes depends on the stack: what it refuses, our own code must take."""
     for depth in range(700, 1_010):
         record = b'{"eventTime":"%s",%s}' % (TIME.encode(), fields % (b"[" * depth + b"]" * depth))
         content = read(wrap(record, EVENT))

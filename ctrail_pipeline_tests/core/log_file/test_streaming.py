@@ -1,4 +1,4 @@
-"""Log files too large to be held: what is read of them in parts is what is read of them whole."""
+"""Log files too large to be held are read in parts; the parts together are the whole."""
 
 import gzip
 import hashlib
@@ -43,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    """What is done to log files of more than 32 MB, done to any."""
+    """Treat any log file as those of more than 32 MB are treated."""
     patch.setattr(streaming, "STREAMED_FROM", 0)
     patch.setattr(streaming, "LARGEST_AT_ONCE", 2_000)
     patch.setattr(streaming, "CHUNK", 100)
@@ -83,7 +83,7 @@ def test_the_parts_are_the_whole(small: None, limit: int) -> None:
 
 
 def test_parts_may_be_asked_for_again(small: None) -> None:
-    """As a batch is that has to be done again."""
+    """A batch that has to be done again asks for the same parts."""
     streamed = stream(gzip.compress(wrap(*[EVENT, OTHER] * 50)), LIMIT)
     assert streamed is not None
     assert streamed.part_count(5) > 3
@@ -106,7 +106,7 @@ def test_a_part_of_which_one_chunk_has_line_feeds(small: None) -> None:
 def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
     small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How deep msgspec goes depends on the stack: less, where a batch is routed."""
+    """How deep msgspec goes depends on the stack: less deep where a batch is routed."""
     monkeypatch.setattr(streaming, "LARGEST_AT_ONCE", 10_000)
     shallow: list[StreamedLogFile | None] = []
     depth = sys.getrecursionlimit() - 60
@@ -129,14 +129,14 @@ def test_what_was_counted_on_a_shallow_stack_is_not_lost_on_a_deep_one(
 
 
 def test_a_chunk_that_is_told_apart_again_may_have_many_elements() -> None:
-    """A file as large as 32 MB may have more of them than its chunk by itself could."""
+    """A file of 32 MB may have more elements than one of its chunks by itself could."""
     deep = b"[" * 5_000 + b"]" * 5_000
     elements = [b'{"a":"xxxxxxxxxxxxxxxx"}'] * 150_000 + [deep]
     assert list(streaming._elements_again(b",".join(elements), len(elements))) == elements
 
 
 def test_a_part_is_no_larger_than_it_must_be(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some records of 31 MB are a part each."""
+    """Each of several records of 31 MB is a part of its own."""
     monkeypatch.setattr(streaming, "PART_BYTES", 400)
     large = b'{"eventTime":"%s","a":"%s"}' % (TIME.encode(), b"x" * 1_500)
     streamed = stream(packed(wrap(*[large] * 5)), LIMIT)
@@ -176,7 +176,7 @@ def test_what_is_written_as_aws_does_is_read_in_parts(
         assert stream(body[:cut], LIMIT) is None
         flipped = bytearray(body)
         flipped[data.draw(st.integers(10, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        if stream(bytes(flipped), LIMIT) is not None:  # a bit behind the last block's end
+        if stream(bytes(flipped), LIMIT) is not None:  # the bit is behind the last block's end
             assert gzip.decompress(flipped) == text
 
 
@@ -217,7 +217,7 @@ def test_the_length_that_a_gzip_says_decides() -> None:
 def test_a_sync_of_streamed_log_files_is_exact(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside a damaged one; with copies of events in the same log file and in another one."""
+    """A damaged log file lies beside them; events have copies in the same and in other files."""
     monkeypatch.setattr(content, "PIECES_AT_ONCE", 20)
     streamed = []
 
@@ -247,7 +247,7 @@ def test_a_sync_of_streamed_log_files_is_exact(
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(255 * MB, marks=only_long)])
 def test_memory_does_not_depend_on_the_size_of_a_log_file(tmp_path: Path, size: int) -> None:
-    """Held whole, the larger one takes 442 MB: its text, and 50,000 records at once."""
+    """If held whole, the larger one takes 442 MB: its text, and 50,000 records at once."""
     shortest = event(NOON, 0, "").encode()
     number = size // 1_500
     padding = "a" * (1_500 - len(shortest) - len(",000000"))

@@ -1,4 +1,4 @@
-"""Ledger and output folder belong together; what does not is refused with what to do."""
+"""Ledger and output folder belong together; a wrong pair is refused with what to do."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Installation:
         return open_ledger(self.state_db, self.events_dir, self.folders)
 
     def run(self, *, commits: bool = True) -> None:
-        """What a run that writes leaves."""
+        """Leave what a run that writes leaves."""
         ledger = self.open()
         batch = register_batch(ledger, os.urandom(8).hex(), "", [])
         if commits:
@@ -46,7 +46,7 @@ class Installation:
             (self.events_dir / "111122223333").mkdir(exist_ok=True)
 
     def refused(self) -> str:
-        """What is said when it is opened; nothing is touched."""
+        """Return the error of opening it; nothing is touched."""
         before = {path: path.read_bytes() for path in self.events_dir.rglob("*") if path.is_file()}
         with pytest.raises(LedgerError) as caught:
             self.open()
@@ -97,9 +97,9 @@ def test_an_empty_output_folder_made_by_hand_is_taken(installation: Installation
 def test_a_missing_ledger_is_refused(installation: Installation) -> None:
     installation.run()
     installation.state_db.unlink()
-    said = installation.refused()
-    assert f"{installation.state_db} is missing" in said
-    assert "restore the ledger from a backup, make a new one of the output with" in said
+    message = installation.refused()
+    assert f"{installation.state_db} is missing" in message
+    assert "restore the ledger from a backup, make a new one of the output with" in message
     assert not installation.state_db.exists()
 
 
@@ -109,10 +109,10 @@ def test_an_older_copy_of_the_ledger_is_refused(installation: Installation, tmp_
     installation.run()
     installation.run()
     shutil.copy(tmp_path / "backup.db", installation.state_db)
-    said = installation.refused()
-    assert "is older than" in said
-    assert "generation 1, the folder says 3" in said
-    assert "restore the newest one" in said
+    message = installation.refused()
+    assert "is older than" in message
+    assert "generation 1, the folder says 3" in message
+    assert "restore the newest one" in message
 
 
 def test_another_ledger_is_refused(installation: Installation, tmp_path: Path) -> None:
@@ -122,17 +122,17 @@ def test_another_ledger_is_refused(installation: Installation, tmp_path: Path) -
     other_installation.folders.close()
     installation.state_db.unlink()
     shutil.copy(other_installation.state_db, installation.state_db)
-    said = installation.refused()
-    assert "belongs to another ledger" in said
-    assert "set `state_db` and `events_dir` to two that belong together" in said
+    message = installation.refused()
+    assert "belongs to another ledger" in message
+    assert "set `state_db` and `events_dir` to two that belong together" in message
 
 
 def test_a_ledger_whose_output_folder_is_empty_is_refused(installation: Installation) -> None:
     installation.run()
     shutil.rmtree(installation.events_dir)
-    said = installation.refused()
-    assert "knows of events in an output folder" in said
-    assert "name that folder in `events_dir`, or another file in `state_db`" in said
+    message = installation.refused()
+    assert "knows of events in an output folder" in message
+    assert "name that folder in `events_dir`, or another file in `state_db`" in message
     assert not installation.events_dir.exists()
 
 
@@ -144,9 +144,9 @@ def test_a_folder_with_files_of_somebody_else_is_refused(
         Ledger(installation.state_db).close()
     installation.events_dir.mkdir()
     (installation.events_dir / "thesis.txt").write_text("precious")
-    said = installation.refused()
-    assert "holds files that were not written by this program" in said
-    assert "name another folder in `events_dir`" in said
+    message = installation.refused()
+    assert "holds files that were not written by this program" in message
+    assert "name another folder in `events_dir`" in message
     assert installation.state_db.exists() == has_ledger
 
 
@@ -161,9 +161,9 @@ def test_a_file_in_place_of_the_folder_is_refused(installation: Installation) ->
 def test_a_damaged_marker_is_refused(installation: Installation, content: bytes) -> None:
     installation.run()
     (installation.events_dir / MARKER).write_bytes(content)
-    said = installation.refused()
-    assert "is damaged. This file says which ledger the folder belongs to" in said
-    assert "delete the file and run again" in said
+    message = installation.refused()
+    assert "is damaged. This file says which ledger the folder belongs to" in message
+    assert "delete the file and run again" in message
     (installation.events_dir / MARKER).unlink()
     installation.open().close()
     assert json.loads((installation.events_dir / MARKER).read_text())["generation"] == 1

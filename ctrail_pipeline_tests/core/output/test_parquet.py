@@ -1,4 +1,4 @@
-"""Parquet beside the JSONL: every event a row, whatever is in it, and other programs read it."""
+"""Beside the JSONL, every event is a Parquet row, whatever is in it; other programs read it."""
 
 import gzip
 import json
@@ -165,7 +165,7 @@ def test_every_odd_record_is_a_row_with_nothing_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fields", ODD)
 def test_an_odd_record_alone(tmp_path: Path, fields: str) -> None:
-    """Among ordinary ones, none of which is affected."""
+    """The odd record lies among ordinary ones, none of which is affected."""
     ordinary = [record(f'"eventName":"Ordinary","eventID":"{at}"') for at in range(3)]
     settings, _ = synced(tmp_path, [*ordinary, record(fields)])
     found = [row for row in rows(settings) if row["eventName"] == "Ordinary"]
@@ -217,7 +217,7 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(tmp_path: Path) -
 
 
 def test_a_record_that_cannot_be_taken_apart_is_in_other_whole() -> None:
-    """Nested too deeply; `split` refuses such ones, but its own stack may be less deep."""
+    """The record is nested too deeply; `split` refuses those, but its stack may be less deep."""
     deep = record('"requestParameters":' + "[" * 100_000 + "]" * 100_000)
     left_over: dict[int, dict[str, bytes]] = {}
     (row,) = decode_rows([deep], left_over, 7)
@@ -428,7 +428,7 @@ def test_switched_on_later_it_is_for_new_events(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_memory_follows_the_bytes_of_a_file_not_of_a_log_file(tmp_path: Path) -> None:
-    """A log file of 200 MB: its rows are never in memory all at once."""
+    """The log file has 200 MB: its rows are never in memory all at once."""
     from ctrail_pipeline_tests.support.measured_sync import synced as measured
 
     padding = "".join(chr(97 + at % 26) for at in range(1400))

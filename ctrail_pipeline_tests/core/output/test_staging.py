@@ -1,4 +1,4 @@
-"""Files of the output: whole or not there, private, and never over a file of somebody else."""
+"""Files of the output are whole or absent, private, and never replace a foreign file."""
 
 import base64
 import errno
@@ -390,7 +390,7 @@ def test_a_folder_that_is_open_to_others_is_said(
 
 
 def test_a_staging_folder_may_be_locked_while_others_look_for_unlocked_ones(tmp_path: Path) -> None:
-    """Its name changes with the lock, between a look at the names and one at the folder."""
+    """The name changes with the lock, between a look at the names and one at the folder."""
     done = Event()
 
     def owner() -> None:

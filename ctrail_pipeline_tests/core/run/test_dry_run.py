@@ -1,4 +1,4 @@
-"""The dry run: its numbers are those of LIST, nothing is fetched, and nothing is written."""
+"""The dry run's numbers are those of LIST; nothing is fetched, and nothing is written."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.fault_server import FaultServer
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
 
-PARTITION = "AWSLogs/111122223333/CloudTrail/us-east-1/"
+SOURCE_PREFIX_FOLDER = "AWSLogs/111122223333/CloudTrail/us-east-1/"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_wr
     assert not any(trail.is_sampled for trail in estimates)
     requests = server.counts.requests
     assert requests.keys() == {"list"}, "no GET, of no kind"
-    # The root, the organization and its accounts; the root of payments and its account.
+    # Discovery lists both roots, the organization, its accounts, and the account of payments.
     accounts = len({path.parents[5] for path in organization})
     discovery = 2 + accounts + 2
     assert sum(trail.list_requests for trail in estimates) == requests["list"] - discovery
@@ -108,20 +108,20 @@ def test_with_a_ledger_only_what_is_new_counts(
     assert sync(settings).ok
     server.reveal()
     before = contents(tmp_path)
-    got = server.counts.requests["get"]
+    gets = server.counts.requests["get"]
     estimates, problems = dry_run(settings)
     assert problems == []
     # None of the organization's log files in `newest` is outside of the daily deep listing.
     assert numbers(estimates)[1] == ("payments", 0, 0)
     assert estimates[0].log_files <= len(newest)
-    assert server.counts.requests["get"] == got
+    assert server.counts.requests["get"] == gets
     assert contents(tmp_path) == before
     assert sync(settings).progress.log_files == estimates[0].log_files
     assert [trail.log_files for trail in dry_run(settings)[0]] == [0, 0]
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Every file but those that SQLite keeps beside a database while it is open."""
+    """Return every file but those that SQLite keeps beside a database while it is open."""
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")
@@ -166,7 +166,7 @@ def test_a_trail_that_cannot_be_listed_is_noted_and_the_other_is_estimated(
     ]
 
 
-def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated(
+def test_a_source_prefix_that_cannot_be_listed_is_noted_and_the_others_are_estimated(
     server: FaultServer, sample: Path, tmp_path: Path
 ) -> None:
     denied = f"{PAYMENTS_PREFIX}/AWSLogs/444455556666/CloudTrail/eu-west-1/"
@@ -184,13 +184,13 @@ def test_a_partition_that_cannot_be_listed_is_noted_and_the_others_are_estimated
 # --- what is reckoned -----------------------------------------------------------------------------
 
 
-def write_partition(root: Path, first: date, days: int, log_files_a_day: Sequence[int]) -> int:
-    """One account and region with so many log files a day, in turn, at random minutes."""
+def write_source_prefix(root: Path, first: date, days: int, log_files_a_day: Sequence[int]) -> int:
+    """Write log files of one account and region: so many a day, in turn, at random minutes."""
     rng = Random(1)
     total = 0
     for number in range(days):
         day = first + timedelta(days=number)
-        folder = root / "logs" / PARTITION / f"{day:%Y/%m/%d}"
+        folder = root / "logs" / SOURCE_PREFIX_FOLDER / f"{day:%Y/%m/%d}"
         folder.mkdir(parents=True)
         for log_file in range(log_files_a_day[number % len(log_files_a_day)]):
             minute = rng.randrange(24 * 60)
@@ -206,11 +206,11 @@ def write_partition(root: Path, first: date, days: int, log_files_a_day: Sequenc
     [
         (date(2025, 11, 20), 40, [5], 50),
         (date(2025, 9, 1), 120, [1, 3, 2], 60),
-        # More than a page each day, so that days are listed in part when it is enough.
+        # Each day has more than a page, so that days are listed in part when that is enough.
         (date(2025, 12, 1), 12, [45], 120),
         (date(2025, 12, 1), 40, [30, 36], 100),
         (date(2025, 12, 1), 3, [200], 50),
-        # Two years, one of them only in December: which days there are is asked, not guessed.
+        # Of two years, one has only December: the days that exist are asked for, not guessed.
         (date(2024, 12, 20), 60, [6], 70),
     ],
 )
@@ -228,7 +228,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
     monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", enough)
     monkeypatch.setattr(local, "PAGE_SIZE", 20)
     monkeypatch.setattr(s3, "PAGE_SIZE", 20)
-    truth = write_partition(tmp_path, first, days, log_files_a_day)
+    truth = write_source_prefix(tmp_path, first, days, log_files_a_day)
     server.root = tmp_path
     trail = Trail("trail", (tmp_path / "logs").as_uri())
     if by_s3:

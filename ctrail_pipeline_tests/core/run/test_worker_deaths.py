@@ -1,4 +1,4 @@
-"""What dead workers had in hand is done again in smaller groups, until the deadly one is found."""
+"""What dead workers had in hand is done again in smaller groups, down to the deadly log file."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -23,16 +23,16 @@ def log_files(count: int) -> dict[int, LogFileRef]:
 
 
 def work(suspects: Suspects, deadly: Set[int]) -> set[int]:
-    """Do all groups, as a worker that dies at the first deadly log file; returns what was done."""
-    done: set[int] = set()
+    """Do all groups as a worker that dies at the first deadly log file; return what was done."""
+    numbers_done: set[int] = set()
     while group := suspects.take_group():
         numbers = {number for number, _ in group}
         if numbers & deadly:
             suspects.note_death(dict(group), was_ready=True)
         else:
             suspects.clear(numbers)
-            done |= numbers
-    return done
+            numbers_done |= numbers
+    return numbers_done
 
 
 @pytest.mark.parametrize("deadly", [set(), {0}, {63, 64}, {0, 100, 199}])

@@ -1,4 +1,4 @@
-"""Worker processes: the same output as without them, whatever dies, and nobody left behind.
+"""With worker processes the output is the same, whatever dies, and no process is left behind.
 
 `CTRAIL_KILLS` and `CTRAIL_KILL_SEED` as in `test_crash_safety`.
 """
@@ -20,8 +20,8 @@ from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.keys.coverage import EVERYTHING
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run import work_sharing, worker_handle, worker_pool
 from ctrail_pipeline.core.run.summary import Summary
@@ -72,7 +72,7 @@ def _all_is_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settled_by(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
-    """How many log files each worker has done."""
+    """Return how many log files each worker has done."""
     counts: Counter[int] = Counter()
     settle = worker_handle.WorkerHandle.settle
 
@@ -92,7 +92,7 @@ def synced(settings: Settings) -> Summary:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started and not buried."""
+    """Return the processes that a process has started and not buried."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
@@ -151,15 +151,15 @@ def test_what_turns_out_to_be_much_is_handed_over(
     settled_by: Counter[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Until they are up, log files are done by the run itself."""
-    are_up, asked = worker_pool.Workers.are_up, 0
+    """Until the workers are up, the run itself does log files."""
+    are_up, questions = worker_pool.Workers.are_up, 0
 
     def are_up_later(self: worker_pool.Workers) -> bool:
-        nonlocal asked
-        asked += 1
-        while asked > 20 and not are_up(self):
+        nonlocal questions
+        questions += 1
+        while questions > 20 and not are_up(self):
             time.sleep(0.001)
-        return asked > 20
+        return questions > 20
 
     monkeypatch.setattr(sync_module._Run, "_process", _process)
     monkeypatch.setattr(sync_module, "WORTHWHILE", 100)
@@ -169,7 +169,7 @@ def test_what_turns_out_to_be_much_is_handed_over(
     assert 0 < settled_by.total() < expectation.log_files
 
 
-def test_one_heavy_partition_is_spread_over_all_workers(
+def test_one_heavy_source_prefix_is_spread_over_all_workers(
     tmp_path: Path, settled_by: Counter[int]
 ) -> None:
     bucket = tmp_path / "bucket"
@@ -186,7 +186,7 @@ def test_one_heavy_partition_is_spread_over_all_workers(
 def test_copies_in_the_hands_of_several_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
-    """Every event in three log files, which go to whatever worker comes next."""
+    """Every event is in three log files, which go to whatever worker comes next."""
     bucket = tmp_path / "bucket"
     for number in range(90):
         records = [event(number // 3 * 5 + at) for at in range(5)]
@@ -317,7 +317,7 @@ def test_a_mistake_of_ours_in_a_worker_is_raised(
 def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, expectation: Expectation
 ) -> None:
-    """It writes in a thread of its own."""
+    """The worker writes in a thread of its own."""
     fail = (
         " from ctrail_pipeline.core.exceptions import OutputError;"
         " worker_process.Staging.write = lambda *values, **named:"
@@ -335,7 +335,7 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
 def test_the_run_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
-    """Its workers are gone within seconds, and a new run makes everything right."""
+    """The workers are gone within seconds, and a new run makes everything right."""
     rng = Random(SEED)
     kills = rounds = 0
     while kills < KILLS:
@@ -386,10 +386,10 @@ def test_stopped_by_a_signal(
     process.wait_until_ready()
     time.sleep(delay)
     for pid in [process.pid, *children(process.pid)]:
-        os.kill(pid, number)  # to all, as service managers do
-    asked = time.monotonic()
+        os.kill(pid, number)  # the signal goes to all processes, as from service managers
+    asked_at = time.monotonic()
     ended = process.wait()
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked_at < 10
     assert ended.returncode == 1, ended
     assert ended.summary["interrupted"], ended
     assert not list(settings.events_dir.glob(".staging/*"))
@@ -435,7 +435,7 @@ SOURCE_PREFIX = SourcePrefix("bucket", "", "", "111122223333", "eu-west-1")
 
 
 def refs_of_a_day(number: int, prefix: str = "", size: int = 2_000) -> list[LogFileRef]:
-    """Log files evenly over a day, in the order of their keys."""
+    """Return log files spread evenly over a day, in the order of their keys."""
     source_prefix = replace(SOURCE_PREFIX, prefix=prefix)
     source = Source(1, source_prefix, "trail", NoBucket(), (), EVERYTHING, deep=False)
     names = [f"{at // 60:02}{at % 60:02}{prefix:x>16}" for at in minutes_of(number)]
@@ -457,13 +457,13 @@ def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
     loads = {1: 0, 2: 0, 3: 0}
     worker_of: dict[object, int] = {}
     refs = refs_of_a_day(6_000, size=size)
-    done = []
+    refs_done = []
     for piece in work_sharing.pieces(refs):
         number = affinity.choose(piece, loads)
         loads[number] += piece.cost
         worker_of[piece.key] = number
-        done += piece.refs
-    assert done == refs
+        refs_done += piece.refs
+    assert refs_done == refs
     largest = max(work_sharing.PIECE_COST, cost_of(refs[0]))
     assert max(loads.values()) - min(loads.values()) <= 2 * largest
     copies = [*work_sharing.pieces(refs_of_a_day(6_000, "other", size))]
@@ -472,6 +472,6 @@ def test_loads_are_even_and_copies_go_to_the_same_worker(size: int) -> None:
     ]
 
 
-def test_a_small_partitions_day_is_one_piece() -> None:
+def test_a_small_source_prefix_day_is_one_piece() -> None:
     (piece,) = work_sharing.pieces(refs_of_a_day(300))
     assert (len(piece.refs), piece.cost) == (300, 300)

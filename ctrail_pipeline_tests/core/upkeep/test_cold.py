@@ -1,4 +1,4 @@
-"""The archive: the ledger stops growing, and what moved there is known as before."""
+"""The ledger stops growing: cold rows move out of the hot tables, and are known as before."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.keys.key_time import day_folder
+from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -52,7 +52,7 @@ COLD_DAYS = range(40, 60)
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Path:
-    """Three log files a day: of days behind the horizon, and of the last ones."""
+    """A bucket with three log files a day: of days behind the horizon, and of the last ones."""
     bucket = tmp_path / "logs"
     bucket.mkdir()
     for days in (*COLD_DAYS, 20, 1, 0):
@@ -72,12 +72,12 @@ def _few_are_worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_module, "WORTHWHILE", 1)
 
 
-def clock(then: float) -> SimpleNamespace:
-    return SimpleNamespace(time=lambda: then, monotonic=time.monotonic)
+def clock(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(time=lambda: seconds, monotonic=time.monotonic)
 
 
 def move(settings: Settings, days_later: int = 2) -> int:
-    """Archive what is cold some days after it was brought in."""
+    """Move cold rows out, some days after their log files were brought in."""
     with closing(Ledger(settings.state_db)) as ledger, pytest.MonkeyPatch.context() as patch:
         patch.setattr(cold_module, "time", clock(time.time() + days_later * 86_400))
         return move_cold_rows(ledger, HORIZON_DAYS)
@@ -92,7 +92,7 @@ def hot(settings: Settings) -> dict[str, int]:
 
 
 def sync_all_days(settings: Settings) -> int:
-    """A run that lists everything again; how many log files it did."""
+    """Do a run that lists everything again; return how many log files it did."""
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("DELETE FROM coverage")
     summary = sync(settings)
@@ -135,7 +135,7 @@ def test_it_is_private(settings: Settings) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_a_late_log_file_of_an_archived_day_adds_only_what_is_new(
+def test_a_late_log_file_of_a_cold_day_adds_only_what_is_new(
     settings: Settings, bucket: Path
 ) -> None:
     assert sync(settings).ok
@@ -157,7 +157,7 @@ def test_a_late_log_file_of_an_archived_day_adds_only_what_is_new(
 
 
 @pytest.mark.parametrize("by_sensor", [False, True])
-def test_an_archived_log_file_that_changed_is_done_again(
+def test_a_cold_log_file_that_changed_is_done_again(
     settings: Settings, bucket: Path, by_sensor: bool
 ) -> None:
     assert sync(settings).ok
@@ -169,8 +169,8 @@ def test_an_archived_log_file_that_changed_is_done_again(
     if by_sensor:
         with closing(sqlite3.connect(settings.state_db)) as db, db:
             db.execute("UPDATE source_partition SET deep_listed_at = 0")
-        seen = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
-        assert seen.found == 1
+        result = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
+        assert result.found == 1
         summary = sync(settings, Selection(listed=True))
         assert (summary.progress.log_files, summary.progress.events) == (1, 1)
     else:
@@ -179,7 +179,7 @@ def test_an_archived_log_file_that_changed_is_done_again(
     with closing(Ledger(settings.state_db)) as ledger:
         [totals] = source_totals(ledger).values()
     assert (totals.log_files, totals.events) == (69, 70)
-    # It is archived again, and what the newer file says holds.
+    # Its row is moved out again, and the newer file's version holds.
     assert move(settings, days_later=4) == 1
     assert len(files_of(settings)) == 2
     assert sync_all_days(settings) == 0
@@ -210,7 +210,7 @@ def test_a_day_that_is_not_covered_stays(settings: Settings) -> None:
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("DELETE FROM coverage")
     before = hot(settings)["log_file"]
-    assert move(settings) == 1  # of segments
+    assert move(settings) == 1  # this file holds segments
     assert hot(settings)["log_file"] == before
 
 
@@ -244,7 +244,7 @@ def test_it_happens_by_itself_once_a_day(
     assert sync(settings).ok
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
-    assert sync(settings).ok  # the first one has looked today
+    assert sync(settings).ok  # the first sync has looked today
     assert hot(settings)["archive_file"] == 0
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE meta SET value = value - 86400 WHERE name = 'archived_at'")
@@ -253,7 +253,7 @@ def test_it_happens_by_itself_once_a_day(
 
 
 def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
-    """A day after a day: with the horizon behind it, as many rows stay."""
+    """Day after day goes by: with the horizon behind, as many rows stay."""
     for path in bucket.rglob("*.json.gz"):
         path.unlink()
     rows = []
@@ -262,11 +262,11 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
         moment = NOW - timedelta(days=100 - day)
         put(bucket, ACCOUNT, REGION, moment, f"d{day}")
         with pytest.MonkeyPatch.context() as patch:
-            then = moment.timestamp()
-            patch.setattr(cold_module, "time", clock(then))
+            seconds = moment.timestamp()
+            patch.setattr(cold_module, "time", clock(seconds))
             assert sync(settings).ok
         with closing(sqlite3.connect(settings.state_db)) as db, db:
-            db.execute("UPDATE batch SET created_at = ?", (int(then) - 2 * 86_400,))
+            db.execute("UPDATE batch SET created_at = ?", (int(seconds) - 2 * 86_400,))
         rows.append(hot(settings)["log_file"] + hot(settings)["segment"])
     assert max(rows[10:]) <= max(rows[:10])
     assert hot(settings)["archive_file"] > 5
@@ -281,14 +281,14 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "not as it was written"),
     ],
 )
-def test_an_archive_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
+def test_a_cold_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
     settings: Settings, harm: Callable[[Path], None], says: str
 ) -> None:
     assert sync(settings).ok
     assert move(settings) == 1
     [path] = files_of(settings)
     harm(path)
-    assert sync(settings).ok  # nothing old is asked for
+    assert sync(settings).ok  # no old log file is asked for
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("DELETE FROM coverage")
     with pytest.raises(LedgerError, match=says) as raised:
@@ -298,21 +298,21 @@ def test_an_archive_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
 
 def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sync(settings).ok
-    made: list[int] = []
+    counts: list[int] = []
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
         db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
 
     def one() -> None:
         with closing(Ledger(settings.state_db)) as ledger:
-            made.append(move_cold_rows(ledger, HORIZON_DAYS))
+            counts.append(move_cold_rows(ledger, HORIZON_DAYS))
 
     threads = [Thread(target=one) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(made) == 1
+    assert sum(counts) == 1
     assert len(files_of(settings)) == 1
     assert sync_all_days(settings) == 0
 
@@ -338,7 +338,7 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
     assert sync_all_days(settings) == 0
 
 
-def test_a_view_from_before_it_was_archived_still_decides(settings: Settings) -> None:
+def test_a_view_from_before_it_went_cold_still_decides(settings: Settings) -> None:
     assert sync(settings).ok
     with closing(Ledger(settings.state_db)) as ledger:
         known = KnownIdentities(LedgerSegments(ledger))
@@ -404,11 +404,11 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucke
     assert sync(settings).ok
     for step in range(1, 100):
         arguments = [sys.executable, "-c", _KILLED, str(settings.state_db), str(step)]
-        done = subprocess.run(arguments, cwd=PROJECT, check=False)
+        process = subprocess.run(arguments, cwd=PROJECT, check=False)
         assert sync_all_days(settings) == 0, step
-        if done.returncode == 0:
+        if process.returncode == 0:
             break
-        assert done.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
     else:
         pytest.fail("it was killed at every step")
     assert step > 15
@@ -438,30 +438,28 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert sync_all_days(settings) == 0
 
 
-def test_verify_explain_and_manifest_know_what_is_archived(
-    settings: Settings, bucket: Path
-) -> None:
+def test_verify_explain_and_manifest_know_what_is_cold(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
     before = list(manifest(settings, Sought()))
     assert move(settings) == 1
     [changed] = list(bucket.rglob("*40x0.json.gz"))
-    [gone] = list(bucket.rglob("*41x0.json.gz"))
+    [lost_file] = list(bucket.rglob("*41x0.json.gz"))
     report = compare(settings, deep=True)
     assert report.prefixes[0].total("committed") == 69
     assert report.findings == []
-    event_id = json.loads(gzip.decompress(gone.read_bytes()))["Records"][0]["eventID"]
+    event_id = json.loads(gzip.decompress(lost_file.read_bytes()))["Records"][0]["eventID"]
     with explainer(settings) as found:
         [line] = found.lines(Sought(event_id=event_id))
-        assert found.explain(line).key.endswith(gone.name)
+        assert found.explain(line).key.endswith(lost_file.name)
     assert list(manifest(settings, Sought()))[1:-1] == before[1:-1]
-    # One version more in the ledger itself, and one that the bucket holds no more.
+    # The ledger itself has one version more, and the bucket has lost one log file.
     records = json.loads(gzip.decompress(changed.read_bytes()))["Records"]
     healed = [*records, {**records[0], "eventID": "healed"}]
     changed.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     assert sync_all_days(settings) == 1
-    gone.unlink()
-    [partition] = compare(settings).prefixes
-    assert {name: partition.total(name) for name in ("listed", "committed", "expired")} == {
+    lost_file.unlink()
+    [prefix] = compare(settings).prefixes
+    assert {name: prefix.total(name) for name in ("listed", "committed", "expired")} == {
         "listed": 68,
         "committed": 68,
         "expired": 1,

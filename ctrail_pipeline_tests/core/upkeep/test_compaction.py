@@ -1,4 +1,4 @@
-"""Many small files of an hour become one: the same lines, and whoever dies in it loses nothing."""
+"""Many small files of an hour become one with the same lines, whoever dies meanwhile."""
 
 import errno
 import os
@@ -80,14 +80,14 @@ def ledger_files(settings: Settings) -> list[str]:
 
 
 def assert_compacted(settings: Settings, expectation: Expectation) -> None:
-    """Exact, a file an hour, and the ledger says the same."""
+    """Check that the output is exact, has a file an hour, and the ledger says the same."""
     assert_exact(settings, expectation)
     assert set(files_by_folder(settings).values()) == {1}
     assert_agrees(settings)
 
 
 def assert_agrees(settings: Settings) -> None:
-    """What the ledger counts is what lies there."""
+    """Check that the files on disk are those that the ledger counts."""
     paths = event_files(settings)
     assert ledger_files(settings) == [str(p.relative_to(settings.events_dir)) for p in paths]
     lines = {path: path.read_bytes().count(b"\n") for path in paths}
@@ -104,8 +104,8 @@ def assert_agrees(settings: Settings) -> None:
             "SELECT count(*) FROM output_file WHERE replaced_by IS NOT NULL OR pruned = 1"
         ).fetchone() == (0,)
         for folder, count in db.execute("SELECT folder, lines FROM output_partition WHERE kind=0"):
-            there = settings.events_dir / folder
-            assert sum(n for path, n in lines.items() if path.parent == there) == count
+            path_of_folder = settings.events_dir / folder
+            assert sum(n for path, n in lines.items() if path.parent == path_of_folder) == count
 
 
 def test_the_files_of_an_hour_become_one_with_the_same_lines(
@@ -116,10 +116,10 @@ def test_the_files_of_an_hour_become_one_with_the_same_lines(
     assert max(many.values()) > 2
     would = compact(synced, dry_run=True)
     assert files_by_folder(synced) == files
-    done = compact(synced)
-    assert done == would
-    assert (done.folders, done.old_files) == (len(many), sum(many.values()))
-    assert done.new_files == len(many)
+    result = compact(synced)
+    assert result == would
+    assert (result.folders, result.old_files) == (len(many), sum(many.values()))
+    assert result.new_files == len(many)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
     assert compact(synced) == Compaction()
@@ -129,7 +129,7 @@ def test_the_files_of_an_hour_become_one_with_the_same_lines(
 
 
 def test_what_the_ledger_counts_is_right_at_each_step(synced: Settings) -> None:
-    """No event counts twice, in the status and in what a prune would remove."""
+    """No event counts twice, neither in the status nor in what a prune would remove."""
     lines = len(snapshot(synced.events_dir))
     counted: dict[str, tuple[int, int, int]] = {}
 
@@ -161,7 +161,7 @@ def test_lines_are_in_the_order_of_their_files(synced: Settings) -> None:
 def test_no_file_gets_more_lines_than_a_file_may_have(
     synced: Settings, expectation: Expectation, lines_a_file: int
 ) -> None:
-    """As few files as can be: all but the last one of an hour are full, if all are merged."""
+    """The files are as few as can be: after a full merge, all but an hour's last one are full."""
     settings = replace(synced, events_per_file=lines_a_file)
     before: Counter[Path] = Counter()
     small: Counter[Path] = Counter()
@@ -183,7 +183,7 @@ def test_no_file_gets_more_lines_than_a_file_may_have(
 
 
 def test_every_line_still_leads_to_its_log_file(synced: Settings, sample: Path) -> None:
-    """After merging, splitting, and merging what was merged."""
+    """Files are merged, split, and merged again."""
     compact(replace(synced, events_per_file=5))
     assert_lineage(synced)
     compact(synced)
@@ -226,7 +226,7 @@ def assert_lineage(settings: Settings) -> None:
 
 
 def lines_of_log_files(settings: Settings) -> dict[bytes, set[str]]:
-    """Every log file that holds a line, found out without the pipeline."""
+    """Return every log file that holds a line, found out without the pipeline."""
     holders: dict[bytes, set[str]] = {}
     for trail in settings.trails:
         bucket = Path(trail.bucket.removeprefix("file://"))
@@ -266,11 +266,11 @@ LIMITS = Limits(full=10_000, small=100)
         ([5, 7], [0, 1]),
         ([10_000, 10_000], []),
         ([10_000, 3, 10_000, 4], [1, 3]),
-        ([90, 1], [0, 1]),  # copied without much ado
+        ([90, 1], [0, 1]),  # copying is cheap
         ([9_000, 1], []),  # a late line
-        ([9_000, 1, 1, 1], [1, 2, 3]),  # late lines, among themselves
+        ([9_000, 1, 1, 1], [1, 2, 3]),  # late lines are merged with each other
         ([9_000, 900, 900, 500], [0, 1, 2, 3]),
-        ([7_000, 7_000], []),  # two would be two again
+        ([7_000, 7_000], []),  # merging would give two files again
         ([7_000, 7_000, 5_000], [0, 1, 2]),
         ([20_000, 6, 6], [1, 2]),
     ],
@@ -280,7 +280,7 @@ def test_what_is_worth_being_merged(sizes: list[int], chosen: list[int]) -> None
 
 
 def test_late_lines_do_not_cost_their_hour_each_day() -> None:
-    """One small file a day beside a large one, for 300 days: a line is copied a few times."""
+    """For 300 days, one small file a day joins a large one: a line is copied only a few times."""
     sizes, copied = [9_000], 0
     for _ in range(300):
         sizes.append(3)
@@ -297,30 +297,30 @@ def test_late_lines_do_not_cost_their_hour_each_day() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("then", ["sync", "compact", "prune"])
+@pytest.mark.parametrize("next_command", ["sync", "compact", "prune"])
 def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     synced: Settings,
     expectation: Expectation,
     step: str,
-    then: str,
+    next_command: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compaction, "_BATCH_FILES", 10)
     monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 3)
     lines = snapshot(synced.events_dir)
-    seen: list[str] = []
+    steps: list[str] = []
 
     def die(at: str) -> None:
-        seen.append(at)
-        if seen.count(step) == 2:
+        steps.append(at)
+        if steps.count(step) == 2:
             raise Killed
 
     with pytest.raises(Killed):
         compact(synced, observe=die)
     let_a_minute_pass(synced)
-    if then == "sync":
+    if next_command == "sync":
         assert sync(synced).progress.events == 0
-    elif then == "compact":
+    elif next_command == "compact":
         compact(synced)
     else:
         assert prune(synced, datetime(2020, 1, 1, tzinfo=UTC)).files == 0
@@ -333,7 +333,7 @@ def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
 
 
 def union_of_lines(settings: Settings) -> set[bytes]:
-    """What a reader sees who does not mind to see an event twice."""
+    """Return what a reader sees who does not mind to see an event twice."""
     return {line for path in event_files(settings) for line in path.read_bytes().splitlines()}
 
 
@@ -341,7 +341,7 @@ def union_of_lines(settings: Settings) -> set[bytes]:
 def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Between any two calls that change the disk or the ledger: a process of its own each time."""
+    """Between any two calls that change disk or ledger, a process of its own dies."""
     assert sync(settings, Selection(accounts=["22*"])).ok
     lines = snapshot(settings.events_dir)
     for step in range(1, 1000):
@@ -349,20 +349,20 @@ def test_killed_at_every_instant_nothing_is_lost_or_doubled(
         copy.mkdir()
         shutil.copytree(settings.events_dir, copy / "events")
         shutil.copy(settings.state_db, copy / "ledger.db")
-        here = replace(
+        copied = replace(
             settings,
             events_dir=copy / "events",
             quarantine_dir=copy / "quarantine",
             state_db=copy / "ledger.db",
         )
-        code = compact_and_die(here, step, 8)
-        assert union_of_lines(here) == lines, f"step {step}: a reader misses events"
-        let_a_minute_pass(here)
-        compact(here)
-        assert snapshot(here.events_dir) == lines, step
-        assert set(files_by_folder(here).values()) == {1}
-        assert_agrees(here)
-        assert list((here.events_dir / ".staging").iterdir()) == []
+        code = compact_and_die(copied, step, 8)
+        assert union_of_lines(copied) == lines, f"step {step}: a reader misses events"
+        let_a_minute_pass(copied)
+        compact(copied)
+        assert snapshot(copied.events_dir) == lines, step
+        assert set(files_by_folder(copied).values()) == {1}
+        assert_agrees(copied)
+        assert list((copied.events_dir / ".staging").iterdir()) == []
         if code == 0:
             break
         shutil.rmtree(copy)
@@ -371,7 +371,7 @@ def test_killed_at_every_instant_nothing_is_lost_or_doubled(
 
 @pytest.mark.thorough
 def test_killed_again_and_again(settings: Settings, expectation: Expectation) -> None:
-    """Each time a little later, on what the last one left."""
+    """Each process dies a little later, on what the last one left."""
     assert sync(settings).ok
     lines = snapshot(settings.events_dir)
     killed = 0
@@ -457,9 +457,9 @@ def compact_until(
     try:
         while not ended.is_set():
             if (settings.events_dir / ".ctrail").exists() and settings.state_db.exists():
-                done = compact(settings)
-                assert done.problems == []
-                compacted.append(done.folders)
+                result = compact(settings)
+                assert result.problems == []
+                compacted.append(result.folders)
     except BaseException as error:  # noqa: BLE001 - the test raises it
         failed.append(error)
 
@@ -468,7 +468,7 @@ def compact_until(
 def test_syncs_and_compactions_at_once(
     sample: Path, expectation: Expectation, tmp_path: Path
 ) -> None:
-    """Again and again: a sync in another process, compactions in two threads."""
+    """A sync in another process runs beside compactions in two threads, again and again."""
     for attempt in range(4):
         folder = tmp_path / str(attempt)
         folder.mkdir()
@@ -506,7 +506,7 @@ def test_syncs_and_compactions_at_once(
 def test_a_sync_that_was_killed_and_a_compaction(
     settings: Settings, expectation: Expectation
 ) -> None:
-    """What it had committed is published by the compaction, which merges that too."""
+    """The compaction publishes what the sync had committed, and merges that too."""
     assert run_sync(settings, kill_at=("linked", 40)).returncode == -signal.SIGKILL
     compact(settings)
     assert set(files_by_folder(settings).values()) == {1}
@@ -518,24 +518,26 @@ def test_a_sync_that_was_killed_and_a_compaction(
 def test_two_at_once_do_it_once(synced: Settings, expectation: Expectation) -> None:
     lines, files = snapshot(synced.events_dir), len(event_files(synced))
     barrier = Barrier(3)
-    done: list[Compaction] = []
+    results: list[Compaction] = []
 
     def wait(at: str) -> None:
         if at == "staged":
             barrier.wait(30)
 
-    threads = [Thread(target=lambda: done.append(compact(synced, observe=wait))) for _ in range(3)]
+    threads = [
+        Thread(target=lambda: results.append(compact(synced, observe=wait))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 3
-    assert all(compaction.problems == [] for compaction in done)
+    assert len(results) == 3
+    assert all(result.problems == [] for result in results)
     assert snapshot(synced.events_dir) == lines
     assert_compacted(synced, expectation)
-    gone = sum(compaction.old_files - compaction.new_files for compaction in done)
-    assert gone == files - len(event_files(synced))
-    assert sorted(compaction.folders > 0 for compaction in done) == [False, False, True]
+    fewer = sum(result.old_files - result.new_files for result in results)
+    assert fewer == files - len(event_files(synced))
+    assert sorted(result.folders > 0 for result in results) == [False, False, True]
 
 
 @pytest.mark.parametrize("at", STEPS)
@@ -543,7 +545,7 @@ def test_pruning_at_once_brings_nothing_back(
     synced: Settings, expectation: Expectation, at: str
 ) -> None:
     before = datetime(2026, 1, 15, 6, tzinfo=UTC)
-    kept = {
+    kept_lines = {
         line
         for path in event_files(synced)
         if "/".join(path.parts[-5:-1]) >= "2026/01/15/06"
@@ -558,12 +560,12 @@ def test_pruning_at_once_brings_nothing_back(
 
     assert compact(synced, observe=prune_now).problems == []
     assert pruned > 10
-    assert kept
-    assert snapshot(synced.events_dir) == kept
+    assert kept_lines
+    assert snapshot(synced.events_dir) == kept_lines
     assert_agrees(synced)
     compact(synced)
     assert set(files_by_folder(synced).values()) == {1}
-    assert snapshot(synced.events_dir) == kept
+    assert snapshot(synced.events_dir) == kept_lines
     assert sync(synced).progress.log_files == 0
 
 
@@ -607,9 +609,9 @@ def test_a_folder_with_a_file_that_is_missing_or_altered_is_left_alone(
     before = {path: path.read_bytes() for path in folder.iterdir()}
     other_files = {p for f in files_by_folder(synced) if f != folder for p in f.iterdir()}
     lines = sorted(line for p in other_files for line in p.read_bytes().splitlines())
-    done = compact(settings)
-    assert done.folders > 1
-    [problem] = done.problems
+    result = compact(settings)
+    assert result.folders > 1
+    [problem] = result.problems
     assert str(path) in problem
     assert says in problem
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -698,7 +700,7 @@ def test_a_foreign_file_in_the_way_is_kept(synced: Settings) -> None:
 def test_a_ledger_from_before_a_compaction_is_refused(
     synced: Settings, tmp_path: Path, step: str
 ) -> None:
-    """Or one from in between, if it does not know what was removed."""
+    """A ledger from amid the compaction is refused, too, if it does not know what was removed."""
     backup = tmp_path / "backup.db"
     lines = snapshot(synced.events_dir)
 
@@ -711,7 +713,7 @@ def test_a_ledger_from_before_a_compaction_is_refused(
     for path in tmp_path.glob(f"{synced.state_db.name}*"):
         path.unlink()
     backup.rename(synced.state_db)
-    if step == "published":  # it knows what was decided, and does it again
+    if step == "published":  # the caller knows what was decided, and does it again
         assert sync(synced).progress.log_files == 0
         assert snapshot(synced.events_dir) == lines
         assert_agrees(synced)
@@ -729,8 +731,8 @@ def test_without_a_ledger_there_is_nothing_to_compact(settings: Settings) -> Non
 def test_pruned_after_a_compaction_it_is_gone(synced: Settings) -> None:
     compact(synced)
     files = len(event_files(synced))
-    done = prune(synced, datetime(2027, 1, 1, tzinfo=UTC))
-    assert done.files == files
+    pruned = prune(synced, datetime(2027, 1, 1, tzinfo=UTC))
+    assert pruned.files == files
     assert event_files(synced) == []
     with closing(sqlite3.connect(synced.state_db)) as db:
         assert db.execute(

@@ -29,7 +29,7 @@ def old_file(path: Path, number: int, lines: list[bytes]) -> tuple[Path, OldFile
 
 
 def merged(files: list[tuple[Path, OldFile]], lines_a_file: int) -> list[tuple[bytes, MergedFile]]:
-    """What the merged files hold."""
+    """Return what the merged files hold."""
     result = []
     for slices in slices_of(files, lines_a_file):
         file = MergedFile("folder", slices)
@@ -72,7 +72,7 @@ def test_lines_and_their_origin_are_kept(
 @given(data=st.data(), block=st.integers(1, 40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int) -> None:
-    """Changed, cut off or added: in each merged file that takes lines of the old one."""
+    """A byte is changed, cut off or added: each merged file with lines of the old one tells."""
     lines = data.draw(st.lists(LINES, min_size=2, max_size=4))
     files = [
         old_file(tmp_path / f"{number}.jsonl", number, file_lines)
@@ -109,7 +109,7 @@ def test_a_ledger_that_counts_other_lines_is_found(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_log_file_become_one_again(tmp_path: Path) -> None:
-    """A batch whose lines did not fit into one file: two files, that end and begin with it."""
+    """The lines of a batch did not fit into one file: one file ends with it, one begins with it."""
     first, second = (old_file(tmp_path / f"{n}.jsonl", n, [b"a", b"b"]) for n in (1, 2))
     files = [
         (first[0], first[1]._replace(batch=7, lineage=pack_lineage([(0, 1), (4, 1)]))),
@@ -120,7 +120,7 @@ def test_runs_of_one_log_file_become_one_again(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_depend_on_the_size_of_files_or_lines(tmp_path: Path) -> None:
-    """Lines of 20 MB, of which one file gets the first and another the second."""
+    """Two lines have 20 MB each: one file gets the first and another the second."""
     files = [old_file(tmp_path / "1.jsonl", 1, [b"x" * 20_000_000, b"y" * 20_000_000, b"z"])]
     sizes = []
     tracemalloc.start()
@@ -148,7 +148,7 @@ def test_groups_are_of_neighbours_and_not_too_large(sizes: list[int]) -> None:
         assert all(earlier + 1 == later for earlier, later in pairwise(group))
     grouped = [at for group in groups for at in group]
     assert grouped == sorted(set(grouped))
-    # Of two neighbours that are left alone, both could not be together.
+    # Two neighbours that are left alone would be too large together.
     for earlier, later in pairwise(range(len(sizes))):
         if earlier not in grouped and later not in grouped:
             assert sizes[earlier] + sizes[later] > 100

@@ -1,4 +1,4 @@
-"""Parquet files of a day become few: the same rows, in order, whoever dies in it."""
+"""The Parquet files of a day become few with the same rows, in order, whoever dies meanwhile."""
 
 import errno
 import os
@@ -56,7 +56,7 @@ def files_by_folder(settings: Settings) -> dict[Path, list[Path]]:
 
 
 def all_rows(settings: Settings) -> list[dict[str, Any]]:
-    """All rows, in an order of their own."""
+    """Return all rows, in an order of their own."""
     frame = pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in parquet_files(settings))
     return frame.sort("_bucket", "_key", "_index").to_dicts()
 
@@ -92,9 +92,9 @@ def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> N
     schema = pl.read_parquet_schema(parquet_files(synced)[0])
     assert max(map(len, files.values())) > 4
     would = compact(synced, dry_run=True)
-    done = compact(synced)
-    assert done == would
-    assert done.problems == []
+    result = compact(synced)
+    assert result == would
+    assert result.problems == []
     assert_compacted(synced, rows)
     assert by_duckdb(synced) == duckdb_rows
     for path in parquet_files(synced):
@@ -135,8 +135,8 @@ def test_files_have_about_the_size_that_is_wanted(
     before = files_by_folder(synced)
     size = 2 * max(path.stat().st_size for path in parquet_files(synced))
     monkeypatch.setattr(compaction, "PARQUET_BYTES", size)
-    done = compact(synced)
-    assert done.problems == []
+    result = compact(synced)
+    assert result.problems == []
     after = files_by_folder(synced)
     assert all_rows(synced) == rows
     assert_rows(synced)
@@ -184,7 +184,7 @@ def test_a_compaction_that_dies_is_finished_or_dropped(
 
 @pytest.mark.thorough
 def test_killed_again_and_again(synced: Settings) -> None:
-    """In a process of its own, each time a little later."""
+    """Each compaction is a process of its own and is killed a little later than the last one."""
     rows = all_rows(synced)
     for step in range(1, 1000, 7):
         if compact_and_die(synced, step, 4) == 0:
@@ -226,17 +226,17 @@ def test_a_day_with_a_file_that_is_missing_or_altered_is_left_alone(
 ) -> None:
     folder, paths = max(files_by_folder(synced).items(), key=lambda item: len(item[1]))
     harm(paths[1])
-    there = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     [problem] = compact(synced).problems
     assert str(paths[1]) in problem
     assert says in problem
-    assert {path: path.read_bytes() for path in folder.iterdir()} == there
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
     after = files_by_folder(synced)
     assert all(len(paths) == 1 for name, paths in after.items() if name != folder)
 
 
 def test_a_file_of_another_version_is_not_merged(synced: Settings) -> None:
-    """It is as it was written, and has another schema."""
+    """The file is as it was written, and has another schema."""
     folder, paths = max(files_by_folder(synced).items(), key=lambda item: len(item[1]))
     frame = pl.read_parquet(paths[0], hive_partitioning=False)
     frame.write_parquet(paths[0], metadata={"ctrail_schema_version": "2"})
@@ -260,7 +260,7 @@ def test_a_file_of_another_version_is_not_merged(synced: Settings) -> None:
 def test_a_disk_that_is_full_leaves_everything_as_it_is(
     synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Full while a Parquet file is written."""
+    """The disk fills up while a Parquet file is written."""
     rows = all_rows(synced)
     files = files_by_folder(synced)
     write, parquet = os.write, b"PAR1"
@@ -308,7 +308,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.thorough
 def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path: Path) -> None:
-    """Of 20 and of 200 files of 5,000 rows each, whose times overlap."""
+    """Merge 20 and 200 files of 5,000 rows each, whose times overlap."""
     frame = pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in parquet_files(synced))
     frame = frame.sample(5_000, with_replacement=True, seed=1)
     peaks = {}
@@ -328,14 +328,14 @@ def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path
             )
             paths.append(str(path))
         merged = tmp_path / f"{count}.parquet"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _MERGE, str(merged), *paths],
             cwd=PROJECT,
             check=True,
             capture_output=True,
             text=True,
         )
-        peaks[count] = int(done.stdout) // 1024
+        peaks[count] = int(process.stdout) // 1024
         rows = pl.scan_parquet(merged)
         assert rows.select(pl.len(), pl.col("eventTime").is_sorted()).collect().row(0) == (
             count * 5_000,
@@ -351,7 +351,7 @@ def test_memory_does_not_depend_on_how_much_is_merged(synced: Settings, tmp_path
 @pytest.mark.thorough
 @pytest.mark.parametrize("seconds", [1, 5120])
 def test_memory_does_not_depend_on_what_somebody_puts_into_the_bucket(seconds: int) -> None:
-    """5 GB of rows of 1 MB, which zstd makes a few MB of, beside a million usual ones."""
+    """5 GB of rows of 1 MB, which zstd makes a few MB of, lie beside a million usual rows."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     large = [start + timedelta(seconds=at % seconds) for at in range(5120)]
     usual = [start + timedelta(seconds=6_000 + at % 70_000) for at in range(1_000_000)]

@@ -1,4 +1,4 @@
-"""A ledger lost while files get their names: afterwards Parquet holds each event once."""
+"""If a ledger is lost while files get their names, Parquet afterwards holds each event once."""
 
 import json
 import os
@@ -60,21 +60,21 @@ def synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Setting
 
 @pytest.fixture
 def finely_synced(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
-    """In batches of a few log files."""
+    """Sync in batches of a few log files."""
     return synced_copies.of_sample(sample, tmp_path, **{**CHANGES, "batch_log_files": 4})
 
 
 class Killed(BaseException):
-    """What a kill is to code that cannot catch it."""
+    """An exception that is what a kill is to code that cannot catch it."""
 
 
 def killing(step: str, count: int) -> Callable[[str], None]:
-    seen = 0
+    times = 0
 
     def observe(at: str) -> None:
-        nonlocal seen
-        seen += at == step
-        if at == step and seen == count:
+        nonlocal times
+        times += at == step
+        if at == step and times == count:
             raise Killed
 
     return observe
@@ -87,23 +87,23 @@ def lose_ledger(settings: Settings) -> None:
 
 
 def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
-    """Rebuild, sync; then all is there once, as lines and as rows, and the ledger agrees."""
+    """Rebuild and sync; check that lines and rows are there once, and that the ledger agrees."""
     let_a_minute_pass(settings)
-    done = rebuild(settings)
-    assert (done.doubled, unlike_lines(settings)) == (0, [])
+    result = rebuild(settings)
+    assert (result.doubled, unlike_lines(settings)) == (0, [])
     sync(settings)
     assert_exact(settings, expectation)
     assert unlike_lines(settings) == []
     report = compare(settings, deep=True)
     assert [finding for finding in report.findings if "OUTPUT" in finding.kind.name] == []
-    return done
+    return result
 
 
 @pytest.mark.parametrize("links", [1, 3, 10, 25, 40])
 def test_amid_the_links_of_a_batch(
     settings: Settings, expectation: Expectation, links: int
 ) -> None:
-    """Of one batch, some files of lines and some of rows have their names, and others have not."""
+    """Some files of lines and some of rows of one batch have their names, and others have not."""
     with pytest.raises(Killed):
         sync(settings, observe=killing("linked", links))
     lose_ledger(settings)
@@ -117,12 +117,12 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
     lost.unlink()
     lose_ledger(synced)
     before = len(rows(synced))
-    done = rebuilt(synced, expectation)
-    assert done.parquet_repaired == 1
-    assert done.problem_count == len(done.problems) > 0
-    kept = [Path(problem.partition(": set aside")[0]) for problem in done.problems]
-    assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in kept)
-    assert sum(len(pl.read_parquet(path.read_bytes())) for path in kept) >= count
+    result = rebuilt(synced, expectation)
+    assert result.parquet_repaired == 1
+    assert result.problem_count == len(result.problems) > 0
+    set_aside = [Path(problem.partition(": set aside")[0]) for problem in result.problems]
+    assert all(path.name.startswith("_part-") and path.suffix != ".parquet" for path in set_aside)
+    assert sum(len(pl.read_parquet(path.read_bytes())) for path in set_aside) >= count
     assert len(rows(synced)) == before
     lose_ledger(synced)
     assert rebuild(synced).problems == [], "what was set aside is nobody's business any more"
@@ -142,12 +142,12 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
 def test_amid_a_compaction(
     finely_synced: Settings, expectation: Expectation, step: str, count: int
 ) -> None:
-    """Merged files and old ones lie side by side, of rows as of lines."""
+    """Merged files and old ones lie side by side, both of rows and of lines."""
     with pytest.raises(Killed):
         compact(finely_synced, observe=killing(step, count))
     lose_ledger(finely_synced)
-    done = rebuilt(finely_synced, expectation)
-    assert done.problems == []
+    result = rebuilt(finely_synced, expectation)
+    assert result.problems == []
     everywhere = [row for row in rows(finely_synced) if row["_key"] is None]
     assert not everywhere, "one of both tells where each record is"
     assert compact(finely_synced).problems == []
@@ -157,7 +157,7 @@ def test_amid_a_compaction(
 def test_merged_rows_of_a_compaction_that_is_half_published(
     finely_synced: Settings, expectation: Expectation
 ) -> None:
-    """As if only some of the merged files of rows had got their names."""
+    """Only some of the merged files of rows have got their names."""
     before = {path: path.read_bytes() for path in parquet_files(finely_synced)}
     compact(finely_synced)
     for path, data in before.items():
@@ -174,8 +174,8 @@ def test_lines_whose_rows_are_lost_get_new_ones(synced: Settings, expectation: E
         path.unlink()
     shutil.rmtree(parquet_files(synced)[0].parent)
     lose_ledger(synced)
-    done = rebuilt(synced, expectation)
-    assert done.parquet_repaired > 1
+    result = rebuilt(synced, expectation)
+    assert result.parquet_repaired > 1
     new = [row for row in rows(synced) if row["_key"] is None]
     assert {(row["_bucket"], row["_index"]) for row in new} == {(None, None)}
     assert 0 < len(new) < len(rows(synced))
@@ -198,8 +198,8 @@ def test_lines_that_somebody_doubled_get_one_row(synced: Settings) -> None:
     doubled.write_bytes(line + line.replace(b"eventTime", b"eventTime ", 1))
     before = {path: path.read_bytes() for path in parquet_files(synced)}
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert (done.doubled, done.parquet_repaired) == (1, 0)
+    result = rebuild(synced)
+    assert (result.doubled, result.parquet_repaired) == (1, 0)
     assert {path: path.read_bytes() for path in parquet_files(synced)} == before
 
 
@@ -215,7 +215,7 @@ def test_killed_amid_the_repair_it_is_begun_again(
 
     def die(done: object, *_: object) -> None:
         if isinstance(done, Staging):
-            done.close()  # as the kernel lets go of the lock
+            done.close()  # the kernel lets go of the lock, too
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -232,9 +232,9 @@ def test_a_file_that_cannot_be_read_is_left_alone(
     os.truncate(path, path.stat().st_size - 5)
     data = path.read_bytes()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
-    assert done.parquet_repaired == 1
+    result = rebuild(synced)
+    assert result.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    assert result.parquet_repaired == 1
     assert path.read_bytes() == data
     path.unlink()
     assert unlike_lines(synced) == []
@@ -246,7 +246,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(
 def test_events_that_are_nearly_the_same_keep_a_row_each(
     tmp_path: Path, harm: str, new: int
 ) -> None:
-    """Forged ones, that differ from the real one in who it was; and a field that is null."""
+    """Forged events differ from the real one in who acted; another has a field that is null."""
     real = event("real", userIdentity={"type": "Root", "arn": "me"})
     like_it = [
         event("real", userIdentity={"type": "Root", "arn": "somebody"}),
@@ -268,8 +268,8 @@ def test_events_that_are_nearly_the_same_keep_a_row_each(
     else:
         (first if harm == "first lost" else second).unlink()
     lose_ledger(settings)
-    done = rebuilt(settings, read_buckets([(bucket, "")]))
-    assert (done.parquet_repaired, done.problems) == (1, [])
+    result = rebuilt(settings, read_buckets([(bucket, "")]))
+    assert (result.parquet_repaired, result.problems) == (1, [])
     found = rows(settings)
     assert len(found) == 9
     assert sum(row["_key"] is None for row in found) == new
@@ -279,7 +279,7 @@ def test_events_that_are_nearly_the_same_keep_a_row_each(
 def test_a_file_that_is_not_as_ours_are_is_left_alone(
     synced: Settings, expectation: Expectation, kind: str
 ) -> None:
-    """Its end can be read, but not what is before it; or it has other columns."""
+    """The file's end can be read, but not what is before it; or it has other columns."""
     own = parquet_files(synced)[0]
     path = own
     if kind == "pages":
@@ -294,9 +294,9 @@ def test_a_file_that_is_not_as_ours_are_is_left_alone(
     path.chmod(0o600)
     data = path.read_bytes()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.parquet_repaired == 1
-    assert done.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
+    result = rebuild(synced)
+    assert result.parquet_repaired == 1
+    assert result.problems == [f"{path}: not Parquet as this program writes it; it is left alone"]
     assert path.read_bytes() == data
     path.unlink()
     assert unlike_lines(synced) == []
@@ -317,9 +317,9 @@ def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
     for file in parquet_files(synced):
         file.unlink()
     lose_ledger(synced)
-    done = rebuild(synced)
-    assert done.problem_count == 2
-    assert done.parquet_repaired > 1
+    result = rebuild(synced)
+    assert result.problem_count == 2
+    assert result.parquet_repaired > 1
     found = rows(synced)
     assert len(found) == before
     assert "behind a link" not in {row["eventID"] for row in found}
@@ -344,7 +344,7 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    """The old ledger must not be gone on with: it does not know what became of the files."""
+    """The old ledger is not used again: it does not know what became of the files."""
     for path in parquet_files(synced)[::3]:
         path.unlink()
     double = parquet_files(synced)[0]
@@ -367,7 +367,7 @@ def test_killed_amid_a_repair_though_the_ledger_was_sound(
 def test_what_is_set_aside_stays_so_after_a_power_cut(
     synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder is synced between the new name and the end."""
+    """The folder is synced between the new name and the end."""
     strange = parquet_files(synced)[0]
     hours = (
         synced.events_dir
@@ -398,7 +398,7 @@ def files_below(root: Path) -> dict[str, bytes]:
 def test_parquet_of_another_ledger_beside_ours_is_not_touched(
     synced: Settings, expectation: Expectation
 ) -> None:
-    """Two output folders in one: by default, their Parquet folder is the same, and one's only."""
+    """By default, two output folders in one have the same Parquet folder; one of them owns it."""
     neighbour = replace(
         synced,
         events_dir=synced.events_dir.with_name("others"),
@@ -426,7 +426,7 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
 def test_killed_while_it_marks_the_folders(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
 ) -> None:
-    """And again, when the next one has just begun."""
+    """The program is killed once more, when the next marking has just begun."""
     lose_ledger(synced)
     marks = 0
 

@@ -1,6 +1,6 @@
-"""Old output removed on purpose: nothing of it comes back.
+"""Old output is removed on purpose, and nothing of it comes back.
 
-Whenever a prune dies, and whatever happens to the bucket afterwards.
+This holds whenever a prune dies, and whatever happens to the bucket afterwards.
 """
 
 import os
@@ -73,7 +73,7 @@ def states(settings: Settings) -> set[int]:
 
 
 def log_again(settings: Settings) -> None:
-    """Every log file of the bucket has another etag; the next run looks back over everything."""
+    """Give every log file of the bucket another etag; the next run looks back over everything."""
     for path in (settings.events_dir.parent / "sample").rglob("*.json.gz"):
         os.utime(path, (path.stat().st_mtime + 1,) * 2)
     with closing(sqlite3.connect(settings.state_db)) as ledger, ledger:
@@ -81,8 +81,8 @@ def log_again(settings: Settings) -> None:
         ledger.execute("DELETE FROM coverage")
 
 
-def assert_pruned(settings: Settings, kept: list[bytes]) -> None:
-    assert lines_from(settings, "") == kept
+def assert_pruned(settings: Settings, kept_lines: list[bytes]) -> None:
+    assert lines_from(settings, "") == kept_lines
     assert states(settings) == {Pruned.NO, Pruned.REMOVED}
     folders = [path for path in settings.events_dir.rglob("*") if path.is_dir()]
     assert all(any(path.iterdir()) or path.name == ".staging" for path in folders), (
@@ -92,16 +92,16 @@ def assert_pruned(settings: Settings, kept: list[bytes]) -> None:
 
 def test_whole_hours_before_the_date_go_and_nothing_brings_them_back(settings: Settings) -> None:
     assert sync(settings).ok
-    kept = lines_from(settings, FIRST_HOUR_KEPT)
-    gone = [path for path in event_files(settings) if hour_of(path) < FIRST_HOUR_KEPT]
-    lines = sum(path.read_bytes().count(b"\n") for path in gone)
-    size = sum(path.stat().st_size for path in gone)
+    kept_lines = lines_from(settings, FIRST_HOUR_KEPT)
+    pruned_files = [path for path in event_files(settings) if hour_of(path) < FIRST_HOUR_KEPT]
+    lines = sum(path.read_bytes().count(b"\n") for path in pruned_files)
+    size = sum(path.stat().st_size for path in pruned_files)
     would = prune(settings, BEFORE, dry_run=True)
-    assert all(path.exists() for path in gone)
-    done = prune(settings, BEFORE)
-    assert done == would
-    assert (done.files, done.lines, done.bytes) == (len(gone), lines, size)
-    assert_pruned(settings, kept)
+    assert all(path.exists() for path in pruned_files)
+    pruned = prune(settings, BEFORE)
+    assert pruned == would
+    assert (pruned.files, pruned.lines, pruned.bytes) == (len(pruned_files), lines, size)
+    assert_pruned(settings, kept_lines)
     assert prune(settings, BEFORE).files == 0
 
     assert sync(settings).progress.events == 0
@@ -110,63 +110,63 @@ def test_whole_hours_before_the_date_go_and_nothing_brings_them_back(settings: S
     assert again.ok
     assert again.progress.log_files > 100
     assert again.progress.events == 0
-    assert_pruned(settings, kept)
+    assert_pruned(settings, kept_lines)
 
 
 @pytest.mark.parametrize("step", ["decided", "marked", "removed"])
-@pytest.mark.parametrize("then", ["sync", "prune"])
+@pytest.mark.parametrize("next_command", ["sync", "prune"])
 def test_a_prune_that_dies_is_finished_by_whoever_comes_next(
-    settings: Settings, step: str, then: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, step: str, next_command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctrail_pipeline.core.upkeep.prune._DECIDED_AT_ONCE", 10)
     monkeypatch.setattr("ctrail_pipeline.core.batch.recovery._REMOVED_AT_ONCE", 4)
     assert sync(settings).ok
-    kept = lines_from(settings, FIRST_HOUR_KEPT)
-    seen = []
+    kept_lines = lines_from(settings, FIRST_HOUR_KEPT)
+    steps = []
 
     def die(at: str) -> None:
-        seen.append(at)
-        if seen.count(step) == 2:
+        steps.append(at)
+        if steps.count(step) == 2:
             raise Killed
 
     with pytest.raises(Killed):
         prune(settings, BEFORE, observe=die)
     assert states(settings) > {Pruned.NO, Pruned.DECIDED}
     log_again(settings)
-    if then == "sync":
+    if next_command == "sync":
         assert sync(settings).progress.events == 0
         assert Pruned.DECIDED not in states(settings)
     prune(settings, BEFORE)
-    assert_pruned(settings, kept)
+    assert_pruned(settings, kept_lines)
     assert sync(settings).progress.events == 0
-    assert_pruned(settings, kept)
+    assert_pruned(settings, kept_lines)
 
 
 def test_a_batch_that_is_committed_and_not_published_is_not_touched(settings: Settings) -> None:
-    """It was killed before it linked its files: recovery publishes them, then they are pruned."""
+    """The run was killed before it linked its files: recovery publishes them, prune takes them."""
     assert run_sync(settings, kill_at=("committed", 1)).returncode < 0
     with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
         assert decide_pruning(ledger, "2099/01/01/00", 1000) == ([], 0)
     prune(settings, BEFORE)
     assert sync(settings).ok
     prune(settings, BEFORE)
-    kept = lines_from(settings, "")
+    kept_lines = lines_from(settings, "")
     assert all(hour_of(path) >= FIRST_HOUR_KEPT for path in event_files(settings))
     log_again(settings)
     assert sync(settings).progress.events == 0
-    assert lines_from(settings, "") == kept
+    assert lines_from(settings, "") == kept_lines
 
 
 def test_late_events_of_pruned_hours_are_new_and_stay(settings: Settings) -> None:
-    """What was never there is brought in, whatever its date."""
+    """Events that were never there are brought in, whatever their date."""
     part = Selection(accounts=["2*"])
     assert sync(settings, part).ok
     prune(settings, BEFORE)
-    kept = lines_from(settings, "")
+    kept_lines = lines_from(settings, "")
     summary = sync(settings)
     assert summary.ok
     now = lines_from(settings, "")
-    assert len(now) == len(kept) + summary.progress.events
+    assert len(now) == len(kept_lines) + summary.progress.events
     assert {hour_of(path) for path in event_files(settings)} > {"2026/01/14/12"}
     names = [path.relative_to(settings.events_dir) for path in event_files(settings)]
     assert len(names) == len(set(names))
@@ -184,7 +184,7 @@ def test_a_name_is_never_used_twice(settings: Settings) -> None:
 
 
 def test_pruning_while_a_sync_is_at_work(settings: Settings) -> None:
-    """Again and again, all of it: the sync finds its folders gone under it."""
+    """All of the output is pruned again and again: the sync finds its folders gone under it."""
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -201,11 +201,11 @@ def test_pruning_while_a_sync_is_at_work(settings: Settings) -> None:
     thread.join()
     assert failed == []
     prune(settings, BEFORE)
-    kept = lines_from(settings, "")
+    kept_lines = lines_from(settings, "")
     assert all(hour_of(path) >= FIRST_HOUR_KEPT for path in event_files(settings))
     log_again(settings)
     assert sync(settings).progress.events == 0
-    assert lines_from(settings, "") == kept
+    assert lines_from(settings, "") == kept_lines
 
 
 def test_a_ledger_from_before_a_prune_is_refused(settings: Settings, tmp_path: Path) -> None:
@@ -233,9 +233,9 @@ def test_from_a_shell(tmp_path: Path) -> None:
     dry = ctrail(tmp_path, "prune", "--before", "2026-01-15", "--dry-run")
     assert dry.stdout.startswith("would be removed: ")
     assert snapshot(tmp_path / "events") == events
-    done = ctrail(tmp_path, "prune", "--before", "2026-01-15")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == dry.stdout.replace("would be removed", "removed")
+    process = ctrail(tmp_path, "prune", "--before", "2026-01-15")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == dry.stdout.replace("would be removed", "removed")
     assert set() < snapshot(tmp_path / "events") < events
     assert ctrail(tmp_path, "sync").stdout.startswith("0 new log files, 0 new events")
     assert ctrail(tmp_path, "prune", "--before", "last week").returncode == 2

@@ -1,4 +1,4 @@
-"""A ledger that is lost, damaged or too old is made anew of the output, and no event is doubled."""
+"""A ledger that is lost, damaged or too old is made anew from the output; no event is doubled."""
 
 import gzip
 import json
@@ -60,21 +60,21 @@ def remove_ledger(settings: Settings) -> None:
 
 
 def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
-    """Rebuild, sync, and see that nothing is doubled or missing."""
-    done = rebuild(settings)
+    """Rebuild, sync, and check that nothing is doubled or missing."""
+    result = rebuild(settings)
     sync(settings)
     assert_exact(settings, expectation)
-    return done
+    return result
 
 
 def test_a_lost_ledger(settings: Settings, expectation: Expectation) -> None:
     remove_ledger(settings)
     with pytest.raises(LedgerError, match="make a new one of the output with `ctrail rebuild`"):
         sync(settings)
-    done = rebuilt(settings, expectation)
-    assert (done.events, done.doubled, done.problems) == (len(expectation.lines), 0, [])
-    assert done.quarantined > 0
-    assert sync(settings).progress.log_files == 1  # the damaged one, again
+    result = rebuilt(settings, expectation)
+    assert (result.events, result.doubled, result.problems) == (len(expectation.lines), 0, [])
+    assert result.quarantined > 0
+    assert sync(settings).progress.log_files == 1  # the damaged log file, again
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_damaged_ledger_is_set_aside(
     harm(settings.state_db)
     damaged = settings.state_db.read_bytes()
     rebuilt(settings, expectation)
-    [kept] = settings.state_db.parent.glob(f"{settings.state_db.name}.before-rebuild-*")
-    assert kept.read_bytes() == damaged
+    [set_aside] = settings.state_db.parent.glob(f"{settings.state_db.name}.before-rebuild-*")
+    assert set_aside.read_bytes() == damaged
 
 
 def test_an_older_copy_of_the_ledger(
@@ -149,10 +149,10 @@ def test_what_is_not_as_it_was_written_is_named_and_fetched_again(
     foreign = settings.events_dir / "notes.txt"
     foreign.write_text("not ours")
     remove_ledger(settings)
-    done = rebuild(settings)
-    assert done.problem_count == len(done.problems) == 2
-    assert f"{foreign}: not a file of this program; it is left alone" in done.problems
-    assert f"{file}:1: not as it was written" in done.problems
+    result = rebuild(settings)
+    assert result.problem_count == len(result.problems) == 2
+    assert f"{foreign}: not a file of this program; it is left alone" in result.problems
+    assert f"{file}:1: not as it was written" in result.problems
     assert sync(settings).progress.events == 1
     assert snapshot(settings.events_dir) == set(expectation.lines) | {line[:-9]}
 
@@ -163,8 +163,8 @@ def test_lines_that_somebody_else_doubled_stay(settings: Settings) -> None:
     doubled = first.with_name("events_00099.jsonl")
     doubled.write_bytes(lines[0] + lines[0].replace(b"eventTime", b"eventTime ", 1))
     remove_ledger(settings)
-    done = rebuild(settings)
-    assert (done.doubled, done.left_over) == (1, 0)
+    result = rebuild(settings)
+    assert (result.doubled, result.left_over) == (1, 0)
     assert first.exists()
     assert doubled.exists()
 
@@ -203,8 +203,8 @@ def test_parquet_stays_and_gets_no_row_twice(
     assert problem.startswith(f"{first.parent}: ")
     assert "rows too few" in problem
     assert len(rows()) < len(before), "without Parquet in the configuration, it is only said"
-    done = rebuild(settings, force=True)
-    assert (done.parquet_repaired, done.problems) == (1, [])
+    result = rebuild(settings, force=True)
+    assert (result.parquet_repaired, result.problems) == (1, [])
     assert rows() == before
 
 
@@ -248,12 +248,12 @@ def test_a_ledger_lost_amid_a_compaction(
     class Killed(BaseException):
         pass
 
-    seen = 0
+    times = 0
 
     def observe(at: str) -> None:
-        nonlocal seen
-        seen += at == step
-        if seen == count:
+        nonlocal times
+        times += at == step
+        if times == count:
             raise Killed
 
     settings = synced_copies.of_sample(
@@ -270,9 +270,9 @@ def test_a_ledger_lost_amid_a_compaction(
         for path in sorted(replaced)[:already_removed]:
             path.unlink()
     remove_ledger(settings)
-    done = rebuilt(settings, expectation)
-    assert done.doubled == 0
-    assert bool(done.left_over) == (step != "committed")
+    result = rebuilt(settings, expectation)
+    assert result.doubled == 0
+    assert bool(result.left_over) == (step != "committed")
     assert compact(settings).problems == []
     assert_exact(settings, expectation)
 
@@ -295,7 +295,7 @@ def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
 def test_it_waits_for_a_run_that_has_nothing_staged_just_now(
     sample: Path, tmp_path: Path, expectation: Expectation, step: str
 ) -> None:
-    """Such a one would go on with the ledger that is set aside."""
+    """Such a run would go on with the ledger that is set aside."""
     settings = sample_settings(sample, tmp_path, batch_log_files=10, process_workers=1)
     steps: list[str] = []
 
@@ -315,15 +315,15 @@ def test_it_waits_for_a_run_that_has_nothing_staged_just_now(
 def test_a_run_that_begins_meanwhile_is_refused(
     settings: Settings, expectation: Expectation
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def observe(_step: str) -> None:
         with pytest.raises(LedgerError) as refused:
             sync(settings)
-        said.append(str(refused.value))
+        messages.append(str(refused.value))
 
     rebuild(settings, force=True, observe=observe)
-    assert any("is being rebuilt" in message for message in said)
+    assert any("is being rebuilt" in message for message in messages)
     sync(settings)
     assert_exact(settings, expectation)
 
@@ -349,8 +349,8 @@ def test_a_ledger_lost_in_the_middle_of_a_compaction(
     """Merged files lie beside those that they replace: every line of both is there twice."""
     settings = synced_copies.of_sample(sample, tmp_path, batch_log_files=4, process_workers=1)
     arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
-    done = subprocess.run(arguments, cwd=PROJECT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run(arguments, cwd=PROJECT, check=False)
+    assert process.returncode == -signal.SIGKILL
     remove_ledger(settings)
     rebuilt(settings, expectation)
 
@@ -373,12 +373,12 @@ def test_killed_at_any_step_it_is_begun_again(settings: Settings, expectation: E
     for step in range(1, 20):
         remove_ledger(settings)
         arguments = [sys.executable, "-c", _KILLED, pickle.dumps(settings).hex(), str(step)]
-        done = subprocess.run(arguments, cwd=PROJECT, check=False)
-        if done.returncode == 0:
+        process = subprocess.run(arguments, cwd=PROJECT, check=False)
+        if process.returncode == 0:
             break
-        assert done.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
         try:
-            sync(settings)  # it may be whole; if it is not, it is refused
+            sync(settings)  # the ledger may be whole; if it is not, it is refused
         except LedgerError:
             rebuild(settings)
             sync(settings)

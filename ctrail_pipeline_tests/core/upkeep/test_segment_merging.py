@@ -1,4 +1,4 @@
-"""Merging segments: few remain, and what is known stays known, whoever looks meanwhile."""
+"""Merged segments are few, and what is known stays known, whoever looks meanwhile."""
 
 import uuid
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ HOUR = "111122223333/eu-west-1/2024/01/02/03"
 
 @pytest.fixture(autouse=True)
 def smaller_filters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments have filters from fewer identities on, which are made faster."""
+    """Give segments filters from fewer identities on, since small segments are made faster."""
     monkeypatch.setattr(bloom_filter, "FILTERED_FROM", 4096)
 
 
@@ -53,7 +53,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def add(ledger: Ledger, numbers: range, *, is_published: bool = True) -> int:
-    """A batch with one segment of events that are numbers."""
+    """Add a batch with one segment, whose events are numbers."""
     lines = [b"%d" % number for number in numbers]
     segment = build_segment(HOUR, [identity_of(line) for line in lines], lines, 0.001)
     batch = register_batch(ledger, uuid.uuid4().hex, "", [])

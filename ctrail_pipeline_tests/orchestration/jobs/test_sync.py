@@ -48,7 +48,7 @@ def execute(config: Config, **run_config: Any) -> ExecuteInProcessResult:
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """`dagster job execute` as a user types it, in a folder of theirs."""
+    """Start `dagster job execute` as a user types it, in the user's folder."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
@@ -67,7 +67,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def shell(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The same, to its end."""
+    """Run `dagster job execute` to its end."""
     process = start(folder, *arguments)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -206,7 +206,7 @@ def test_killed_again_and_again_and_then_run_to_its_end_nothing_is_lost_or_doubl
         process.kill()
         process.communicate()
     assert killed_at_work
-    # What was cut off in the instant before it had a name or a lock is told by its age only.
+    # A kill may come before a file has its name or a folder its lock. Then only the age tells.
     let_a_minute_pass(load_config({}, tmp_path).settings)
     done = shell(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -247,7 +247,7 @@ def test_its_worker_processes_read_s3_and_one_may_be_killed(
 
 
 def wait_for_workers(process: "subprocess.Popen[str]", number: int) -> list[int]:
-    """The worker processes of a run, once there are so many."""
+    """Wait until a run has so many worker processes, and return their ids."""
     while process.poll() is None:
         children = [
             int(child)
@@ -267,7 +267,7 @@ def wait_for_workers(process: "subprocess.Popen[str]", number: int) -> list[int]
 
 
 def file_count(folder: Path) -> int:
-    """Output files so far: what grows while a run is at work."""
+    """The number of output files. It grows while a run is at work."""
     return len(output_files_now(folder / "events"))
 
 
@@ -304,7 +304,7 @@ def configure_small_batches(folder: Path) -> None:
 
 
 def wait_until_at_work(process: "subprocess.Popen[str]", folder: Path) -> None:
-    """Dagster's own start takes a second or more: return when the sync has written something."""
+    """Return when the sync has written something. Dagster's own start takes a second or more."""
     deadline = time.monotonic() + 60
     before = file_count(folder)
     while process.poll() is None and file_count(folder) == before:

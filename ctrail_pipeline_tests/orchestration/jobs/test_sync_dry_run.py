@@ -1,4 +1,4 @@
-"""The job `sync` with `dry_run`: what there is and what it would cost, in Dagster's run page."""
+"""The job `sync` with `dry_run`: Dagster's run page shows what there is and what it would cost."""
 
 from pathlib import Path
 from typing import Any

@@ -58,7 +58,7 @@ def run(
 
 
 def complete(result: ExecuteInProcessResult) -> dict[str, AssetCheckEvaluation]:
-    """What the run noted of the check, by trail."""
+    """The evaluations of the check that the run noted, by trail."""
     return {
         evaluation.asset_key.path[-1]: evaluation
         for evaluation in result.get_asset_check_evaluations()
@@ -194,7 +194,7 @@ def test_the_check_of_a_trail_runs_by_itself(
     assert run(config, instance, "sync").success
     assert {passed for passed, _ in evaluate().values()} == {True}
     (folder / "events/planted.jsonl").write_text("{}\n")
-    # It is of no trail, so it is every trail's.
+    # The planted file belongs to no trail, so the check of every trail fails.
     assert evaluate() == dict.fromkeys(("organization", "payments"), (False, error))
 
 

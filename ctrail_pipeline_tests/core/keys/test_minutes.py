@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ctrail_pipeline.core.keys.key_time import (
+from ctrail_pipeline.core.keys.minutes import (
     MINUTES_PER_DAY,
     MINUTES_PER_HOUR,
     datetime_of,

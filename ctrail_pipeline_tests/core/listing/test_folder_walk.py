@@ -1,4 +1,4 @@
-"""Which log files are handed out, in which order, and what may then be called covered."""
+"""The walk hands out the right log files, newest day first, and calls nothing covered too early."""
 
 import random
 import uuid
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
-from ctrail_pipeline.core.keys.key_time import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import register_batch
@@ -22,9 +22,9 @@ from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, wai
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, covered_ranges, register_sources
+from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
-from ctrail_pipeline.core.listing.walk import Listing
 from ctrail_pipeline_tests.support.ledgers import new_ledger
 from ctrail_pipeline_tests.support.properties import examples
 
@@ -46,7 +46,7 @@ class MemoryBucket:
         self.page_size = page_size
         self.objects: dict[str, Listed] = {}
         self.refuses: Callable[[str, str], bool] = lambda _folder, _after: False
-        """Whether to fail for a folder and the key to list after."""
+        """Returns whether to fail for a folder and the key to list after."""
 
     def put(self, key: str, modified: int, etag: bytes | None = None) -> None:
         etag = etag or md5(key.encode()).digest()
@@ -86,7 +86,7 @@ class MemoryBucket:
 def sources_of(
     ledger: Ledger, bucket: MemoryBucket, wanted: Range = EVERYTHING, *, deep: bool = False
 ) -> list[Source]:
-    """The partitions as a run that starts now sees them."""
+    """Return the source prefixes as a run that starts now sees them."""
     ids = register_sources(ledger, SOURCE_PREFIXES)
     coverage = covered_ranges(ledger)
     return [
@@ -132,7 +132,7 @@ def commit(
     finished: Iterable[Stretch] = (),
     state: LogFileState = LogFileState.COMMITTED,
 ) -> None:
-    """What the engine does with a batch, without the batch: rows and coverage."""
+    """Commit rows and coverage as a batch does, without the batch."""
     batch = register_batch(ledger, uuid.uuid4().hex, "", [])
     outcomes = [outcome_of(ref, position, state) for position, ref in enumerate(refs)]
     done = list(finished)
@@ -156,7 +156,7 @@ def run(
     deep: bool = False,
     lookback: Lookback = LOOKBACK,
 ) -> list[str]:
-    """One undisturbed run; returns the keys that it brought in."""
+    """Do one undisturbed run; return the keys that it brought in."""
     listing = Listing(sources_of(ledger, bucket, wanted, deep=deep), lookback)
     keys = []
     for refs in listing.log_files(LedgerLogFiles(ledger)):
@@ -167,7 +167,7 @@ def run(
 
 
 def key_at(source_prefix: SourcePrefix, moment: int, suffix: str = "a") -> str:
-    """The key of a log file delivered at a minute."""
+    """Return the key of a log file delivered at a minute."""
     day, minute = divmod(moment, DAY)
     stamp = day_folder(day).replace("/", "")
     return (
@@ -187,7 +187,7 @@ def covered(ledger: Ledger, source_prefix: SourcePrefix = SOURCE_PREFIXES[0]) ->
 
 
 def rows(ledger: Ledger, keys: Iterable[str]) -> set[str]:
-    """Those of the keys that have a row."""
+    """Return the keys that have a row."""
     ids = register_sources(ledger, SOURCE_PREFIXES)
     found = set()
     for key in keys:
@@ -244,7 +244,7 @@ KEYS = st.lists(st.one_of(TIMED, TIMED, TIMED, ODD), max_size=80)
 
 
 def filled(bucket: MemoryBucket, keys: Iterable[str]) -> MemoryBucket:
-    """Put keys as they are delivered: a few minutes after the time in them."""
+    """Put keys as CloudTrail delivers them: a few minutes after the time in them."""
     for key in keys:
         source_prefix = source_prefix_of(key)
         assert source_prefix is not None
@@ -303,7 +303,7 @@ def test_a_second_run_hands_out_nothing(keys: list[str], page_size: int) -> None
         assert run(ledger, bucket, deep=True) == []
 
 
-def test_newest_days_of_all_partitions_come_before_older_ones_of_any() -> None:
+def test_newest_days_of_all_source_prefixes_come_before_older_ones_of_any() -> None:
     bucket = MemoryBucket(page_size=7)
     moments = [at(2022, 3, 1), at(2023, 12, 31), at(2024, 1, 1), at(2024, 1, 2)]
     keys = [
@@ -345,7 +345,7 @@ def test_an_unbounded_listing_finds_keys_in_no_day_folder(page_size: int) -> Non
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3])
-def test_two_windows_of_a_partition_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
+def test_two_windows_of_a_source_prefix_hand_out_keys_in_no_day_folder_once(page_size: int) -> None:
     source_prefix = SOURCE_PREFIXES[0]
     dated = [key_at(source_prefix, FIRST + DAY * number) for number in range(60)]
     bucket = filled(MemoryBucket(page_size), dated)
@@ -493,7 +493,7 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
 
 
 @pytest.mark.parametrize("page_size", [3, 1000])
-def test_a_partition_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
+def test_a_source_prefix_that_cannot_be_listed_costs_only_itself(page_size: int) -> None:
     broken = SOURCE_PREFIXES[1]
     keys = [
         key_at(source_prefix, FIRST + 400 * number)
@@ -564,7 +564,7 @@ def test_windows_in_any_order_then_everything_equal_one_undisturbed_sync(
     with new_ledger() as ledger:
         run(ledger, bucket)
         undisturbed = rows(ledger, bucket.objects)
-        # Less may be called covered at first, never more: what is not is listed again.
+        # Less may be called covered at first, never more: the difference is listed again.
         for source_prefix, ranges, end in zip(SOURCE_PREFIXES, coverage, newest, strict=True):
             assert cursor(covered(ledger, source_prefix)) == end
             assert merged([*ranges, *covered(ledger, source_prefix)]) == ranges
@@ -600,7 +600,7 @@ def run_in_any_order(
 
 
 def arriving_late(ledger: Ledger, bucket: MemoryBucket, arriving: Iterable[str]) -> set[str]:
-    """Those that come into minutes which are covered already: the lookback's business."""
+    """Return keys in minutes that are covered already: only the lookback finds them."""
     return {key for key in arriving if key not in bucket.objects and is_covered(ledger, key)}
 
 

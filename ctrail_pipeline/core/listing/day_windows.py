@@ -1,14 +1,14 @@
 """Which days the folders of a source prefix hold: `2026/`, `2026/01/` and `2026/01/15/`. Pure.
 
 A day is a number of days since 1970. A folder's days are the first one, and the one behind the
-last. Not here: how folders are listed (`walk`).
+last. Not here: how folders are listed (`folder_walk`).
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback, whole_days, windows_to_list
-from ctrail_pipeline.core.keys.key_time import FOREVER, MINUTES_PER_DAY, Minute, day_number
+from ctrail_pipeline.core.keys.minutes import FOREVER, MINUTES_PER_DAY, Minute, day_number
 
 from .sources import Source
 

@@ -18,16 +18,11 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor
-from ctrail_pipeline.core.keys.key_time import (
-    FOREVER,
-    MINUTES_PER_DAY,
-    Minute,
-    day_folder,
-)
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
+from ctrail_pipeline.core.keys.minutes import FOREVER, MINUTES_PER_DAY, Minute, day_folder
 from ctrail_pipeline.core.threads import DaemonThreads
 
-from .day_folders import DAY_DEPTH, day_windows, days_of_folder, first_day_from
+from .day_windows import DAY_DEPTH, day_windows, days_of_folder, first_day_from
 from .known_log_files import KnownLogFiles
 from .new_log_files import is_wanted, new_log_files
 from .sources import LogFileRef, Source, Stretch
