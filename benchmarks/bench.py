@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import Usage, run_python
 from benchmarks.server import MeasuredServer
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import Trail
 
 
 @dataclass
@@ -83,11 +83,6 @@ class Bench:
         return usage
 
 
-def has_worker_processes() -> bool:
-    """Whether the core knows worker processes yet."""
-    return any(setting.name == "process_workers" for setting in dataclasses.fields(Settings))
-
-
 def workers(number: int) -> dict[str, Any]:
-    """The setting for so many worker processes, or nothing if the core has no such setting."""
-    return {"process_workers": number} if has_worker_processes() else {}
+    """The setting for so many worker processes."""
+    return {"process_workers": number}

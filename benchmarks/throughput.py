@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from benchmarks import shapes
-from benchmarks.bench import Bench, has_worker_processes, workers
+from benchmarks.bench import Bench, workers
 from benchmarks.measure import Spread, Usage, interleaved, run, run_python
 from benchmarks.report import Section, Table, Target, megabytes
 from benchmarks.server import MeasuredServer
@@ -81,7 +81,7 @@ def _variants(
             from_s3, folder, server=server, changes=workers(1), profile=True, events=expected
         )
 
-    found: dict[str, Callable[[], Usage]] = {
+    return {
         _S3: first_sync,
         _NOTHING: lambda: bench.sync(
             from_s3, latest[0], server=server, changes=workers(1), events=0
@@ -100,16 +100,12 @@ def _variants(
         ),
         _FLOOR: lambda: _floor(bench, shape, keys),
         _LOOP: lambda: _loop(bench, shape, server),
-    }
-    if has_worker_processes():
-        found[_PAIR] = lambda: _pair(bench, shape)
-        found[_TWO] = lambda: bench.sync(
-            local, bench.fresh("two"), changes=workers(2), events=expected
-        )
-        found[_TWO_S3] = lambda: bench.sync(
+        _PAIR: lambda: _pair(bench, shape),
+        _TWO: lambda: bench.sync(local, bench.fresh("two"), changes=workers(2), events=expected),
+        _TWO_S3: lambda: bench.sync(
             from_s3, bench.fresh("two"), server=server, changes=workers(2), events=expected
-        )
-    return found
+        ),
+    }
 
 
 def _pair(bench: Bench, shape: Shape) -> Usage:

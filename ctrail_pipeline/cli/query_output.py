@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
+from ctrail_pipeline.core.untrusted_text import printable
 
 from .events_view import reading
 
@@ -84,12 +85,7 @@ def _print_table(names: list[str], _kinds: list[str], rows: Iterator[Sequence[An
 
 
 def _shown(value: object) -> str:
-    """Return a value for a terminal.
-
-    Somebody who chooses a user agent must not be able to steer the screen with it.
-    """
-    text = "" if value is None else str(value)
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return "" if value is None else printable(str(value))
 
 
 _PRINTERS: Final = {"table": _print_table, "csv": _print_csv, "json": _print_json}

@@ -25,7 +25,7 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.reports.sentences import failure_message, summary_line
 from ctrail_pipeline.reports.sync_json import as_json
 
-from .exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK
+from .exit_codes import EXIT_FAILED, EXIT_OK
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_sync(
         while True:
             started = time.monotonic()
             code = _round(settings, select, form, stop, is_watching=watch is not None)
-            if watch is None or code == EXIT_CONFIGURATION:
+            if watch is None:
                 return code
             if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - started))):
                 return code

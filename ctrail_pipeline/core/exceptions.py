@@ -5,7 +5,6 @@ CtrailError
 ├── LedgerError          the operator of the machine: the ledger cannot be trusted or opened
 ├── OutputError          the operator of the machine: disk full, folder not writable
 ├── WorkersFailed        the operator of the machine: worker processes die
-├── Interrupted          nobody: the run was asked to stop, and did
 └── StoreError           the owner of the bucket, or nobody (the failure may pass)
     ├── ObjectGone       the object is no longer there
     ├── ObjectChanged    the object's etag is not the listed one
@@ -36,10 +35,6 @@ class OutputError(CtrailError):
 
 class WorkersFailed(CtrailError):
     """Worker processes end again and again before they have done any work."""
-
-
-class Interrupted(CtrailError):
-    """The run was asked to stop (SIGINT, SIGTERM). Committed work stays, the rest is done again."""
 
 
 class StoreError(CtrailError):

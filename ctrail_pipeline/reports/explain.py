@@ -11,8 +11,7 @@ from typing import Any
 from ctrail_pipeline.core.audit.explain import Explained
 from ctrail_pipeline.core.audit.explain_copies import COPIES_LOOKED_AT
 from ctrail_pipeline.core.bucket.etag import unpack_etag
-
-from .untrusted_text import printable
+from ctrail_pipeline.core.untrusted_text import printable
 
 
 def as_text(event: Explained) -> list[str]:

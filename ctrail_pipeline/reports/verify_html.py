@@ -12,9 +12,9 @@ from typing import Final
 
 from ctrail_pipeline.core.audit.compare_report import COUNTS, DayStatus, PrefixReport, Report
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, HourState
+from ctrail_pipeline.core.untrusted_text import printable
 
 from .sentences import problem_line
-from .untrusted_text import printable
 from .verify_text import (
     by_kind,
     day_text,

@@ -15,10 +15,10 @@ from ctrail_pipeline.core.audit.findings import (
     Severity,
 )
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.untrusted_text import printable
 
 from .sentences import problem_line
 from .units import size
-from .untrusted_text import printable
 
 _NAMED: Final = 10
 """Findings of a kind that a terminal or the message of a run names. JSON and HTML have more."""

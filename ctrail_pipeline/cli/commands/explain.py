@@ -88,8 +88,8 @@ def _run(options: argparse.Namespace) -> int:
 def _print(event: "Explained", *, show_json: bool) -> None:
     import json
 
+    from ctrail_pipeline.core.untrusted_text import printable
     from ctrail_pipeline.reports.explain import as_json, as_text
-    from ctrail_pipeline.reports.untrusted_text import printable
 
     if show_json:
         print(json.dumps(as_json(event)))

@@ -5,9 +5,9 @@ Tries of one request follow each other at once: see `core.bucket.s3_retry`.
 
 from typing import Final
 
-from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger.rows import LONGEST_PAUSE_SECONDS, LogFileState
 
-_VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, 86_400)
+_VISIT_AFTER_SECONDS: Final = (0, 300, 1_800, 7_200, 21_600, LONGEST_PAUSE_SECONDS)
 """Seconds after which a log file that failed or is damaged is tried again, by number of tries."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.untrusted_text import printable
 
 from .sources import LogFileRef, Source
 
@@ -26,11 +27,8 @@ class Problem:
 
     @property
     def printable(self) -> "Problem":
-        """The problem in printable characters only.
-
-        A key may hold line feeds and worse. Whoever writes to the bucket must not write our log.
-        """
-        return replace(self, where=_printable(self.where), reason=_printable(self.reason))
+        """The problem in printable characters only: a key may hold line feeds and worse."""
+        return replace(self, where=printable(self.where), reason=printable(self.reason))
 
 
 def trail_problem(trail: Trail, state: str, error: StoreError) -> Problem:
@@ -51,9 +49,3 @@ def not_committed(ref: LogFileRef, outcome: Outcome) -> Problem:
     where = f"{ref.source.bucket.location}/{ref.key}"
     state, reason = outcome.state.name.lower(), outcome.reason or ""
     return Problem(ref.source.trail, where, state, reason, outcome.may_pass)
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )

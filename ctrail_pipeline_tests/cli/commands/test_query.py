@@ -152,7 +152,7 @@ def test_an_event_cannot_write_to_the_terminal(tmp_path: Path) -> None:
         tmp_path, json.dumps({"eventTime": "2026-01-15T07:00:00Z", "userAgent": "\x1b[2J[red]x\n"})
     )
     done = ctrail(tmp_path, "query", "-q", "SELECT userAgent FROM events")
-    assert "\\x1b[2J[red]x\\n" in done.stdout
+    assert "\\u001b[2J[red]x\\n" in done.stdout
     assert "\x1b" not in done.stdout
 
 
