@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from ctrail_pipeline.core.listing.look import Look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline.orchestration import webhook
 from ctrail_pipeline.orchestration.checks import build_checks
 from ctrail_pipeline.orchestration.living_runs import (
     BACKLOG,
@@ -384,7 +386,7 @@ def test_a_webhook_that_refuses_is_an_error_without_its_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(webhook, "time", SimpleNamespace(sleep=pauses.append))
     with Hook(status=500) as hook, pytest.raises(WebhookError, match="HTTP 500") as caught:
         post(hook.url, "text")
     assert len(hook.texts) == 3

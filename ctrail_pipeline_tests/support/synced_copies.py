@@ -21,12 +21,18 @@ class SyncedCopies:
         self._folder = folder
         self._originals: dict[str, Settings] = {}
 
-    def of_sample(self, sample: Path, folder: Path, **changes: object) -> Settings:
-        """The settings of `sample_settings` over a copy of the output of a sync that has ended."""
+    def of_sample(
+        self, sample: Path, folder: Path, *, problems: int = 0, **changes: object
+    ) -> Settings:
+        """The settings of `sample_settings` over a copy of the output of a sync that has ended.
+
+        `problems`: how many log files of the sample cannot be brought in. Nothing may be patched
+        when this is called: the output is that of all tests that ask for it.
+        """
         name = repr((sample, sorted(changes.items())))
         if name not in self._originals:
             original = sample_settings(sample, self._folder / str(len(self._originals)), **changes)
-            sync(original)
+            assert sync(original).problem_count == problems
             self._originals[name] = original
         return copied(self._originals[name], folder)
 

@@ -71,7 +71,7 @@ def assert_recovers(settings: Settings, expectation: Expectation, lines: set[byt
     assert snapshot(settings.events_dir) == lines
 
 
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "published"])
+@pytest.mark.parametrize("step", ["registered", "staged", "committed", "marked", "published"])
 @pytest.mark.parametrize(
     "occurrence",
     [

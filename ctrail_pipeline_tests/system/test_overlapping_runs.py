@@ -181,7 +181,7 @@ def test_random_kills_among_runs_at_once(
     print(f"{kills} kills in {rounds} rounds of three runs at once: all compared")
 
 
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "published"])
+@pytest.mark.parametrize("step", ["registered", "staged", "committed", "marked", "published"])
 def test_another_run_begins_the_output_folder_while_we_look_at_it(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

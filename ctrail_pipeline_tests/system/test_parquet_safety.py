@@ -90,7 +90,9 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
         pytest.param("last", marks=pytest.mark.thorough),
     ],
 )
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
+@pytest.mark.parametrize(
+    "step", ["registered", "staged", "committed", "marked", "linked", "published"]
+)
 def test_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, steps: list[str], step: str, occurrence: str
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_copy_from_any_step_is_refused_or_doubles_nothing(
             refused.append(at)
         else:
             assert_exact(older, expectation)
-    assert len({step for step, _ in copies}) == 5
+    assert len({step for step, _ in copies}) == 6
     assert refused == [
         at for at, (_, copy) in enumerate(copies) if committed_batches(copy) < committed_at_last
     ]

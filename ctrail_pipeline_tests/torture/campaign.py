@@ -47,7 +47,7 @@ PATIENCE_SECONDS = 10.0
 """Seconds for which a program with its own interpreter meets faults."""
 _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
 _PROTOCOL = {
-    "sync": ["registered", "staged", "committed", "linked", "published", "recovered"],
+    "sync": ["registered", "staged", "committed", "marked", "linked", "published", "recovered"],
     "compact": ["registered", "staged", "committed", "marked", "linked", "published", "removed"],
     "rebuild": ["adopted", "repaired", "built", "moved", "marked", "renamed"],
     "prune": ["decided", "marked", "removed", "recovered"],

@@ -41,7 +41,8 @@ TRIES_SIDE_BY_SIDE: Final = 2
 """Number of tries in which other runs may commit, too. The next try keeps them out."""
 
 Observer = Callable[[str], None]
-"""Is told each step of the protocol: registered, staged, committed, linked (a file), published."""
+"""Is told each step of the protocol: registered, staged, committed, marked, linked (a file),
+published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ class Committer:
             self._observe("committed")
         if committed:
             note_generation(self._ledger, self._folders)
+            self._observe("marked")
         return results, batches
 
     def commit_alone(
@@ -256,6 +258,7 @@ class Committer:
             published = published_files(self._ledger, batch.id)
         self._observe("committed")
         note_generation(self._ledger, self._folders)
+        self._observe("marked")
         return staged, published
 
     def _stage(self, batch: Batch, log_files: Sequence[LogFileInBatch]) -> Staged:

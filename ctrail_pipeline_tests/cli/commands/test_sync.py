@@ -349,6 +349,7 @@ def cpu_seconds(folder: Path, *arguments: str, env: dict[str, str] | None = None
     return best
 
 
+@pytest.mark.thorough
 def test_help_is_there_at_once(folder: Path) -> None:
     assert cpu_seconds(folder, "--help") < 0.3
 

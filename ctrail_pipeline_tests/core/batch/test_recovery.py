@@ -1,5 +1,6 @@
 """What a run that died left behind is published if it was committed, and dropped if not."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -174,6 +175,7 @@ def test_what_was_only_staged_is_dropped(run: Run) -> None:
     assert run.state() is BatchState.ABORTED
     assert run.staging_folders() == []
     assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
+    assert not (run.folders.roots[Kind.EVENTS] / MARKER).exists()
     assert recovered(run) == []
 
 
@@ -228,6 +230,8 @@ def test_what_was_committed_is_published(run: Run, linked: int) -> None:
     assert run.state() is BatchState.PUBLISHED
     assert run.there(Kind.EVENTS) == EVENTS_THERE
     assert run.there(Kind.QUARANTINE) == QUARANTINE_THERE
+    marker = json.loads((run.folders.roots[Kind.EVENTS] / MARKER).read_text())
+    assert marker == {"ledger": run.ledger.uuid, "generation": run.ledger.generation}
     assert run.staging_folders() == []
     assert recovered(run) == []
 

@@ -247,6 +247,7 @@ def test_a_body_that_may_be_cut_short_is_no_answer(
     assert answer.number == pycurl.E_PARTIAL_FILE
 
 
+@pytest.mark.thorough
 def test_a_failure_says_how_long_its_request_took_without_waiting_for_its_turn() -> None:
     with (
         closing(Transfers(1)) as transfers,
@@ -258,6 +259,7 @@ def test_a_failure_says_how_long_its_request_took_without_waiting_for_its_turn()
             assert 0.19 < answer.seconds < 1.2, "the last one waited for 1.4 s"
 
 
+@pytest.mark.thorough
 def test_no_server_and_a_slow_one_are_told_apart(transfers: Transfers) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

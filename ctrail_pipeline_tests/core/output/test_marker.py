@@ -31,19 +31,15 @@ class Installation:
     def open(self) -> Ledger:
         return open_ledger(self.state_db, self.events_dir, self.folders)
 
-    def run(self, *, commits: bool = True) -> None:
+    def run(self) -> None:
         """Leave what a run that writes leaves."""
         ledger = self.open()
         batch = register_batch(ledger, os.urandom(8).hex(), "", [])
-        if commits:
-            with ledger.transaction():
-                commit_batch(
-                    ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed()
-                )
-            write_marker(ledger.uuid, ledger.generation, self.events_dir)
+        with ledger.transaction():
+            commit_batch(ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed())
+        write_marker(ledger.uuid, ledger.generation, self.events_dir)
         ledger.close()
-        if commits:
-            (self.events_dir / "111122223333").mkdir(exist_ok=True)
+        (self.events_dir / "111122223333").mkdir(exist_ok=True)
 
     def refused(self) -> str:
         """Return the error of opening it; nothing is touched."""
@@ -182,6 +178,8 @@ def test_a_refused_ledger_is_closed_and_can_be_opened_at_once(installation: Inst
 def test_the_marker_is_replaced_whole_and_leaves_nothing_beside_it(
     installation: Installation,
 ) -> None:
-    installation.run(commits=False)
-    installation.run(commits=False)
-    assert [path.name for path in installation.events_dir.iterdir()] == [MARKER]
+    installation.run()
+    installation.run()
+    marker = json.loads((installation.events_dir / MARKER).read_text())
+    assert marker["generation"] == 2
+    assert {path.name for path in installation.events_dir.iterdir()} == {MARKER, "111122223333"}

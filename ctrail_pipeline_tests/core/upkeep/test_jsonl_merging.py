@@ -44,7 +44,7 @@ def merged(files: list[tuple[Path, OldFile]], lines_a_file: int) -> list[tuple[b
     lines_a_file=st.integers(1, 25),
     block=st.integers(1, 40),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_lines_and_their_origin_are_kept(
     tmp_path: Path, contents: list[list[bytes]], lines_a_file: int, block: int
 ) -> None:
@@ -70,7 +70,7 @@ def test_lines_and_their_origin_are_kept(
 
 
 @given(data=st.data(), block=st.integers(1, 40))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int) -> None:
     """A byte is changed, cut off or added: each merged file with lines of the old one tells."""
     lines = data.draw(st.lists(LINES, min_size=2, max_size=4))

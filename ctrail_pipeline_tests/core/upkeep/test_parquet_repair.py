@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -41,7 +42,7 @@ from ctrail_pipeline_tests.support.two_trails import event
 SAMPLE = {"log_files": 60, "days": 2}
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "output_formats": ("jsonl", "parquet"),
     "batch_log_files": 30,
     "process_workers": 1,

@@ -51,7 +51,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
-    return synced_copies.of_sample(sample, tmp_path)
+    return synced_copies.of_sample(sample, tmp_path, problems=1)
 
 
 def remove_ledger(settings: Settings) -> None:
@@ -257,7 +257,7 @@ def test_a_ledger_lost_amid_a_compaction(
             raise Killed
 
     settings = synced_copies.of_sample(
-        sample, tmp_path, batch_log_files=4, events_per_file=events_per_file
+        sample, tmp_path, problems=1, batch_log_files=4, events_per_file=events_per_file
     )
     with pytest.raises(Killed):
         compact(settings, observe=observe)
@@ -347,7 +347,9 @@ def test_a_ledger_lost_in_the_middle_of_a_compaction(
     step: str,
 ) -> None:
     """Merged files lie beside those that they replace: every line of both is there twice."""
-    settings = synced_copies.of_sample(sample, tmp_path, batch_log_files=4, process_workers=1)
+    settings = synced_copies.of_sample(
+        sample, tmp_path, problems=1, batch_log_files=4, process_workers=1
+    )
     arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
     process = subprocess.run(arguments, cwd=PROJECT, check=False)
     assert process.returncode == -signal.SIGKILL
