@@ -8,10 +8,14 @@ import errno
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from ctrail_pipeline.core.exceptions import OutputError
+
+_BUFFER_BYTES: Final = 64 * 1024
+"""Bytes of small pieces that are written at once."""
 
 
 @contextmanager
@@ -35,23 +39,29 @@ def durable_file(path: Path | str) -> Iterator[Callable[[bytes | memoryview], No
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
-    """Write a private file that is durable and whole under its name, or not there at all.
+    """Write a private file that is whole under its name, or not there at all.
 
-    `replace` replaces a file that is there. Raises OSError; FileExistsError if a file is there that
-    may not be replaced.
+    `replace` replaces a file that is there. Raises OSError, and then no file has the name;
+    FileExistsError if a file has the name that may not be replaced. The content is durable; for the
+    name see `fsync_folder`.
     """
     unfinished = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex}")
     try:
         with durable_file(unfinished) as put:
+            buffer = bytearray()
             for piece in pieces:
-                put(piece)
+                buffer += piece
+                if len(buffer) >= _BUFFER_BYTES:
+                    put(bytes(buffer))
+                    buffer.clear()
+            put(bytes(buffer))
         if replace:
             unfinished.replace(path)
         else:
             path.hardlink_to(unfinished)  # unlike a rename, this fails if the name is taken
     finally:
-        unfinished.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def fsync_file(path: Path) -> None:

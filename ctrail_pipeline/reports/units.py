@@ -13,6 +13,8 @@ def size(number: float) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time in about two figures, with a unit."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
+        number = seconds / length
+        if number >= 2:
+            text = f"{number:.1f}".removesuffix(".0") if number < 9.95 else f"{number:.0f}"
+            return f"{text} {unit}"
     return f"{seconds:.0f} s"

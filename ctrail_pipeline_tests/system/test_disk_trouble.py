@@ -369,6 +369,21 @@ def test_a_damaged_marker(begun: Settings, expectation: Expectation) -> None:
     assert_exact(begun, expectation)
 
 
+def test_a_marker_that_is_damaged_in_mid_run_stops_the_run_before_anything_is_staged(
+    begun: Settings,
+) -> None:
+    steps: list[str] = []
+
+    def damage(step: str) -> None:
+        steps.append(step)
+        if step == "registered":
+            (begun.events_dir / ".ctrail").write_bytes(b"{}")
+
+    with pytest.raises(LedgerError, match="is damaged"):
+        sync(begun, observe=damage)
+    assert steps == ["registered"]
+
+
 # --- a ledger that is locked for long ---------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.marker import check_owner
 from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
@@ -224,6 +225,8 @@ class Committer:
         self._published = []
         self._observe("registered")
         try:
+            # Before anything is staged and committed that could not be published.
+            check_owner(self._ledger.uuid, self._folders.roots[Kind.EVENTS])
             batch.staging.open()
         except BaseException:
             self.abandon(batch)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import disk_errors, write_whole
+from ctrail_pipeline.core.durable import disk_errors, fsync_folder, write_whole
 from ctrail_pipeline.core.exceptions import LedgerError
 
 MARKER: Final = ".ctrail"
@@ -24,11 +24,22 @@ def write_marker(name: str, generation: int, events_dir: Path) -> None:
     A newer generation that another run noted meanwhile stays. Raises LedgerError if the folder
     belongs to another ledger by now.
     """
-    present = read_marker(events_dir)
-    if present is not None and present[0] != name:
-        raise LedgerError(f"{events_dir} now belongs to another ledger: run again")
-    if present is None or present[1] < generation:
+    present = check_owner(name, events_dir)
+    if present is None or present < generation:
         replace_marker(name, generation, events_dir)
+
+
+def check_owner(name: str, events_dir: Path) -> int | None:
+    """Check that an output folder belongs to a ledger, or to none yet; return its generation.
+
+    Raises LedgerError if the folder belongs to another ledger by now, or its marker is damaged.
+    """
+    present = read_marker(events_dir)
+    if present is None:
+        return None
+    if present[0] != name:
+        raise LedgerError(f"{events_dir} now belongs to another ledger: run again")
+    return present[1]
 
 
 def replace_marker(name: str, generation: int, events_dir: Path) -> None:
@@ -36,6 +47,7 @@ def replace_marker(name: str, generation: int, events_dir: Path) -> None:
     content = json.dumps({"ledger": name, "generation": generation}) + "\n"
     with disk_errors(events_dir):
         write_whole(events_dir / MARKER, [content.encode()], replace=True)
+        fsync_folder(events_dir)
 
 
 def remove_unfinished_markers(events_dir: Path) -> None:

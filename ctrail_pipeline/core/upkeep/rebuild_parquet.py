@@ -57,8 +57,12 @@ def _lines_of_date(folders: OutputFolders, date: str) -> Iterator[list[ParquetRe
     for path in sorted((root / day).glob("*/*")):
         relative = path.relative_to(root)
         match = EVENTS_FILE.fullmatch(relative.as_posix())
-        is_linked = path.resolve() != root.resolve() / relative
-        if match is not None and path.is_file() and not is_linked:
+        # In this order: a link that leads to itself is no file, and cannot be resolved.
+        if (
+            match is not None
+            and path.is_file()
+            and path.resolve() == root.resolve() / relative  # it lies behind no link
+        ):
             for lines in lines_of(path):
                 yield parquet_records(events_in(lines, match[1]), match[1])
 

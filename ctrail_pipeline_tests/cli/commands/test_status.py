@@ -182,6 +182,6 @@ def test_numbers_for_people() -> None:
     assert [size(n) for n in (0, 999, 1_500, 2e6, 3e9, 4e12)] == [
         *("0 B", "999 B", "2 kB", "2 MB", "3 GB", "4.0 TB")
     ]
-    assert [duration(s) for s in (0, 119, 120, 7_199, 7_200, 172_800)] == [
-        *("0 s", "119 s", "2 min", "120 min", "2 h", "2 d")
+    assert [duration(s) for s in (0, 119, 120, 7_199, 7_200, 9_000, 36_000, 172_800)] == [
+        *("0 s", "119 s", "2 min", "120 min", "2 h", "2.5 h", "10 h", "2 d")
     ]

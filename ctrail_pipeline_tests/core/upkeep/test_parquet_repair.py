@@ -314,12 +314,14 @@ def test_lines_that_are_no_events_and_files_behind_links_get_no_rows(
     elsewhere = tmp_path / "elsewhere.jsonl"
     elsewhere.write_text(json.dumps(line) + "\n")
     path.with_name("events_00099.jsonl").symlink_to(elsewhere)
+    path.with_name("loop").symlink_to(path.with_name("loop"))
+    path.with_name("events_00097.jsonl").symlink_to(path.with_name("events_00097.jsonl"))
     before = len(rows(synced))
     for file in parquet_files(synced):
         file.unlink()
     lose_ledger(synced)
     result = rebuild(synced)
-    assert result.problem_count == 2
+    assert result.problem_count == 4
     assert result.parquet_repaired > 1
     found = rows(synced)
     assert len(found) == before

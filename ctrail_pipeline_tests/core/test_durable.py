@@ -1,0 +1,65 @@
+"""A file is private, durable and whole under its name, or not there."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.durable import durable_file, write_whole
+
+
+def test_a_file_is_private_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_whole(path, (b"ab" for _ in range(100_000)), replace=False)
+    assert path.read_bytes() == b"ab" * 100_000
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_there_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        write_whole(path, [b"new"], replace=False)
+    assert path.read_bytes() == b"old"
+    write_whole(path, [b"new"], replace=True)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pieces_that_break_off_leave_nothing(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_whole(tmp_path / "report.html", pieces(), replace=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_raised_no_error_is_there_and_the_other_way_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some folders may be written and not read, so they cannot be fsynced."""
+
+    def no_folder(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", no_folder)
+    write_whole(tmp_path / "report.html", [b"all"], replace=False)
+    assert (tmp_path / "report.html").read_bytes() == b"all"
+
+
+def test_a_write_that_takes_a_part_goes_on_with_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, block: write(descriptor, block[:3]))
+    with durable_file(tmp_path / "part") as put:
+        put(b"ten bytes.")
+        put(memoryview(b" and more"))
+    assert (tmp_path / "part").read_bytes() == b"ten bytes. and more"
