@@ -59,8 +59,7 @@ test: $(INSTALLED) ## Run the tests: four minutes on two CPUs, the same in each 
 	scripts/test
 
 test-thorough: $(BENCH_INSTALLED) ## Run what `make test` leaves out: random kills, memory, a real daemon
-	@# Two for each CPU: many of them wait for processes that they have killed, or for a clock.
-	scripts/test -n "$$((2 * $$(getconf _NPROCESSORS_ONLN)))" --dist worksteal -m thorough
+	scripts/test -n auto --dist worksteal -m thorough
 
 test-all: test test-thorough ## Run all tests, three minutes of torture, and the UI if Chromium is there
 	$(MAKE) --no-print-directory torture MINUTES='$(or $(MINUTES),3)'
