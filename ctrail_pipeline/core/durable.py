@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import OutputError
@@ -23,19 +24,28 @@ def durable_file(path: Path | str) -> Iterator[Callable[[bytes | memoryview], No
     """Make a new private file; yield what writes to it. The file is durable when the block ends.
 
     Raises OSError. After an error the file must be discarded: a failed fsync is never repeated.
+    A write that comes after the end raises ValueError: the number of a closed descriptor soon
+    belongs to another file (seen: a library's thread went on writing after its call had failed, and
+    a whole Parquet file stood before another one's bytes).
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    is_open, lock = True, Lock()
 
     def put(block: bytes | memoryview) -> None:
-        written = os.write(descriptor, block)
-        while written < len(block):
-            written += os.write(descriptor, memoryview(block)[written:])
+        with lock:
+            if not is_open:
+                raise ValueError(f"{path} is closed: nothing more is written to it")
+            written = os.write(descriptor, block)
+            while written < len(block):
+                written += os.write(descriptor, memoryview(block)[written:])
 
     try:
         yield put
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        with lock:
+            is_open = False
+            os.close(descriptor)
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:

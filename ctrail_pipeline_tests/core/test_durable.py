@@ -63,3 +63,13 @@ def test_a_write_that_takes_a_part_goes_on_with_the_rest(
         put(b"ten bytes.")
         put(memoryview(b" and more"))
     assert (tmp_path / "part").read_bytes() == b"ten bytes. and more"
+
+
+def test_a_write_that_comes_after_the_end_reaches_no_other_file(tmp_path: Path) -> None:
+    with durable_file(tmp_path / "first") as put_first:
+        put_first(b"1")
+    with durable_file(tmp_path / "second") as put_second:
+        with pytest.raises(ValueError, match="first is closed"):
+            put_first(b"late")
+        put_second(b"2")
+    assert (tmp_path / "second").read_bytes() == b"2"
