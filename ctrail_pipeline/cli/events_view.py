@@ -49,6 +49,8 @@ COLUMNS: Final = {
     **dict.fromkeys(_JSON, "JSON"),
 }
 """The columns of the view, with their types."""
+_WINDOW: Final = "timeWindow"
+"""Aggregated events have the start of this window in place of an eventTime."""
 
 
 class Unreadable(Exception):
@@ -107,17 +109,19 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
         "date": f"make_date({part(3)}::INTEGER, {part(4)}::INTEGER, {part(5)}::INTEGER)",
         "hour": f"{part(6)}::INTEGER",
     }
+    values = {name: _name(name) for name in COLUMNS}
+    values["eventTime"] = f"coalesce(\"eventTime\", {_name(_WINDOW)}->>'windowStart')"
     columns = ", ".join(
         f"{from_path[name]} AS {name}"
         if name in from_path
-        else f"TRY_CAST({_name(name)} AS {kind}) AS {_name(name)}"
+        else f"TRY_CAST({values[name]} AS {kind}) AS {_name(name)}"
         if name in _CAST
         else _name(name)
         for name, kind in COLUMNS.items()
     )
     read = ", ".join(
-        f"{_literal(name)}: {_literal('JSON' if name in _JSON else 'VARCHAR')}"
-        for name in COLUMNS
+        f"{_literal(name)}: {_literal('JSON' if name in (*_JSON, _WINDOW) else 'VARCHAR')}"
+        for name in (*COLUMNS, _WINDOW)
         if name not in from_path
     )
     # A line that DuckDB does not take for JSON (half a surrogate, say) is a row of NULLs, no error.
