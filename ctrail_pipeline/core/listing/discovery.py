@@ -7,8 +7,9 @@ the source prefixes are selected (`selection`), or what lies where nothing is fo
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -81,17 +82,18 @@ def discover(
     discovery = Discovery()
     outside: dict[str, Tally] = {}
     implausible: dict[str, int] = {}
+    kinds = kinds_of(settings, trail)
     with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
         owners = _Owners(bucket, logs_root(trail.prefix), threads)
         accounts = [
-            _Account(settings, trail, bucket, owner)
+            _Account(trail, bucket, owner, kinds, partial(is_configured, settings, trail))
             for owner in owners
             if is_account_configured(settings, trail, owner.account)
         ]
         found = threads.map(lambda account: account.find(settled.get(account.owner)), accounts)
         for of_account in found:
             discovery.source_prefixes += of_account
-    for listed in (owners, *accounts):
+    for listed in (owners.listed, *(account.listed for account in accounts)):
         outside |= listed.outside
         implausible |= listed.implausible
     for folder, number in implausible.items():
@@ -113,7 +115,7 @@ def discover(
     return discovery
 
 
-def discover_digests(settings: Settings, trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
+def discover_digests(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
     """Every account and region that has a folder of digests, whether log files are there or not.
 
     Raises StoreError if a folder cannot be listed.
@@ -121,7 +123,7 @@ def discover_digests(settings: Settings, trail: Trail, bucket: Bucket) -> list[S
     with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
         owners = list(_Owners(bucket, logs_root(trail.prefix), threads))
         found = threads.map(
-            lambda owner: _Account(settings, trail, bucket, owner).list_kind(DIGEST_KIND), owners
+            lambda owner: _Account(trail, bucket, owner).list_kind(DIGEST_KIND), owners
         )
         return [
             replace(source_prefix, kind=CLOUDTRAIL)
@@ -130,12 +132,31 @@ def discover_digests(settings: Settings, trail: Trail, bucket: Bucket) -> list[S
         ]
 
 
+@dataclass
+class _Listed:
+    """What lies in listed folders and is not gone into."""
+
+    outside: dict[str, Tally] = field(default_factory=dict)
+    implausible: dict[str, int] = field(default_factory=dict)
+
+    def plausible(self, folder: str, answer: Folder) -> list[str]:
+        """Return the sub-folders that may be an account's or a region's; all else is tallied."""
+        names = [name for name in answer.folders if is_plausible_folder(name)]
+        tally = self.outside.setdefault(folder, {})
+        for name in answer.folders:
+            if not is_plausible_folder(name):
+                add_to(tally, "folder whose name is no account or region", f"{folder}{name}/")
+        _count_log_files(answer, tally)
+        if len(names) < len(answer.folders):
+            self.implausible[folder] = len(answer.folders) - len(names)
+        return names
+
+
 class _Owners:
     """The account folders under a root and under the organizations in it."""
 
     def __init__(self, bucket: Bucket, root: str, threads: DaemonThreads) -> None:
-        self.outside: dict[str, Tally] = {}
-        self.implausible: dict[str, int] = {}
+        self.listed = _Listed()
         self.has_empty_one = False
         """Whether there is an organization's folder without an account."""
         names = self._names(root, bucket.list_folder(root))
@@ -153,22 +174,29 @@ class _Owners:
         return iter(self.found)
 
     def _names(self, folder: str, answer: Folder) -> list[str]:
-        return _plausible(folder, answer, self.outside, self.implausible)
+        return self.listed.plausible(folder, answer)
 
 
 class _Account:
     """One account's folder, and what is found in it."""
 
-    def __init__(self, settings: Settings, trail: Trail, bucket: Bucket, owner: Owner) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        bucket: Bucket,
+        owner: Owner,
+        kinds: Sequence[str] = (),
+        wants: Callable[[SourcePrefix], bool] = lambda _prefix: True,
+    ) -> None:
         self.owner = owner
         self.root = account_root(trail.prefix, *owner)
         self.names: list[str] | None = None
         """Names of the folders in it; None if it was not listed."""
-        self.outside: dict[str, Tally] = {}
-        self.implausible: dict[str, int] = {}
-        self._settings = settings
+        self.listed = _Listed()
         self._trail = trail
         self._bucket = bucket
+        self._kinds = kinds
+        self._wants = wants
 
     @property
     def is_young(self) -> bool:
@@ -184,18 +212,17 @@ class _Account:
 
         A region that is not known makes the rest be listed, too.
         """
-        kinds = kinds_of(self._settings, self._trail)
         found: list[SourcePrefix] = []
         if known is not None:
-            found = self.list_kind(CLOUDTRAIL) if CLOUDTRAIL in kinds else []
-            if not any(self._is_new(prefix, known) for prefix in found):
+            found = self.list_kind(CLOUDTRAIL) if CLOUDTRAIL in self._kinds else []
+            if not any(prefix not in known and self._wants(prefix) for prefix in found):
                 return found + [prefix for prefix in known if prefix.kind != CLOUDTRAIL]
         folder = self._bucket.list_folder(self.root)
         self.names = folder.folders
-        for kind in kinds:
+        for kind in self._kinds:
             if kind in folder.folders and not (found and kind == CLOUDTRAIL):
                 found += self.list_kind(kind)
-        tally = self.outside.setdefault(self.root, {})
+        tally = self.listed.outside.setdefault(self.root, {})
         for name in folder.folders:
             why = why_left_aside(name)
             if why is not None:
@@ -207,31 +234,11 @@ class _Account:
         """Return the regions of a kind."""
         folder = f"{self.root}{kind}/"
         answer = self._bucket.list_folder(folder)
-        regions = _plausible(folder, answer, self.outside, self.implausible)
+        regions = self.listed.plausible(folder, answer)
         return [
             SourcePrefix(self._trail.bucket, self._trail.prefix, *self.owner, region, kind)
             for region in regions
         ]
-
-    def _is_new(self, source_prefix: SourcePrefix, known: Sequence[SourcePrefix]) -> bool:
-        return source_prefix not in known and is_configured(
-            self._settings, self._trail, source_prefix
-        )
-
-
-def _plausible(
-    folder: str, answer: Folder, outside: dict[str, Tally], implausible: dict[str, int]
-) -> list[str]:
-    """The sub-folders that may be an account's or a region's; all else is tallied."""
-    names = [name for name in answer.folders if is_plausible_folder(name)]
-    tally = outside.setdefault(folder, {})
-    for name in answer.folders:
-        if not is_plausible_folder(name):
-            add_to(tally, "folder whose name is no account or region", f"{folder}{name}/")
-    _count_log_files(answer, tally)
-    if len(names) < len(answer.folders):
-        implausible[folder] = len(answer.folders) - len(names)
-    return names
 
 
 def _count_log_files(answer: Folder, tally: Tally) -> None:

@@ -176,9 +176,9 @@ def known_prefixes(
 
 def waiting_prefixes(
     settings: Settings, selection: Selection, note: Callable[[Problem], None]
-) -> list[FoundPrefix]:
+) -> FoundPrefixes:
     """The selected source prefixes of which log files are due, of trails that can be read."""
-    waiting: list[FoundPrefix] = []
+    waiting = FoundPrefixes()
     with closing(Ledger(settings.state_db)) as ledger:
         ids, due = source_ids(ledger), waiting_by_source(ledger, int(time.time()))
         for trail in settings.trails:
@@ -195,7 +195,7 @@ def waiting_prefixes(
             except StoreError as error:
                 note(trail_problem(trail, "not readable", error))
                 continue
-            waiting += of_trail
+            waiting.selected += of_trail
     return waiting
 
 

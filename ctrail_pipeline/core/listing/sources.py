@@ -28,11 +28,11 @@ class Source:
     trail: str
     bucket: Bucket
     covered: Sequence[Range]
-    formerly_covered: Sequence[Range]
-    """What only an older listing rule covered: it is listed once more."""
     wanted: Range
     deep: bool
     """Whether this run lists back over the whole horizon."""
+    formerly_covered: Sequence[Range] = ()
+    """What only an older listing rule covered: it is listed once more."""
     newest: Minute = EVERYTHING.start
     """The end of the newest key seen, capped by its LastModified."""
     failure: StoreError | None = None

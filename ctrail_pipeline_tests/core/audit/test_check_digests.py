@@ -38,7 +38,7 @@ def check(
     PROBLEMS.clear()
     chosen = selection or Selection()
     found_prefixes = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
-    return check_digests(settings, chosen, found_prefixes, report=PROBLEMS.append)
+    return check_digests(settings, chosen, found_prefixes.selected, report=PROBLEMS.append)
 
 
 def kinds(checked: DigestResult) -> list[tuple[FindingKind, str]]:

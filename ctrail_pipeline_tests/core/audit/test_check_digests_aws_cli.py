@@ -146,7 +146,7 @@ def ours(delivery: Delivery, folder: Path) -> DigestResult:
         settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
     )
     return check_digests(
-        settings, chosen, found_prefixes, report=lambda problem: pytest.fail(str(problem))
+        settings, chosen, found_prefixes.selected, report=lambda problem: pytest.fail(str(problem))
     )
 
 
