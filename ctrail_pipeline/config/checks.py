@@ -175,6 +175,19 @@ def check_prefix(value: object) -> str:
     return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
 
 
+def check_delivered_to(value: object) -> str | None:
+    """Return a bucket that digests name, with a slash and a prefix if they are given; or None."""
+    if value is None:
+        return None
+    bucket, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if _BUCKET.fullmatch(bucket) and not _UNUSABLE.search(prefix):
+        return f"{bucket}{slash}{check_prefix(prefix)}"
+    raise Unfit(
+        'the bucket that digests name, such as "my-bucket"; "my-bucket/my/prefix" if they name'
+        ' another prefix than the trail\'s, "my-bucket/" if they name none'
+    )
+
+
 def check_region(value: object) -> str | None:
     """Return a region, or None."""
     if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,40}", value)):
