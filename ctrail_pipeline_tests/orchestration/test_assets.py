@@ -92,9 +92,10 @@ def test_a_backfill_is_one_run_for_each_unbroken_range_as_the_docs_say(
             instance,
         )
     assert len(requests) == runs
-    assert "Every other one of 40 partitions makes 20 runs" in (
-        PROJECT / "docs" / "dagster.md"
-    ).read_text()
+    assert (
+        "Every other one of 40 partitions makes 20 runs"
+        in (PROJECT / "docs" / "dagster.md").read_text()
+    )
 
 
 def test_a_partition_named_by_a_tag_is_registered_and_materialized_with_numbers(

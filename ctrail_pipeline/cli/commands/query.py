@@ -41,9 +41,10 @@ def _run(options: argparse.Namespace) -> int:
     sql = options.sql if options.sql is not None else sys.stdin.read()
     lines = run_query(load_config().settings, sql, options.form)
     if lines:
+        are = "is" if lines == 1 else "are"
         print(
-            f"ctrail: {lines:,} of the lines that the query read {'is' if lines == 1 else 'are'} not"
-            " strict JSON, and a row of NULLs each; the files hold what AWS wrote",
+            f"ctrail: {lines:,} of the lines that the query read {are} not strict JSON, and a row"
+            " of NULLs each; the files hold what AWS wrote",
             file=sys.stderr,
         )
     return EXIT_OK
