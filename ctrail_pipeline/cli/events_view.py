@@ -50,15 +50,13 @@ COLUMNS: Final = {
     **dict.fromkeys(_JSON, "JSON"),
 }
 """The columns of the view, with their types."""
-
-
+_WINDOW: Final = "timeWindow"
+"""Aggregated events have the start of this window in place of an eventTime."""
 LINE_BYTES: Final = 16 * 1024 * 1024
 """The longest line that DuckDB reads if it is not told of longer ones. It sets aside twice as much
 for each thread."""
 _BYTES_FOR_ALL_THREADS: Final = 4 * LINE_BYTES
 """For longer lines DuckDB uses two threads, else its buffers alone could fill the memory."""
-_TIME_FIELDS: Final = ("eventTime", "timeWindow")
-"""Fields of which every event in the output has one: its hour comes from there."""
 
 
 class Unreadable(Exception):
@@ -157,17 +155,19 @@ def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
         "date": f"make_date({part(3)}::INTEGER, {part(4)}::INTEGER, {part(5)}::INTEGER)",
         "hour": f"{part(6)}::INTEGER",
     }
+    values = {name: _name(name) for name in COLUMNS}
+    values["eventTime"] = f"coalesce(\"eventTime\", {_name(_WINDOW)}->>'windowStart')"
     columns = ", ".join(
         f"{from_path[name]} AS {name}"
         if name in from_path
-        else f"TRY_CAST({_name(name)} AS {kind}) AS {_name(name)}"
+        else f"TRY_CAST({values[name]} AS {kind}) AS {_name(name)}"
         if name in _CAST
         else _name(name)
         for name, kind in COLUMNS.items()
     )
     read = ", ".join(
-        f"{_literal(name)}: {_literal('JSON' if name in _JSON else 'VARCHAR')}"
-        for name in dict.fromkeys((*COLUMNS, *_TIME_FIELDS))
+        f"{_literal(name)}: {_literal('JSON' if name in (*_JSON, _WINDOW) else 'VARCHAR')}"
+        for name in (*COLUMNS, _WINDOW)
         if name not in from_path
     )
     # A line that DuckDB does not take for JSON (half a surrogate, say) is a row of NULLs, no error.
@@ -178,7 +178,7 @@ def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
         f"{view} FROM read_json(getvariable('ctrail_files'),"
         " format = 'newline_delimited', filename = true, ignore_errors = true,"
         f" maximum_object_size = {line_bytes}, columns = {{{read}}})"
-        f" WHERE coalesce({', '.join(map(_name, _TIME_FIELDS))}) IS NOT NULL"
+        f" WHERE {_name('eventTime')} IS NOT NULL OR {_name(_WINDOW)} IS NOT NULL"
         " OR nextval('ctrail_lines_not_read') > 0"
     )
 

@@ -95,6 +95,18 @@ def test_fields_are_those_of_the_record(folder: Path) -> None:
         assert set(event) <= set(COLUMNS), "a field without a column"
 
 
+def test_an_aggregated_event_has_the_time_of_its_window(tmp_path: Path) -> None:
+    window = '"timeWindow":{"windowStart":"2026-01-15T07:05:00Z","windowSize":"PT5M"}'
+    one_event(
+        tmp_path,
+        f'{{"eventCategory":"Aggregated","eventId":"a",{window}}}',
+        '{"eventCategory":"Management","eventTime":"2026-01-15T07:06:00+00:00"}',
+    )
+    with connect(tmp_path / "events") as connection:
+        found = connection.execute("SELECT eventTime::VARCHAR FROM events ORDER BY 1").fetchall()
+    assert found == [("2026-01-15 07:05:00",), ("2026-01-15 07:06:00",)]
+
+
 @pytest.mark.parametrize(
     "condition",
     [
