@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ctrail_pipeline.core.bucket.bucket_name import is_readable, unreadable_kind
+from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
 
 from .location import ConfigLocation, quoted
 
@@ -179,7 +179,8 @@ def check_delivered_to(value: object) -> str | None:
     if value is None:
         return None
     bucket, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
-    if _BUCKET.fullmatch(bucket) and not _UNUSABLE.search(prefix):
+    is_name = is_readable(bucket) and access_point(bucket) is None
+    if is_name and not _UNUSABLE.search(prefix):
         return f"{bucket}{slash}{check_prefix(prefix)}"
     raise Unfit(
         'the bucket that digests name, such as "my-bucket"; "my-bucket/my/prefix" if they name'
