@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ctrail_pipeline.core.bucket.bucket_name import is_readable, unreadable_kind
+
 from .location import ConfigLocation, quoted
 
 
@@ -27,13 +29,7 @@ Check = Callable[[Any], Any]
 YEAR_SECONDS = 365 * 24 * 3600
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = "\ufffd"
-# What S3 allows today is 3-63 of a-z 0-9 . and -; older buckets have capitals, _ and more letters.
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
-_ACCESS_POINT = re.compile(
-    r"arn:aws[a-z-]*:s3(-outposts|-object-lambda)?:[a-z0-9-]*:\d{12}"
-    r":(outpost[:/][a-zA-Z0-9-]+[:/])?accesspoint[:/][a-zA-Z0-9.-]+"
-)
 
 
 def fit(location: ConfigLocation, value: Any, check: Check) -> Any:
@@ -157,10 +153,13 @@ def check_bucket(value: object) -> str:
         if path.startswith("/") and not _UNUSABLE.search(path) and _NOT_UTF8 not in path:
             return Path("/" + os.path.normpath(path).lstrip("/")).as_uri()
         raise Unfit('an absolute URL such as "file:///srv/logs/my-bucket"')
-    if _BUCKET.fullmatch(text) or _ACCESS_POINT.fullmatch(text):
+    if is_readable(text):
         return text
+    kind = unreadable_kind(text)
     raise Unfit(
-        "a bucket name (3 to 63 of a-z, 0-9, . and -), an access point ARN, or a file:///… URL"
+        "a bucket name (3 to 63 of a-z, 0-9, . and -), an access point's ARN"
+        ' ("arn:aws:s3:eu-west-1:111122223333:accesspoint/logs") or a file:///… URL'
+        + (f"; {kind} cannot be read" if kind else "")
     )
 
 

@@ -86,7 +86,7 @@ class LogFileFetch:
         candidates = [
             (other, log_file)
             for id_, other in self._source_prefixes.items()
-            if other.account in (source_prefix.account, record.account)
+            if other.account in (source_prefix.account, record.routing.dedup_account)
             for log_file in with_duplicates(self._ledger, id_, days)
             if log_file.row != origin.row
             and _is_between(
