@@ -77,7 +77,7 @@ def figures(world: RealDigests) -> Figures:
         checked.log_files_proved,
         checked.log_files_agreeing,
         [(finding.kind, finding.severity.value) for finding in checked.findings],
-        [tuple(item) for item in hours],
+        [(item.start, item.end, item.state) for item in hours],
     )
 
 
