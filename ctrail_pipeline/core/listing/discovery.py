@@ -162,10 +162,9 @@ class _Owners:
         names = self._names(root, bucket.list_folder(root))
         organizations = [name for name in names if is_organization(name)]
         folders = [f"{root}{name}/" for name in organizations]
+        answers = threads.map(partial(bucket.list_folder, expected=True), folders)
         self.found = [Owner("", name) for name in names if not is_organization(name)]
-        for organization, folder, answer in zip(
-            organizations, folders, threads.map(bucket.list_folder, folders), strict=True
-        ):
+        for organization, folder, answer in zip(organizations, folders, answers, strict=True):
             accounts = self._names(folder, answer)
             self.has_empty_one |= not accounts
             self.found += [Owner(organization, account) for account in accounts]
@@ -217,11 +216,11 @@ class _Account:
             found = self.list_kind(CLOUDTRAIL) if CLOUDTRAIL in self._kinds else []
             if not any(prefix not in known and self._wants(prefix) for prefix in found):
                 return found + [prefix for prefix in known if prefix.kind != CLOUDTRAIL]
-        folder = self._bucket.list_folder(self.root)
+        folder = self._bucket.list_folder(self.root, expected=True)
         self.names = folder.folders
         for kind in self._kinds:
             if kind in folder.folders and not (found and kind == CLOUDTRAIL):
-                found += self.list_kind(kind)
+                found += self.list_kind(kind, expected=True)
         tally = self.listed.outside.setdefault(self.root, {})
         for name in folder.folders:
             why = why_left_aside(name)
@@ -230,10 +229,10 @@ class _Account:
         _count_log_files(folder, tally)
         return found
 
-    def list_kind(self, kind: str) -> list[SourcePrefix]:
-        """Return the regions of a kind."""
+    def list_kind(self, kind: str, *, expected: bool = False) -> list[SourcePrefix]:
+        """Return the regions of a kind; `expected` as in `Bucket`."""
         folder = f"{self.root}{kind}/"
-        answer = self._bucket.list_folder(folder)
+        answer = self._bucket.list_folder(folder, expected=expected)
         regions = self.listed.plausible(folder, answer)
         return [
             SourcePrefix(self._trail.bucket, self._trail.prefix, *self.owner, region, kind)

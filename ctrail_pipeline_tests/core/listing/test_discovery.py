@@ -140,6 +140,90 @@ def test_nothing_found_is_an_error_that_says_what_to_check(tmp_path: Path, prefi
         discovered(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("folder", "prefix", "said"),
+    [
+        # AWS Control Tower sets the organization as the prefix.
+        (
+            "o-abc123def4/AWSLogs/o-abc123def4/111122223333/CloudTrail/us-east-1",
+            "",
+            'there is o-abc123def4/AWSLogs/, which "prefix": "o-abc123def4" names',
+        ),
+        (
+            "logs/team/AWSLogs/111122223333/CloudTrail/us-east-1",
+            "logs",
+            'there is logs/team/AWSLogs/, which "prefix": "logs/team" names',
+        ),
+        (
+            "AWSLogs/111122223333/CloudTrail/us-east-1",
+            "mistyped",
+            'there is AWSLogs/, which "prefix": "" names',
+        ),
+        # A copy of what lies below AWSLogs/.
+        (
+            "111122223333/CloudTrail/us-east-1",
+            "",
+            "there is 111122223333/CloudTrail/, without AWSLogs/ before it",
+        ),
+        (
+            "o-abc123def4/111122223333/CloudTrail/us-east-1",
+            "",
+            "there is o-abc123def4/111122223333/, without AWSLogs/ before it",
+        ),
+        (
+            "AWSLogs/111122223333/Config/us-east-1",
+            "",
+            "AWSLogs/ holds 111122223333/Config/;",
+        ),
+        ("photos/2026", "", "the bucket holds photos/2026/;"),
+        ("photos\x1b[2J/2026", "", "the bucket holds photos\\u001b[2J/2026/;"),
+    ],
+)
+def test_nothing_found_says_what_lies_there_and_which_prefix_would_fit(
+    tmp_path: Path, folder: str, prefix: str, said: str
+) -> None:
+    make(tmp_path, folder)
+    with pytest.raises(StoreError, match="there is no log file folder") as raised:
+        discovered(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
+    assert said in str(raised.value)
+    assert "check the trail's `bucket` and `prefix`" in str(raised.value)
+
+
+def test_to_say_what_lies_there_takes_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        make(tmp_path, f"team/{number}/a/b", f"{number}/a/b")
+    listed: list[str] = []
+    list_folder = LocalBucket.list_folder
+
+    def noting(self: LocalBucket, folder: str, *, expected: bool = False) -> Folder:
+        listed.append(folder)
+        return list_folder(self, folder, expected=expected)
+
+    monkeypatch.setattr(LocalBucket, "list_folder", noting)
+    with pytest.raises(StoreError, match="there is no log file folder"):
+        discovered(Trail("trail", "logs", "team"), LocalBucket(tmp_path))
+    assert len(listed) < 30
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["AWSLogs/111122223333/CloudTrail"],
+        ["AWSLogs/111122223333"],
+        ["AWSLogs/o-abc123def4/111122223333/CloudTrail"],
+        ["AWSLogs/o-abc123def4"],
+        ["AWSLogs/111122223333/CloudTrail", "AWSLogs/111122223333/CloudTrail-Digest"],
+    ],
+)
+def test_a_trail_that_has_delivered_nothing_yet_is_no_error(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    make(tmp_path, *folders)
+    assert discovered(Trail("trail", "logs"), LocalBucket(tmp_path)) == []
+
+
 def test_a_bucket_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a folder"):
         discovered(Trail("trail", "logs"), LocalBucket(tmp_path / "missing"))
@@ -153,12 +237,12 @@ class RefusingBucket:
         self._refused = refused
         self.location = self._bucket.location
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         if folder == self._refused:
             raise AccessDenied(f"{folder}: access denied: s3:ListBucket is missing")
         return self._bucket.list_folder(folder)
 
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         return self._bucket.list_page(folder, after)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
