@@ -17,7 +17,7 @@ from ctrail_pipeline.core.exceptions import OutputError
 from .folders import STAGING, UNLOCKED, OutputFolders
 
 _NO_LINKS: Final = frozenset({EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS, EMLINK})
-"""What link(2) answers on a file system without hard links: EPERM by its manual, others do occur."""
+"""What link(2) answers on a file system without hard links: EPERM by its manual, others occur."""
 
 
 def refuse_without_hard_links(folders: OutputFolders) -> None:
