@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,8 @@ def test_a_disk_without_hard_links_is_refused_before_the_first_request(
 ) -> None:
     root = disk_without_hard_links / "output"
     root.mkdir()
-    settings = served_sample_settings(server.endpoint_url, tmp_path)
-    settings = replace(settings, output_formats=["jsonl", "parquet"], **{key: root})
+    changes: dict[str, Any] = {"output_formats": ["jsonl", "parquet"], key: root}
+    settings = replace(served_sample_settings(server.endpoint_url, tmp_path), **changes)
     assert_refused(settings, server, key, root)
 
 
