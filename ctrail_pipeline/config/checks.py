@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ctrail_pipeline.core.bucket.bucket_name import is_readable, unreadable_kind
+from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
 
 from .location import ConfigLocation, quoted
 
@@ -172,6 +172,20 @@ def check_prefix(value: object) -> str:
         raise Unfit('the part of the keys before "AWSLogs/", or ""')
     stripped = value.strip("/")
     return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
+
+
+def check_delivered_to(value: object) -> str | None:
+    """Return a bucket that digests name, with a slash and a prefix if they are given; or None."""
+    if value is None:
+        return None
+    bucket, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
+    is_name = is_readable(bucket) and access_point(bucket) is None
+    if is_name and not _UNUSABLE.search(prefix):
+        return f"{bucket}{slash}{check_prefix(prefix)}"
+    raise Unfit(
+        'the bucket that digests name, such as "my-bucket"; "my-bucket/my/prefix" if they name'
+        ' another prefix than the trail\'s, "my-bucket/" if they name none'
+    )
 
 
 def check_region(value: object) -> str | None:

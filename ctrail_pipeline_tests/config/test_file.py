@@ -242,6 +242,22 @@ def test_bucket_names_are_kept_as_they_are(tmp_path: Path, bucket: str) -> None:
     assert load_trail(tmp_path, bucket=bucket).bucket == bucket
 
 
+@pytest.mark.parametrize(
+    ("written", "delivered_to"),
+    [
+        ("my-bucket", "my-bucket"),
+        ("my-bucket/", "my-bucket/"),
+        ("my-bucket/audit/payments/", "my-bucket/audit/payments"),
+        ("my-bucket/AWSLogs/", "my-bucket/"),
+        (None, None),
+    ],
+)
+def test_where_digests_were_delivered_to(
+    tmp_path: Path, written: str | None, delivered_to: str | None
+) -> None:
+    assert load_trail(tmp_path, delivered_to=written).delivered_to == delivered_to
+
+
 def test_a_trail_says_how_it_is_read(tmp_path: Path) -> None:
     access: dict[str, Any] = {
         "profile": "audit",
@@ -378,6 +394,11 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
         ("bucket", "file:///a%ffb", "an absolute URL"),
         ("prefix", 1, 'the part of the keys before "AWSLogs/"'),
         ("prefix", "a\nb", 'the part of the keys before "AWSLogs/"'),
+        ("delivered_to", "s3://my-bucket", "the bucket that digests name"),
+        ("delivered_to", "file:///srv/logs", "the bucket that digests name"),
+        ("delivered_to", "my-bucket/a\nb", "the bucket that digests name"),
+        ("delivered_to", "", "the bucket that digests name"),
+        ("delivered_to", 7, "the bucket that digests name"),
         ("region", "", "a region"),
         ("region", "eu west", "a region"),
         ("endpoint_url", "minio:9000", "a URL"),

@@ -69,7 +69,7 @@ class LogFileFetch:
         if isinstance(content, str):
             return None, content
         index = _index_in(content, line)
-        if content.sha256 != log_file.sha256:
+        if log_file.sha256 not in (None, content.sha256):
             return index, "the bucket holds another version of the log file by now"
         return index, "" if index is not None else "the log file does not hold it"
 
