@@ -55,6 +55,7 @@ class FolderCheck:
         self._chains = ChainHours(
             task.trail.name, self._here, self._prefix.partition_key, window, task.result
         )
+        self._selected = [(prefix.folder, prefix) for prefix in task.selected]
         self._comparisons: dict[SourcePrefix, HashComparison] = {}
         for source_prefix in task.present:
             self._comparison_of(source_prefix)
@@ -163,6 +164,7 @@ class FolderCheck:
         self, read: ReadDigest, digest: Digest, span: Range, standing: Standing
     ) -> None:
         """Keep what a digest says of log files, until their days are judged."""
+        window = self._chains.window
         named = self._here.named_by(digest.bucket, digest.key, read.key)
         for item in digest.log_files:
             rest = (named or self._expected).rest(item.bucket, item.key)
@@ -170,14 +172,13 @@ class FolderCheck:
                 self._chains.doubt(Range(Minute(span.start - SETTLE_MINUTES), span.end))
                 continue
             key = self._here.key(rest)
-            for source_prefix in self._task.selected:
-                if key.startswith(source_prefix.folder):
+            for folder, source_prefix in self._selected:
+                if key.startswith(folder):
                     self._comparison_of(source_prefix).add(key, item.sha256, standing)
                     break
             else:
-                self._task.result.log_files_not_selected += bool(
-                    intersection(self._chains.window, span)
-                )
+                is_counted = standing is not Standing.VOID and intersection(window, span)
+                self._task.result.log_files_not_selected += bool(is_counted)
 
 
 def _moment(text: str) -> datetime | None:

@@ -252,6 +252,14 @@ def test_a_line_that_was_added_is_not_explained_away(world: TwoTrails) -> None:
         world.at(f"{path}:2")
 
 
+def test_without_hashes_no_log_file_is_called_another_version(world: TwoTrails) -> None:
+    world.settings = replace(world.settings, hash_log_files=False)
+    world.put("first", "A", event("a"), event("b", 1))
+    world.sync()
+    [found] = world.explain(Sought(event_id="b"), fetch=True)
+    assert (found.index, found.note) == (1, "")
+
+
 def test_a_log_file_that_is_gone_or_another_by_now_is_said(world: TwoTrails) -> None:
     path = world.put("first", "A", event("a"), event("b", 1))
     world.sync()
