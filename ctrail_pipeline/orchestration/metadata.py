@@ -36,6 +36,9 @@ def of_sync(summary: Summary) -> Metadata:
         "events": MetadataValue.int(progress.events),
         "duplicates": MetadataValue.int(progress.duplicates),
         "problems": MetadataValue.int(summary.problem_count),
+        "left_aside": MetadataValue.int(
+            sum(left_aside.objects for left_aside in summary.left_aside.values())
+        ),
         "output_files": MetadataValue.int(summary.output_files),
         "bytes_in": MetadataValue.int(
             sum(counts.bytes_in for counts in summary.partitions.values())

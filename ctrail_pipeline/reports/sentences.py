@@ -10,6 +10,7 @@ from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 
+from .left_aside import left_aside_text
 from .units import duration, size
 
 _NAMED_PROBLEMS = 50
@@ -25,6 +26,8 @@ def summary_line(summary: Summary) -> str:
     )
     if summary.misfits:
         text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
+    if summary.left_aside:
+        text += f"; {left_aside_text(summary.left_aside)}"
     for trail in summary.not_yet:
         text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
@@ -86,4 +89,6 @@ def estimate_line(estimate: TrailEstimate) -> str:
         f" {estimate.requests:,} requests (about ${estimate.dollars:.2f}),"
         f" {size(estimate.disk_bytes)} of disk or less,"
         f" {duration(max(1, estimate.seconds))} or more"
+    ) + (
+        f"; {left_aside_text({estimate.trail: estimate.left_aside})}" if estimate.left_aside else ""
     )

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from .left_aside import left_aside_as_json
 from .status import Status
 
 
@@ -13,4 +14,5 @@ def as_json(status: Status) -> dict[str, Any]:
         cursor, lag = partition["cursor"], partition["lag_seconds"]
         partition["cursor"] = cursor and cursor.strftime("%Y-%m-%dT%H:%MZ")
         partition["lag_seconds"] = lag and round(lag)
+    plain["left_aside"] = left_aside_as_json(status.left_aside)
     return plain

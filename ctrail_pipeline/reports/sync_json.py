@@ -8,6 +8,7 @@ from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 
+from .left_aside import left_aside_as_json
 from .sentences import problem_line
 
 
@@ -27,6 +28,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "output_bytes": summary.bytes_out,
         "parquet_misfits": summary.misfits,
         "not_yet": summary.not_yet,
+        "left_aside": left_aside_as_json(summary.left_aside),
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {
@@ -68,6 +70,9 @@ def estimates_as_json(
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
                 "is_not_yet": estimate.is_not_yet,
+                "left_aside": left_aside_as_json(
+                    {estimate.trail: estimate.left_aside} if estimate.left_aside else {}
+                ),
             }
             for estimate in estimates
         ],

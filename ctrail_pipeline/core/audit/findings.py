@@ -46,6 +46,7 @@ class FindingKind(Enum):
     LOG_FILE_MISSING = "log file not synced"
     LOG_FILE_FAILED = "log file failed"
     LOG_FILE_DAMAGED = "log file damaged"
+    LEFT_ASIDE = "left aside"
     OUTPUT_MISSING = "output file missing"
     OUTPUT_ALTERED = "output file altered"
     OUTPUT_FOREIGN = "foreign file in the output"
@@ -156,6 +157,13 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.WARNING,
         "the log file cannot be read in full; what was readable is in quarantine",
         "see the reason; where bucket versioning is on, restore a sound version",
+    ),
+    FindingKind.LEFT_ASIDE: Explanation(
+        Severity.WARNING,
+        "the bucket holds objects that are no log files by their names, or lie where none is"
+        " expected: they are not brought in",
+        "look whether they hold events; give log files CloudTrail's names, in the folder of their"
+        " account, kind, region and day",
     ),
     FindingKind.OUTPUT_MISSING: Explanation(
         Severity.ERROR,

@@ -37,6 +37,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     sources_of,
     waiting_prefixes,
 )
+from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_discovered
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
@@ -168,6 +169,9 @@ class _Run:
         found = self._found_prefixes()
         register_sources(self._ledger, found.configured)
         self._summary.not_yet = found.not_yet
+        for trail in self._settings.trails:
+            if trail.name in found.discoveries:
+                note_discovered(self._ledger, trail, found.discoveries[trail.name])
         return sources_of(found.selected, self._settings, self._ledger)
 
     def _found_prefixes(self) -> FoundPrefixes:
@@ -314,6 +318,9 @@ class _Run:
             move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not is_complete
         self._summary.standing = count_by_state(self._ledger)
+        self._summary.left_aside = left_aside_by_trail(
+            self._settings, self._selection, self._ledger
+        )
         self._summary.add_totals(self._ledger)
 
     def _note(self, problem: Problem) -> None:
