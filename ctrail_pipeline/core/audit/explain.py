@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.log_file_key import address_of, key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import (
@@ -31,7 +31,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .explain_copies import Copies, LogFileFetch, address_of
+from .explain_copies import Copies, LogFileFetch
 from .explain_lines import Line, LineSearch
 from .file_contents import contents_of
 from .sought import Sought, record_of
@@ -74,7 +74,7 @@ class Explained:
     @property
     def where(self) -> str:
         """The log file's address."""
-        return address_of(self.source_prefix, self.log_file)
+        return address_of(self.source_prefix, self.log_file.day, self.log_file.name)
 
 
 @contextmanager

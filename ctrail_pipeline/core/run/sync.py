@@ -7,6 +7,7 @@ ledger or a disk that fails, a configuration that cannot be right. Not here: the
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
@@ -27,7 +28,7 @@ from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
-from ctrail_pipeline.core.ledger.queries_reports import count_by_state
+from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
@@ -46,8 +47,10 @@ from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
+from .open_log_files import SelectedLogFiles
 from .processes import bytes_ahead_of, process_count, share_of
 from .progress import Progress, ProgressReport, TrailProgress
+from .reason_groups import ReasonGroups
 from .summary import Summary
 from .unread_trails import UnreadTrails
 from .worker_pool import WORTHWHILE, Workers
@@ -67,11 +70,16 @@ def sync(
     selection: Selection | None = None,
     *,
     run_id: str = "",
+    earlier_tries: TriesOfRuns | None = None,
+    tries_failed: bool = False,
     stop: Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     observe: Observer = lambda _step: None,
 ) -> Summary:
     """Bring in everything that is new, newest first: exactly once, whatever happened before.
+
+    Log files that failed before are tried again at their next visit; with `tries_failed` they are
+    tried now. What `earlier_tries` of this run failed at is tried now, too.
 
     When `stop` is set, the batch in hand is dropped or finished, what is committed stays, and the
     summary says `interrupted`. `observe` is told each step of the commit protocol. Raises
@@ -85,6 +93,7 @@ def sync(
         run = _Run(settings, selection, *output, run_id, stop or Event(), observe)
         try:
             with rare_collections():
+                run.visit_now(earlier_tries, tries_failed=tries_failed)
                 return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
         finally:
             run.let_go()
@@ -106,6 +115,8 @@ class _Run:
         self._settings = settings
         self._selection = selection
         self._ledger = ledger
+        self._selected = SelectedLogFiles(ledger, settings, selection)
+        self._tries = TriesOfRuns((run_id,), 1)
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         self._merger = SegmentMerger(ledger, settings.bloom_false_positive)
@@ -113,10 +124,21 @@ class _Run:
         self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
         self._unread = UnreadTrails()
+        self._reasons = ReasonGroups()
+        self._began = 0
         self._settled_bytes = 0
         self._processes = process_count(settings)
         self._workers: Workers | None = None
         self._is_handed_over = False
+
+    def visit_now(self, earlier_tries: TriesOfRuns | None, *, tries_failed: bool) -> None:
+        """Have log files visited by this run that are due later, as `sync` says."""
+        now = int(time.time())
+        if tries_failed:
+            self._selected.visit_failed(now)
+        if earlier_tries is not None:
+            self._selected.visit_again(earlier_tries, now)
+            self._tries = earlier_tries.with_one_more(*self._tries.run_ids)
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         self._log_who_reads()
@@ -132,6 +154,7 @@ class _Run:
             now=minute_of(datetime.now(UTC)),
             hold=self._settings.list_batch_size,
         )
+        self._began = listing.due_at
         listed = ListedAhead(self._listed(listing))
         self._report = ProgressReport(
             on_progress,
@@ -299,13 +322,35 @@ class _Run:
         if is_complete:
             move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not is_complete
-        self._summary.standing = count_by_state(self._ledger)
+        self._note_open()
         self._summary.add_totals(self._ledger)
 
+    def _note_open(self) -> None:
+        """Ask the ledger what stands open, and what of this the run answers for."""
+        standing = self._selected.open(self._began)
+        answers_for = standing
+        if self._selection.listed:
+            answers_for = self._selected.open_of_tries(self._tries, self._began)
+        self._summary.standing, self._summary.answers_for = standing, answers_for
+        self._summary.archived = self._selected.archived()
+        for group in self._reasons:
+            if group.log_files > 1:
+                log.warning(
+                    "trail %s: %d log files %s: %s",
+                    group.trail,
+                    group.log_files,
+                    group.state,
+                    group.reason,
+                )
+
     def _note(self, problem: Problem) -> None:
+        """Note a problem, and log it; of log files with the same problem the first is logged."""
+        is_first = not problem.is_of_log_file or self._reasons.add(
+            problem.trail, problem.state, problem.where, problem.reason
+        )
         problem = problem.printable
         self._summary.note(problem)
-        is_logged = self._summary.problem_count <= _PROBLEMS_LOGGED
+        is_logged = is_first and self._summary.problem_count <= _PROBLEMS_LOGGED
         level = logging.WARNING if is_logged else logging.DEBUG
         log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
 
