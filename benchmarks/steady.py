@@ -141,7 +141,7 @@ def _moved_to_cold_files(path: Path, events: int, bench: Bench) -> str:
     """What the ledger keeps of a history behind the horizon, once its rows are cold."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 2 * 86400")
-        db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
+        db.execute("UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
     started, used = time.monotonic(), time.process_time()
     with closing(Ledger(path)) as ledger:
         files = move_cold_rows(ledger, 0, seconds=3_600)

@@ -109,7 +109,7 @@ class World:
             return set(
                 ledger.execute(
                     "SELECT bucket, account, region FROM coverage"
-                    " JOIN source_partition ON id = source_partition"
+                    " JOIN source_prefix ON id = source_prefix"
                 )
             )
 

@@ -264,7 +264,7 @@ def events_in_ledger(dev: DagsterDev) -> int:
     uri = f"{(dev.folder / 'state.db').as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as ledger:
         (events,) = ledger.execute(
-            "SELECT sum(events) FROM source_partition WHERE account = ? AND region = ?",
+            "SELECT sum(events) FROM source_prefix WHERE account = ? AND region = ?",
             (ACCOUNT, REGION),
         ).fetchone()
     assert isinstance(events, int)

@@ -19,12 +19,16 @@ from .minutes import (
     day_folder,
     day_number,
 )
-from .source_prefix import LOG_FILE_KIND, SourcePrefix
+from .source_prefix import SourcePrefix
 
 _DAY_FOLDER: Final = re.compile(r"([0-9]{4})/([0-9]{2})/([0-9]{2})/")
 _TIME_IN_NAME: Final = re.compile(r"[_-]([0-9]{8})T([0-9]{2})([0-9]{2})(?:[0-9]{2})?(?![0-9])")
 _STANDARD_REST: Final = re.compile(r"T([0-9]{4})Z_([A-Za-z0-9]{16})\.json\.gz")
 _COMPACT_NAME: Final = re.compile(r"[0-9]{4}[A-Za-z0-9]{16}")
+
+LISTING_RULE: Final = 2
+"""The version of the rule that says which keys are log files. Coverage notes the version: where the
+rule changes, everything is listed once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ def address_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
 def _standard_head(source_prefix: SourcePrefix, day: int) -> str:
     folder = day_folder(day)
     stamp = folder.replace("/", "")
-    return f"{folder}{source_prefix.account}_{LOG_FILE_KIND}_{source_prefix.region}_{stamp}"
+    account, kind, region = source_prefix.account, source_prefix.kind, source_prefix.region
+    return f"{folder}{account}_{kind}_{region}_{stamp}"
 
 
 def _minute_in_name(relative: str) -> Minute | None:

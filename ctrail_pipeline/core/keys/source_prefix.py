@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 DIGEST_KIND: Final = "CloudTrail-Digest"
-LOG_FILE_KIND: Final = "CloudTrail"
-"""The folder of management and data events. Its siblings are CloudTrail-Digest, CloudTrail-Insight,
-CloudTrail-NetworkActivity and CloudTrail-Aggregated."""
+CLOUDTRAIL: Final = "CloudTrail"
+"""The kind of management and data events."""
+KINDS: Final = (
+    CLOUDTRAIL,
+    "CloudTrail-NetworkActivity",
+    "CloudTrail-Insight",
+    "CloudTrail-Aggregated",
+)
+"""The folder names of event types, which lie side by side under an account."""
 
 _ORGANIZATION: Final = re.compile(r"o-[a-z0-9]{1,62}")
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
@@ -24,7 +30,7 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class SourcePrefix:
-    """The place in a bucket where the log files of one account and region of a trail lie.
+    """The place in a bucket where one kind of log files of an account and region of a trail lies.
 
     The trail's display name is not part of it, so renaming a trail forgets nothing.
     """
@@ -36,16 +42,19 @@ class SourcePrefix:
     account: str
     """The account's folder name; normally 12 digits, but real buckets hold other names."""
     region: str
+    kind: str = CLOUDTRAIL
+    """One of KINDS."""
 
     @property
     def partition_key(self) -> str:
-        """The Dagster partition key, `account/region`."""
+        """The Dagster partition key, `account/region`: all kinds are in one partition."""
         return f"{self.account}/{self.region}"
 
     @property
     def folder(self) -> str:
         """The folder that holds the year folders, ending in a slash."""
-        return f"{region_root(self.prefix, self.organization, self.account)}{self.region}/"
+        root = kind_root(self.prefix, self.organization, self.account, self.kind)
+        return f"{root}{self.region}/"
 
 
 def logs_root(prefix: str) -> str:
@@ -53,19 +62,20 @@ def logs_root(prefix: str) -> str:
     return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
 
 
-def region_root(prefix: str, organization: str, account: str) -> str:
-    """The folder that holds the region folders of one account, ending in a slash."""
-    return _kind_root(prefix, organization, account, LOG_FILE_KIND)
+def account_root(prefix: str, organization: str, account: str) -> str:
+    """The folder that holds the folders of kinds of one account, ending in a slash."""
+    owner = f"{organization}/{account}" if organization else account
+    return f"{logs_root(prefix)}{owner}/"
+
+
+def kind_root(prefix: str, organization: str, account: str, kind: str) -> str:
+    """The folder that holds the region folders of one kind of one account, ending in a slash."""
+    return f"{account_root(prefix, organization, account)}{kind}/"
 
 
 def digest_root(prefix: str, organization: str, account: str) -> str:
     """The folder that holds the region folders of one account's digests, ending in a slash."""
-    return _kind_root(prefix, organization, account, DIGEST_KIND)
-
-
-def _kind_root(prefix: str, organization: str, account: str, kind: str) -> str:
-    owner = f"{organization}/{account}" if organization else account
-    return f"{logs_root(prefix)}{owner}/{kind}/"
+    return kind_root(prefix, organization, account, DIGEST_KIND)
 
 
 def is_organization(name: str) -> bool:

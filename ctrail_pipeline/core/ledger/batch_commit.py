@@ -89,11 +89,11 @@ def _count_by_source(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
         times = [outcome.times for outcome in of_source if outcome.times]
         before = [outcome.expected for outcome in of_source if outcome.expected is not None]
         ledger.execute(
-            "UPDATE source_partition SET log_files = log_files + ?, events = events + ?,"
+            "UPDATE source_prefix SET log_files = log_files + ?, events = events + ?,"
             " first_event = coalesce(min(coalesce(first_event, ?), ?), first_event),"
             " last_event = coalesce(max(coalesce(last_event, ?), ?), last_event)"
             " WHERE id = ?",
-            sum(outcome.state is committed for outcome in of_source)
+            sum(outcome.state is committed or outcome.leaves_committed for outcome in of_source)
             - sum(known.state is committed for known in before),
             sum(outcome.records - outcome.duplicates for outcome in of_source),
             *(min((first for first, _ in times), default=None),) * 2,

@@ -24,7 +24,7 @@ def uncommit_batch(ledger: Ledger, batch: int) -> None:
     _take_from_totals(ledger, batch)
     ledger.execute(
         "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
-        " WHERE batch = ? AND (source_partition, day) IN"
+        " WHERE batch = ? AND (source_prefix, day) IN"
         " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
         "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
         LogFileState.LOST,
@@ -49,24 +49,23 @@ def uncommit_batch(ledger: Ledger, batch: int) -> None:
 def _take_from_totals(ledger: Ledger, batch: int) -> None:
     """Take a batch out of the totals of its source prefixes, and forget its earlier versions."""
     for source_id, events in ledger.rows(
-        "SELECT source_partition, sum(records - duplicates) FROM superseded_log_file"
+        "SELECT source_prefix, sum(records - duplicates) FROM superseded_log_file"
         " WHERE batch = ? GROUP BY 1",
         batch,
     ):
         ledger.execute(
-            "UPDATE source_partition SET events = events - ? WHERE id = ?", events, source_id
+            "UPDATE source_prefix SET events = events - ? WHERE id = ?", events, source_id
         )
     ledger.execute("DELETE FROM superseded_log_file WHERE batch = ?", batch)
     for source_id, log_files, events in ledger.rows(
-        "SELECT source_partition, sum(state = ?), sum(records - duplicates) FROM log_file"
+        "SELECT source_prefix, sum(state = ?), sum(records - duplicates) FROM log_file"
         " WHERE batch = ? AND state != ? GROUP BY 1",
         LogFileState.COMMITTED,
         batch,
         LogFileState.LOST,
     ):
         ledger.execute(
-            "UPDATE source_partition SET log_files = log_files - ?, events = events - ?"
-            " WHERE id = ?",
+            "UPDATE source_prefix SET log_files = log_files - ?, events = events - ? WHERE id = ?",
             log_files,
             events,
             source_id,
@@ -82,13 +81,12 @@ def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
     values = (batch, LogFileState.LOST)
     keep_superseded(ledger, _MAY_HAVE_DROPPED, *values)
     for source_id, log_files in ledger.rows(
-        "SELECT source_partition, sum(state = ?) FROM log_file"
-        f" WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
+        f"SELECT source_prefix, sum(state = ?) FROM log_file WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
         LogFileState.COMMITTED,
         *values,
     ):
         ledger.execute(
-            "UPDATE source_partition SET log_files = log_files - ? WHERE id = ?",
+            "UPDATE source_prefix SET log_files = log_files - ? WHERE id = ?",
             log_files,
             source_id,
         )

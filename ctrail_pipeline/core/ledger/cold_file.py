@@ -25,10 +25,10 @@ from .rows import Segment
 _OPEN_AT_ONCE: Final = 4
 _SCHEMA: Final = """
 CREATE TABLE log_file (
-    source_partition INTEGER NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL, etag BLOB NOT NULL,
+    source_prefix INTEGER NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL, etag BLOB NOT NULL,
     size INTEGER NOT NULL, sha256 BLOB, records INTEGER NOT NULL, duplicates INTEGER NOT NULL,
     batch INTEGER NOT NULL, position INTEGER NOT NULL,
-    PRIMARY KEY (source_partition, day, name)
+    PRIMARY KEY (source_prefix, day, name)
 ) WITHOUT ROWID;
 CREATE TABLE segment (
     id INTEGER PRIMARY KEY, partition TEXT NOT NULL, count INTEGER NOT NULL,
@@ -37,9 +37,15 @@ CREATE TABLE segment (
 CREATE INDEX segment_of_partition ON segment (partition, id);
 """
 LOG_FILE_COLUMNS: Final = (
-    "source_partition, day, name, etag, size, sha256, records, duplicates, batch, position"
+    "source_prefix, day, name, etag, size, sha256, records, duplicates, batch, position"
 )
 """What a cold file keeps of a log file: the rest is the same for all rows that may be cold."""
+_OLD_NAME: Final = "source_partition"
+"""What `source_prefix` is called in cold files of ledgers before version 4. They never change."""
+_VIEW_OF_OLD_NAME: Final = (
+    "CREATE TEMP VIEW log_file AS SELECT source_partition AS source_prefix, day, name, etag, size,"
+    " sha256, records, duplicates, batch, position FROM main.log_file"
+)
 
 
 class ColdFile(NamedTuple):
@@ -146,6 +152,8 @@ class ColdFileReader:
             # Nobody writes to it: no locks, and no files of SQLite's beside it.
             uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            if connection.execute("PRAGMA table_info(log_file)").fetchone()[1] == _OLD_NAME:
+                connection.execute(_VIEW_OF_OLD_NAME)
             while len(self._open) >= _OPEN_AT_ONCE:
                 self._open.popitem(last=False)[1].close()
         self._open[file.name] = connection

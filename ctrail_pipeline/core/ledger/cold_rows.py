@@ -18,7 +18,7 @@ def cold_files_where(ledger: Ledger, condition: str, *values: object) -> list[Co
         ColdFile(*row)
         for row in ledger.rows(
             "SELECT id, name, bytes, sha256, first_day, last_day, first_hour, last_hour,"
-            f" first_segment, last_segment FROM archive_file WHERE {condition} ORDER BY id",
+            f" first_segment, last_segment FROM cold_file WHERE {condition} ORDER BY id",
             *values,
         )
     ]

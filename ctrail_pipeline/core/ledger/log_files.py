@@ -35,7 +35,7 @@ Where an earlier version of this program wrote the row, only the counts can tell
 _IS_DUE: Final = f"{IS_TO_VISIT} AND (next_visit <= ? OR next_visit > ?)"
 """What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
 _SUPERSEDED_COLUMNS: Final = (
-    "source_partition, day, name, etag, size, sha256, records, duplicates, quarantined, state,"
+    "source_prefix, day, name, etag, size, sha256, records, duplicates, quarantined, state,"
     " reason, batch, position"
 )
 
@@ -54,7 +54,7 @@ class LedgerLogFiles:
             name: KnownLogFile(LogFileState(state), etag, next_visit)
             for name, state, etag, next_visit in self._ledger.rows(
                 "SELECT name, state, etag, next_visit FROM log_file"
-                " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ?",
+                " WHERE source_prefix = ? AND day = ? AND name BETWEEN ? AND ?",
                 source_id,
                 day,
                 low,
@@ -79,10 +79,10 @@ class LedgerLogFiles:
         return [
             Visit(id_, day, name, size, attempts, Known(LogFileState(state), etag), bool(archived))
             for id_, name, size, attempts, state, etag, archived in self._ledger.rows(
-                "SELECT source_partition, name, size, attempts, state, etag,"
+                "SELECT source_prefix, name, size, attempts, state, etag,"
                 f" storage_class IS NOT NULL FROM log_file WHERE {_IS_DUE}"
-                " AND day = ? AND (source_partition, name) > (?, ?)"
-                " ORDER BY source_partition, name LIMIT ?",
+                " AND day = ? AND (source_prefix, name) > (?, ?)"
+                " ORDER BY source_prefix, name LIMIT ?",
                 *_due_bounds(now),
                 day,
                 *after,
@@ -96,8 +96,8 @@ def waiting_by_source(ledger: Ledger, now: int) -> dict[int, Waiting]:
     return {
         id_: Waiting(log_files, oldest_found)
         for id_, log_files, oldest_found in ledger.rows(
-            "SELECT source_partition, count(*), min(iif(state = ?, next_visit, NULL))"
-            f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_partition",
+            "SELECT source_prefix, count(*), min(iif(state = ?, next_visit, NULL))"
+            f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_prefix",
             LogFileState.FOUND,
             *_due_bounds(now),
         )
@@ -109,9 +109,9 @@ def found_log_files(
 ) -> list[tuple[int, int, str]]:
     """Return a few log files (source prefix, day, name) that a look found, and nobody fetched."""
     return ledger.rows(
-        "SELECT source_partition, day, name FROM log_file"
+        "SELECT source_prefix, day, name FROM log_file"
         f" WHERE state = ? AND {IS_NOT_COMMITTED}"
-        " AND source_partition IN (SELECT value FROM json_each(?)) LIMIT ?",
+        " AND source_prefix IN (SELECT value FROM json_each(?)) LIMIT ?",
         LogFileState.FOUND,
         json.dumps(list(source_ids)),
         limit,
@@ -125,7 +125,7 @@ def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     """
     bring_back(ledger, ((file.source_id, file.day, file.name) for file in found))
     ledger.execute_many(
-        "INSERT INTO log_file (source_partition, day, name, etag, size, storage_class,"
+        "INSERT INTO log_file (source_prefix, day, name, etag, size, storage_class,"
         " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
         " position) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, ?, 0, 0)"
         " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit",
@@ -151,7 +151,7 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
     taken = []
     for outcome in outcomes:
         rows = ledger.rows(
-            "SELECT state, etag FROM log_file WHERE source_partition = ? AND day = ? AND name = ?",
+            "SELECT state, etag FROM log_file WHERE source_prefix = ? AND day = ? AND name = ?",
             outcome.source_id,
             outcome.day,
             outcome.name,
@@ -163,19 +163,32 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
 
 
 def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> None:
-    """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction."""
+    """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction.
+
+    An outcome that leaves a log file as it is (`Outcome.leaves_committed`) changes its visit only.
+    """
+    ledger.execute_many(
+        "UPDATE log_file SET attempts = ?, next_visit = ?"
+        " WHERE source_prefix = ? AND day = ? AND name = ?",
+        [
+            (outcome.attempts, outcome.next_visit, outcome.source_id, outcome.day, outcome.name)
+            for outcome in outcomes
+            if outcome.leaves_committed
+        ],
+    )
+    outcomes = [outcome for outcome in outcomes if not outcome.leaves_committed]
     for outcome in outcomes:
         if outcome.expected is not None:
             keep_superseded(
                 ledger,
-                "source_partition = ? AND day = ? AND name = ? AND state != ?",
+                "source_prefix = ? AND day = ? AND name = ? AND state != ?",
                 outcome.source_id,
                 outcome.day,
                 outcome.name,
                 LogFileState.LOST,
             )
     ledger.execute_many(
-        "INSERT OR REPLACE INTO log_file (source_partition, day, name, etag, size, storage_class,"
+        "INSERT OR REPLACE INTO log_file (source_prefix, day, name, etag, size, storage_class,"
         " sha256, records, duplicates, quarantined, conflicts, state, attempts, next_visit, reason,"
         " batch, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [

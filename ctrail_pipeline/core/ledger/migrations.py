@@ -19,7 +19,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -42,6 +42,44 @@ _MIGRATIONS: Final = {
         "ALTER TABLE output_file ADD COLUMN replaced_by INTEGER",
         "CREATE INDEX output_file_replaced ON output_file (replaced_by)"
         " WHERE replaced_by IS NOT NULL",
+    ),
+    3: (
+        # Kinds beside CloudTrail. Ids stay, since cold files hold them.
+        "CREATE TABLE source_prefix (id INTEGER PRIMARY KEY, bucket TEXT NOT NULL,"
+        " prefix TEXT NOT NULL, organization TEXT NOT NULL, account TEXT NOT NULL,"
+        " region TEXT NOT NULL, kind TEXT NOT NULL, deep_listed_at INTEGER NOT NULL DEFAULT 0,"
+        " log_files INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 0,"
+        " first_event TEXT, last_event TEXT, reported_at INTEGER NOT NULL DEFAULT 0,"
+        " UNIQUE (bucket, prefix, organization, account, region, kind))",
+        "INSERT INTO source_prefix SELECT id, bucket, prefix, organization, account, region,"
+        " 'CloudTrail', deep_listed_at, log_files, events, first_event, last_event, reported_at"
+        " FROM source_partition",
+        "DROP TABLE source_partition",
+        # Listing rule 1 left names aside that are log files by rule 2, so all is listed once more.
+        "ALTER TABLE coverage RENAME TO coverage_by_rule_1",
+        "CREATE TABLE coverage (source_prefix INTEGER NOT NULL, listing_rule INTEGER NOT NULL,"
+        " start_minute INTEGER NOT NULL, end_minute INTEGER NOT NULL,"
+        " PRIMARY KEY (source_prefix, listing_rule, start_minute)) WITHOUT ROWID",
+        "INSERT INTO coverage SELECT source_partition, 1, start_minute, end_minute"
+        " FROM coverage_by_rule_1",
+        "DROP TABLE coverage_by_rule_1",
+        "ALTER TABLE log_file RENAME COLUMN source_partition TO source_prefix",
+        "ALTER TABLE log_file ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE superseded_log_file RENAME COLUMN source_partition TO source_prefix",
+        "CREATE TABLE accepted_log_file (source_prefix INTEGER NOT NULL, day INTEGER NOT NULL,"
+        " name TEXT NOT NULL, etag BLOB NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL,"
+        " accepted_by TEXT NOT NULL, accepted_at INTEGER NOT NULL,"
+        " PRIMARY KEY (source_prefix, day, name)) WITHOUT ROWID",
+        "CREATE TABLE left_aside (source_prefix INTEGER NOT NULL, day INTEGER NOT NULL,"
+        " objects INTEGER NOT NULL, example TEXT NOT NULL,"
+        " PRIMARY KEY (source_prefix, day)) WITHOUT ROWID",
+        "CREATE TABLE left_aside_outside (bucket TEXT NOT NULL, prefix TEXT NOT NULL,"
+        " why TEXT NOT NULL, objects INTEGER NOT NULL, example TEXT NOT NULL,"
+        " PRIMARY KEY (bucket, prefix, why)) WITHOUT ROWID",
+        "ALTER TABLE archive_file RENAME TO cold_file",
+        "UPDATE meta SET name = 'cold_moved_at' WHERE name = 'archived_at'",
+        # Times that end in +00:00 were rejected. Such records come in at one more visit.
+        "UPDATE log_file SET next_visit = 0 WHERE quarantined > 0 AND next_visit IS NULL",
     ),
 }
 """By version, the statements that make the next version."""
@@ -67,7 +105,7 @@ def create_tables(db: sqlite3.Connection) -> None:
                 ("uuid", str(uuid.uuid4())),
                 ("generation", "0"),
                 ("segments_removed", "0"),
-                ("archived_at", "0"),
+                ("cold_moved_at", "0"),
             ],
         )
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

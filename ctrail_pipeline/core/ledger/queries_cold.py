@@ -18,7 +18,7 @@ from .ledger import Ledger
 from .rows import LONGEST_PAUSE_SECONDS, BatchState, LogFileState
 from .sqlite_errors import ledger_error
 
-_COLD_MOVED_AT: Final = "archived_at"
+_COLD_MOVED_AT: Final = "cold_moved_at"
 """The name in the table `meta`."""
 _COLD: Final = (
     f"f.state = {LogFileState.COMMITTED:d} AND f.next_visit IS NULL"
@@ -81,10 +81,10 @@ def cold_days(ledger: Ledger, before_day: int, before_batch: int, limit: int) ->
     return [
         ColdDay(*row)
         for row in ledger.rows(
-            "SELECT f.source_partition, f.day, count(*)"
-            " FROM source_partition p JOIN log_file f ON f.source_partition = p.id"
+            "SELECT f.source_prefix, f.day, count(*)"
+            " FROM source_prefix p JOIN log_file f ON f.source_prefix = p.id"
             f" WHERE f.day > 0 AND f.day < ? AND {_COLD}"
-            " GROUP BY f.source_partition, f.day ORDER BY f.day LIMIT ?",
+            " GROUP BY f.source_prefix, f.day ORDER BY f.day LIMIT ?",
             before_day,
             before_batch,
             limit,
@@ -161,7 +161,7 @@ def _copy_to(
     for day in days:
         rows = ledger.stream(
             f"SELECT {LOG_FILE_COLUMNS} FROM log_file f"
-            f" WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
+            f" WHERE f.source_prefix = ? AND f.day = ? AND {_COLD}",
             day.source_id,
             day.day,
             before_batch,
@@ -191,13 +191,13 @@ def _name_cold_file(
     if not (ledger.cold_folder / file.name).exists():
         raise _Changed
     ledger.execute(
-        "INSERT INTO archive_file (name, bytes, sha256, first_day, last_day, first_hour,"
+        "INSERT INTO cold_file (name, bytes, sha256, first_day, last_day, first_hour,"
         " last_hour, first_segment, last_segment) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *file[1:],
     )
     for day in days:
         removed = ledger.execute(
-            f"DELETE FROM log_file AS f WHERE f.source_partition = ? AND f.day = ? AND {_COLD}",
+            f"DELETE FROM log_file AS f WHERE f.source_prefix = ? AND f.day = ? AND {_COLD}",
             day.source_id,
             day.day,
             before_batch,

@@ -55,7 +55,7 @@ def known_by_name(
         name: KnownObject(LogFileState(state), etag, batch)
         for name, state, etag, batch in ledger.rows(
             "SELECT name, state, etag, batch FROM log_file"
-            f" WHERE source_partition = ? AND day = ? AND name IN ({marks})",
+            f" WHERE source_prefix = ? AND day = ? AND name IN ({marks})",
             source_id,
             day,
             *names,
@@ -85,7 +85,7 @@ def committed_between(
     or those with whole keys: each of the two is ordered as the bucket is.
     """
     chosen = (
-        " FROM log_file WHERE source_partition = ? AND (day, name) > (?, ?)"
+        " FROM log_file WHERE source_prefix = ? AND (day, name) > (?, ?)"
         " AND (day, name) <= (?, ?) AND (name >= ?) = ?"
     )
     values = (source_id, *after, *upto, COMPACT_FROM, compact)
@@ -135,7 +135,7 @@ def open_log_files(ledger: Ledger, source_id: int, days: tuple[int, int]) -> Ite
         while rows := ledger.rows(
             "SELECT day, name, coalesce(reason, '') FROM log_file"
             f" WHERE state = ? AND {IS_NOT_COMMITTED}"
-            " AND source_partition = ? AND (day, name) > (?, ?) AND day >= ? AND day < ?"
+            " AND source_prefix = ? AND (day, name) > (?, ?) AND day >= ? AND day < ?"
             " ORDER BY day, name LIMIT ?",
             state,
             source_id,
@@ -151,7 +151,7 @@ def open_log_files(ledger: Ledger, source_id: int, days: tuple[int, int]) -> Ite
 def first_days(ledger: Ledger) -> dict[int, int]:
     """Return the first day of which each source prefix has a log file."""
     first: dict[int, int] = {}
-    sql = "SELECT day FROM log_file WHERE source_partition = ? AND day > ? ORDER BY day LIMIT 1"
+    sql = "SELECT day FROM log_file WHERE source_prefix = ? AND day > ? ORDER BY day LIMIT 1"
     cold_files = cold_files_where(ledger, "last_day > ?", _UNDATED)
     for id_ in source_ids(ledger).values():
         days = [day for (day,) in ledger.rows(sql, id_, _UNDATED)]

@@ -35,7 +35,7 @@ def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hash
     hot = {
         name: Hashed(LogFileState(state), etag, sha256)
         for name, state, etag, sha256 in ledger.rows(
-            "SELECT name, state, etag, sha256 FROM log_file WHERE source_partition = ? AND day = ?",
+            "SELECT name, state, etag, sha256 FROM log_file WHERE source_prefix = ? AND day = ?",
             source_id,
             day,
         )

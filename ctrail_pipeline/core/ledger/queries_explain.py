@@ -53,9 +53,9 @@ def with_duplicates(
     ledger: Ledger, source_id: int, days: tuple[int, int]
 ) -> Iterator[LogFileOrigin]:
     """Yield log files that held duplicates, of the days from the first to before the second."""
-    columns = "source_partition, day, name, etag, size, sha256, records, duplicates"
+    columns = "source_prefix, day, name, etag, size, sha256, records, duplicates"
     chosen = (
-        " FROM log_file WHERE source_partition = ? AND (day, name) > (?, ?) AND day < ?"
+        " FROM log_file WHERE source_prefix = ? AND (day, name) > (?, ?) AND day < ?"
         " AND duplicates > 0 ORDER BY day, name LIMIT ?"
     )
     after = (days[0], "")

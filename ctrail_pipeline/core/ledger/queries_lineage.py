@@ -85,8 +85,8 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
         for file in cold_files_where(ledger, "first_day <= ? AND last_day >= ?", day, day):
             for position, *values in ledger.cold_reader.ask(
                 file,
-                "SELECT position, source_partition, day, name, etag, size, sha256, records,"
-                " duplicates FROM log_file WHERE source_partition = ? AND day = ? AND batch = ?"
+                "SELECT position, source_prefix, day, name, etag, size, sha256, records,"
+                " duplicates FROM log_file WHERE source_prefix = ? AND day = ? AND batch = ?"
                 " AND position >= 0",
                 source_id,
                 day,
@@ -95,10 +95,10 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
                 log_files[position] = LogFileOrigin(False, LogFileState.COMMITTED, *values)
     for table, superseded in (("superseded_log_file", True), ("log_file", False)):
         for position, state, *values in ledger.rows(
-            "SELECT l.position, l.state, l.source_partition, l.day, l.name, l.etag, l.size,"
+            "SELECT l.position, l.state, l.source_prefix, l.day, l.name, l.etag, l.size,"
             " l.sha256, l.records, l.duplicates"
             f" FROM json_each(?) j CROSS JOIN {table} l"
-            " ON l.source_partition = json_extract(j.value, '$[0]')"
+            " ON l.source_prefix = json_extract(j.value, '$[0]')"
             " AND l.day = json_extract(j.value, '$[1]') WHERE l.batch = ?"
             " AND l.position >= 0",
             sources,

@@ -44,7 +44,7 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
     ids = json.dumps(list(source_ids))
     open_rows = ledger.rows(
         f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
-        " AND +source_partition IN (SELECT value FROM json_each(?)) GROUP BY state",
+        " AND +source_prefix IN (SELECT value FROM json_each(?)) GROUP BY state",
         LogFileState.FOUND,
         ids,
     )
@@ -53,7 +53,7 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
         " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
         " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
         " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
-        f" WHERE {IS_REMARKABLE} AND +source_partition IN (SELECT value FROM json_each(?))",
+        f" WHERE {IS_REMARKABLE} AND +source_prefix IN (SELECT value FROM json_each(?))",
         since,
         ids,
     )
@@ -76,7 +76,7 @@ def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
     """Return how many log files are not committed, by source prefix and state."""
     found: dict[int, dict[LogFileState, int]] = {}
     for id_, state, count in ledger.rows(
-        "SELECT source_partition, state, count(*) FROM log_file"
+        "SELECT source_prefix, state, count(*) FROM log_file"
         f" WHERE {IS_NOT_COMMITTED} GROUP BY 1, 2"
     ):
         found.setdefault(id_, {})[LogFileState(state)] = count
@@ -87,8 +87,8 @@ def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
     """Return how many records of each source prefix are in quarantine."""
     return dict(
         ledger.rows(
-            "SELECT source_partition, sum(quarantined) FROM log_file"
-            f" WHERE {IS_REMARKABLE} GROUP BY +source_partition"
+            "SELECT source_prefix, sum(quarantined) FROM log_file"
+            f" WHERE {IS_REMARKABLE} GROUP BY +source_prefix"
         )
     )
 

@@ -33,6 +33,9 @@ class LogFileState(IntEnum):
     """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
 
 
+_NOT_READ: Final = frozenset({LogFileState.FAILED, LogFileState.ARCHIVED, LogFileState.GONE})
+
+
 class BatchState(IntEnum):
     """How far a batch came."""
 
@@ -155,6 +158,19 @@ class Outcome:
     """Whether its failure may pass by itself."""
     has_lines: bool = True
     """Whether lines of the batch came from it, of events or of quarantine."""
+
+    @property
+    def leaves_committed(self) -> bool:
+        """Whether a visit of a committed log file read nothing, so that its row says what it said.
+
+        The etag is then the row's own: a failed visit learns none.
+        """
+        return (
+            self.expected is not None
+            and self.expected.state is LogFileState.COMMITTED
+            and self.etag == self.expected.etag
+            and self.state in _NOT_READ
+        )
 
 
 class SourceTotals(NamedTuple):

@@ -1,4 +1,4 @@
--- The ledger, version 3. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 4. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Made by migrations.py; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -6,34 +6,37 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- A source prefix: one account and region of a trail. The trail's name is no part of it.
-CREATE TABLE source_partition (
+-- A source prefix: one account, kind and region of a trail. The trail's name is no part of it.
+CREATE TABLE source_prefix (
     id             INTEGER PRIMARY KEY,
     bucket         TEXT NOT NULL,
     prefix         TEXT NOT NULL,
     organization   TEXT NOT NULL,
     account        TEXT NOT NULL,
     region         TEXT NOT NULL,
+    kind           TEXT NOT NULL,              -- the folder's name, such as CloudTrail-Insight
     deep_listed_at INTEGER NOT NULL DEFAULT 0,
     log_files      INTEGER NOT NULL DEFAULT 0, -- committed
     events         INTEGER NOT NULL DEFAULT 0, -- lines in the output that came from it
     first_event    TEXT,                       -- eventTime of the oldest record seen
     last_event     TEXT,
     reported_at    INTEGER NOT NULL DEFAULT 0, -- when Dagster was last told of new events
-    UNIQUE (bucket, prefix, organization, account, region)
+    UNIQUE (bucket, prefix, organization, account, region, kind)
 );
 
--- Ranges of key time in which every key that a listing returned has a row in log_file.
+-- Ranges of key time in which every key that a listing returned has a row in log_file, if the name
+-- is a log file's by the listing rule of that version (core.keys.log_file_key.LISTING_RULE).
 CREATE TABLE coverage (
-    source_partition INTEGER NOT NULL,
-    start_minute     INTEGER NOT NULL,
-    end_minute       INTEGER NOT NULL,
-    PRIMARY KEY (source_partition, start_minute)
+    source_prefix INTEGER NOT NULL,
+    listing_rule  INTEGER NOT NULL,
+    start_minute  INTEGER NOT NULL,
+    end_minute    INTEGER NOT NULL,
+    PRIMARY KEY (source_prefix, listing_rule, start_minute)
 ) WITHOUT ROWID;
 
 -- One log file; `name` is relative to source prefix and day, and compact (core.keys).
 CREATE TABLE log_file (
-    source_partition INTEGER NOT NULL,
+    source_prefix    INTEGER NOT NULL,
     day              INTEGER NOT NULL,
     name             TEXT NOT NULL,
     etag             BLOB NOT NULL,
@@ -50,15 +53,48 @@ CREATE TABLE log_file (
     reason           TEXT,
     batch            INTEGER NOT NULL,
     position         INTEGER NOT NULL, -- in its batch, for output_file.lineage; -1: no lines came from it
-    PRIMARY KEY (source_partition, day, name)
+    accepted         INTEGER NOT NULL DEFAULT 0, -- 1: a person settled it as it is (accepted_log_file)
+    PRIMARY KEY (source_prefix, day, name)
 ) WITHOUT ROWID;
 CREATE INDEX log_file_to_visit ON log_file (day, next_visit) WHERE next_visit IS NOT NULL;
 CREATE INDEX log_file_unsettled ON log_file (state) WHERE state != 1;
 CREATE INDEX log_file_remarkable ON log_file (batch) WHERE quarantined + conflicts > 0;
 
+-- Who settled a log file that stood open, and why. It counts while log_file.accepted is 1.
+CREATE TABLE accepted_log_file (
+    source_prefix    INTEGER NOT NULL,
+    day              INTEGER NOT NULL,
+    name             TEXT NOT NULL,
+    etag             BLOB NOT NULL,
+    state            INTEGER NOT NULL, -- in which it was accepted: rows.LogFileState
+    reason           TEXT NOT NULL,
+    accepted_by      TEXT NOT NULL,
+    accepted_at      INTEGER NOT NULL,
+    PRIMARY KEY (source_prefix, day, name)
+) WITHOUT ROWID;
+
+-- Objects in the folders of a source prefix that are no log files by their names.
+CREATE TABLE left_aside (
+    source_prefix    INTEGER NOT NULL,
+    day              INTEGER NOT NULL, -- 0: in no day's folder
+    objects          INTEGER NOT NULL,
+    example          TEXT NOT NULL,    -- a key
+    PRIMARY KEY (source_prefix, day)
+) WITHOUT ROWID;
+
+-- What lies under a trail's prefix outside the folders of all source prefixes, and is not brought in.
+CREATE TABLE left_aside_outside (
+    bucket  TEXT NOT NULL,
+    prefix  TEXT NOT NULL,
+    why     TEXT NOT NULL,    -- a short word for the reason
+    objects INTEGER NOT NULL, -- objects or folders
+    example TEXT NOT NULL,    -- a key, or a folder's name with its slash
+    PRIMARY KEY (bucket, prefix, why)
+) WITHOUT ROWID;
+
 -- Earlier versions of log files that were processed again, while lines in the output come from them.
 CREATE TABLE superseded_log_file (
-    source_partition INTEGER NOT NULL,
+    source_prefix    INTEGER NOT NULL,
     day              INTEGER NOT NULL,
     name             TEXT NOT NULL,
     etag             BLOB NOT NULL,
@@ -71,7 +107,7 @@ CREATE TABLE superseded_log_file (
     reason           TEXT,
     batch            INTEGER NOT NULL,
     position         INTEGER NOT NULL,
-    PRIMARY KEY (source_partition, day, name, batch)
+    PRIMARY KEY (source_prefix, day, name, batch)
 ) WITHOUT ROWID;
 
 CREATE TABLE batch (
@@ -81,7 +117,7 @@ CREATE TABLE batch (
     run_id       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
-    sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_partition, day], …]: where its log files are
+    sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_prefix, day], …]: where its log files are
     log_files    INTEGER NOT NULL DEFAULT 0  -- that it settled
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
@@ -133,7 +169,7 @@ CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
 
 -- Files beside the ledger that hold cold rows: cold_file.py. AUTOINCREMENT: newer files override
 -- older ones.
-CREATE TABLE archive_file (
+CREATE TABLE cold_file (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     name          TEXT NOT NULL UNIQUE,
     bytes         INTEGER NOT NULL,

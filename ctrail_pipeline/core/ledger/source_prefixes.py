@@ -6,7 +6,8 @@ What coverage means, and how ranges are merged, is in `core.keys.coverage`.
 
 from collections.abc import Iterable, Sequence
 
-from ctrail_pipeline.core.keys.coverage import Range, merged
+from ctrail_pipeline.core.keys.coverage import Range, merged, uncovered
+from ctrail_pipeline.core.keys.log_file_key import LISTING_RULE
 from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
@@ -19,7 +20,7 @@ def source_ids(ledger: Ledger) -> dict[SourcePrefix, int]:
     return {
         SourcePrefix(*values): id_
         for id_, *values in ledger.rows(
-            "SELECT id, bucket, prefix, organization, account, region FROM source_partition"
+            "SELECT id, bucket, prefix, organization, account, region, kind FROM source_prefix"
         )
     }
 
@@ -31,9 +32,13 @@ def register_sources(ledger: Ledger, sources: Sequence[SourcePrefix]) -> dict[So
     if missing:
         with ledger.transaction():
             ledger.execute_many(
-                "INSERT OR IGNORE INTO source_partition"
-                " (bucket, prefix, organization, account, region) VALUES (?, ?, ?, ?, ?)",
-                [(s.bucket, s.prefix, s.organization, s.account, s.region) for s in missing],
+                "INSERT OR IGNORE INTO source_prefix"
+                " (bucket, prefix, organization, account, region, kind)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (s.bucket, s.prefix, s.organization, s.account, s.region, s.kind)
+                    for s in missing
+                ],
             )
         known = source_ids(ledger)
     return {source: known[source] for source in sources}
@@ -44,8 +49,7 @@ def source_totals(ledger: Ledger) -> dict[int, SourceTotals]:
     return {
         id_: SourceTotals(*values)
         for id_, *values in ledger.rows(
-            "SELECT id, log_files, events, first_event, last_event, reported_at"
-            " FROM source_partition"
+            "SELECT id, log_files, events, first_event, last_event, reported_at FROM source_prefix"
         )
     }
 
@@ -54,44 +58,72 @@ def note_reported(ledger: Ledger, source_ids: Iterable[int], at: int) -> None:
     """Note that Dagster was told of new events of these source prefixes."""
     with ledger.transaction():
         ledger.execute_many(
-            "UPDATE source_partition SET reported_at = ? WHERE id = ?",
+            "UPDATE source_prefix SET reported_at = ? WHERE id = ?",
             [(at, source_id) for source_id in source_ids],
         )
 
 
 def covered_ranges(ledger: Ledger) -> dict[int, list[Range]]:
-    """Return the covered ranges of every source prefix, in order."""
+    """Return the ranges of every source prefix that are covered by today's listing rule, in order.
+
+    What was listed by an older rule only counts as uncovered: see `formerly_covered`.
+    """
+    return _ranges_by_source(ledger, "listing_rule = ?")
+
+
+def formerly_covered(ledger: Ledger) -> dict[int, list[Range]]:
+    """Return the ranges that only an older listing rule covered: not all is listed again yet."""
+    return _ranges_by_source(ledger, "listing_rule < ?")
+
+
+def _ranges_by_source(ledger: Ledger, condition: str) -> dict[int, list[Range]]:
     ranges: dict[int, list[Range]] = {}
     for id_, start, end in ledger.rows(
-        "SELECT source_partition, start_minute, end_minute FROM coverage ORDER BY 1, 2"
+        "SELECT source_prefix, start_minute, end_minute FROM coverage"
+        f" WHERE {condition} ORDER BY 1, 2",
+        LISTING_RULE,
     ):
         ranges.setdefault(id_, []).append(Range(Minute(start), Minute(end)))
     return ranges
 
 
 def cover(ledger: Ledger, source_id: int, ranges: Iterable[Range]) -> None:
-    """Add ranges of key time to the coverage of a source prefix. Inside a transaction."""
-    old = [
-        Range(Minute(start), Minute(end))
-        for start, end in ledger.rows(
-            "SELECT start_minute, end_minute FROM coverage WHERE source_partition = ?",
-            source_id,
-        )
-    ]
+    """Add ranges of key time to the coverage of a source prefix. Inside a transaction.
+
+    A range of an older listing rule is forgotten once all of it is covered by today's.
+    """
+    by_rule = ledger.rows(
+        "SELECT listing_rule, start_minute, end_minute FROM coverage WHERE source_prefix = ?",
+        source_id,
+    )
+    old = [Range(start, end) for rule, start, end in by_rule if rule == LISTING_RULE]
     new = merged([*old, *ranges])
-    if new != old:
-        ledger.execute("DELETE FROM coverage WHERE source_partition = ?", source_id)
-        ledger.execute_many(
-            "INSERT INTO coverage (source_partition, start_minute, end_minute) VALUES (?, ?, ?)",
-            [(source_id, item.start, item.end) for item in new],
-        )
+    if new == old:
+        return
+    ledger.execute(
+        "DELETE FROM coverage WHERE source_prefix = ? AND listing_rule = ?", source_id, LISTING_RULE
+    )
+    ledger.execute_many(
+        "INSERT INTO coverage (source_prefix, listing_rule, start_minute, end_minute)"
+        " VALUES (?, ?, ?, ?)",
+        [(source_id, LISTING_RULE, item.start, item.end) for item in new],
+    )
+    for rule, start, end in by_rule:
+        if rule < LISTING_RULE and not uncovered(Range(start, end), new):
+            ledger.execute(
+                "DELETE FROM coverage"
+                " WHERE source_prefix = ? AND listing_rule = ? AND start_minute = ?",
+                source_id,
+                rule,
+                start,
+            )
 
 
 def deep_listed_at(ledger: Ledger) -> dict[int, int]:
     """Return when each source prefix was last listed deeply (seconds since 1970; 0: never)."""
-    return dict(ledger.rows("SELECT id, deep_listed_at FROM source_partition"))
+    return dict(ledger.rows("SELECT id, deep_listed_at FROM source_prefix"))
 
 
 def note_deep_listing(ledger: Ledger, source_id: int, at: int) -> None:
     """Note that a deep listing of this source prefix is complete. Inside a transaction."""
-    ledger.execute("UPDATE source_partition SET deep_listed_at = ? WHERE id = ?", at, source_id)
+    ledger.execute("UPDATE source_prefix SET deep_listed_at = ? WHERE id = ?", at, source_id)

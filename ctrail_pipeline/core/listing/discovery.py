@@ -6,17 +6,19 @@ fails is an error, never "no accounts". Not here: which of them are wanted (`sel
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.source_prefix import (
+    CLOUDTRAIL,
     SourcePrefix,
     digest_root,
     is_organization,
     is_plausible_folder,
+    kind_root,
     logs_root,
-    region_root,
 )
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -34,7 +36,7 @@ def discover(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
     for each further 1,000 names). Raises StoreError if any of them fails, or if there is no folder
     at all, since a mistyped prefix must not look like a trail without events.
     """
-    found = _with_folders(trail, bucket, region_root)
+    found = _with_folders(trail, bucket, partial(kind_root, kind=CLOUDTRAIL))
     if not found:
         root = logs_root(trail.prefix)
         raise StoreError(

@@ -289,7 +289,7 @@ def test_names_of_all_kinds_and_places_are_compared(world: World) -> None:
         (folder / name).write_bytes(b'{"Records":[' + event(10 + number, FIRST + 2) + b"]}")
     (folder / "2026/01/03/notes.txt").write_text("no log file")
     with closing(sqlite3.connect(world.settings.state_db)) as ledger, ledger:
-        ledger.execute("UPDATE source_partition SET deep_listed_at = 0")
+        ledger.execute("UPDATE source_prefix SET deep_listed_at = 0")
         ledger.execute("DELETE FROM coverage")
     assert sync(world.settings).progress.events == len(names)
     assert totals(world.compare()) == {"listed": DAYS + 7, "committed": DAYS + 7}

@@ -67,8 +67,8 @@ class World:
         """The ledger's log files by bucket and state."""
         with closing(sqlite3.connect(self.settings.state_db)) as ledger:
             rows = ledger.execute(
-                "SELECT bucket, state, count(*) FROM log_file JOIN source_partition"
-                " ON source_partition.id = source_partition GROUP BY bucket, state"
+                "SELECT bucket, state, count(*) FROM log_file JOIN source_prefix"
+                " ON source_prefix.id = source_prefix GROUP BY bucket, state"
             ).fetchall()
         counts: dict[str, dict[LogFileState, int]] = {}
         for bucket, state, count in rows:

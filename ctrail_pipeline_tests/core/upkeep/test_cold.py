@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -87,7 +88,7 @@ def hot(settings: Settings) -> dict[str, int]:
     with closing(sqlite3.connect(settings.state_db)) as db:
         return {
             table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("log_file", "segment", "dedup_partition", "archive_file")
+            for table in ("log_file", "segment", "dedup_partition", "cold_file")
         }
 
 
@@ -116,9 +117,9 @@ def test_the_last_moment_of_a_day_belongs_to_that_day() -> None:
 def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
     before = hot(settings)
-    assert before == {"log_file": 69, "segment": 69, "dedup_partition": 69, "archive_file": 0}
+    assert before == {"log_file": 69, "segment": 69, "dedup_partition": 69, "cold_file": 0}
     assert move(settings) == 1
-    assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9, "archive_file": 1}
+    assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9, "cold_file": 1}
     assert sync_all_days(settings) == 0
     assert_exact(settings, read_buckets([(bucket, "")]))
 
@@ -168,7 +169,7 @@ def test_a_cold_log_file_that_changed_is_done_again(
     path.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     if by_sensor:
         with closing(sqlite3.connect(settings.state_db)) as db, db:
-            db.execute("UPDATE source_partition SET deep_listed_at = 0")
+            db.execute("UPDATE source_prefix SET deep_listed_at = 0")
         result = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
         assert result.found == 1
         summary = sync(settings, Selection(listed=True))
@@ -245,11 +246,11 @@ def test_it_happens_by_itself_once_a_day(
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
     assert sync(settings).ok  # the first sync has looked today
-    assert hot(settings)["archive_file"] == 0
+    assert hot(settings)["cold_file"] == 0
     with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE meta SET value = value - 86400 WHERE name = 'archived_at'")
+        db.execute("UPDATE meta SET value = value - 86400 WHERE name = 'cold_moved_at'")
     assert sync(settings).ok
-    assert hot(settings)["archive_file"] == 1
+    assert hot(settings)["cold_file"] == 1
 
 
 def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
@@ -269,7 +270,7 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
             db.execute("UPDATE batch SET created_at = ?", (int(seconds) - 2 * 86_400,))
         rows.append(hot(settings)["log_file"] + hot(settings)["segment"])
     assert max(rows[10:]) <= max(rows[:10])
-    assert hot(settings)["archive_file"] > 5
+    assert hot(settings)["cold_file"] > 5
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
@@ -301,7 +302,7 @@ def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.Monke
     counts: list[int] = []
     with closing(sqlite3.connect(settings.state_db)) as db, db:
         db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
-        db.execute("UPDATE meta SET value = '0' WHERE name = 'archived_at'")
+        db.execute("UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
 
     def one() -> None:
         with closing(Ledger(settings.state_db)) as ledger:
@@ -438,10 +439,27 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     assert sync_all_days(settings) == 0
 
 
-def test_verify_explain_and_manifest_know_what_is_cold(settings: Settings, bucket: Path) -> None:
+def make_cold_files_old(settings: Settings) -> None:
+    """Turn the cold files into those of a ledger before version 4."""
+    for path in files_of(settings):
+        with closing(sqlite3.connect(path)) as cold:
+            cold.execute("ALTER TABLE log_file RENAME COLUMN source_prefix TO source_partition")
+        with closing(sqlite3.connect(settings.state_db)) as db, db:
+            db.execute(
+                "UPDATE cold_file SET bytes = ?, sha256 = ? WHERE name = ?",
+                (path.stat().st_size, sha256(path.read_bytes()).digest(), path.name),
+            )
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_verify_explain_and_manifest_know_what_is_cold(
+    settings: Settings, bucket: Path, is_old: bool
+) -> None:
     assert sync(settings).ok
     before = list(manifest(settings, Sought()))
     assert move(settings) == 1
+    if is_old:
+        make_cold_files_old(settings)
     [changed] = list(bucket.rglob("*40x0.json.gz"))
     [lost_file] = list(bucket.rglob("*41x0.json.gz"))
     report = compare(settings, deep=True)

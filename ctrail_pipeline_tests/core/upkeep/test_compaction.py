@@ -203,7 +203,7 @@ def assert_lineage(settings: Settings) -> None:
         log_files = {
             (batch, position): key_of(source_prefixes[source_id], day, name)
             for batch, position, source_id, day, name in db.execute(
-                "SELECT batch, position, source_partition, day, name FROM log_file"
+                "SELECT batch, position, source_prefix, day, name FROM log_file"
             )
         }
         rows = db.execute(
@@ -437,7 +437,7 @@ def test_a_file_that_comes_meanwhile_is_not_touched(
         for path in late:
             path.with_name(path.name + ".late").rename(path)
         with closing(sqlite3.connect(settings.state_db)) as ledger, ledger:
-            ledger.execute("UPDATE source_partition SET deep_listed_at = 0")
+            ledger.execute("UPDATE source_prefix SET deep_listed_at = 0")
             ledger.execute("DELETE FROM coverage")
         assert sync(settings).ok
         new = set(event_files(settings)) - before

@@ -77,7 +77,7 @@ def log_again(settings: Settings) -> None:
     for path in (settings.events_dir.parent / "sample").rglob("*.json.gz"):
         os.utime(path, (path.stat().st_mtime + 1,) * 2)
     with closing(sqlite3.connect(settings.state_db)) as ledger, ledger:
-        ledger.execute("UPDATE source_partition SET deep_listed_at = 0")
+        ledger.execute("UPDATE source_prefix SET deep_listed_at = 0")
         ledger.execute("DELETE FROM coverage")
 
 
