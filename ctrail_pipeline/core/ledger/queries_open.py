@@ -1,18 +1,20 @@
 """Which log files stand open, and having them visited now: what a run asks to say how it went.
 
-A log file stands open while it is failed, damaged, gone, lost, or found and not fetched
-(`indexed_conditions.IS_OPEN`). Only rows that are not committed are read. Which of them a run
-answers for is decided in `core.run.open_log_files`.
+Only rows that are not committed are read. Which of them a run answers for is decided in
+`core.run.open_log_files`.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .indexed_conditions import IS_NOT_COMMITTED, IS_OPEN
+from .indexed_conditions import IS_NOT_COMMITTED
 from .ledger import Ledger
 from .rows import LogFileState
 
+IS_OPEN: Final = f"{IS_NOT_COMMITTED} AND state IN (2, 3, 5, 6, 7) AND accepted = 0"
+"""A log file stands open: it is damaged, failed, gone, lost, or found and not fetched, and nobody
+has accepted that. An archived log file does not: it waits for whoever restores it."""
 _IS_OF_RUNS: Final = (
     "attempts <= ? AND EXISTS (SELECT 1 FROM batch b WHERE b.id = log_file.batch"
     " AND b.run_id IN (SELECT value FROM json_each(?)))"
@@ -61,14 +63,10 @@ def open_rows(ledger: Ledger, found_before: int) -> Iterator[OpenRow]:
     A log file that a look found at `found_before` (seconds since 1970) or later is left out: a run
     that began then need not have seen it.
     """
-    return _open_rows(
-        ledger, "state != ? OR next_visit < ?", LogFileState.FOUND, found_before
-    )
+    return _open_rows(ledger, "state != ? OR next_visit < ?", LogFileState.FOUND, found_before)
 
 
-def open_rows_of_tries(
-    ledger: Ledger, of: TriesOfRuns, found_before: int
-) -> Iterator[OpenRow]:
+def open_rows_of_tries(ledger: Ledger, of: TriesOfRuns, found_before: int) -> Iterator[OpenRow]:
     """Yield the log files that were handed to a run, new to it, and stand open after its tries.
 
     These are log files that a look found before and nobody fetched, and those that the tries
@@ -87,8 +85,8 @@ def open_rows_of_tries(
 def archived_days(ledger: Ledger) -> Iterator[ArchivedDay]:
     """Yield how many log files of each source prefix and day are archived."""
     for row in ledger.stream(
-        "SELECT source_partition, day, count(*), min(name) FROM log_file"
-        f" WHERE state = ? AND {IS_NOT_COMMITTED} GROUP BY +source_partition, +day",
+        "SELECT source_prefix, day, count(*), min(name) FROM log_file"
+        f" WHERE state = ? AND {IS_NOT_COMMITTED} GROUP BY +source_prefix, +day",
         LogFileState.ARCHIVED,
     ):
         yield ArchivedDay(*row)
@@ -99,15 +97,13 @@ def sources_with_failed(ledger: Ledger) -> list[int]:
     return [
         id_
         for (id_,) in ledger.rows(
-            f"SELECT DISTINCT +source_partition FROM log_file WHERE state = ? AND {IS_OPEN}",
+            f"SELECT DISTINCT +source_prefix FROM log_file WHERE state = ? AND {IS_OPEN}",
             LogFileState.FAILED,
         )
     ]
 
 
-def visit_failed(
-    ledger: Ledger, source_ids: Sequence[int], days: tuple[int, int], now: int
-) -> int:
+def visit_failed(ledger: Ledger, source_ids: Sequence[int], days: tuple[int, int], now: int) -> int:
     """Have failed log files of these source prefixes visited now, not at their next visit.
 
     The days are those from the first to before the second, and day 0. Returns how many log files
@@ -116,7 +112,7 @@ def visit_failed(
     return ledger.execute(
         f"UPDATE log_file SET next_visit = ? WHERE state = ? AND {IS_OPEN} AND next_visit > ?"
         " AND (day = 0 OR day >= ? AND day < ?)"
-        " AND +source_partition IN (SELECT value FROM json_each(?))",
+        " AND +source_prefix IN (SELECT value FROM json_each(?))",
         now,
         LogFileState.FAILED,
         now,
@@ -146,7 +142,7 @@ def _values(of: TriesOfRuns) -> tuple[int, str]:
 
 def _open_rows(ledger: Ledger, condition: str, *values: object) -> Iterator[OpenRow]:
     for source_id, day, name, state, reason in ledger.stream(
-        "SELECT source_partition, day, name, state, coalesce(reason, '') FROM log_file"
+        "SELECT source_prefix, day, name, state, coalesce(reason, '') FROM log_file"
         f" WHERE {IS_OPEN} AND ({condition})",
         *values,
     ):

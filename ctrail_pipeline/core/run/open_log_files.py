@@ -3,7 +3,7 @@
 A run answers for its selection: trails, accounts and regions, and the time in keys. It succeeds
 if none of these log files stands open at its end, whoever failed at it and when. A run that lists
 nothing (`Selection.listed`) answers only for what a look handed over to it. Not here: which states
-count as open (`core.ledger.indexed_conditions`), and how people are told (`reports`).
+count as open (`core.ledger.queries_open`), and how people are told (`reports`).
 """
 
 from collections import Counter

@@ -104,10 +104,16 @@ class Summary:
     interrupted: bool = False
     answers_for: OpenLogFiles = field(default_factory=OpenLogFiles)
     """What stands open after this run of all that it answers for."""
-    standing: OpenLogFiles = field(default_factory=OpenLogFiles)
+    open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
     """What stands open of the whole selection, whichever run it was new to."""
     archived: Archived = field(default_factory=Archived)
     """Log files of the selection that must be restored in S3. They do not fail a run."""
+
+    @property
+    def standing(self) -> dict[LogFileState, int]:
+        """Log files of the selection that are not committed, by state; archived ones among them."""
+        archived = {LogFileState.ARCHIVED: self.archived.log_files}
+        return {**self.open_log_files.counts, **{k: v for k, v in archived.items() if v}}
 
     @property
     def failures(self) -> int:

@@ -29,6 +29,7 @@ from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
@@ -288,10 +289,23 @@ class _Run:
             problem = self._summary.count_log_file(ref, outcome)
             if problem is not None:
                 self._note(problem)
+                self._summary.troubles += self._is_unread_visit(outcome)
             if ref.stretch is not None:
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     self._finished.append(ref.stretch)
+
+    def _is_unread_visit(self, outcome: Outcome | None) -> bool:
+        """Whether a committed log file was to be read again, and could not be.
+
+        Its row still says committed, so it does not stand open in the ledger.
+        """
+        return (
+            outcome is not None
+            and outcome.leaves_committed
+            and outcome.state is LogFileState.FAILED
+            and (outcome.attempts == 1 or not self._selection.listed)
+        )
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []
@@ -327,11 +341,12 @@ class _Run:
 
     def _note_open(self) -> None:
         """Ask the ledger what stands open, and what of this the run answers for."""
-        standing = self._selected.open(self._began)
-        answers_for = standing
-        if self._selection.listed:
-            answers_for = self._selected.open_of_tries(self._tries, self._began)
-        self._summary.standing, self._summary.answers_for = standing, answers_for
+        self._summary.open_log_files = self._selected.open(self._began)
+        self._summary.answers_for = (
+            self._selected.open_of_tries(self._tries, self._began)
+            if self._selection.listed
+            else self._summary.open_log_files
+        )
         self._summary.archived = self._selected.archived()
         for group in self._reasons:
             if group.log_files > 1:
