@@ -3,8 +3,8 @@
 Each function is wrapped from outside. It is charged with the CPU time of its own thread, without
 the time of wrapped functions inside it. There are a few calls for each log file and none for a
 record, so timing costs little; the report compares with a run without. Threads that are not
-Python's are read from the kernel: obstore's runtime does the network's work for LIST. The remaining
-CPU time of the process is `other`.
+Python's are read from the kernel. The network's work of a LIST counts as `get`, since libcurl's
+thread does it. The remaining CPU time of the process is `other`.
 
 The table names functions of the core by module. If a function is no longer there, the report says
 that it is missing, and a test fails.

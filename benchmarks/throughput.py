@@ -343,8 +343,8 @@ def _profile(runs: Mapping[str, Sequence[Usage]]) -> list[str | Table]:
     overhead = Spread.of(profiled.cpu / plain.cpu for profiled, plain in pairs)
     parts: list[str | Table] = [
         "Profile of a sync from S3: CPU time of threads, around the core's functions, from when"
-        " the core is imported. Start-up is what opening the buckets takes: imports of boto3 and"
-        " obstore, credentials. With the profile on, the sync cost"
+        " the core is imported. Start-up is what opening the buckets takes: the import of boto3,"
+        " credentials. With the profile on, the sync cost"
         f" {overhead.text()} times the CPU of one without, in the same round.",
         Table(("stage", "% of CPU", "CPU-ms a log file"), rows),
     ]

@@ -9,6 +9,7 @@ DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +50,13 @@ COLUMNS: Final = {
     **dict.fromkeys(_JSON, "JSON"),
 }
 """The columns of the view, with their types."""
+_WINDOW: Final = "timeWindow"
+"""Aggregated events have the start of this window in place of an eventTime."""
+LINE_BYTES: Final = 16 * 1024 * 1024
+"""The longest line that DuckDB reads if it is not told of longer ones. It sets aside twice as much
+for each thread."""
+_BYTES_FOR_ALL_THREADS: Final = 4 * LINE_BYTES
+"""For longer lines DuckDB uses two threads, else its buffers alone could fill the memory."""
 
 
 class Unreadable(Exception):
@@ -78,12 +86,52 @@ def connect(
         }
         with duckdb.connect(":memory:", config=settings) as connection:
             if files is None:
-                files = [events_dir / _FILES] if next(events_dir.glob(_FILES), None) else []
+                files = list(events_dir.glob(_FILES))
+            line_bytes = longest_line(files)
             names = [_pattern(events_dir) + str(file)[len(str(events_dir)) :] for file in files]
             connection.execute("SET VARIABLE ctrail_files = $1", [names])
+            connection.execute("CREATE SEQUENCE ctrail_lines_not_read")
+            if line_bytes > _BYTES_FOR_ALL_THREADS:
+                connection.execute("SET threads = 2")
             with reading():
-                connection.execute(_view_of(events_dir, is_empty=not files))
+                connection.execute(_view_of(events_dir, line_bytes, is_empty=not files))
             yield connection
+
+
+def longest_line(files: Sequence[Path]) -> int:
+    """Return the bytes of the longest line of these files, at least LINE_BYTES.
+
+    A longer line covers the whole way from one multiple of half of LINE_BYTES to the next. So a few
+    bytes behind each multiple are read, and small files not at all.
+    """
+    longest, step = LINE_BYTES, LINE_BYTES // 2
+    for path in files:
+        try:
+            if path.stat().st_size <= LINE_BYTES:
+                continue
+            with (
+                path.open("rb") as file,
+                mmap(file.fileno(), 0, access=ACCESS_READ) as text,
+            ):
+                for at in range(step, len(text), step):
+                    if text.find(b"\n", at, at + step) < 0:
+                        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
+                        longest = max(longest, (len(text) if end < 0 else end) - start)
+        except FileNotFoundError:
+            continue  # merged or pruned; DuckDB notices, too
+    return longest
+
+
+def lines_not_read(connection: "duckdb.DuckDBPyConnection") -> int:
+    """Return how many lines queries came to that DuckDB does not take for JSON.
+
+    A line counts each time that it is read: twice in a join of the view with itself.
+    """
+    [(count,)] = connection.execute(
+        "SELECT coalesce(last_value, 0) FROM duckdb_sequences()"
+        " WHERE sequence_name = 'ctrail_lines_not_read'"
+    ).fetchall()
+    return int(count)
 
 
 def _pattern(path: Path) -> str:
@@ -91,7 +139,7 @@ def _pattern(path: Path) -> str:
     return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path))
 
 
-def _view_of(events_dir: Path, *, is_empty: bool) -> str:
+def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
     """Return the statement that makes the view."""
     if is_empty:
         nulls = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
@@ -107,25 +155,31 @@ def _view_of(events_dir: Path, *, is_empty: bool) -> str:
         "date": f"make_date({part(3)}::INTEGER, {part(4)}::INTEGER, {part(5)}::INTEGER)",
         "hour": f"{part(6)}::INTEGER",
     }
+    values = {name: _name(name) for name in COLUMNS}
+    values["eventTime"] = f"coalesce(\"eventTime\", {_name(_WINDOW)}->>'windowStart')"
     columns = ", ".join(
         f"{from_path[name]} AS {name}"
         if name in from_path
-        else f"TRY_CAST({_name(name)} AS {kind}) AS {_name(name)}"
+        else f"TRY_CAST({values[name]} AS {kind}) AS {_name(name)}"
         if name in _CAST
         else _name(name)
         for name, kind in COLUMNS.items()
     )
     read = ", ".join(
-        f"{_literal(name)}: {_literal('JSON' if name in _JSON else 'VARCHAR')}"
-        for name in COLUMNS
+        f"{_literal(name)}: {_literal('JSON' if name in (*_JSON, _WINDOW) else 'VARCHAR')}"
+        for name in (*COLUMNS, _WINDOW)
         if name not in from_path
     )
     # A line that DuckDB does not take for JSON (half a surrogate, say) is a row of NULLs, no error.
+    # The condition at the end holds for every row, and counts those rows. DuckDB asks it before a
+    # query's own conditions, and not for files that a query leaves out.
     view = f"CREATE VIEW events AS SELECT {columns}"
     return (
         f"{view} FROM read_json(getvariable('ctrail_files'),"
         " format = 'newline_delimited', filename = true, ignore_errors = true,"
-        f" columns = {{{read}}})"
+        f" maximum_object_size = {line_bytes}, columns = {{{read}}})"
+        f" WHERE {_name('eventTime')} IS NOT NULL OR {_name(_WINDOW)} IS NOT NULL"
+        " OR nextval('ctrail_lines_not_read') > 0"
     )
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
+
 from .location import ConfigLocation, quoted
 
 
@@ -27,13 +29,7 @@ Check = Callable[[Any], Any]
 YEAR_SECONDS = 365 * 24 * 3600
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = "\ufffd"
-# What S3 allows today is 3-63 of a-z 0-9 . and -; older buckets have capitals, _ and more letters.
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
-_ACCESS_POINT = re.compile(
-    r"arn:aws[a-z-]*:s3(-outposts|-object-lambda)?:[a-z0-9-]*:\d{12}"
-    r":(outpost[:/][a-zA-Z0-9-]+[:/])?accesspoint[:/][a-zA-Z0-9.-]+"
-)
 
 
 def fit(location: ConfigLocation, value: Any, check: Check) -> Any:
@@ -157,10 +153,13 @@ def check_bucket(value: object) -> str:
         if path.startswith("/") and not _UNUSABLE.search(path) and _NOT_UTF8 not in path:
             return Path("/" + os.path.normpath(path).lstrip("/")).as_uri()
         raise Unfit('an absolute URL such as "file:///srv/logs/my-bucket"')
-    if _BUCKET.fullmatch(text) or _ACCESS_POINT.fullmatch(text):
+    if is_readable(text):
         return text
+    kind = unreadable_kind(text)
     raise Unfit(
-        "a bucket name (3 to 63 of a-z, 0-9, . and -), an access point ARN, or a file:///… URL"
+        "a bucket name (3 to 63 of a-z, 0-9, . and -), an access point's ARN"
+        ' ("arn:aws:s3:eu-west-1:111122223333:accesspoint/logs") or a file:///… URL'
+        + (f"; {kind} cannot be read" if kind else "")
     )
 
 
@@ -173,6 +172,20 @@ def check_prefix(value: object) -> str:
         raise Unfit('the part of the keys before "AWSLogs/", or ""')
     stripped = value.strip("/")
     return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
+
+
+def check_delivered_to(value: object) -> str | None:
+    """Return a bucket that digests name, with a slash and a prefix if they are given; or None."""
+    if value is None:
+        return None
+    bucket, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
+    is_name = is_readable(bucket) and access_point(bucket) is None
+    if is_name and not _UNUSABLE.search(prefix):
+        return f"{bucket}{slash}{check_prefix(prefix)}"
+    raise Unfit(
+        'the bucket that digests name, such as "my-bucket"; "my-bucket/my/prefix" if they name'
+        ' another prefix than the trail\'s, "my-bucket/" if they name none'
+    )
 
 
 def check_region(value: object) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from .checks import (
     Check,
     check_bucket,
+    check_delivered_to,
     check_endpoint,
     check_flag,
     check_flag_or_null,
@@ -65,6 +66,7 @@ TRAIL_KEYS: dict[str, Check] = {
     "home_region": check_region,
     "log_file_validation": check_flag_or_null,
     "is_organization": check_flag_or_null,
+    "delivered_to": check_delivered_to,
     "public_keys": check_path,
     "object_metadata": check_path,
     **_SELECTION_KEYS,

@@ -49,6 +49,10 @@ class Trail:
     """Whether CloudTrail writes digests. False: no digest is looked for; None: not known, so
     digests are looked for."""
     is_organization: bool | None = None
+    delivered_to: str | None = None
+    """The bucket that digests name, if it is not the one that is read: an access point's alias, a
+    replica, a folder of another name. `bucket` has the same prefix, `bucket/prefix` another one,
+    `bucket/` none. None: what is read is what CloudTrail delivered to."""
     public_keys: Path | None = None
     """A file with a reply of ListPublicKeys (JSON); None: the ledger's keys, and CloudTrail."""
     object_metadata: Path | None = None

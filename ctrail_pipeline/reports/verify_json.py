@@ -23,6 +23,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "digests": report.digests,
         "digests_sound": report.digests_sound,
         "log_files_proved": report.log_files_proved,
+        "log_files_agreeing": report.log_files_agreeing,
+        "log_files_not_selected": report.log_files_not_selected,
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
         "partitions": [_partition(prefix) for prefix in report.prefixes],

@@ -54,6 +54,8 @@ def summary_line(report: Report) -> str:
             f"; {report.digests:,} digests, {report.digests_sound:,} of them sound:"
             f" {report.log_files_proved:,} log files as their digests say"
         )
+        if report.log_files_agreeing:
+            text += f", {report.log_files_agreeing:,} as digests say that are not proved themselves"
     if report.queued:
         text += f"; {report.queued:,} log files are queued for the next sync"
     return text
@@ -72,6 +74,11 @@ def notes(report: Report) -> list[str]:
         lines.append(
             f"{expired:,} committed log files are no longer in the bucket: normal where a"
             " lifecycle rule removes old ones"
+        )
+    if report.log_files_not_selected:
+        lines.append(
+            f"{report.log_files_not_selected:,} log files that digests list are not selected: they"
+            " are neither missing nor proved"
         )
     if archived:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")

@@ -235,11 +235,27 @@ def test_file_urls_of_one_folder_become_one(tmp_path: Path, written: str, bucket
         "my-access-point-0123456789abcdef-s3alias",
         "arn:aws:s3:eu-west-1:123456789012:accesspoint/my-point",
         "arn:aws-us-gov:s3:us-gov-west-1:123456789012:accesspoint:my-point",
-        "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+        "my-point-0a1b2c3d4e5f-s3alias",
     ],
 )
 def test_bucket_names_are_kept_as_they_are(tmp_path: Path, bucket: str) -> None:
     assert load_trail(tmp_path, bucket=bucket).bucket == bucket
+
+
+@pytest.mark.parametrize(
+    ("written", "delivered_to"),
+    [
+        ("my-bucket", "my-bucket"),
+        ("my-bucket/", "my-bucket/"),
+        ("my-bucket/audit/payments/", "my-bucket/audit/payments"),
+        ("my-bucket/AWSLogs/", "my-bucket/"),
+        (None, None),
+    ],
+)
+def test_where_digests_were_delivered_to(
+    tmp_path: Path, written: str | None, delivered_to: str | None
+) -> None:
+    assert load_trail(tmp_path, delivered_to=written).delivered_to == delivered_to
 
 
 def test_a_trail_says_how_it_is_read(tmp_path: Path) -> None:
@@ -371,12 +387,18 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
         ("bucket", "../x", "a bucket name"),
         ("bucket", "arn:aws:s3:::my-bucket", "a bucket name"),
         ("bucket", 7, "a bucket name"),
+        ("bucket", "arn:aws:s3:::accesspoint/logs", "a bucket name"),
         ("bucket", "file://relative/folder", "an absolute URL"),
         ("bucket", "file://", "an absolute URL"),
         ("bucket", "file:///a%00b", "an absolute URL"),
         ("bucket", "file:///a%ffb", "an absolute URL"),
         ("prefix", 1, 'the part of the keys before "AWSLogs/"'),
         ("prefix", "a\nb", 'the part of the keys before "AWSLogs/"'),
+        ("delivered_to", "s3://my-bucket", "the bucket that digests name"),
+        ("delivered_to", "file:///srv/logs", "the bucket that digests name"),
+        ("delivered_to", "my-bucket/a\nb", "the bucket that digests name"),
+        ("delivered_to", "", "the bucket that digests name"),
+        ("delivered_to", 7, "the bucket that digests name"),
         ("region", "", "a region"),
         ("region", "eu west", "a region"),
         ("endpoint_url", "minio:9000", "a URL"),
@@ -399,6 +421,35 @@ def test_a_trail_that_cannot_be_is_refused(
     text = refusal(tmp_path, two({"name": "b", "bucket": "abc"} | {key: value}))
     assert f"trails[1].{key}: " in text
     assert f"it must be {wanted}" in text
+
+
+@pytest.mark.parametrize(
+    ("bucket", "kind"),
+    [
+        ("arn:aws:s3::111122223333:accesspoint/mfzwi23.mrap", "a multi-Region access point"),
+        (
+            "arn:aws:s3-outposts:us-west-2:111122223333:outpost/op-1/accesspoint/logs",
+            "a bucket on Outposts",
+        ),
+        (
+            "arn:aws:s3-object-lambda:us-west-2:111122223333:accesspoint/logs",
+            "an Object Lambda access point",
+        ),
+        ("logs-0a1b2c3d--ol-s3", "an Object Lambda access point"),
+        ("logs--use1-az4--x-s3", "a directory bucket"),
+        (
+            "arn:aws:s3express:us-east-1:111122223333:bucket/logs--use1-az4--x-s3",
+            "a directory bucket",
+        ),
+    ],
+)
+def test_a_kind_of_bucket_that_cannot_be_read_is_named(
+    tmp_path: Path, bucket: str, kind: str
+) -> None:
+    text = refusal(tmp_path, two({"name": "b", "bucket": bucket}))
+    assert f'trails[1].bucket: "{bucket}": it must be a bucket name' in text
+    assert '"arn:aws:s3:eu-west-1:111122223333:accesspoint/logs"' in text
+    assert text.endswith(f"; {kind} cannot be read")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,11 @@ from dagster import (
     DefaultScheduleStatus,
     ExecuteInProcessResult,
 )
+from dagster._core.definitions.automation_tick_evaluation_context import (
+    build_run_requests_with_backfill_policies,
+)
+from dagster._core.definitions.events import AssetKeyPartitionKey
+from dagster._core.definitions.partitions.context import partition_loading_context
 
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.definitions import build_definitions
@@ -17,6 +22,7 @@ from ctrail_pipeline.orchestration.assets import PARTITION_TAG
 from ctrail_pipeline.orchestration.partitions import is_partition_key
 from ctrail_pipeline.sample.bucket import write_sample
 from ctrail_pipeline_tests.support.oracle import check_output, snapshot
+from ctrail_pipeline_tests.support.project import PROJECT
 
 ORGANIZATION = AssetKey(["cloudtrail", "organization"])
 PARTITION = "333344445555/eu-west-1"
@@ -66,6 +72,30 @@ def test_discover_registers_every_account_and_region_of_each_trail(folder: Path)
             key.split("/")[0] for key in partitions(instance)
         }
     assert not (folder / "events").exists()
+
+
+@pytest.mark.parametrize(("step", "runs"), [(1, 1), (2, 20)])
+def test_a_backfill_is_one_run_for_each_unbroken_range_as_the_docs_say(
+    tmp_path: Path, step: int, runs: int
+) -> None:
+    """Dagster decides this. If it learns to do better, docs/dagster.md should say so."""
+    all_keys = [f"{account:012}/eu-west-1" for account in range(40)]
+    definitions = build_definitions(load_config({}, tmp_path))
+    with (
+        DagsterInstance.ephemeral() as instance,
+        partition_loading_context(dynamic_partitions_store=instance),
+    ):
+        instance.add_dynamic_partitions("cloudtrail_organization", all_keys)
+        requests = build_run_requests_with_backfill_policies(
+            [AssetKeyPartitionKey(ORGANIZATION, key) for key in all_keys[::step]],
+            definitions.get_repository_def().asset_graph,
+            instance,
+        )
+    assert len(requests) == runs
+    assert (
+        "Every other one of 40 partitions makes 20 runs"
+        in (PROJECT / "docs" / "dagster.md").read_text()
+    )
 
 
 def test_a_partition_named_by_a_tag_is_registered_and_materialized_with_numbers(

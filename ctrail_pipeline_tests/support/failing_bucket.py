@@ -136,4 +136,3 @@ def failing_bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[FailingB
         for name, value in server.env().items():
             patch.setenv(name, value)
         yield FailingBucket(folder, server)
-

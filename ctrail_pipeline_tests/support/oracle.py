@@ -25,7 +25,7 @@ _LOG_FILE = re.compile(
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _EVENT_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:([0-5][0-9]|60)(\.[0-9]+)?Z"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:([0-5][0-9]|60)(\.[0-9]+)?(Z|\+00:00)"
 )
 _OUTPUT_FILE = re.compile(
     r"(?P<folder>[0-9]{12}/[a-z0-9-]{1,40}/[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2})"
@@ -299,16 +299,19 @@ def _folder(record: Any, key_account: str, key_region: str) -> str | None:
     """The folder where a record belongs, or None."""
     if not isinstance(record, dict):
         return None
+    time = record.get("eventTime")
+    accounts = [record.get("recipientAccountId"), key_account]
     identity = record.get("userIdentity")
-    accounts = (
-        record.get("recipientAccountId"),
-        identity.get("accountId") if isinstance(identity, dict) else None,
-        key_account,
-    )
+    if isinstance(identity, dict):
+        accounts.append(identity.get("accountId"))
+    if time is None:  # an aggregated event
+        accounts = [record.get("accountId"), key_account]
+        window = record.get("timeWindow")
+        time = window.get("windowStart") if isinstance(window, dict) else None
     account = next((candidate for candidate in accounts if _matches(_ACCOUNT, candidate)), None)
     regions = (record.get("awsRegion"), key_region)
     region = next((candidate for candidate in regions if _matches(_REGION, candidate)), None)
-    hour = _hour(record.get("eventTime"))
+    hour = _hour(time)
     return f"{account}/{region}/{hour}" if account and region and hour else None
 
 

@@ -1,7 +1,12 @@
 """A bucket of real log files with the digests that AWS signed for them."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from ctrail_pipeline.core.audit.check_digests import check_digests
 from ctrail_pipeline.core.audit.digest_result import DigestResult
@@ -43,6 +48,36 @@ class RealDigests:
         )
         self.problems: list[Problem] = []
 
+    def change_trail(self, **keys: Any) -> None:
+        """Give the trail other values of some keys."""
+        trail = replace(self.settings.trails[0], **keys)
+        self.settings = replace(self.settings, trails=(trail,))
+
+    def rename(self, bucket: str, prefix: str = "") -> None:
+        """Move everything into a folder of another name, below a prefix."""
+        target = self.bucket.parent / bucket
+        (target / prefix).parent.mkdir(parents=True, exist_ok=True)
+        self.bucket.rename(target / prefix)
+        self.bucket = target
+        self.change_trail(bucket=target.as_uri(), prefix=prefix)
+
+    def put_into_s3(self, address: str, bucket: str) -> None:
+        """Put everything into a bucket, with its metadata; from now on the trail reads there."""
+        metadata = json.loads((self.given / "object-metadata.json").read_text())
+        client = boto3.client("s3", region_name="us-east-1", endpoint_url=address)
+        client.create_bucket(Bucket=bucket)
+        for path in sorted(self.bucket.rglob("*.gz")):
+            key = str(path.relative_to(self.bucket))
+            client.put_object(
+                Bucket=bucket,
+                Key=key,
+                Body=path.read_bytes(),
+                Metadata=metadata.get(f"{BUCKET}/{key}", {}),
+            )
+        self.change_trail(
+            bucket=bucket, region="us-east-1", endpoint_url=address, object_metadata=None
+        )
+
     def sync(self) -> None:
         sync(self.settings, Selection(), run_id="test")
 
@@ -58,4 +93,4 @@ class RealDigests:
         return sorted((self.bucket / LOGS).iterdir())[number]
 
     def url(self, path: Path) -> str:
-        return f"s3://{BUCKET}/{path.relative_to(self.bucket)}"
+        return f"s3://{self.bucket.name}/{path.relative_to(self.bucket)}"

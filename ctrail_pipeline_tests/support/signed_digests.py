@@ -36,17 +36,21 @@ def list_public_keys(form: PublicFormat = PublicFormat.PKCS1) -> dict[str, Any]:
 class Delivery:
     """A bucket folder that gets log files and digests, hour by hour."""
 
-    def __init__(self, folder: Path, organization: str = "", bucket: str = "logs") -> None:
+    def __init__(
+        self, folder: Path, organization: str = "", bucket: str = "logs", prefix: str = ""
+    ) -> None:
         self.folder = folder / bucket
         self.bucket = bucket
         owner = f"{organization}/{ACCOUNT}" if organization else ACCOUNT
-        self.root = f"AWSLogs/{owner}"
+        self.root = f"{prefix}/AWSLogs/{owner}" if prefix else f"AWSLogs/{owner}"
         self.metadata: dict[str, dict[str, str]] = {}
         self.last: dict[str, Any] = {}
 
-    def log_file(self, at: datetime, suffix: str = "A" * 16, text: str = "") -> str:
-        name = f"{ACCOUNT}_CloudTrail_{REGION}_{at:%Y%m%dT%H%MZ}_{suffix}.json.gz"
-        key = f"{self.root}/CloudTrail/{REGION}/{at:%Y/%m/%d}/{name}"
+    def log_file(
+        self, at: datetime, suffix: str = "A" * 16, text: str = "", kind: str = "CloudTrail"
+    ) -> str:
+        name = f"{ACCOUNT}_{kind}_{REGION}_{at:%Y%m%dT%H%MZ}_{suffix}.json.gz"
+        key = f"{self.root}/{kind}/{REGION}/{at:%Y/%m/%d}/{name}"
         event = {
             "eventTime": f"{at:%Y-%m-%dT%H:%M:%SZ}",
             "eventID": f"{at}{suffix}{text}",
@@ -79,9 +83,14 @@ class Delivery:
         trail: str = "main_trail",
         starting: bool = False,
         backfill: bool = False,
+        bucket: str = "",
         change: dict[str, Any] | None = None,
     ) -> str:
-        """Write and sign the next digest of a chain. `change` alters it before it is signed."""
+        """Write and sign the next digest of a chain. `change` alters it before it is signed.
+
+        `bucket` is the bucket that the digest names as its own, if it is another one.
+        """
+        bucket = bucket or self.bucket
         end = end or start + HOUR
         tail = "_backfill" if backfill else ""
         name = f"{ACCOUNT}_CloudTrail-Digest_{REGION}_{trail}_{REGION}_{end:%Y%m%dT%H%M%SZ}{tail}"
@@ -92,7 +101,7 @@ class Delivery:
             "awsAccountId": ACCOUNT,
             "digestStartTime": f"{start:%Y-%m-%dT%H:%M:%SZ}",
             "digestEndTime": f"{end:%Y-%m-%dT%H:%M:%SZ}",
-            "digestS3Bucket": self.bucket,
+            "digestS3Bucket": bucket,
             "digestS3Object": key,
             "digestPublicKeyFingerprint": "f" * 32,
             "digestSignatureAlgorithm": "SHA256withRSA",
@@ -107,7 +116,7 @@ class Delivery:
         self.write(key, data)
         digest_hash = hashlib.sha256(data).hexdigest()
         previous = document["previousDigestSignature"] or "null"
-        signed = f"{document['digestEndTime']}\n{self.bucket}/{key}\n{digest_hash}\n{previous}"
+        signed = f"{document['digestEndTime']}\n{bucket}/{key}\n{digest_hash}\n{previous}"
         signature = private_key().sign(signed.encode(), padding.PKCS1v15(), SHA256()).hex()
         self.metadata[f"{self.bucket}/{key}"] = {
             "signature": signature,
@@ -120,12 +129,14 @@ class Delivery:
         self.last[chain] = {"key": key, "hash": digest_hash, "signature": signature}
         return key
 
-    def hours(self, count: int, start: datetime = START, **options: Any) -> list[str]:
+    def hours(
+        self, count: int, start: datetime = START, suffix: str = "A" * 16, **options: Any
+    ) -> list[str]:
         """Deliver a log file and a digest for each of so many hours. Return the digests' keys."""
         return [
             self.digest(
                 start + number * HOUR,
-                [self.log_file(start + number * HOUR + timedelta(minutes=25))],
+                [self.log_file(start + number * HOUR + timedelta(minutes=25), suffix)],
                 **options,
             )
             for number in range(count)

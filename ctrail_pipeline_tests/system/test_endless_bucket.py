@@ -57,11 +57,11 @@ class EndlessBucket:
     def __init__(self, folder: str) -> None:
         self.folder = SOURCE_PREFIX.folder + folder
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         below = self.folder.removeprefix(folder).partition("/")[0]
         return Folder([below] if below else [], [])
 
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         first = int(after[len(self.folder) :].split(".")[0] or 0) + 1 if after else 0
         keys = (f"{self.folder}{first + n:016}.json.gz" for n in range(PAGE_SIZE))
         return Page([Listed(key, 99, b"e" * 16, Minute(29_000_000), False) for key in keys], False)
@@ -106,7 +106,9 @@ def test_a_run_over_an_endless_listing_stops_when_it_is_told_and_what_it_did_cou
     bucket = tmp_path / "bucket"
     put_object(bucket, f"{FOLDER}x_20260110T1205Z_real.json.gz", packed(record(1)), NOON)
     endless = EndlessBucket(folder)
-    monkeypatch.setattr(LocalBucket, "list_page", lambda _self, *asked: endless.list_page(*asked))
+    monkeypatch.setattr(
+        LocalBucket, "list_page", lambda _self, *asked, **_: endless.list_page(*asked)
+    )
     monkeypatch.setattr(LocalBucket, "get", lambda _self, key, _etag: fetched(key))
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=1)
     stop = threading.Event()
@@ -166,7 +168,7 @@ def test_what_is_handed_out_twice_counts_once(
 
 
 class SamePage(BaseHTTPRequestHandler):
-    """A server whose ListObjectsV2 ignores StartAfter."""
+    """A server whose ListObjectsV2 ignores StartAfter and its own token."""
 
     def do_GET(self) -> None:
         keys = "".join(
@@ -175,7 +177,8 @@ class SamePage(BaseHTTPRequestHandler):
             for n in range(PAGE_SIZE)
         )
         body = (
-            f"<ListBucketResult><Name>logs</Name><KeyCount>{PAGE_SIZE}</KeyCount>"
+            "<ListBucketResult><Name>logs</Name><Prefix>AWSLogs/</Prefix>"
+            f"<KeyCount>{PAGE_SIZE}</KeyCount>"
             f"<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{keys}"
             "</ListBucketResult>"
         ).encode()
@@ -209,5 +212,5 @@ def test_a_listing_that_does_not_go_on_is_an_error_and_not_for_ever(
     bucket = open_bucket(trail, settings_in(tmp_path, [trail]))
     first = bucket.list_page("AWSLogs/", "")
     assert (len(first.objects), first.last) == (PAGE_SIZE, False)
-    with pytest.raises(StoreUnavailable, match="the listing does not go on behind 'AWSLogs/0999"):
+    with pytest.raises(StoreUnavailable, match="AWSLogs/: the listing does not end"):
         bucket.list_page("AWSLogs/", first.objects[-1].key)

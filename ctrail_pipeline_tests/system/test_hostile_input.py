@@ -351,6 +351,23 @@ def test_an_event_time_of_any_length_is_noted_in_thirty_characters(
     exact(settings, bucket)
 
 
+def test_first_and_last_event_are_right_however_utc_is_written(
+    settings: Settings, bucket: Path
+) -> None:
+    times = ["12:00:05+00:00", "12:00:05.5Z", "12:00:04Z", "12:00:06+00:00", "12:00:06Z"]
+    put(
+        bucket,
+        1,
+        packed(*(record(n, eventTime=f"2026-01-10T{time}") for n, time in enumerate(times))),
+    )
+    summary = sync(settings)
+    assert summary.ok
+    [counts] = summary.partitions.values()
+    first, last = "2026-01-10T12:00:04Z", "2026-01-10T12:00:06Z"
+    assert (counts.first_event, counts.last_event, counts.newest_event) == (first, last, last)
+    exact(settings, bucket)
+
+
 def test_a_key_whose_account_and_region_are_none_makes_no_path(
     settings: Settings, bucket: Path
 ) -> None:

@@ -39,16 +39,29 @@ def _run(options: argparse.Namespace) -> int:
     from ctrail_pipeline.config.file import load_config
 
     sql = options.sql if options.sql is not None else sys.stdin.read()
-    run_query(load_config().settings, sql, options.form)
+    lines = run_query(load_config().settings, sql, options.form)
+    if lines:
+        are = "is" if lines == 1 else "are"
+        print(
+            f"ctrail: {lines:,} of the lines that the query read {are} not strict JSON, and a row"
+            " of NULLs each; the files hold what AWS wrote",
+            file=sys.stderr,
+        )
     return EXIT_OK
 
 
-def run_query(settings: "Settings", sql: str, form: str) -> None:
+def run_query(settings: "Settings", sql: str, form: str) -> int:
     """Run SQL and print its last result, as a `table`, `csv` or `json` (an object a line).
 
-    Raises ConfigurationError for SQL that cannot be right, OutputError for what fails.
+    Returns how many lines were no strict JSON. Raises ConfigurationError for SQL that cannot be
+    right, OutputError for what fails.
     """
-    from ctrail_pipeline.cli.events_view import Unreadable, connect, files_to_query
+    from ctrail_pipeline.cli.events_view import (
+        Unreadable,
+        connect,
+        files_to_query,
+        lines_not_read,
+    )
     from ctrail_pipeline.cli.query_output import print_result
     from ctrail_pipeline.core.exceptions import OutputError
 
@@ -57,7 +70,7 @@ def run_query(settings: "Settings", sql: str, form: str) -> None:
         try:
             with connect(settings.events_dir, files) as connection:
                 print_result(connection, sql, form)
-            return
+                return lines_not_read(connection)
         except Unreadable as error:  # nothing is printed yet, so the query may begin anew
             before, files = files, files_to_query(settings)
             if files == before:

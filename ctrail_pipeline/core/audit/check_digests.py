@@ -1,31 +1,36 @@
 """Checking log files against CloudTrail's signed digests, for all selected source prefixes.
 
 It reads, and it writes no output. What a digest says belongs to `digest_file`, how digests hang
-together to `digest_chain`, the check of one source prefix to `digest_walk`.
+together to `digest_chain`, the check of one account and region to `digest_walk`.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
+from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
+from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection, is_configured
-from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
+from .digest_delivery import read_delivery
 from .digest_keys import KeysOfTrail
 from .digest_metadata import object_metadata
 from .digest_result import DigestResult
+from .digest_setup import SetupFaults
 from .digest_task import DigestTask
-from .digest_walk import PrefixCheck
+from .digest_walk import FolderCheck
 
 _READERS: Final = 16
 """Digests and log files that are read at once."""
@@ -49,58 +54,83 @@ def check_digests(
     """
     settings = selection.narrow(settings)
     result = DigestResult(proved=set() if names_proved else None)
-    found_prefixes = [
-        found for found in found_prefixes if found.trail.log_file_validation is not False
-    ]
-    keys_of = {trail.name: KeysOfTrail(trail) for trail in settings.trails}
-    metadata_of = {trail.name: object_metadata(trail) for trail in settings.trails}
+    trails = [trail for trail in settings.trails if trail.log_file_validation is not False]
+    keys_of = {trail.name: KeysOfTrail(trail) for trail in trails}
+    metadata_of = {trail.name: object_metadata(trail) for trail in trails}
+    setup_of = {trail.name: SetupFaults(trail.name, read_delivery(trail)) for trail in trails}
     window = _window(settings)
-    with_digests_only = _with_digests_only(settings, selection, found_prefixes, report)
-    found_prefixes = [*found_prefixes, *with_digests_only]
     with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
         ids = source_ids(ledger)
-        for found in found_prefixes:
+        for folder in _folders(settings, selection, found_prefixes, report):
+            name = folder.trail.name
             task = DigestTask(
-                found=found,
+                trail=folder.trail,
+                bucket=folder.bucket,
+                selected=folder.selected,
+                present=folder.present,
+                source_ids=ids,
                 ledger=ledger,
-                source_id=ids.get(found.source_prefix, 0),
                 horizon_days=settings.horizon_days,
                 max_bytes=settings.max_log_file_bytes,
                 threads=threads,
                 report=report,
+                setup=setup_of[name],
                 result=result,
             )
-            trail = found.trail.name
             try:
-                PrefixCheck(task, keys_of[trail], metadata_of[trail], window).check()
+                FolderCheck(task, keys_of[name], metadata_of[name], window).check()
             except StoreError as error:
-                where = found.source_prefix.partition_key
-                task.report_problem(where, "not validated", str(error))
+                task.report_problem(task.any_prefix.partition_key, "not validated", str(error))
+    for setup in setup_of.values():
+        result.findings += setup.findings()
     return result
 
 
-def _with_digests_only(
+class _Folder(NamedTuple):
+    """A folder of digests: the digests of one account and region."""
+
+    trail: Trail
+    bucket: Bucket
+    selected: Sequence[SourcePrefix]
+    """Its source prefixes, one for each kind that is selected."""
+    present: Sequence[SourcePrefix]
+    """Those of them that have log files, or had some."""
+
+
+def _folders(
     settings: Settings,
     selection: Selection,
     found_prefixes: Sequence[FoundPrefix],
     report: Callable[[Problem], None],
-) -> Iterator[FoundPrefix]:
-    """Yield source prefixes that still have digests, but no folder of log files any more."""
-    known = {found.source_prefix for found in found_prefixes}
+) -> Iterator[_Folder]:
+    """Yield the selected folders of digests; some may have no folder of log files any more."""
     buckets = {found.trail.name: (found.trail, found.bucket) for found in found_prefixes}
     for trail, bucket in buckets.values():
+        if trail.log_file_validation is False:
+            continue
+        present: dict[SourcePrefix, list[SourcePrefix]] = {}
+        for found in found_prefixes:
+            if found.trail.name == trail.name:
+                of_folder = present.setdefault(_of_all_kinds(found.source_prefix), [])
+                of_folder.append(found.source_prefix)
         try:
-            with_digests = discover_digests(trail, bucket)
+            for source_prefix in discover_digests(trail, bucket):
+                present.setdefault(_of_all_kinds(source_prefix), [])
         except StoreError as error:
             report(Problem(trail.name, trail.bucket, "digests not listed", str(error)))
-            continue
-        for source_prefix in with_digests:
-            if (
-                source_prefix not in known
-                and is_configured(settings, trail, source_prefix)
-                and selection.holds(source_prefix)
-            ):
-                yield FoundPrefix(trail, bucket, source_prefix)
+        for first, of_folder in present.items():
+            selected = [
+                source_prefix
+                for source_prefix in (replace(first, kind=kind) for kind in KINDS)
+                if is_configured(settings, trail, source_prefix) and selection.holds(source_prefix)
+            ]
+            if selected:
+                yield _Folder(trail, bucket, selected, of_folder)
+
+
+def _of_all_kinds(source_prefix: SourcePrefix) -> SourcePrefix:
+    """Return the same value for the source prefixes of all kinds of an account and region."""
+    return replace(source_prefix, kind=KINDS[0])
 
 
 def _window(settings: Settings) -> Range:

@@ -72,17 +72,21 @@ class _PrefixWalk:
         folder = source.source_prefix.folder
         self.after = folder + day_folder(first) if first > 0 else ""
         self.end_key = folder + day_folder(end) if end < _LAST_DAY else None
+        self._expects_more = False
 
     def next_page(self) -> Page:
         """Return the next page of keys. Raises StoreError."""
         self.source.requests += 1
-        return self.source.bucket.list_page(self.source.source_prefix.folder, self.after)
+        return self.source.bucket.list_page(
+            self.source.source_prefix.folder, self.after, expected=self._expects_more
+        )
 
     def advance(self, page: Page) -> bool:
         """Go behind a page; return False if nothing more is to be listed."""
         if page.last or not page.objects:
             return False
         self.after = page.objects[-1].key
+        self._expects_more = True
         return self.end_key is None or self.after < self.end_key
 
     def log_files_of(self, page: Page) -> dict[int, list[tuple[KeyParts, Listed]]]:

@@ -173,6 +173,10 @@ class Report:
     """Digests that were read and hold."""
     log_files_proved: int = 0
     """Log files whose hash is the one that a digest signs."""
+    log_files_agreeing: int = 0
+    """Log files with the hash that a digest lists, where the digest itself is not proved."""
+    log_files_not_selected: int = 0
+    """Entries of digests for log files of kinds that the configuration does not choose."""
     queued: int = 0
     """Log files that were noted for the next sync."""
     requests: int = 0
@@ -190,6 +194,8 @@ class Report:
         """Merge in what the check of digests found."""
         self.digests, self.digests_sound = checked.digests, checked.digests_sound
         self.log_files_proved = checked.log_files_proved
+        self.log_files_agreeing = checked.log_files_agreeing
+        self.log_files_not_selected = checked.log_files_not_selected
         for finding in checked.findings:
             self.note(finding)
         for prefix in self.prefixes:
@@ -208,7 +214,12 @@ class Report:
 
 
 _INCOMPLETE: Final = frozenset(
-    {FindingKind.LOG_FILE_MISSING, FindingKind.LOG_FILE_FAILED, FindingKind.LOG_FILE_DAMAGED}
+    {
+        FindingKind.LOG_FILE_MISSING,
+        FindingKind.LOG_FILE_FAILED,
+        FindingKind.LOG_FILE_DAMAGED,
+        FindingKind.DIGESTS_ELSEWHERE,
+    }
 )
 
 

@@ -46,7 +46,7 @@ class KeysOfTrail:
             return self._given.get(fingerprint)
         key = kept_public_keys(task.ledger).get(fingerprint)
         if key is None and not self._trail.bucket.startswith("file://"):
-            question = (task.source_prefix.region, fingerprint)
+            question = (task.any_prefix.region, fingerprint)
             if question not in self._asked:
                 self._asked.add(question)
                 keep_public_keys(task.ledger, self._ask(signed_at, task), int(time.time()))
@@ -59,7 +59,7 @@ class KeysOfTrail:
 
         from ctrail_pipeline.core.bucket.credentials import Credentials
 
-        region = task.source_prefix.region
+        region = task.any_prefix.region
         try:
             client = Credentials(self._trail).session.client("cloudtrail", region_name=region)
             day = timedelta(days=1)
@@ -70,5 +70,5 @@ class KeysOfTrail:
         except (BotoCoreError, ClientError, DigestError, StoreError) as error:
             code = getattr(error, "response", {}).get("Error", {}).get("Code")
             reason = f"cloudtrail:ListPublicKeys in {region}: {code or type(error).__name__}"
-            task.report_problem(task.source_prefix.partition_key, "no public keys", reason)
+            task.report_problem(task.any_prefix.partition_key, "no public keys", reason)
             return []

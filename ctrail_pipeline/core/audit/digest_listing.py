@@ -12,10 +12,11 @@ def days_with_folder(bucket: Bucket, folder: str, first: int, end: int) -> Itera
     for year in bucket.list_folder(folder).folders:
         if not (year.isdecimal() and len(year) == 4 and int(year) in years):
             continue
-        for month in bucket.list_folder(f"{folder}{year}/").folders:
+        for month in bucket.list_folder(f"{folder}{year}/", expected=True).folders:
             if not (month.isdecimal() and len(month) == 2):
                 continue
-            for name in bucket.list_folder(f"{folder}{year}/{month}/").folders:
+            days = bucket.list_folder(f"{folder}{year}/{month}/", expected=True).folders
+            for name in days:
                 if name.isdecimal() and len(name) == 2:
                     day = day_number(int(year), int(month), int(name))
                     if day is not None and first <= day < end:
@@ -23,10 +24,10 @@ def days_with_folder(bucket: Bucket, folder: str, first: int, end: int) -> Itera
 
 
 def objects_in(bucket: Bucket, folder: str) -> Iterator[Listed]:
-    """Yield the objects below a folder, in the order of their keys."""
+    """Yield the objects below a folder that a listing has named, in the order of their keys."""
     after = ""
     while True:
-        page = bucket.list_page(folder, after)
+        page = bucket.list_page(folder, after, expected=True)
         yield from page.objects
         if page.last or not page.objects:
             return

@@ -12,13 +12,13 @@ from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Trail
 
 
-def object_metadata(trail: Trail) -> dict[str, dict[str, str]] | None:
-    """Return user metadata by `bucket/key`, from the file that the trail names; None without one.
+def object_metadata(trail: Trail) -> dict[str, dict[str, str]]:
+    """Return user metadata by `bucket/key`, from the file that the trail names, if it names one.
 
     Raises ConfigurationError if the file cannot be used.
     """
     if trail.object_metadata is None:
-        return None
+        return {}
     content = read_json(trail.object_metadata, "object_metadata")
     if not isinstance(content, dict) or not all(
         isinstance(metadata, dict) for metadata in content.values()

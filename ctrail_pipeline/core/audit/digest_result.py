@@ -23,5 +23,9 @@ class DigestResult:
     log_files: int = 0
     """Log files of the window that sound digests list."""
     log_files_proved: int = 0
+    log_files_agreeing: int = 0
+    """Log files with the hash that a digest lists, where the digest itself is not proved."""
+    log_files_not_selected: int = 0
+    """Entries of digests for log files of kinds that the configuration does not choose."""
     proved: set[str] | None = None
     """Keys of the log files that are proved, if they were asked for."""

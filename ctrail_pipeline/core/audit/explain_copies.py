@@ -69,7 +69,7 @@ class LogFileFetch:
         if isinstance(content, str):
             return None, content
         index = _index_in(content, line)
-        if content.sha256 != log_file.sha256:
+        if log_file.sha256 not in (None, content.sha256):
             return index, "the bucket holds another version of the log file by now"
         return index, "" if index is not None else "the log file does not hold it"
 
@@ -86,7 +86,7 @@ class LogFileFetch:
         candidates = [
             (other, log_file)
             for id_, other in self._source_prefixes.items()
-            if other.account in (source_prefix.account, record.account)
+            if other.account in (source_prefix.account, record.routing.dedup_account)
             for log_file in with_duplicates(self._ledger, id_, days)
             if log_file.row != origin.row
             and _is_between(

@@ -84,12 +84,13 @@ class LineSearch:
         key = {event_key_of(sought.event_id[:EVENT_ID_LENGTH])}
         folders: dict[str, None] = {}
         for partition, event_keys in segments_by_partition(self._ledger, "*/*/*/*/*/*"):
-            if not sought.may_lie_in(partition):
+            # The account may be the caller's, and the folder another account's (`dedup_partition`).
+            # A region that the record lacks ("-") came from its log file's key.
+            _, region, hour = partition.split("/", 2)
+            if not sought.may_lie_in(f"-/{region}/{hour}"):
                 continue
             if held_among(key, event_keys, EVENT_KEY_BYTES):
-                # A field that the record lacks ("-") came from its log file's key.
-                account, region, hour = partition.split("/", 2)
-                pattern = f"{_pattern_of(account)}/{_pattern_of(region)}/{hour}"
+                pattern = f"*/{_pattern_of(region)}/{hour}"
                 folders |= dict.fromkeys(output_folders(self._ledger, Kind.EVENTS, pattern))
         yield from filter(sought.may_lie_in, sorted(folders))
 

@@ -37,6 +37,8 @@ class FindingKind(Enum):
     LOG_FILE_NOT_IN_DIGEST = "log file in no digest"
     DIGEST_ALTERED = "digest altered"
     DIGEST_MOVED = "digest moved"
+    DIGESTS_ELSEWHERE = "digests name another place"
+    DIGEST_UNSIGNED = "newest digest without signature"
     DIGEST_MISSING = "digest missing"
     CHAIN_BROKEN = "chain broken"
     KEY_UNKNOWN = "public key unknown"
@@ -106,6 +108,21 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.ERROR,
         "the digest names another bucket or key than its own",
         "find who copied the digest; give `verify` the bucket that CloudTrail delivered to",
+    ),
+    FindingKind.DIGESTS_ELSEWHERE: Explanation(
+        Severity.WARNING,
+        "all digests name one other bucket or prefix than the one where they are read, as they do"
+        " in a replica, through an alias, and in a folder of another name: log files are compared"
+        " with their hashes, and nothing is proved",
+        "compare the place with S3BucketName and S3KeyPrefix of `aws cloudtrail describe-trails`,"
+        " then name it as the trail's `delivered_to`",
+    ),
+    FindingKind.DIGEST_UNSIGNED: Explanation(
+        Severity.NOTE,
+        "the metadata was lost when the bucket was copied; the next digest holds the signature, so"
+        " only the newest digest of a chain is not proved",
+        "verify again when the next digest is there, or give the trail's `object_metadata` the"
+        " digest's metadata",
     ),
     FindingKind.DIGEST_MISSING: Explanation(
         Severity.ERROR,

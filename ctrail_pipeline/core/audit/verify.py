@@ -13,6 +13,7 @@ from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
@@ -72,6 +73,8 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
         )
 
     def say(source_prefix: SourcePrefix, log_file: LogFileOrigin) -> str | None:
+        if log_file.state is LogFileState.DAMAGED:
+            return "the log file is damaged, so its hash proves nothing"
         result = checked(source_prefix, log_file.day) if log_file.day else None
         if result is None:
             return None

@@ -26,7 +26,7 @@ def outcomes_of(log_files: Sequence[LogFileInBatch], routed: RoutedBatch) -> lis
                 expected=ref.expected,
                 etag=log_file.etag,
                 size=log_file.size,
-                sha256=log_file.content.sha256 if log_file.content else None,
+                sha256=_hash_of(log_file, state),
                 records=routed.records.get(position, 0),
                 duplicates=routed.duplicates.get(position, 0),
                 quarantined=routed.quarantined.get(position, 0),
@@ -61,3 +61,13 @@ def _state_of(
         )
         return LogFileState.DAMAGED, reason
     return log_file.state, log_file.reason
+
+
+def _hash_of(log_file: LogFileInBatch, state: LogFileState) -> bytes | None:
+    """Return the SHA-256 that the ledger keeps of a log file; None unless it was read in full.
+
+    Of a damaged log file the hash would cover the readable part only, or what is in quarantine.
+    """
+    if log_file.content is None or state is not LogFileState.COMMITTED:
+        return None
+    return log_file.content.sha256

@@ -1,8 +1,10 @@
 """Sorts the records of a batch into dedup partitions and output partitions.
 
-An event goes to the account, region and hour that it names itself; if it names no account or
-region, the key's are taken. A record without a usable output partition goes to quarantine. Copies
-inside the batch are dropped here; copies of what the ledger knows are dropped in `duplicates`.
+An event goes to the folder of the account that received it: the recipient that it names, else the
+key's account, else the caller's. Region and hour are those that it names; the key's region stands
+in for a missing one. Its dedup partition follows a rule of its own (`dedup_partition`). A record
+without a usable output partition goes to quarantine. Copies inside the batch are dropped here;
+copies of what the ledger knows are dropped in `duplicates`.
 """
 
 from collections.abc import Sequence
@@ -93,10 +95,10 @@ class LogFileTargets:
         return target
 
     def _find(self, routing: RoutingFields) -> _Target:
-        account, region, hour = routing
+        recipient, caller, own_region, hour = routing
         key = self._source_prefix
-        account = account or (key.account if is_account(key.account) else None)
-        region = region or (key.region if is_region(key.region) else None)
+        account = recipient or (key.account if is_account(key.account) else caller)
+        region = own_region or (key.region if is_region(key.region) else None)
         if account is None:
             return "no usable account in the record or in the key"
         if region is None:
@@ -105,7 +107,8 @@ class LogFileTargets:
         is_usual = len(self.found) < USUAL_HOURS_A_LOG_FILE
         if not (is_usual or self._scatter_limit.allows(folder, self._new_limit)):
             return f"scattered: more than {self._new_limit} new hours in log files of many"
-        return self._groups.setdefault(dedup_partition(*routing), {}), folder
+        partition = dedup_partition(routing.dedup_account, own_region, hour)
+        return self._groups.setdefault(partition, {}), folder
 
 
 def _route_log_file(

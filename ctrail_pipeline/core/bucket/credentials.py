@@ -8,14 +8,12 @@ Not here: reading a bucket, and looking for other credentials when these expire
 """
 
 import logging
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ctrail_pipeline.core.exceptions import AccessDenied
 from ctrail_pipeline.core.settings import Trail
 
-if TYPE_CHECKING:
-    from obstore.store import S3Credential
+from .curl_request import Keys
 
 SESSION_NAME: Final = "ctrail"
 """The session name under which CloudTrail shows what we read with a trail's role."""
@@ -54,33 +52,22 @@ class Credentials:
                 "`aws sso login`, or give this machine a role"
             )
 
-    def __call__(self) -> "S3Credential":
-        """Return credentials in obstore's form.
-
-        From five minutes before `expires_at` on, obstore asks again for each request (every 0.1 s
-        at most). So `expires_at` must be the true time. obstore's own adapter for boto3 says "in 30
-        minutes", twice as long as botocore may leave a session's credentials un-refreshed.
-        """
+    def __call__(self) -> Keys:
+        """Return credentials that are good now. They are fetched anew where they expire soon."""
         from botocore.exceptions import CredentialRetrievalError
 
         try:
-            frozen = self._found.get_frozen_credentials()  # refreshes credentials that expire soon
+            frozen = self._found.get_frozen_credentials()
         except _OTHER_ERRORS as error:
             raise CredentialRetrievalError(
                 provider=type(self._found).__name__, error_msg=type(error).__name__
             ) from None
-        expiry = getattr(self._found, "_expiry_time", None)
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": None if expiry is None else expiry.astimezone(UTC),
-        }
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
     def has_key_of(self, other: "Credentials") -> bool:
         """Whether both are the same key of the same session."""
-        keys = [(found["access_key_id"], found["token"]) for found in (self(), other())]
-        return keys[0] == keys[1]
+        own, others = self(), other()
+        return (own.access_key, own.token) == (others.access_key, others.token)
 
 
 def open_session(trail: Trail) -> Any:

@@ -1,4 +1,4 @@
-"""Many GETs from S3 at once through libcurl, all driven by one thread.
+"""Many requests to S3 at once through libcurl, all driven by one thread.
 
 A GET costs two thirds to three quarters of the CPU that obstore's does, and it is the largest part
 of what a small log file costs (benchmarks/RESULTS.md). libcurl signs (SigV4), keeps connections and
@@ -33,8 +33,8 @@ _CERTIFICATE: Final = re.compile(r"SSL certificate [\w ]+: ([a-z ]+)(?: \(\d+\))
 _READ_BYTES: Final = 128 * 1024
 """Bytes that are read from a connection at once; libcurl calls us for each such piece."""
 _OK: Final = 200
-_CONNECTIONS_PER_GET: Final = 3
-"""Connections that are kept for each GET in flight: buckets asked in turn have their own."""
+_CONNECTIONS_PER_REQUEST: Final = 3
+"""Connections that are kept for each request in flight: buckets asked in turn have their own."""
 _STOP_SECONDS: Final = 2
 """How long the end of the process waits for the thread, of which a turn takes milliseconds."""
 
@@ -66,7 +66,7 @@ class _Task:
         """Return the answer to each request, when all are there."""
         self._done.wait()
         if self._failure is not None:
-            raise RuntimeError("log files cannot be asked for") from self._failure
+            raise RuntimeError("a bucket cannot be asked") from self._failure
         return self.answers
 
 
@@ -77,10 +77,10 @@ class _Request(NamedTuple):
 
 
 class Transfers:
-    """The GETs of a process. The first GET starts the thread that drives them all."""
+    """Requests of a process. The first one starts the thread that drives them all."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: how many GETs are in flight at once; further GETs wait."""
+        """`limit`: how many requests are in flight at once; further requests wait."""
         self._limit = limit
         self._waiting: deque[_Request] = deque()
         self._running: dict[Any, tuple[_Request, BytesIO, BytesIO]] = {}
@@ -99,9 +99,9 @@ class Transfers:
         self._thread: threading.Thread | None = None
 
     def get(self, target: Target, keys: Keys, wanted: Sequence[Wanted]) -> list[Answer | CurlError]:
-        """Ask for objects of one bucket side by side, and return an answer or error for each.
+        """Make requests to one bucket side by side, and return an answer or error for each.
 
-        `can_ask_for` must hold for each object.
+        `can_ask_for` must hold for each request.
         """
         if self._thread is None:
             self._start()
@@ -129,7 +129,7 @@ class Transfers:
                 return
             self._names = pycurl
             self._multi = pycurl.CurlMulti()
-            self._multi.setopt(pycurl.M_MAXCONNECTS, _CONNECTIONS_PER_GET * self._limit)
+            self._multi.setopt(pycurl.M_MAXCONNECTS, _CONNECTIONS_PER_REQUEST * self._limit)
             self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
             self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
             self._alarm, self._ring = os.pipe()
@@ -194,17 +194,19 @@ class Transfers:
 
     def _begin(self, request: _Request) -> None:
         task, wanted = request.task, request.wanted
-        url = f"{task.target.url}/{quote(wanted.key)}".encode()
+        path = f"?{wanted.query}" if wanted.query else f"/{quote(wanted.key)}"
         headers = [_NO_BODY, *task.target.headers]
         if task.keys.token:
             headers.append(f"x-amz-security-token: {task.keys.token}")
         if wanted.etag is not None:
             headers.append(f"if-match: {wanted.etag}")
+        if wanted.is_probe:
+            headers.append("range: bytes=0-0")
         curl = self._idle.pop() if self._idle else self._names.Curl()
         names, head, body = self._names, BytesIO(), BytesIO()
         if self._set_for.get(curl) != (task.target, task.keys):
             self._set_up(curl, task.target, task.keys)
-        curl.setopt(names.URL, url)
+        curl.setopt(names.URL, f"{task.target.url}{path}".encode())
         curl.setopt(names.HTTPHEADER, headers)
         curl.setopt(names.WRITEHEADER, head)
         curl.setopt(names.WRITEDATA, body)
@@ -261,7 +263,7 @@ class Transfers:
         request, head, body = self._running[curl]
         if failure and failure.number == TOO_LONG and self._status(curl) != _OK:
             failure = None  # the beginning of an error answer is enough to tell the error
-        answer = failure or self._answer(curl, head.getvalue(), body.getvalue())
+        answer = failure or self._answer(curl, request.wanted, head.getvalue(), body.getvalue())
         if isinstance(answer, CurlError):
             answer.seconds = curl.getinfo(self._names.TOTAL_TIME)
         self._multi.remove_handle(curl)
@@ -271,12 +273,14 @@ class Transfers:
         self._idle.append(curl)
         request.task.answer(request.number, answer)
 
-    def _answer(self, curl: Any, head: bytes, body: bytes) -> Answer | CurlError:
+    def _answer(self, curl: Any, wanted: Wanted, head: bytes, body: bytes) -> Answer | CurlError:
         status = self._status(curl)
         if status != _OK:
             return OtherAnswer(status, body)
-        if curl.getinfo(self._names.CONTENT_LENGTH_DOWNLOAD_T) != len(body):
-            # libcurl notices by itself that an answer is cut short, but not without a length.
+        length = curl.getinfo(self._names.CONTENT_LENGTH_DOWNLOAD_T)
+        if length != len(body) and not wanted.query:
+            # libcurl notices by itself that an answer is cut short, but not without a length. S3
+            # sends none with a list, and its XML has an end.
             return self._no_answer(self._names.E_PARTIAL_FILE, "")
         at = head.lower().rfind(b"\netag:")  # the last, since a proxy's answer may come first
         etag = head[at + 6 : head.find(b"\n", at + 1)] if at >= 0 else b""

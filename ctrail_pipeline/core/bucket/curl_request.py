@@ -1,4 +1,4 @@
-"""What a GET through libcurl is told, and what comes of it: an answer or an error. Values only.
+"""What a request through libcurl is told, and what comes of it: an answer or an error. Values only.
 
 The requests are made in `curl`. What an error means for a bucket is told in `s3_errors`.
 """
@@ -16,7 +16,7 @@ TOO_LONG: Final = 63
 
 
 class CurlError(Exception):
-    """A GET that brought no object. Its text holds nothing of an answer but S3's error code."""
+    """A request that brought nothing. Its text holds nothing of an answer but S3's error code."""
 
     seconds: float = 0
     """How long the request took, without waiting for its turn."""
@@ -32,7 +32,7 @@ class NoAnswer(CurlError):
 
 
 class OtherAnswer(CurlError):
-    """The server answered with something other than the object."""
+    """The server answered with something other than what was asked for."""
 
     def __init__(self, status: int, body: bytes) -> None:
         match = _ERROR_CODE.search(body)
@@ -45,7 +45,7 @@ class OtherAnswer(CurlError):
 
 
 class Answer(NamedTuple):
-    """An object's bytes, and the etag that came with them (in quotes; "" if none came)."""
+    """A body, and the etag that came with it (in quotes; "" if none came)."""
 
     body: bytes
     etag: str
@@ -84,11 +84,15 @@ class Keys(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """An object to ask for."""
+    """An object to ask for, or with a query a list of a bucket's keys."""
 
     key: str
-    etag: str | None
+    etag: str | None = None
     """The only version that is wanted, in quotes; None: whatever version there is."""
+    is_probe: bool = False
+    """Whether the first byte is enough. S3 answers with status 206, or 416 if there is none."""
+    query: str = ""
+    """The query of a LIST, sorted and encoded as SigV4 signs it."""
 
 
 def can_ask_for(wanted: Wanted) -> bool:

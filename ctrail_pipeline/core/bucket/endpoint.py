@@ -1,14 +1,13 @@
-"""Where a bucket in S3 is, and the clients that ask there.
+"""Where a bucket in S3 is, and how libcurl asks there.
 
-libcurl and obstore get the same URL, authorities and proxies that boto3 has. Nothing here asks a
+libcurl gets the same URL, authorities and proxies that boto3 has. Nothing here asks a
 bucket for anything, except for a region that the configuration does not name.
 """
 
 import os
 import ssl
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -19,19 +18,13 @@ from .credentials import Credentials
 from .curl_request import Target
 from .s3_errors import no_such_bucket, translate
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
 
 class Endpoint(NamedTuple):
     """Where a bucket is, for clients that do not find out for themselves."""
 
     region: str
-    server_url: str
-    """The server's URL. It holds the bucket's name only where that is a part of the host's name."""
-    has_own_host: bool
-    """Whether the bucket's name is a part of the host's name."""
     bucket_url: str
+    """The bucket's URL: its name is a part of the host's name, or the path."""
 
 
 def endpoint_of(trail: Trail, credentials: Credentials) -> Endpoint:
@@ -40,16 +33,14 @@ def endpoint_of(trail: Trail, credentials: Credentials) -> Endpoint:
     server_url = trail.endpoint_url or endpoint_of_environment()
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     if not server_url and "." not in trail.bucket:
-        url = f"https://{trail.bucket}.s3.{region}.{domain}"
-        return Endpoint(region, url, has_own_host=True, bucket_url=url)
+        return Endpoint(region, f"https://{trail.bucket}.s3.{region}.{domain}")
     # As a part of a host's name, a bucket name with dots matches no certificate.
     server_url = (server_url or f"https://s3.{region}.{domain}").rstrip("/")
-    bucket_url = f"{server_url}/{trail.bucket}"
-    return Endpoint(region, server_url, has_own_host=False, bucket_url=bucket_url)
+    return Endpoint(region, f"{server_url}/{trail.bucket}")
 
 
 def target_at(endpoint: Endpoint, trail: Trail, settings: Settings) -> Target:
-    """Return a bucket for libcurl, with the authorities and proxies that boto3 and obstore use."""
+    """Return a bucket for libcurl, with the authorities and proxies that boto3 uses."""
     system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     configured = os.environ.get("AWS_CA_BUNDLE")
     if configured:
@@ -75,32 +66,6 @@ def _authorities_of_botocore() -> str:
     import botocore
 
     return str(Path(botocore.__file__).with_name("cacert.pem"))
-
-
-def open_store(
-    endpoint: Endpoint, trail: Trail, settings: Settings, credentials: Credentials
-) -> "S3Store":
-    """Open an obstore store with boto3's credentials (profiles, SSO, roles)."""
-    from obstore.store import S3Store
-
-    client_options: dict[str, Any] = {
-        "connect_timeout": timedelta(seconds=settings.connect_timeout),
-        "timeout": timedelta(seconds=settings.client_timeout),
-        "allow_http": endpoint.server_url.startswith("http://"),
-    }
-    authorities = os.environ.get("AWS_CA_BUNDLE")
-    if authorities:
-        client_options["root_certificate"] = _read_authorities(authorities)
-    return S3Store(
-        trail.bucket,
-        credential_provider=credentials,
-        client_options=client_options,  # type: ignore[arg-type]
-        retry_config={"max_retries": 0},  # see `s3_retry`
-        request_payer=trail.requester_pays,
-        region=endpoint.region,
-        endpoint=endpoint.server_url,
-        virtual_hosted_style_request=endpoint.has_own_host,
-    )
 
 
 def endpoint_of_environment() -> str | None:

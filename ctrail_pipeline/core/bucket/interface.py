@@ -60,17 +60,26 @@ class Described(NamedTuple):
 
 
 class Bucket(Protocol):
-    """A bucket that can be listed and read. Keys are S3's; folders end in a slash."""
+    """A bucket that can be listed and read. Keys are S3's; folders end in a slash.
+
+    Each key and each sub-folder comes once in a listing, whatever the server repeats. `expected`
+    says that an answer has just shown that there is something: a listing of the parent has named
+    the folder, or the page before was not the last. An empty answer is then doubted, and the folder
+    is asked for once more.
+    """
 
     location: str
     """How messages name the bucket: `s3://name` or a `file://` URL."""
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         """List the sub-folders and objects in `folder` (a delimiter listing, all pages)."""
         ...
 
-    def list_page(self, folder: str, after: str) -> Page:
-        """List the objects below `folder` in key order behind the key `after` ("": all)."""
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
+        """List the objects below `folder` in key order behind the key `after` ("": all).
+
+        A page that is not the last one holds at least one object.
+        """
         ...
 
     def get(self, key: str, etag: bytes | None) -> Fetched:

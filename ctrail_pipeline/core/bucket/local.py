@@ -37,7 +37,7 @@ class LocalBucket:
         self._walks: dict[tuple[str, str], Iterator[Listed]] = {}
         self.location = f"file://{quote(str(root))}"
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:  # noqa: ARG002
         """List the sub-folders and files in `folder`; a missing folder is empty, as in S3."""
         found = Folder([], [])
         for name, entry in self._entries(folder):
@@ -48,7 +48,7 @@ class LocalBucket:
                     found.objects.append(_listed_file(folder + name, entry.stat()))
         return found
 
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:  # noqa: ARG002
         """List the files below `folder` in key order behind the key `after` ("": all)."""
         walk = self._walks.pop((folder, after), None) or self._walk(folder, after)
         objects = list(islice(walk, PAGE_SIZE))

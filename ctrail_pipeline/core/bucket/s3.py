@@ -1,95 +1,92 @@
-"""A bucket in S3: which client (obstore, libcurl, boto3) asks for what.
+"""A bucket in S3: which client (libcurl, boto3) asks for what.
 
-What is asked again after a failure is decided in `s3_retry`, and what an error means in
-`s3_errors`.
+How a bucket is listed is in `s3_listing`. What is asked again after a failure is decided in
+`s3_retry`, and what an error means in `s3_errors`.
 """
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
-from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
-from ctrail_pipeline.core.keys.minutes import minute_of
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 
+from .boto3_client import Boto3Client
 from .credential_renewal import RenewableCredentials
-from .credentials import Credentials
 from .curl import transfers_of_process
-from .curl_request import Answer, Keys, Wanted, can_ask_for
-from .endpoint import endpoint_of, open_store, target_at
+from .curl_request import (
+    TOO_LONG,
+    Answer,
+    CurlError,
+    Keys,
+    NoAnswer,
+    OtherAnswer,
+    Wanted,
+    can_ask_for,
+)
+from .endpoint import endpoint_of, target_at
 from .etag import pack_etag, unpack_etag
-from .interface import PAGE_SIZE, Described, Fetched, Folder, Listed, Page
+from .interface import Described, Fetched, Folder, Page
+from .list_answer import ListAnswer, ListRequest, NotAList, read_list
 from .s3_errors import CredentialsFailed, client_errors, translate
+from .s3_listing import S3Listing
 from .s3_retry import Retries
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-_ARCHIVED_CLASSES: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_OK: Final = 200
+_PARTIAL: Final = 206
+_LISTS_IN_FLIGHT: Final = 128
+"""LIST requests in flight of a process. They do not wait for GETs, which are many."""
+_MOST_LIST_BYTES: Final = 16 * 1024 * 1024
+"""Upper limit of a LIST answer: 1,000 keys of 1,024 bytes, each encoded, take 4 MB."""
 
 
 class S3Bucket:
-    """A bucket in S3: listed through obstore, read through libcurl (`curl`), the cheapest clients.
+    """A bucket in S3: listed and read through libcurl, the cheapest client (`curl`).
 
-    obstore refuses a whole listing for one key that is no clean path (`a//b`, `..`, control
-    characters). So a person who may write to the bucket could hide everything else in a folder.
-    Such listings go through boto3, and so do the few keys that libcurl does not ask for as they
-    are.
+    boto3 reads the few keys that libcurl does not ask for as they are. It gives a second answer
+    where libcurl's is doubtful (`s3_listing`).
     """
 
     def __init__(self, trail: Trail, settings: Settings) -> None:
         self.location = f"s3://{trail.bucket}"
         self._trail = trail
-        self._settings = settings
         self._credentials = RenewableCredentials(trail, self.location)
         self._retries = Retries(trail, settings, self._credentials)
-        endpoint = endpoint_of(trail, self._credentials.current)
-        self._target = target_at(endpoint, trail, settings)
+        self._target = target_at(endpoint_of(trail, self._credentials.current), trail, settings)
+        self._list_target = self._target._replace(max_answer_bytes=_MOST_LIST_BYTES)
         self._transfers = transfers_of_process(settings.downloads_of(1))
-        self._open_store = partial(open_store, endpoint, trail, settings)
-        self._obstore_opened: tuple[Credentials, S3Store] | None = None
-        self._boto3_opened: tuple[Credentials, Any] | None = None
+        self._list_transfers = transfers_of_process(_LISTS_IN_FLIGHT)
+        self._boto3 = Boto3Client(trail, settings, self._credentials)
+        self._listing = S3Listing(self.location, self._list_by_curl, self._list_by_boto3)
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         """List the sub-folders and objects in `folder` (a delimiter listing, all pages)."""
-        import obstore
-        from obstore.exceptions import InvalidPathError
+        return self._listing.folder(folder, expected=expected)
 
-        def request() -> Folder:
-            try:
-                found = obstore.list_with_delimiter(self._obstore(), folder)
-            except (InvalidPathError, ValueError):
-                return self._list_folder_by_boto3(folder)
-            names = [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
-            return Folder(names, [_listed_object(meta) for meta in found["objects"]])
-
-        return self._retries.ask(request, f"{self.location}/{folder}", self._list_permission)
-
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         """List the objects below `folder` in key order behind the key `after` ("": all).
 
         Each page is a separate request (StartAfter), so a failed page is simply asked for again.
         """
-        import obstore
-        from obstore.exceptions import InvalidPathError
+        return self._listing.page(folder, after, expected=expected)
 
-        def request() -> Page:
-            try:
-                stream = obstore.list(
-                    self._obstore(), folder, offset=after or None, chunk_size=PAGE_SIZE
-                )
-                objects = [_listed_object(meta) for meta in next(iter(stream), ())]
-                page = Page(objects, len(objects) < PAGE_SIZE)
-            except (InvalidPathError, ValueError):
-                page = self._list_page_by_boto3(folder, after)
-            if not page.last and (not page.objects or page.objects[-1].key <= after):
-                # A server without StartAfter answers with the same page for ever.
-                raise StoreUnavailable(
-                    f"{self.location}/{folder}: the listing does not go on behind {after!r}"
-                )
-            return page
+    def _list_by_curl(self, request: ListRequest) -> ListAnswer:
+        def ask() -> ListAnswer:
+            wanted = Wanted("", query=request.query())
+            [answer] = self._list_transfers.get(self._list_target, self._keys(), [wanted])
+            if isinstance(answer, NoAnswer) and answer.number == TOO_LONG:
+                raise NotAList("it is far too long") from answer
+            if isinstance(answer, CurlError):
+                raise answer
+            return read_list(answer.body, request)
 
-        return self._retries.ask(request, f"{self.location}/{folder}", self._list_permission)
+        return self._ask_for_list(ask, request)
+
+    def _list_by_boto3(self, request: ListRequest) -> ListAnswer:
+        return self._ask_for_list(lambda: self._boto3.list(request), request)
+
+    def _ask_for_list(self, ask: Callable[[], ListAnswer], request: ListRequest) -> ListAnswer:
+        where = f"{self.location}/{request.folder}"
+        return self._retries.ask(ask, where, f"s3:ListBucket on arn:aws:s3:::{self._trail.bucket}")
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
@@ -124,137 +121,55 @@ class S3Bucket:
                 by_curl[number] = request
             else:
                 try:
-                    responses[number] = self._get_by_boto3(key, etag)
+                    responses[number] = self._boto3.get(key, etag)
                 except client_errors() as error:
                     responses[number] = error
         answers = self._transfers.get(self._target, self._keys(), list(by_curl.values()))
         for number, answer in zip(by_curl, answers, strict=True):
-            if isinstance(answer, Answer):
-                responses[number] = Fetched(answer.body, pack_etag(answer.etag), 0)
-            else:
-                responses[number] = answer
+            responses[number] = _fetched(answer) if isinstance(answer, Answer) else answer
         return cast("list[Fetched | Exception]", responses)
 
     def _keys(self) -> Keys:
         """The credentials that are good now."""
         try:
-            keys = self._credentials.current()
+            return self._credentials.current()
         except client_errors() as error:
             raise CredentialsFailed(error) from error
-        return Keys(keys["access_key_id"], keys["secret_access_key"], keys["token"])
 
     def probe(self, key: str) -> None:
         """Read one byte of an object: unlike a HEAD, this shows also what KMS denies.
 
         One try is enough: only a denial is of interest, and a denial is no passing fault.
         """
-        import obstore
-        from obstore.exceptions import InvalidPathError
-
         try:
-            try:
-                obstore.get_range(self._obstore(), key, start=0, end=1)
-            except (InvalidPathError, ValueError):
-                self._boto3().get_object(
-                    Bucket=self._trail.bucket, Key=key, Range="bytes=0-0", **self._payer
-                )
+            wanted = Wanted(key, is_probe=True)
+            if not can_ask_for(wanted):
+                self._boto3.get(key, None)
+                return
+            [answer] = self._transfers.get(self._target, self._keys(), [wanted])
+            if isinstance(answer, CurlError) and not _is_part(answer):
+                raise answer
         except client_errors() as error:
             location = f"{self.location}/{key}"
             raise translate(error, location, self._get_permission, self._trail) from error
 
     def get_described(self, key: str) -> Described:
         """Read one object whole, with its user metadata. boto3 will do, since digests are few."""
-
-        def request() -> Described:
-            reply = self._boto3().get_object(Bucket=self._trail.bucket, Key=key, **self._payer)
-            metadata = {str(name).lower(): str(value) for name, value in reply["Metadata"].items()}
-            return Described(reply["Body"].read(), metadata)
-
-        return self._retries.ask(request, f"{self.location}/{key}", self._get_permission)
-
-    def _obstore(self) -> "S3Store":
-        """Open obstore's store at its first use, and again for new credentials.
-
-        Worker processes do not list, and never open it.
-        """
-        opened, credentials = self._obstore_opened, self._credentials.current
-        if opened is None or opened[0] is not credentials:
-            opened = self._obstore_opened = (credentials, self._open_store(credentials))
-        return opened[1]
-
-    @property
-    def _list_permission(self) -> str:
-        return f"s3:ListBucket on arn:aws:s3:::{self._trail.bucket}"
+        return self._retries.ask(
+            lambda: self._boto3.get_described(key), f"{self.location}/{key}", self._get_permission
+        )
 
     @property
     def _get_permission(self) -> str:
         return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
 
-    @property
-    def _payer(self) -> dict[str, str]:
-        return {"RequestPayer": "requester"} if self._trail.requester_pays else {}
 
-    def _list_folder_by_boto3(self, folder: str) -> Folder:
-        found = Folder([], [])
-        pages = self._boto3().get_paginator("list_objects_v2")
-        for reply in pages.paginate(
-            Bucket=self._trail.bucket, Prefix=folder, Delimiter="/", **self._payer
-        ):
-            for common in reply.get("CommonPrefixes", ()):
-                found.folders.append(common["Prefix"][len(folder) : -1])
-            found.objects.extend(_listed_by_boto3(item) for item in reply.get("Contents", ()))
-        return found
-
-    def _list_page_by_boto3(self, folder: str, after: str) -> Page:
-        reply = self._boto3().list_objects_v2(
-            Bucket=self._trail.bucket,
-            Prefix=folder,
-            StartAfter=after,
-            MaxKeys=PAGE_SIZE,
-            **self._payer,
-        )
-        objects = [_listed_by_boto3(item) for item in reply.get("Contents", ())]
-        return Page(objects, not reply["IsTruncated"])
-
-    def _get_by_boto3(self, key: str, etag: bytes | None) -> Fetched:
-        condition = {} if etag is None else {"IfMatch": unpack_etag(etag)}
-        reply = self._boto3().get_object(
-            Bucket=self._trail.bucket, Key=key, **condition, **self._payer
-        )
-        return Fetched(reply["Body"].read(), pack_etag(reply["ETag"]), 0)
-
-    def _boto3(self) -> Any:
-        """Open boto3's client at its first use, and again for new credentials."""
-        opened, credentials = self._boto3_opened, self._credentials.current
-        if opened is None or opened[0] is not credentials:
-            opened = self._boto3_opened = (credentials, self._open_boto3(credentials))
-        return opened[1]
-
-    def _open_boto3(self, credentials: Credentials) -> Any:
-        from botocore.config import Config
-
-        return credentials.session.client(
-            "s3",
-            region_name=self._trail.region,
-            endpoint_url=self._trail.endpoint_url,
-            config=Config(
-                connect_timeout=self._settings.connect_timeout,
-                read_timeout=self._settings.client_timeout,
-                retries={"total_max_attempts": 1},  # see `s3_retry`
-            ),
-        )
+def _fetched(answer: Answer) -> Fetched | OtherAnswer:
+    """An object. An answer without an etag is no object of S3's, whatever its status says."""
+    if not answer.etag:
+        return OtherAnswer(_OK, answer.body)
+    return Fetched(answer.body, pack_etag(answer.etag), 0)
 
 
-def _listed_object(meta: Any) -> Listed:
-    etag = pack_etag(meta["e_tag"] or "")
-    return Listed(meta["path"], meta["size"], etag, minute_of(meta["last_modified"]), False)
-
-
-def _listed_by_boto3(item: Any) -> Listed:
-    return Listed(
-        item["Key"],
-        item["Size"],
-        pack_etag(item["ETag"]),
-        minute_of(item["LastModified"]),
-        item.get("StorageClass", "") in _ARCHIVED_CLASSES,
-    )
+def _is_part(answer: CurlError) -> bool:
+    return isinstance(answer, OtherAnswer) and answer.status == _PARTIAL

@@ -1,4 +1,4 @@
-"""Errors of obstore, libcurl, boto3 and S3 -> errors of ours, which say what to do.
+"""Errors of libcurl, boto3 and S3 -> errors of ours, which say what to do.
 
 A message names bucket, key, permission and S3's error code. The rest of an answer may hold private
 data, and is left out.
@@ -20,7 +20,6 @@ from ctrail_pipeline.core.settings import Trail
 
 from .curl_request import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
 
-_ERROR_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _CURL_CAUSES: Final = {
     5: "no connection to the proxy",
     6: "no connection to the server",
@@ -35,21 +34,10 @@ _CURL_CAUSES: Final = {
 """By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html);
 other numbers are named in libcurl's own words."""
 _NO_AUTHORITIES: Final = 77
-_KINDS: Final = {
-    401: "UnauthenticatedError",
-    403: "PermissionDeniedError",
-    404: "NotFoundError",
-    412: "PreconditionError",
-}
-"""obstore's names for answers by HTTP status."""
-_OBSTORE_CAUSE: Final = re.compile(r"HttpError \{\s*kind: (\w+)|source: (InvalidListResponse) \{")
-_CAUSES: Final = {
-    "Connect": "no connection to the server",
-    "Timeout": "it timed out",
-    "Interrupted": "the connection broke",
-    "InvalidListResponse": "the listing was cut short",
-}
-_NO_CREDENTIALS: Final = re.compile(r"External AWS credential provider: (\w+)")
+_UNAUTHENTICATED: Final = 401
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_PRECONDITION_FAILED: Final = 412
 _CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
 _CREDENTIAL_ERRORS: Final = frozenset(
     {
@@ -66,27 +54,23 @@ _NOT_VALID: Final = frozenset(
     | {"TokenRefreshRequired"}
 )
 _UNKNOWN_KMS_KEY: Final = "the trail's key"
-_NOT_TRUSTED: Final = re.compile(
-    r"error: InvalidCertificate\(\s*(\w+)|certificate verify failed: ([^(]+?) \("
-)
+_NOT_TRUSTED: Final = re.compile(r"certificate verify failed: ([^(]+?) \(")
 _OTHER_REGION: Final = frozenset(
     {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 )
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """The errors that obstore, libcurl, boto3 and the network raise; they share no base class.
+    """The errors that libcurl, boto3 and the network raise; they share no base class.
 
     No other error is caught: our own mistake must not be recorded as a bucket's failure.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
-    from obstore.exceptions import BaseError
 
     return (
         StoreError,
         OSError,
-        BaseError,
         BotoCoreError,
         ClientError,
         ResponseParserError,
@@ -96,10 +80,11 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 class CredentialsFailed(Exception):
-    """No credentials could be obtained for a request; its text is in obstore's form."""
+    """No credentials could be obtained for a request, because of `cause`."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__(f"External AWS credential provider: {type(cause).__name__}: {cause}")
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def translate(error: Exception, location: str, permission: str, trail: Trail) -> StoreError:
@@ -112,18 +97,16 @@ def translate(error: Exception, location: str, permission: str, trail: Trail) ->
 
 
 def _translated(error: Exception, location: str, permission: str, trail: Trail) -> StoreError:
-    """Translate by S3's error code or the error's class."""
-    kind, text = type(error).__name__, str(error)
-    code = _error_code(error, text)
-    if isinstance(error, OtherAnswer):
-        kind = _KINDS.get(error.status, text)
+    """Translate by S3's error code, the HTTP status or the error's class."""
+    text = str(error)
+    status, code = _status_and_code(error)
     if code == "InvalidObjectState":
         return ObjectArchived(f"{location} is archived: restore it from Glacier, then sync again")
     if code == "NoSuchBucket":
         return no_such_bucket(location)
-    if code in {"NoSuchKey", "404"}:
+    if code == "NoSuchKey":
         return ObjectGone(f"{location} is no longer there")
-    if kind == "PreconditionError" or code in {"PreconditionFailed", "412"}:
+    if status == _PRECONDITION_FAILED:
         return ObjectChanged(f"{location} was written again since it was listed")
     if code.startswith("KMS.") or "kms:" in text or getattr(error, "names_kms", False):
         return AccessDenied(
@@ -134,18 +117,23 @@ def _translated(error: Exception, location: str, permission: str, trail: Trail) 
         return StoreError(
             f"{location}: the object is larger than a log file may be, and was not read"
         )
-    failure = _unusable_credentials(kind, code, text, location, trail) or _wrong_setup(
+    failure = _unusable_credentials(error, code, text, location, trail) or _wrong_setup(
         error, code, text, location
     )
     if failure is not None:
         return failure
-    if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in {"AccessDenied", "403"}:
+    if status in {_UNAUTHENTICATED, _FORBIDDEN} or code == "AccessDenied":
         return AccessDenied(f"{location}: access denied: {permission} is missing")
-    return _unavailable(kind, code, _cause(error, text), location)
+    if status == _NOT_FOUND and not code:  # S3 names the key or bucket that is missing
+        return StoreUnavailable(
+            f"{location}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
+        )
+    cause = code or _cause(error, text) or type(error).__name__
+    return StoreUnavailable(f"{location} cannot be read: {cause}, after several tries")
 
 
 def _unusable_credentials(
-    kind: str, code: str, text: str, location: str, trail: Trail
+    error: Exception, code: str, text: str, location: str, trail: Trail
 ) -> StoreError | None:
     """The error of credentials that fail, which is no object's fault; None for other errors."""
     call = _CALL_FAILED.search(text)
@@ -157,9 +145,10 @@ def _unusable_credentials(
         )
     if code in _NOT_VALID:
         return CredentialsError(f"{location}: the AWS credentials are not valid ({code})")
-    provider = _NO_CREDENTIALS.search(text)
-    if provider or kind in _CREDENTIAL_ERRORS:
-        cause = f"{call[2]}: {call[1]}" if call else provider[1] if provider else kind
+    cause_of = error.cause if isinstance(error, CredentialsFailed) else error
+    kind = type(cause_of).__name__
+    if cause_of is not error or kind in _CREDENTIAL_ERRORS:
+        cause = f"{call[2]}: {call[1]}" if call else kind
         return CredentialsError(
             f"{location}: AWS credentials could not be obtained ({cause}); run `aws sso login`, or"
             " check AWS_PROFILE and its role"
@@ -173,7 +162,7 @@ def _wrong_setup(error: Exception, code: str, text: str, location: str) -> Store
         return AccessDenied(f"{location}: this machine's clock is wrong by more than 15 minutes")
     if code == "SignatureDoesNotMatch":
         return AccessDenied(f"{location}: the AWS credentials are not valid ({code})")
-    if code in _OTHER_REGION or "inner: BareRedirect" in text:
+    if code in _OTHER_REGION:
         return StoreError(
             f"{location}: the bucket is in another region: correct the trail's `region`, or leave"
             " it out"
@@ -186,7 +175,7 @@ def _wrong_setup(error: Exception, code: str, text: str, location: str) -> Store
     certificate = _NOT_TRUSTED.search(text)
     by_curl = isinstance(error, NoAnswer) and error.number == NOT_TRUSTED
     if certificate or by_curl:
-        reason = certificate[1] or certificate[2] if certificate else text
+        reason = certificate[1] if certificate else text
         return StoreError(
             f"{location}: the server's certificate is not trusted ({reason}): if a private"
             " authority signed it, set AWS_CA_BUNDLE to a file with that authority's certificate"
@@ -199,33 +188,23 @@ def no_such_bucket(location: str) -> StoreError:
     return StoreError(f"{location}: there is no such bucket: check the trail's `bucket`")
 
 
-def _unavailable(kind: str, code: str, cause: str, location: str) -> StoreUnavailable:
-    if not code and kind in {
-        "NotFoundError",
-        "FileNotFoundError",
-    }:  # S3 names the key or bucket that is missing
-        return StoreUnavailable(
-            f"{location}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
-        )
-    return StoreUnavailable(
-        f"{location} cannot be read: {code or cause or kind}, after several tries"
-    )
-
-
 def _cause(error: Exception, text: str) -> str:
-    """The cause below HTTP, in our words: obstore's text holds URLs and a dump of its error."""
+    """The cause below S3's protocol, in our words: boto3's text may hold URLs."""
     if isinstance(error, NoAnswer):
         return _CURL_CAUSES.get(error.number, text)
-    match = _OBSTORE_CAUSE.search(text)
-    return _CAUSES.get(match[1] or match[2], "") if match else ""
+    return text if isinstance(error, CurlError) else ""
 
 
-def _error_code(error: Exception, text: str) -> str:
-    """S3's error code, and no more: the rest of an answer may hold private data."""
+def _status_and_code(error: Exception) -> tuple[int, str]:
+    """The HTTP status and S3's error code; 0 and "" if there are none.
+
+    No more of an answer is used: the rest may hold private data.
+    """
     if isinstance(error, OtherAnswer):
-        return error.code
+        return error.status, error.code
     response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code", ""))
-    match = _ERROR_CODE.search(text)
-    return match[1] if match else ""
+    if not isinstance(response, dict):
+        return 0, ""
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(response.get("Error", {}).get("Code", ""))
+    return status, "" if code.isdecimal() else code  # boto3 takes the status if S3 sent no code

@@ -107,7 +107,7 @@ class ColdFileReader:
             for row in self.ask(
                 file,
                 f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
-                " WHERE source_partition = ? AND day = ? AND name BETWEEN ? AND ? ORDER BY name",
+                " WHERE source_prefix = ? AND day = ? AND name BETWEEN ? AND ? ORDER BY name",
                 source_id,
                 day,
                 low,

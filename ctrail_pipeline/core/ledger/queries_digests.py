@@ -27,15 +27,19 @@ class Hashed(NamedTuple):
     state: LogFileState
     etag: bytes
     sha256: bytes | None
-    """SHA-256 of the uncompressed bytes; None if they were never read, or hashing was off."""
+    """SHA-256 of the uncompressed bytes; None if they were never read, or hashing was off. Earlier
+    versions of this program kept hashes of damaged log files, too."""
+    is_accepted: bool = False
+    """Whether a person settled the log file as it is."""
 
 
 def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hashed]:
     """Return the log files of one day of a source prefix, by name."""
     hot = {
-        name: Hashed(LogFileState(state), etag, sha256)
-        for name, state, etag, sha256 in ledger.rows(
-            "SELECT name, state, etag, sha256 FROM log_file WHERE source_prefix = ? AND day = ?",
+        name: Hashed(LogFileState(state), etag, sha256, bool(accepted))
+        for name, state, etag, sha256, accepted in ledger.rows(
+            "SELECT name, state, etag, sha256, accepted FROM log_file"
+            " WHERE source_prefix = ? AND day = ?",
             source_id,
             day,
         )

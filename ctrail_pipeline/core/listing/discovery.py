@@ -73,14 +73,16 @@ def _owners(bucket: Bucket, root: str, threads: DaemonThreads) -> Iterator[tuple
     """Organization (or "") and account of every account folder."""
     names = _plausible(bucket, root)
     organizations = [name for name in names if is_organization(name)]
-    members = threads.map(lambda name: _plausible(bucket, f"{root}{name}/"), organizations)
+    members = threads.map(
+        lambda name: _plausible(bucket, f"{root}{name}/", expected=True), organizations
+    )
     yield from (("", name) for name in names if not is_organization(name))
     for organization, accounts in zip(organizations, members, strict=True):
         yield from ((organization, account) for account in accounts)
 
 
-def _plausible(bucket: Bucket, folder: str) -> list[str]:
-    names = bucket.list_folder(folder).folders
+def _plausible(bucket: Bucket, folder: str, *, expected: bool = False) -> list[str]:
+    names = bucket.list_folder(folder, expected=expected).folders
     implausible = [name for name in names if not is_plausible_folder(name)]
     if implausible:
         log.warning(

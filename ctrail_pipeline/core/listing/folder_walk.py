@@ -57,6 +57,8 @@ class _Node:
     waiting: Sequence[LogFileRef] | None = None
     whole: bool = True
     """Whether one page is worth a try before the folder is taken apart."""
+    expected: bool = False
+    """Whether an answer has just shown that there is something (see `Bucket`)."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,8 @@ class Listing:
                 )
                 folder = source.source_prefix.folder
                 after = folder + day_folder(first_day) if first_day > 0 else ""
-                self._push(_Node(source, end_day - 1, folder, 0, covers, after))
+                # Discovery has named the folder, but perhaps not the days behind `after`.
+                self._push(_Node(source, end_day - 1, folder, 0, covers, after, expected=not after))
             if source.deep and source.covered:
                 # Objects beside the year folders may sort before any window, so a listing of the
                 # windows alone could miss them.
@@ -216,6 +219,7 @@ class Listing:
                     node.range,
                     after,
                     stretch,
+                    expected=True,
                 )
             )
         elif stretch is not None:
@@ -228,7 +232,7 @@ class Listing:
             child = f"{node.folder}{name}/"
             days = _days_of(node, name, node.depth)
             if days is None:
-                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1))
+                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1, expected=True))
             elif (
                 days[0] < first_day_from(node.range.end)
                 and days[1] * MINUTES_PER_DAY > node.range.start
@@ -255,6 +259,7 @@ class Listing:
                     Range(max(start, node.range.start), end),
                     node.after if node.after.startswith(child) else "",
                     whole=len(dated) > 1 or node.depth == DAY_DEPTH - 1,
+                    expected=True,
                 )
             )
 
@@ -262,7 +267,8 @@ class Listing:
         """Take in the log files beside the year folders, and go on with the other folders there."""
         for name in folder.folders:
             if _days_of(node, name, 0) is None:
-                self._push(_Node(node.source, 0, f"{node.folder}{name}/", DAY_DEPTH + 1))
+                child = f"{node.folder}{name}/"
+                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1, expected=True))
         self._hold_undated(ledger, node.source, folder.objects)
 
     def _hold_undated(
@@ -341,6 +347,7 @@ class Listing:
                 node.range,
                 node.after,
                 whole=False,
+                expected=True,
             )
         )
 
@@ -353,10 +360,11 @@ def _list(node: _Node) -> "Page | Folder | StoreError":
 
     An error is returned, not raised, so that it costs its own source prefix only.
     """
+    bucket = node.source.bucket
     try:
         if node.depth != _STRAYS and (node.whole or node.depth >= DAY_DEPTH):
-            return node.source.bucket.list_page(node.folder, node.after)
-        return node.source.bucket.list_folder(node.folder)
+            return bucket.list_page(node.folder, node.after, expected=node.expected)
+        return bucket.list_folder(node.folder, expected=node.expected)
     except StoreError as error:
         return error
 

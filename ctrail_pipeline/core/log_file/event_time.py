@@ -1,5 +1,8 @@
 """The eventTime of a record: whether it is a UTC time, and in which hour it lies. Pure.
 
+A UTC time ends with `Z`, as all of AWS's do, or with `+00:00`, as other writers have it. ISO 8601
+has no `-00:00`, and no `+0000` behind a time with colons. An offset of the hour alone is refused.
+
 Not here: the time in the name of a log file (`core.keys.log_file_key`).
 """
 
@@ -13,11 +16,22 @@ HOUR_LENGTH: Final = len("2026-01-31T23")
 HOUR_FOLDER_LENGTH: Final = len("2026/01/31/23")
 _HOUR: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3])")
 _REST: Final = re.compile(r":[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?Z")
-"""What follows the hour in an eventTime; there are leap seconds."""
+"""What follows the hour in an eventTime with `Z`; there are leap seconds."""
+_UTC_OFFSET: Final = "+00:00"
+
+
+def with_z(event_time: str) -> str:
+    """Return an eventTime with `Z` in place of `+00:00`; other text is returned as it is.
+
+    So all times can be compared as text.
+    """
+    rest = event_time.removesuffix(_UTC_OFFSET)
+    return event_time if rest == event_time else f"{rest}Z"
 
 
 def hour_of(event_time: str) -> str | None:
     """The hour of an eventTime as `YYYY/MM/DD/HH`; None where the text is not a UTC time."""
+    event_time = with_z(event_time)
     if not _REST.fullmatch(event_time[HOUR_LENGTH:]):
         return None
     return hour_folder(event_time[:HOUR_LENGTH])

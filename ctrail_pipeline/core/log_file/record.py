@@ -11,14 +11,24 @@ from .lines import HeldBytes, Line
 
 
 class RoutingFields(NamedTuple):
-    """Where a record belongs by its own fields."""
+    """Where a record belongs by its own fields.
 
-    account: str | None
-    """recipientAccountId, else userIdentity.accountId; None where neither is twelve digits."""
+    An aggregated event has other fields: see `record_fields`.
+    """
+
+    recipient: str | None
+    """recipientAccountId; None where it is not twelve digits."""
+    caller: str | None
+    """userIdentity.accountId where there is no recipient; None where it is not twelve digits."""
     region: str | None
     """awsRegion; None where it is absent or could not be part of a path."""
     hour: str
     """The hour of eventTime, as `YYYY/MM/DD/HH`."""
+
+    @property
+    def dedup_account(self) -> str | None:
+        """The account of the dedup partition: the recipient, else the caller."""
+        return self.recipient or self.caller
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -36,26 +46,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     index: int
     """Position in the log file's `Records`."""
     time: str
-    """eventTime, as it stands in the record."""
+    """eventTime, with `Z` in place of `+00:00`; the start of an aggregated event's window."""
     name: str
     """eventName, for counting; `?` where it is absent or unlike any name of AWS's."""
     event_id: str
-    """eventID, cut to 64 characters; empty where it is absent."""
-
-    @property
-    def account(self) -> str | None:
-        """The account in `routing`."""
-        return self.routing.account
-
-    @property
-    def region(self) -> str | None:
-        """The region in `routing`."""
-        return self.routing.region
-
-    @property
-    def hour(self) -> str:
-        """The hour in `routing`."""
-        return self.routing.hour
+    """eventID (eventId of an aggregated event), cut to 64 characters; empty where it is absent."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

@@ -1,19 +1,24 @@
 """An element of `Records` -> a record with the fields that route it, or why it is rejected.
 
-The fields are account, region, hour and eventID. Only these are decoded; the rest of a record is
+The fields are accounts, region, time and eventID. Only these are decoded; the rest of a record is
 kept as bytes. An object that msgspec refuses is read by `lenient_json`.
+
+A record without eventTime may be an aggregated event. Such a record has `accountId`, `eventId` and
+`timeWindow.windowStart` in place of `recipientAccountId`, `eventID` and `eventTime` (CloudTrail
+user guide, "CloudTrail record contents for aggregated events"). Only the record decides, never the
+key: a line of the output is read by the same rule.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from ctrail_pipeline.core.keys.source_prefix import is_account, is_region
 
-from .event_time import HOUR_LENGTH, hour_folder, hour_of, may_follow_hour
+from .event_time import HOUR_LENGTH, hour_folder, hour_of, may_follow_hour, with_z
 from .lenient_json import decode_object
 from .lines import HeldBytes, Line, without_breaks
 from .record import Record, Rejected, RoutingFields
@@ -39,25 +44,54 @@ class _Fields(msgspec.Struct, gc=False, rename="camel"):
     user_identity: msgspec.Raw = msgspec.Raw(b"null")
 
 
+_NOTHING: Final = _Fields()
+_NULL: Final = msgspec.Raw(b"null")
+
+
 class _LooseIdentity(msgspec.Struct, gc=False, rename="camel"):
-    account_id: msgspec.Raw = msgspec.Raw(b"null")
+    account_id: msgspec.Raw = _NULL
+
+
+class _LooseWindow(msgspec.Struct, gc=False, rename="camel"):
+    window_start: msgspec.Raw = _NULL
 
 
 class _LooseFields(msgspec.Struct, gc=False, rename="camel"):
-    """The fields that route a record, of any type. They are not decoded, whatever they hold."""
+    """The fields of an odd record, of any type. They are not decoded, whatever they hold."""
 
-    event_time: msgspec.Raw = msgspec.Raw(b"null")
-    event_name: msgspec.Raw = msgspec.Raw(b"null")
-    event_id: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="eventID")
-    aws_region: msgspec.Raw = msgspec.Raw(b"null")
-    recipient_account_id: msgspec.Raw = msgspec.Raw(b"null")
-    user_identity: msgspec.Raw = msgspec.Raw(b"null")
+    event_time: msgspec.Raw = _NULL
+    event_name: msgspec.Raw = _NULL
+    event_id: msgspec.Raw = msgspec.field(default=_NULL, name="eventID")
+    aws_region: msgspec.Raw = _NULL
+    recipient_account_id: msgspec.Raw = _NULL
+    user_identity: msgspec.Raw = _NULL
+    account_id: msgspec.Raw = _NULL
+    aggregated_event_id: msgspec.Raw = msgspec.field(default=_NULL, name="eventId")
+    time_window: msgspec.Raw = _NULL
+
+
+class _OddFields(NamedTuple):
+    """The fields of an odd record, of any length; None where there is no text."""
+
+    event_time: str | None
+    has_event_time: bool
+    """Whether there is an eventTime, of whatever type."""
+    event_name: str | None
+    event_id: str | None
+    aws_region: str | None
+    recipient_account_id: str | None
+    caller_account_id: str | None
+    account_id: str | None
+    aggregated_event_id: str | None
+    window_start: str | None
 
 
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_loose_fields = msgspec.json.Decoder(_LooseFields).decode
 _decode_loose_identity = msgspec.json.Decoder(_LooseIdentity).decode
+_decode_loose_window = msgspec.json.Decoder(_LooseWindow).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def read_records(
@@ -77,27 +111,23 @@ def read_records(
     for index, raw in enumerate(elements, first):
         try:
             fields = _decode_fields(raw)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            odd = _odd_fields(raw)
+        except _REFUSED:
+            fields = _NOTHING
+        time = fields.event_time
+        routing = (
+            _cached_routing(fields.recipient_account_id, fields.aws_region, time[:HOUR_LENGTH])
+            if time and may_follow_hour(time[HOUR_LENGTH:])
+            else None
+        )
+        if routing is None:
+            odd = _read_odd(raw)
             if isinstance(odd, str):
                 rejected.append(Rejected(index, "record", odd, memoryview(raw)))
                 continue
-            fields = odd
-            routing = _routing_of_odd(fields)
-        else:
-            time = fields.event_time
-            routing = (
-                _cached_routing(fields.recipient_account_id, fields.aws_region, time[:HOUR_LENGTH])
-                if time and may_follow_hour(time[HOUR_LENGTH:])
-                else None
-            )
-            if routing is not None and routing.account is None:  # as old records are
-                account = _account(_account_in(fields.user_identity))
-                routing = _shared_routing(account, routing.region, routing.hour)
-        if routing is None:
-            reason = "eventTime is not a UTC time" if fields.event_time else "no eventTime"
-            rejected.append(Rejected(index, "record", reason, memoryview(raw)))
-            continue
+            fields, routing = odd
+        elif routing.recipient is None:  # as old records are
+            caller = _account(_account_in(fields.user_identity))
+            routing = _shared_routing(None, caller, routing.region, routing.hour)
         line: Line = raw
         if has_breaks:
             line, breaks_in_line = without_breaks(raw)
@@ -109,7 +139,33 @@ def read_records(
     return records, rejected, replaced
 
 
-def _odd_fields(raw: HeldBytes) -> _Fields | str:
+def _read_odd(raw: HeldBytes) -> tuple[_Fields, RoutingFields] | str:
+    """Read an element that is not in the usual form, or return why it is no event.
+
+    The fields that are returned are those of a usual record, also for an aggregated event.
+    """
+    odd = _odd_fields(raw)
+    if isinstance(odd, str):
+        return odd
+    if odd.has_event_time:
+        account, event_id, time = odd.recipient_account_id, odd.event_id, odd.event_time
+    else:
+        account, event_id, time = odd.account_id, odd.aggregated_event_id, odd.window_start
+    if not time:
+        return "no eventTime"
+    hour = hour_of(time)
+    if hour is None:
+        field = "eventTime" if odd.has_event_time else "timeWindow.windowStart"
+        return f"{field} is not a UTC time"
+    recipient = _account(account)
+    caller = _account(odd.caller_account_id) if recipient is None and odd.has_event_time else None
+    routing = _shared_routing(recipient, caller, _region(odd.aws_region), hour)
+    # Of a long name, enough is kept to see that it is too long.
+    name = odd.event_name and odd.event_name[: _NAME_LENGTH + 1]
+    return _Fields(with_z(time), name, event_id and event_id[:_EVENT_ID_LENGTH]), routing
+
+
+def _odd_fields(raw: HeldBytes) -> _OddFields | str:
     """Return the fields of an element that is not in the usual form, or why it is no record."""
     if bytes(memoryview(raw)[:1]) != b"{":
         return "not an object"
@@ -119,13 +175,17 @@ def _odd_fields(raw: HeldBytes) -> _Fields | str:
         return "nested too deeply"
     except (msgspec.MsgspecError, UnicodeError):
         return _lenient_fields(raw)
-    account = _text(loose.recipient_account_id)
-    return _fields_of(
+    return _OddFields(
         _text(loose.event_time),
+        loose.event_time != _NULL,
         _text(loose.event_name),
         _text(loose.event_id),
         _text(loose.aws_region),
-        account if _account(account) else _account_in(loose.user_identity),
+        _text(loose.recipient_account_id),
+        _account_in(loose.user_identity),
+        _text(loose.account_id),
+        _text(loose.aggregated_event_id),
+        _window_start_in(loose.time_window),
     )
 
 
@@ -133,7 +193,15 @@ def _account_in(user_identity: msgspec.Raw) -> str | None:
     """Return userIdentity.accountId."""
     try:
         return _text(_decode_loose_identity(user_identity).account_id)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except _REFUSED:
+        return None
+
+
+def _window_start_in(time_window: msgspec.Raw) -> str | None:
+    """Return timeWindow.windowStart."""
+    try:
+        return _text(_decode_loose_window(time_window).window_start)
+    except _REFUSED:
         return None
 
 
@@ -144,51 +212,29 @@ def _text(value: msgspec.Raw) -> str | None:
         return None
 
 
-def _lenient_fields(raw: HeldBytes) -> _Fields | str:
+def _lenient_fields(raw: HeldBytes) -> _OddFields | str:
     """Return the fields of an object that msgspec refuses, or why it cannot be read."""
     fields = decode_object(raw)
     if isinstance(fields, str):
         return fields
-    account = _string(fields.get("recipientAccountId"))
-    identity = fields.get("userIdentity")
-    if _account(account) is None and isinstance(identity, dict):
-        account = _string(identity.get("accountId"))
-    return _fields_of(
-        _string(fields.get("eventTime")),
-        _string(fields.get("eventName")),
-        _string(fields.get("eventID")),
-        _string(fields.get("awsRegion")),
-        account,
+    return _OddFields(
+        _string(fields, "eventTime"),
+        fields.get("eventTime") is not None,
+        _string(fields, "eventName"),
+        _string(fields, "eventID"),
+        _string(fields, "awsRegion"),
+        _string(fields, "recipientAccountId"),
+        _string(fields.get("userIdentity"), "accountId"),
+        _string(fields, "accountId"),
+        _string(fields, "eventId"),
+        _string(fields.get("timeWindow"), "windowStart"),
     )
 
 
-def _string(value: object) -> str | None:
+def _string(fields: object, name: str) -> str | None:
+    """Return a member of an object that is text."""
+    value = fields.get(name) if isinstance(fields, dict) else None
     return value if isinstance(value, str) else None
-
-
-def _fields_of(
-    time: str | None,
-    name: str | None,
-    event_id: str | None,
-    region: str | None,
-    account: str | None,
-) -> _Fields:
-    """Return fields of any length. Of a long name, enough is kept to see that it is too long."""
-    return _Fields(
-        time,
-        name and name[: _NAME_LENGTH + 1],
-        event_id and event_id[:_EVENT_ID_LENGTH],
-        region,
-        account,
-    )
-
-
-def _routing_of_odd(fields: _Fields) -> RoutingFields | None:
-    """Check the fields of an odd record, which may be of any length."""
-    hour = hour_of(fields.event_time or "")
-    if hour is None:
-        return None
-    return _shared_routing(_account(fields.recipient_account_id), _region(fields.aws_region), hour)
 
 
 def _routing_of(account: str | None, region: str | None, hour: str) -> RoutingFields | None:
@@ -196,7 +242,7 @@ def _routing_of(account: str | None, region: str | None, hour: str) -> RoutingFi
     folder = hour_folder(hour)
     if folder is None:
         return None
-    return _shared_routing(_account(account), _region(region), folder)
+    return _shared_routing(_account(account), None, _region(region), folder)
 
 
 # The caches below are asked with fields that `_Fields` has bounded, so they stay small however
@@ -205,8 +251,10 @@ _cached_routing = lru_cache(4096)(_routing_of)
 
 
 @lru_cache(4096)
-def _shared_routing(account: str | None, region: str | None, hour: str) -> RoutingFields:
-    return RoutingFields(account, region, hour)
+def _shared_routing(
+    recipient: str | None, caller: str | None, region: str | None, hour: str
+) -> RoutingFields:
+    return RoutingFields(recipient, caller, region, hour)
 
 
 @lru_cache(4096)

@@ -39,8 +39,8 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
     """Decompress and split: return what the object `body` of a bucket holds.
 
     >>> read_log_file(b'{"Records":[{"eventTime":"2023-07-10T11:42:58Z"}]}', 1000).records
-    [Record(line=b'{"eventTime":"2023-07-10T11:42:58Z"}', routing=RoutingFields(account=None,
-    region=None, hour='2023/07/10/11'), index=0, time='2023-07-10T11:42:58Z', name='?',
+    [Record(line=b'{"eventTime":"2023-07-10T11:42:58Z"}', routing=RoutingFields(recipient=None,
+    caller=None, region=None, hour='2023/07/10/11'), index=0, time='2023-07-10T11:42:58Z', name='?',
     event_id='')]
     """
     return split(decompress(body, limit))

@@ -63,7 +63,7 @@ class ParquetRecord(msgspec.Struct, frozen=True, gc=False):
     folder: str
     """Folder of its file, relative to the Parquet root: see `parquet_folder`."""
     time: str
-    """The record's eventTime."""
+    """The record's eventTime, with `Z`; the start of an aggregated event's window."""
     line: HeldBytes
     position: int
     """Position of its log file in `sources`."""
@@ -190,7 +190,9 @@ def _frame(records: Sequence[ParquetRecord], first: int, others: Others) -> "pl.
             else:
                 column = _column(name, values, spec)
         for at in misfits:
-            others.setdefault(first + at, {})[name] = field_of(records[at].line, name)
+            field = field_of(records[at].line, name)
+            if field is not None:  # an aggregated event has no eventTime, but a `timeWindow`
+                others.setdefault(first + at, {})[name] = field
         columns.append(column)
     return pl.DataFrame(columns)
 

@@ -145,9 +145,9 @@ def decode_nested(name: str, value: bytes) -> tuple[Any, bool]:
         return _fitted(name, value, COLUMNS[name])
 
 
-def field_of(line: HeldBytes, name: str) -> bytes:
-    """Return a field of a record, as it stands in the record."""
-    return (_members(bytes(line)) or {})[name]
+def field_of(line: HeldBytes, name: str) -> bytes | None:
+    """Return a field of a record, as it stands in the record; None if the record lacks it."""
+    return (_members(bytes(line)) or {}).get(name)
 
 
 def json_object(members: dict[str, bytes]) -> str:

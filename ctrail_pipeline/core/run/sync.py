@@ -42,6 +42,7 @@ from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.hard_links import refuse_without_hard_links
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -91,6 +92,7 @@ def sync(
     settings = selection.narrow(settings)
     writes_parquet = "parquet" in settings.output_formats
     with opened_output(settings, observe=observe, claims_parquet=writes_parquet) as output:
+        refuse_without_hard_links(output[1])
         run = _Run(settings, selection, *output, run_id, stop or Event(), observe)
         try:
             with rare_collections():

@@ -19,11 +19,11 @@ class UnopenedBucket:
         """Raise the reason."""
         raise self._reason
 
-    def list_folder(self, folder: str) -> Folder:  # noqa: ARG002
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:  # noqa: ARG002
         """Raise the reason."""
         raise self._reason
 
-    def list_page(self, folder: str, after: str) -> Page:  # noqa: ARG002
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:  # noqa: ARG002
         """Raise the reason."""
         raise self._reason
 

@@ -9,7 +9,7 @@ handing out, committing and publishing (`worker_pool`).
 
 import os
 import signal
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -102,7 +102,8 @@ class _Worker:
         self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()
-        self._numbers: dict[tuple[int, int, str], int] = {}
+        self._numbers: defaultdict[tuple[int, int, str], deque[int]] = defaultdict(deque)
+        """The numbers of the log files that are in hand. A log file may be handed out twice."""
         self._tickets: deque[str] = deque()
         self._stagings: dict[str, Staging] = {}
         self._in_hand: _InHand | None = None
@@ -118,8 +119,7 @@ class _Worker:
         for fetched in feed.results():
             self._obey_all()
             if fetched is not None and fetched.is_unread:
-                number = self._numbers.pop(_log_file_id(fetched.ref))
-                self._send(Unread(number, fetched.reason or ""))
+                self._send(Unread(self._take_number(fetched.ref), fetched.reason or ""))
             elif fetched is not None:
                 if not content.has_room(fetched, self._settings):
                     content = self._stage(content)
@@ -148,9 +148,17 @@ class _Worker:
             refs = []
             for number, source_id, values in message.log_files:
                 ref = unpack_log_file(values, sources[source_id])
-                self._numbers[_log_file_id(ref)] = number
+                self._numbers[_log_file_id(ref)].append(number)
                 refs.append(ref)
             yield refs
+
+    def _take_number(self, ref: LogFileRef) -> int:
+        log_file_id = _log_file_id(ref)
+        numbers = self._numbers[log_file_id]
+        number = numbers.popleft()
+        if not numbers:
+            del self._numbers[log_file_id]
+        return number
 
     def _bucket(self, trail_name: str) -> Bucket:
         if trail_name not in self._buckets:
@@ -168,7 +176,7 @@ class _Worker:
         """
         while self._in_hand is not None or not self._tickets:
             self._obey(self._orders.get())
-        numbers = [self._numbers.pop(_log_file_id(log_file.ref)) for log_file in content.log_files]
+        numbers = [self._take_number(log_file.ref) for log_file in content.log_files]
         self._stage_and_send(_InHand(self._tickets.popleft(), content.log_files, numbers))
         return BatchContent()
 

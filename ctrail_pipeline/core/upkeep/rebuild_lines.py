@@ -53,7 +53,9 @@ def events_in(lines: list[bytes], _folder: str) -> list[WrittenLine | None]:
         return [event for line in lines for event in events_in([line], _folder)]
     return [
         WrittenLine(
-            dedup_partition(record.account, record.region, record.hour),
+            dedup_partition(
+                record.routing.dedup_account, record.routing.region, record.routing.hour
+            ),
             identity_of(text),
             event_key_of(record.event_id) if record.event_id else b"",
             record.time,

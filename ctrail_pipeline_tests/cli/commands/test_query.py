@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.cli.commands.query import run_query
-from ctrail_pipeline.cli.events_view import COLUMNS, connect
+from ctrail_pipeline.cli.events_view import (
+    COLUMNS,
+    LINE_BYTES,
+    connect,
+    lines_not_read,
+    longest_line,
+)
 from ctrail_pipeline.cli.query_output import ROWS_IN_TABLE
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.run.sync import sync
@@ -89,6 +95,18 @@ def test_fields_are_those_of_the_record(folder: Path) -> None:
         assert set(event) <= set(COLUMNS), "a field without a column"
 
 
+def test_an_aggregated_event_has_the_time_of_its_window(tmp_path: Path) -> None:
+    window = '"timeWindow":{"windowStart":"2026-01-15T07:05:00Z","windowSize":"PT5M"}'
+    one_event(
+        tmp_path,
+        f'{{"eventCategory":"Aggregated","eventId":"a",{window}}}',
+        '{"eventCategory":"Management","eventTime":"2026-01-15T07:06:00+00:00"}',
+    )
+    with connect(tmp_path / "events") as connection:
+        found = connection.execute("SELECT eventTime::VARCHAR FROM events ORDER BY 1").fetchall()
+    assert found == [("2026-01-15 07:05:00",), ("2026-01-15 07:06:00",)]
+
+
 @pytest.mark.parametrize(
     "condition",
     [
@@ -145,6 +163,52 @@ def test_nothing_in_an_event_makes_a_query_fail(tmp_path: Path) -> None:
     names = [row["eventName"] for row in rows]
     assert names[:2] == ['{"a":1}', "7"]
     assert [row["readOnly"] for row in rows] == [True, None, None, None]
+
+
+def test_lines_that_are_not_strict_json_are_counted_in_the_files_that_a_query_reads(
+    tmp_path: Path,
+) -> None:
+    event = '{"eventTime":"2026-01-15T07:00:00Z","eventName":"%s"}'
+    one_event(tmp_path, event % "\\ud800", event % "a\x01b", event % "Get")
+    another_hour = tmp_path / "events" / HOUR_FOLDER.replace("/07", "/08")
+    another_hour.mkdir()
+    (another_hour / "events_00001.jsonl").write_text('{"timeWindow":{"windowStart":"x"}}\n')
+    sql = "SELECT eventName FROM events WHERE "
+    for condition, message in (
+        (
+            "eventName = 'Get'",
+            "ctrail: 2 of the lines that the query read are not strict JSON, and a row of NULLs"
+            " each; the files hold what AWS wrote\n",
+        ),
+        ("hour = 8", ""),
+    ):
+        done = ctrail(tmp_path, "query", "-q", "--csv", sql + condition)
+        assert (done.returncode, done.stderr) == (0, message)
+
+
+def test_a_record_of_forty_megabytes_is_read(tmp_path: Path) -> None:
+    event = '{"eventTime":"2026-01-15T07:00:00Z","eventName":"Put%s","requestParameters":"%s"}'
+    one_event(tmp_path, event % (1, ""), event % (2, "x" * 40_000_000), event % (3, ""))
+    with connect(tmp_path / "events") as connection:
+        rows = connection.execute(
+            "SELECT eventName, length(requestParameters) FROM events ORDER BY 1"
+        ).fetchall()
+        assert rows == [("Put1", 2), ("Put2", 40_000_002), ("Put3", 2)]
+        assert lines_not_read(connection) == 0
+
+
+@pytest.mark.parametrize("before", [0, 3, 4_000])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_longest_line_is_found_wherever_it_stands(
+    tmp_path: Path, before: int, is_last: bool
+) -> None:
+    length = LINE_BYTES + 5
+    path = tmp_path / "events"
+    with path.open("wb") as file:
+        file.write((b"x" * 5_000 + b"\n") * before)
+        file.write(b"y" * length)
+        file.write(b"" if is_last else b"\n" + (b"x" * 5_000 + b"\n") * 4_000)
+    assert longest_line([path, tmp_path / "gone"]) == length
 
 
 def test_an_event_cannot_write_to_the_terminal(tmp_path: Path) -> None:

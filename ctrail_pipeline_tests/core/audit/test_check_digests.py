@@ -2,54 +2,20 @@
 
 import gzip
 import json
-import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import PublicFormat
 
-from ctrail_pipeline.core.audit.check_digests import check_digests
-from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
 from ctrail_pipeline.core.exceptions import ConfigurationError
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
-from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.checked_digests import check, kinds, name, settings_for
 from ctrail_pipeline_tests.support.signed_digests import HOUR, START, Delivery, list_public_keys
 
 FIRST_HOUR = int(START.timestamp()) // 3600
-PROBLEMS: list[Problem] = []
-
-
-def check(
-    delivery: Delivery, tmp_path: Path, *, selection: Selection | None = None, **trail: Any
-) -> DigestResult:
-    files = delivery.files(tmp_path) | trail
-    settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **files),),
-        tmp_path / "events",
-        tmp_path / "quarantine",
-        tmp_path / "state.db",
-    )
-    PROBLEMS.clear()
-    chosen = selection or Selection()
-    found_prefixes = find_prefixes(settings, chosen, PROBLEMS.append, may_get=False)
-    return check_digests(settings, chosen, found_prefixes, report=PROBLEMS.append)
-
-
-def kinds(checked: DigestResult) -> list[tuple[FindingKind, str]]:
-    return sorted(
-        ((found.kind, found.where.rpartition("/")[2]) for found in checked.findings),
-        key=str,
-    )
-
-
-def name(key: str) -> str:
-    return key.rpartition("/")[2]
 
 
 @pytest.mark.parametrize("organization", ["", "o-abcdefghij"])
@@ -58,7 +24,6 @@ def test_a_chain_over_many_days_is_proved(tmp_path: Path, organization: str) -> 
     delivery.hours(24 * 5)
     checked = check(delivery, tmp_path)
     assert checked.findings == []
-    assert PROBLEMS == []
     assert (checked.digests_sound, checked.log_files_proved) == (120, 120)
     assert list(checked.hours.values()) == [[(FIRST_HOUR, FIRST_HOUR + 119, HourState.PROVED)]]
     assert [source.organization for source in checked.hours] == [organization]
@@ -221,13 +186,6 @@ def test_a_trail_that_writes_digests_and_has_none_is_found(tmp_path: Path) -> No
     assert found.kind is FindingKind.DIGEST_MISSING
 
 
-def test_a_digest_without_a_signature_proves_nothing(tmp_path: Path) -> None:
-    delivery = Delivery(tmp_path)
-    (only,) = delivery.hours(1)
-    delivery.metadata.clear()
-    assert (FindingKind.DIGEST_ALTERED, name(only)) in kinds(check(delivery, tmp_path))
-
-
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     delivery = Delivery(tmp_path)
     delivery.hours(1)
@@ -241,19 +199,57 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
         check(delivery, tmp_path, public_keys=tmp_path / "absent.json")
 
 
-def test_files_of_other_kinds_that_a_digest_lists_are_compared_too(tmp_path: Path) -> None:
+def test_a_log_file_of_another_kind_belongs_to_the_source_prefix_of_its_kind(
+    tmp_path: Path,
+) -> None:
     delivery = Delivery(tmp_path)
-    log_file = delivery.log_file(START + timedelta(minutes=25))
-    insight = log_file.replace("/CloudTrail/", "/CloudTrail-Insight/")
+    insight = ""
+    for hour in range(3):
+        at = START + hour * HOUR + timedelta(minutes=25)
+        keys = [delivery.log_file(at)]
+        if hour == 1:
+            insight = delivery.log_file(at, kind="CloudTrail-Insight")
+            keys.append(insight)
+        delivery.digest(START + hour * HOUR, keys)
+    checked = check(delivery, tmp_path)
+    assert kinds(checked) == []
+    assert checked.log_files_proved == 4
+    whole = [(FIRST_HOUR, FIRST_HOUR + 2, HourState.PROVED)]
+    assert {prefix.kind: hours for prefix, hours in checked.hours.items()} == {
+        "CloudTrail": whole,
+        "CloudTrail-Insight": whole,
+    }
     path = delivery.folder / insight
-    path.parent.mkdir(parents=True)
-    shutil.copy(delivery.folder / log_file, path)
-    delivery.digest(START, [log_file, insight])
-    assert kinds(check(delivery, tmp_path)) == []
     path.write_bytes(gzip.compress(b'{"Records":[]}'))
-    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+    altered = check(delivery, tmp_path)
     path.unlink()
-    assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_DELETED, path.name)]
+    deleted = check(delivery, tmp_path)
+    assert kinds(altered) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
+    assert kinds(deleted) == [(FindingKind.LOG_FILE_DELETED, path.name)]
+    for checked in (altered, deleted):
+        assert {prefix.kind: hours for prefix, hours in checked.hours.items()} == {
+            "CloudTrail": whole,
+            "CloudTrail-Insight": [
+                (FIRST_HOUR, FIRST_HOUR + 1, HourState.PROVED),
+                (FIRST_HOUR + 1, FIRST_HOUR + 2, HourState.CONTRADICTED),
+            ],
+        }
+
+
+def test_an_entry_of_a_kind_that_is_not_selected_is_neither_missing_nor_proved(
+    tmp_path: Path,
+) -> None:
+    delivery = Delivery(tmp_path)
+    at = START + timedelta(minutes=25)
+    keys = [delivery.log_file(at), delivery.log_file(at, kind="CloudTrail-SomethingNew")]
+    delivery.digest(START, keys)
+    (delivery.folder / keys[1]).unlink()
+    delivery.digest(START + HOUR, [])
+    checked = check(delivery, tmp_path)
+    assert kinds(checked) == []
+    assert (checked.log_files_proved, checked.log_files_not_selected) == (1, 1)
+    (hours,) = checked.hours.values()
+    assert hours == [(FIRST_HOUR, FIRST_HOUR + 1, HourState.PROVED)]
 
 
 def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_path: Path) -> None:
@@ -262,14 +258,7 @@ def test_what_was_synced_altered_stays_a_finding_once_the_bucket_is_mended(tmp_p
     path = next(iter(sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))))
     whole = path.read_bytes()
     path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"a", b"b", 1)))
-    files: dict[str, Any] = delivery.files(tmp_path)
-    settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **files),),
-        tmp_path / "events",
-        tmp_path / "quarantine",
-        tmp_path / "state.db",
-    )
-    sync(settings)
+    sync(settings_for(delivery, tmp_path))
     path.write_bytes(whole)
     assert kinds(check(delivery, tmp_path)) == [(FindingKind.LOG_FILE_ALTERED, path.name)]
 

@@ -16,12 +16,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from ctrail_pipeline.core.audit.check_digests import check_digests
-from ctrail_pipeline.core.audit.digest_result import DigestResult
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
-from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.checked_digests import check, kinds
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.real_digests import BUCKET, RealDigests
 from ctrail_pipeline_tests.support.real_logs import needs_real_logs
@@ -133,23 +129,6 @@ def aws_cli(
     ]
 
 
-def ours(delivery: Delivery, folder: Path) -> DigestResult:
-    files: Any = delivery.files(folder)
-    settings = Settings(
-        (Trail("main", delivery.folder.as_uri(), **files),),
-        folder / "events",
-        folder / "quarantine",
-        folder / "state.db",
-    )
-    chosen = Selection()
-    found_prefixes = find_prefixes(
-        settings, chosen, lambda problem: pytest.fail(str(problem)), may_get=False
-    )
-    return check_digests(
-        settings, chosen, found_prefixes, report=lambda problem: pytest.fail(str(problem))
-    )
-
-
 def log_of(delivery: Delivery, number: int) -> Path:
     return sorted((delivery.folder / delivery.root / "CloudTrail").rglob("*.gz"))[number]
 
@@ -242,7 +221,7 @@ def test_we_say_what_the_aws_cli_says_and_more(
     change(delivery)
     valid, complaints = aws_cli(delivery, capsys)
     assert bool(complaints) == cli_sees, complaints
-    found = ours(delivery, tmp_path)
+    found = check(delivery, tmp_path)
     notes = {FindingKind.HOUR_NOT_COVERED, FindingKind.LOG_FILE_NOT_IN_DIGEST} - expected
     assert {finding.kind for finding in found.findings} - notes == expected
     assert found.log_files_proved == valid
@@ -256,6 +235,82 @@ def test_the_table_of_the_docs_names_what_only_we_find() -> None:
     for change, expected, cli_sees in CASES:
         if expected and not cli_sees:
             assert f"`{change.__name__}`" in docs
+
+
+# --- how a log file is stored ---------------------------------------------------------------------
+
+
+def as_delivered(body: bytes) -> bytes:
+    return body
+
+
+def empty_member(body: bytes) -> bytes:
+    return body + gzip.compress(b"")
+
+
+def member_with_records(body: bytes) -> bytes:
+    return body + gzip.compress(b'{"Records":[{"eventName":"Planted"}]}')
+
+
+def zero_bytes(body: bytes) -> bytes:
+    return body + bytes(512)
+
+
+def garbage(body: bytes) -> bytes:
+    return body + b"garbage"
+
+
+def uncompressed(body: bytes) -> bytes:
+    return gzip.decompress(body)
+
+
+def wrong_checksum(body: bytes) -> bytes:
+    return body[:-8] + bytes(byte ^ 255 for byte in body[-8:-4]) + body[-4:]
+
+
+def no_checksum(body: bytes) -> bytes:
+    return body[:-8]
+
+
+STORED: list[tuple[Callable[[bytes], bytes], bool, FindingKind | None]] = [
+    (as_delivered, True, None),
+    (empty_member, False, None),
+    (member_with_records, False, FindingKind.LOG_FILE_ALTERED),
+    (zero_bytes, False, FindingKind.LOG_FILE_DAMAGED),
+    (garbage, False, FindingKind.LOG_FILE_DAMAGED),
+    (uncompressed, False, None),
+    (wrong_checksum, False, FindingKind.LOG_FILE_DAMAGED),
+    (no_checksum, True, FindingKind.LOG_FILE_DAMAGED),
+]
+"""How a log file is stored, whether the CLI calls it valid, and what we find; None: proved."""
+
+
+@pytest.mark.parametrize(("store", "is_valid", "finding"), STORED)
+def test_how_a_log_file_is_stored(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    store: Callable[[bytes], bytes],
+    is_valid: bool,
+    finding: FindingKind | None,
+) -> None:
+    delivery = Delivery(tmp_path)
+    delivery.hours(3)
+    path = log_of(delivery, 1)
+    path.write_bytes(store(path.read_bytes()))
+    valid, complaints = aws_cli(delivery, capsys)
+    assert (valid, bool(complaints)) == (2 + is_valid, not is_valid)
+    found = check(delivery, tmp_path)
+    expected = [] if finding is None else [(finding, path.name)]
+    assert kinds(found) == expected
+    assert found.log_files_proved == (3 if finding is None else 2)
+
+
+def test_the_table_of_the_docs_has_each_way_of_storing() -> None:
+    docs = (PROJECT / "docs" / "verify.md").read_text()
+    for store, is_valid, finding in STORED[1:]:
+        cli = "valid" if is_valid else "INVALID"
+        (row,) = (line for line in docs.splitlines() if f": `{store.__name__}` |" in line)
+        assert f"| {cli} | {finding.value if finding else 'proved'} |" in row
 
 
 # --- the real tree --------------------------------------------------------------------------------

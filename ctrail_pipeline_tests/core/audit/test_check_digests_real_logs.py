@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_digests import hashed_log_files
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.moto_server import moto_server
 from ctrail_pipeline_tests.support.real_digests import BUCKET, LOGS, ROOT, RealDigests
 from ctrail_pipeline_tests.support.real_logs import needs_real_logs
 
@@ -47,6 +49,106 @@ def test_real_log_files_are_all_proved(world: RealDigests, synced: bool) -> None
     assert (checked.log_files, checked.log_files_proved) == (55, 55)
     (hours,) = checked.hours.values()
     assert hours == [(HOUR_11 + 1, HOUR_11 + 3, HourState.PROVED)]
+
+
+PROVED_HOURS = (HOUR_11 + 1, HOUR_11 + 3, HourState.PROVED)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a check of the real digests says."""
+
+    sound: int
+    """Digests of three."""
+    proved: int
+    """Log files of 55."""
+    agreeing: int
+    findings: list[tuple[FindingKind, str]]
+    hours: list[tuple[int, int, HourState]]
+
+
+def figures(world: RealDigests) -> Figures:
+    checked = world.check_digests()
+    assert world.problems == []
+    assert checked.digests == 3
+    (hours,) = checked.hours.values()
+    return Figures(
+        checked.digests_sound,
+        checked.log_files_proved,
+        checked.log_files_agreeing,
+        [(finding.kind, finding.severity.value) for finding in checked.findings],
+        [(item.start, item.end, item.state) for item in hours],
+    )
+
+
+ELSEWHERE = Figures(0, 0, 55, [(FindingKind.DIGESTS_ELSEWHERE, "warning")], [])
+ALL_PROVED = Figures(3, 55, 0, [], [PROVED_HOURS])
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_renamed_folder_is_one_finding_and_its_key_proves_all(
+    world: RealDigests, synced: bool
+) -> None:
+    world.rename("logs-of-2023", prefix="copies/july")
+    if synced:
+        world.sync()
+    assert figures(world) == ELSEWHERE
+    (told,) = world.check_digests().findings
+    assert '"delivered_to": "invictus-stratus/"' in told.detail
+    world.change_trail(delivered_to="invictus-stratus/")
+    assert figures(world) == ALL_PROVED
+
+
+@pytest.mark.thorough
+def test_through_an_alias_of_s3_it_is_one_finding_and_its_key_proves_all(
+    world: RealDigests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    alias = "logs-reader-4ci8k3hd7fj1x0l2m9s3qwzeuse1a--s3alias"
+    with moto_server() as address:
+        world.put_into_s3(address, alias)
+        assert figures(world) == ELSEWHERE
+        world.change_trail(delivered_to="invictus-stratus")
+        assert figures(world) == ALL_PROVED
+
+
+def test_a_mirror_without_metadata_proves_all_but_the_newest_digest(world: RealDigests) -> None:
+    """The newest digest lists no log file: its hour is the only thing that is not proved."""
+    world.change_trail(object_metadata=None)
+    hours = [(HOUR_11 + 1, HOUR_11 + 2, HourState.PROVED)]
+    unsigned = [(FindingKind.DIGEST_UNSIGNED, "note")]
+    assert figures(world) == Figures(2, 55, 0, unsigned, hours)
+    world.sync()
+    report = verify(world.settings)
+    assert report.is_complete
+    assert (report.digests_sound, report.log_files_proved) == (2, 55)
+
+
+@pytest.mark.parametrize("delivered_to", [None, "invictus-stratus"])
+def test_a_renamed_mirror_without_metadata(world: RealDigests, delivered_to: str | None) -> None:
+    world.rename("mirror")
+    world.change_trail(object_metadata=None, delivered_to=delivered_to)
+    unsigned = (FindingKind.DIGEST_UNSIGNED, "note")
+    if delivered_to is None:
+        assert figures(world) == Figures(0, 0, 55, [*ELSEWHERE.findings, unsigned], [])
+    else:
+        hours = [(HOUR_11 + 1, HOUR_11 + 2, HourState.PROVED)]
+        assert figures(world) == Figures(2, 55, 0, [unsigned], hours)
+
+
+def test_an_altered_log_file_is_named_through_an_alias_and_without_metadata(
+    world: RealDigests,
+) -> None:
+    world.rename("mirror")
+    world.change_trail(object_metadata=None)
+    rewrite(world.log(), lambda data: data.replace(b"a", b"b", 1))
+    altered = [
+        finding.where
+        for finding in world.check_digests().findings
+        if finding.kind is FindingKind.LOG_FILE_ALTERED
+    ]
+    assert altered == [world.url(world.log())]
 
 
 def test_what_was_hashed_while_syncing_is_not_read_again(

@@ -54,6 +54,47 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -
     assert found.index is None, "nothing is fetched that was not asked for"
 
 
+def test_an_event_is_found_by_its_id_in_whichever_folder_it_lies(world: TwoTrails) -> None:
+    """The dedup partition of a record without a recipient is that of its caller."""
+    identity = {"accountId": "999988887777"}
+    world.put("first", "A", event("a", recipientAccountId=None, userIdentity=identity), event("b"))
+    world.sync()
+    [found] = world.explain(Sought(event_id="a", accounts=[ACCOUNT]))
+    assert found.line.file.folder == f"{ACCOUNT}/{REGION}/2026/01/10/12"
+    assert world.explain(Sought(event_id="a", accounts=["999988887777"])) == []
+
+
+def test_an_aggregated_event_is_found_by_its_event_id(world: TwoTrails) -> None:
+    aggregated = json.dumps(
+        {
+            "eventCategory": "Aggregated",
+            "accountId": ACCOUNT,
+            "eventId": "of-a-window",
+            "awsRegion": REGION,
+            "timeWindow": {"windowStart": "2026-01-10T12:05:00+00:00"},
+        }
+    ).encode()
+    world.put("first", "A", event("a"), aggregated)
+    copy = world.put("second", "A", event("b"), event("c"), aggregated)
+    world.sync()
+    [found] = world.explain(Sought(event_id="of-a-window"), fetch=True)
+    assert found.line.data == aggregated
+    assert found.copies.found == (f"{copy.as_uri()} index 2",)
+    assert as_json(found)["event_time"] == "2026-01-10T12:05:00Z"
+
+
+def test_events_are_found_by_time_however_utc_is_written(world: TwoTrails) -> None:
+    times = ["12:00:00Z", "12:01:00+00:00", "12:02:00Z", "12:03:00+00:00"]
+    world.put(
+        "first",
+        "A",
+        *(event(str(n), eventTime=f"2026-01-10T{time}") for n, time in enumerate(times)),
+    )
+    world.sync()
+    start, end = datetime(2026, 1, 10, 12, 1, tzinfo=UTC), datetime(2026, 1, 10, 12, 3, tzinfo=UTC)
+    assert ids(world.explain(Sought(start=start, end=end))) == ["1", "2"]
+
+
 def test_every_line_of_the_output_leads_to_the_log_file_that_holds_it(world: TwoTrails) -> None:
     for suffix in "ABCDEF":
         events = [event(f"{suffix}{n}", n) for n in range(5)]
@@ -209,6 +250,14 @@ def test_a_line_that_was_added_is_not_explained_away(world: TwoTrails) -> None:
     assert not world.at(f"{path}:1").is_as_written
     with pytest.raises(LedgerError, match="more lines than were written"):
         world.at(f"{path}:2")
+
+
+def test_without_hashes_no_log_file_is_called_another_version(world: TwoTrails) -> None:
+    world.settings = replace(world.settings, hash_log_files=False)
+    world.put("first", "A", event("a"), event("b", 1))
+    world.sync()
+    [found] = world.explain(Sought(event_id="b"), fetch=True)
+    assert (found.index, found.note) == (1, "")
 
 
 def test_a_log_file_that_is_gone_or_another_by_now_is_said(world: TwoTrails) -> None:

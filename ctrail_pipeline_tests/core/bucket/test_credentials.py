@@ -1,8 +1,8 @@
 """A trail is read with a profile or a role, and with new keys when the old ones expire in a run.
 
 STS is moto's server. The S3 server refuses the keys that it is told to, as S3 refuses expired ones.
-Folders are listed by obstore, ordinary keys read by libcurl, a key such as `a/./b.json.gz` by
-boto3: all must use the same credentials.
+libcurl lists folders and reads ordinary keys, boto3 reads a key such as `a/./b.json.gz`: both must
+use the same credentials.
 """
 
 import hashlib
@@ -133,7 +133,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_all_clients_use(world: World, key: str, **trail: Any) -> None:
-    """List through obstore, read a key through libcurl, and read one that only boto3 reads."""
+    """List and read a key through libcurl, and read one that only boto3 reads."""
     bucket = open_bucket(world.trail(**trail), world.settings())
     world.keys.clear()
     bucket.list_folder("AWSLogs/")

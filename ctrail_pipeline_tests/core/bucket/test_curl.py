@@ -1,4 +1,4 @@
-"""GETs through libcurl are signed as boto3 signs, are whole or an error, and always end."""
+"""Requests through libcurl are signed as boto3 signs, are whole or an error, and always end."""
 
 import os
 import socket
@@ -32,6 +32,7 @@ from ctrail_pipeline.core.bucket.curl_request import (
     Wanted,
     can_ask_for,
 )
+from ctrail_pipeline.core.bucket.list_answer import ListRequest
 from ctrail_pipeline_tests.support.http_server import serve
 
 KEYS = Keys("AKIAEXAMPLE", "secret/with+signs:and=", None)
@@ -100,18 +101,58 @@ def test_a_request_is_signed_as_botocore_signs_it(
         [answer] = transfers.get(target_at(url, headers=payer), keys, [Wanted(key, etag)])
     assert answer == Answer(b"body", '"e"')
     [(path, headers)] = requests
+    assert_signed(url + path, headers, token)
+    assert headers["If-Match"] == etag
+
+
+def assert_signed(url: str, headers: Message, token: str | None) -> None:
+    """Compare a request's signature with that of botocore."""
     authorization = headers["Authorization"]
     signed = authorization.split("SignedHeaders=")[1].split(",")[0].split(";")
     assert {"host", "x-amz-content-sha256", "x-amz-date", "x-amz-request-payer"} <= set(signed)
     assert ("x-amz-security-token" in signed) == (token is not None)
-    request = AWSRequest("GET", url + path, {name: headers[name] for name in signed})
+    request = AWSRequest("GET", url, {name: headers[name] for name in signed})
     request.context["timestamp"] = headers["x-amz-date"]
-    signer = S3SigV4Auth(BotocoreKeys(*keys), "s3", "eu-west-1")
+    signer = S3SigV4Auth(BotocoreKeys(*KEYS._replace(token=token)), "s3", "eu-west-1")
     expected = signer.signature(
         signer.string_to_sign(request, signer.canonical_request(request)), request
     )
     assert authorization.endswith(f"Signature={expected}")
-    assert headers["If-Match"] == etag
+
+
+@pytest.mark.parametrize("token", [None, "a/session+token=="])
+@pytest.mark.parametrize("path", ["/logs", ""], ids=["in the path", "in the host's name"])
+@pytest.mark.parametrize(
+    "request_of_list",
+    [
+        ListRequest("AWSLogs/111122223333/CloudTrail/us-east-1/"),
+        ListRequest("AWSLogs/", by_folder=True),
+        ListRequest("a/", token="1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM="),
+        ListRequest("a b+c/", "a b+c/100%.json.gz"),
+        ListRequest("é😀/", "é😀/%2F%20.json.gz"),
+        ListRequest("a/", "a/q?x=1&y=#z;:@!$'()*,[]|\\^`{}\"<>.json.gz"),
+        ListRequest("a//../", "a//../control\x01\x7f\n.json.gz"),
+        ListRequest("~._-/", "~._-/~", by_folder=True),
+    ],
+)
+def test_a_list_is_signed_as_botocore_signs_it(
+    transfers: Transfers, request_of_list: ListRequest, path: str, token: str | None
+) -> None:
+    requests: list[tuple[str, Message]] = []
+
+    def handle(handler: BaseHTTPRequestHandler) -> None:
+        requests.append((handler.path, handler.headers))
+        send(handler, b"body")
+
+    query = request_of_list.query()
+    with serve(handle) as url:
+        payer = ("x-amz-request-payer: requester",)
+        target = target_at(url, headers=payer)._replace(url=url + path)
+        wanted = [Wanted("", query=query)]
+        assert transfers.get(target, KEYS._replace(token=token), wanted) == [Answer(b"body", '"e"')]
+    [(asked, headers)] = requests
+    assert asked == f"{path or '/'}?{query}"
+    assert_signed(url + asked, headers, token)
 
 
 @pytest.mark.parametrize("key", [".", "..", "a/./b", "a/../b", "./a", "a/.."])
@@ -325,7 +366,7 @@ def test_whoever_waits_hears_of_a_mistake_in_the_thread(
     with serve(lambda handler: send(handler, b"x")) as url:
         monkeypatch.setattr(transfers, method, broken)
         for _ in range(2):  # nobody waits for the thread afterwards, either
-            with pytest.raises(RuntimeError, match="cannot be asked for") as caught:
+            with pytest.raises(RuntimeError, match="a bucket cannot be asked") as caught:
                 get(transfers, url, "a")
             assert isinstance(caught.value.__cause__, TypeError)
 
@@ -335,7 +376,7 @@ def test_what_cannot_be_asked_for_is_a_mistake_of_its_own_task_only(
     transfers: Transfers, keys: list[str]
 ) -> None:
     with serve(lambda handler: send(handler, b"x")) as url:
-        with pytest.raises(RuntimeError, match="cannot be asked for") as caught:
+        with pytest.raises(RuntimeError, match="a bucket cannot be asked") as caught:
             get(transfers, url, *keys)
         assert isinstance(caught.value.__cause__, UnicodeEncodeError)
         assert get(transfers, url, "a", "b") == [Answer(b"x", '"e"')] * 2
@@ -376,7 +417,7 @@ def test_whoever_waits_is_released_when_it_is_closed() -> None:
         hold.set()
         assert not thread.is_alive()
         assert len(found) == 1
-    with pytest.raises(RuntimeError, match="cannot be asked for"):
+    with pytest.raises(RuntimeError, match="a bucket cannot be asked"):
         get(transfers, "http://127.0.0.1:1", "a")
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from ctrail_pipeline.core.bucket import s3 as s3_bucket
-from ctrail_pipeline.core.bucket import s3_retry
+from ctrail_pipeline.core.bucket import list_answer, s3_retry
 from ctrail_pipeline.core.bucket.credentials import Credentials
 from ctrail_pipeline.core.bucket.endpoint import endpoint_of
 from ctrail_pipeline.core.bucket.interface import Bucket, Page
@@ -94,22 +93,18 @@ def put(client: Any, *keys: str, **options: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "region", "url", "has_own_host"),
+    ("name", "region", "url"),
     [
-        ("logs", "eu-west-1", "https://logs.s3.eu-west-1.amazonaws.com", True),
-        ("logs", "us-gov-west-1", "https://logs.s3.us-gov-west-1.amazonaws.com", True),
-        ("logs", "cn-north-1", "https://logs.s3.cn-north-1.amazonaws.com.cn", True),
-        ("my.logs", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.logs", False),
+        ("logs", "eu-west-1", "https://logs.s3.eu-west-1.amazonaws.com"),
+        ("logs", "us-gov-west-1", "https://logs.s3.us-gov-west-1.amazonaws.com"),
+        ("logs", "cn-north-1", "https://logs.s3.cn-north-1.amazonaws.com.cn"),
+        ("my.logs", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.logs"),
     ],
 )
-def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(
-    name: str, region: str, url: str, has_own_host: bool
-) -> None:
+def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(name: str, region: str, url: str) -> None:
     """https://docs.aws.amazon.com/general/latest/gr/s3.html lists these hosts."""
     trail = Trail("trail", name, region=region)
-    endpoint = endpoint_of(trail, Credentials(trail))
-    assert (endpoint.bucket_url, endpoint.has_own_host) == (url, has_own_host)
-    open_bucket(trail, settings_of(trail))  # obstore takes it, too
+    assert endpoint_of(trail, Credentials(trail)) == (region, url)
 
 
 def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
@@ -128,8 +123,7 @@ def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client:
     bucket = s3(endpoint)
     assert every_key(bucket, "x/") == keys
     assert every_key(bucket, "x/", "x/a/b") == keys[2:]
-    # obstore drops the slash, so keys between `x/a` and `x/a/` are listed once more than asked for.
-    assert every_key(bucket, "x/", "x/a/") in (keys[1:], keys)
+    assert every_key(bucket, "x/", "x/a/") == keys[1:]
     folder = bucket.list_folder("x/")
     assert sorted(folder.folders) == ["a", "b"]
     assert sorted(listed.key for listed in folder.objects) == ["x/a-b", "x/a0"]
@@ -144,7 +138,7 @@ def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client:
 def test_s3_pages_go_on_behind_any_key(
     endpoint: str, client: Any, monkeypatch: pytest.MonkeyPatch, page_size: int
 ) -> None:
-    monkeypatch.setattr(s3_bucket, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(list_answer, "PAGE_SIZE", page_size)
     keys = sorted([*UNUSUAL, "unusual/a", "unusual/a/b", "unusual/a-b", "unusual/a%20b"])
     put(client, *keys)
     assert every_key(s3(endpoint), "unusual/") == keys
@@ -153,8 +147,8 @@ def test_s3_pages_go_on_behind_any_key(
 def test_s3_pages_go_on_behind_hostile_keys(
     endpoint: str, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_bucket, "PAGE_SIZE", 1)
-    # moto fails to list behind a control character, so that key is not among them.
+    monkeypatch.setattr(list_answer, "PAGE_SIZE", 1)
+    # moto repeats StartAfter in its XML as it is, so no page can begin behind a control character.
     paths = [key for key in HOSTILE if key.isprintable()]
     keys = sorted([*paths, "odd//", "odd/a/b", "odd/z"])
     put(client, *keys)
@@ -287,7 +281,6 @@ def test_a_mistake_of_ours_is_no_failing_bucket(
 
     bucket = s3(endpoint)
     monkeypatch.setattr("ctrail_pipeline.core.bucket.curl.Transfers.get", broken)
-    monkeypatch.setattr("obstore.get_range", broken)
     with pytest.raises(TypeError, match="a mistake"):
         bucket.get("any.json.gz", None)
     with pytest.raises(TypeError, match="a mistake"):

@@ -150,12 +150,12 @@ class RefusingBucket:
         self._refused = refused
         self.location = self._bucket.location
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         if folder == self._refused:
             raise AccessDenied(f"{folder}: access denied: s3:ListBucket is missing")
         return self._bucket.list_folder(folder)
 
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         return self._bucket.list_page(folder, after)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:

@@ -52,7 +52,7 @@ class MemoryBucket:
         etag = etag or md5(key.encode()).digest()
         self.objects[key] = Listed(key, len(key), etag, Minute(modified), archived=False)
 
-    def list_folder(self, folder: str) -> Folder:
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
         self._may_fail(folder, "")
         names, objects = set(), []
         for key in self._below(folder, ""):
@@ -63,7 +63,7 @@ class MemoryBucket:
                 objects.append(self.objects[key])
         return Folder(sorted(names), objects)
 
-    def list_page(self, folder: str, after: str) -> Page:
+    def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         self._may_fail(folder, after)
         keys = self._below(folder, after)
         page = [self.objects[key] for key in keys[: self.page_size]]

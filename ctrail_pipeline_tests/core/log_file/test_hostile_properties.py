@@ -247,6 +247,8 @@ TIMES = [
     "2026-01-10T12:00:00Z",
     "2026-01-10T11:59:60Z",
     "2026-01-09T23:59:59.9Z",
+    "2026-01-10T11:00:00+00:00",
+    "2026-01-10T11:00:00+01:00",
     "",
     "12:00",
     None,
@@ -258,7 +260,7 @@ ODD = ["1", '"\\ud800"', "NaN", "1" * 30, '"\\u0000"', '"]}"', '"a\nb"', "[[]]",
 
 @st.composite
 def hostile_records(draw: st.DrawFn) -> bytes:
-    fields = {
+    fields: dict[str, object] = {
         "eventTime": draw(st.sampled_from(TIMES)),
         "awsRegion": draw(st.sampled_from(REGIONS)),
         "recipientAccountId": draw(st.sampled_from(ACCOUNTS)),
@@ -266,6 +268,16 @@ def hostile_records(draw: st.DrawFn) -> bytes:
         "eventID": draw(st.sampled_from(["a", "b", "c", "", None])),
         "number": draw(st.integers(0, 9)),
     }
+    if draw(st.booleans()):  # as aggregated events have them
+        fields |= {
+            "accountId": draw(st.sampled_from(ACCOUNTS)),
+            "eventId": draw(st.sampled_from(["a", "b", "", None])),
+            "timeWindow": draw(
+                st.sampled_from(TIMES).map(lambda time: {"windowStart": time}) | st.just("none")
+            ),
+        }
+        if draw(st.booleans()):
+            del fields["eventTime"]
     text = json.dumps(fields, indent=draw(st.sampled_from([None, None, 1])))
     if draw(st.integers(0, 3)) == 0:
         text = f'{text[:-1]},"odd":{draw(st.sampled_from(ODD))}}}'

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.log_file import fast_path
-from ctrail_pipeline.core.log_file.record import Rejected
+from ctrail_pipeline.core.log_file.record import Record, Rejected, RoutingFields
 from ctrail_pipeline_tests.support.log_file_texts import (
     EVENT,
     LIMIT,
@@ -67,7 +67,7 @@ def test_the_account_is_the_recipient_else_the_identity_if_it_is_twelve_digits(
     # The lenient decoder reads the second element. The neighbour never suffers.
     for element in (raw, raw[:-1] + b',"n":NaN}'):
         content = read(wrap(element, OTHER))
-        assert [record.account for record in content.records] == [account, None]
+        assert [record.routing.dedup_account for record in content.records] == [account, None]
         assert lines(content) == [element, OTHER]
         assert content.damage is None
 
@@ -92,7 +92,7 @@ def test_the_region_is_one_that_may_be_part_of_a_path(region: object, routed: st
     raw = event(awsRegion=region)
     for element in (raw, raw[:-1] + b',"n":NaN}'):
         content = read(wrap(element, OTHER))
-        assert [record.region for record in content.records] == [routed, "eu-west-1"]
+        assert [record.routing.region for record in content.records] == [routed, "eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,14 @@ def test_the_region_is_one_that_may_be_part_of_a_path(region: object, routed: st
         ("2023-07-10T11:42:58", None),
         ("2023-07-10T11:42:58.Z", None),
         ("2023-07-10T11:42:58Z\n", None),
-        ("2023-07-10T11:42:58+00:00", None),
+        ("2023-07-10T11:42:58+00:00", "2023/07/10/11"),
+        ("2023-07-10T11:42:58.5+00:00", "2023/07/10/11"),
+        ("2023-07-10T11:42:58.1234567890123456789+00:00", "2023/07/10/11"),
+        ("2023-02-29T00:00:00+00:00", None),
+        ("2023-07-10T11:42:58+0000", None),
+        ("2023-07-10T11:42:58+00", None),
+        ("2023-07-10T11:42:58-00:00", None),
+        ("2023-07-10T11:42:58+01:00", None),
         ("2023-07-10 11:42:58Z", None),
         ("2023-07-10T1\u0661:42:58Z", None),
         ("../../..T/11:42:58Z", None),
@@ -131,7 +138,92 @@ def test_a_record_needs_an_event_time_that_is_a_real_utc_time(
             assert lines(content) == [OTHER]
             assert rejected(content) == [("record", 1, element)]
         else:
-            assert [record.hour for record in content.records] == ["2023/07/10/12", hour]
+            assert [record.routing.hour for record in content.records] == ["2023/07/10/12", hour]
+
+
+@pytest.mark.parametrize(
+    "name", ["eventTime", "timeWindow"], ids=["an event", "an aggregated event"]
+)
+def test_a_time_with_an_offset_of_zero_is_held_with_z(name: str) -> None:
+    for text in ("2023-07-10T11:42:58+00:00", "2023-07-10T11:42:58Z"):
+        raw = event(eventTime=text) if name == "eventTime" else aggregated(window=text)
+        for element in (raw, raw[:-1] + b',"n":NaN}'):
+            [record] = read(wrap(element)).records
+            assert (record.line, record.time) == (element, "2023-07-10T11:42:58Z")
+
+
+AGGREGATED = {
+    "eventVersion": "1.0",
+    "accountId": "123456789012",
+    "eventId": "11112222-3333-4444-5555-666677778888",
+    "eventCategory": "Aggregated",
+    "eventType": "AwsAggregatedEvent",
+    "awsRegion": "eu-west-1",
+    "eventSource": "s3.amazonaws.com",
+    "summary": {"primaryDimension": {"dimension": "eventName", "statistics": []}, "details": []},
+}
+
+
+def aggregated(window: object = TIME, **fields: object) -> bytes:
+    """A record as the CloudTrail user guide has it for aggregated events."""
+    time_window = {"windowStart": window, "windowEnd": "2023-07-10T11:45:00Z", "windowSize": "PT5M"}
+    return json.dumps(AGGREGATED | {"timeWindow": time_window} | fields).encode()
+
+
+def test_an_aggregated_event_is_known_by_its_window_its_account_and_its_event_id() -> None:
+    raw = aggregated(userIdentity={"accountId": "999999999999"})
+    for element in (raw, raw[:-1] + b',"n":NaN}'):
+        [record] = read(wrap(element)).records
+        assert record == Record(
+            element,
+            RoutingFields("123456789012", None, "eu-west-1", "2023/07/10/11"),
+            0,
+            TIME,
+            "?",
+            "11112222-3333-4444-5555-666677778888",
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"window": "2023-07-10T11:42:58+01:00"}, "timeWindow.windowStart is not a UTC time"),
+        ({"window": "../../.."}, "timeWindow.windowStart is not a UTC time"),
+        ({"window": None}, "no eventTime"),
+        ({"window": 1688989378}, "no eventTime"),
+        ({"timeWindow": "2023-07-10T11:42:58Z"}, "no eventTime"),
+        ({"timeWindow": None}, "no eventTime"),
+    ],
+)
+def test_an_aggregated_event_without_the_start_of_its_window_is_rejected(
+    fields: dict[str, object], reason: str
+) -> None:
+    raw = aggregated(**fields)
+    for element in (raw, raw[:-1] + b',"n":NaN}'):
+        content = read(wrap(OTHER, element))
+        assert rejected(content) == [("record", 1, element)]
+        assert content.rejected[0].reason == reason
+
+
+@pytest.mark.parametrize("account", ["../../..", "1234", None, 123456789012, "x" * 100_000])
+def test_the_account_of_an_aggregated_event_is_twelve_digits(account: object) -> None:
+    raw = aggregated(accountId=account, recipientAccountId="123456789012")
+    for element in (raw, raw[:-1] + b',"n":NaN}'):
+        [record] = read(wrap(element)).records
+        assert record.routing == RoutingFields(None, None, "eu-west-1", "2023/07/10/11")
+
+
+@pytest.mark.parametrize("time", ["2023-07-10T13:00:00Z", "no time", "", 7])
+def test_what_has_an_event_time_is_no_aggregated_event(time: object) -> None:
+    """The dedup partition of a record that was accepted before must stay the same for ever."""
+    raw = aggregated(eventTime=time, recipientAccountId="210987654321", eventID="its own")
+    for element in (raw, raw[:-1] + b',"n":NaN}'):
+        found = [
+            (record.routing.recipient, record.routing.hour, record.event_id)
+            for record in read(wrap(element)).records
+        ]
+        sound = time == "2023-07-10T13:00:00Z"
+        assert found == ([("210987654321", "2023/07/10/13", "its own")] if sound else [])
 
 
 def test_escaped_and_repeated_keys_route_by_the_last_one() -> None:
@@ -140,7 +232,11 @@ def test_escaped_and_repeated_keys_route_by_the_last_one() -> None:
     )
     for raw in (element, element[:-1] + b',"n":NaN}'):
         (record,) = read(wrap(raw)).records
-        assert (record.line, record.hour, record.region) == (raw, "2023/07/10/11", "b")
+        assert (record.line, record.routing.hour, record.routing.region) == (
+            raw,
+            "2023/07/10/11",
+            "b",
+        )
 
 
 # --- what single elements may be -------------------------------------------------------------
@@ -333,10 +429,14 @@ def test_no_bytes_raise(body: bytes, magic: bytes) -> None:
 
 odd_values = st.sampled_from(
     ["null", "1", "1e5", '""', '"x"', "{}", "[]", '{"accountId":5}', '{"accountId":"123456789012"}',
-     '"123456789012"', '"us-east-1"', '"2023-07-10T11:42:58Z"', "true", '"\\ud800"', "NaN"]
+     '"123456789012"', '"us-east-1"', '"2023-07-10T11:42:58Z"', "true", '"\\ud800"', "NaN",
+     '"2023-07-10T11:42:58+00:00"', '{"windowStart":"2023-07-10T11:42:58Z"}']
 )  # fmt: skip
 routing_keys = st.sampled_from(
-    ["eventTime", "awsRegion", "recipientAccountId", "userIdentity", "other"]
+    [
+        *("eventTime", "awsRegion", "recipientAccountId", "userIdentity", "other"),
+        *("timeWindow", "accountId"),
+    ]
 )
 
 
@@ -352,18 +452,28 @@ def test_fields_of_any_type_route_as_the_oracle_says(
     expected = []
     for index, element in enumerate(elements):
         fields = json.loads(element)
-        identity = fields.get("userIdentity")
+        identity, window = fields.get("userIdentity"), fields.get("timeWindow")
+        time = fields.get("eventTime")
         accounts = [
             fields.get("recipientAccountId"),
             identity.get("accountId") if isinstance(identity, dict) else None,
         ]
+        if time is None:
+            accounts = [fields.get("accountId")]
+            time = window.get("windowStart") if isinstance(window, dict) else None
         account = next((a for a in accounts if a == "123456789012"), None)
         region = fields.get("awsRegion")
         valid = isinstance(region, str) and re.fullmatch("[a-z0-9-]{1,40}", region)
-        if fields.get("eventTime") == TIME:
+        if time in (TIME, TIME.replace("Z", "+00:00")):
             expected.append((element, account, region if valid else None, "2023/07/10/11", index))
     assert [
-        (record.line, record.account, record.region, record.hour, record.index)
+        (
+            record.line,
+            record.routing.dedup_account,
+            record.routing.region,
+            record.routing.hour,
+            record.index,
+        )
         for record in content.records
     ] == expected
     assert len(content.rejected) == len(elements) - len(expected)
@@ -392,11 +502,15 @@ def test_every_record_of_the_real_log_files_is_accounted_for() -> None:
         assert (content.rejected, content.damage) == ([], None), path.name
         for record, element in zip(content.records, elements, strict=True):
             fields = json.loads(element)
-            assert record.hour == fields["eventTime"][:13].replace("-", "/").replace("T", "/")
-            assert record.region == fields["awsRegion"]
+            assert record.routing.hour == fields["eventTime"][:13].replace("-", "/").replace(
+                "T", "/"
+            )
+            assert record.routing.region == fields["awsRegion"]
             identity = fields.get("userIdentity") or {}
             account = fields.get("recipientAccountId", identity.get("accountId"))
-            assert record.account == (account if re.fullmatch(r"\d{12}", account) else None)
+            assert record.routing.dedup_account == (
+                account if re.fullmatch(r"\d{12}", account) else None
+            )
         records += len(elements)
     assert records > 3000
 

@@ -199,6 +199,9 @@ def test_what_fits_of_a_field_is_in_its_column_and_all_of_it_in_other(tmp_path: 
         ("2026-01-10T12:00:00.25Z", datetime(2026, 1, 10, 12, 0, 0, 250_000, UTC), True),
         ("2026-01-10T12:00:00.1234567Z", datetime(2026, 1, 10, 12, 0, 0, 123_456, UTC), False),
         ("2026-01-10T12:59:60Z", datetime(2026, 1, 10, 12, 59, 59, 999_999, UTC), False),
+        ("2026-01-10T12:00:00+00:00", datetime(2026, 1, 10, 12, tzinfo=UTC), True),
+        ("2026-01-10T12:00:00.25+00:00", datetime(2026, 1, 10, 12, 0, 0, 250_000, UTC), True),
+        ("2026-01-10T12:59:60+00:00", datetime(2026, 1, 10, 12, 59, 59, 999_999, UTC), False),
     ],
 )
 def test_times_are_utc_timestamps_of_microseconds(
@@ -207,6 +210,36 @@ def test_times_are_utc_timestamps_of_microseconds(
     row = only_row(tmp_path, time=time)
     assert row["eventTime"] == expected
     assert row["_other"] == (None if is_whole else f'{{"eventTime":"{time}"}}')
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("2026-01-10T12:05:00Z", datetime(2026, 1, 10, 12, 5, tzinfo=UTC)),
+        ("2026-01-10T12:05:00+00:00", datetime(2026, 1, 10, 12, 5, tzinfo=UTC)),
+        ("2026-01-10T12:05:00.1234567Z", datetime(2026, 1, 10, 12, 5, 0, 123_456, UTC)),
+    ],
+)
+def test_an_aggregated_event_has_the_time_of_its_window_and_the_rest_in_other(
+    tmp_path: Path, start: str, expected: datetime
+) -> None:
+    aggregated = json.dumps(
+        {
+            "eventVersion": "1.0",
+            "accountId": ACCOUNT,
+            "eventId": "an-id",
+            "eventCategory": "Aggregated",
+            "awsRegion": REGION,
+            "timeWindow": {"windowStart": start, "windowSize": "PT5M"},
+            "summary": {"primaryDimension": {"dimension": "eventName"}},
+        }
+    ).encode()
+    settings, _ = synced(tmp_path, [record(time="2026-01-10T12:06:00Z"), aggregated, record()])
+    row = rows(settings)[1]
+    assert (row["eventTime"], row["eventCategory"]) == (expected, "Aggregated")
+    assert (row["eventID"], row["recipientAccountId"]) == (None, None)
+    others = ("accountId", "eventId", "timeWindow", "summary")
+    assert json.loads(row["_other"]) == {name: json.loads(aggregated)[name] for name in others}
 
 
 def test_bytes_that_are_not_utf8_become_replacement_characters(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Where CloudTrail delivered digests and log files to, and where a trail reads them. Pure.
+
+A digest names the bucket and the keys that CloudTrail delivered to, and its signature covers these
+names. A trail may read elsewhere: through an access point's alias, in a replica, in a folder of
+another name. What stands before `AWSLogs/` may then differ; everything behind it is the same. The
+trail's setting `delivered_to` says where CloudTrail delivered to.
+"""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from ctrail_pipeline.core.settings import Trail
+
+_ROOT: Final = "AWSLogs/"
+
+
+class Delivery(NamedTuple):
+    """A bucket and a prefix: everything that stands before `AWSLogs/` in an address."""
+
+    bucket: str
+    prefix: str
+    """The part of the keys before `AWSLogs/`, without slashes at its ends."""
+
+    def key(self, rest: str) -> str:
+        """Return the key of what lies at `rest`, which begins with `AWSLogs/`."""
+        return f"{self.prefix}/{rest}" if self.prefix else rest
+
+    def rest(self, bucket: str, key: str) -> str | None:
+        """Return an address from `AWSLogs/` on; None if the address is of another delivery."""
+        root = self.key(_ROOT)
+        if bucket != self.bucket or not key.startswith(root):
+            return None
+        return key[len(root) - len(_ROOT) :]
+
+    def named_by(self, bucket: str, key: str, read_key: str) -> "Delivery | None":
+        """Return the delivery that an object names, if the object is read here at `read_key`.
+
+        The object names `bucket` and `key`. None: behind `AWSLogs/` the two keys differ.
+        """
+        rest = self.rest(self.bucket, read_key)
+        if rest is None or not f"/{key}".endswith(f"/{rest}"):
+            return None
+        return Delivery(bucket, key[: -len(rest)].removesuffix("/"))
+
+    def setting(self, here: "Delivery") -> str:
+        """Return how `delivered_to` names this delivery, in a trail that reads `here`."""
+        return self.bucket if self.prefix == here.prefix else f"{self.bucket}/{self.prefix}"
+
+
+def read_delivery(trail: Trail) -> Delivery:
+    """Return where a trail reads; a local folder stands for the bucket that its own name names."""
+    bucket = trail.bucket
+    if bucket.startswith("file://"):
+        bucket = Path(unquote(urlsplit(bucket).path)).name
+    return Delivery(bucket, trail.prefix)
+
+
+def expected_delivery(trail: Trail) -> Delivery:
+    """Return where CloudTrail delivers to, as the trail's configuration says it."""
+    here = read_delivery(trail)
+    if trail.delivered_to is None:
+        return here
+    bucket, slash, prefix = trail.delivered_to.partition("/")
+    return Delivery(bucket, prefix if slash else here.prefix)
