@@ -23,6 +23,7 @@ from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline_tests.support.dagster_runs import failure_text
 from ctrail_pipeline_tests.support.failing_bucket import (
     ACCOUNT,
+    BUCKET,
     FAILING,
     FailingBucket,
     failing_bucket,
@@ -134,6 +135,20 @@ def test_a_deleted_log_file_keeps_a_sync_from_success_until_it_is_there_again(
     assert bucket.ctrail("sync", "-q") == 1
     bucket.server.reveal()
     assert bucket.ctrail("sync", "-q") == 0
+
+
+def test_a_failed_log_file_whose_region_has_gone_is_gone_too(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(1)
+    key = bucket.put(2, region="us-east-1")
+    bucket.server.faults = Faults(not_s3={key})
+    assert bucket.ctrail("sync", "-q") == 1
+    (bucket.folder / "buckets" / BUCKET / key).unlink()
+    bucket.server.heal()
+    capsys.readouterr()
+    assert bucket.ctrail("sync", "-q") == 1
+    assert "log files still open: 1 gone" in capsys.readouterr().out
 
 
 def test_a_found_log_file_that_nobody_fetched_stands_open(

@@ -27,15 +27,16 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, waiting_by_source
 from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
-from ctrail_pipeline.core.ledger.source_prefixes import register_sources
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     find_prefixes,
     sources_of,
+    vanished_prefixes,
     waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
@@ -189,8 +190,21 @@ class _Run:
 
     def _sources(self) -> list[Source]:
         found_prefixes = self._found_prefixes()
+        if not self._selection.listed:
+            found_prefixes += self._vanished_with_visits(found_prefixes)
         register_sources(self._ledger, [found.source_prefix for found in found_prefixes])
         return sources_of(found_prefixes, self._settings, self._ledger)
+
+    def _vanished_with_visits(self, found_prefixes: Sequence[FoundPrefix]) -> list[FoundPrefix]:
+        """Return the source prefixes that are not there any more, of which log files are due.
+
+        Else these log files would stand open as failed for ever.
+        """
+        vanished = vanished_prefixes(found_prefixes, self._settings, self._selection, self._ledger)
+        if not vanished:
+            return []
+        ids, due = source_ids(self._ledger), waiting_by_source(self._ledger, int(time.time()))
+        return [found for found in vanished if ids[found.source_prefix] in due]
 
     def _found_prefixes(self) -> list[FoundPrefix]:
         """Find the source prefixes; none, if the run is stopped while a server keeps it waiting."""
