@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from ctrail_pipeline.core.bucket import local, s3
+from ctrail_pipeline.core.bucket import list_answer, local
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run import dry_run as estimate_module
@@ -227,7 +227,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
 ) -> None:
     monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", enough)
     monkeypatch.setattr(local, "PAGE_SIZE", 20)
-    monkeypatch.setattr(s3, "PAGE_SIZE", 20)
+    monkeypatch.setattr(list_answer, "PAGE_SIZE", 20)
     truth = write_source_prefix(tmp_path, first, days, log_files_a_day)
     server.root = tmp_path
     trail = Trail("trail", (tmp_path / "logs").as_uri())
