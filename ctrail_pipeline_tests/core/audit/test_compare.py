@@ -550,12 +550,12 @@ def test_files_that_the_ledger_does_not_know_are_named_where_readers_take_them(
 
 
 def test_quarantine_is_compared_too(world: World) -> None:
-    world.put(FIRST + DAYS, "B", b'{"no":"time"}')
+    world.put(FIRST + DAYS, "B", b'{"no":"time"}', event(3, FIRST + DAYS))
     assert sync(world.settings).ok
     assert world.compare(deep=True).is_complete
     [path] = world.settings.quarantine_dir.rglob("*.jsonl")
     flip_a_byte(path)
-    assert found(world.compare(deep=True)) == [(FindingKind.OUTPUT_ALTERED, path.name)]
+    assert (FindingKind.OUTPUT_ALTERED, path.name) in found(world.compare(deep=True))
 
 
 def test_pruned_output_is_not_missing(world: World) -> None:
