@@ -14,6 +14,7 @@ from datetime import datetime
 from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.minutes import datetime_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import accepted_by_source
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,
@@ -53,6 +54,9 @@ class PartitionStatus:
     gone: int
     quarantined: int
     """Records in quarantine."""
+    accepted: int
+    """Log files that could not be brought in, and that people settled as they are. No other count
+    holds them."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     coverage, totals = covered_ranges(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
+    accepted = accepted_by_source(ledger)
     now = time.time()
     for source_prefix, id_ in source_ids(ledger).items():
         end = cursor(coverage.get(id_, []))
@@ -134,6 +139,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
             states.get(LogFileState.ARCHIVED, 0),
             states.get(LogFileState.GONE, 0),
             quarantined.get(id_, 0),
+            accepted.get(id_, 0),
         )
 
 
