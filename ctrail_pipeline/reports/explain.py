@@ -25,7 +25,7 @@ def as_text(event: Explained) -> list[str]:
         "etag": _etag(event) or "unknown",
         "sha256": f"{log_file.sha256.hex() if log_file.sha256 else 'unknown'} (uncompressed)",
         "index": _index(event),
-        "trail": f"{event.trail or '(no longer configured)'}, {event.source_prefix.partition_key}",
+        "trail": f"{event.trail or '(no longer configured)'}, {event.source_prefix.label}",
         "committed": f"{_committed(event)} by run {batch.run_id or '(unnamed)'}, batch {batch.id}",
         "log file's state": log_file.state.name.lower()
         + (", and a later version was processed since" if log_file.superseded else ""),

@@ -170,6 +170,8 @@ class Report:
     """Findings by trail and kind. The trail "" stands for findings of several trails."""
     problems: list[Problem] = field(default_factory=list)
     """Trails and source prefixes that could not be listed."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
     output: OutputCounts = field(default_factory=OutputCounts)
     deep: bool = False
     digests: int = 0
