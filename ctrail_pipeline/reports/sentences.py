@@ -7,6 +7,7 @@ and JSON (`sync_json`).
 from collections.abc import Mapping
 
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
@@ -32,6 +33,8 @@ def summary_line(summary: Summary) -> str:
         text += f", {summary.quarantined} records in quarantine"
     if summary.misfits:
         text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
+    for trail in summary.not_yet:
+        text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
         text += "; interrupted: what is committed stays, and the next run goes on from there"
     if summary.open_log_files.counts:
@@ -127,6 +130,8 @@ def problem_line(problem: Problem) -> str:
 
 def estimate_line(estimate: TrailEstimate) -> str:
     """Return a line on what a sync of a trail would bring in and cost."""
+    if estimate.is_not_yet:
+        return f"trail {estimate.trail}: {NOT_YET}"
     about = "about " if estimate.is_sampled else ""
     return (
         f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"

@@ -28,6 +28,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "parquet_misfits": summary.misfits,
         "quarantined": summary.quarantined,
         "newlines_replaced": summary.newlines_replaced,
+        "not_yet": summary.not_yet,
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {
@@ -70,6 +71,7 @@ def estimates_as_json(
                 "dollars": round(estimate.dollars, 4),
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
+                "is_not_yet": estimate.is_not_yet,
             }
             for estimate in estimates
         ],

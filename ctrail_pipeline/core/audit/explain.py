@@ -15,6 +15,7 @@ from typing import Final
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.log_file_key import address_of, key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import Acceptance, acceptance_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
@@ -58,6 +59,8 @@ class Explained:
     """The line's number, from 1, among the lines that its log file added to this file."""
     new_lines: int
     """How many lines the log file added to this file, one after the other."""
+    accepted: Acceptance | None = None
+    """Who settled this version of the log file as it is, if somebody did."""
     digest: str | None = None
     """What signed digests say of the log file; None where digests were not checked."""
     copies: Copies = field(default_factory=lambda: Copies(0))
@@ -156,6 +159,7 @@ class Explainer:
             batch=batch,
             new_line=new_line,
             new_lines=run.lines,
+            accepted=acceptance_of(self._ledger, log_file.row, log_file.etag),
             digest=self._digest_of(prefix, log_file),
             copies=copies,
             index=index,

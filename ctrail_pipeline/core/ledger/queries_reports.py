@@ -53,7 +53,7 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
 
 
 def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
-    """Return how many log files are not committed, and not accepted, by source prefix and state."""
+    """Return how many log files are neither committed nor accepted, by source prefix and state."""
     found: dict[int, dict[LogFileState, int]] = {}
     for id_, state, count in ledger.rows(
         "SELECT source_prefix, state, count(*) FROM log_file"

@@ -101,6 +101,8 @@ class Summary:
     """New events by the hour of their eventTime. Hours beyond 10,000 are not told apart."""
     events_by_name: Counter[str] = field(default_factory=Counter)
     """New events by eventName. Names beyond 10,000 are not told apart."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
     interrupted: bool = False
     answers_for: OpenLogFiles = field(default_factory=OpenLogFiles)
     """What stands open after this run of all that it answers for."""
