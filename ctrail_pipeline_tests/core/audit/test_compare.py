@@ -404,7 +404,7 @@ def test_what_the_configuration_does_not_want_is_not_missing(world: World) -> No
 def test_a_source_prefix_that_cannot_be_listed_is_a_problem_and_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(_self: LocalBucket, _folder: str, _after: str) -> Page:
+    def denied(_self: LocalBucket, _folder: str, _after: str, *, expected: bool) -> Page:
         raise AccessDenied("it may not be listed: s3:ListBucket")
 
     monkeypatch.setattr(LocalBucket, "list_page", denied)
