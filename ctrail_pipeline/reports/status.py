@@ -16,6 +16,7 @@ from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.left_aside import LeftAside
 from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
 from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import accepted_by_source
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,
@@ -33,9 +34,11 @@ from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.settings import Settings
 
 NOT_CONFIGURED = "(not configured)"
+_AT_ANY_TIME = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class PartitionStatus:
     gone: int
     quarantined: int
     """Records in quarantine."""
+    accepted: int
+    """Log files that could not be brought in, and that people settled as they are. No other count
+    holds them."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Status:
     ledger_bytes: int = 0
     left_aside: dict[str, LeftAside] = field(default_factory=dict)
     """By trail: what runs saw and did not bring in."""
+    open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
+    """What stands open of the configured trails; log files that wait for a run are among them."""
     never_synced: list[str] = field(default_factory=list)
     """Configured trails of which the ledger knows nothing."""
 
@@ -111,6 +119,7 @@ def read_status(settings: Settings) -> Status:
             _output(size, parquet.get(size.folder, no_files))
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
+        open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {partition.trail for partition in partitions}
@@ -120,6 +129,7 @@ def read_status(settings: Settings) -> Status:
         quarantine_bytes,
         sum(path.stat().st_size for path in files if path.exists()),
         left_aside,
+        open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
     )
 
@@ -129,6 +139,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
     cursors, totals = _cursors(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
+    accepted = accepted_by_source(ledger)
     now = time.time()
     for (trail, account, region), of_partition in _by_partition(trails, ledger).items():
         ids = list(of_partition.values())
@@ -151,6 +162,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
             states[LogFileState.ARCHIVED],
             states[LogFileState.GONE],
             sum(quarantined.get(id_, 0) for id_ in ids),
+            sum(accepted.get(id_, 0) for id_ in ids),
         )
 
 

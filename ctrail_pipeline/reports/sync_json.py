@@ -27,6 +27,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "output_files": summary.output_files,
         "output_bytes": summary.bytes_out,
         "parquet_misfits": summary.misfits,
+        "quarantined": summary.quarantined,
+        "newlines_replaced": summary.newlines_replaced,
         "not_yet": summary.not_yet,
         "left_aside": left_aside_as_json(summary.left_aside),
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
@@ -48,6 +50,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "open_log_files": {
             state.name.lower(): count for state, count in sorted(summary.standing.items())
         },
+        "open_reasons": [asdict(group) for group in summary.open_log_files.reasons],
+        "archived": asdict(summary.archived),
         "problem_count": summary.problem_count,
         "problems": [asdict(problem) for problem in summary.problems],
     }

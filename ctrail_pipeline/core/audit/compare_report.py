@@ -48,7 +48,8 @@ class DayStatus(Enum):
     LATE = "late"
     """Log files turned up after the day was called done, and are to be fetched."""
     GAP = "gap"
-    """Log files of the day were never brought in, or nobody looked yet whether there are any."""
+    """Log files of the day were never brought in, or nobody looked yet whether there are any. Log
+    files that people have accepted are such ones, too."""
     DAMAGED = "damaged"
     """Log files of the day failed or are damaged, or a digest or listing contradicts the day."""
 
@@ -66,6 +67,9 @@ class Day:
     damaged: int = 0
     archived: int = 0
     """Log files that must be restored in S3 before they can be read."""
+    accepted: int = 0
+    """Log files that failed, are damaged or gone, and that people have settled as they are. They
+    count as nothing else but listed."""
     missing: int = 0
     """Log files in the bucket for more than an hour that were not brought in, or not in this
     version."""
@@ -86,6 +90,7 @@ class Day:
 
 COUNTS: Final = (
     *("listed", "committed", "failed", "damaged", "archived", "missing", "late", "new", "expired"),
+    "accepted",
 )
 """The numbers of a `Day`."""
 

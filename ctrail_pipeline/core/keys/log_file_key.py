@@ -113,6 +113,13 @@ def key_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
     )
 
 
+def address_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
+    """Return the address of a log file: `s3://bucket/key`, or a `file://` URL."""
+    bucket = source_prefix.bucket
+    root = bucket if "://" in bucket else f"s3://{bucket}"
+    return f"{root}/{key_of(source_prefix, day, name)}"
+
+
 @lru_cache(maxsize=4096)
 def _standard_head(source_prefix: SourcePrefix, day: int) -> str:
     folder = day_folder(day)
