@@ -52,7 +52,7 @@ check that every sync could evaluate."""
 
 DESCRIPTIONS = {
     LISTED: "Every account and region of the trail can be listed, and log files can be read.",
-    FAILED: "No log file is failed, damaged, archived or gone.",
+    FAILED: "No log file is failed, damaged, archived or gone, unless somebody accepted it.",
     QUARANTINE: "Nothing came into quarantine within the last day.",
     CONFLICTS: "No two different events of an hour share an eventID.",
     SENSOR: "The sensor `new_log_files` is at work.",

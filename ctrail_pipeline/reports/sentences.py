@@ -4,6 +4,7 @@ Sync, its estimate, and compaction are here. Not here: verify (`verify_text`), e
 and JSON (`sync_json`).
 """
 
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
@@ -24,6 +25,8 @@ def summary_line(summary: Summary) -> str:
     )
     if summary.misfits:
         text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
+    for trail in summary.not_yet:
+        text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
         text += "; interrupted: what is committed stays, and the next run goes on from there"
     if summary.standing:
@@ -74,6 +77,8 @@ def problem_line(problem: Problem) -> str:
 
 def estimate_line(estimate: TrailEstimate) -> str:
     """Return a line on what a sync of a trail would bring in and cost."""
+    if estimate.is_not_yet:
+        return f"trail {estimate.trail}: {NOT_YET}"
     about = "about " if estimate.is_sampled else ""
     return (
         f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"

@@ -52,6 +52,7 @@ def notes(status: Status) -> list[str]:
     waiting = sum(partition.waiting for partition in status.partitions)
     archived = sum(partition.archived for partition in status.partitions)
     gone = sum(partition.gone for partition in status.partitions)
+    accepted = sum(partition.accepted for partition in status.partitions)
     pruned = sum(output.pruned_files for output in status.output)
     if waiting:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
@@ -59,6 +60,11 @@ def notes(status: Status) -> list[str]:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if gone:
         lines.append(f"{gone:,} log files were deleted from their bucket before they were read")
+    if accepted:
+        lines.append(
+            f"{accepted:,} log files are accepted as they are, with what they lack: `ctrail accept"
+            " --list` shows them"
+        )
     if pruned:
         lines.append(
             f"{pruned:,} output files were pruned; the column events still counts their events"

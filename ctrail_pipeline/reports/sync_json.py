@@ -26,6 +26,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "output_files": summary.output_files,
         "output_bytes": summary.bytes_out,
         "parquet_misfits": summary.misfits,
+        "not_yet": summary.not_yet,
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {
@@ -66,6 +67,7 @@ def estimates_as_json(
                 "dollars": round(estimate.dollars, 4),
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
+                "is_not_yet": estimate.is_not_yet,
             }
             for estimate in estimates
         ],

@@ -15,6 +15,7 @@ from ctrail_pipeline.core.audit.findings import (
     Severity,
 )
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.untrusted_text import printable
 
 from .sentences import problem_line
@@ -84,6 +85,7 @@ def notes(report: Report) -> list[str]:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if strays:
         lines.append(f"{strays:,} other files lie in the output folders; they do no harm")
+    lines += [f"trail {trail}: {NOT_YET}" for trail in report.not_yet]
     lines += [problem_line(problem) for problem in report.problems]
     return lines
 

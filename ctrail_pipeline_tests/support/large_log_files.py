@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +14,22 @@ REGION = "eu-west-1"
 MB = 1024 * 1024
 
 
-def put_log_file(bucket: Path, number: int, text: bytes) -> None:
+def fast_gzip(text: bytes) -> bytes:
+    return gzip.compress(text, 1)
+
+
+def put_log_file(
+    bucket: Path,
+    number: int,
+    text: bytes,
+    compress: Callable[[bytes], bytes] = fast_gzip,
+) -> None:
     at = NOON + timedelta(minutes=number)
     key = (
         f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{at:%Y/%m/%d}/"
         f"{ACCOUNT}_CloudTrail_{REGION}_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
     )
-    put_object(bucket, key, gzip.compress(text, 1), at)
+    put_object(bucket, key, compress(text), at)
 
 
 def event(time: datetime, number: int, padding: str = "") -> str:

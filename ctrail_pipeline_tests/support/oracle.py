@@ -1,8 +1,8 @@
 """An independent account of what must be on disk for given buckets, and a check of the disk.
 
-The module uses the standard library only, and nothing of `ctrail_pipeline`: the oracle must not
-repeat an error of the pipeline. The oracle is slow and plain on purpose. It holds everything in
-memory, so it is for samples.
+The module uses the standard library only, with zstd as Python has it from 3.14 on, and nothing of
+`ctrail_pipeline`: the oracle must not repeat an error of the pipeline. The oracle is slow and plain
+on purpose. It holds everything in memory, so it is for samples.
 """
 
 import base64
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 _LOG_FILE = re.compile(
-    r"AWSLogs/(?:o-[a-z0-9]+/)?(?P<account>[^/]+)/CloudTrail/(?P<region>[^/]+)/.+\.json(\.gz)?",
-    re.DOTALL,
+    r"AWSLogs/(?:o-[a-z0-9]+/)?(?P<account>[^/]+)"
+    r"/CloudTrail(?:-NetworkActivity|-Insight|-Aggregated)?"
+    r"/(?P<region>[^/]+)/.+\.(json|gz)",
+    re.DOTALL | re.IGNORECASE,
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
@@ -215,6 +223,11 @@ def _read_log_file(path: Path, account: str, region: str, expectation: Expectati
 
 
 def _uncompressed(data: bytes) -> bytes:
+    if data.startswith(b"\x28\xb5\x2f\xfd") or data[1:4] == b"\x2a\x4d\x18":
+        try:
+            return zstd.decompress(data)
+        except zstd.ZstdError as error:
+            raise Damaged from error
     if not data.startswith(b"\x1f\x8b"):
         return data
     members = []

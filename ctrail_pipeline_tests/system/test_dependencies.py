@@ -32,7 +32,8 @@ def imported(path: Path) -> set[str]:
 
 def test_what_is_declared_is_used() -> None:
     declared = {
-        Requirement(text).name.replace("-", "_") for text in METADATA["project"]["dependencies"]
+        Requirement(text).name.replace("-", "_").partition(".")[0]
+        for text in METADATA["project"]["dependencies"]
     }
     package = PROJECT / "ctrail_pipeline"
     used = set().union(*(imported(path) for path in package.rglob("*.py")))

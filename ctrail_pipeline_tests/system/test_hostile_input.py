@@ -36,6 +36,13 @@ from ctrail_pipeline_tests.support.sync_process import (
     run_sync,
     settings_in,
 )
+from ctrail_pipeline_tests.support.zstd_frames import (
+    frame,
+    frame_with_dictionary,
+    frame_with_window,
+    skippable_frame,
+    streamed_frame,
+)
 
 LIMIT = 2 * 1024 * 1024
 
@@ -90,6 +97,7 @@ def nothing_more(settings: Settings) -> None:
 FIRST, SECOND = record(1), record(2)
 PAIR = wrap(FIRST, SECOND)
 PAIR_GZ = gzip.compress(PAIR, mtime=0)
+PAIR_ZSTD = frame(PAIR)
 DEEP = 200_000
 
 
@@ -130,6 +138,12 @@ CASES: dict[str, Case] = {
     # docs/architecture.md, Damage and errors: "Not gzip, wrong checksum or length, cut off"
     "not gzip": unreadable(b"\x00\x01\x02 not what it seems" * 100),
     "another compression": unreadable(b"BZh91AY&SY" + bytes(100)),
+    "gzip in gzip": unreadable(gzip.compress(PAIR_GZ, mtime=0)),
+    "gzip in gzip, both stored": unreadable(
+        gzip.compress(gzip.compress(PAIR, 0, mtime=0), 0, mtime=0)
+    ),
+    "gzip in zstd": unreadable(frame(PAIR_GZ)),
+    "zstd in gzip": unreadable(gzip.compress(PAIR_ZSTD, mtime=0)),
     "an empty object": unreadable(b""),
     "bad CRC": unverified(PAIR_GZ[:-8] + b"\xff\xff\xff\xff" + PAIR_GZ[-4:]),
     "bad length": unverified(PAIR_GZ[:-4] + b"\xff\xff\xff\x7f"),
@@ -146,6 +160,21 @@ CASES: dict[str, Case] = {
         gzip.compress(PAIR[:30], mtime=0) + gzip.compress(PAIR[30:], mtime=0), 2, 0, damaged=False
     ),
     "a member of nothing": Case(PAIR_GZ + gzip.compress(b"", mtime=0), 2, 0, damaged=False),
+    # zstd, of one frame or several
+    "stored uncompressed": Case(PAIR, 2, 0, damaged=False),
+    "zstd": Case(PAIR_ZSTD, 2, 0, damaged=False),
+    "zstd of a writer that streams": Case(streamed_frame([PAIR]), 2, 0, damaged=False),
+    "zstd frames": Case(
+        frame(PAIR[:30]) + skippable_frame(PAIR) + frame(PAIR[30:], 19), 2, 0, damaged=False
+    ),
+    "zstd, wrong checksum": unverified(PAIR_ZSTD[:-1] + bytes([PAIR_ZSTD[-1] ^ 1])),
+    "zstd, truncated in its second frame": unverified(PAIR_ZSTD + frame(b" ")[:-3]),
+    "zstd, truncated": unreadable(PAIR_ZSTD[: len(PAIR_ZSTD) // 2]),
+    "zstd, trailing bytes": unverified(PAIR_ZSTD + b"\n"),
+    "zstd, a dictionary is needed": unreadable(frame_with_dictionary(PAIR)),
+    "zstd, too large a window": unreadable(frame_with_window(18 << 3)),
+    "a zstd bomb": unreadable(streamed_frame([bytes(LIMIT)] * 64)),
+    "a zstd bomb of frames": unreadable(frame(bytes(LIMIT // 4)) * 40),
     # "JSON damaged, or a second `Records` key"
     "cut JSON": Case(gzip.compress(PAIR[:-9], mtime=0), 1, 1, damaged=True),
     "a second Records key": Case(

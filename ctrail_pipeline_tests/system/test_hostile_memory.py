@@ -7,6 +7,7 @@ files of the largest size that is read, 256 MB. `docs/hostile-input.md` has the 
 import time
 import zlib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_l
 from ctrail_pipeline_tests.support.long import LONG, only_long
 from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.sync_process import put_object
+from ctrail_pipeline_tests.support.zstd_frames import streamed_frame
 
 pytestmark = pytest.mark.thorough
 
@@ -82,6 +84,24 @@ def test_memory_is_linear_in_the_text(tmp_path: Path, name: str) -> None:
     assert log_files == 1
     assert peak < 1.1 * size + MOST_BESIDE
     assert held < 3 * size
+
+
+@pytest.mark.parametrize("log_files", [1, 12])
+def test_a_gigabyte_of_zeros_behind_the_largest_window(tmp_path: Path, log_files: int) -> None:
+    """A reader of zstd holds a window of text. Of several bombs one after the other is read."""
+    body = streamed_frame([bytes(MB)] * 1024, window_log=27)
+    assert len(body) < MB
+    for number in range(log_files):
+        at = NOON + timedelta(minutes=number)
+        key = (
+            f"AWSLogs/111122223333/CloudTrail/eu-west-1/{at:%Y/%m/%d}/"
+            f"111122223333_CloudTrail_eu-west-1_{at:%Y%m%dT%H%MZ}_{number:016}.json.gz"
+        )
+        put_object(tmp_path / "bucket", key, body, at)
+    found, events, peak = synced(tmp_path)
+    print(f"{log_files} zstd bombs: peak {peak} MB")
+    assert (found, events) == (log_files, 0)
+    assert peak < 128 + MOST_BESIDE
 
 
 def test_ten_gigabytes_of_zeros_in_ten_megabytes(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from typing import Any, Final, NamedTuple
 from ctrail_pipeline.core.batch import content, fetch
 from ctrail_pipeline.core.log_file import (
     fast_path,
-    gunzip,
     json_scan,
     mapped_text,
+    members,
     split,
     streaming,
 )
-from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress_to_file
+from ctrail_pipeline.core.log_file.decompress import Decompressed, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText
 from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, stream
@@ -77,13 +77,12 @@ class SmallPieces:
             (streaming, "LARGEST_AT_ONCE", self.largest_at_once),
             (streaming, "CHUNK", self.chunk),
             (streaming, "PART_BYTES", self.part),
-            (streaming, "_READ", self.read),
-            (streaming, "_INFLATE", self.inflate),
+            (members, "_FIRST_PIECE", self.read),
+            (members, "READ_AT_ONCE", self.inflate),
             (streaming, "IN_HAND", in_hand),
             (fetch, "IN_HAND", in_hand),
             (content, "PIECES_AT_ONCE", self.pieces_at_once),
             # A log file that cannot be streamed is unpacked into a file, and cut there.
-            (gunzip, "READ_AT_ONCE", self.inflate),
             (mapped_text, "_PIECE", 3 * self.read),
             (json_scan, "_LONGEST_COPY_OF_MAPPED", self.inflate),
             (split, "PART_BYTES", self.part),

@@ -63,7 +63,9 @@ def _sources(
     settings: Settings, selection: Selection, ledger: Ledger, report: Report
 ) -> list[Source]:
     """Return the source prefixes that the buckets hold, and those that they held once."""
-    found_prefixes = find_prefixes(settings, selection, report.problems.append, may_get=False)
+    found = find_prefixes(settings, selection, report.problems.append, may_get=False)
+    report.not_yet = found.not_yet
+    found_prefixes = found.selected
     present = {found.source_prefix for found in found_prefixes}
     for trail, bucket in {
         found.trail.name: (found.trail, found.bucket) for found in found_prefixes

@@ -17,7 +17,7 @@ from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.queries_digests import Hashed, hashed_log_files
 from ctrail_pipeline.core.ledger.rows import LogFileState
-from ctrail_pipeline.core.log_file.gunzip import decompress, is_over
+from ctrail_pipeline.core.log_file.decompress import decompress, is_over
 
 from .digest_chain import Standing
 from .digest_hours import ChainHours, DigestHours

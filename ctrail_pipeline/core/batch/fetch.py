@@ -1,4 +1,4 @@
-"""GET and gunzip one log file.
+"""GET and decompress one log file.
 
 Every failure becomes a result with a state and a reason, so that it costs its log file only. The
 room `bucket` has tried again already what may pass. `feed` decides which log files are fetched
@@ -19,10 +19,11 @@ from ctrail_pipeline.core.exceptions import (
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.sources import LogFileRef
-from ctrail_pipeline.core.log_file.gunzip import (
+from ctrail_pipeline.core.log_file.decompress import (
     Decompressed,
     decompress,
     decompress_to_file,
+    format_of,
     is_over,
     too_large_stored,
 )
@@ -30,6 +31,7 @@ from ctrail_pipeline.core.log_file.streaming import (
     IN_HAND,
     STREAMED_FROM,
     StreamedLogFile,
+    held_by,
     is_to_be_streamed,
     stream,
 )
@@ -73,7 +75,7 @@ def fetch_log_file(
     *,
     response: Fetched | StoreError | None = None,
 ) -> FetchedLogFile:
-    """GET and gunzip one log file. Never raises for what may be wrong with the log file.
+    """GET and decompress one log file. Never raises for what may be wrong with the log file.
 
     `response`: the answer to a first GET, if there was one already.
 
@@ -151,28 +153,40 @@ def expected_size(ref: LogFileRef, settings: Settings) -> int:
 def _decompress(
     body: bytes, settings: Settings, reservation: Reservation
 ) -> Decompressed | StreamedLogFile:
-    """Inflate a body, in steps that each reserve their bytes first: so a bomb does no harm.
+    """Decompress a body, in steps that each reserve their bytes first: so a bomb does no harm.
 
-    A body is inflated as far as its size lets expect. A body that expands to more is inflated anew,
-    which costs it up to a half more time. A body that is too large to be held, and cannot be read
-    in parts, is inflated once more, into a file.
+    A body is decompressed as far as its size lets expect. A body that expands to more is
+    decompressed anew, which costs it up to a half more time. A body that is too large to be held,
+    and cannot be read in parts, is decompressed once more, into a file.
     """
     limit, hashed = settings.max_log_file_bytes, settings.hash_log_files
-    if is_to_be_streamed(body):
-        reservation.resize(len(body) + IN_HAND)
-        streamed = stream(body, limit, hashed=hashed)
+    is_streamed = is_to_be_streamed(body)
+    if is_streamed:
+        streamed = _stream(body, settings, reservation)
         if streamed is not None:
             return streamed
+    format_ = format_of(body)
+    window = format_.window if format_ else 0
     held = min(limit, STREAMED_FROM)
     expected = _expected(len(body))
     for step in (expected, held) if expected < held else (held,):
-        if len(body) + step > reservation.size:
-            reservation.resize(len(body) + step)
+        if len(body) + step + min(step, window) > reservation.size:
+            reservation.resize(len(body) + step + min(step, window))
         content = decompress(body, step, hashed=hashed)
         if step == limit or not is_over(content, step):
             return content
-    reservation.resize(len(body) + IN_HAND)
+    if not is_streamed:  # it said that its text is short, or not how long
+        streamed = _stream(body, settings, reservation)
+        if streamed is not None:
+            return streamed
+    reservation.resize(len(body) + IN_HAND + window)
     return decompress_to_file(body, limit, settings.state_db.parent, hashed=hashed)
+
+
+def _stream(body: bytes, settings: Settings, reservation: Reservation) -> StreamedLogFile | None:
+    """Return a log file that is read in parts; None if that is not possible."""
+    reservation.resize(held_by(body))
+    return stream(body, settings.max_log_file_bytes, hashed=settings.hash_log_files)
 
 
 def _expected(stored: int) -> int:

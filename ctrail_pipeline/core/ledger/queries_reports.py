@@ -30,7 +30,7 @@ class Health(NamedTuple):
     """What is wrong with the log files of a trail."""
 
     open: dict[LogFileState, int]
-    """Log files that are neither committed nor just found, by state."""
+    """Log files that are neither committed, nor accepted, nor just found, by state."""
     quarantined: int
     """Records and rests of log files that are in quarantine."""
     conflicts: int
@@ -44,7 +44,7 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
     ids = json.dumps(list(source_ids))
     open_rows = ledger.rows(
         f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
-        " AND +source_prefix IN (SELECT value FROM json_each(?)) GROUP BY state",
+        " AND accepted = 0 AND +source_prefix IN (SELECT value FROM json_each(?)) GROUP BY state",
         LogFileState.FOUND,
         ids,
     )
@@ -61,23 +61,23 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
 
 
 def count_by_state(ledger: Ledger) -> dict[LogFileState, int]:
-    """Return how many log files are neither committed nor just found, by state."""
+    """Return how many log files are neither committed, nor accepted, nor just found, by state."""
     return {
         LogFileState(state): count
         for state, count in ledger.rows(
             f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
-            " GROUP BY state",
+            " AND accepted = 0 GROUP BY state",
             LogFileState.FOUND,
         )
     }
 
 
 def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
-    """Return how many log files are not committed, by source prefix and state."""
+    """Return how many log files are neither committed nor accepted, by source prefix and state."""
     found: dict[int, dict[LogFileState, int]] = {}
     for id_, state, count in ledger.rows(
         "SELECT source_prefix, state, count(*) FROM log_file"
-        f" WHERE {IS_NOT_COMMITTED} GROUP BY 1, 2"
+        f" WHERE {IS_NOT_COMMITTED} AND accepted = 0 GROUP BY 1, 2"
     ):
         found.setdefault(id_, {})[LogFileState(state)] = count
     return found

@@ -40,7 +40,7 @@ def trail_problem(trail: Trail, state: str, error: StoreError) -> Problem:
 def not_listed(source: Source) -> Problem:
     """The problem of a source prefix whose listing broke off."""
     may_pass = isinstance(source.failure, StoreUnavailable)
-    where = source.source_prefix.partition_key
+    where = source.source_prefix.label
     return Problem(source.trail, where, "not listed", str(source.failure), may_pass)
 
 

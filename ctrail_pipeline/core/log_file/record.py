@@ -60,8 +60,8 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     """Position in `Records`; None for text that is not one record."""
     kind: Literal["record", "remainder", "unverified", "unreadable"]
     """`record`: one record of a sound file, for its own fault. `remainder`: text around or after
-    the records that is not part of a complete one. `unverified`: read from a damaged gzip, so
-    its bytes may be wrong. `unreadable`: the whole text, nothing in it could be told apart
+    the records that is not part of a complete one. `unverified`: read from damaged compressed
+    data, so its bytes may be wrong. `unreadable`: the whole text, nothing in it could be told apart
     (empty where nothing could be read at all)."""
     reason: str
     data: HeldBytes

@@ -1,10 +1,10 @@
 """The text of one log file -> its records: raw bytes plus the fields that route them.
 
-There are two steps, because they may run in different places. `gunzip.decompress` runs in the
-fetching threads, `split` in the main thread (JSON holds the GIL). No content of the bytes raises an
-error. Every byte of every record ends up in `records` or, with a reason, in `rejected`, and
-`damage` says why a file is damaged. A reason holds offsets, lengths and kinds, never text of an
-event. Time and memory are linear in the text, whatever it is.
+There are two steps, because they may run in different places. `decompress` runs in the fetching
+threads, `split` in the main thread (JSON holds the GIL). No content of the bytes raises an error.
+Every byte of every record ends up in `records` or, with a reason, in `rejected`, and `damage` says
+why a file is damaged. A reason holds offsets, lengths and kinds, never text of an event. Time and
+memory are linear in the text, whatever it is.
 
 Nearly every file takes the fast path (`fast_path`): msgspec cuts it, and the pieces add up to the
 whole file. Any other file goes to `json_scan`, which also tells why top-level keys beside `Records`
@@ -23,8 +23,8 @@ from typing import Final
 
 import msgspec
 
+from .decompress import Decompressed, compression_left_in, decompress
 from .fast_path import CHUNK, plain_log_file_elements
-from .gunzip import Decompressed, decompress
 from .json_scan import Scan, Slices
 from .lines import HeldBytes
 from .mapped_text import Text
@@ -49,8 +49,8 @@ def read_log_file(body: bytes, limit: int) -> LogFileContent:
 def split(log_file: Decompressed) -> LogFileContent:
     """Return the records of a log file.
 
-    In a damaged gzip nothing counts as a record, however whole it looks. A flipped bit yields whole
-    records with wrong bytes, long before the CRC at the end could tell.
+    In damaged compressed data nothing counts as a record, however whole it looks. A flipped bit
+    yields whole records with wrong bytes, long before the checksum at the end could tell.
     """
     return cut_up(log_file).whole()
 
@@ -66,7 +66,7 @@ class CutLogFile(msgspec.Struct, frozen=True):
     leftovers: list[Rejected]
     """Text that is no element."""
     is_verified: bool
-    """Whether the gzip is sound, so that the elements may be records."""
+    """Whether the compressed data is sound, so that the elements may be records."""
     has_breaks: bool
     """Whether there is a CR or LF somewhere."""
     damage: str | None
@@ -182,6 +182,9 @@ def _unverified(data: Text, damage: str) -> tuple[Sequence[HeldBytes], list[Reje
 
 def _scan(data: Text) -> tuple[Sequence[HeldBytes], str | None, list[Rejected]]:
     """Find the elements the slow, exact way: elements, damage, and text that is no element."""
+    layer = compression_left_in(data)
+    if layer is not None:
+        return [], layer, [Rejected(None, "unreadable", layer, memoryview(data))]
     scan = Scan(data)
     if scan.damage is not None and not scan.elements:
         return [], scan.damage, [Rejected(None, "unreadable", scan.damage, memoryview(data))]

@@ -96,6 +96,8 @@ class Summary:
     """New events by the hour of their eventTime. Hours beyond 10,000 are not told apart."""
     events_by_name: Counter[str] = field(default_factory=Counter)
     """New events by eventName. Names beyond 10,000 are not told apart."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
     interrupted: bool = False
     standing: dict[LogFileState, int] = field(default_factory=dict)
     """Log files of any run that are not committed, by state."""

@@ -31,8 +31,9 @@ from ctrail_pipeline.core.ledger.queries_reports import count_by_state
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
-    FoundPrefix,
+    FoundPrefixes,
     find_prefixes,
+    remembered_prefixes,
     sources_of,
     waiting_prefixes,
 )
@@ -164,18 +165,29 @@ class _Run:
             log.info("reading%s as %s", of_trails, reader)
 
     def _sources(self) -> list[Source]:
-        found_prefixes = self._found_prefixes()
-        register_sources(self._ledger, [found.source_prefix for found in found_prefixes])
-        return sources_of(found_prefixes, self._settings, self._ledger)
+        found = self._found_prefixes()
+        register_sources(self._ledger, found.configured)
+        self._summary.not_yet = found.not_yet
+        return sources_of(found.selected, self._settings, self._ledger)
 
-    def _found_prefixes(self) -> list[FoundPrefix]:
+    def _found_prefixes(self) -> FoundPrefixes:
         """Find the source prefixes; none, if the run is stopped while a server keeps it waiting."""
         with DaemonThreads(1, "ctrail-find") as thread:
-            find = waiting_prefixes if self._selection.listed else find_prefixes
-            finding = thread.submit(find, self._settings, self._selection, self._note)
+            if self._selection.listed:
+                finding = thread.submit(
+                    waiting_prefixes, self._settings, self._selection, self._note
+                )
+            else:
+                finding = thread.submit(
+                    find_prefixes,
+                    self._settings,
+                    self._selection,
+                    self._note,
+                    remembered_prefixes(self._ledger),
+                )
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
-                    return []
+                    return FoundPrefixes()
         return finding.result()
 
     def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.batch.quarantine import quarantine_identity
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
-from ctrail_pipeline.core.log_file.gunzip import Decompressed
+from ctrail_pipeline.core.log_file.decompress import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.log_file.split import split
 

@@ -116,6 +116,7 @@ def test_prometheus_can_read_it(folder: Path) -> None:
         "ctrail_events",
         "ctrail_ledger_bytes",
         "ctrail_log_files",
+        "ctrail_log_files_accepted",
         "ctrail_log_files_open",
         "ctrail_newest_event_timestamp_seconds",
         "ctrail_output_bytes",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.ledger import indexed_conditions
+from ctrail_pipeline.core.ledger.accepted import unsettled_log_files
 from ctrail_pipeline.core.ledger.batches import open_batches, register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import (
@@ -74,6 +75,7 @@ ASKED: list[tuple[str, int, Callable[[Ledger], object]]] = [
     (UNSETTLED, 1, count_by_state),
     (UNSETTLED, 1, open_by_source),
     (UNSETTLED, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
+    (UNSETTLED, 6, lambda ledger: list(unsettled_log_files(ledger))),
     (UNSETTLED, 5, lambda ledger: list(open_log_files(ledger, 1, (0, 20_000)))),
     (REMARKABLE, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
     (REMARKABLE, 1, quarantined_by_source),

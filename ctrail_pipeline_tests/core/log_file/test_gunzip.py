@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, gunzip
+from ctrail_pipeline.core.log_file.decompress import Decompressed, decompress
+from ctrail_pipeline.core.log_file.gunzip import gunzip
 from ctrail_pipeline_tests.support.log_file_texts import EVENT, LIMIT, OTHER, members, wrap
 from ctrail_pipeline_tests.support.properties import examples
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ctrail_pipeline.core.log_file.gunzip import decompress
+from ctrail_pipeline.core.log_file.decompress import decompress
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.support.harm import harmed
 from ctrail_pipeline_tests.support.hostile_log_files import ACCOUNT, FOLDER, NOON, REGION
@@ -29,6 +29,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     put_object,
     settings_in,
 )
+from ctrail_pipeline_tests.support.zstd_frames import frame, skippable_frame
 
 # --- harm -----------------------------------------------------------------------------------------
 
@@ -287,9 +288,15 @@ def hostile_records(draw: st.DrawFn) -> bytes:
 @st.composite
 def hostile_bodies(draw: st.DrawFn) -> bytes:
     text = wrap(*draw(st.lists(hostile_records(), max_size=5)))
-    kind = draw(st.sampled_from(["sound", "sound", "plain", "members", "cut JSON", "harmed gzip"]))
+    kinds = ["sound", "sound", "plain", "members", "frames", "twice", "cut JSON", "harmed gzip"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "plain":
         return text
+    if kind == "frames":
+        at = draw(st.integers(0, len(text)))
+        return frame(text[:at]) + skippable_frame(text) + frame(text[at:])
+    if kind == "twice":
+        return frame(gzip.compress(text, 0, mtime=0))
     if kind == "members":
         at = draw(st.integers(0, len(text)))
         return gzip.compress(text[:at], mtime=0) + gzip.compress(text[at:], mtime=0)

@@ -21,9 +21,8 @@ from ctrail_pipeline.core.batch import fetch
 from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.fetch import FetchedLogFile
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.log_file import fast_path, json_scan, mapped_text, split
-from ctrail_pipeline.core.log_file import gunzip as decompressing
-from ctrail_pipeline.core.log_file.gunzip import Decompressed, decompress, decompress_to_file
+from ctrail_pipeline.core.log_file import fast_path, json_scan, mapped_text, members, split
+from ctrail_pipeline.core.log_file.decompress import Decompressed, decompress, decompress_to_file
 from ctrail_pipeline.core.log_file.mapped_text import MappedText, Text, TextFile, pieces_of
 from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.split import CutLogFile, cut_up
@@ -54,8 +53,8 @@ def in_small_pieces(test: Test) -> Test:
     def run(*arguments: Any, **named: Any) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mapped_text, "_PIECE", 9)
-            patch.setattr(decompressing, "READ_AT_ONCE", 50)
-            patch.setattr(decompressing, "_FIRST_PIECE", 30)
+            patch.setattr(members, "READ_AT_ONCE", 50)
+            patch.setattr(members, "_FIRST_PIECE", 30)
             patch.setattr(json_scan, "_KEPT", 20)
             patch.setattr(json_scan, "_LONGEST_COPY_OF_MAPPED", 20)
             test(*arguments, **named)
@@ -229,7 +228,7 @@ def test_a_sync_of_mapped_log_files_is_exact(
 
     monkeypatch.setattr(fetch, "decompress_to_file", recorded)
     monkeypatch.setattr(fetch, "STREAMED_FROM", 2_000)
-    monkeypatch.setattr(fetch, "is_to_be_streamed", lambda _body: False)
+    monkeypatch.setattr(fetch, "stream", lambda *_arguments, **_options: None)
     sync(sample_settings(sample, tmp_path))
     assert_exact(sample_settings(sample, tmp_path), sample_expectation(sample))
     assert len([text for text in unpacked if isinstance(text.data, MappedText)]) > 50

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.batch import content, fetch
-from ctrail_pipeline.core.log_file import streaming
+from ctrail_pipeline.core.log_file import members, streaming
 from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile, is_to_be_streamed, stream
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, put_log_file
+from ctrail_pipeline_tests.support.large_log_files import MB, NOON, event, fast_gzip, put_log_file
 from ctrail_pipeline_tests.support.log_file_texts import (
     EVENT,
     OTHER,
@@ -31,6 +32,7 @@ from ctrail_pipeline_tests.support.long import only_long
 from ctrail_pipeline_tests.support.measured_sync import synced
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
+from ctrail_pipeline_tests.support.zstd_frames import frame, streamed_frame
 
 LIMIT = 1_000_000
 packed = partial(gzip.compress, mtime=0)
@@ -47,8 +49,8 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(streaming, "STREAMED_FROM", 0)
     patch.setattr(streaming, "LARGEST_AT_ONCE", 2_000)
     patch.setattr(streaming, "CHUNK", 100)
-    patch.setattr(streaming, "_READ", 7)
-    patch.setattr(streaming, "_INFLATE", 13)
+    patch.setattr(members, "_FIRST_PIECE", 7)
+    patch.setattr(members, "READ_AT_ONCE", 13)
 
 
 def records_of(streamed: StreamedLogFile, limit: int) -> list[Record]:
@@ -246,13 +248,27 @@ def test_a_sync_of_streamed_log_files_is_exact(
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [100 * MB, pytest.param(255 * MB, marks=only_long)])
-def test_memory_does_not_depend_on_the_size_of_a_log_file(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    "compress",
+    [
+        fast_gzip,
+        frame,
+        lambda text: streamed_frame([text]),
+        lambda text: b"".join(fast_gzip(text[at : at + MB]) for at in range(0, len(text), MB)),
+    ],
+    ids=["gzip", "zstd", "zstd of no said length", "gzip members"],
+)
+def test_memory_does_not_depend_on_the_size_of_a_log_file(
+    tmp_path: Path, size: int, compress: Callable[[bytes], bytes]
+) -> None:
     """If held whole, the larger one takes 442 MB: its text, and 50,000 records at once."""
     shortest = event(NOON, 0, "").encode()
     number = size // 1_500
     padding = "a" * (1_500 - len(shortest) - len(",000000"))
     records = (event(NOON, index, padding) for index in range(number))
-    put_log_file(tmp_path / "bucket", 0, ('{"Records":[' + ",".join(records) + "]}").encode())
+    text = ('{"Records":[' + ",".join(records) + "]}").encode()
+    put_log_file(tmp_path / "bucket", 0, text, compress)
+    del text
     log_files, events, peak = synced(tmp_path)
     print(f"{size // MB} MB: peak {peak} MB")
     assert (log_files, events) == (1, number)

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from ctrail_pipeline.core.bucket import local, s3
+from ctrail_pipeline.core.bucket import list_answer, local
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run import dry_run as estimate_module
@@ -91,9 +91,10 @@ def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_wr
     assert not any(trail.is_sampled for trail in estimates)
     requests = server.counts.requests
     assert requests.keys() == {"list"}, "no GET, of no kind"
-    # Discovery lists both roots, the organization, its accounts, and the account of payments.
+    # Discovery lists both roots, the organization, and of each account two folders: the account's
+    # own, for the kinds in it, and the kind's, for the regions in it.
     accounts = len({path.parents[5] for path in organization})
-    discovery = 2 + accounts + 2
+    discovery = 2 + 1 + 2 * (accounts + 1)
     assert sum(trail.list_requests for trail in estimates) == requests["list"] - discovery
     assert list(tmp_path.iterdir()) == []
 
@@ -227,7 +228,7 @@ def test_beyond_what_is_listed_an_estimate_by_days_is_within_a_quarter(
 ) -> None:
     monkeypatch.setattr(estimate_module, "LISTED_A_SOURCE_PREFIX", enough)
     monkeypatch.setattr(local, "PAGE_SIZE", 20)
-    monkeypatch.setattr(s3, "PAGE_SIZE", 20)
+    monkeypatch.setattr(list_answer, "PAGE_SIZE", 20)
     truth = write_source_prefix(tmp_path, first, days, log_files_a_day)
     server.root = tmp_path
     trail = Trail("trail", (tmp_path / "logs").as_uri())
