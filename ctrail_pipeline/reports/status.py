@@ -29,11 +29,14 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     source_ids,
     source_totals,
 )
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.settings import Settings
 
 NOT_CONFIGURED = "(not configured)"
+_AT_ANY_TIME = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Status:
     output: list[OutputStatus] = field(default_factory=list)
     quarantine_bytes: int = 0
     ledger_bytes: int = 0
+    open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
+    """What stands open of the configured trails; log files that wait for a run are among them."""
     never_synced: list[str] = field(default_factory=list)
     """Configured trails of which the ledger knows nothing."""
 
@@ -109,6 +114,7 @@ def read_status(settings: Settings) -> Status:
             _output(size, parquet.get(size.folder, no_files))
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
+        open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {partition.trail for partition in partitions}
@@ -117,6 +123,7 @@ def read_status(settings: Settings) -> Status:
         output,
         quarantine_bytes,
         sum(path.stat().st_size for path in files if path.exists()),
+        open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
     )
 

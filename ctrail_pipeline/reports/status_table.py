@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from .sentences import open_lines
 from .status import PartitionStatus, Status
 from .units import duration, size
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _COUNTED = ("log_files", "events", "failed", "damaged", "quarantined")
 _BAD = _COUNTED[2:]
+_REASONS_NAMED = 10
 
 
 def as_table(status: Status) -> "Table":
@@ -56,6 +58,7 @@ def notes(status: Status) -> list[str]:
     pruned = sum(output.pruned_files for output in status.output)
     if waiting:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
+    lines += open_lines(status.open_log_files, _REASONS_NAMED)
     if archived:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if gone:

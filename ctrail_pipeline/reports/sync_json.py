@@ -26,6 +26,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "output_files": summary.output_files,
         "output_bytes": summary.bytes_out,
         "parquet_misfits": summary.misfits,
+        "quarantined": summary.quarantined,
+        "newlines_replaced": summary.newlines_replaced,
         "not_yet": summary.not_yet,
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
@@ -46,6 +48,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "open_log_files": {
             state.name.lower(): count for state, count in sorted(summary.standing.items())
         },
+        "open_reasons": [asdict(group) for group in summary.open_log_files.reasons],
+        "archived": asdict(summary.archived),
         "problem_count": summary.problem_count,
         "problems": [asdict(problem) for problem in summary.problems],
     }

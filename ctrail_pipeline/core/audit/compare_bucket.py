@@ -37,6 +37,7 @@ from ctrail_pipeline.core.ledger.queries_compare import (
     known_by_name,
     newest_batch,
     open_log_files,
+    quarantined_log_files,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
@@ -144,6 +145,7 @@ class BucketComparison:
                             walk.expired.count_rest()
                     self._finish(walk, first.get(walk.source.id))
         self._queue()
+        self._note_quarantined({walk.source.id: walk for walk in walks})
 
     def _page_of(self, walk: _PrefixWalk, done: "Future[Page]") -> Page | None:
         try:
@@ -274,9 +276,23 @@ class BucketComparison:
             kind = FindingKind.LOG_FILE_DAMAGED
         elif state is LogFileState.ARCHIVED:
             day.archived += 1
+            kind = FindingKind.LOG_FILE_ARCHIVED
         else:
             day.failed += 1
         self._report.note(_finding(walk, kind, parts, detail))
+
+    def _note_quarantined(self, walks: dict[int, _PrefixWalk]) -> None:
+        """Name the committed log files of which records are in quarantine."""
+        for source_id, day, name, records, quarantined in quarantined_log_files(self._ledger):
+            walk = walks.get(source_id)
+            if walk is None:
+                continue
+            first, end = walk.days
+            source, source_prefix = walk.source, walk.source.source_prefix
+            parts = parse_key(source_prefix, key_of(source_prefix, day, name))
+            if is_wanted(parts, source.wanted) and (first <= day < end or walk.is_unbounded):
+                detail = f"{quarantined:,} in quarantine, {records:,} became events"
+                self._report.note(_finding(walk, FindingKind.RECORDS_IN_QUARANTINE, parts, detail))
 
     def _queue(self) -> None:
         """Have the next sync fetch what is missing."""

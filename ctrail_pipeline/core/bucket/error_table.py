@@ -133,7 +133,8 @@ CODES: Final[Mapping[str, Meaning]] = {
             *("RequestLimitExceeded", "RequestThrottled", "RequestThrottledException"),
             *("RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling"),
             *("ThrottledException", "ThrottlingException", "TooManyRequestsException"),
-            *("TransactionInProgressException", "KMS.DependencyTimeoutException"),
+            *("TemporaryRedirect", "TransactionInProgressException"),
+            "KMS.DependencyTimeoutException",
             *("KMS.KMSInternalException", "KMS.KeyUnavailableException"),
             *("KMS.LimitExceededException", "KMS.ThrottlingException"),
         ),
@@ -167,6 +168,11 @@ _NOT_BY_S3: Final = Meaning(
     "{at}: the request was refused ({code}), and not by S3",
     "check proxies and the trail's `endpoint_url`",
 )
+_SENT_AWAY: Final = Meaning(
+    StoreError,
+    "{at}: the server sends the request elsewhere ({code})",
+    "check proxies, and the trail's `endpoint_url` and `region`",
+)
 _WITHOUT_CODE: Final[Mapping[int, Meaning]] = {
     404: Meaning(
         StoreError,
@@ -178,6 +184,7 @@ _WITHOUT_CODE: Final[Mapping[int, Meaning]] = {
 """The meaning of an HTTP status without a code."""
 _DENIALS: Final = frozenset({401, 403})
 _MAY_PASS: Final = frozenset({408, 425, 429})
+_REDIRECTIONS: Final = range(300, 400)
 _REFUSALS: Final = range(300, 500)
 
 
@@ -215,5 +222,5 @@ def meaning_of(status: int, code: str, hints: Hints) -> Meaning:
     if code.startswith("KMS."):
         return _OF_KMS
     if not code:
-        return _WITHOUT_CODE.get(status, _NOT_BY_S3)
+        return _SENT_AWAY if status in _REDIRECTIONS else _WITHOUT_CODE.get(status, _NOT_BY_S3)
     return _DENIED if status in _DENIALS else _REFUSED

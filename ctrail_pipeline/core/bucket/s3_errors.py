@@ -14,9 +14,11 @@ from .curl_request import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswe
 from .error_table import Hints, hints_in, meaning_of
 
 _CURL_CAUSES: Final = {
+    1: "the server does not speak HTTP",
     5: "no connection to the proxy",
     6: "no connection to the server",
     7: "no connection to the server",
+    8: "the server does not speak HTTP",
     18: "the connection broke",
     28: "it timed out",
     52: "the connection broke",
@@ -26,6 +28,15 @@ _CURL_CAUSES: Final = {
 }
 """By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html);
 other numbers are named in libcurl's own words."""
+_BOTO3_CAUSES: Final = {
+    "ConnectTimeoutError": "it timed out",
+    "ConnectionClosedError": "the connection broke",
+    "EndpointConnectionError": "no connection to the server",
+    "IncompleteReadError": "the connection broke",
+    "ReadTimeoutError": "it timed out",
+    "ResponseStreamingError": "the connection broke",
+}
+"""By the names of botocore's errors; other errors are called by their names."""
 _NO_AUTHORITIES: Final = 77
 _NOT_TRUSTED: Final = re.compile(r"certificate verify failed: ([^(]+?) \(")
 
@@ -66,7 +77,7 @@ def _translated(error: Exception, location: str, permission: str, trail: Trail) 
         return meaning.kind(
             text.format(
                 at=location,
-                code=code or _cause(error) or f"HTTP {status}",
+                code=code or (str(error) if isinstance(error, CurlError) else f"HTTP {status}"),
                 permission=permission,
                 kms_key=hints.kms_key or trail.kms_key_id or "the trail's key",
             )
@@ -74,7 +85,7 @@ def _translated(error: Exception, location: str, permission: str, trail: Trail) 
     setup = _wrong_setup(error)
     if setup:
         return StoreError(f"{location}: {setup}")
-    cause = _cause(error) or type(error).__name__
+    cause = _cause(error)
     return StoreUnavailable(f"{location} cannot be read: {cause}, after several tries")
 
 
@@ -108,7 +119,10 @@ def _cause(error: Exception) -> str:
     """The cause below S3's protocol, in our words: boto3's text may hold URLs."""
     if isinstance(error, NoAnswer):
         return _CURL_CAUSES.get(error.number, str(error))
-    return str(error) if isinstance(error, CurlError) else ""
+    if isinstance(error, CurlError):
+        return str(error)
+    kind = type(error).__name__
+    return _BOTO3_CAUSES.get(kind, kind)
 
 
 def _answer_of(error: Exception) -> tuple[int, str, Hints]:

@@ -174,6 +174,26 @@ def known_prefixes(
     ]
 
 
+def vanished_prefixes(
+    found_prefixes: Sequence[FoundPrefix],
+    settings: Settings,
+    selection: Selection,
+    ledger: Ledger,
+) -> list[FoundPrefix]:
+    """The selected source prefixes that were found once, and are not among the found ones now.
+
+    Only those of trails that are among the found ones, since these can be read.
+    """
+    present = {found.source_prefix for found in found_prefixes}
+    trails = {found.trail.name: (found.trail, found.bucket) for found in found_prefixes}
+    return [
+        known
+        for trail, bucket in trails.values()
+        for known in known_prefixes(settings, ledger, trail, bucket)
+        if known.source_prefix not in present and selection.holds(known.source_prefix)
+    ]
+
+
 def waiting_prefixes(
     settings: Settings, selection: Selection, note: Callable[[Problem], None]
 ) -> FoundPrefixes:
