@@ -9,6 +9,7 @@ from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.orchestration.assets import build_trail_assets, build_trail_jobs
 from ctrail_pipeline.orchestration.checks import build_checks
 from ctrail_pipeline.orchestration.complete_check import build_complete_checks
+from ctrail_pipeline.orchestration.jobs.accept import build_accept_job
 from ctrail_pipeline.orchestration.jobs.compact import build_compact_job, compact_daily
 from ctrail_pipeline.orchestration.jobs.discover import build_discover_job
 from ctrail_pipeline.orchestration.jobs.generate_config import build_generate_config_job
@@ -34,6 +35,7 @@ def build_definitions(config: Config) -> Definitions:
             prune_runs,
             verify_job,
             compact,
+            build_accept_job(config),
             *build_trail_jobs(config),
         ],
         asset_checks=[*build_checks(config), *build_complete_checks(config)],

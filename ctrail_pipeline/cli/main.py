@@ -16,6 +16,7 @@ from typing import Final
 from ctrail_pipeline import __version__
 
 from .commands import (
+    accept,
     compact,
     explain,
     generate_config,
@@ -57,6 +58,7 @@ COMMANDS: Final = (
     sync.COMMAND,
     status.COMMAND,
     verify.COMMAND,
+    accept.COMMAND,
     explain.COMMAND,
     manifest.COMMAND,
     query.COMMAND,

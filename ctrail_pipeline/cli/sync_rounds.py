@@ -50,9 +50,13 @@ def run_sync(
     While watching, a failed round is reported, and the next round tries again.
     """
     with stop_on_signals() as stop:
+        is_first = True
         while True:
             started = time.monotonic()
-            code = _round(settings, select, form, stop, is_watching=watch is not None)
+            code = _round(
+                settings, select, form, stop, is_watching=watch is not None, tries_failed=is_first
+            )
+            is_first = False
             if watch is None:
                 return code
             if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - started))):
@@ -66,12 +70,24 @@ def _round(
     stop: Event,
     *,
     is_watching: bool,
+    tries_failed: bool,
 ) -> int:
-    """Sync once and show the outcome; returns the exit code."""
+    """Sync once and show the outcome; returns the exit code.
+
+    `tries_failed`: log files that failed before are tried now. Whoever types `ctrail sync` again
+    expects that; the later rounds of a watch try them at their next visit.
+    """
     try:
         selection = select()
         with _display(settings, form) as (settings, on_progress):
-            summary = sync(settings, selection, run_id="ctrail", stop=stop, on_progress=on_progress)
+            summary = sync(
+                settings,
+                selection,
+                run_id="ctrail",
+                tries_failed=tries_failed,
+                stop=stop,
+                on_progress=on_progress,
+            )
     except CtrailError as error:
         if form.as_json:
             _print_json({"ok": False, "error": str(error)})

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
+from ctrail_pipeline.core.keys.source_prefix import KINDS
 
 from .location import ConfigLocation, quoted
 
@@ -140,6 +141,14 @@ def patterns(expectation: str) -> Check:
         raise Unfit(f"a list of {expectation}, with * and ? as wildcards")
 
     return check
+
+
+def check_kinds(value: object) -> tuple[str, ...]:
+    """Return kinds of log files, which are known by the names of their folders."""
+    if isinstance(value, list) and value and all(kind in KINDS for kind in value):
+        return tuple(value)
+    known = ", ".join(f'"{kind}"' for kind in KINDS)
+    raise Unfit(f"a list of one or more of the kinds {known}")
 
 
 def check_bucket(value: object) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.listing.selection import kinds_of
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .dagster_settings import DagsterSettings
@@ -88,7 +89,14 @@ def _settings(top: ConfigLocation, values: Mapping[str, Any], folder: Path) -> S
         top.key("since").refuse("start is given too; keep one of the two")
     fields = {FIELDS.get(key, key): item for key, item in values.items() if key in SETTINGS_KEYS}
     fields["trails"] = _trails(top.key("trails"), values["trails"], folder)
-    return Settings(**fields | output_paths(top, values, folder))
+    settings = Settings(**fields | output_paths(top, values, folder))
+    for index, trail in enumerate(settings.trails):
+        if not kinds_of(settings, trail):
+            top.key("trails").item(index).key("kinds").refuse(
+                f"{quoted(trail.kinds)} and the `kinds` of the configuration,"
+                f" {quoted(settings.kinds)}, have none in common"
+            )
+    return settings
 
 
 def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[Trail, ...]:

@@ -17,6 +17,7 @@ from .checks import (
     check_flag,
     check_flag_or_null,
     check_formats,
+    check_kinds,
     check_name,
     check_one_line,
     check_owners,
@@ -45,6 +46,7 @@ _SELECTION_KEYS: dict[str, Check] = {
     "exclude_accounts": _ACCOUNTS,
     "regions": _REGIONS,
     "exclude_regions": _REGIONS,
+    "kinds": check_kinds,
 }
 TRAIL_KEYS: dict[str, Check] = {
     "name": check_name,

@@ -74,6 +74,31 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, replace: bool) -> None:
             unfinished.unlink(missing_ok=True)
 
 
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines to a private file, durably; make the file where there is none.
+
+    If a crash has cut off the last line, that line is ended first. For one writer at a time. Raises
+    OSError, and then none of the lines is there; after a failed fsync they may be.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        try:
+            written = os.write(descriptor, lines)
+            while written < len(lines):
+                written += os.write(descriptor, lines[written:])
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fsync_folder(path.parent)
+
+
 def fsync_file(path: Path) -> None:
     """Make the content of a file durable that something else has written."""
     with path.open("rb") as file:

@@ -63,6 +63,8 @@ class Trail:
     exclude_accounts: Sequence[str] = ()
     regions: Sequence[str] = ()
     exclude_regions: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    """Kinds to bring in, by the names of their folders. Empty: all."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Settings:
     exclude_accounts: Sequence[str] = ()
     regions: Sequence[str] = ()
     exclude_regions: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    """Kinds to bring in of all trails, as in a trail. Both choices must hold."""
     lookback_hours: int = 24
     horizon_days: int = 35
     max_log_file_bytes: int = 256 * 1024 * 1024

@@ -82,11 +82,11 @@ def materializations(
 ) -> Iterator[AssetMaterialization]:
     """Yield a materialization for each account/region that got data.
 
-    Data that another trail has brought already counts, too. `is_due` leaves out partitions that
-    were reported a short time ago.
+    Data that another trail has brought already counts, too; damaged log files are no data.
+    `is_due` leaves out partitions that were reported a short time ago.
     """
     for (trail, partition), counts in sorted(summary.partitions.items()):
-        got_data = counts.log_files > counts.failed
+        got_data = counts.log_files > counts.failed + counts.damaged
         if got_data and (is_due is None or is_due[trail, partition]):
             yield AssetMaterialization(
                 keys[trail],
@@ -138,9 +138,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
         if not summary.ok:
             # Dagster materializes all partitions of a run or none: the partitions that went well
             # are noted here.
-            yield from materializations(
-                _without_failures(summary), {trail.name: key}, configuration
-            )
+            yield from materializations(_without_open(summary), {trail.name: key}, configuration)
             # The asset's checks are a step of their own, which Dagster skips after a failure.
             yield from evaluations_of_run(
                 configuration, cursor, context.instance, summary, without_listing=False
@@ -175,11 +173,11 @@ def _partitions_asked_for(context: AssetExecutionContext, key: AssetKey) -> Sequ
     return list(context.partition_keys)
 
 
-def _without_failures(summary: Summary) -> Summary:
-    """Return the summary with only those partitions in which no log file failed."""
+def _without_open(summary: Summary) -> Summary:
+    """Return the summary with only those partitions of which no log file stands open."""
     partitions = {
         key: counts
         for key, counts in summary.partitions.items()
-        if not counts.failed and not counts.damaged
+        if key not in summary.open_log_files.partitions
     }
     return Summary(summary.progress, summary.trails, partitions=partitions)

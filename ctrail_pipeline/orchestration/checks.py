@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import NamedTuple
 
 from dagster import (
     AssetCheckEvaluation,
@@ -26,14 +27,14 @@ from dagster import (
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
-from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.run.open_log_files import Archived, OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
-from ctrail_pipeline.reports.sentences import problem_line
+from ctrail_pipeline.reports.sentences import open_lines, problem_line
 
 from .check_evaluations import error_if, last_noted, make_evaluation, worth_noting
 from .partitions import asset_keys
@@ -52,7 +53,7 @@ check that every sync could evaluate."""
 
 DESCRIPTIONS = {
     LISTED: "Every account and region of the trail can be listed, and log files can be read.",
-    FAILED: "No log file is failed, damaged, archived or gone.",
+    FAILED: "No log file is failed, damaged, archived or gone, unless somebody accepted it.",
     QUARANTINE: "Nothing came into quarantine within the last day.",
     CONFLICTS: "No two different events of an hour share an eventID.",
     SENSOR: "The sensor `new_log_files` is at work.",
@@ -63,23 +64,33 @@ _PROBLEMS_NAMED = 10
 _NOT_LISTED = frozenset({"not listed", "not readable"})
 
 
+class LedgerVerdict(NamedTuple):
+    """What the ledger says of a trail."""
+
+    open_log_files: OpenLogFiles
+    """Those that a run could not bring in. Log files that wait for a run are not among them."""
+    archived: Archived
+    health: Health
+
+
 def ledger_evaluations(
-    key: AssetKey, health: Health, quarantine_dir: str
+    key: AssetKey, verdict: LedgerVerdict, quarantine_dir: str
 ) -> list[AssetCheckEvaluation]:
     """Return the evaluations of the checks that the ledger answers."""
-    states = {state.name.lower(): count for state, count in sorted(health.open.items())}
-    failed = LogFileState.FAILED in health.open or LogFileState.LOST in health.open
+    health, counts = verdict.health, verdict.open_log_files.counts
+    archived = verdict.archived.log_files
+    states = {state.name.lower(): count for state, count in sorted(counts.items())}
+    lines = open_lines(verdict.open_log_files, _PROBLEMS_NAMED)
+    if archived:
+        lines.append(f"{archived} archived: restore them in S3, such as {verdict.archived.example}")
+        states["archived"] = archived
     return [
         make_evaluation(
             key,
             FAILED,
             passed=not states,
-            severity=error_if(failed),
-            description=", ".join(f"{count} {state}" for state, count in states.items())
-            + ": failed and damaged log files are tried again by themselves; archived log files"
-            " must be restored in S3; the failed run names each"
-            if states
-            else "all log files that were found are in",
+            severity=error_if(bool(counts)),
+            description="\n".join(lines) or "all log files that were found are in",
             metadata={state: MetadataValue.int(count) for state, count in states.items()},
         ),
         make_evaluation(
@@ -148,9 +159,9 @@ def evaluations_of_run(
     keys = asset_keys(configuration.settings.trails)
     trouble = sensor_trouble(instance, configuration.dagster)
     trails = [trail for trail in configuration.settings.trails if trail.name in summary.trails]
-    for name, health in _health(trails, cursor).items():
+    for name, verdict in _verdicts(configuration, trails, cursor).items():
         key = keys[name]
-        evaluations = ledger_evaluations(key, health, str(configuration.settings.quarantine_dir))
+        evaluations = ledger_evaluations(key, verdict, str(configuration.settings.quarantine_dir))
         evaluations.append(sensor_evaluation(key, trouble))
         problems = [problem for problem in summary.problems if problem.trail == name]
         if problems or not without_listing:
@@ -187,8 +198,8 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
         selected = {check.name for check in context.selected_asset_check_keys}
         settings = replace(settings_of(configuration, cursor), trails=(trail,))
         with failures_without_traceback():
-            health = _health([trail], cursor)[trail.name]
-            evaluations = ledger_evaluations(key, health, str(settings.quarantine_dir))
+            verdict = _verdicts(configuration, [trail], cursor)[trail.name]
+            evaluations = ledger_evaluations(key, verdict, str(settings.quarantine_dir))
             trouble = sensor_trouble(context.instance, configuration.dagster)
             evaluations.append(sensor_evaluation(key, trouble))
             if LISTED in selected:
@@ -209,22 +220,28 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
     return trail_checks
 
 
-def _health(trails: Sequence[Trail], cursor: LedgerResource) -> dict[str, Health]:
-    """Return the health of trails as the ledger has it; all is well if there is no ledger yet."""
+def _verdicts(
+    configuration: Config, trails: Sequence[Trail], cursor: LedgerResource
+) -> dict[str, LedgerVerdict]:
+    """Return what the ledger says of each trail; all is well if there is no ledger yet."""
     if not cursor.path.exists():
-        return {trail.name: Health({}, 0, 0, 0, 0) for trail in trails}
+        well = LedgerVerdict(OpenLogFiles(), Archived(), Health(0, 0, 0, 0))
+        return {trail.name: well for trail in trails}
     since = int(time.time()) - _NEW_SECONDS
+    verdicts = {}
     with closing(Ledger(cursor.path)) as ledger:
         ids = source_ids(ledger)
-        return {
-            trail.name: read_health(
-                ledger,
-                [
-                    id_
-                    for source, id_ in ids.items()
-                    if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
-                ],
-                since,
+        for trail in trails:
+            settings = replace(configuration.settings, trails=(trail,))
+            selected = SelectedLogFiles(ledger, settings, Selection())
+            of_trail = [
+                id_
+                for source, id_ in ids.items()
+                if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
+            ]
+            verdicts[trail.name] = LedgerVerdict(
+                selected.open(found_before=0),
+                selected.archived(),
+                read_health(ledger, of_trail, since),
             )
-            for trail in trails
-        }
+    return verdicts

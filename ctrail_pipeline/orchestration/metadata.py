@@ -36,6 +36,10 @@ def of_sync(summary: Summary) -> Metadata:
         "events": MetadataValue.int(progress.events),
         "duplicates": MetadataValue.int(progress.duplicates),
         "problems": MetadataValue.int(summary.problem_count),
+        "open_log_files": MetadataValue.int(summary.open_log_files.counts.total()),
+        "archived_log_files": MetadataValue.int(summary.archived.log_files),
+        "quarantined": MetadataValue.int(summary.quarantined),
+        "newlines_replaced": MetadataValue.int(summary.newlines_replaced),
         "output_files": MetadataValue.int(summary.output_files),
         "bytes_in": MetadataValue.int(
             sum(counts.bytes_in for counts in summary.partitions.values())

@@ -27,6 +27,7 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.look import Look, look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.orchestration.jobs.console import QUIET
@@ -148,12 +149,16 @@ def request_for(work: str, look_result: Look) -> RunRequest | None:
 def seen_line(look_result: Look) -> str:
     """Return what a look saw, in one sentence."""
     text = (
-        f"{look_result.looked_at} accounts and regions looked at, {look_result.found} new log files"
+        f"{len(look_result.looked_at)} accounts and regions looked at,"
+        f" {look_result.found} new log files"
     )
-    if look_result.idle:
-        text += f"; {look_result.idle} are idle and have their turn later"
+    idle = look_result.idle - look_result.looked_at
+    if idle:
+        text += f"; {len(idle)} are idle and have their turn later"
     if look_result.not_reached:
-        text += f"; {look_result.not_reached} are left for the next look"
+        text += f"; {len(look_result.not_reached)} are left for the next look"
+    for trail in look_result.not_yet:
+        text += f"; trail {trail}: {NOT_YET}"
     if look_result.problems:
         text += f"; {len(look_result.problems)} could not be listed, see the tick's log"
     return text

@@ -24,6 +24,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.ledger.batches import log_files_of_run
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
@@ -63,14 +64,20 @@ def run_sync(
         check_sample(configuration)
         _log_what_is_resumed(context, cursor)
         summary = sync(
-            settings_of(configuration, cursor), selection, run_id=context.run_id, stop=stop
+            settings_of(configuration, cursor),
+            selection,
+            run_id=context.run_id,
+            earlier_tries=_earlier_tries(context),
+            # The sensor's runs try failed log files at their next visit.
+            tries_failed=not selection.listed,
+            stop=stop,
         )
     context.log.info("%s", summary_line(summary))
     return summary
 
 
 def finish(context: OpExecutionContext, summary: Summary) -> dict[str, MetadataValue]:
-    """Return the run's totals; raises if the run was interrupted or something failed.
+    """Return the run's totals; raises if the run was interrupted, or something stands open.
 
     Trouble that may pass by itself (throttling, a network) is tried again, other trouble is not.
     The op has no retry policy: with a policy, Dagster starts an interrupted run again instead of
@@ -96,6 +103,17 @@ def check_sample(configuration: Config) -> None:
                 f"there is no config.json and no sample bucket ({trail.bucket}): name your trails"
                 " in config.json, or write the sample with `python -m ctrail_pipeline.sample`"
             )
+
+
+def _earlier_tries(context: OpExecutionContext) -> TriesOfRuns | None:
+    """Return the tries that came before: of this run, and of the run that is executed again."""
+    parents = context.run.root_run_id, context.run.parent_run_id
+    if context.run.parent_run_id is not None:
+        run_ids = filter(None, (*parents, context.run_id))
+        return TriesOfRuns(tuple(dict.fromkeys(run_ids)))
+    if context.retry_number:
+        return TriesOfRuns((context.run_id,), context.retry_number)
+    return None
 
 
 def _log_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) -> None:

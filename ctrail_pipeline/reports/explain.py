@@ -25,13 +25,15 @@ def as_text(event: Explained) -> list[str]:
         "etag": _etag(event) or "unknown",
         "sha256": f"{log_file.sha256.hex() if log_file.sha256 else 'unknown'} (uncompressed)",
         "index": _index(event),
-        "trail": f"{event.trail or '(no longer configured)'}, {event.source_prefix.partition_key}",
+        "trail": f"{event.trail or '(no longer configured)'}, {event.source_prefix.label}",
         "committed": f"{_committed(event)} by run {batch.run_id or '(unnamed)'}, batch {batch.id}",
         "log file's state": log_file.state.name.lower()
         + (", and a later version was processed since" if log_file.superseded else ""),
         "duplicates": _duplicates(event),
         "digest": event.digest or "not checked: --fetch checks it",
     }
+    if event.accepted is not None:
+        facts["settled"] = str(event.accepted)
     if not event.is_as_written:
         facts["WARNING"] = "the output file is not as it was written: run ctrail verify --deep"
     return [f"{name + ':':<18} {printable(text)}" for name, text in facts.items()]
@@ -60,6 +62,7 @@ def as_json(event: Explained) -> dict[str, Any]:
         "new_lines": event.new_lines,
         "state": log_file.state.name.lower(),
         "superseded": log_file.superseded,
+        "accepted": event.accepted.as_json if event.accepted else None,
         "duplicates_in_log_file": log_file.duplicates,
         "copies": list(event.copies.found) if event.copies.looked_at else None,
         "copies_may_be_in": event.copies.candidates,

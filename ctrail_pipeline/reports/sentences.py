@@ -4,9 +4,16 @@ Sync, its estimate, and compaction are here. Not here: verify (`verify_text`), e
 and JSON (`sync_json`).
 """
 
+from collections.abc import Mapping
+
+from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
+from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
+from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.core.untrusted_text import printable
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 
 from .units import duration, size
@@ -16,35 +23,84 @@ _NAMED_PROBLEMS = 50
 
 
 def summary_line(summary: Summary) -> str:
-    """Return a sentence on what the run did and which log files are still open after all runs."""
+    """Return a sentence on what the run did and which log files of its selection are not in."""
     progress = summary.progress
     text = (
         f"{progress.log_files} new log files, {progress.events} new events in"
         f" {summary.output_files} files, {progress.duplicates} duplicates"
     )
+    if summary.quarantined:
+        text += f", {summary.quarantined} records in quarantine"
     if summary.misfits:
         text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
+    for trail in summary.not_yet:
+        text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
         text += "; interrupted: what is committed stays, and the next run goes on from there"
-    if summary.standing:
-        states = ", ".join(
-            f"{count} {state.name.lower()}" for state, count in sorted(summary.standing.items())
+    if summary.open_log_files.counts:
+        text += f"; log files still open: {states_text(summary.open_log_files.counts)}"
+    if summary.archived.log_files:
+        text += (
+            f"; {summary.archived.log_files} archived, to be restored in S3, such as"
+            f" {printable(summary.archived.example)}"
         )
-        text += f"; log files still open: {states}"
     return text
 
 
 def failure_message(summary: Summary) -> str:
     """Return what failed, where, and what to do: the description of a failed run."""
+    troubles = [problem for problem in summary.problems if not problem.is_of_log_file]
+    open_log_files = summary.answers_for.counts.total()
+    what = []
+    if summary.troubles:
+        what.append(f"{summary.troubles} problem{'' if summary.troubles == 1 else 's'}")
+    if open_log_files:
+        stand = "log file stands" if open_log_files == 1 else "log files stand"
+        what.append(f"{open_log_files} {stand} open")
     lines = [
-        f"{summary.problem_count} problem{'' if summary.problem_count == 1 else 's'}. Everything"
-        " else is brought in; the next run tries again what failed."
+        f"{' and '.join(what)}. Everything else is brought in; the next run tries again what"
+        " failed."
     ]
-    lines += [problem_line(problem) for problem in summary.problems[:_NAMED_PROBLEMS]]
-    unnamed = summary.problem_count - min(len(summary.problems), _NAMED_PROBLEMS)
-    if unnamed:
+    lines += map(problem_line, troubles[:_NAMED_PROBLEMS])
+    unnamed = summary.troubles - min(len(troubles), _NAMED_PROBLEMS)
+    if unnamed > 0:
         lines.append(f"and {unnamed} more, see the log")
-    return "\n".join(lines)
+    return "\n".join(lines + open_lines(summary.answers_for, _NAMED_PROBLEMS))
+
+
+def open_lines(open_log_files: OpenLogFiles, limit: int) -> list[str]:
+    """Return lines on log files that stand open: how many, why, and what settles them.
+
+    At most `limit` reasons are told, each with one of its log files.
+    """
+    if not open_log_files.counts:
+        return []
+    groups = list(open_log_files.reasons)[:limit]
+    lines = [f"log files open: {states_text(open_log_files.counts)}", *map(_reason_line, groups)]
+    unnamed = open_log_files.counts.total() - sum(group.log_files for group in groups)
+    if unnamed:
+        lines.append(f"and {unnamed} more, for other reasons")
+    lines.append(
+        "`ctrail sync` tries failed log files again at once. For a damaged or deleted one, restore"
+        " a sound version in the bucket. If there is none, settle it:"
+        f" `ctrail accept '{groups[0].where}' --reason TEXT`"
+    )
+    return lines
+
+
+def states_text(counts: Mapping[LogFileState, int]) -> str:
+    """Return counts of log files by state, as text."""
+    return ", ".join(f"{count} {state.name.lower()}" for state, count in sorted(counts.items()))
+
+
+def _reason_line(group: ReasonGroup) -> str:
+    """Return a line on log files of one trail that stand open for one reason."""
+    if group.log_files == 1:
+        return f"- trail {group.trail}: {group.where}: {group.state}: {group.reason}"
+    return (
+        f"- trail {group.trail}: {group.log_files} log files are {group.state}: {group.reason};"
+        f" the first: {group.where}"
+    )
 
 
 def compaction_line(compaction: Compaction, *, dry_run: bool = False) -> str:
@@ -74,6 +130,8 @@ def problem_line(problem: Problem) -> str:
 
 def estimate_line(estimate: TrailEstimate) -> str:
     """Return a line on what a sync of a trail would bring in and cost."""
+    if estimate.is_not_yet:
+        return f"trail {estimate.trail}: {NOT_YET}"
     about = "about " if estimate.is_sampled else ""
     return (
         f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"

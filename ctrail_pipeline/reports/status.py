@@ -6,14 +6,16 @@ here: how the status is shown (`status_table`, `status_json`, `status_prometheus
 """
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ctrail_pipeline.core.keys.coverage import cursor
-from ctrail_pipeline.core.keys.minutes import datetime_of
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
+from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import accepted_by_source
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,
@@ -21,23 +23,32 @@ from ctrail_pipeline.core.ledger.queries_reports import (
     quarantined_by_source,
 )
 from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
-from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, source_ids, source_totals
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    covered_ranges,
+    formerly_covered,
+    source_ids,
+    source_totals,
+)
+from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.settings import Settings
 
 NOT_CONFIGURED = "(not configured)"
+_AT_ANY_TIME = 1 << 62
 
 
 @dataclass(frozen=True)
 class PartitionStatus:
-    """One account and region of a trail."""
+    """One account and region of a trail, over all kinds."""
 
     trail: str
     account: str
     region: str
     cursor: datetime | None
-    """None means that no stretch of time is wholly done yet."""
+    """None means that no stretch of time is wholly done yet. Where there are several kinds, the
+    first of `core.keys.source_prefix.KINDS` counts."""
     lag_seconds: float | None
     log_files: int
     """Committed log files."""
@@ -53,6 +64,9 @@ class PartitionStatus:
     gone: int
     quarantined: int
     """Records in quarantine."""
+    accepted: int
+    """Log files that could not be brought in, and that people settled as they are. No other count
+    holds them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,8 @@ class Status:
     output: list[OutputStatus] = field(default_factory=list)
     quarantine_bytes: int = 0
     ledger_bytes: int = 0
+    open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
+    """What stands open of the configured trails; log files that wait for a run are among them."""
     never_synced: list[str] = field(default_factory=list)
     """Configured trails of which the ledger knows nothing."""
 
@@ -98,6 +114,7 @@ def read_status(settings: Settings) -> Status:
             _output(size, parquet.get(size.folder, no_files))
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
+        open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {partition.trail for partition in partitions}
@@ -106,35 +123,73 @@ def read_status(settings: Settings) -> Status:
         output,
         quarantine_bytes,
         sum(path.stat().st_size for path in files if path.exists()),
+        open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
     )
 
 
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
+    """Yield the status of each account and region, over all its source prefixes."""
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
-    coverage, totals = covered_ranges(ledger), source_totals(ledger)
+    cursors, totals = _cursors(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
+    accepted = accepted_by_source(ledger)
     now = time.time()
-    for source_prefix, id_ in source_ids(ledger).items():
-        end = cursor(coverage.get(id_, []))
-        states = open_by_state.get(id_, {})
+    for (trail, account, region), of_partition in _by_partition(trails, ledger).items():
+        ids = list(of_partition.values())
+        end = _cursor_of(of_partition, cursors)
+        states: Counter[LogFileState] = Counter()
+        for id_ in ids:
+            states.update(open_by_state.get(id_, {}))
         yield PartitionStatus(
-            trails.get((source_prefix.bucket, source_prefix.prefix))
-            or _unconfigured(source_prefix),
-            source_prefix.account,
-            source_prefix.region,
+            trail,
+            account,
+            region,
             None if end is None else datetime_of(end),
             None if end is None else max(0.0, now - end * 60),
-            totals[id_].log_files,
-            totals[id_].events,
-            totals[id_].last_event,
-            states.get(LogFileState.FAILED, 0) + states.get(LogFileState.LOST, 0),
-            states.get(LogFileState.DAMAGED, 0),
-            states.get(LogFileState.FOUND, 0),
-            states.get(LogFileState.ARCHIVED, 0),
-            states.get(LogFileState.GONE, 0),
-            quarantined.get(id_, 0),
+            sum(totals[id_].log_files for id_ in ids),
+            sum(totals[id_].events for id_ in ids),
+            max((totals[id_].last_event or "" for id_ in ids), default="") or None,
+            states[LogFileState.FAILED] + states[LogFileState.LOST],
+            states[LogFileState.DAMAGED],
+            states[LogFileState.FOUND],
+            states[LogFileState.ARCHIVED],
+            states[LogFileState.GONE],
+            sum(quarantined.get(id_, 0) for id_ in ids),
+            sum(accepted.get(id_, 0) for id_ in ids),
         )
+
+
+def _by_partition(
+    trails: Mapping[tuple[str, str], str], ledger: Ledger
+) -> dict[tuple[str, str, str], dict[SourcePrefix, int]]:
+    """Return the source prefixes with their ids, by trail, account and region."""
+    partitions: dict[tuple[str, str, str], dict[SourcePrefix, int]] = {}
+    for source_prefix, id_ in source_ids(ledger).items():
+        trail = trails.get((source_prefix.bucket, source_prefix.prefix))
+        key = trail or _unconfigured(source_prefix), source_prefix.account, source_prefix.region
+        partitions.setdefault(key, {})[source_prefix] = id_
+    return partitions
+
+
+def _cursors(ledger: Ledger) -> dict[int, Minute]:
+    """Return the cursor of each source prefix, by whichever listing rule it was covered."""
+    ranges = formerly_covered(ledger)
+    for id_, covered in covered_ranges(ledger).items():
+        ranges.setdefault(id_, []).extend(covered)
+    return {id_: end for id_, covered in ranges.items() if (end := cursor(covered)) is not None}
+
+
+def _cursor_of(
+    source_prefixes: Mapping[SourcePrefix, int], cursors: dict[int, Minute]
+) -> Minute | None:
+    """Return the cursor of an account and region: that of its most frequent kind.
+
+    Other kinds are delivered rarely, so their cursors stand still.
+    """
+    kind = min((prefix.kind for prefix in source_prefixes), key=KINDS.index)
+    ends = [cursors.get(id_) for prefix, id_ in source_prefixes.items() if prefix.kind == kind]
+    return max((end for end in ends if end is not None), default=None)
 
 
 def _unconfigured(source_prefix: SourcePrefix) -> str:

@@ -1,14 +1,20 @@
 """The status as JSON."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+
+from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
 
 from .status import Status
 
 
 def as_json(status: Status) -> dict[str, Any]:
     """Return the status for machines. Keys are only ever added."""
-    plain = asdict(status)
+    plain = asdict(replace(status, open_log_files=OpenLogFiles()))
+    counts = status.open_log_files.counts
+    plain["ok"] = not counts
+    plain["open_log_files"] = {state.name.lower(): n for state, n in sorted(counts.items())}
+    plain["open_reasons"] = [asdict(group) for group in status.open_log_files.reasons]
     for partition in plain["partitions"]:
         cursor, lag = partition["cursor"], partition["lag_seconds"]
         partition["cursor"] = cursor and cursor.strftime("%Y-%m-%dT%H:%MZ")

@@ -28,6 +28,11 @@ _OF_PARTITIONS: tuple[tuple[str, str, Callable[[PartitionStatus], float | None]]
         "Records in quarantine.",
         lambda partition: partition.quarantined,
     ),
+    (
+        "ctrail_log_files_accepted",
+        "Log files that could not be brought in, and that somebody settled as they are.",
+        lambda partition: partition.accepted,
+    ),
 )
 _OF_OUTPUT: tuple[tuple[str, str, Callable[[OutputStatus], float]], ...] = (
     ("ctrail_output_bytes", "Bytes of event files on disk.", lambda output: output.bytes),
@@ -50,7 +55,7 @@ def _lines(status: Status) -> Iterator[str]:
         yield from _metric(name, text, samples)
     yield from _metric(
         "ctrail_log_files_open",
-        "Log files that are not committed, by state.",
+        "Log files that are neither committed nor accepted, by state.",
         [
             ((*_partition(partition), ("state", state)), getattr(partition, state))
             for partition in status.partitions

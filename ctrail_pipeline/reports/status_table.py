@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from .sentences import open_lines
 from .status import PartitionStatus, Status
 from .units import duration, size
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _COUNTED = ("log_files", "events", "failed", "damaged", "quarantined")
 _BAD = _COUNTED[2:]
+_REASONS_NAMED = 10
 
 
 def as_table(status: Status) -> "Table":
@@ -52,13 +54,20 @@ def notes(status: Status) -> list[str]:
     waiting = sum(partition.waiting for partition in status.partitions)
     archived = sum(partition.archived for partition in status.partitions)
     gone = sum(partition.gone for partition in status.partitions)
+    accepted = sum(partition.accepted for partition in status.partitions)
     pruned = sum(output.pruned_files for output in status.output)
     if waiting:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
+    lines += open_lines(status.open_log_files, _REASONS_NAMED)
     if archived:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if gone:
         lines.append(f"{gone:,} log files were deleted from their bucket before they were read")
+    if accepted:
+        lines.append(
+            f"{accepted:,} log files are accepted as they are, with what they lack: `ctrail accept"
+            " --list` shows them"
+        )
     if pruned:
         lines.append(
             f"{pruned:,} output files were pruned; the column events still counts their events"

@@ -26,6 +26,9 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "output_files": summary.output_files,
         "output_bytes": summary.bytes_out,
         "parquet_misfits": summary.misfits,
+        "quarantined": summary.quarantined,
+        "newlines_replaced": summary.newlines_replaced,
+        "not_yet": summary.not_yet,
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {
@@ -45,6 +48,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "open_log_files": {
             state.name.lower(): count for state, count in sorted(summary.standing.items())
         },
+        "open_reasons": [asdict(group) for group in summary.open_log_files.reasons],
+        "archived": asdict(summary.archived),
         "problem_count": summary.problem_count,
         "problems": [asdict(problem) for problem in summary.problems],
     }
@@ -66,6 +71,7 @@ def estimates_as_json(
                 "dollars": round(estimate.dollars, 4),
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
+                "is_not_yet": estimate.is_not_yet,
             }
             for estimate in estimates
         ],

@@ -119,7 +119,7 @@ def _calendar(report: Report) -> Iterator[str]:
     for trail, group in groupby(prefixes, key=lambda prefix: prefix.trail):
         yield f'<tr><th class="name">{_text(trail)}</th><td></td></tr>'
         for prefix in group:
-            name = _text(prefix.source_prefix.partition_key)
+            name = _text(prefix.source_prefix.label)
             yield f'<tr><td class="name">{name}</td><td>'
             yield from _row(prefix, first, end, width)
             yield "</td></tr>"
@@ -220,16 +220,14 @@ def _partitions(report: Report) -> Iterator[str]:
         hours = prefix.hours_by_state()
         numbers = [prefix.total(name) for name in COUNTS]
         numbers += [hours.get(state, 0) for state in HourState]
-        name = prefix.source_prefix.partition_key + ("" if prefix.is_listed else " (not listed)")
+        name = prefix.source_prefix.label + ("" if prefix.is_listed else " (not listed)")
         yield f"<tr><td>{_text(prefix.trail)}</td><td>{_text(name)}</td>"
         yield "".join(f'<td class="n">{number:,}</td>' for number in numbers) + "</tr>"
     yield "</table>"
 
 
 def _sorted_prefixes(report: Report) -> list[PrefixReport]:
-    return sorted(
-        report.prefixes, key=lambda prefix: (prefix.trail, prefix.source_prefix.partition_key)
-    )
+    return sorted(report.prefixes, key=lambda prefix: (prefix.trail, prefix.source_prefix.label))
 
 
 def _text(text: str) -> str:

@@ -25,7 +25,7 @@ def as_table(report: Report) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     prefixes = sorted(
-        report.prefixes, key=lambda prefix: (prefix.trail, prefix.source_prefix.partition_key)
+        report.prefixes, key=lambda prefix: (prefix.trail, prefix.source_prefix.label)
     )
     table.add_column("trail, account/region", f"all {len(prefixes)}", overflow="fold")
     for name, footer in zip(_SHOWN_COUNTS, _counts(prefixes), strict=True):
@@ -41,7 +41,7 @@ def as_table(report: Report) -> "Table":
             complete = hours.get(HourState.LISTED_COMPLETE, 0) + hours.get(HourState.PROVED, 0)
             table.add_row(
                 Text(
-                    f"  {prefix.source_prefix.partition_key}"
+                    f"  {prefix.source_prefix.label}"
                     + ("" if prefix.is_listed else " (not listed)")
                 ),
                 *_counts([prefix]),

@@ -15,6 +15,7 @@ from ctrail_pipeline.core.audit.findings import (
     Severity,
 )
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, datetime_of
+from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.untrusted_text import printable
 
 from .sentences import problem_line
@@ -65,7 +66,7 @@ def notes(report: Report) -> list[str]:
     """Return what is no finding but worth knowing, a line each, and the problems of the run."""
     lines = []
     recent, expired = report.total("new"), report.total("expired")
-    archived, strays = report.total("archived"), report.output.others
+    strays = report.output.others
     if recent:
         lines.append(
             f"{recent:,} log files came in within the last hour: the next sync fetches them"
@@ -80,10 +81,9 @@ def notes(report: Report) -> list[str]:
             f"{report.log_files_not_selected:,} log files that digests list are not selected: they"
             " are neither missing nor proved"
         )
-    if archived:
-        lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if strays:
         lines.append(f"{strays:,} other files lie in the output folders; they do no harm")
+    lines += [f"trail {trail}: {NOT_YET}" for trail in report.not_yet]
     lines += [problem_line(problem) for problem in report.problems]
     return lines
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from .records import EVENT_TIME, Record, RecordWriter, uuid
+from .records import EVENT_TIME, Record, RecordWriter
 
 Shape = Literal["small", "large"]
 """`small`: as CloudTrail delivers, 5 events in the median log file. `large`: thousands each."""
@@ -69,7 +69,7 @@ class SampleObject:
     body: bytes
     last_modified: datetime
     records: int
-    """Records of a log file. Digests and Insights files are no log files: 0."""
+    """Records of a log file. A digest is no log file: 0."""
     new_records: int
     """Records that no object before this object holds."""
 
@@ -80,7 +80,7 @@ class SampleSummary:
 
     log_files: int
     other_objects: int
-    """Digests and Insights files, which the pipeline must leave alone."""
+    """Digests, which are no log files."""
     records: int
     distinct_records: int
     stored_bytes: int
@@ -144,7 +144,7 @@ def generate_log_files(
     for delivery in _plan(rng, log_files, first_day, days):
         yield from _log_files_of(delivery, rng, events, shape)
     for day in range(days):
-        yield from _digests_and_insights(first_day + timedelta(days=day), rng)
+        yield from _digests(first_day + timedelta(days=day))
 
 
 # --- when, where, how many --------------------------------------------------------------------
@@ -299,8 +299,8 @@ def _gzip(data: bytes, name: str, modified: datetime) -> bytes:
     )
 
 
-def _digests_and_insights(day: date, rng: Random) -> Iterator[SampleObject]:
-    """Yield objects that lie beside the log files and are no log files."""
+def _digests(day: date) -> Iterator[SampleObject]:
+    """Yield digests: they lie beside the log files and are no log files."""
     at = datetime.combine(day, time(12, 34, 56), UTC)
     trails = [(ORGANIZATION_BUCKET, f"AWSLogs/{ORGANIZATION}", account) for account in ACCOUNTS]
     trails.append((PAYMENTS_BUCKET, f"{PAYMENTS_PREFIX}/AWSLogs", PAYMENTS_ACCOUNT))
@@ -315,19 +315,6 @@ def _digests_and_insights(day: date, rng: Random) -> Iterator[SampleObject]:
             '"digestSignatureAlgorithm":"SHA256withRSA","logFiles":[]}'
         )
         yield SampleObject(bucket, key, _gzip(digest.encode(), name, at), at, 0, 0)
-    account = ACCOUNTS[1]
-    name = f"{account}_CloudTrail-Insight_us-east-1_{at:%Y%m%dT%H%MZ}_{_suffix(rng)}.json.gz"
-    insight = (
-        f'{{"Records":[{{"eventVersion":"1.09","eventTime":"{at:{EVENT_TIME}}","awsRegion":"us-east-1",'
-        f'"eventID":"{uuid(rng)}","eventType":"AwsCloudTrailInsight",'
-        f'"recipientAccountId":"{account}","insightDetails":{{"state":"Start",'
-        '"eventSource":"ec2.amazonaws.com","eventName":"RunInstances",'
-        '"insightType":"ApiCallRateInsight","insightContext":{"statistics":'
-        '{"baseline":{"average":8.82145E-5},"insight":{"average":0.6}}}},'
-        '"eventCategory":"Insight"}]}'
-    )
-    key = f"AWSLogs/{ORGANIZATION}/{account}/CloudTrail-Insight/us-east-1/{at:%Y/%m/%d}/{name}"
-    yield SampleObject(ORGANIZATION_BUCKET, key, _gzip(insight.encode(), name, at), at, 0, 0)
 
 
 # --- on disk --------------------------------------------------------------------------------------

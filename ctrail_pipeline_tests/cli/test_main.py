@@ -171,14 +171,14 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_levels_times_in_utc_and_where_what_is_printed(folder: Path) -> None:
-    """The first 20 problems are logged as warnings, further ones only with `-v`."""
+    """Log files with the same problem are told once, and their number; each only with `-v`."""
     for path in log_files(folder)[:25]:
         path.write_bytes(path.read_bytes()[:-20])
     started = datetime.now(UTC).replace(microsecond=0)
     levels = {}
     for option in ("-v", "", "-q"):
         done = ctrail(folder, "sync", *filter(None, [option]), "--trail", "organization")
-        logged, _, report = done.stderr.partition("25 problems. ")
+        logged, _, report = done.stderr.partition("25 log files stand open. ")
         found = [LOG_LINE.fullmatch(line) for line in logged.splitlines()]
         lines = [line for line in found if line is not None]
         assert len(lines) == len(found), logged
@@ -189,14 +189,14 @@ def test_levels_times_in_utc_and_where_what_is_printed(folder: Path) -> None:
             level: sum(line[2] == level for line in lines) for level in ("WARNING", "DEBUG")
         }
         assert any(line[2] == "INFO" for line in lines) == (option != "-q")
-        assert len(report.splitlines()) == 26
+        assert len(report.splitlines()) == 4
         assert SUMMARY.match(done.stdout)
         assert len(done.stdout.splitlines()) == 1
         make_anew(folder)
     assert levels == {
-        "-v": {"WARNING": 20, "DEBUG": 5},
-        "": {"WARNING": 20, "DEBUG": 0},
-        "-q": {"WARNING": 20, "DEBUG": 0},
+        "-v": {"WARNING": 2, "DEBUG": 24},
+        "": {"WARNING": 2, "DEBUG": 0},
+        "-q": {"WARNING": 2, "DEBUG": 0},
     }
 
 

@@ -331,6 +331,20 @@ def two(second: dict[str, Any]) -> dict[str, Any]:
         (ONE_TRAIL | {"events_per_file": True}, r"events_per_file: true: .* a whole number"),
         (ONE_TRAIL | {"events_per_file": 1.0}, r"events_per_file: 1.0: .* a whole number"),
         (ONE_TRAIL | {"events_per_file": "1"}, r'events_per_file: "1": .* a whole number'),
+        (ONE_TRAIL | {"kinds": []}, r"kinds: \[\]: it must be .* \"CloudTrail\", \"CloudTrail-N"),
+        (ONE_TRAIL | {"kinds": ["Insight"]}, r'kinds: .* "CloudTrail-Insight", "CloudTrail-Agg'),
+        (ONE_TRAIL | {"kinds": "CloudTrail"}, r"kinds: .* a list of one or more of the kinds"),
+        (
+            {"trails": [{"name": "a", "bucket": "abc", "kinds": ["CloudTrail-Digest"]}]},
+            r"trails\[0\].kinds: .* a list of one or more of the kinds",
+        ),
+        (
+            {
+                "trails": [{"name": "a", "bucket": "abc", "kinds": ["CloudTrail-Insight"]}],
+                "kinds": ["CloudTrail"],
+            },
+            r"trails\[0\].kinds: .* have none in common",
+        ),
         (ONE_TRAIL | {"lookback_hours": -1}, r"lookback_hours: -1: .* from 0 to"),
         (ONE_TRAIL | {"process_workers": "4"}, r'process_workers: "4": .* a whole number'),
         (ONE_TRAIL | {"bloom_file": 4}, r"bloom_file: 4: it must be a path"),

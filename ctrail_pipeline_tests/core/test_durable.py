@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from polars.io.plugins import register_io_source
 
-from ctrail_pipeline.core.durable import durable_file, write_whole
+from ctrail_pipeline.core.durable import append_lines, durable_file, write_whole
 
 
 def test_a_file_is_private_and_whole(tmp_path: Path) -> None:
@@ -110,3 +110,38 @@ def test_polars_writes_on_after_its_call_has_failed_and_reaches_no_other_file(
             time.sleep(0.02)
             put(b"own")
         assert (tmp_path / f"next-{number}").read_bytes() == b"own"
+
+
+def test_lines_are_appended_to_a_private_file(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    append_lines(path, b"one\ntwo\n")
+    append_lines(path, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"one\ntw")
+    append_lines(path, b"three\n")
+    assert path.read_bytes() == b"one\ntw\nthree\n"
+
+
+def test_lines_that_do_not_fit_on_the_disk_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines.jsonl"
+    append_lines(path, b"one\n")
+    write = os.write
+    pieces = iter([2])
+
+    def fill(descriptor: int, data: bytes) -> int:
+        room = next(pieces, None)
+        if room is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:room])
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(OSError, match="No space"):
+        append_lines(path, b"two\n")
+    assert path.read_bytes() == b"one\n"

@@ -47,7 +47,7 @@ def check(
     chosen = selection or Selection()
     noted: list[Problem] = [] if problems is None else problems
     found_prefixes = find_prefixes(settings, chosen, noted.append, may_get=False)
-    result = check_digests(settings, chosen, found_prefixes, report=noted.append)
+    result = check_digests(settings, chosen, found_prefixes.selected, report=noted.append)
     assert problems is not None or noted == []
     return result
 

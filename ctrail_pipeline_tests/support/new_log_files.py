@@ -6,21 +6,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ctrail_pipeline.core.keys.minutes import day_folder, day_number
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import CLOUDTRAIL, SourcePrefix
 from ctrail_pipeline_tests.support.sync_process import put_object
 
 NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 
 
-def put(bucket: Path, account: str, region: str, moment: datetime, suffix: str) -> str:
+def put(
+    bucket: Path, account: str, region: str, moment: datetime, suffix: str, kind: str = CLOUDTRAIL
+) -> str:
     """Put a log file with one event. It is delivered five minutes after the time in its key."""
-    source_prefix = SourcePrefix("logs", "", "", account, region)
+    source_prefix = SourcePrefix("logs", "", "", account, region, kind)
     number = day_number(moment.year, moment.month, moment.day)
     assert number is not None
-    name = f"{account}_CloudTrail_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
+    name = f"{account}_{kind}_{region}_{moment:%Y%m%dT%H%MZ}_{suffix.rjust(16, '0')}.json.gz"
     record = {
         "eventTime": f"{moment:%Y-%m-%dT%H:%M:00Z}",
-        "eventID": f"{account}{region}{moment}{suffix}",
+        "eventID": f"{kind}{account}{region}{moment}{suffix}",
         "awsRegion": region,
         "recipientAccountId": account,
     }

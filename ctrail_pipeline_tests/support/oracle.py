@@ -25,8 +25,10 @@ else:
     from backports import zstd
 
 _LOG_FILE = re.compile(
-    r"AWSLogs/(?:o-[a-z0-9]+/)?(?P<account>[^/]+)/CloudTrail/(?P<region>[^/]+)/.+\.json(\.gz)?",
-    re.DOTALL,
+    r"AWSLogs/(?:o-[a-z0-9]+/)?(?P<account>[^/]+)"
+    r"/CloudTrail(?:-NetworkActivity|-Insight|-Aggregated)?"
+    r"/(?P<region>[^/]+)/.+\.(json|gz)",
+    re.DOTALL | re.IGNORECASE,
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")

@@ -84,7 +84,9 @@ class RealDigests:
     def check_digests(self) -> DigestResult:
         chosen = Selection()
         found_prefixes = find_prefixes(self.settings, chosen, self.problems.append, may_get=False)
-        return check_digests(self.settings, chosen, found_prefixes, report=self.problems.append)
+        return check_digests(
+            self.settings, chosen, found_prefixes.selected, report=self.problems.append
+        )
 
     def digest(self, number: int) -> Path:
         return sorted((self.bucket / DIGESTS).iterdir())[number]

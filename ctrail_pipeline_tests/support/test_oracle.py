@@ -206,8 +206,7 @@ def test_any_key_of_a_record_without_a_place_of_its_own_is_right(tmp_path: Path)
     "key",
     [
         KEY.replace("/CloudTrail/", "/CloudTrail-Digest/"),
-        KEY.replace("/CloudTrail/", "/CloudTrail-Insight/"),
-        KEY.replace("/CloudTrail/", "/CloudTrail-NetworkActivity/"),
+        KEY.replace("/CloudTrail/", "/CloudTrail-Something/"),
         "elsewhere/" + KEY,
         KEY + ".txt",
     ],

@@ -19,6 +19,7 @@ from ctrail_pipeline.core.listing.look_frequency import DISCOVERY_SECONDS_AN_ACC
 from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
+from ctrail_pipeline.orchestration.jobs.accept import AcceptConfig
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
 from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -38,6 +39,7 @@ DOCUMENTS = [
     ARCHITECTURE,
     PROJECT / "CONTRIBUTING.md",
     PROJECT / "docs/hostile-input.md",
+    PROJECT / "docs/odd-servers.md",
 ]
 MONTH_SECONDS = 30 * 86_400
 
@@ -102,7 +104,9 @@ def test_configurations_and_run_configs_load(document: Path, tmp_path: Path) -> 
         names = [trail.name for trail in load_config({}, tmp_path).settings.trails]
         assert names == [trail["name"] for trail in json.loads(block)["trails"]]
     for block in blocks(document, "yaml"):
-        assert SyncConfig(**yaml.safe_load(block)["ops"]["sync"]["config"]).selection().trails
+        [(name, op)] = yaml.safe_load(block)["ops"].items()
+        config = {"sync": SyncConfig, "accept": AcceptConfig}[name](**op["config"])
+        assert config.keys if isinstance(config, AcceptConfig) else config.selection().trails
 
 
 @each_document

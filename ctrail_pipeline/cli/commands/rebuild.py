@@ -43,6 +43,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     if rebuilt.parquet_repaired:
         findings += f"; the Parquet of {rebuilt.parquet_repaired:,} dates holds their events again"
+    if rebuilt.accepted:
+        findings += f"; {rebuilt.accepted:,} log files are accepted if they still are as they were"
     print(
         f"{settings.state_db}: rebuilt from {rebuilt.files:,} files with {rebuilt.events:,} events"
         f" and {rebuilt.quarantined:,} entries of quarantine{findings}. Now run `ctrail sync`: it"

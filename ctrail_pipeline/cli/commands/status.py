@@ -7,12 +7,14 @@ import argparse
 import sys
 from typing import Final
 
-from ctrail_pipeline.cli.exit_codes import EXIT_OK
+from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _DESCRIPTION = """\
 Shows how far each account and region of each trail is, from the ledger alone. Lists
 nothing and writes nothing. Lag is the age of the newest log file that is done.
+Exit codes: 0 nothing stands open; 1 log files are failed, damaged, gone, or wait for a
+sync. With --prometheus 0, whatever the metrics say.
 """
 _EPILOG = """\
   ctrail status --prometheus > ctrail.prom.new && mv ctrail.prom.new ctrail.prom
@@ -51,7 +53,8 @@ def _run(options: argparse.Namespace) -> int:
             console.print(as_table(status))
         for note in notes(status):
             console.print(note, markup=False, highlight=False)
-    return EXIT_OK
+    # A file of metrics is moved into place only if the command that writes it succeeds.
+    return EXIT_FAILED if status.open_log_files.counts and not options.prometheus else EXIT_OK
 
 
 COMMAND: Final = Command(

@@ -16,7 +16,11 @@ from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, known_prefixes, sources_of
+from ctrail_pipeline.core.listing.found_prefixes import (
+    find_prefixes,
+    sources_of,
+    vanished_prefixes,
+)
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
@@ -63,15 +67,9 @@ def _sources(
     settings: Settings, selection: Selection, ledger: Ledger, report: Report
 ) -> list[Source]:
     """Return the source prefixes that the buckets hold, and those that they held once."""
-    found_prefixes = find_prefixes(settings, selection, report.problems.append, may_get=False)
-    present = {found.source_prefix for found in found_prefixes}
-    for trail, bucket in {
-        found.trail.name: (found.trail, found.bucket) for found in found_prefixes
-    }.values():
-        found_prefixes += [
-            known
-            for known in known_prefixes(settings, ledger, trail, bucket)
-            if known.source_prefix not in present and selection.holds(known.source_prefix)
-        ]
+    found = find_prefixes(settings, selection, report.problems.append, may_get=False)
+    report.not_yet = found.not_yet
+    found_prefixes = found.selected
+    found_prefixes += vanished_prefixes(found_prefixes, settings, selection, ledger)
     register_sources(ledger, [found.source_prefix for found in found_prefixes])
     return sources_of(found_prefixes, settings, ledger)

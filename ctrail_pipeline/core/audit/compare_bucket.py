@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed, Page
@@ -26,14 +27,17 @@ from ctrail_pipeline.core.keys.minutes import (
     day_folder,
     minute_of,
 )
+from ctrail_pipeline.core.ledger.accepted import acceptance_of, acceptances_without_row
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found
 from ctrail_pipeline.core.ledger.queries_compare import (
     KnownObject,
+    OpenLogFile,
     first_days,
     known_by_name,
     newest_batch,
     open_log_files,
+    quarantined_log_files,
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
@@ -141,6 +145,7 @@ class BucketComparison:
                             walk.expired.count_rest()
                     self._finish(walk, first.get(walk.source.id))
         self._queue()
+        self._note_quarantined({walk.source.id: walk for walk in walks})
 
     def _page_of(self, walk: _PrefixWalk, done: "Future[Page]") -> Page | None:
         try:
@@ -200,7 +205,8 @@ class BucketComparison:
         day = walk.report.day(parts.day)
         day.listed += 1
         # Any sync lists a source prefix that was never synced: a row for each of its keys is waste.
-        if walk.source.covered and (row is None or row.state is not LogFileState.FOUND):
+        is_queued = walk.source.covered if row is None else row.state is not LogFileState.FOUND
+        if is_queued:
             self._found.append(
                 FoundLogFile(
                     walk.source.id,
@@ -239,31 +245,54 @@ class BucketComparison:
     def _finish(self, walk: _PrefixWalk, first_day: int | None) -> None:
         """Add what only the ledger knows of a source prefix, and the state of its hours."""
         source, (first, end) = walk.source, walk.days
-        for row in open_log_files(self._ledger, source.id, walk.days):
+        self._queue()  # what turned up again stands open, even if it was accepted
+        rebuilt = (
+            OpenLogFile(*acceptance.row[1:], acceptance.state, "not met since a rebuild")
+            for acceptance in acceptances_without_row(self._ledger, source.id, walk.days)
+        )
+        for row in chain(open_log_files(self._ledger, source.id, walk.days), rebuilt):
             parts = parse_key(source.source_prefix, key_of(source.source_prefix, row.day, row.name))
             if is_wanted(parts, source.wanted) and (row.day or walk.is_unbounded):
-                self._take_open(walk, parts, row.state, row.reason)
+                self._take_open(walk, parts, row)
         self._report.requests += source.requests
         days = [day for day in (*walk.report.days, first_day or 0) if first <= day < end and day]
         walk.report.hours = listed_hours(
             source.wanted, source.covered, walk.report, min(days, default=None)
         )
 
-    def _take_open(
-        self, walk: _PrefixWalk, parts: KeyParts, state: LogFileState, reason: str
-    ) -> None:
-        """Count and name a log file that failed, is damaged, or lies in Glacier."""
+    def _take_open(self, walk: _PrefixWalk, parts: KeyParts, row: OpenLogFile) -> None:
+        """Count and name a log file that failed, is damaged or accepted, or lies in Glacier."""
         day = walk.report.day(parts.day)
         day.open_hours |= _hours_of(parts)
-        kind = FindingKind.LOG_FILE_FAILED
-        if state is LogFileState.DAMAGED:
+        kind, state = FindingKind.LOG_FILE_FAILED, row.state
+        detail = row.reason or state.name.lower()
+        acceptance = acceptance_of(self._ledger, (walk.source.id, row.day, row.name))
+        if acceptance is not None:
+            day.accepted += 1
+            kind = FindingKind.LOG_FILE_ACCEPTED
+            detail = f"{detail}; {acceptance}"
+        elif state is LogFileState.DAMAGED:
             day.damaged += 1
             kind = FindingKind.LOG_FILE_DAMAGED
         elif state is LogFileState.ARCHIVED:
             day.archived += 1
+            kind = FindingKind.LOG_FILE_ARCHIVED
         else:
             day.failed += 1
-        self._report.note(_finding(walk, kind, parts, reason or state.name.lower()))
+        self._report.note(_finding(walk, kind, parts, detail))
+
+    def _note_quarantined(self, walks: dict[int, _PrefixWalk]) -> None:
+        """Name the committed log files of which records are in quarantine."""
+        for source_id, day, name, records, quarantined in quarantined_log_files(self._ledger):
+            walk = walks.get(source_id)
+            if walk is None:
+                continue
+            first, end = walk.days
+            source, source_prefix = walk.source, walk.source.source_prefix
+            parts = parse_key(source_prefix, key_of(source_prefix, day, name))
+            if is_wanted(parts, source.wanted) and (first <= day < end or walk.is_unbounded):
+                detail = f"{quarantined:,} in quarantine, {records:,} became events"
+                self._report.note(_finding(walk, FindingKind.RECORDS_IN_QUARANTINE, parts, detail))
 
     def _queue(self) -> None:
         """Have the next sync fetch what is missing."""

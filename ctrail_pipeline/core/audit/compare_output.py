@@ -33,6 +33,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.accepted_file import ACCEPTED_FILE
 
 from .compare_report import OutputCounts, Report
 from .file_contents import Contents, contents_of
@@ -226,6 +227,8 @@ class _OutputCheck:
             if Path(parent) == root:
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 names = [name for name in names if not name.startswith(".")]
+                if kind is Kind.QUARANTINE and ACCEPTED_FILE in names:
+                    names.remove(ACCEPTED_FILE)
             folders.sort()
             folder = str(Path(parent).relative_to(root))
             if names and not output_files(self._ledger, kind, folder):

@@ -47,7 +47,8 @@ class DayStatus(Enum):
     LATE = "late"
     """Log files turned up after the day was called done, and are to be fetched."""
     GAP = "gap"
-    """Log files of the day were never brought in, or nobody looked yet whether there are any."""
+    """Log files of the day were never brought in, or nobody looked yet whether there are any. Log
+    files that people have accepted are such ones, too."""
     DAMAGED = "damaged"
     """Log files of the day failed or are damaged, or a digest or listing contradicts the day."""
 
@@ -65,6 +66,9 @@ class Day:
     damaged: int = 0
     archived: int = 0
     """Log files that must be restored in S3 before they can be read."""
+    accepted: int = 0
+    """Log files that failed, are damaged or gone, and that people have settled as they are. They
+    count as nothing else but listed."""
     missing: int = 0
     """Log files in the bucket for more than an hour that were not brought in, or not in this
     version."""
@@ -85,6 +89,7 @@ class Day:
 
 COUNTS: Final = (
     *("listed", "committed", "failed", "damaged", "archived", "missing", "late", "new", "expired"),
+    "accepted",
 )
 """The numbers of a `Day`."""
 
@@ -165,6 +170,8 @@ class Report:
     """Findings by trail and kind. The trail "" stands for findings of several trails."""
     problems: list[Problem] = field(default_factory=list)
     """Trails and source prefixes that could not be listed."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
     output: OutputCounts = field(default_factory=OutputCounts)
     deep: bool = False
     digests: int = 0

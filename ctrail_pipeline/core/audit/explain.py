@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
-from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.log_file_key import address_of, key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import Acceptance, acceptance_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
@@ -31,7 +32,7 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
-from .explain_copies import Copies, LogFileFetch, address_of
+from .explain_copies import Copies, LogFileFetch
 from .explain_lines import Line, LineSearch
 from .file_contents import contents_of
 from .sought import Sought, record_of
@@ -58,6 +59,8 @@ class Explained:
     """The line's number, from 1, among the lines that its log file added to this file."""
     new_lines: int
     """How many lines the log file added to this file, one after the other."""
+    accepted: Acceptance | None = None
+    """Who settled this version of the log file as it is, if somebody did."""
     digest: str | None = None
     """What signed digests say of the log file; None where digests were not checked."""
     copies: Copies = field(default_factory=lambda: Copies(0))
@@ -74,7 +77,7 @@ class Explained:
     @property
     def where(self) -> str:
         """The log file's address."""
-        return address_of(self.source_prefix, self.log_file)
+        return address_of(self.source_prefix, self.log_file.day, self.log_file.name)
 
 
 @contextmanager
@@ -156,6 +159,7 @@ class Explainer:
             batch=batch,
             new_line=new_line,
             new_lines=run.lines,
+            accepted=acceptance_of(self._ledger, log_file.row, log_file.etag),
             digest=self._digest_of(prefix, log_file),
             copies=copies,
             index=index,

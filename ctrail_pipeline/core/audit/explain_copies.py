@@ -11,7 +11,7 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
+from ctrail_pipeline.core.keys.log_file_key import address_of, key_of, parse_key
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -101,7 +101,7 @@ class LogFileFetch:
             looked_at += 1
             index = _index_in(content, line)
             if index is not None:
-                found.append(f"{address_of(other, log_file)} index {index}")
+                found.append(f"{address_of(other, log_file.day, log_file.name)} index {index}")
         return Copies(len(candidates), looked_at, tuple(found))
 
     def _content_of(
@@ -119,13 +119,6 @@ class LogFileFetch:
         except StoreError as error:
             return str(error)
         return read_log_file(body, self._settings.max_log_file_bytes)
-
-
-def address_of(source_prefix: SourcePrefix, log_file: LogFileOrigin) -> str:
-    """Return the address of a log file: `s3://bucket/key`, or a `file://` URL."""
-    bucket = source_prefix.bucket
-    root = bucket if "://" in bucket else f"s3://{bucket}"
-    return f"{root}/{key_of(source_prefix, log_file.day, log_file.name)}"
 
 
 def _index_in(content: LogFileContent, line: bytes) -> int | None:

@@ -16,7 +16,8 @@ class HourState(Enum):
     LISTED_COMPLETE = "listed complete"
     """Every log file that the bucket holds is committed; no digest says what there should be."""
     OPEN = "open"
-    """The hour is not covered yet, or log files of it are missing, failed or damaged."""
+    """The hour is not covered yet, or log files of it are missing, failed or damaged. Accepted log
+    files count, too."""
     CONTRADICTED = "contradicted"
     """A log file or a digest of the hour was altered, deleted or moved."""
 
@@ -46,6 +47,9 @@ class FindingKind(Enum):
     LOG_FILE_MISSING = "log file not synced"
     LOG_FILE_FAILED = "log file failed"
     LOG_FILE_DAMAGED = "log file damaged"
+    LOG_FILE_ARCHIVED = "log file archived"
+    RECORDS_IN_QUARANTINE = "records in quarantine"
+    LOG_FILE_ACCEPTED = "log file accepted"
     OUTPUT_MISSING = "output file missing"
     OUTPUT_ALTERED = "output file altered"
     OUTPUT_FOREIGN = "foreign file in the output"
@@ -156,6 +160,21 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.WARNING,
         "the log file cannot be read in full; what was readable is in quarantine",
         "see the reason; where bucket versioning is on, restore a sound version",
+    ),
+    FindingKind.LOG_FILE_ARCHIVED: Explanation(
+        Severity.WARNING,
+        "the log file lies in Glacier, and cannot be read before it is restored",
+        "restore it in S3, then sync again",
+    ),
+    FindingKind.RECORDS_IN_QUARANTINE: Explanation(
+        Severity.WARNING,
+        "some records of the log file could not become events, and are in quarantine",
+        "read the reasons in the quarantine folder; the records are kept there as they are",
+    ),
+    FindingKind.LOG_FILE_ACCEPTED: Explanation(
+        Severity.NOTE,
+        "the log file is not in the output, or not in full, and somebody has settled that",
+        "nothing; another version of it is brought in; `ctrail accept --undo` has it tried again",
     ),
     FindingKind.OUTPUT_MISSING: Explanation(
         Severity.ERROR,

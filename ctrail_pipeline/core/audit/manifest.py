@@ -2,6 +2,8 @@
 
 The manifest is JSON Lines: a header, a line for each file (of Parquet, too), and a last line. The
 last line has counts and the SHA-256 over all bytes before it, so that any change of the list shows.
+A line for each accepted log file of the same accounts, regions and days says what is not in these
+files, and who settled that.
 Everything comes from one snapshot of the ledger. Whether the files are still as they were written
 belongs to `compare_output`.
 """
@@ -18,7 +20,9 @@ from typing import Any, Final
 from ctrail_pipeline.core.bucket.etag import unpack_etag
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.keys.log_file_key import key_of
+from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.ledger.accepted import acceptance_of, acceptances
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, line_runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
@@ -95,6 +99,34 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
             for file in output_files(ledger, Kind.PARQUET, folder):
                 if file.is_expected:
                     yield _parquet_file(file)
+    for acceptance in acceptances(ledger):
+        source_prefix = source_prefixes[acceptance.source_id]
+        if _may_have_been_in(sought, source_prefix, acceptance.day):
+            log_file = _log_file(source_prefix, acceptance.day, acceptance.name, acceptance.etag)
+            yield {"kind": "accepted", **log_file, **acceptance.as_json}
+
+
+def _may_have_been_in(sought: Sought, source_prefix: SourcePrefix, day: int) -> bool:
+    """Whether what is sought may have been in a log file with a key of this day.
+
+    The day is that of delivery. Events of the last hours of a day are delivered on the next one.
+    """
+    if not replace(sought, start=None, end=None).may_lie_in(f"{source_prefix.partition_key}/"):
+        return False
+    first, last = (
+        None if moment is None else minute_of(moment) // MINUTES_PER_DAY
+        for moment in (sought.start, sought.end)
+    )
+    return not day or ((first is None or first <= day) and (last is None or day <= last + 1))
+
+
+def _log_file(source_prefix: SourcePrefix, day: int, name: str, etag: bytes) -> dict[str, Any]:
+    """Return where a log file is, and which version of it is meant."""
+    return {
+        "bucket": source_prefix.bucket,
+        "key": key_of(source_prefix, day, name),
+        "etag": unpack_etag(etag).strip('"') if etag else None,
+    }
 
 
 def _may_hold(sought: Sought, hours: tuple[str, str]) -> bool:
@@ -137,12 +169,12 @@ def _file(
                 f"{file.published.name}: damaged; restore it from a backup as new as the output"
             )
         source_prefix = source_prefixes[origin.source_id]
+        accepted = acceptance_of(ledger, origin.row, origin.etag)
         log_files.append(
             {
-                "bucket": source_prefix.bucket,
-                "key": key_of(source_prefix, origin.day, origin.name),
-                "etag": unpack_etag(origin.etag).strip('"') if origin.etag else None,
+                **_log_file(source_prefix, origin.day, origin.name, origin.etag),
                 "sha256": origin.sha256.hex() if origin.sha256 else None,
+                **({"accepted": accepted.as_json} if accepted else {}),
                 "lines": run.lines,
                 "run": of_run.run_id,
                 "committed": datetime.fromtimestamp(of_run.committed_at, UTC).isoformat(),

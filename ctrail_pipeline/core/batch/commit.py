@@ -61,6 +61,8 @@ class BatchResult:
     events_by_name: Counter[str]
     misfits: int
     """Rows of the Parquet files that have something in `_other`."""
+    newlines_replaced: int
+    """Line breaks between the tokens of its log files that became spaces."""
 
 
 class Batch(NamedTuple):
@@ -301,4 +303,5 @@ def result_of(
         staged.events_by_hour,
         staged.events_by_name,
         staged.misfits,
+        staged.newlines_replaced,
     )

@@ -56,6 +56,8 @@ class RoutedBatch:
     """Events, new or not."""
     duplicates: dict[int, int] = field(default_factory=dict)
     quarantined: dict[int, int] = field(default_factory=dict)
+    first_reasons: dict[int, str] = field(default_factory=dict)
+    """Why the first record or rest of a log file went to quarantine."""
     conflicts: dict[int, int] = field(default_factory=dict)
     """New events that share their eventID with another event, but not their bytes."""
     bytes_out: dict[int, int] = field(default_factory=dict)
@@ -64,6 +66,8 @@ class RoutedBatch:
     """Log files that have new lines, of events or of quarantine."""
     times: dict[int, tuple[str, str]] = field(default_factory=dict)
     """First and last eventTime."""
+    newlines_replaced: int = 0
+    """Line breaks between tokens that became spaces, in the lines of all log files."""
     events_by_hour: Counter[str] = field(default_factory=Counter)
     """New events of the batch by the hour of their eventTime, `YYYY/MM/DD/HH`."""
     events_by_name: Counter[str] = field(default_factory=Counter)

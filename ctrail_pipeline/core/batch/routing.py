@@ -150,6 +150,7 @@ def _route_log_file(
             )
     for rejected in part.rejected:
         _quarantine(routed, position, log_file, rejected)
+    routed.newlines_replaced += part.newlines_replaced
     records = len(part.records) - unroutable
     routed.records[position] = routed.records.get(position, 0) + records
     if duplicates:
@@ -170,6 +171,7 @@ def _quarantine(
     identity = quarantine_identity(bucket, ref.key, rejected.kind, rejected.data)
     group = routed.groups.setdefault(f"quarantine/{folder}", {})
     routed.quarantined[position] = routed.quarantined.get(position, 0) + 1
+    routed.first_reasons.setdefault(position, rejected.reason)
     if identity not in group:
         line = quarantine_line(bucket, ref.key, log_file.etag, rejected)
         group[identity] = OutputLine(line, position, Kind.QUARANTINE, folder)

@@ -40,6 +40,8 @@ class Staged(NamedTuple):
     events_by_name: Counter[str]
     misfits: int
     """Rows of the batch's Parquet files that have something in `_other`."""
+    newlines_replaced: int
+    """Line breaks between the tokens of its log files that became spaces."""
 
 
 def stage(
@@ -98,6 +100,7 @@ def prepare(
         routed.events_by_hour,
         routed.events_by_name,
         misfits,
+        routed.newlines_replaced,
     )
 
     return lambda: staged._replace(

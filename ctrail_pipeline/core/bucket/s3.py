@@ -10,7 +10,7 @@ from typing import Final, cast
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .boto3_client import Boto3Client
+from .boto3_client import NO_ETAG, Boto3Client
 from .credential_renewal import RenewableCredentials
 from .curl import transfers_of_process
 from .curl_request import (
@@ -167,7 +167,7 @@ class S3Bucket:
 def _fetched(answer: Answer) -> Fetched | OtherAnswer:
     """An object. An answer without an etag is no object of S3's, whatever its status says."""
     if not answer.etag:
-        return OtherAnswer(_OK, answer.body)
+        return OtherAnswer(_OK, answer.body, NO_ETAG)
     return Fetched(answer.body, pack_etag(answer.etag), 0)
 
 

@@ -21,9 +21,11 @@ from ctrail_pipeline.core.settings import Trail
 from .curl_request import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
 
 _CURL_CAUSES: Final = {
+    1: "the server does not speak HTTP",
     5: "no connection to the proxy",
     6: "no connection to the server",
     7: "no connection to the server",
+    8: "the server does not speak HTTP",
     18: "the connection broke",
     28: "it timed out",
     52: "the connection broke",
@@ -33,6 +35,15 @@ _CURL_CAUSES: Final = {
 }
 """By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html);
 other numbers are named in libcurl's own words."""
+_BOTO3_CAUSES: Final = {
+    "ConnectTimeoutError": "it timed out",
+    "ConnectionClosedError": "the connection broke",
+    "EndpointConnectionError": "no connection to the server",
+    "IncompleteReadError": "the connection broke",
+    "ReadTimeoutError": "it timed out",
+    "ResponseStreamingError": "the connection broke",
+}
+"""By the names of botocore's errors; other errors are called by their names."""
 _NO_AUTHORITIES: Final = 77
 _UNAUTHENTICATED: Final = 401
 _FORBIDDEN: Final = 403
@@ -128,7 +139,7 @@ def _translated(error: Exception, location: str, permission: str, trail: Trail) 
         return StoreUnavailable(
             f"{location}: a 404 came that is not S3's: check proxies and the trail's `endpoint_url`"
         )
-    cause = code or _cause(error, text) or type(error).__name__
+    cause = code or _cause(error, text, status)
     return StoreUnavailable(f"{location} cannot be read: {cause}, after several tries")
 
 
@@ -188,11 +199,14 @@ def no_such_bucket(location: str) -> StoreError:
     return StoreError(f"{location}: there is no such bucket: check the trail's `bucket`")
 
 
-def _cause(error: Exception, text: str) -> str:
+def _cause(error: Exception, text: str, status: int) -> str:
     """The cause below S3's protocol, in our words: boto3's text may hold URLs."""
     if isinstance(error, NoAnswer):
         return _CURL_CAUSES.get(error.number, text)
-    return text if isinstance(error, CurlError) else ""
+    if isinstance(error, CurlError):
+        return text
+    kind = type(error).__name__
+    return f"HTTP {status}" if status else _BOTO3_CAUSES.get(kind, kind)
 
 
 def _status_and_code(error: Exception) -> tuple[int, str]:

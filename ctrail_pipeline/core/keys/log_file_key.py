@@ -25,6 +25,11 @@ _DAY_FOLDER: Final = re.compile(r"([0-9]{4})/([0-9]{2})/([0-9]{2})/")
 _TIME_IN_NAME: Final = re.compile(r"[_-]([0-9]{8})T([0-9]{2})([0-9]{2})(?:[0-9]{2})?(?![0-9])")
 _STANDARD_REST: Final = re.compile(r"T([0-9]{4})Z_([A-Za-z0-9]{16})\.json\.gz")
 _COMPACT_NAME: Final = re.compile(r"[0-9]{4}[A-Za-z0-9]{16}")
+_USUAL_ENDINGS: Final = (".json.gz", ".json")
+_ENDINGS: Final = (".json", ".gz", ".zst")
+_NAME_WITHOUT_ENDING: Final = re.compile(
+    r"[0-9]{12}_CloudTrail(?:-[A-Za-z]+)?_[a-z0-9-]+_[0-9]{8}T[0-9]{4}Z_?[A-Za-z0-9]{16}"
+)
 
 LISTING_RULE: Final = 2
 """The version of the rule that says which keys are log files. Coverage notes the version: where the
@@ -45,8 +50,16 @@ class KeyParts:
 
 
 def is_log_file(key: str) -> bool:
-    """Whether a key below a region folder is a log file by its name."""
-    return key.endswith((".json.gz", ".json"))
+    """Whether a key below a region folder is a log file by its name.
+
+    The ending decides, in any case; or the name is CloudTrail's own without an ending. An object
+    without a name, whose key ends in a slash, is none.
+    """
+    # The usual endings come first: a listing asks this for each of its keys.
+    return key.endswith(_USUAL_ENDINGS) or (
+        key.lower().endswith(_ENDINGS)
+        or _NAME_WITHOUT_ENDING.fullmatch(key, key.rfind("/") + 1) is not None
+    )
 
 
 def parse_key(source_prefix: SourcePrefix, key: str) -> KeyParts:
@@ -58,14 +71,19 @@ def parse_key(source_prefix: SourcePrefix, key: str) -> KeyParts:
     if not key.startswith(folder):
         raise ValueError(f"{key!r} is not below {folder!r}")
     relative = key[len(folder) :]
-    day = 0
-    match = _DAY_FOLDER.match(relative)
-    if match is not None:
-        day = max(0, day_number(int(match[1]), int(match[2]), int(match[3])) or 0)
+    day = day_of(relative)
     minute = _minute_in_name(relative)
     if minute is not None and minute // MINUTES_PER_DAY != day:
         minute = None
     return KeyParts(day, compact_name(source_prefix, day, relative), minute)
+
+
+def day_of(relative: str) -> int:
+    """Return the days since 1970 of the day folder of a key below a region folder, or 0."""
+    match = _DAY_FOLDER.match(relative)
+    if match is None:
+        return 0
+    return max(0, day_number(int(match[1]), int(match[2]), int(match[3])) or 0)
 
 
 def compact_name(source_prefix: SourcePrefix, day: int, relative: str) -> str:
@@ -93,6 +111,13 @@ def key_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
     return (
         f"{source_prefix.folder}{_standard_head(source_prefix, day)}T{name[:4]}Z_{name[4:]}.json.gz"
     )
+
+
+def address_of(source_prefix: SourcePrefix, day: int, name: str) -> str:
+    """Return the address of a log file: `s3://bucket/key`, or a `file://` URL."""
+    bucket = source_prefix.bucket
+    root = bucket if "://" in bucket else f"s3://{bucket}"
+    return f"{root}/{key_of(source_prefix, day, name)}"
 
 
 @lru_cache(maxsize=4096)

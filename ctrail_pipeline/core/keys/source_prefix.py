@@ -51,6 +51,12 @@ class SourcePrefix:
         return f"{self.account}/{self.region}"
 
     @property
+    def label(self) -> str:
+        """What people read: `account/region`, with the kind if it is another than CloudTrail."""
+        of_kind = "" if self.kind == CLOUDTRAIL else f" {self.kind}"
+        return f"{self.partition_key}{of_kind}"
+
+    @property
     def folder(self) -> str:
         """The folder that holds the year folders, ending in a slash."""
         root = kind_root(self.prefix, self.organization, self.account, self.kind)

@@ -23,7 +23,7 @@ def uncommit_batch(ledger: Ledger, batch: int) -> None:
     _redo_log_files_that_dropped(ledger, batch)
     _take_from_totals(ledger, batch)
     ledger.execute(
-        "UPDATE log_file SET state = ?, next_visit = 0, reason = ?"
+        "UPDATE log_file SET state = ?, next_visit = 0, accepted = 0, reason = ?"
         " WHERE batch = ? AND (source_prefix, day) IN"
         " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
         "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
@@ -91,7 +91,8 @@ def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
             source_id,
         )
     ledger.execute(
-        f"UPDATE log_file SET state = ?, next_visit = 0, reason = ? WHERE {_MAY_HAVE_DROPPED}",
+        "UPDATE log_file SET state = ?, next_visit = 0, accepted = 0, reason = ?"
+        f" WHERE {_MAY_HAVE_DROPPED}",
         LogFileState.LOST,
         "it may have dropped what a vanished batch held",
         *values,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+from .accepted import keep_acceptances
 from .cold_rows import bring_back, cold_log_files
 from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
@@ -122,13 +123,14 @@ def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     """Have log files that a look found visited by the next run. Inside a transaction.
 
     Where a log file has a row (another version, or its output vanished) only the visit is noted.
+    The log file stands open again then, even if it was accepted as it was.
     """
     bring_back(ledger, ((file.source_id, file.day, file.name) for file in found))
     ledger.execute_many(
         "INSERT INTO log_file (source_prefix, day, name, etag, size, storage_class,"
         " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
         " position) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, ?, 0, 0)"
-        " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit",
+        " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit, accepted = 0",
         [
             (
                 file.source_id,
@@ -166,6 +168,7 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
     """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction.
 
     An outcome that leaves a log file as it is (`Outcome.leaves_committed`) changes its visit only.
+    A log file is not accepted any more, unless it is as it was accepted.
     """
     ledger.execute_many(
         "UPDATE log_file SET attempts = ?, next_visit = ?"
@@ -214,6 +217,7 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
             for outcome in outcomes
         ],
     )
+    keep_acceptances(ledger, outcomes)
 
 
 def keep_superseded(ledger: Ledger, condition: str, *values: object) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from .cold_file import ColdFile
 from .cold_rows import cold_files_where, cold_log_files
-from .indexed_conditions import IS_NOT_COMMITTED
+from .indexed_conditions import IS_NOT_COMMITTED, IS_REMARKABLE
 from .ledger import Ledger
 from .rows import ROWS_A_READ, LogFileState
 from .source_prefixes import source_ids
@@ -146,6 +146,19 @@ def open_log_files(ledger: Ledger, source_id: int, days: tuple[int, int]) -> Ite
             after = rows[-1][0], rows[-1][1]
             for day, name, reason in rows:
                 yield OpenLogFile(day, name, state, reason)
+
+
+def quarantined_log_files(ledger: Ledger) -> Iterator[tuple[int, int, str, int, int]]:
+    """Yield committed log files of which something is in quarantine.
+
+    Each with source prefix, day, name, the number of its events, and what is in quarantine. A row
+    with quarantined records is never cold.
+    """
+    yield from ledger.stream(
+        "SELECT source_prefix, day, name, records, quarantined FROM log_file"
+        f" WHERE {IS_REMARKABLE} AND quarantined > 0 AND state = ?",
+        LogFileState.COMMITTED,
+    )
 
 
 def first_days(ledger: Ledger) -> dict[int, int]:

@@ -6,6 +6,7 @@ checking digests is in `core.audit`.
 
 from typing import NamedTuple
 
+from .accepted import acceptances_without_row
 from .cold_rows import cold_log_files
 from .ledger import Ledger
 from .rows import LogFileState
@@ -34,7 +35,15 @@ class Hashed(NamedTuple):
 
 
 def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hashed]:
-    """Return the log files of one day of a source prefix, by name."""
+    """Return the log files of one day of a source prefix, by name.
+
+    Accepted log files are among them, even those that a rebuilt ledger has not met again.
+    """
+    days = (day, day + 1)
+    accepted = {
+        acceptance.name: Hashed(acceptance.state, acceptance.etag, None, is_accepted=True)
+        for acceptance in acceptances_without_row(ledger, source_id, days)
+    }
     hot = {
         name: Hashed(LogFileState(state), etag, sha256, bool(accepted))
         for name, state, etag, sha256, accepted in ledger.rows(
@@ -48,7 +57,7 @@ def hashed_log_files(ledger: Ledger, source_id: int, day: int) -> dict[str, Hash
         row.name: Hashed(LogFileState.COMMITTED, row.etag, row.sha256)
         for row in cold_log_files(ledger, source_id, day, "", LAST_NAME)
     }
-    return {**cold, **hot}
+    return {**accepted, **cold, **hot}
 
 
 def kept_public_keys(ledger: Ledger) -> dict[str, PublicKey]:

@@ -27,10 +27,8 @@ _SIZED_FOLDER: Final = {
 
 
 class Health(NamedTuple):
-    """What is wrong with the log files of a trail."""
+    """What is wrong with what a trail's log files hold."""
 
-    open: dict[LogFileState, int]
-    """Log files that are neither committed nor just found, by state."""
     quarantined: int
     """Records and rests of log files that are in quarantine."""
     conflicts: int
@@ -40,14 +38,8 @@ class Health(NamedTuple):
 
 
 def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health:
-    """Return what is wrong with the log files of source prefixes; `since` says what is new."""
+    """Return what is wrong with what log files hold; `since` (seconds since 1970): what is new."""
     ids = json.dumps(list(source_ids))
-    open_rows = ledger.rows(
-        f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
-        " AND +source_prefix IN (SELECT value FROM json_each(?)) GROUP BY state",
-        LogFileState.FOUND,
-        ids,
-    )
     remarkable = ledger.row(
         "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
         " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
@@ -57,27 +49,15 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
         since,
         ids,
     )
-    return Health({LogFileState(state): count for state, count in open_rows}, *remarkable)
-
-
-def count_by_state(ledger: Ledger) -> dict[LogFileState, int]:
-    """Return how many log files are neither committed nor just found, by state."""
-    return {
-        LogFileState(state): count
-        for state, count in ledger.rows(
-            f"SELECT state, count(*) FROM log_file WHERE {IS_NOT_COMMITTED} AND state != ?"
-            " GROUP BY state",
-            LogFileState.FOUND,
-        )
-    }
+    return Health(*remarkable)
 
 
 def open_by_source(ledger: Ledger) -> dict[int, dict[LogFileState, int]]:
-    """Return how many log files are not committed, by source prefix and state."""
+    """Return how many log files are neither committed nor accepted, by source prefix and state."""
     found: dict[int, dict[LogFileState, int]] = {}
     for id_, state, count in ledger.rows(
         "SELECT source_prefix, state, count(*) FROM log_file"
-        f" WHERE {IS_NOT_COMMITTED} GROUP BY 1, 2"
+        f" WHERE {IS_NOT_COMMITTED} AND accepted = 0 GROUP BY 1, 2"
     ):
         found.setdefault(id_, {})[LogFileState(state)] = count
     return found

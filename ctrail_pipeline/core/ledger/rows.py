@@ -108,11 +108,18 @@ class Visit(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Log files of one source prefix that are due."""
+    """Log files of one or more source prefixes that are due."""
 
     log_files: int
     oldest_found: int | None
     """When a look first found one of them (seconds since 1970); None if no look found any."""
+
+    def together_with(self, other: "Waiting | None") -> "Waiting":
+        """Return these and the log files of another source prefix."""
+        if other is None:
+            return self
+        found = [at for at in (self.oldest_found, other.oldest_found) if at is not None]
+        return Waiting(self.log_files + other.log_files, min(found, default=None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ selected (`selection`).
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.bucket.interface import Bucket
@@ -19,10 +21,15 @@ from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import found_log_files, waiting_by_source
-from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, deep_listed_at, source_ids
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    covered_ranges,
+    deep_listed_at,
+    formerly_covered,
+    source_ids,
+)
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .discovery import discover
+from .discovery import NOT_YET, Discovery, Owner, discover
 from .problem import Problem, trail_problem
 from .selection import Selection, is_configured, wanted_range
 from .sources import Source
@@ -43,44 +50,116 @@ class FoundPrefix(NamedTuple):
     source_prefix: SourcePrefix
 
 
+class Remembered(NamedTuple):
+    """What the ledger knows of a source prefix, as far as discovery needs it."""
+
+    is_due: bool
+    """Whether it is to be listed back over the whole horizon."""
+    is_listed_once_more: bool
+    """Whether an older listing rule covered a part of it."""
+
+
+@dataclass
+class FoundPrefixes:
+    """What discovery found in the buckets of all trails that can be read."""
+
+    selected: list[FoundPrefix] = field(default_factory=list)
+    configured: list[SourcePrefix] = field(default_factory=list)
+    """All that the configuration wants, selected or not."""
+    outside: dict[str, Discovery] = field(default_factory=dict)
+    """By trail: what was found, and what is left aside."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
+
+
+def remembered_prefixes(ledger: Ledger) -> dict[SourcePrefix, Remembered]:
+    """What a ledger knows of all source prefixes that were ever found."""
+    deep_listed, formerly = deep_listed_at(ledger), formerly_covered(ledger)
+    now = time.time()
+    return {
+        source_prefix: Remembered(_is_deep(deep_listed[id_], now), id_ in formerly)
+        for source_prefix, id_ in source_ids(ledger).items()
+    }
+
+
 def find_prefixes(
     settings: Settings,
     selection: Selection,
     note: Callable[[Problem], None],
+    remembered: Mapping[SourcePrefix, Remembered] = MappingProxyType({}),
     *,
     may_get: bool = True,
-) -> list[FoundPrefix]:
+) -> FoundPrefixes:
     """The selected source prefixes of every trail that can be read.
 
-    Without `may_get`, nobody tries whether log files can be read.
+    Kinds beside CloudTrail are looked for where one of the `remembered` source prefixes of an
+    account is due, or none is known. Without `may_get`, nobody tries whether log files can be read.
     """
-    found: list[FoundPrefix] = []
-    seen: list[SourcePrefix] = []
+    found = FoundPrefixes()
     for trail in settings.trails:
         state = "not listed"
+        known = {
+            prefix: of_prefix
+            for prefix, of_prefix in remembered.items()
+            if (prefix.bucket, prefix.prefix) == (trail.bucket, trail.prefix)
+            and is_configured(settings, trail, prefix)
+        }
         try:
             bucket = open_bucket(trail, settings)
-            discovered = discover(trail, bucket)
+            discovery = discover(settings, trail, bucket, _settled(known, selection))
+            discovered = dict.fromkeys(discovery.source_prefixes)
+            # One that has expired since is listed once more, too: then nothing is left of it.
+            discovered |= dict.fromkeys(
+                prefix for prefix, of_prefix in known.items() if of_prefix.is_listed_once_more
+            )
             wanted = [prefix for prefix in discovered if is_configured(settings, trail, prefix)]
             selected = [prefix for prefix in wanted if selection.holds(prefix)]
-            seen += wanted
+            found.configured += wanted
             state = "not readable"
             if may_get:
                 check_access(bucket, selected)
         except StoreError as error:
             note(trail_problem(trail, state, error))
             continue
+        found.outside[trail.name] = discovery
+        if not discovered:
+            found.not_yet.append(trail.name)
         log.info(
-            "trail %s: %d accounts and regions in %s, %d selected",
+            "trail %s: %d accounts and regions in %s, %d selected%s",
             trail.name,
-            len(discovered),
+            partition_count(discovered),
             bucket.location,
-            len(selected),
+            partition_count(selected),
+            "" if discovered else f": {NOT_YET}",
         )
-        found += [FoundPrefix(trail, bucket, prefix) for prefix in selected]
-    for pattern in selection.not_found(seen):
+        found.selected += [FoundPrefix(trail, bucket, prefix) for prefix in selected]
+    for pattern in selection.not_found(found.configured):
         note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
     return found
+
+
+def partition_count(source_prefixes: Iterable[SourcePrefix]) -> int:
+    """How many accounts and regions there are: kinds lie side by side in each."""
+    return len({source_prefix.partition_key for source_prefix in source_prefixes})
+
+
+def settled_accounts(source_prefixes: Iterable[SourcePrefix]) -> dict[Owner, list[SourcePrefix]]:
+    """The source prefixes of each account, for a discovery that need not look for kinds."""
+    accounts: dict[Owner, list[SourcePrefix]] = {}
+    for prefix in source_prefixes:
+        accounts.setdefault(Owner(prefix.organization, prefix.account), []).append(prefix)
+    return accounts
+
+
+def _settled(
+    known: Mapping[SourcePrefix, Remembered], selection: Selection
+) -> dict[Owner, list[SourcePrefix]]:
+    """The accounts of which no selected source prefix is due to be listed deeply."""
+    return {
+        owner: of_owner
+        for owner, of_owner in settled_accounts(known).items()
+        if not any(known[prefix].is_due and selection.holds(prefix) for prefix in of_owner)
+    }
 
 
 def known_prefixes(
@@ -95,11 +174,31 @@ def known_prefixes(
     ]
 
 
+def vanished_prefixes(
+    found_prefixes: Sequence[FoundPrefix],
+    settings: Settings,
+    selection: Selection,
+    ledger: Ledger,
+) -> list[FoundPrefix]:
+    """The selected source prefixes that were found once, and are not among the found ones now.
+
+    Only those of trails that are among the found ones, since these can be read.
+    """
+    present = {found.source_prefix for found in found_prefixes}
+    trails = {found.trail.name: (found.trail, found.bucket) for found in found_prefixes}
+    return [
+        known
+        for trail, bucket in trails.values()
+        for known in known_prefixes(settings, ledger, trail, bucket)
+        if known.source_prefix not in present and selection.holds(known.source_prefix)
+    ]
+
+
 def waiting_prefixes(
     settings: Settings, selection: Selection, note: Callable[[Problem], None]
-) -> list[FoundPrefix]:
+) -> FoundPrefixes:
     """The selected source prefixes of which log files are due, of trails that can be read."""
-    waiting: list[FoundPrefix] = []
+    waiting = FoundPrefixes()
     with closing(Ledger(settings.state_db)) as ledger:
         ids, due = source_ids(ledger), waiting_by_source(ledger, int(time.time()))
         for trail in settings.trails:
@@ -116,7 +215,7 @@ def waiting_prefixes(
             except StoreError as error:
                 note(trail_problem(trail, "not readable", error))
                 continue
-            waiting += of_trail
+            waiting.selected += of_trail
     return waiting
 
 
@@ -129,6 +228,7 @@ def sources_of(
     """
     ids = source_ids(ledger) if ledger else {}
     coverage = covered_ranges(ledger) if ledger else {}
+    formerly = formerly_covered(ledger) if ledger else {}
     deep_listed = deep_listed_at(ledger) if ledger else {}
     wanted = wanted_range(settings)
     now = time.time()
@@ -142,8 +242,13 @@ def sources_of(
                 trail=found.trail.name,
                 bucket=found.bucket,
                 covered=coverage.get(source_id, []),
+                formerly_covered=formerly.get(source_id, []),
                 wanted=wanted,
-                deep=abs(now - deep_listed.get(source_id, 0)) >= DEEP_EVERY_SECONDS,
+                deep=_is_deep(deep_listed.get(source_id, 0), now),
             )
         )
     return sources
+
+
+def _is_deep(deep_listed_at: float, now: float) -> bool:
+    return abs(now - deep_listed_at) >= DEEP_EVERY_SECONDS

@@ -37,12 +37,13 @@ from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
-from .discovery import discover
+from .discovery import Discovery, Settled, discover
 from .folder_walk import FEW_AT_ONCE, Listing
-from .found_prefixes import known_prefixes, sources_of
+from .found_prefixes import known_prefixes, settled_accounts, sources_of
 from .look_cursor import LookCursor, in_turn, source_name
-from .look_frequency import is_due_for_discovery, rests_this_round
+from .look_frequency import is_due_for_discovery, is_due_for_kinds, rests_this_round
 from .problem import Problem, not_listed, trail_problem
+from .selection import is_configured
 from .sources import LogFileRef, Source, Stretch
 
 FOUND_A_SOURCE_PREFIX: Final = 1_000
@@ -64,12 +65,12 @@ class Look:
     """What a look saw, and what is to be done."""
 
     cursor: LookCursor
-    looked_at: int = 0
-    """Source prefixes that were listed."""
-    idle: int = 0
-    """Source prefixes that rest in this round, as nothing came from them for a day."""
-    not_reached: int = 0
-    """Source prefixes that there was no time for. The next look begins with them."""
+    looked_at: set[tuple[str, str]] = field(default_factory=set)
+    """By trail and `account/region`: where something was listed."""
+    idle: set[tuple[str, str]] = field(default_factory=set)
+    """Where something rests in this round, as nothing came from it for a day."""
+    not_reached: set[tuple[str, str]] = field(default_factory=set)
+    """Where there was no time for something. The next look begins with it."""
     found: int = 0
     """New log files that were noted."""
     requests: int = 0
@@ -82,6 +83,8 @@ class Look:
     """`account/region` keys of each trail."""
     problems: list[Problem] = field(default_factory=list)
     """Trails and source prefixes that could not be listed."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
 
     @property
     def oldest_found(self) -> int | None:
@@ -144,14 +147,19 @@ class _Looking:
         self._look_at(sources)
         coverage = covered_ranges(self._ledger)
         waiting = waiting_by_source(self._ledger, int(time.time()))
+        partitions: dict[str, dict[str, None]] = {}
+        backlog: dict[tuple[str, str], None] = {}
         for source in sources.values():
             source.covered = coverage.get(source.id, [])
-            key = (source.trail, source.source_prefix.partition_key)
-            self._look.partitions.setdefault(source.trail, []).append(key[1])
+            key = _partition_of(source)
+            partitions.setdefault(source.trail, {})[key[1]] = None
             if source.id in waiting:
-                self._look.waiting[key] = waiting[source.id]
+                of_other_kinds = self._look.waiting.get(key)
+                self._look.waiting[key] = waiting[source.id].together_with(of_other_kinds)
             if has_backlog(source):
-                self._look.backlog.append(key)
+                backlog[key] = None
+        self._look.partitions = {trail: list(keys) for trail, keys in partitions.items()}
+        self._look.backlog = list(backlog)
         return self._look
 
     def _sources(self) -> list[Source]:
@@ -169,7 +177,7 @@ class _Looking:
         with DaemonThreads(_TRAILS_AT_ONCE, "ctrail-look") as threads:
             answers = {
                 trail: threads.submit(
-                    _open, trail, self._settings, self._is_due_for_discovery(trail, known)
+                    _open, trail, self._settings, self._discovery_of(trail, known)
                 )
                 for trail in self._settings.trails
             }
@@ -183,21 +191,44 @@ class _Looking:
             if isinstance(discovered, StoreError):
                 self._look.problems.append(trail_problem(trail, "not listed", discovered))
             elif discovered is not None:
-                register_sources(self._ledger, discovered)
-                times = {**self._look.cursor.discovered, trail.name: self._now}
-                self._look.cursor = replace(self._look.cursor, discovered=times)
+                self._note_discovered(trail, discovered)
             if bucket is not None:
                 buckets.append((trail, bucket))
         return buckets
 
-    def _is_due_for_discovery(self, trail: Trail, known: Iterable[SourcePrefix]) -> bool:
-        accounts = {
-            (source_prefix.organization, source_prefix.account)
+    def _discovery_of(self, trail: Trail, known: Iterable[SourcePrefix]) -> Settled | None:
+        """Which accounts need not be asked for kinds; None if no discovery is due."""
+        accounts = settled_accounts(
+            source_prefix
             for source_prefix in known
             if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
-        }
-        last = self._look.cursor.discovered.get(trail.name)
-        return is_due_for_discovery(last, len(accounts), self._now)
+            and is_configured(self._settings, trail, source_prefix)
+        )
+        look_cursor = self._look.cursor
+        last = look_cursor.discovered.get(trail.name)
+        if not is_due_for_discovery(last, len(accounts), self._now):
+            return None
+        if is_due_for_kinds(look_cursor.kinds_discovered.get(trail.name), self._now):
+            return {}
+        return accounts
+
+    def _note_discovered(self, trail: Trail, discovery: Discovery) -> None:
+        """Register what is configured, and note when the trail was asked."""
+        found = discovery.source_prefixes
+        register_sources(
+            self._ledger,
+            [prefix for prefix in found if is_configured(self._settings, trail, prefix)],
+        )
+        if not found:
+            self._look.not_yet.append(trail.name)
+        look_cursor = self._look.cursor
+        discovered = {**look_cursor.discovered, trail.name: self._now}
+        kinds_discovered = look_cursor.kinds_discovered
+        if not discovery.unlisted:
+            kinds_discovered = {**kinds_discovered, trail.name: self._now}
+        self._look.cursor = replace(
+            look_cursor, discovered=discovered, kinds_discovered=kinds_discovered
+        )
 
     def _look_at(self, sources: dict[str, Source]) -> None:
         """Go through the source prefixes from where the last look stopped, chunk by chunk."""
@@ -217,7 +248,7 @@ class _Looking:
                 self._note_found(chunk, *listing.result())
                 unreadable |= _unreadable_trails(chunk)
                 is_over = time.monotonic() >= self._deadline
-        self._look.not_reached = len(pending)
+        self._look.not_reached = {_partition_of(sources[name]) for name in pending}
 
     def _next_chunk(
         self, pending: list[str], sources: dict[str, Source], unreadable: set[str]
@@ -232,7 +263,7 @@ class _Looking:
                 continue
             round_ = self._look.cursor.round
             if rests_this_round(name, cursor(source.covered), round_, self._minute):
-                self._look.idle += 1
+                self._look.idle.add(_partition_of(source))
                 continue
             names.append(name)
         return names
@@ -291,7 +322,7 @@ class _Looking:
                 for source_id in deep:
                     note_deep_listing(self._ledger, source_id, now)
         self._look.found += len(new)
-        self._look.looked_at += len(chunk)
+        self._look.looked_at.update(map(_partition_of, chunk))
         self._look.requests += sum(source.requests for source in chunk)
         self._look.problems += [not_listed(source) for source in chunk if source.failure]
 
@@ -302,13 +333,13 @@ class _Looking:
 
 
 def _open(
-    trail: Trail, settings: Settings, discovers: bool
-) -> tuple[Bucket | None, list[SourcePrefix] | StoreError | None]:
+    trail: Trail, settings: Settings, settled: Settled | None
+) -> tuple[Bucket | None, Discovery | StoreError | None]:
     """A trail's bucket, and, if asked for, its source prefixes, or why there are none."""
     bucket = None
     try:
         bucket = open_bucket(trail, settings)
-        return bucket, discover(trail, bucket) if discovers else None
+        return bucket, None if settled is None else discover(settings, trail, bucket, settled)
     except StoreError as error:
         return bucket, error
 
@@ -319,6 +350,10 @@ def _impatient(settings: Settings) -> Settings:
         connect_timeout=min(settings.connect_timeout, _REQUEST_SECONDS),
         client_timeout=min(settings.client_timeout, _REQUEST_SECONDS),
     )
+
+
+def _partition_of(source: Source) -> tuple[str, str]:
+    return source.trail, source.source_prefix.partition_key
 
 
 def _found_log_file(ref: LogFileRef) -> FoundLogFile:

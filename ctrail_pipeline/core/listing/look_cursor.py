@@ -7,7 +7,7 @@ A cursor that is lost costs time only: the ledger decides what is fetched. Not h
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from .sources import Source
@@ -23,20 +23,26 @@ class LookCursor:
     """The source prefix that was looked at last in this round, as `source_name` has it."""
     discovered: dict[str, float] = field(default_factory=dict)
     """When each trail was last asked for its accounts and regions (seconds since 1970)."""
+    kinds_discovered: dict[str, float] = field(default_factory=dict)
+    """When all accounts of each trail were last asked for their kinds (seconds since 1970)."""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
         """The cursor that `dump` wrote; for anything else, a fresh start."""
         try:
             value = json.loads(text or "{}")
-            discovered = {str(name): float(at) for name, at in value["discovered"].items()}
-            return cls(max(0, int(value["round"])), str(value["after"]), discovered)
+            discovered, kinds_discovered = (
+                {str(name): float(at) for name, at in value.get(key, {}).items()}
+                for key in ("discovered", "kinds_discovered")
+            )
+            round_ = max(0, int(value["round"]))
+            return cls(round_, str(value["after"]), discovered, kinds_discovered)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
     def dump(self) -> str:
         """The cursor as text."""
-        return json.dumps({"round": self.round, "after": self.after, "discovered": self.discovered})
+        return json.dumps(asdict(self))
 
     def moved_to(self, name: str) -> Self:
         """The cursor behind a source prefix. A name that is not greater begins a new round."""

@@ -1,4 +1,4 @@
-"""How often a look asks for what changes rarely: idle source prefixes, and new accounts. Pure."""
+"""How often a look asks for what changes rarely: idle source prefixes, accounts, kinds. Pure."""
 
 from typing import Final
 from zlib import crc32
@@ -15,6 +15,8 @@ DISCOVERY_SECONDS_AN_ACCOUNT: Final = 12
 That is one LIST in so many seconds: a dollar a month."""
 DISCOVERY_SECONDS: Final = 3_600
 """Each trail is asked for its accounts and regions once an hour, however many there are."""
+KINDS_SECONDS: Final = 86_400
+"""All accounts of a trail are asked for kinds beside CloudTrail once in so many seconds."""
 
 
 def is_due_for_discovery(last: float | None, accounts: int, now: float) -> bool:
@@ -25,6 +27,11 @@ def is_due_for_discovery(last: float | None, accounts: int, now: float) -> bool:
     """
     pause = min(DISCOVERY_SECONDS, accounts * DISCOVERY_SECONDS_AN_ACCOUNT)
     return last is None or abs(now - last) >= pause
+
+
+def is_due_for_kinds(last: float | None, now: float) -> bool:
+    """Whether a discovery that is due is to ask all known accounts for new kinds."""
+    return last is None or abs(now - last) >= KINDS_SECONDS
 
 
 def rests_this_round(name: str, newest: Minute | None, round_: int, now: Minute) -> bool:

@@ -5,13 +5,16 @@ A `Problem` is what people read about it; it never ends a run. Not here: errors 
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
-from ctrail_pipeline.core.ledger.rows import Outcome
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.untrusted_text import printable
 
 from .sources import LogFileRef, Source
+
+_OF_LOG_FILES: Final = frozenset(state.name.lower() for state in LogFileState)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Problem:
     reason: str
     may_pass: bool = False
     """Whether it may pass by itself (throttling, a network): worth another try soon."""
+
+    @property
+    def is_of_log_file(self) -> bool:
+        """Whether it is the problem of a log file, which has a row in the ledger."""
+        return self.state in _OF_LOG_FILES
 
     @property
     def printable(self) -> "Problem":
@@ -40,7 +48,7 @@ def trail_problem(trail: Trail, state: str, error: StoreError) -> Problem:
 def not_listed(source: Source) -> Problem:
     """The problem of a source prefix whose listing broke off."""
     may_pass = isinstance(source.failure, StoreUnavailable)
-    where = source.source_prefix.partition_key
+    where = source.source_prefix.label
     return Problem(source.trail, where, "not listed", str(source.failure), may_pass)
 
 

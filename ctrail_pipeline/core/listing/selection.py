@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, Minute, minute_of
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.settings import Settings, Trail
 
 _PARTITION_PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+/[A-Za-z0-9*?-]+")
@@ -143,8 +143,29 @@ class Chooser(Protocol):
 
 
 def is_configured(settings: Settings, trail: Trail, source_prefix: SourcePrefix) -> bool:
-    """Whether the configuration wants an account and region of a trail."""
-    return _chooses(settings, source_prefix) and _chooses(trail, source_prefix)
+    """Whether the configuration wants an account, region and kind of a trail."""
+    return (
+        _chooses(settings, source_prefix)
+        and _chooses(trail, source_prefix)
+        and source_prefix.kind in kinds_of(settings, trail)
+    )
+
+
+def kinds_of(settings: Settings, trail: Trail) -> list[str]:
+    """The kinds that the configuration wants of a trail, in the order of KINDS."""
+    return [
+        kind
+        for kind in KINDS
+        if kind in (settings.kinds or KINDS) and kind in (trail.kinds or KINDS)
+    ]
+
+
+def is_account_configured(settings: Settings, trail: Trail, account: str) -> bool:
+    """Whether the configuration wants an account of a trail."""
+    return all(
+        _is_chosen(account, chooser.accounts, chooser.exclude_accounts)
+        for chooser in (settings, trail)
+    )
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, settled
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, merged, settled
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
@@ -31,6 +31,8 @@ class Source:
     wanted: Range
     deep: bool
     """Whether this run lists back over the whole horizon."""
+    formerly_covered: Sequence[Range] = ()
+    """What only an older listing rule covered: it is listed once more."""
     newest: Minute = EVERYTHING.start
     """The end of the newest key seen, capped by its LastModified."""
     failure: StoreError | None = None
@@ -45,6 +47,11 @@ class Source:
     days_listed: set[int] = field(default_factory=set)
     days_left_out: dict[int, float] = field(default_factory=dict)
     """The days that were not listed because there was enough, and which share of each."""
+
+    @property
+    def ever_covered(self) -> list[Range]:
+        """What is covered, by whichever listing rule."""
+        return merged([*self.covered, *self.formerly_covered])
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,12 @@ from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.listing.folder_walk import FEW_AT_ONCE, Listing
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, sources_of
+from ctrail_pipeline.core.listing.found_prefixes import (
+    find_prefixes,
+    partition_count,
+    remembered_prefixes,
+    sources_of,
+)
 from ctrail_pipeline.core.listing.known_log_files import NothingKnown
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
@@ -35,8 +40,9 @@ def estimate(
     """
     settings = selection.narrow(settings)
     with _ledger_if_any(settings) as ledger:
-        found_prefixes = find_prefixes(settings, selection, note, may_get=False)
-        sources = sources_of(found_prefixes, settings, ledger)
+        remembered = remembered_prefixes(ledger) if ledger else {}
+        found = find_prefixes(settings, selection, note, remembered, may_get=False)
+        sources = sources_of(found.selected, settings, ledger)
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
@@ -51,12 +57,16 @@ def estimate(
             note(not_listed(source))
         factor = _days_by_days_listed(source)
         trail = estimates[source.trail]
-        trail.partitions += 1
         trail.list_requests += source.requests
         trail.log_files += round(log_files[id(source)] * factor)
         trail.bytes += round(size[id(source)] * factor)
         trail.is_sampled |= factor > 1
-    return [trail for trail in estimates.values() if trail.partitions]
+    for trail in estimates.values():
+        trail.partitions = partition_count(
+            source.source_prefix for source in sources if source.trail == trail.trail
+        )
+        trail.is_not_yet = trail.trail in found.not_yet
+    return [trail for trail in estimates.values() if trail.partitions or trail.is_not_yet]
 
 
 def _days_by_days_listed(source: Source) -> float:

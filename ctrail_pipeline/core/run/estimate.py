@@ -37,6 +37,8 @@ class TrailEstimate:
     list_requests: int = 0
     """LIST requests for log files that the dry run made. A sync makes as many, and one for each
     further 1,000 log files. Those that find the accounts and regions come on top."""
+    is_not_yet: bool = False
+    """Whether the trail has not delivered a log file yet."""
     is_sampled: bool = False
     """Whether the numbers are reckoned from a part of a source prefix's log files."""
 

@@ -14,6 +14,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import source_totals
 from ctrail_pipeline.core.listing.problem import Problem, not_committed
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
 
+from .open_log_files import Archived, OpenLogFiles
 from .progress import Progress
 
 _PROBLEMS_NAMED: Final = 1_000
@@ -84,21 +85,42 @@ class Summary:
     problems: list[Problem] = field(default_factory=list)
     """What this run could not bring in. At most 1,000 problems are named."""
     problem_count: int = 0
-    failures: int = 0
-    """Problems that make the run a failed one: all but archived log files."""
+    troubles: int = 0
+    """Problems of trails and source prefixes. Those of log files stand in the ledger, too."""
+    passing_failures: int = 0
+    """Problems of this try that may pass by themselves."""
     lasting_failures: int = 0
-    """Failures that will not pass by themselves."""
+    """Problems of this try that will not pass by themselves."""
     output_files: int = 0
     bytes_out: int = 0
+    newlines_replaced: int = 0
+    """Line breaks between the tokens of pretty-printed log files that became spaces."""
     misfits: int = 0
     """Rows of its Parquet files of which something is in `_other`."""
     events_by_hour: Counter[str] = field(default_factory=Counter)
     """New events by the hour of their eventTime. Hours beyond 10,000 are not told apart."""
     events_by_name: Counter[str] = field(default_factory=Counter)
     """New events by eventName. Names beyond 10,000 are not told apart."""
+    not_yet: list[str] = field(default_factory=list)
+    """Trails that have not delivered a log file yet."""
     interrupted: bool = False
-    standing: dict[LogFileState, int] = field(default_factory=dict)
-    """Log files of any run that are not committed, by state."""
+    answers_for: OpenLogFiles = field(default_factory=OpenLogFiles)
+    """What stands open after this run of all that it answers for."""
+    open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
+    """What stands open of the whole selection, whichever run it was new to."""
+    archived: Archived = field(default_factory=Archived)
+    """Log files of the selection that must be restored in S3. They do not fail a run."""
+
+    @property
+    def standing(self) -> dict[LogFileState, int]:
+        """Log files of the selection that are not committed, by state; archived ones among them."""
+        archived = {LogFileState.ARCHIVED: self.archived.log_files}
+        return {**self.open_log_files.counts, **{k: v for k, v in archived.items() if v}}
+
+    @property
+    def failures(self) -> int:
+        """What makes the run a failed one: troubles, and log files that stand open."""
+        return self.troubles + self.answers_for.counts.total()
 
     @property
     def ok(self) -> bool:
@@ -107,14 +129,20 @@ class Summary:
 
     @property
     def may_pass(self) -> bool:
-        """Whether all that failed may pass by itself."""
-        return not self.lasting_failures
+        """Whether something failed in this try, and all of it may pass by itself."""
+        return self.passing_failures > 0 and not self.lasting_failures
+
+    @property
+    def quarantined(self) -> int:
+        """Records of this run's log files that are in quarantine."""
+        return sum(counts.quarantined for counts in self.partitions.values())
 
     def note(self, problem: Problem) -> None:
         """Count a problem, and name it if not too many are named already."""
         self.problem_count += 1
         fails = problem.state != LogFileState.ARCHIVED.name.lower()
-        self.failures += fails
+        self.troubles += not problem.is_of_log_file
+        self.passing_failures += fails and problem.may_pass
         self.lasting_failures += fails and not problem.may_pass
         if len(self.problems) < _PROBLEMS_NAMED:
             self.problems.append(problem)
@@ -132,6 +160,7 @@ class Summary:
         self.output_files += result.files
         self.bytes_out += result.bytes_out
         self.misfits += result.misfits
+        self.newlines_replaced += result.newlines_replaced
         _add_bounded(self.events_by_hour, result.events_by_hour)
         _add_bounded(self.events_by_name, result.events_by_name)
 

@@ -7,6 +7,7 @@ ledger or a disk that fails, a configuration that cannot be right. Not here: the
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
@@ -26,14 +27,18 @@ from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
-from ctrail_pipeline.core.ledger.queries_reports import count_by_state
-from ctrail_pipeline.core.ledger.source_prefixes import register_sources
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, waiting_by_source
+from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
+from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
+    FoundPrefixes,
     find_prefixes,
+    remembered_prefixes,
     sources_of,
+    vanished_prefixes,
     waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
@@ -47,8 +52,10 @@ from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
+from .open_log_files import SelectedLogFiles
 from .processes import bytes_ahead_of, process_count, share_of
 from .progress import Progress, ProgressReport, TrailProgress
+from .reason_groups import ReasonGroups
 from .summary import Summary
 from .unread_trails import UnreadTrails
 from .worker_pool import WORTHWHILE, Workers
@@ -68,11 +75,16 @@ def sync(
     selection: Selection | None = None,
     *,
     run_id: str = "",
+    earlier_tries: TriesOfRuns | None = None,
+    tries_failed: bool = False,
     stop: Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     observe: Observer = lambda _step: None,
 ) -> Summary:
     """Bring in everything that is new, newest first: exactly once, whatever happened before.
+
+    Log files that failed before are tried again at their next visit; with `tries_failed` they are
+    tried now. What `earlier_tries` of this run failed at is tried now, too.
 
     When `stop` is set, the batch in hand is dropped or finished, what is committed stays, and the
     summary says `interrupted`. `observe` is told each step of the commit protocol. Raises
@@ -87,6 +99,7 @@ def sync(
         run = _Run(settings, selection, *output, run_id, stop or Event(), observe)
         try:
             with rare_collections():
+                run.visit_now(earlier_tries, tries_failed=tries_failed)
                 return run.execute(on_progress or (lambda progress: log.info("%s", progress)))
         finally:
             run.let_go()
@@ -108,6 +121,8 @@ class _Run:
         self._settings = settings
         self._selection = selection
         self._ledger = ledger
+        self._selected = SelectedLogFiles(ledger, settings, selection)
+        self._tries = TriesOfRuns((run_id,), 1)
         self._stop = stop
         self._committer = Committer(ledger, folders, settings, run_id, observe)
         self._merger = SegmentMerger(ledger, settings.bloom_false_positive)
@@ -115,10 +130,21 @@ class _Run:
         self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
         self._unread = UnreadTrails()
+        self._reasons = ReasonGroups()
+        self._began = 0
         self._settled_bytes = 0
         self._processes = process_count(settings)
         self._workers: Workers | None = None
         self._is_handed_over = False
+
+    def visit_now(self, earlier_tries: TriesOfRuns | None, *, tries_failed: bool) -> None:
+        """Have log files visited by this run that are due later, as `sync` says."""
+        now = int(time.time())
+        if tries_failed:
+            self._selected.visit_failed(now)
+        if earlier_tries is not None:
+            self._selected.visit_again(earlier_tries, now)
+            self._tries = earlier_tries.with_one_more(*self._tries.run_ids)
 
     def execute(self, on_progress: Callable[[Progress], None]) -> Summary:
         self._log_who_reads()
@@ -134,6 +160,7 @@ class _Run:
             now=minute_of(datetime.now(UTC)),
             hold=self._settings.list_batch_size,
         )
+        self._began = listing.due_at
         listed = ListedAhead(self._listed(listing))
         self._report = ProgressReport(
             on_progress,
@@ -164,18 +191,43 @@ class _Run:
             log.info("reading%s as %s", of_trails, reader)
 
     def _sources(self) -> list[Source]:
-        found_prefixes = self._found_prefixes()
-        register_sources(self._ledger, [found.source_prefix for found in found_prefixes])
-        return sources_of(found_prefixes, self._settings, self._ledger)
+        found = self._found_prefixes()
+        selected = found.selected
+        if not self._selection.listed:
+            selected += self._vanished_with_visits(selected)
+        register_sources(self._ledger, found.configured)
+        self._summary.not_yet = found.not_yet
+        return sources_of(selected, self._settings, self._ledger)
 
-    def _found_prefixes(self) -> list[FoundPrefix]:
+    def _vanished_with_visits(self, found_prefixes: Sequence[FoundPrefix]) -> list[FoundPrefix]:
+        """Return the source prefixes that are not there any more, of which log files are due.
+
+        Else these log files would stand open as failed for ever.
+        """
+        vanished = vanished_prefixes(found_prefixes, self._settings, self._selection, self._ledger)
+        if not vanished:
+            return []
+        ids, due = source_ids(self._ledger), waiting_by_source(self._ledger, int(time.time()))
+        return [found for found in vanished if ids[found.source_prefix] in due]
+
+    def _found_prefixes(self) -> FoundPrefixes:
         """Find the source prefixes; none, if the run is stopped while a server keeps it waiting."""
         with DaemonThreads(1, "ctrail-find") as thread:
-            find = waiting_prefixes if self._selection.listed else find_prefixes
-            finding = thread.submit(find, self._settings, self._selection, self._note)
+            if self._selection.listed:
+                finding = thread.submit(
+                    waiting_prefixes, self._settings, self._selection, self._note
+                )
+            else:
+                finding = thread.submit(
+                    find_prefixes,
+                    self._settings,
+                    self._selection,
+                    self._note,
+                    remembered_prefixes(self._ledger),
+                )
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
-                    return []
+                    return FoundPrefixes()
         return finding.result()
 
     def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:
@@ -267,10 +319,23 @@ class _Run:
             problem = self._summary.count_log_file(ref, outcome)
             if problem is not None:
                 self._note(problem)
+                self._summary.troubles += self._is_unread_visit(outcome)
             if ref.stretch is not None:
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     self._finished.append(ref.stretch)
+
+    def _is_unread_visit(self, outcome: Outcome | None) -> bool:
+        """Whether a committed log file was to be read again, and could not be.
+
+        Its row still says committed, so it does not stand open in the ledger.
+        """
+        return (
+            outcome is not None
+            and outcome.leaves_committed
+            and outcome.state is LogFileState.FAILED
+            and (outcome.attempts == 1 or not self._selection.listed)
+        )
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []
@@ -301,13 +366,36 @@ class _Run:
         if is_complete:
             move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not is_complete
-        self._summary.standing = count_by_state(self._ledger)
+        self._note_open()
         self._summary.add_totals(self._ledger)
 
+    def _note_open(self) -> None:
+        """Ask the ledger what stands open, and what of this the run answers for."""
+        self._summary.open_log_files = self._selected.open(self._began)
+        self._summary.answers_for = (
+            self._selected.open_of_tries(self._tries, self._began)
+            if self._selection.listed
+            else self._summary.open_log_files
+        )
+        self._summary.archived = self._selected.archived()
+        for group in self._reasons:
+            if group.log_files > 1:
+                log.warning(
+                    "trail %s: %d log files %s: %s",
+                    group.trail,
+                    group.log_files,
+                    group.state,
+                    group.reason,
+                )
+
     def _note(self, problem: Problem) -> None:
+        """Note a problem, and log it; of log files with the same problem the first is logged."""
+        is_first = not problem.is_of_log_file or self._reasons.add(
+            problem.trail, problem.state, problem.where, problem.reason
+        )
         problem = problem.printable
         self._summary.note(problem)
-        is_logged = self._summary.problem_count <= _PROBLEMS_LOGGED
+        is_logged = is_first and self._summary.problem_count <= _PROBLEMS_LOGGED
         level = logging.WARNING if is_logged else logging.DEBUG
         log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
 

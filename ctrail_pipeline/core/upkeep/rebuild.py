@@ -3,6 +3,7 @@
 The output says which events there are: their identities are taken from its lines. The next sync
 lists and reads everything once more, adds what is missing, and doubles nothing. What only the
 ledger knew is gone: which log file a line came from, which log files are done, and what was pruned.
+Which log files people have accepted is in a file of its own, which is read (`accepted_file`).
 The old ledger is kept beside the new one. Where Parquet is written, it is made to hold what the
 lines hold (`parquet_repair`).
 
@@ -29,6 +30,7 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .parquet_row_hashes import RowSums
+from .rebuild_accepted import take_acceptances
 from .rebuild_adopt import Adopter
 from .rebuild_files import output_files
 from .rebuild_leftovers import compaction_leftovers
@@ -108,6 +110,7 @@ def _built(
             for kind, path, folder, number in output_files(folders, kinds, result):
                 adopter.take(kind, path, folder, number)
             adopter.adopt()
+            take_acceptances(ledger, settings.quarantine_dir, result)
             name, generation = ledger.uuid, ledger.generation
         differing = sums.differing() if sums else []
         if left_over := compaction_leftovers(folders, adopter.doubled_in):

@@ -13,6 +13,7 @@ from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER
 from ctrail_pipeline.core.output_files import Kind
 
+from .accepted_file import ACCEPTED_FILE
 from .parquet_repair import SET_ASIDE
 from .rebuild_result import Rebuilt
 
@@ -47,5 +48,7 @@ def output_files(
                 match = pattern.fullmatch(relative)
                 if match is not None and path.is_file() and not path.is_symlink():
                     yield kind, path, match[1], int(match[2])
+                elif kind is Kind.QUARANTINE and relative == ACCEPTED_FILE:
+                    continue
                 elif not relative.startswith(MARKER) and SET_ASIDE not in name:
                     result.note(f"{path}: not a file of this program; it is left alone")

@@ -19,6 +19,8 @@ class Rebuilt:
     """Files of an interrupted compaction that were removed; other files hold all their lines."""
     parquet_repaired: int = 0
     """Dates of an account and region whose Parquet was repaired."""
+    accepted: int = 0
+    """Log files that people have accepted as they are."""
     problems: list[str] = field(default_factory=list)
     """The first 100 problems: files of other programs, and lines that are no event. They stay."""
     problem_count: int = 0

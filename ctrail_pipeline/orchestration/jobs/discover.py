@@ -17,7 +17,8 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config as Configuration
-from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
+from ctrail_pipeline.core.listing.discovery import NOT_YET
+from ctrail_pipeline.core.listing.found_prefixes import find_prefixes, partition_count
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.orchestration.partitions import asset_keys, register_partitions
@@ -48,27 +49,35 @@ def build_discover_job(configuration: Configuration) -> JobDefinition:
         with failures_without_traceback(), core_logs_in(context.log):
             check_sample(configuration)
             settings = settings_of(configuration, cursor)
-            found_prefixes = find_prefixes(settings, Selection(), problems.append, may_get=False)
+            found = find_prefixes(settings, Selection(), problems.append, may_get=False)
+            found_prefixes = found.selected
         new_counts = {
             trail: register_partitions(
                 context.instance,
                 key,
                 [
-                    found.source_prefix.partition_key
-                    for found in found_prefixes
-                    if found.trail.name == trail
+                    prefix.source_prefix.partition_key
+                    for prefix in found_prefixes
+                    if prefix.trail.name == trail
                 ],
             )
             for trail, key in keys.items()
         }
+        partitions = sum(
+            partition_count(
+                prefix.source_prefix for prefix in found_prefixes if prefix.trail.name == trail
+            )
+            for trail in keys
+        )
         context.log.info(
-            "%d accounts and regions, %d of them new", len(found_prefixes), sum(new_counts.values())
+            "%d accounts and regions, %d of them new%s",
+            partitions,
+            sum(new_counts.values()),
+            "".join(f"; trail {trail}: {NOT_YET}" for trail in found.not_yet),
         )
         if problems:
             raise Failure("\n".join(map(problem_line, problems)), allow_retries=False)
-        return Output(
-            None, metadata={"partitions": len(found_prefixes), "new": sum(new_counts.values())}
-        )
+        return Output(None, metadata={"partitions": partitions, "new": sum(new_counts.values())})
 
     @job(
         name="discover",

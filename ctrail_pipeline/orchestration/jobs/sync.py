@@ -156,7 +156,7 @@ def _note_reported(
     reported = [
         source_id
         for key, counts in summary.partitions.items()
-        if is_due[key] and counts.log_files > counts.failed
+        if is_due[key] and counts.log_files > counts.failed + counts.damaged
         for source_id in counts.source_ids
     ]
     if reported:

@@ -275,9 +275,10 @@ def test_watching_goes_on_after_a_failure(folder: Path) -> None:
             pass
         assert "is damaged" in failed["error"]
         (folder / "marker").rename(folder / "events" / ".ctrail")
-        while not watch.round()["ok"]:
+        while "error" in (later := watch.round()):
             pass
-        assert watch.end() == 0
+        assert (later["ok"], later["open_log_files"]) == (False, {"damaged": 1})
+        assert watch.end() == 1
     finally:
         watch.process.kill()
 

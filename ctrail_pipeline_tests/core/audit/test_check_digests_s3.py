@@ -96,7 +96,9 @@ def settings(tmp_path: Path, cloudtrail: CloudTrail) -> Iterator[Settings]:
 def check(settings: Settings) -> tuple[DigestResult, list[Problem]]:
     problems: list[Problem] = []
     found_prefixes = find_prefixes(settings, Selection(), problems.append, may_get=False)
-    return check_digests(settings, Selection(), found_prefixes, report=problems.append), problems
+    return check_digests(
+        settings, Selection(), found_prefixes.selected, report=problems.append
+    ), problems
 
 
 def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudTrail) -> None:

@@ -1,5 +1,6 @@
 """Every parsed key is told back exactly, and a name that cannot be understood is not lost."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -23,6 +24,7 @@ from ctrail_pipeline.core.keys.minutes import (
     minute_of,
 )
 from ctrail_pipeline.core.keys.source_prefix import (
+    KINDS,
     SourcePrefix,
     is_account,
     is_organization,
@@ -113,6 +115,24 @@ def test_compact_names_sort_as_their_keys_do_within_a_day(
     names = [parse_key(source, key).name for key in keys]
     assert names == sorted(names)
     assert not any(name.startswith("/") for name in names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind_in_name", [*KINDS, "CloudTrail-Else"])
+def test_the_names_of_every_kind_are_told_back_whichever_kind_they_say(
+    kind: str, kind_in_name: str
+) -> None:
+    source = replace(ORGANIZATION, kind=kind)
+    assert source.folder == (f"team/audit/AWSLogs/o-abc123def4/111122223333/{kind}/eu-west-1/")
+    key = (
+        f"{source.folder}2026/01/15/111122223333_{kind_in_name}_eu-west-1_"
+        "20260115T0830Z_KL5e9VCV2SS7IqzB.json.gz"
+    )
+    parts = parse_key(source, key)
+    assert key_of(source, parts.day, parts.name) == key
+    assert parts.minute == minute_at(day_of(2026, 1, 15), 8, 30)
+    if kind == kind_in_name:
+        assert parts.name == "0830KL5e9VCV2SS7IqzB"
 
 
 @pytest.mark.parametrize(
@@ -251,10 +271,36 @@ def test_names_that_may_become_a_path_are_told_from_others() -> None:
     assert not any(map(is_plausible_folder, ["", "-x", "a b", "..", "a/b", "x\n", "x" * 64]))
 
 
-def test_log_files_are_known_by_their_ending() -> None:
-    assert is_log_file("x.json.gz")
-    assert is_log_file("x.json")
-    assert not any(map(is_log_file, ["x.gz", "x.JSON.GZ", "x.json.gz.sig", "x/", "x.json.bz2"]))
+STANDARD_NAME = "111122223333_CloudTrail_eu-west-1_20260115T0830Z_KL5e9VCV2SS7IqzB"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.json.gz", "x.json", "x.gz", "x.zst", "x.json.zst", "x.JSON.GZ", "x.Zst"),
+        *("x.json.gz.gz", STANDARD_NAME, STANDARD_NAME.replace("Z_", "Z")),
+        STANDARD_NAME.replace("CloudTrail", "CloudTrail-Insight"),
+    ],
+)
+def test_log_files_are_known_by_their_names(name: str) -> None:
+    assert is_log_file(name)
+    assert is_log_file(PLAIN.folder + DAY + name)
+    assert not is_log_file(f"{name}/")
+    assert not is_log_file(f"{name}.sig")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "x", "x/", "x.json.bz2", "x.txt", "json", "gz"),
+        STANDARD_NAME + "x",
+        "x" + STANDARD_NAME,
+        STANDARD_NAME[:-1],
+        STANDARD_NAME.replace("CloudTrail", "elasticloadbalancing"),
+    ],
+)
+def test_other_names_are_no_log_files(name: str) -> None:
+    assert not is_log_file(PLAIN.folder + DAY + name)
 
 
 def test_a_trail_without_prefix_starts_at_awslogs() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.ledger import indexed_conditions
+from ctrail_pipeline.core.ledger.accepted import unsettled_log_files
 from ctrail_pipeline.core.ledger.batches import open_batches, register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import (
@@ -16,10 +17,18 @@ from ctrail_pipeline.core.ledger.log_files import (
     waiting_by_source,
 )
 from ctrail_pipeline.core.ledger.queries_compaction import publish_compaction, uncommit_compaction
-from ctrail_pipeline.core.ledger.queries_compare import open_log_files
+from ctrail_pipeline.core.ledger.queries_compare import open_log_files, quarantined_log_files
+from ctrail_pipeline.core.ledger.queries_open import (
+    TriesOfRuns,
+    archived_days,
+    open_rows,
+    open_rows_of_tries,
+    sources_with_failed,
+    visit_again,
+    visit_failed,
+)
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
 from ctrail_pipeline.core.ledger.queries_reports import (
-    count_by_state,
     open_by_source,
     quarantined_by_source,
     read_health,
@@ -27,6 +36,7 @@ from ctrail_pipeline.core.ledger.queries_reports import (
 from ctrail_pipeline.core.ledger.rows import BatchState
 
 NOW = 1_700_000_000
+TRIES = TriesOfRuns(("run",), 1)
 TO_VISIT = "log_file_to_visit"
 UNSETTLED = "log_file_unsettled"
 REMARKABLE = "log_file_remarkable"
@@ -47,6 +57,10 @@ class Recording(Ledger):
     def execute(self, sql: str, *values: object) -> int:
         self.explain(sql, values)
         return super().execute(sql, *values)
+
+    def stream(self, sql: str, *values: object) -> Iterator[tuple]:  # type: ignore[type-arg]
+        self.explain(sql, values)
+        yield from super().stream(sql, *values)
 
     def explain(self, sql: str, values: tuple[object, ...]) -> None:
         if sql.startswith(("SELECT", "UPDATE", "DELETE")):
@@ -71,12 +85,18 @@ ASKED: list[tuple[str, int, Callable[[Ledger], object]]] = [
     (TO_VISIT, 1, lambda ledger: LedgerLogFiles(ledger).due_visits(NOW, 19_000, (0, ""), 10)),
     (TO_VISIT, 1, lambda ledger: waiting_by_source(ledger, NOW)),
     (UNSETTLED, 1, lambda ledger: found_log_files(ledger, [1, 2], 10)),
-    (UNSETTLED, 1, count_by_state),
+    (UNSETTLED, 1, lambda ledger: list(open_rows(ledger, NOW))),
+    (UNSETTLED, 1, lambda ledger: list(open_rows_of_tries(ledger, TRIES, NOW))),
+    (UNSETTLED, 1, lambda ledger: list(archived_days(ledger))),
+    (UNSETTLED, 1, sources_with_failed),
+    (UNSETTLED, 1, lambda ledger: visit_failed(ledger, [1, 2], (19_000, 19_001), NOW)),
+    (UNSETTLED, 1, lambda ledger: visit_again(ledger, TRIES, NOW)),
     (UNSETTLED, 1, open_by_source),
-    (UNSETTLED, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
+    (UNSETTLED, 6, lambda ledger: list(unsettled_log_files(ledger))),
     (UNSETTLED, 5, lambda ledger: list(open_log_files(ledger, 1, (0, 20_000)))),
     (REMARKABLE, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
     (REMARKABLE, 1, quarantined_by_source),
+    (REMARKABLE, 1, lambda ledger: list(quarantined_log_files(ledger))),
     ("batch_open", 1, open_batches),
     ("output_file_to_remove", 1, lambda ledger: files_to_remove(ledger, 10)),
     (REPLACED, 3, lambda ledger: publish_compaction(ledger, committed_batch(ledger))),

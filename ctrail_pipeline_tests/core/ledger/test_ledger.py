@@ -33,7 +33,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.migrations import APPLICATION_ID, SCHEMA_VERSION
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
-from ctrail_pipeline.core.ledger.queries_reports import count_by_state
+from ctrail_pipeline.core.ledger.queries_reports import open_by_source
 from ctrail_pipeline.core.ledger.rows import (
     BatchState,
     Known,
@@ -595,7 +595,8 @@ def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
         (id_, DAY, "/1.json.gz"),
     ]
     assert {visit.known.state for visit in visits} == {LogFileState.LOST}
-    assert count_by_state(ledger) == {LogFileState.LOST: 2}
+    [states] = open_by_source(ledger).values()
+    assert states == {LogFileState.LOST: 2}
     assert known(ledger, "/kept.json.gz") == (LogFileState.COMMITTED, ETAG)
     again = [replace(log_file, expected=known(ledger, log_file.name)) for log_file in outcomes]
     _, [file] = commit(ledger, again, [staged()], [segment(1, 2)])
@@ -658,7 +659,8 @@ def test_visits_are_due_at_their_time_newest_day_first(ledger: Ledger) -> None:
     assert due(ledger, 99) == []
     assert [visit.day for visit in due(ledger, 100)] == [DAY, DAY - 1]
     assert [visit.day for visit in due(ledger, 200)] == [DAY + 1, DAY, DAY - 1]
-    assert count_by_state(ledger) == {LogFileState.FAILED: 3}
+    [states] = open_by_source(ledger).values()
+    assert states == {LogFileState.FAILED: 3}
 
 
 def test_a_reopened_ledger_knows_what_was_committed(ledger: Ledger) -> None:

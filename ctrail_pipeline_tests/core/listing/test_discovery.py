@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Page
+from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, StoreError
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.discovery import discover
 from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline_tests.support.buckets import settings_of
 
 
 def make(root: Path, *folders: str) -> None:
@@ -18,10 +19,13 @@ def make(root: Path, *folders: str) -> None:
         (root / folder).mkdir(parents=True)
 
 
+def discovered(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
+    return discover(settings_of(trail), trail, bucket).source_prefixes
+
+
 def found(root: Path, prefix: str = "") -> set[tuple[str, str, str]]:
     """Return (organization, account, region) of each source prefix below a prefix."""
-    trail = Trail("trail", "logs", prefix)
-    source_prefixes = discover(trail, LocalBucket(root))
+    source_prefixes = discovered(Trail("trail", "logs", prefix), LocalBucket(root))
     assert len(source_prefixes) == len(set(source_prefixes))
     assert {(source_prefix.bucket, source_prefix.prefix) for source_prefix in source_prefixes} == {
         ("logs", prefix)
@@ -98,11 +102,10 @@ def test_a_prefix_that_equals_the_organization(tmp_path: Path) -> None:
     }
 
 
-def test_only_log_files_count_not_digests_or_insights(tmp_path: Path) -> None:
+def test_only_log_files_count_not_digests_or_other_services(tmp_path: Path) -> None:
     make(
         tmp_path,
         "AWSLogs/111122223333/CloudTrail-Digest/us-east-1",
-        "AWSLogs/111122223333/CloudTrail-Insight/us-west-2",
         "AWSLogs/111122223333/CloudTrail/eu-west-1",
         "AWSLogs/444455556666/Config/us-east-1",
     )
@@ -132,14 +135,98 @@ def test_folders_that_are_no_account_or_region_are_left_alone_and_said(
 
 @pytest.mark.parametrize("prefix", ["", "teem"])
 def test_nothing_found_is_an_error_that_says_what_to_check(tmp_path: Path, prefix: str) -> None:
-    make(tmp_path, "team/AWSLogs/111122223333/CloudTrail/us-east-1", "AWSLogs/111122223333")
+    make(tmp_path, "team/AWSLogs/111122223333/CloudTrail/us-east-1", "AWSLogs/111122223333/Config")
     with pytest.raises(StoreError, match="check the trail's `bucket` and `prefix`"):
-        discover(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
+        discovered(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("folder", "prefix", "said"),
+    [
+        # AWS Control Tower sets the organization as the prefix.
+        (
+            "o-abc123def4/AWSLogs/o-abc123def4/111122223333/CloudTrail/us-east-1",
+            "",
+            'there is o-abc123def4/AWSLogs/, which "prefix": "o-abc123def4" names',
+        ),
+        (
+            "logs/team/AWSLogs/111122223333/CloudTrail/us-east-1",
+            "logs",
+            'there is logs/team/AWSLogs/, which "prefix": "logs/team" names',
+        ),
+        (
+            "AWSLogs/111122223333/CloudTrail/us-east-1",
+            "mistyped",
+            'there is AWSLogs/, which "prefix": "" names',
+        ),
+        # A copy of what lies below AWSLogs/.
+        (
+            "111122223333/CloudTrail/us-east-1",
+            "",
+            "there is 111122223333/CloudTrail/, without AWSLogs/ before it",
+        ),
+        (
+            "o-abc123def4/111122223333/CloudTrail/us-east-1",
+            "",
+            "there is o-abc123def4/111122223333/, without AWSLogs/ before it",
+        ),
+        (
+            "AWSLogs/111122223333/Config/us-east-1",
+            "",
+            "AWSLogs/ holds 111122223333/Config/;",
+        ),
+        ("photos/2026", "", "the bucket holds photos/2026/;"),
+        ("photos\x1b[2J/2026", "", "the bucket holds photos\\u001b[2J/2026/;"),
+    ],
+)
+def test_nothing_found_says_what_lies_there_and_which_prefix_would_fit(
+    tmp_path: Path, folder: str, prefix: str, said: str
+) -> None:
+    make(tmp_path, folder)
+    with pytest.raises(StoreError, match="there is no log file folder") as raised:
+        discovered(Trail("trail", "logs", prefix), LocalBucket(tmp_path))
+    assert said in str(raised.value)
+    assert "check the trail's `bucket` and `prefix`" in str(raised.value)
+
+
+def test_to_say_what_lies_there_takes_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        make(tmp_path, f"team/{number}/a/b", f"{number}/a/b")
+    listed: list[str] = []
+    list_folder = LocalBucket.list_folder
+
+    def noting(self: LocalBucket, folder: str, *, expected: bool = False) -> Folder:
+        listed.append(folder)
+        return list_folder(self, folder, expected=expected)
+
+    monkeypatch.setattr(LocalBucket, "list_folder", noting)
+    with pytest.raises(StoreError, match="there is no log file folder"):
+        discovered(Trail("trail", "logs", "team"), LocalBucket(tmp_path))
+    assert len(listed) < 30
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["AWSLogs/111122223333/CloudTrail"],
+        ["AWSLogs/111122223333"],
+        ["AWSLogs/o-abc123def4/111122223333/CloudTrail"],
+        ["AWSLogs/o-abc123def4"],
+        ["AWSLogs/111122223333/CloudTrail", "AWSLogs/111122223333/CloudTrail-Digest"],
+    ],
+)
+def test_a_trail_that_has_delivered_nothing_yet_is_no_error(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    make(tmp_path, *folders)
+    assert discovered(Trail("trail", "logs"), LocalBucket(tmp_path)) == []
 
 
 def test_a_bucket_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a folder"):
-        discover(Trail("trail", "logs"), LocalBucket(tmp_path / "missing"))
+        discovered(Trail("trail", "logs"), LocalBucket(tmp_path / "missing"))
 
 
 class RefusingBucket:
@@ -183,12 +270,12 @@ def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
         "AWSLogs/o-abc123def4/444455556666/CloudTrail/us-east-1",
     )
     with pytest.raises(AccessDenied, match="s3:ListBucket is missing"):
-        discover(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
+        discovered(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
 
 
 def test_a_source_prefix_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
     make(tmp_path, "AWSLogs/111122223333/CloudTrail/us-east-1")
     bucket = LocalBucket(tmp_path)
     source_prefix = SourcePrefix("logs", "", "", "111122223333", "us-east-1")
-    assert discover(Trail("one", "logs"), bucket) == [source_prefix]
-    assert discover(Trail("two", "logs"), bucket) == [source_prefix]
+    assert discovered(Trail("one", "logs"), bucket) == [source_prefix]
+    assert discovered(Trail("two", "logs"), bucket) == [source_prefix]

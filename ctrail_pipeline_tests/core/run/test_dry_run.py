@@ -91,9 +91,10 @@ def test_without_a_ledger_the_numbers_are_all_there_is_and_nothing_is_read_or_wr
     assert not any(trail.is_sampled for trail in estimates)
     requests = server.counts.requests
     assert requests.keys() == {"list"}, "no GET, of no kind"
-    # Discovery lists both roots, the organization, its accounts, and the account of payments.
+    # Discovery lists both roots, the organization, and of each account two folders: the account's
+    # own, for the kinds in it, and the kind's, for the regions in it.
     accounts = len({path.parents[5] for path in organization})
-    discovery = 2 + accounts + 2
+    discovery = 2 + 1 + 2 * (accounts + 1)
     assert sum(trail.list_requests for trail in estimates) == requests["list"] - discovery
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,373 @@
+"""A run succeeds only if nothing of what it answers for stands open, whichever try failed at it.
+
+Every front end says the same: exit codes, JSON, status, verify, Dagster's runs and its checks.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    DagsterInstance,
+    DagsterRunStatus,
+    ExecuteInProcessResult,
+)
+
+from ctrail_pipeline.core.listing.look import look
+from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline_tests.support.dagster_runs import failure_text
+from ctrail_pipeline_tests.support.failing_bucket import (
+    ACCOUNT,
+    BUCKET,
+    FAILING,
+    FailingBucket,
+    failing_bucket,
+    records,
+)
+from ctrail_pipeline_tests.support.fault_server import Faults
+
+PARTITION = f"{ACCOUNT}/eu-west-1"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingBucket]:
+    with failing_bucket(tmp_path, monkeypatch) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def fail(bucket: FailingBucket) -> None:
+    """Have every GET fail."""
+    bucket.server.faults = FAILING
+
+
+def visit_later(bucket: FailingBucket) -> None:
+    """Have no visit due: the next ones are a day ahead."""
+    with closing(sqlite3.connect(bucket.config.settings.state_db)) as ledger, ledger:
+        ledger.execute(
+            "UPDATE log_file SET next_visit = unixepoch() + 86400 WHERE next_visit IS NOT NULL"
+        )
+
+
+def no_failed_log_files(result: ExecuteInProcessResult) -> AssetCheckEvaluation:
+    """The evaluation of the check that a run noted."""
+    [check] = [
+        evaluation
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.check_name == "no_failed_log_files"
+    ]
+    return check
+
+
+def find(bucket: FailingBucket) -> None:
+    """Look at the bucket as the sensor does, which is behind what is covered."""
+    assert look(bucket.config.settings, LookCursor(), 10).found == 1
+
+
+def begin(bucket: FailingBucket) -> None:
+    """Bring in a first log file, with two events."""
+    bucket.put(0)
+    assert bucket.ctrail("sync", "-q") == 0
+
+
+# --- ctrail ---------------------------------------------------------------------------------------
+
+
+def test_sync_fails_as_long_as_log_files_fail_and_succeeds_as_soon_as_the_server_heals(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The third sync had nothing to do, since the next visit was five minutes away."""
+    for number in range(5):
+        bucket.put(number)
+    fail(bucket)
+    for _ in range(4):
+        assert bucket.ctrail("sync", "-q", "--json") == 1
+        said = json.loads(capsys.readouterr().out)
+        assert (said["ok"], said["open_log_files"]) == (False, {"failed": 5})
+        [reason] = said["open_reasons"]
+        assert reason["log_files"] == 5
+    assert bucket.ctrail("status", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+    bucket.server.heal()
+    assert bucket.ctrail("sync", "-q", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ok"], said["open_log_files"], said["events"]) == (True, {}, 10)
+    assert bucket.ctrail("status") == 0
+
+
+def test_a_damaged_log_file_keeps_every_sync_from_success_and_is_not_fetched_each_time(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = bucket.put(1, records(1)[:-20])
+    bucket.put(2)
+    assert bucket.ctrail("sync", "-q") == 1
+    visit_later(bucket)
+    gets = bucket.server.counts.gets[damaged]
+    capsys.readouterr()
+    assert bucket.ctrail("sync", "-q") == 1
+    said = capsys.readouterr()
+    assert bucket.server.counts.gets[damaged] == gets
+    assert f"s3://logs/{damaged}" in said.err
+    assert f"ctrail accept 's3://logs/{damaged}'" in said.err
+    assert "log files still open: 1 damaged" in said.out
+    for command in ("status", "verify"):
+        assert bucket.ctrail(command) == 1
+
+
+def test_a_deleted_log_file_keeps_a_sync_from_success_until_it_is_there_again(
+    bucket: FailingBucket,
+) -> None:
+    key = bucket.put(1)
+    bucket.put(2)
+    bucket.server.faults = Faults(gone={key})
+    assert bucket.ctrail("sync", "-q") == 1
+    bucket.server.faults = Faults(hidden={key})
+    assert bucket.ctrail("sync", "-q") == 1
+    bucket.server.reveal()
+    assert bucket.ctrail("sync", "-q") == 0
+
+
+def test_a_failed_log_file_whose_region_has_gone_is_gone_too(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(1)
+    key = bucket.put(2, region="us-east-1")
+    bucket.server.faults = Faults(not_s3={key})
+    assert bucket.ctrail("sync", "-q") == 1
+    (bucket.folder / "buckets" / BUCKET / key).unlink()
+    bucket.server.heal()
+    capsys.readouterr()
+    assert bucket.ctrail("sync", "-q") == 1
+    assert "log files still open: 1 gone" in capsys.readouterr().out
+
+
+def test_a_found_log_file_that_nobody_fetched_stands_open(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(bucket)
+    bucket.put(1)
+    find(bucket)
+    capsys.readouterr()
+    assert bucket.ctrail("status", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["open_log_files"] == {"found": 1}
+    assert bucket.ctrail("sync", "-q") == 0
+    assert bucket.ctrail("status", "--json") == 0
+
+
+def test_a_sync_answers_for_its_selection_only(bucket: FailingBucket) -> None:
+    bucket.put(1, records(1)[:-20])
+    bucket.put(9)
+    bucket.put(10, region="us-east-1")
+    assert bucket.ctrail("sync", "-q") == 1
+    assert bucket.ctrail("sync", "-q", "--region", "us-*") == 0
+    assert bucket.ctrail("sync", "-q", "--partition", PARTITION) == 1
+    assert bucket.ctrail("sync", "-q", "--start", "2026-01-15T08:00") == 0
+    assert bucket.ctrail("sync", "-q", "--end", "2026-01-15T01:00") == 1
+    assert bucket.ctrail("sync", "-q", "--end", "2026-01-14T22:00") == 0
+
+
+def test_many_log_files_that_fail_for_one_reason_are_told_once_with_their_number(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(24):
+        bucket.put(number, records(number)[:-20])
+    bucket.put(30, b"no JSON at all")
+    assert bucket.ctrail("sync") == 1
+    said = capsys.readouterr().err
+    assert said.count(" WARNING ") == 3, "one of each reason, and the number of the first"
+    assert " 24 log files damaged: " in said
+    _, _, report = said.partition("25 log files stand open. ")
+    assert len(report.splitlines()) == 5
+    assert "24 log files are damaged: " in report
+
+
+def test_an_archived_log_file_fails_nothing_and_is_named(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(1)
+    bucket.put(2)
+    bucket.server.faults = Faults(archived={key})
+    for _ in range(2):
+        assert bucket.ctrail("sync", "-q") == 0
+        said = capsys.readouterr().out
+        assert f"1 archived, to be restored in S3, such as s3://logs/{key}" in said
+    assert bucket.ctrail("status") == 0
+    assert bucket.ctrail("verify") == 0
+    assert "WARNING: log file archived (1)" in capsys.readouterr().out
+
+
+# --- records that all go to quarantine ------------------------------------------------------------
+
+
+def test_a_log_file_none_of_whose_records_became_an_event_stands_open(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(1, records(1, 10, eventTime="yesterday"))
+    bucket.put(2, records(2, 3))
+    assert bucket.ctrail("sync", "-q", "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ok"], said["quarantined"], said["events"]) == (False, 10, 3)
+    assert said["open_log_files"] == {"damaged": 1}
+    assert bucket.ctrail("sync", "-q") == 1
+    said_now = capsys.readouterr()
+    assert "10 records in quarantine" in said_now.out
+    assert f"s3://logs/{key}: damaged: none of its 10 records became an event; the first: " in (
+        said_now.err
+    )
+    quarantine = b"".join(path.read_bytes() for path in Path("quarantine").rglob("*.jsonl"))
+    assert len(quarantine.splitlines()) == 10, "a second visit adds no line"
+    assert bucket.ctrail("verify") == 1
+
+
+def test_single_records_in_quarantine_fail_nothing_and_verify_warns_of_them(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = json.loads(records(1, 3))
+    mixed["Records"][1]["eventTime"] = "yesterday"
+    key = bucket.put(1, json.dumps(mixed).encode())
+    assert bucket.ctrail("sync", "-q") == 0
+    assert ", 1 records in quarantine" in capsys.readouterr().out
+    assert bucket.ctrail("status") == 0
+    capsys.readouterr()
+    assert bucket.ctrail("verify") == 0
+    said = capsys.readouterr().out
+    assert "WARNING: records in quarantine (1)" in said
+    assert f"s3://logs/{key}: 1 in quarantine, 2 became events" in said
+
+
+def test_line_breaks_that_became_spaces_are_counted(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(1, json.dumps(json.loads(records(1, 2)), indent=1).encode())
+    assert bucket.ctrail("sync", "-q", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["newlines_replaced"] == 2 * 5
+
+
+# --- Dagster --------------------------------------------------------------------------------------
+
+
+def test_a_job_fails_if_log_files_fail_in_all_its_tries(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    """The third try came before the next visit was due, and the run ended in success."""
+    key = bucket.put(1)
+    bucket.put(2)
+    fail(bucket)
+    result = bucket.execute(instance)
+    assert not result.success
+    assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 2
+    assert f"s3://logs/{key}" in failure_text(result)
+    assert result.get_asset_materialization_events() == []
+    gets = bucket.server.counts.gets[key]
+    assert not bucket.execute(instance).success
+    assert bucket.server.counts.gets[key] == 2 * gets, "each try of each run fetches it"
+
+
+def test_a_retry_takes_up_what_failed_and_the_run_succeeds(
+    bucket: FailingBucket, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(1)
+    fail(bucket)
+    assert not bucket.execute(instance).success
+    tries = 0
+
+    def count(_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            bucket.server.heal()
+
+    monkeypatch.setattr("ctrail_pipeline.orchestration.sync_run.check_sample", count)
+    assert bucket.execute(instance).success
+    assert (tries, bucket.events()) == (3, 2)
+
+
+def test_a_materialization_without_its_log_files_is_none(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    bucket.put(1)
+    bucket.put(2, region="us-east-1")
+    fail(bucket)
+    for _ in range(2):
+        result = bucket.execute(instance, "trail_main", PARTITION)
+        assert not result.success
+        assert result.get_asset_materialization_events() == []
+    bucket.server.heal()
+    assert bucket.execute(instance, "trail_main", PARTITION).success
+
+
+def test_a_partition_whose_damaged_log_file_is_not_due_is_not_materialized(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    bucket.put(1, records(1)[:-20])
+    assert bucket.ctrail("sync", "-q") == 1
+    visit_later(bucket)
+    result = bucket.execute(instance, "trail_main", PARTITION)
+    assert not result.success
+    assert result.get_asset_materialization_events() == []
+
+
+# --- the sensor's runs ----------------------------------------------------------------------------
+
+
+def test_a_run_of_the_sensor_fails_for_what_the_look_handed_over_in_all_its_tries(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    begin(bucket)
+    bucket.put(1)
+    find(bucket)
+    fail(bucket)
+    result = bucket.execute(instance, listed=True)
+    assert not result.success
+    assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 2
+
+
+def test_an_older_log_file_that_fails_again_turns_no_run_of_the_sensor_red(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    begin(bucket)
+    bad = bucket.put(1, records(1)[:-20])
+    find(bucket)
+    result = bucket.execute(instance, listed=True)
+    assert not result.success, "it was handed over"
+    check = no_failed_log_files(result)
+    assert (check.passed, check.severity) == (False, AssetCheckSeverity.ERROR)
+    assert f"ctrail accept 's3://logs/{bad}'" in (check.description or "")
+    for number in (2, 3):
+        bucket.put(number)
+        find(bucket)
+        gets = bucket.server.counts.gets[bad]
+        result = bucket.execute(instance, listed=True)
+        assert result.success
+        assert (bucket.server.counts.gets[bad] > gets) == (number == 2), "its visit was due once"
+    assert bucket.events() == 2 + 1 + 4
+    assert not bucket.execute(instance).success, "a run over everything answers for it"
+
+
+def test_a_run_that_is_executed_again_takes_up_what_the_first_failed_at(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    begin(bucket)
+    bucket.put(1)
+    find(bucket)
+    fail(bucket)
+    first = bucket.execute(instance, listed=True).run_id
+    visit_later(bucket)
+    second = bucket.execute_again(instance, first)
+    visit_later(bucket)
+    bucket.server.heal()
+    third = bucket.execute_again(instance, second)
+    runs = [instance.get_run_by_id(run_id) for run_id in (first, second, third)]
+    failed, succeeded = DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS
+    assert [run and run.status for run in runs] == [failed, failed, succeeded]
+    assert bucket.events() == 2 + 2
