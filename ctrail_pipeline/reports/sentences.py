@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.run.estimate import TrailEstimate
+from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST, TrailEstimate
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
 from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary
@@ -136,12 +136,19 @@ def estimate_line(estimate: TrailEstimate) -> str:
     if estimate.is_not_yet:
         return f"trail {estimate.trail}: {NOT_YET}"
     about = "about " if estimate.is_sampled else ""
-    return (
+    text = (
         f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"
         f" {size(estimate.bytes)} stored, in {estimate.partitions} accounts and regions;"
         f" {estimate.requests:,} requests (about ${estimate.dollars:.2f}),"
         f" {size(estimate.disk_bytes)} of disk or less,"
         f" {duration(max(1, estimate.seconds))} or more"
-    ) + (
-        f"; {left_aside_text({estimate.trail: estimate.left_aside})}" if estimate.left_aside else ""
     )
+    if estimate.list_requests_once_more:
+        dollars = estimate.list_requests_once_more * DOLLARS_A_LIST
+        text += (
+            f"; {estimate.list_requests_once_more:,} of the requests (about ${dollars:.4f}) list once"
+            " more what an older version listed, which left log files of some names aside"
+        )
+    if estimate.left_aside:
+        text += f"; {left_aside_text({estimate.trail: estimate.left_aside})}"
+    return text

@@ -73,6 +73,7 @@ def estimates_as_json(
                 "dollars": round(estimate.dollars, 4),
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
+                "list_requests_once_more": estimate.list_requests_once_more,
                 "is_not_yet": estimate.is_not_yet,
                 "left_aside": left_aside_as_json(
                     {estimate.trail: estimate.left_aside} if estimate.left_aside else {}

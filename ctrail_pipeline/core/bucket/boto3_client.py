@@ -95,6 +95,7 @@ class Boto3Client:
     def _client(self) -> Any:
         """Open boto3's client at its first use, and again for new credentials."""
         opened, credentials = self._opened, self._credentials.current
+        credentials()  # so that what goes wrong with them is said as ours
         if opened is None or opened[0] is not credentials:
             opened = self._opened = (credentials, self._open(credentials))
         return opened[1]

@@ -6,6 +6,8 @@ The requests are made in `curl`. What an error means for a bucket is told in `s3
 import re
 from typing import Final, NamedTuple
 
+from .error_table import hints_in
+
 _RESOLVED: Final = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 _ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
@@ -40,8 +42,7 @@ class OtherAnswer(CurlError):
         self.status = status
         self.code = match[1].decode() if match else ""
         """S3's error code; "" for an answer without one, which may not be S3's."""
-        self.names_kms = b"kms:" in body
-        """Whether the answer names a permission of KMS."""
+        self.hints = hints_in(body.decode("latin-1"))
         super().__init__(reason or f"HTTP {status} {self.code}".rstrip())
 
 

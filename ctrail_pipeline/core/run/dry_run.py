@@ -74,6 +74,7 @@ def estimate(
         factor = _days_by_days_listed(source)
         trail = estimates[source.trail]
         trail.list_requests += source.requests
+        trail.list_requests_once_more += source.requests if source.formerly_covered else 0
         trail.log_files += round(log_files[id(source)] * factor)
         trail.bytes += round(size[id(source)] * factor)
         trail.is_sampled |= factor > 1

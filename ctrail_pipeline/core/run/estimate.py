@@ -39,6 +39,8 @@ class TrailEstimate:
     list_requests: int = 0
     """LIST requests for log files that the dry run made. A sync makes as many, and one for each
     further 1,000 log files. Those that find the accounts and regions come on top."""
+    list_requests_once_more: int = 0
+    """Those of the LIST requests that list the past once more, after an upgrade."""
     left_aside: LeftAside | None = None
     """What was seen and would not be brought in."""
     is_not_yet: bool = False
