@@ -146,8 +146,8 @@ def estimate_line(estimate: TrailEstimate) -> str:
     if estimate.list_requests_once_more:
         dollars = estimate.list_requests_once_more * DOLLARS_A_LIST
         text += (
-            f"; {estimate.list_requests_once_more:,} of the requests (about ${dollars:.4f}) list once"
-            " more what an older version listed, which left log files of some names aside"
+            f"; {estimate.list_requests_once_more:,} of the requests (about ${dollars:.4f}) list"
+            " once more what an older version listed, which left log files of some names aside"
         )
     if estimate.left_aside:
         text += f"; {left_aside_text({estimate.trail: estimate.left_aside})}"

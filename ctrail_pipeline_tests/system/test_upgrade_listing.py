@@ -51,6 +51,14 @@ def put_old(bucket: Path, number: int, kind: str = CLOUDTRAIL, ending: str = ".J
     (folder / f"{OLD}{ending}").write_bytes(gzip.compress(body))
 
 
+def upgraded(folder: Path) -> Settings:
+    """Lay out the old ledger, and open it once; its last deep listing was long ago."""
+    settings = lay_out(folder)
+    with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
+        ledger.execute("UPDATE source_prefix SET deep_listed_at = 0")
+    return settings
+
+
 def old_coverage(settings: Settings) -> int:
     with closing(sqlite3.connect(settings.state_db)) as ledger:
         rows: int = ledger.execute(
@@ -59,10 +67,10 @@ def old_coverage(settings: Settings) -> int:
     return rows
 
 
-def committed(settings: Settings) -> list[tuple[str, int]]:
-    """The names and ids of log files that are committed, and of source prefixes."""
+def rows_of(settings: Settings) -> list[tuple[str, int]]:
+    """The names of log files and of source prefixes, each with its id."""
     with closing(Ledger(settings.state_db)) as ledger:
-        names = ledger.rows("SELECT name, source_prefix FROM log_file WHERE state = 1")
+        names = ledger.rows("SELECT name, source_prefix FROM log_file")
         return sorted(
             [*names, *((prefix.label, id_) for prefix, id_ in source_ids(ledger).items())]
         )
@@ -71,13 +79,11 @@ def committed(settings: Settings) -> list[tuple[str, int]]:
 def test_an_old_log_file_of_another_name_and_the_past_of_another_kind_come_in(
     tmp_path: Path, pages: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = lay_out(tmp_path)
+    settings = upgraded(tmp_path)
     bucket = tmp_path / "bucket"
     put_old(bucket, 50)
     put_old(bucket, 51, "CloudTrail-Insight", ".json.gz")
-    with Ledger(settings.state_db):
-        pass  # brings the ledger up to date
-    before = committed(settings)
+    before = rows_of(settings)
     (partition,) = read_status(settings).partitions
     assert partition.cursor is not None, "nobody reads «never» after an upgrade"
 
@@ -92,7 +98,7 @@ def test_an_old_log_file_of_another_name_and_the_past_of_another_kind_come_in(
     # The two, and what the earlier version did not take for a UTC time.
     assert summary.progress.events == 3
     assert old_coverage(settings) == 0
-    assert set(before) <= set(committed(settings)), "ids and rows stay"
+    assert set(before) <= set(rows_of(settings)), "ids and rows stay"
 
     pages.clear()
     caplog.clear()
@@ -103,11 +109,12 @@ def test_an_old_log_file_of_another_name_and_the_past_of_another_kind_come_in(
 
 
 def test_verify_takes_what_was_covered_before_for_covered(tmp_path: Path) -> None:
-    settings = lay_out(tmp_path)
-    report = compare(settings)
-    (prefix,) = report.prefixes
-    assert report.total("missing") == 0
-    assert {hours.state.name for hours in prefix.hours} >= {"LISTED_COMPLETE"}
+    settings = upgraded(tmp_path)
+    sync(settings)
+    by_todays_rule = compare(settings).prefixes[0].hours
+    with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
+        ledger.execute("UPDATE coverage SET listing_rule = 1")
+    assert compare(settings).prefixes[0].hours == by_todays_rule
     put_old(tmp_path / "bucket", 50)
     assert compare(settings).queued == 1
 
@@ -116,7 +123,7 @@ def test_verify_takes_what_was_covered_before_for_covered(tmp_path: Path) -> Non
 def test_nothing_of_the_old_coverage_stays_where_log_files_have_expired(
     tmp_path: Path, is_all_gone: bool
 ) -> None:
-    settings = lay_out(tmp_path)
+    settings = upgraded(tmp_path)
     region = tmp_path / f"bucket/AWSLogs/{ACCOUNT}/CloudTrail/{REGION}"
     shutil.rmtree(region if is_all_gone else region / "2026")
     put_old(tmp_path / "bucket", 51, "CloudTrail-Insight", ".json.gz")
@@ -128,7 +135,7 @@ def test_nothing_of_the_old_coverage_stays_where_log_files_have_expired(
 
 
 def test_the_sensor_has_the_rest_listed_by_a_run_for_backlog(tmp_path: Path) -> None:
-    settings = lay_out(tmp_path)
+    settings = upgraded(tmp_path)
     put_old(tmp_path / "bucket", 50)
     key = (settings.trails[0].name, f"{ACCOUNT}/{REGION}")
     result = look(settings, LookCursor(), 25)
