@@ -32,6 +32,7 @@ from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.buckets import every_key, settings_of
 from ctrail_pipeline_tests.support.http_server import serve
 from ctrail_pipeline_tests.support.moto_server import moto_server
+from ctrail_pipeline_tests.support.s3_server import S3Server
 
 HOSTILE = [
     "odd/a//b.json.gz",
@@ -158,6 +159,28 @@ def test_s3_pages_go_on_behind_hostile_keys(
     assert every_key(bucket, "odd/../") == ["odd/../c.json.gz"]
     assert every_key(bucket, "odd//") == ["odd//"]
     assert sorted(bucket.list_folder("odd/").folders) == ["", ".", "..", "a"]
+
+
+def test_a_server_that_checks_signatures_lists_pages_behind_any_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moto checks none, rclone does."""
+    monkeypatch.setattr(list_answer, "PAGE_SIZE", 2)
+    keys = sorted(["unusual/a", "unusual/a%20b", *UNUSUAL])
+    for key in keys:
+        path = tmp_path / "logs" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(key)
+    with S3Server(tmp_path) as server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        bucket = s3(server.endpoint_url)
+        assert every_key(bucket, "unusual/") == keys
+        assert bucket.list_folder("").folders == ["unusual"]
+        assert [bucket.get(key, None).body.decode() for key in keys] == keys
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        with pytest.raises(AccessDenied, match="SignatureDoesNotMatch"):
+            s3(server.endpoint_url).list_page("unusual/", "")
 
 
 @pytest.mark.parametrize("key", UNUSUAL)
