@@ -138,8 +138,8 @@ def find_prefixes(
         left_out = _accounts_without_global_events(discovered, wanted)
         if left_out:
             log.info(
-                "trail %s: %s is left out (accounts that have it: %d): events of IAM and STS and most"
-                " sign-ins are logged there, whatever region people work in",
+                "trail %s: %s is left out (accounts that have it: %d): events of IAM and STS and"
+                " most sign-ins are logged there, whatever region people work in",
                 trail.name,
                 _GLOBAL_REGION,
                 left_out,
