@@ -200,11 +200,9 @@ class _Account:
     @property
     def is_young(self) -> bool:
         """Whether a folder without a region looks as a new trail leaves it."""
-        return (
-            is_account(self.owner.account)
-            and self.names is not None
-            and all(name in KINDS or name == DIGEST_KIND for name in self.names)
-        )
+        if self.names is None or not is_account(self.owner.account):
+            return False
+        return not self.names or any(name in (*KINDS, DIGEST_KIND) for name in self.names)
 
     def find(self, known: Sequence[SourcePrefix] | None) -> list[SourcePrefix]:
         """Return its source prefixes; if some are `known`, only the folder `CloudTrail` is listed.

@@ -215,6 +215,7 @@ def test_to_say_what_lies_there_takes_few_requests(
         ["AWSLogs/o-abc123def4/111122223333/CloudTrail"],
         ["AWSLogs/o-abc123def4"],
         ["AWSLogs/111122223333/CloudTrail", "AWSLogs/111122223333/CloudTrail-Digest"],
+        ["AWSLogs/111122223333/CloudTrail", "AWSLogs/111122223333/Config/us-east-1"],
     ],
 )
 def test_a_trail_that_has_delivered_nothing_yet_is_no_error(
