@@ -49,7 +49,7 @@ def test_a_file_that_is_just_being_saved_is_no_mistake(
     """Editors and shells empty a file first, and write it then."""
     source = tmp_path / "config.json"
     source.write_text("")
-    monkeypatch.setattr(json_file.time, "sleep", lambda _: source.write_text(json.dumps(ONE_TRAIL)))
+    monkeypatch.setattr(time, "sleep", lambda _: source.write_text(json.dumps(ONE_TRAIL)))
     assert [trail.name for trail in load_config({}, tmp_path).settings.trails] == ["main"]
 
 
