@@ -69,8 +69,8 @@ class FoundPrefixes:
     selected: list[FoundPrefix] = field(default_factory=list)
     configured: list[SourcePrefix] = field(default_factory=list)
     """All that the configuration wants, selected or not."""
-    outside: dict[str, Discovery] = field(default_factory=dict)
-    """By trail: what was found, and what is left aside."""
+    discoveries: dict[str, Discovery] = field(default_factory=dict)
+    """By trail: what its discovery found, and what it left aside."""
     not_yet: list[str] = field(default_factory=list)
     """Trails that have not delivered a log file yet."""
 
@@ -124,7 +124,7 @@ def find_prefixes(
         except StoreError as error:
             note(trail_problem(trail, state, error))
             continue
-        found.outside[trail.name] = discovery
+        found.discoveries[trail.name] = discovery
         if not discovered:
             found.not_yet.append(trail.name)
         log.info(
