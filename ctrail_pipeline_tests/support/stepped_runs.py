@@ -16,6 +16,7 @@ import select
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ _ROOT = str(Path(ctrail_pipeline.__file__).parent) + "/"
 _ROOMS = (
     *("config/", "core/ledger/", "core/output/", "core/matching_ledger", "core/durable"),
     *("core/file_system", "core/batch/recovery", "core/batch/opened_output", "core/batch/commit"),
+    *("core/listing/found_prefixes", "core/run/sync", "core/run/open_log_files"),
 )
 """Where runs that begin together meet: the configuration, the ledger, the output folders."""
 _PATIENCE_SECONDS = 1.5
@@ -86,11 +88,14 @@ class ForkedRun:
                     os.read(child_goes_on, 1)
 
             trace_lines(functions, come_to)
-            code = 99
+            code = -1
             try:
                 code = ctrail(["sync", "-q"])
+            except BaseException:  # noqa: BLE001 - the parent tells of it
+                traceback.print_exc()
             finally:
                 sys.settrace(None)
+                sys.stderr.flush()
                 self.lines.write_text(json.dumps(lines))
                 os._exit(code)
         os.close(child_stopped)
