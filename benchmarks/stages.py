@@ -2,9 +2,8 @@
 
 Each function is wrapped from outside. It is charged with the CPU time of its own thread, without
 the time of wrapped functions inside it. There are a few calls for each log file and none for a
-record, so timing costs little; the report compares with a run without. Threads that are not
-Python's are read from the kernel. The network's work of a LIST counts as `get`, since libcurl's
-thread does it. The remaining CPU time of the process is `other`.
+record, so timing costs little; the report compares with a run without. The network's work of a LIST
+counts as `get`, since libcurl's threads do it. The remaining CPU time of the process is `other`.
 
 The table names functions of the core by module. If a function is no longer there, the report says
 that it is missing, and a test fails.
@@ -15,9 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 from typing import Any, Final
 
 STAGES: Final = (
@@ -75,7 +72,6 @@ _FUNCTIONS: Final = (  # stage, module, function as the module that calls it kno
     ("bookkeeping", "run.sync", "_Run._commit"),
 )
 _GENERATORS: Final = (("list", "run.sync", "_Run._listed"),)
-_RUNTIME_THREADS: Final = "tokio"
 
 
 class Profile:
@@ -98,7 +94,6 @@ class Profile:
         for counter in self._threads:
             for stage, spent in counter.items():
                 seconds[stage] += spent
-        seconds["list"] += _cpu_of_threads(_RUNTIME_THREADS)
         seconds["other"] = total - sum(seconds.values())
         return {
             "seconds": {stage: seconds[stage] for stage in STAGES},
@@ -157,13 +152,3 @@ class Profile:
         self._local.inside = 0.0
         self._threads.append(counter)
         return counter
-
-
-def _cpu_of_threads(name: str) -> float:
-    """CPU seconds of the living threads whose name begins with a text."""
-    seconds = 0.0
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # the thread has ended
-            if (task / "comm").read_text().startswith(name):
-                seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
-    return seconds

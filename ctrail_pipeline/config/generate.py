@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.bucket.credentials import check_obtainable, open_session
 from ctrail_pipeline.core.durable import write_whole
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
+from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 logger = logging.getLogger(__name__)
@@ -53,22 +55,23 @@ def describe_trails(
 ) -> tuple[list[Described], list[str]]:
     """Return every trail that these credentials may see, and the regions that did not answer.
 
-    Raises AccessDenied or StoreUnavailable if no region answered, ConfigurationError for a profile
-    or region that does not exist.
+    Raises AccessDenied or StoreUnavailable if no region answered or credentials cannot be obtained,
+    ConfigurationError for a profile or region that does not exist.
     """
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     config = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard"})
+    reader = Trail("generate-config", "", profile=profile)
     try:
-        session = boto3.session.Session(profile_name=profile)
+        session = open_session(reader)
         home = session.region_name or "us-east-1"
         partition = session.get_partition_for_region(home)
         asked = list(regions) or session.get_available_regions("cloudtrail", partition)
         clients = [session.client("cloudtrail", region_name=name, config=config) for name in asked]
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
+    check_obtainable(reader)
     with DaemonThreads(_ASKED_AT_ONCE, "ctrail-trails") as threads:
         answers = list(threads.map(_ask, clients))
     trails: dict[str, Described] = {}

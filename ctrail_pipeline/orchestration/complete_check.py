@@ -29,6 +29,7 @@ from ctrail_pipeline.orchestration.sync_run import (
     failures_without_traceback,
     settings_of,
 )
+from ctrail_pipeline.reports.left_aside import left_aside_text
 from ctrail_pipeline.reports.sentences import problem_line
 
 from .metadata import finding_name
@@ -71,7 +72,7 @@ def complete_evaluation(key: AssetKey, trail: str, report: Report) -> AssetCheck
         severity=error_if(any(EXPLANATIONS[kind].severity is Severity.ERROR for kind in findings)),
         description="\n".join([f"{when}:", *lines])
         if lines
-        else f"{when}, {listed} log files listed, all of them in",
+        else f"{when}, {listed} log files listed, all of them in{_left_aside(trail, report)}",
         metadata={
             **{
                 name: MetadataValue.int(sum(prefix.total(name) for prefix in prefixes))
@@ -80,6 +81,12 @@ def complete_evaluation(key: AssetKey, trail: str, report: Report) -> AssetCheck
             **{finding_name(kind): MetadataValue.int(count) for kind, count in findings.items()},
         },
     )
+
+
+def _left_aside(trail: str, report: Report) -> str:
+    """Return what is left aside. It does not fail the check: a person decides about it."""
+    left_aside = report.left_aside.get(trail)
+    return f"; {left_aside_text({trail: left_aside})}" if left_aside else ""
 
 
 def _check_of(configuration: Configuration, trail: Trail, key: AssetKey) -> AssetChecksDefinition:

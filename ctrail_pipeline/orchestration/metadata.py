@@ -36,6 +36,9 @@ def of_sync(summary: Summary) -> Metadata:
         "events": MetadataValue.int(progress.events),
         "duplicates": MetadataValue.int(progress.duplicates),
         "problems": MetadataValue.int(summary.problem_count),
+        "left_aside": MetadataValue.int(
+            sum(left_aside.objects for left_aside in summary.left_aside.values())
+        ),
         "open_log_files": MetadataValue.int(summary.open_log_files.counts.total()),
         "archived_log_files": MetadataValue.int(summary.archived.log_files),
         "quarantined": MetadataValue.int(summary.quarantined),

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.run.estimate import TrailEstimate
+from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST, TrailEstimate
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
 from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.untrusted_text import printable
 from ctrail_pipeline.core.upkeep.compaction import Compaction
 
+from .left_aside import left_aside_text
 from .units import duration, size
 
 _NAMED_PROBLEMS = 50
@@ -33,6 +34,8 @@ def summary_line(summary: Summary) -> str:
         text += f", {summary.quarantined} records in quarantine"
     if summary.misfits:
         text += f", {summary.misfits} with fields that are in no Parquet column but in _other"
+    if summary.left_aside:
+        text += f"; {left_aside_text(summary.left_aside)}"
     for trail in summary.not_yet:
         text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
@@ -133,10 +136,19 @@ def estimate_line(estimate: TrailEstimate) -> str:
     if estimate.is_not_yet:
         return f"trail {estimate.trail}: {NOT_YET}"
     about = "about " if estimate.is_sampled else ""
-    return (
+    text = (
         f"trail {estimate.trail}: {about}{estimate.log_files:,} new log files,"
         f" {size(estimate.bytes)} stored, in {estimate.partitions} accounts and regions;"
         f" {estimate.requests:,} requests (about ${estimate.dollars:.2f}),"
         f" {size(estimate.disk_bytes)} of disk or less,"
         f" {duration(max(1, estimate.seconds))} or more"
     )
+    if estimate.list_requests_once_more:
+        dollars = estimate.list_requests_once_more * DOLLARS_A_LIST
+        text += (
+            f"; {estimate.list_requests_once_more:,} of the requests (about ${dollars:.4f}) list"
+            " once more what an older version listed, which left log files of some names aside"
+        )
+    if estimate.left_aside:
+        text += f"; {left_aside_text({estimate.trail: estimate.left_aside})}"
+    return text

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ctrail_pipeline.core.keys.coverage import cursor
+from ctrail_pipeline.core.keys.left_aside import LeftAside
 from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
 from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import accepted_by_source
@@ -29,6 +30,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     source_ids,
     source_totals,
 )
+from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
@@ -92,6 +94,8 @@ class Status:
     output: list[OutputStatus] = field(default_factory=list)
     quarantine_bytes: int = 0
     ledger_bytes: int = 0
+    left_aside: dict[str, LeftAside] = field(default_factory=dict)
+    """By trail: what runs saw and did not bring in."""
     open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
     """What stands open of the configured trails; log files that wait for a run are among them."""
     never_synced: list[str] = field(default_factory=list)
@@ -108,6 +112,7 @@ def read_status(settings: Settings) -> Status:
     with closing(Ledger(settings.state_db)) as ledger:
         check_belongs(ledger, settings.events_dir)
         partitions = list(_partitions(settings, ledger))
+        left_aside = left_aside_by_trail(settings, Selection(), ledger)
         parquet = {size.folder: size for size in output_sizes(ledger, Kind.PARQUET)}
         no_files = OutputSize("", 0, 0, 0, 0)
         output = [
@@ -123,6 +128,7 @@ def read_status(settings: Settings) -> Status:
         output,
         quarantine_bytes,
         sum(path.stat().st_size for path in files if path.exists()),
+        left_aside,
         open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
 
+from .left_aside import left_aside_as_json
 from .status import Status
 
 
@@ -19,4 +20,5 @@ def as_json(status: Status) -> dict[str, Any]:
         cursor, lag = partition["cursor"], partition["lag_seconds"]
         partition["cursor"] = cursor and cursor.strftime("%Y-%m-%dT%H:%MZ")
         partition["lag_seconds"] = lag and round(lag)
+    plain["left_aside"] = left_aside_as_json(status.left_aside)
     return plain

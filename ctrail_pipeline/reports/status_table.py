@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from .left_aside import left_aside_text
 from .sentences import open_lines
 from .status import PartitionStatus, Status
 from .units import duration, size
@@ -63,6 +64,8 @@ def notes(status: Status) -> list[str]:
         lines.append(f"{archived:,} log files are archived: restore them, then sync again")
     if gone:
         lines.append(f"{gone:,} log files were deleted from their bucket before they were read")
+    if status.left_aside:
+        lines.append(left_aside_text(status.left_aside))
     if accepted:
         lines.append(
             f"{accepted:,} log files are accepted as they are, with what they lack: `ctrail accept"

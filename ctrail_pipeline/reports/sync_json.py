@@ -8,6 +8,7 @@ from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
 
+from .left_aside import left_aside_as_json
 from .sentences import problem_line
 
 
@@ -29,6 +30,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "quarantined": summary.quarantined,
         "newlines_replaced": summary.newlines_replaced,
         "not_yet": summary.not_yet,
+        "left_aside": left_aside_as_json(summary.left_aside),
         "trails": {name: asdict(trail) for name, trail in progress.trails.items()},
         "partitions": [
             {
@@ -71,7 +73,11 @@ def estimates_as_json(
                 "dollars": round(estimate.dollars, 4),
                 "disk_bytes": estimate.disk_bytes,
                 "is_sampled": estimate.is_sampled,
+                "list_requests_once_more": estimate.list_requests_once_more,
                 "is_not_yet": estimate.is_not_yet,
+                "left_aside": left_aside_as_json(
+                    {estimate.trail: estimate.left_aside} if estimate.left_aside else {}
+                ),
             }
             for estimate in estimates
         ],

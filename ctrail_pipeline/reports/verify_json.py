@@ -7,6 +7,7 @@ from ctrail_pipeline.core.audit.compare_report import COUNTS, PrefixReport, Repo
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Finding
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, datetime_of
 
+from .left_aside import left_aside_as_json
 from .sentences import problem_line
 from .verify_text import day_text
 
@@ -26,6 +27,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "log_files_agreeing": report.log_files_agreeing,
         "log_files_not_selected": report.log_files_not_selected,
         "not_yet": report.not_yet,
+        "left_aside": left_aside_as_json(report.left_aside),
         "totals": {name: report.total(name) for name in COUNTS},
         "output": asdict(report.output),
         "partitions": [_partition(prefix) for prefix in report.prefixes],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from .oracle import Report, check_output, expected_lines, snapshot
+from .zstd_frames import frame, skippable_frame
 
 KEY = "AWSLogs/111122223333/CloudTrail/us-east-1/2026/01/15/111122223333_CloudTrail_us-east-1_{}"
 HOUR_FOLDER = "111122223333/us-east-1/2026/01/15/10"
@@ -42,7 +43,7 @@ class Disk:
         put(self.bucket, "2.json.gz", log_file(B, C))
         self.write(f"{HOUR_FOLDER}/events_00001.jsonl", A + b"\n")
         self.write("444455556666/us-east-1/2026/01/15/10/events_00001.jsonl", B + b"\n")
-        self.write("777788889999/us-east-1/2026/01/15/23/events_00001.jsonl", C + b"\n")
+        self.write("111122223333/us-east-1/2026/01/15/23/events_00001.jsonl", C + b"\n")
         self.write(".ctrail", b"{}")
 
     def write(self, name: str, data: bytes, folder: Path | None = None) -> Path:
@@ -173,13 +174,23 @@ def test_a_record_in_quarantine_is_found(disk: Disk, held: bytes | None) -> None
 
 def test_the_place_comes_from_the_record_and_else_from_the_key(tmp_path: Path) -> None:
     odd_region = b'{"eventTime":"2026-01-15T10:00:00Z","awsRegion":"../../etc"}'
-    put(tmp_path, "1.json.gz", log_file(A, B, C, odd_region))
+    offset = A.replace(b"00:00Z", b"00:00+00:00")
+    window = b'"timeWindow":{"windowStart":"2026-01-15T09:55:00Z"}'
+    aggregated = b'{"accountId":"444455556666","awsRegion":"us-east-1",%s}' % window
+    put(tmp_path, "1.json.gz", log_file(A, B, C, odd_region, offset, aggregated))
     assert folders_of_lines(tmp_path) == {
         A: {HOUR_FOLDER},
         B: {"444455556666/us-east-1/2026/01/15/10"},
-        C: {"777788889999/us-east-1/2026/01/15/23"},
+        C: {"111122223333/us-east-1/2026/01/15/23"},
         odd_region: {HOUR_FOLDER},
+        offset: {HOUR_FOLDER},
+        aggregated: {"444455556666/us-east-1/2026/01/15/09"},
     }
+
+
+def test_the_caller_names_the_place_if_the_key_has_no_account(tmp_path: Path) -> None:
+    put(tmp_path, "1.json.gz", log_file(C), KEY.replace("111122223333", "nobody"))
+    assert folders_of_lines(tmp_path) == {C: {"777788889999/us-east-1/2026/01/15/23"}}
 
 
 def test_any_key_of_a_record_without_a_place_of_its_own_is_right(tmp_path: Path) -> None:
@@ -209,6 +220,13 @@ def test_organizations_and_prefixes(tmp_path: Path) -> None:
     key = "o-x1/AWSLogs/o-x1/" + KEY.removeprefix("AWSLogs/")
     put(tmp_path, "1.json", b'\n {"Records":[' + A + b"]}\n", key)
     assert folders_of_lines(tmp_path, "o-x1") == {A: {HOUR_FOLDER}}
+
+
+def test_all_zstd_frames_are_read(tmp_path: Path) -> None:
+    text = b'{"Records":[' + A + b"]}"
+    put(tmp_path, "1.json.gz", frame(text[:20]) + skippable_frame(B) + frame(text[20:]))
+    put(tmp_path, "2.json.gz", frame(text.replace(A, B))[:-1])
+    assert folders_of_lines(tmp_path) == {A: {HOUR_FOLDER}}
 
 
 def test_all_gzip_members_are_read(tmp_path: Path) -> None:

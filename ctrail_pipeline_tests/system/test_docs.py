@@ -39,6 +39,7 @@ DOCUMENTS = [
     ARCHITECTURE,
     PROJECT / "CONTRIBUTING.md",
     PROJECT / "docs/hostile-input.md",
+    PROJECT / "docs/odd-servers.md",
 ]
 MONTH_SECONDS = 30 * 86_400
 

@@ -25,6 +25,7 @@ from ctrail_pipeline.core.listing import folder_walk as listing_module
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
+from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.hostile_log_files import (
@@ -40,6 +41,7 @@ from ctrail_pipeline_tests.support.log_file_texts import wrap
 from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
+    leave_all_to_workers,
     local_trail,
     put_object,
     settings_in,
@@ -133,14 +135,17 @@ def fetched(key: str) -> Fetched:
     return Fetched(gzip.compress(wrap(body), 1, mtime=0), b"e" * 16, 0)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_handed_out_twice_counts_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """A listing remembers few log files outside of day folders, and two windows list them."""
     monkeypatch.setattr(listing_module, "HELD_LOG_FILES", 1)
     monkeypatch.setattr(listing_module, "_FEWEST_HELD", 1_000)
+    if workers > 1:
+        monkeypatch.setattr(vars(sync_module)["_Run"], "_process", leave_all_to_workers)
     bucket = tmp_path / "bucket"
-    settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=1)
+    settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=workers)
     for number in range(3):
         day = NOON + timedelta(days=20 * number)
         key = f"{SOURCE_PREFIX.folder}{day:%Y/%m/%d}/x_{day:%Y%m%dT%H%MZ}_{number}.json.gz"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.keys.source_prefix import bucket_address
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import (
@@ -21,6 +22,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     sources_of,
     vanished_prefixes,
 )
+from ctrail_pipeline.core.listing.left_aside import note_discovered
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
@@ -69,6 +71,14 @@ def _sources(
     """Return the source prefixes that the buckets hold, and those that they held once."""
     found = find_prefixes(settings, selection, report.problems.append, may_get=False)
     report.not_yet = found.not_yet
+    for trail in settings.trails:
+        if trail.name in found.discoveries:
+            discovery = found.discoveries[trail.name]
+            note_discovered(ledger, trail, discovery)
+            for tallies in discovery.outside.values():
+                for why, tally in tallies.items():
+                    where = f"{bucket_address(trail.bucket)}/{tally.example}"
+                    report.leave_aside(trail.name, "", tally._replace(example=where), why)
     found_prefixes = found.selected
     found_prefixes += vanished_prefixes(found_prefixes, settings, selection, ledger)
     register_sources(ledger, [found.source_prefix for found in found_prefixes])

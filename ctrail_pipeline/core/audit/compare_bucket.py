@@ -18,6 +18,14 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import cursor, whole_days
+from ctrail_pipeline.core.keys.left_aside import (
+    ListedFolders,
+    Tally,
+    add_to,
+    folder_of,
+    is_marker,
+    summed,
+)
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, key_of, parse_key
 from ctrail_pipeline.core.keys.minutes import (
     FOREVER,
@@ -29,6 +37,7 @@ from ctrail_pipeline.core.keys.minutes import (
 )
 from ctrail_pipeline.core.ledger.accepted import acceptance_of, acceptances_without_row
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.left_aside import replace_left_aside
 from ctrail_pipeline.core.ledger.log_files import put_found
 from ctrail_pipeline.core.ledger.queries_compare import (
     KnownObject,
@@ -76,6 +85,7 @@ class _PrefixWalk:
         self.after = folder + day_folder(first) if first > 0 else ""
         self.end_key = folder + day_folder(end) if end < _LAST_DAY else None
         self._expects_more = False
+        self.left_aside: Tally = {}
 
     def next_page(self) -> Page:
         """Return the next page of keys. Raises StoreError."""
@@ -98,11 +108,22 @@ class _PrefixWalk:
         by_day: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in page.objects:
             if not is_log_file(listed.key):
+                self._leave_aside(listed)
                 continue
             parts = parse_key(self.source.source_prefix, listed.key)
             if first <= parts.day < end if parts.day else self.is_unbounded:
                 by_day.setdefault(parts.day, []).append((parts, listed))
         return by_day
+
+    def _leave_aside(self, listed: Listed) -> None:
+        if not is_marker(listed.key, listed.size):
+            relative = listed.key[len(self.source.source_prefix.folder) :]
+            add_to(self.left_aside, folder_of(relative), listed.key)
+
+    @property
+    def folders(self) -> ListedFolders:
+        """The folders that are completely listed, once the listing is at its end."""
+        return ListedFolders(*self.days, depth_from=1, folder="" if self.is_unbounded else None)
 
 
 class BucketComparison:
@@ -205,7 +226,7 @@ class BucketComparison:
         day = walk.report.day(parts.day)
         day.listed += 1
         # Any sync lists a source prefix that was never synced: a row for each of its keys is waste.
-        is_queued = walk.source.covered if row is None else row.state is not LogFileState.FOUND
+        is_queued = walk.source.ever_covered if row is None else row.state is not LogFileState.FOUND
         if is_queued:
             self._found.append(
                 FoundLogFile(
@@ -236,7 +257,7 @@ class BucketComparison:
             return "it was written again: what was brought in is another version"
         if not is_late:
             return "no sync has covered its time yet"
-        newest = cursor(source.covered) or Minute(0)
+        newest = cursor(source.ever_covered) or Minute(0)
         if parts.minute is not None and parts.minute < newest - self._horizon:
             days = self._horizon // MINUTES_PER_DAY
             return f"it turned up in a time long done, more than {days} days behind the newest"
@@ -255,10 +276,24 @@ class BucketComparison:
             if is_wanted(parts, source.wanted) and (row.day or walk.is_unbounded):
                 self._take_open(walk, parts, row)
         self._report.requests += source.requests
+        if source.failure is None:
+            self._note_left_aside(walk)
         days = [day for day in (*walk.report.days, first_day or 0) if first <= day < end and day]
         walk.report.hours = listed_hours(
-            source.wanted, source.covered, walk.report, min(days, default=None)
+            source.wanted, source.ever_covered, walk.report, min(days, default=None)
         )
+
+    def _note_left_aside(self, walk: _PrefixWalk) -> None:
+        """Name what is no log file in the window, and note it in the ledger."""
+        held = [tally for name, tally in walk.left_aside.items() if walk.folders.holds(name)]
+        with self._ledger.transaction():
+            replace_left_aside(self._ledger, walk.source.id, [(walk.folders, walk.left_aside)])
+        if held:
+            source, total = walk.source, summed(held)
+            where = f"{source.bucket.location}/{total.example}"
+            self._report.leave_aside(
+                source.trail, source.source_prefix.partition_key, total._replace(example=where)
+            )
 
     def _take_open(self, walk: _PrefixWalk, parts: KeyParts, row: OpenLogFile) -> None:
         """Count and name a log file that failed, is damaged or accepted, or lies in Glacier."""
@@ -312,7 +347,7 @@ def _hours_of(parts: KeyParts) -> int:
 
 def _is_covered(source: Source, parts: KeyParts) -> bool:
     minute = parts.minute if parts.minute is not None else parts.day * MINUTES_PER_DAY
-    return any(covered.start <= minute < covered.end for covered in source.covered)
+    return any(covered.start <= minute < covered.end for covered in source.ever_covered)
 
 
 def _finding(walk: _PrefixWalk, kind: FindingKind, parts: KeyParts, detail: str) -> Finding:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from ctrail_pipeline.core.keys.left_aside import LeftAside, summed
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.problem import Problem
 
@@ -170,6 +171,8 @@ class Report:
     """Findings by trail and kind. The trail "" stands for findings of several trails."""
     problems: list[Problem] = field(default_factory=list)
     """Trails and source prefixes that could not be listed."""
+    left_aside: dict[str, LeftAside] = field(default_factory=dict)
+    """By trail: what the bucket holds and is not brought in."""
     not_yet: list[str] = field(default_factory=list)
     """Trails that have not delivered a log file yet."""
     output: OutputCounts = field(default_factory=OutputCounts)
@@ -196,6 +199,16 @@ class Report:
         self.counts_by_trail[finding.trail, finding.kind] += 1
         if self.counts[finding.kind] <= FINDINGS_NAMED:
             self.findings.append(finding)
+
+    def leave_aside(
+        self, trail: str, partition: str, left_aside: LeftAside, why: str = "no log file's name"
+    ) -> None:
+        """Count and name what is left aside in an account and region, or around them."""
+        detail = f"{why}; the first of {left_aside.objects:,}"
+        where = left_aside.example
+        self.note(Finding(FindingKind.LEFT_ASIDE, where, detail, trail, partition))
+        known = self.left_aside.get(trail)
+        self.left_aside[trail] = left_aside if known is None else summed([known, left_aside])
 
     def add(self, checked: DigestResult) -> None:
         """Merge in what the check of digests found."""

@@ -47,6 +47,7 @@ class FindingKind(Enum):
     LOG_FILE_MISSING = "log file not synced"
     LOG_FILE_FAILED = "log file failed"
     LOG_FILE_DAMAGED = "log file damaged"
+    LEFT_ASIDE = "left aside"
     LOG_FILE_ARCHIVED = "log file archived"
     RECORDS_IN_QUARANTINE = "records in quarantine"
     LOG_FILE_ACCEPTED = "log file accepted"
@@ -160,6 +161,13 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.WARNING,
         "the log file cannot be read in full; what was readable is in quarantine",
         "see the reason; where bucket versioning is on, restore a sound version",
+    ),
+    FindingKind.LEFT_ASIDE: Explanation(
+        Severity.WARNING,
+        "the bucket holds objects that are no log files by their names, or lie where none is"
+        " expected: they are not brought in",
+        "look whether they hold events; give log files CloudTrail's names, in the folder of their"
+        " account, kind, region and day",
     ),
     FindingKind.LOG_FILE_ARCHIVED: Explanation(
         Severity.WARNING,

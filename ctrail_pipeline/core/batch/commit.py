@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import LedgerError
@@ -23,7 +22,8 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.rows import Outcome, StaleBatch
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.ledger.source_prefixes import cover, note_deep_listing
+from ctrail_pipeline.core.ledger.source_prefixes import note_deep_listing
+from ctrail_pipeline.core.listing.finished_stretches import note_finished
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import check_owner
@@ -156,7 +156,7 @@ class Committer:
                         results.append(self._commit_staged(batch, staged_batch))
                     except StaleBatch as stale:  # raised before anything of the batch is written
                         results.append(stale)
-                self._cover(finished)
+                note_finished(self._ledger, finished)
                 batches += [self._add_batch() for _ in range(more)]
         except LedgerError:
             written = [
@@ -215,7 +215,7 @@ class Committer:
             return
         with self._ledger.transaction():
             mark_published(self._ledger, self._published)
-            self._cover(finished)
+            note_finished(self._ledger, finished)
             for source_id in deep:
                 note_deep_listing(self._ledger, source_id, int(time.time()))
         self._published = []
@@ -255,7 +255,7 @@ class Committer:
                 if staged is None:
                     staged = stage()
                 published = self._commit_staged(batch, staged)
-                self._cover(finished)
+                note_finished(self._ledger, finished)
         except LedgerError:
             written = [] if staged is None else [batch.id]
             if not commit_took_effect(self._ledger, written) or staged is None:
@@ -281,11 +281,6 @@ class Committer:
             staged.seen,
             staged.removed,
         )
-
-    def _cover(self, finished: Sequence[Stretch]) -> None:
-        by_source = sorted(finished, key=lambda stretch: stretch.source.id)
-        for source_id, stretches in groupby(by_source, key=lambda stretch: stretch.source.id):
-            cover(self._ledger, source_id, [stretch.covers for stretch in stretches])
 
 
 def result_of(

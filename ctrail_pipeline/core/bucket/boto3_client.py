@@ -5,6 +5,7 @@ that are missing for empty. So its answers are checked here as libcurl's are. Tr
 translating errors are left to the caller.
 """
 
+from contextlib import closing
 from typing import Any, Final
 
 from ctrail_pipeline.core.keys.minutes import minute_of
@@ -12,12 +13,14 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
-from .curl_request import OtherAnswer
+from .curl_request import TOO_LONG, NoAnswer, OtherAnswer
 from .etag import pack_etag, unpack_etag
 from .interface import PAGE_SIZE, Described, Fetched, Listed
 from .list_answer import ListAnswer, ListRequest, NotAList, list_answer
 
 _OK: Final = 200
+NO_ETAG: Final = "the answer is no object (it has no ETag)"
+"""The reason of an answer with status 200 that is none of S3's."""
 
 
 class Boto3Client:
@@ -76,16 +79,23 @@ class Boto3Client:
         reply = self._client().get_object(
             Bucket=self._trail.bucket, Key=key, **condition, **self._payer
         )
-        _check_status(reply)
-        body: bytes = reply["Body"].read(self._settings.max_stored_bytes + 1)
-        if len(body) != reply.get("ContentLength") or not reply.get("ETag"):
+        limit = self._settings.max_stored_bytes
+        with closing(reply["Body"]) as stream:
+            _check_status(reply)
+            body: bytes = stream.read(limit + 1)
+        if len(body) > limit:
+            raise NoAnswer(TOO_LONG, "too long")
+        if not reply.get("ETag"):
+            raise OtherAnswer(_OK, reason=NO_ETAG)
+        if len(body) != reply.get("ContentLength"):
             # boto3 notices by itself that a body is cut short, but not without a length.
-            raise OtherAnswer(_OK, b"")
+            raise OtherAnswer(_OK, reason="the connection broke")
         return body, reply
 
     def _client(self) -> Any:
         """Open boto3's client at its first use, and again for new credentials."""
         opened, credentials = self._opened, self._credentials.current
+        credentials()  # so that what goes wrong with them is said as ours
         if opened is None or opened[0] is not credentials:
             opened = self._opened = (credentials, self._open(credentials))
         return opened[1]
@@ -108,7 +118,7 @@ class Boto3Client:
 def _check_status(reply: Any) -> None:
     status = reply["ResponseMetadata"]["HTTPStatusCode"]
     if status != _OK:
-        raise OtherAnswer(status, b"")
+        raise OtherAnswer(status)
 
 
 def _listed(item: Any) -> Listed:

@@ -9,11 +9,10 @@ import threading
 import time
 from typing import Final
 
-from ctrail_pipeline.core.exceptions import CredentialsError
+from ctrail_pipeline.core.exceptions import CredentialsError, StoreError
 from ctrail_pipeline.core.settings import Trail
 
 from .credentials import Credentials
-from .s3_errors import client_errors
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class RenewableCredentials:
             try:
                 found = Credentials(self._trail)
                 is_new = not found.has_key_of(self.current)
-            except client_errors() as error:
+            except StoreError as error:
                 log.debug("no new credentials: %s", type(error).__name__)
                 is_new = False
             if found is None or not is_new:

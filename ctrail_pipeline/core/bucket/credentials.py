@@ -8,19 +8,34 @@ Not here: reading a bucket, and looking for other credentials when these expire
 """
 
 import logging
-from typing import Any, Final
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
 
 from ctrail_pipeline.core.exceptions import AccessDenied
 from ctrail_pipeline.core.settings import Trail
 
+from .boundary import is_of_others
+from .credential_errors import (
+    ROLE_OF_TRAIL,
+    CodeWanted,
+    NotObtained,
+    SourceFailed,
+    no_credentials,
+    not_a_credential,
+)
 from .curl_request import Keys
 
 SESSION_NAME: Final = "ctrail"
 """The session name under which CloudTrail shows what we read with a trail's role."""
 _STS_ATTEMPTS: Final = 5
-_OTHER_ERRORS: Final = (RuntimeError, LookupError, TypeError, ValueError)
-"""What botocore raises besides its own errors: for credentials that have expired already when they
-come, and for output of a credential process that it cannot read."""
+_CHARACTERS: Final = {
+    "access key ID": re.compile(r"[!-~]+"),
+    "secret access key": re.compile(r"[^\x00-\x1f\x7f]+"),
+    "session token": re.compile(r"[!-~]*"),
+}
+"""What the parts of credentials consist of, as far as a request can carry it."""
 
 # Without a handler, Python prints botocore's warnings with a traceback that holds answers of
 # servers. The caller who needs the credentials says what went wrong.
@@ -30,39 +45,33 @@ logging.getLogger("botocore").addHandler(logging.NullHandler())
 class Credentials:
     """The credentials that a trail is read with. Clients call it for credentials that are good now.
 
-    Raises AccessDenied if there are no credentials, or if the AWS configuration cannot be used.
+    They are obtained at once. Raises AccessDenied if there are none, or if the AWS configuration
+    cannot be used, and CredentialsError if they could not be obtained now.
     """
 
     def __init__(self, trail: Trail) -> None:
-        from botocore.exceptions import BotoCoreError
-
-        try:
+        self._trail = trail
+        with _obtaining(trail):
             self.session = open_session(trail)
             """The boto3 session that clients are made of."""
             self._found: Any = self.session.get_credentials()
-        except (BotoCoreError, *_OTHER_ERRORS) as error:
-            # The error's text may hold what a credential process printed.
-            raise AccessDenied(
-                f"trail {trail.name!r}: the AWS credentials cannot be used"
-                f" ({type(error).__name__}); check AWS_PROFILE and the AWS configuration files"
-            ) from error
         if self._found is None:
             raise AccessDenied(
                 f"trail {trail.name!r}: no AWS credentials were found; set AWS_PROFILE, run "
                 "`aws sso login`, or give this machine a role"
             )
+        self()
 
     def __call__(self) -> Keys:
         """Return credentials that are good now. They are fetched anew where they expire soon."""
-        from botocore.exceptions import CredentialRetrievalError
-
-        try:
+        source = str(self._found.method)
+        with _obtaining(self._trail, source):
             frozen = self._found.get_frozen_credentials()
-        except _OTHER_ERRORS as error:
-            raise CredentialRetrievalError(
-                provider=type(self._found).__name__, error_msg=type(error).__name__
-            ) from None
-        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
+        keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
+        for (name, characters), value in zip(_CHARACTERS.items(), keys, strict=True):
+            if not characters.fullmatch(str(value or "")) and (value or name != "session token"):
+                raise not_a_credential(self._trail, name, source)
+        return keys
 
     def has_key_of(self, other: "Credentials") -> bool:
         """Whether both are the same key of the same session."""
@@ -70,19 +79,74 @@ class Credentials:
         return (own.access_key, own.token) == (others.access_key, others.token)
 
 
-def open_session(trail: Trail) -> Any:
-    """Open a boto3 session with a trail's profile and role."""
-    import boto3
+def check_obtainable(trail: Trail) -> None:
+    """Raise what `Credentials` raises, except where there are no credentials at all."""
+    with _obtaining(trail):
+        found = open_session(trail).get_credentials()
+    if found is not None:
+        Credentials(trail)
 
-    base = boto3.session.Session(profile_name=trail.profile)
-    if trail.role_arn is None:
-        return base
+
+@contextmanager
+def _obtaining(trail: Trail, source: str = "") -> Iterator[None]:
+    """Raise our error for whatever goes wrong. `source`: botocore's name of what is asked."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, NotObtained) and not is_of_others(error):
+            raise
+        raise no_credentials(trail, error, source) from error
+
+
+def open_session(trail: Trail) -> Any:
+    """Open a boto3 session with a trail's profile and role. It never asks anybody for an MFA code.
+
+    A code is good for one session. A run opens several: one for each trail and process, and others
+    when they expire.
+    """
+    import boto3
     import botocore.session
 
+    core = botocore.session.get_session()
+    if trail.profile is not None:
+        core.set_config_variable("profile", trail.profile)
+    chain = core.get_component("credential_provider")
+    chain.get_provider("assume-role")._prompter = _refuse_to_ask  # noqa: SLF001
+    chain.providers[:] = map(_Source, chain.providers)
+    base = boto3.session.Session(botocore_session=core)
+    if trail.role_arn is None:
+        return base
     session = botocore.session.get_session()
     chain = session.get_component("credential_provider")
     chain.insert_before("env", _role_provider(trail, base))
     return boto3.session.Session(botocore_session=session, region_name=base.region_name)
+
+
+def _refuse_to_ask(_prompt: str) -> NoReturn:
+    raise CodeWanted
+
+
+class _Source:
+    """A source of botocore's chain that says which one it is when it fails."""
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+        self.METHOD: str = provider.METHOD
+
+    def load(self) -> Any:
+        """Return credentials, or None if this source has none."""
+        with _named(self.METHOD):
+            return self._provider.load()
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if not is_of_others(error):
+            raise
+        raise SourceFailed(source) from error
 
 
 def _role_provider(trail: Trail, base: Any) -> Any:
@@ -95,21 +159,28 @@ def _role_provider(trail: Trail, base: Any) -> Any:
         request["ExternalId"] = trail.external_id
 
     def assume() -> dict[str, str]:
+        found = base.get_credentials()
+        with _named(found.method):
+            found.get_frozen_credentials()
         client = base.client(
             "sts",
             region_name=trail.region or base.region_name or _home_of(str(trail.role_arn)),
             config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
         )
-        credentials = client.assume_role(**request)["Credentials"]
-        return {
-            "access_key": credentials["AccessKeyId"],
-            "secret_key": credentials["SecretAccessKey"],
-            "token": credentials["SessionToken"],
-            "expiry_time": credentials["Expiration"].isoformat(),
-        }
+        answer = client.assume_role(**request)
+        try:
+            credentials = answer["Credentials"]
+            return {
+                "access_key": credentials["AccessKeyId"],
+                "secret_key": credentials["SecretAccessKey"],
+                "token": credentials["SessionToken"],
+                "expiry_time": credentials["Expiration"].isoformat(),
+            }
+        except LookupError as error:
+            raise SourceFailed(ROLE_OF_TRAIL) from error
 
     class RoleOfTrail(CredentialProvider):  # type: ignore[misc]
-        METHOD = "ctrail-role"
+        METHOD = ROLE_OF_TRAIL
 
         def load(self) -> Any:
             if base.get_credentials() is None:

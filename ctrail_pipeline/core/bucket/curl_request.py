@@ -6,6 +6,8 @@ The requests are made in `curl`. What an error means for a bucket is told in `s3
 import re
 from typing import Final, NamedTuple
 
+from .error_table import hints_in
+
 _RESOLVED: Final = re.compile(r"(?:^|/)\.\.?(?:/|$)")
 _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 _ERROR_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
@@ -34,14 +36,14 @@ class NoAnswer(CurlError):
 class OtherAnswer(CurlError):
     """The server answered with something other than what was asked for."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes = b"", reason: str = "") -> None:
+        """`reason`: what is wrong with the answer, if its status does not say so."""
         match = _ERROR_CODE.search(body)
         self.status = status
         self.code = match[1].decode() if match else ""
         """S3's error code; "" for an answer without one, which may not be S3's."""
-        self.names_kms = b"kms:" in body
-        """Whether the answer names a permission of KMS."""
-        super().__init__(f"HTTP {status} {self.code}".rstrip())
+        self.hints = hints_in(body.decode("latin-1"))
+        super().__init__(reason or f"HTTP {status} {self.code}".rstrip())
 
 
 class Answer(NamedTuple):

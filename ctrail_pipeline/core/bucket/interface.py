@@ -78,7 +78,8 @@ class Bucket(Protocol):
     def list_page(self, folder: str, after: str, *, expected: bool = False) -> Page:
         """List the objects below `folder` in key order behind the key `after` ("": all).
 
-        A page that is not the last one holds at least one object.
+        A page that is not the last one holds at least one object. A page may begin with keys before
+        `after`, where the server turns out to list in another order.
         """
         ...
 

@@ -11,16 +11,21 @@ from urllib.parse import unquote, urlsplit
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 
+from .boundary import boundary
 from .interface import Bucket, Described, Fetched
 from .local import LocalBucket
 from .s3 import S3Bucket
 
 
 def open_bucket(trail: Trail, settings: Settings) -> Bucket:
-    """Open the bucket of a trail. No request is made yet, except to learn an unknown region."""
+    """Open the bucket of a trail, with credentials. The bucket is asked nothing yet but its region.
+
+    Raises StoreError, whatever session, credentials or client raise, and ConfigurationError.
+    """
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
-    return S3Bucket(trail, settings)
+    with boundary(trail):
+        return S3Bucket(trail, settings)
 
 
 def get_all(

@@ -16,7 +16,8 @@ from ctrail_pipeline.core.keys.log_file_key import is_log_file
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.settings import Trail
 
-from .credentials import open_session
+from .boundary import boundary
+from .credentials import Credentials
 from .endpoint import endpoint_of_environment
 from .interface import Bucket
 
@@ -74,18 +75,17 @@ def arn_of_credentials(trails: Sequence[Trail]) -> str | None:
     if not any(_is_at_aws(trail) for trail in trails):
         return None
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
 
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
     try:
-        session = open_session(trails[0])
-        client = session.client(
-            "sts", region_name=session.region_name or "us-east-1", config=config
-        )
-        return str(client.get_caller_identity()["Arn"])
-    except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
-        log.debug("STS does not name the owner of the credentials: %s", type(error).__name__)
+        with boundary(trails[0]):
+            session = Credentials(trails[0]).session
+            client = session.client(
+                "sts", region_name=session.region_name or "us-east-1", config=config
+            )
+            return client.get_caller_identity().get("Arn") or None
+    except StoreError as error:  # whoever opens the bucket says what is wrong
+        log.debug("nobody says whose the credentials are: %s", error)
         return None
 
 

@@ -10,7 +10,8 @@ from typing import Final, cast
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 
-from .boto3_client import Boto3Client
+from .boto3_client import NO_ETAG, Boto3Client
+from .boundary import boundary
 from .credential_renewal import RenewableCredentials
 from .curl import transfers_of_process
 from .curl_request import (
@@ -27,7 +28,7 @@ from .endpoint import endpoint_of, target_at
 from .etag import pack_etag, unpack_etag
 from .interface import Described, Fetched, Folder, Page
 from .list_answer import ListAnswer, ListRequest, NotAList, read_list
-from .s3_errors import CredentialsFailed, client_errors, translate
+from .s3_errors import client_errors, translate
 from .s3_listing import S3Listing
 from .s3_retry import Retries
 
@@ -131,27 +132,28 @@ class S3Bucket:
 
     def _keys(self) -> Keys:
         """The credentials that are good now."""
-        try:
-            return self._credentials.current()
-        except client_errors() as error:
-            raise CredentialsFailed(error) from error
+        return self._credentials.current()
 
     def probe(self, key: str) -> None:
         """Read one byte of an object: unlike a HEAD, this shows also what KMS denies.
 
         One try is enough: only a denial is of interest, and a denial is no passing fault.
         """
-        try:
-            wanted = Wanted(key, is_probe=True)
-            if not can_ask_for(wanted):
-                self._boto3.get(key, None)
-                return
-            [answer] = self._transfers.get(self._target, self._keys(), [wanted])
-            if isinstance(answer, CurlError) and not _is_part(answer):
-                raise answer
-        except client_errors() as error:
-            location = f"{self.location}/{key}"
-            raise translate(error, location, self._get_permission, self._trail) from error
+        with boundary(self._trail):
+            try:
+                self._probe(key)
+            except client_errors() as error:
+                location = f"{self.location}/{key}"
+                raise translate(error, location, self._get_permission, self._trail) from error
+
+    def _probe(self, key: str) -> None:
+        wanted = Wanted(key, is_probe=True)
+        if not can_ask_for(wanted):
+            self._boto3.get(key, None)
+            return
+        [answer] = self._transfers.get(self._target, self._keys(), [wanted])
+        if isinstance(answer, CurlError) and not _is_part(answer):
+            raise answer
 
     def get_described(self, key: str) -> Described:
         """Read one object whole, with its user metadata. boto3 will do, since digests are few."""
@@ -167,7 +169,7 @@ class S3Bucket:
 def _fetched(answer: Answer) -> Fetched | OtherAnswer:
     """An object. An answer without an etag is no object of S3's, whatever its status says."""
     if not answer.etag:
-        return OtherAnswer(_OK, answer.body)
+        return OtherAnswer(_OK, answer.body, NO_ETAG)
     return Fetched(answer.body, pack_etag(answer.etag), 0)
 
 

@@ -37,6 +37,8 @@ class S3Listing:
         self._location = location
         self._by_curl = by_curl
         self._by_boto3 = by_boto3
+        self._unordered: set[str] = set()
+        """Folders whose keys do not come in order, as has been seen."""
 
     def folder(self, folder: str, *, expected: bool) -> Folder:
         """List the sub-folders and objects in `folder`. See `Bucket.list_folder`."""
@@ -48,14 +50,20 @@ class S3Listing:
 
     def page(self, folder: str, after: str, *, expected: bool) -> Page:
         """List the objects below `folder` behind the key `after`. See `Bucket.list_page`."""
-        page = self._page(folder, after, self._by_curl)
-        if not _is_in_order(page.objects, folder, after):
-            page = self._page(folder, after, self._by_boto3)
+        if folder not in self._unordered:
+            page = self._page(folder, after, self._by_curl)
             if not _is_in_order(page.objects, folder, after):
-                page = self._sorted(folder, after)
-        if expected and not page.objects:
-            page = self._doubted(folder, after)
-        return page
+                page = self._page(folder, after, self._by_boto3)
+            elif expected and not page.objects:
+                page = self._doubted(folder, after)
+            if _is_in_order(page.objects, folder, after):
+                return page
+            log.warning(
+                "%s/%s is not listed in the order of keys", self._location, printable(folder)
+            )
+            self._unordered.add(folder)
+            after = ""  # for such a server, keys before `after` may come behind that key
+        return self._sorted(folder, after)
 
     def _folder(self, folder: str, ask: Ask) -> Folder:
         """All pages of a folder. Their order does not matter, nor what comes twice."""
@@ -81,15 +89,14 @@ class S3Listing:
     def _sorted(self, folder: str, after: str) -> Page:
         """A page from a server that does not list in the order of keys.
 
-        Keys behind the last one of its page could have come on an earlier page. So all pages are
-        read, by their tokens, and the first keys of them all make the page.
+        Some servers list a folder `a` before the object `a-b`. So all pages are read, by their
+        tokens, and the first keys of them all make the page.
         """
-        log.warning("%s/%s is not listed in the order of keys", self._location, printable(folder))
         first = nsmallest(
             SORTED_AT_ONCE,
             (
                 listed
-                for answer in self._answers(ListRequest(folder, after), self._by_boto3)
+                for answer in self._answers(ListRequest(folder), self._by_boto3)
                 for listed in answer.objects
                 if listed.key.startswith(folder) and listed.key > after
             ),
@@ -109,7 +116,7 @@ class S3Listing:
             page = self._page(folder, after, self._by_boto3)
         if page.objects or not whole.objects:
             self._note_doubt(folder, is_empty=not page.objects)
-        return page if _is_in_order(page.objects, folder, after) else self._sorted(folder, after)
+        return page
 
     def _note_doubt(self, folder: str, *, is_empty: bool) -> None:
         where = f"{self._location}/{printable(folder)}"

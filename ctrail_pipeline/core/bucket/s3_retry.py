@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from ctrail_pipeline.core.exceptions import CredentialsError, StoreError, StoreUnavailable
 from ctrail_pipeline.core.settings import Settings, Trail
 
+from .boundary import boundary
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
 from .curl_request import CurlError
@@ -75,7 +76,7 @@ class Retries:
             if unusable is not None:
                 results |= dict.fromkeys(pending, unusable)
                 break
-            responses, seconds = _timed(request, pending)
+            responses, seconds = _timed(request, pending, self._trail)
             again = []
             for number, response in zip(pending, responses, strict=True):
                 if not isinstance(response, Exception):
@@ -115,13 +116,17 @@ def _pause_before(attempt: int) -> float:
 
 
 def _timed(
-    request: Callable[[Sequence[int]], "list[T | Exception]"], pending: Sequence[int]
+    request: Callable[[Sequence[int]], "list[T | Exception]"], pending: Sequence[int], trail: Trail
 ) -> "tuple[list[T | Exception], float]":
     """What came of each pending object, and the seconds that the request took."""
     began = time.monotonic()
     responses: list[T | Exception]
     try:
-        responses = request(pending)
-    except client_errors() as error:
+        with boundary(trail):
+            try:
+                responses = request(pending)
+            except client_errors() as error:
+                responses = [error] * len(pending)
+    except StoreError as error:
         responses = [error] * len(pending)
     return responses, time.monotonic() - began

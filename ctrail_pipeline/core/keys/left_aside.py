@@ -16,6 +16,7 @@ from .source_prefix import DIGEST_KIND, KINDS, is_account, is_organization
 
 _DATED_FOLDER: Final = re.compile(r"([0-9]{4})/(?:([0-9]{2})/(?:([0-9]{2})/)?)?")
 _DAY_FOLDER_LENGTH: Final = len("2026/01/15/")
+_NO_DAYS: Final = (0, 0)
 _MARKER_ENDINGS: Final = ("/", "_$folder$")
 _LAKE: Final = "CloudTrail-Lake"
 
@@ -45,6 +46,14 @@ def add_to(tally: Tally, name: str, example: str) -> None:
     tally[name] = LeftAside(1, example) if known is None else known.with_one_more()
 
 
+def summed(tallies: Iterable[LeftAside]) -> LeftAside:
+    """The sum of tallies, with the first example."""
+    of_all = list(tallies)
+    return LeftAside(
+        sum(tally.objects for tally in of_all), next((tally.example for tally in of_all), "")
+    )
+
+
 def is_marker(key: str, size: int) -> bool:
     """Whether an object is an empty marker of a folder, which tools and CloudTrail leave behind."""
     return size == 0 and key.endswith(_MARKER_ENDINGS)
@@ -53,18 +62,25 @@ def is_marker(key: str, size: int) -> bool:
 def folder_of(relative: str) -> str:
     """Return the folder under which a key below a region folder is tallied."""
     for width in (_DAY_FOLDER_LENGTH, len("2026/01/"), len("2026/")):
-        if first_day_of(relative[:width]):
+        if _days_of(relative[:width]) != _NO_DAYS:
             return relative[:width]
     return ""
 
 
-def first_day_of(folder: str) -> int:
-    """Return the first day (since 1970) of `2026/`, `2026/01/` or `2026/01/15/`; 0 for others."""
+def _days_of(folder: str) -> tuple[int, int]:
+    """Return the first day (since 1970) of a dated folder, and the day behind its last."""
     match = _DATED_FOLDER.fullmatch(folder)
     if match is None:
-        return 0
-    year, month, day = match.groups(default="1")
-    return max(0, day_number(int(year), int(month), int(day)) or 0)
+        return _NO_DAYS
+    year, month, day = (int(text) for text in match.groups(default="1"))
+    first = day_number(year, month, day) or 0
+    if first <= 0:
+        return _NO_DAYS
+    if match[3] is not None:
+        return first, first + 1
+    months = 1 if match[2] is not None else 12
+    year, month = year + (month - 1 + months) // 12, (month - 1 + months) % 12 + 1
+    return first, day_number(year, month, 1) or first + 31 * months
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +90,9 @@ class ListedFolders:
     first_day: int = 0
     end_day: int = 0
     """The first day that was listed, and the one behind the last."""
-    above_days: bool = False
-    """Whether months and years that begin on these days were listed completely, too."""
+    depth_from: int = 3
+    """1: also what lies beside the day folders of whole years and months; 2: of whole months; 3:
+    only day folders."""
     folder: str | None = None
     """A single folder beside them."""
 
@@ -83,9 +100,9 @@ class ListedFolders:
         """Whether a folder is among them."""
         if folder == self.folder:
             return True
-        if not self.above_days and len(folder) != _DAY_FOLDER_LENGTH:
-            return False
-        return self.first_day <= first_day_of(folder) < self.end_day if folder else False
+        first, end = _days_of(folder)
+        is_dated = first > 0 and folder.count("/") >= self.depth_from
+        return is_dated and self.first_day <= first and end <= self.end_day
 
 
 def replaced(old: Tally, listed: ListedFolders, new: Tally) -> Tally:

@@ -63,6 +63,11 @@ class SourcePrefix:
         return f"{root}{self.region}/"
 
 
+def bucket_address(bucket: str) -> str:
+    """The address of a configured bucket: `s3://name`, or its `file://` URL."""
+    return bucket if "://" in bucket else f"s3://{bucket}"
+
+
 def logs_root(prefix: str) -> str:
     """The folder that CloudTrail delivers to under a trail's prefix, ending in a slash."""
     return f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"

@@ -70,12 +70,12 @@ _MIGRATIONS: Final = {
         " name TEXT NOT NULL, etag BLOB NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL,"
         " accepted_by TEXT NOT NULL, accepted_at INTEGER NOT NULL,"
         " PRIMARY KEY (source_prefix, day, name)) WITHOUT ROWID",
-        "CREATE TABLE left_aside (source_prefix INTEGER NOT NULL, day INTEGER NOT NULL,"
+        "CREATE TABLE left_aside (source_prefix INTEGER NOT NULL, folder TEXT NOT NULL,"
         " objects INTEGER NOT NULL, example TEXT NOT NULL,"
-        " PRIMARY KEY (source_prefix, day)) WITHOUT ROWID",
+        " PRIMARY KEY (source_prefix, folder)) WITHOUT ROWID",
         "CREATE TABLE left_aside_outside (bucket TEXT NOT NULL, prefix TEXT NOT NULL,"
-        " why TEXT NOT NULL, objects INTEGER NOT NULL, example TEXT NOT NULL,"
-        " PRIMARY KEY (bucket, prefix, why)) WITHOUT ROWID",
+        " folder TEXT NOT NULL, why TEXT NOT NULL, objects INTEGER NOT NULL, example TEXT NOT NULL,"
+        " PRIMARY KEY (bucket, prefix, folder, why)) WITHOUT ROWID",
         "ALTER TABLE archive_file RENAME TO cold_file",
         "UPDATE meta SET name = 'cold_moved_at' WHERE name = 'archived_at'",
         # Times that end in +00:00 were rejected. Such records come in at one more visit.

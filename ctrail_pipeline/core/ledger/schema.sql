@@ -76,20 +76,21 @@ CREATE TABLE accepted_log_file (
 -- Objects in the folders of a source prefix that are no log files by their names.
 CREATE TABLE left_aside (
     source_prefix    INTEGER NOT NULL,
-    day              INTEGER NOT NULL, -- 0: in no day's folder
+    folder           TEXT NOT NULL,    -- 2026/01/15/, 2026/01/ or 2026/; empty: in none of these
     objects          INTEGER NOT NULL,
     example          TEXT NOT NULL,    -- a key
-    PRIMARY KEY (source_prefix, day)
+    PRIMARY KEY (source_prefix, folder)
 ) WITHOUT ROWID;
 
 -- What lies under a trail's prefix outside the folders of all source prefixes, and is not brought in.
 CREATE TABLE left_aside_outside (
     bucket  TEXT NOT NULL,
     prefix  TEXT NOT NULL,
-    why     TEXT NOT NULL,    -- a short word for the reason
+    folder  TEXT NOT NULL,    -- the folder whose listing showed it
+    why     TEXT NOT NULL,
     objects INTEGER NOT NULL, -- objects or folders
-    example TEXT NOT NULL,    -- a key, or a folder's name with its slash
-    PRIMARY KEY (bucket, prefix, why)
+    example TEXT NOT NULL,    -- a key; a folder's ends in a slash
+    PRIMARY KEY (bucket, prefix, folder, why)
 ) WITHOUT ROWID;
 
 -- Earlier versions of log files that were processed again, while lines in the output come from them.

@@ -209,13 +209,15 @@ class _Account:
     def find(self, known: Sequence[SourcePrefix] | None) -> list[SourcePrefix]:
         """Return its source prefixes; if some are `known`, only the folder `CloudTrail` is listed.
 
-        A region that is not known makes the rest be listed, too.
+        If there is a region that is not known, or none at all, the rest is listed, too.
         """
         found: list[SourcePrefix] = []
         if known is not None:
             found = self.list_kind(CLOUDTRAIL) if CLOUDTRAIL in self._kinds else []
-            if not any(prefix not in known and self._wants(prefix) for prefix in found):
-                return found + [prefix for prefix in known if prefix.kind != CLOUDTRAIL]
+            of_other_kinds = [prefix for prefix in known if prefix.kind != CLOUDTRAIL]
+            is_known = all(prefix in known or not self._wants(prefix) for prefix in found)
+            if is_known and (found or of_other_kinds):
+                return found + of_other_kinds
         folder = self._bucket.list_folder(self.root, expected=True)
         self.names = folder.folders
         for kind in self._kinds:

@@ -17,7 +17,15 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import PAGE_SIZE, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor
+from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, whole_days
+from ctrail_pipeline.core.keys.left_aside import (
+    ListedFolders,
+    Tally,
+    add_to,
+    folder_of,
+    is_marker,
+    replaced,
+)
 from ctrail_pipeline.core.keys.log_file_key import KeyParts, is_log_file, parse_key
 from ctrail_pipeline.core.keys.minutes import FOREVER, MINUTES_PER_DAY, Minute, day_folder
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -25,7 +33,7 @@ from ctrail_pipeline.core.threads import DaemonThreads
 from .day_windows import DAY_DEPTH, day_windows, days_of_folder, first_day_from
 from .known_log_files import KnownLogFiles
 from .new_log_files import is_wanted, new_log_files
-from .sources import LogFileRef, Source, Stretch
+from .sources import NO_TIME, LogFileRef, Source, Stretch
 from .visits import due_log_files
 
 HELD_LOG_FILES: Final = 200_000
@@ -68,8 +76,6 @@ class ListingCounts:
     log_files: int = 0
     """Log files that are handed out, or about to be."""
     bytes: int = 0
-    other_objects: int = 0
-    """Objects in the folders of log files whose names are no log file's. They are not touched."""
 
 
 @dataclass
@@ -103,7 +109,9 @@ class Listing:
         self._latest = Minute(self.now + MINUTES_PER_DAY)
         self._undated: set[tuple[int, str]] = set()
         for source in self.sources if self.walks else ():
-            source.newest = min(cursor(source.covered) or Minute(0), self._latest)
+            # What an older listing rule covered is covered again, even if its newest log files
+            # have expired.
+            source.newest = min(cursor(source.ever_covered) or Minute(0), self._latest)
             for first_day, end_day in day_windows(source, self.lookback, self.now):
                 covers = Range(
                     Minute(first_day * MINUTES_PER_DAY), Minute(end_day * MINUTES_PER_DAY)
@@ -183,7 +191,8 @@ class Listing:
         if not page.last and len(inside) == len(page.objects):
             self._push_again(node)
             return
-        groups = self._new_by_day(ledger, node.source, inside)
+        left_aside: Tally = {}
+        groups = self._new_by_day(ledger, node.source, inside, left_aside)
         if sum(map(len, groups.values())) > self.hold:
             self._push_again(node)
             return
@@ -192,20 +201,20 @@ class Listing:
             start = Minute(max(node.range.start, day * MINUTES_PER_DAY))
             self._hold_stretch(node.source, groups[day], day, Range(start, end))
             end = start
-        if node.range.start < end:
-            self._hold_stretch(node.source, [], 0, Range(node.range.start, end))
+        is_everything = node.depth == 0 and not node.after and node.range.end == FOREVER
+        folders = ListedFolders(
+            *whole_days(node.range), max(1, node.depth), "" if is_everything else None
+        )
+        rest = Range(node.range.start, end)
+        self._close(Stretch(node.source, left_aside=left_aside), rest, folders)
         self._hold(groups.get(0, []), 0)
 
     def _take_day_page(self, ledger: KnownLogFiles, node: _Node, page: Page) -> None:
         """Take in a page of a day's folder, or of a folder that is no part of a date."""
-        refs = [
-            ref
-            for group in self._new_by_day(ledger, node.source, page.objects).values()
-            for ref in group
-        ]
-        stretch = node.stretch
+        stretch = node.stretch or Stretch(node.source)
+        groups = self._new_by_day(ledger, node.source, page.objects, stretch.left_aside)
+        refs = [ref for group in groups.values() for ref in group]
         if node.depth == DAY_DEPTH:
-            stretch = stretch or Stretch(node.source)
             refs = [_in_stretch(ref, stretch) for ref in refs]
         self._hold(refs, node.newest_day)
         if not page.last:
@@ -222,17 +231,20 @@ class Listing:
                     expected=True,
                 )
             )
-        elif stretch is not None:
-            self._close(stretch, node.range)
+        elif node.depth == DAY_DEPTH:
+            self._close(stretch, node.range, ListedFolders(*whole_days(node.range)))
+        else:
+            self._close_undated(stretch)
 
     def _take_apart(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
         """Go on with the sub-folders of a folder that is too large to be listed at once."""
         dated: list[tuple[tuple[int, int], str]] = []
+        undated: list[str] = []
         for name in folder.folders:
             child = f"{node.folder}{name}/"
             days = _days_of(node, name, node.depth)
             if days is None:
-                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1, expected=True))
+                undated.append(child)
             elif (
                 days[0] < first_day_from(node.range.end)
                 and days[1] * MINUTES_PER_DAY > node.range.start
@@ -241,8 +253,9 @@ class Listing:
         if dated:
             self._push_dated(node, sorted(dated))
         else:
-            self._hold_stretch(node.source, [], 0, node.range)
-        self._hold_undated(ledger, node.source, folder.objects)
+            folders = ListedFolders(*whole_days(node.range))
+            self._close(Stretch(node.source), node.range, folders)
+        self._take_undated(ledger, node, folder.objects, undated)
 
     def _push_dated(self, node: _Node, dated: Sequence[tuple[tuple[int, int], str]]) -> None:
         """Push sub-folders in the order of their days. Together their ranges are the node's."""
@@ -265,26 +278,40 @@ class Listing:
 
     def _take_strays(self, ledger: KnownLogFiles, node: _Node, folder: Folder) -> None:
         """Take in the log files beside the year folders, and go on with the other folders there."""
-        for name in folder.folders:
-            if _days_of(node, name, 0) is None:
-                child = f"{node.folder}{name}/"
-                self._push(_Node(node.source, 0, child, DAY_DEPTH + 1, expected=True))
-        self._hold_undated(ledger, node.source, folder.objects)
+        undated = [
+            f"{node.folder}{name}/" for name in folder.folders if _days_of(node, name, 0) is None
+        ]
+        self._take_undated(ledger, node, folder.objects, undated)
 
-    def _hold_undated(
-        self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
+    def _take_undated(
+        self, ledger: KnownLogFiles, node: _Node, objects: Iterable[Listed], folders: Sequence[str]
     ) -> None:
-        groups = self._new_by_day(ledger, source, objects)
+        """Take in what lies in a folder beside its dated folders, and go on with other folders."""
+        name = node.folder[len(node.source.source_prefix.folder) :]
+        stretch = Stretch(node.source, folders=ListedFolders(folder=name), pending=1 + len(folders))
+        for folder in folders:
+            self._push(_Node(node.source, 0, folder, DAY_DEPTH + 1, stretch=stretch, expected=True))
+        groups = self._new_by_day(ledger, node.source, objects, stretch.left_aside)
         self._hold([ref for group in groups.values() for ref in group], 0)
+        self._close_undated(stretch)
 
     def _new_by_day(
-        self, ledger: KnownLogFiles, source: Source, objects: Iterable[Listed]
+        self,
+        ledger: KnownLogFiles,
+        source: Source,
+        objects: Iterable[Listed],
+        left_aside: Tally,
     ) -> dict[int, list[LogFileRef]]:
-        """The log files in `objects` that are wanted and new, by day; day 0: in no day's folder."""
+        """The log files in `objects` that are wanted and new, by day; day 0: in no day's folder.
+
+        Objects that are no log files are tallied in `left_aside`.
+        """
         days: dict[int, list[tuple[KeyParts, Listed]]] = {}
         for listed in objects:
             if not is_log_file(listed.key):
-                self.counts.other_objects += 1
+                if not is_marker(listed.key, listed.size):
+                    relative = listed.key[len(source.source_prefix.folder) :]
+                    add_to(left_aside, folder_of(relative), listed.key)
                 continue
             parts = parse_key(source.source_prefix, listed.key)
             if parts.minute is not None:
@@ -304,11 +331,20 @@ class Listing:
     ) -> None:
         stretch = Stretch(source)
         self._hold([_in_stretch(ref, stretch) for ref in refs], day)
-        self._close(stretch, covers)
+        self._close(stretch, covers, None)
 
-    def _close(self, stretch: Stretch, listed: Range) -> None:
-        """Note that a stretch is completely listed."""
-        stretch.listed_range = listed
+    def _close_undated(self, stretch: Stretch) -> None:
+        """Note that one more of the folders in no day's folder is listed."""
+        stretch.pending -= 1
+        if not stretch.pending:
+            self._close(stretch, NO_TIME, stretch.folders)
+
+    def _close(self, stretch: Stretch, listed: Range, folders: ListedFolders | None) -> None:
+        """Note that a stretch of time is completely listed, and folders with it."""
+        stretch.listed_range, stretch.folders = listed, folders
+        source = stretch.source
+        if folders is not None and (stretch.left_aside or source.left_aside):
+            source.left_aside = replaced(source.left_aside, folders, stretch.left_aside)
         if stretch.is_done:
             self._finished.append(stretch)
 

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 DEEP_EVERY_SECONDS: Final = 86_400
 """A source prefix is listed back over the whole horizon once in so many seconds."""
+_GLOBAL_REGION: Final = "us-east-1"
+"""Where events of global services are logged (AWS CloudTrail user guide, "Global service
+events")."""
 _LOG_FILES_TRIED: Final = 6
 """Log files of a trail that are tried, to see early whether its log files can be read."""
 
@@ -66,8 +69,8 @@ class FoundPrefixes:
     selected: list[FoundPrefix] = field(default_factory=list)
     configured: list[SourcePrefix] = field(default_factory=list)
     """All that the configuration wants, selected or not."""
-    outside: dict[str, Discovery] = field(default_factory=dict)
-    """By trail: what was found, and what is left aside."""
+    discoveries: dict[str, Discovery] = field(default_factory=dict)
+    """By trail: what its discovery found, and what it left aside."""
     not_yet: list[str] = field(default_factory=list)
     """Trails that have not delivered a log file yet."""
 
@@ -121,7 +124,7 @@ def find_prefixes(
         except StoreError as error:
             note(trail_problem(trail, state, error))
             continue
-        found.outside[trail.name] = discovery
+        found.discoveries[trail.name] = discovery
         if not discovered:
             found.not_yet.append(trail.name)
         log.info(
@@ -132,10 +135,34 @@ def find_prefixes(
             partition_count(selected),
             "" if discovered else f": {NOT_YET}",
         )
+        left_out = _accounts_without_global_events(discovered, wanted)
+        if left_out:
+            log.info(
+                "trail %s: %s is left out (accounts that have it: %d): events of IAM and STS and"
+                " most sign-ins are logged there, whatever region people work in",
+                trail.name,
+                _GLOBAL_REGION,
+                left_out,
+            )
         found.selected += [FoundPrefix(trail, bucket, prefix) for prefix in selected]
     for pattern in selection.not_found(found.configured):
         note(Problem("", pattern, "not found", "no selected trail delivers such a partition"))
     return found
+
+
+def _accounts_without_global_events(
+    discovered: Iterable[SourcePrefix], wanted: Iterable[SourcePrefix]
+) -> int:
+    """How many accounts are wanted, but not in the region where global services are logged."""
+    kinds = {prefix.kind for prefix in wanted}
+    accounts = {prefix.account for prefix in wanted}
+    there = {
+        prefix.account
+        for prefix in discovered
+        if prefix.region == _GLOBAL_REGION and prefix.kind in kinds
+    }
+    brought_in = {prefix.account for prefix in wanted if prefix.region == _GLOBAL_REGION}
+    return len((there & accounts) - brought_in)
 
 
 def partition_count(source_prefixes: Iterable[SourcePrefix]) -> int:

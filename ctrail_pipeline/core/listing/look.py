@@ -26,7 +26,6 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.ledger.source_prefixes import (
-    cover,
     covered_ranges,
     note_deep_listing,
     register_sources,
@@ -38,8 +37,10 @@ from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
 from .discovery import Discovery, Settled, discover
+from .finished_stretches import note_finished
 from .folder_walk import FEW_AT_ONCE, Listing
 from .found_prefixes import known_prefixes, settled_accounts, sources_of
+from .left_aside import note_discovered
 from .look_cursor import LookCursor, in_turn, source_name
 from .look_frequency import is_due_for_discovery, is_due_for_kinds, rests_this_round
 from .problem import Problem, not_listed, trail_problem
@@ -215,6 +216,7 @@ class _Looking:
     def _note_discovered(self, trail: Trail, discovery: Discovery) -> None:
         """Register what is configured, and note when the trail was asked."""
         found = discovery.source_prefixes
+        note_discovered(self._ledger, trail, discovery)
         register_sources(
             self._ledger,
             [prefix for prefix in found if is_configured(self._settings, trail, prefix)],
@@ -317,8 +319,7 @@ class _Looking:
         if new or finished or deep:
             with self._ledger.transaction():
                 put_found(self._ledger, [_found_log_file(ref) for ref in new], now)
-                for stretch in finished:
-                    cover(self._ledger, stretch.source.id, [stretch.covers])
+                note_finished(self._ledger, finished)
                 for source_id in deep:
                     note_deep_listing(self._ledger, source_id, now)
         self._look.found += len(new)

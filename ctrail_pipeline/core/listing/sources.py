@@ -11,12 +11,14 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, merged, settled
+from ctrail_pipeline.core.keys.left_aside import ListedFolders, Tally
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.rows import Known
 
-_NO_TIME: Final = Range(Minute(0), Minute(0))
+NO_TIME: Final = Range(Minute(0), Minute(0))
+"""What objects in no day's folder cover."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,9 @@ class Source:
     days_left_out: dict[int, float] = field(default_factory=dict)
     """The days that were not listed because there was enough, and which share of each."""
 
+    left_aside: Tally = field(default_factory=dict)
+    """What the listing has left aside so far, by folder."""
+
     @property
     def ever_covered(self) -> list[Range]:
         """What is covered, by whichever listing rule."""
@@ -66,6 +71,12 @@ class Stretch:
     settled: int = 0
     """Log files that are committed, or whose failure is recorded. Only the committing thread
     changes this."""
+    folders: ListedFolders | None = None
+    """Folders that are completely listed with it."""
+    left_aside: Tally = field(default_factory=dict)
+    """What is left aside in them."""
+    pending: int = 0
+    """Folders in no day's folder that are still to be listed for it."""
 
     @property
     def is_done(self) -> bool:
@@ -75,7 +86,7 @@ class Stretch:
     @property
     def covers(self) -> Range:
         """The range that may be called covered once it is done: up to the newest key known."""
-        return settled(self.listed_range or _NO_TIME, self.source.wanted, self.source.newest)
+        return settled(self.listed_range or NO_TIME, self.source.wanted, self.source.newest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.listing.folder_walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
@@ -19,6 +20,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     sources_of,
 )
 from ctrail_pipeline.core.listing.known_log_files import NothingKnown
+from ctrail_pipeline.core.listing.left_aside import outside_once_listed, sum_by_trail
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
@@ -43,6 +45,9 @@ def estimate(
         remembered = remembered_prefixes(ledger) if ledger else {}
         found = find_prefixes(settings, selection, note, remembered, may_get=False)
         sources = sources_of(found.selected, settings, ledger)
+        tallies = left_aside_by_source(ledger) if ledger else {}
+        for source in sources:
+            source.left_aside = tallies.get(source.id, {})
         lookback = Lookback(settings.lookback_hours, settings.horizon_days)
         listing = Listing(sources, lookback, at_once=FEW_AT_ONCE, hold=settings.list_batch_size)
         log_files, size = dict.fromkeys(map(id, sources), 0), dict.fromkeys(map(id, sources), 0)
@@ -51,6 +56,17 @@ def estimate(
             log_files[id(source)] += len(refs)
             size[id(source)] += sum(ref.size for ref in refs)
             source.is_enough = log_files[id(source)] >= LISTED_A_SOURCE_PREFIX
+        outside = {
+            trail.name: outside_once_listed(ledger, trail, found.discoveries[trail.name])
+            for trail in settings.trails
+            if trail.name in found.discoveries
+        }
+    left_aside = sum_by_trail(
+        settings,
+        selection,
+        {source.source_prefix: source.left_aside for source in sources},
+        lambda trail: outside.get(trail.name, {}),
+    )
     estimates = {trail.name: TrailEstimate(trail.name) for trail in settings.trails}
     for source in sources:
         if source.failure:
@@ -58,6 +74,7 @@ def estimate(
         factor = _days_by_days_listed(source)
         trail = estimates[source.trail]
         trail.list_requests += source.requests
+        trail.list_requests_once_more += source.requests if source.formerly_covered else 0
         trail.log_files += round(log_files[id(source)] * factor)
         trail.bytes += round(size[id(source)] * factor)
         trail.is_sampled |= factor > 1
@@ -65,6 +82,7 @@ def estimate(
         trail.partitions = partition_count(
             source.source_prefix for source in sources if source.trail == trail.trail
         )
+        trail.left_aside = left_aside.get(trail.trail)
         trail.is_not_yet = trail.trail in found.not_yet
     return [trail for trail in estimates.values() if trail.partitions or trail.is_not_yet]
 

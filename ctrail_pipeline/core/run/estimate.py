@@ -7,6 +7,8 @@ Prices are S3's list prices. Times and sizes are measurements of this project, s
 from dataclasses import dataclass
 from typing import Final
 
+from ctrail_pipeline.core.keys.left_aside import LeftAside
+
 DOLLARS_A_LIST: Final = 0.005 / 1000
 """AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
 DOLLARS_A_GET: Final = 0.0004 / 1000
@@ -37,6 +39,10 @@ class TrailEstimate:
     list_requests: int = 0
     """LIST requests for log files that the dry run made. A sync makes as many, and one for each
     further 1,000 log files. Those that find the accounts and regions come on top."""
+    list_requests_once_more: int = 0
+    """Those of the LIST requests that list the past once more, after an upgrade."""
+    left_aside: LeftAside | None = None
+    """What was seen and would not be brought in."""
     is_not_yet: bool = False
     """Whether the trail has not delivered a log file yet."""
     is_sampled: bool = False

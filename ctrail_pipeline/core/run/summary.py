@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit import BatchResult
+from ctrail_pipeline.core.keys.left_aside import LeftAside
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.ledger.source_prefixes import source_totals
@@ -103,6 +104,8 @@ class Summary:
     """New events by eventName. Names beyond 10,000 are not told apart."""
     not_yet: list[str] = field(default_factory=list)
     """Trails that have not delivered a log file yet."""
+    left_aside: dict[str, LeftAside] = field(default_factory=dict)
+    """By trail: what runs saw and did not bring in. It does not fail a run."""
     interrupted: bool = False
     answers_for: OpenLogFiles = field(default_factory=OpenLogFiles)
     """What stands open after this run of all that it answers for."""

@@ -36,11 +36,13 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
     FoundPrefixes,
     find_prefixes,
+    partition_count,
     remembered_prefixes,
     sources_of,
     vanished_prefixes,
     waiting_prefixes,
 )
+from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_discovered
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
@@ -52,6 +54,7 @@ from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
+from .estimate import DOLLARS_A_LIST
 from .open_log_files import SelectedLogFiles
 from .processes import bytes_ahead_of, process_count, share_of
 from .progress import Progress, ProgressReport, TrailProgress
@@ -197,6 +200,9 @@ class _Run:
             selected += self._vanished_with_visits(selected)
         register_sources(self._ledger, found.configured)
         self._summary.not_yet = found.not_yet
+        for trail in self._settings.trails:
+            if trail.name in found.discoveries:
+                note_discovered(self._ledger, trail, found.discoveries[trail.name])
         return sources_of(selected, self._settings, self._ledger)
 
     def _vanished_with_visits(self, found_prefixes: Sequence[FoundPrefix]) -> list[FoundPrefix]:
@@ -362,12 +368,29 @@ class _Run:
             if source.deep and not source.failure and looked_back
         ]
         self._committer.finish(self._take_finished(listing), deep)
+        self._log_listed_once_more(listing)
         self._merger.merge()
         if is_complete:
             move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not is_complete
         self._note_open()
+        self._summary.left_aside = left_aside_by_trail(
+            self._settings, self._selection, self._ledger
+        )
         self._summary.add_totals(self._ledger)
+
+    def _log_listed_once_more(self, listing: Listing) -> None:
+        """Say what an upgrade cost: more names are log files now, so all is listed once more."""
+        again = [source for source in listing.sources if source.formerly_covered]
+        requests = sum(source.requests for source in again)
+        if requests:
+            log.info(
+                "%d accounts and regions were listed once more, since an older version left log"
+                " files of some names aside: %d LIST requests, about $%.4f",
+                partition_count(source.source_prefix for source in again),
+                requests,
+                requests * DOLLARS_A_LIST,
+            )
 
     def _note_open(self) -> None:
         """Ask the ledger what stands open, and what of this the run answers for."""

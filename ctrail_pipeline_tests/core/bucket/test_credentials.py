@@ -317,7 +317,7 @@ def test_a_role_that_may_not_be_assumed_is_said_once_with_what_is_missing(
     with metadata_server() as (refusing, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", refusing)
         [problem] = sync(world.settings(role_arn=ROLE)).problems
-    assert f"AssumeRole: AccessDenied): check that sts:AssumeRole on {ROLE}" in problem.reason
+    assert f"from the role {ROLE} (AssumeRole: AccessDenied): check that" in problem.reason
     assert not world.keys
     assert PRIVATE not in problem.reason
     assert capfd.readouterr() == ("", "")

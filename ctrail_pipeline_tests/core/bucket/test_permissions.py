@@ -275,8 +275,8 @@ credential_process = sh -c 'echo an-example-secret-key-of-nobody >&2; exit 1'
         ("mistyped", "the AWS credentials cannot be used (ProfileNotFound); check AWS_PROFILE"),
         ("no-source", "the AWS credentials cannot be used (InvalidConfigError); check AWS_PROFILE"),
         ("half", "the AWS credentials cannot be used (PartialCredentialsError); check AWS_PROFILE"),
-        ("process", "the AWS credentials cannot be used (CredentialRetrievalError); check"),
-        ("expired-sso", "could not be obtained (SSOTokenLoadError); run `aws sso login`"),
+        ("process", "from the credential_process of the profile 'process' (it failed): run its"),
+        ("expired-sso", "from single sign-on (SSOTokenLoadError): run `aws sso login`"),
     ],
 )
 def test_a_profile_that_gives_no_credentials_is_no_missing_permission(

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Listed, Page
 from ctrail_pipeline.core.exceptions import StoreUnavailable
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range, cursor, merged
+from ctrail_pipeline.core.keys.left_aside import ListedFolders, Tally, folder_of
 from ctrail_pipeline.core.keys.log_file_key import is_log_file, parse_key
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, day_folder, day_number
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.ledger.source_prefixes import cover, covered_ranges, register_sources
+from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, register_sources
+from ctrail_pipeline.core.listing.finished_stretches import note_finished
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
@@ -143,9 +146,7 @@ def commit(
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     done.append(ref.stretch)
-        for stretch in done:
-            assert stretch.covers is not None
-            cover(ledger, stretch.source.id, [stretch.covers])
+        note_finished(ledger, done)
 
 
 def run(
@@ -231,7 +232,10 @@ DATED_ODDITIES = [
     "2024/01/05/z_20240104T2359Z_a.json.gz",
     "2023/12/31/~.json",
 ]
-NOT_LOG_FILES = ["2024/01/05/", "2024/01/05/x.json.gz.sig", "2024/01/inventory.csv"]
+NOT_LOG_FILES = [
+    *("2024/01/05/", "2024/01/05/x.json.gz.sig", "2024/01/inventory.csv", "2024/x.csv"),
+    *("2024/01/32/x.csv", "2024/14/01/x.csv", "2024/01/05/sub/x.csv", "x.csv", "zz/2024/01/x.csv"),
+]
 FIRST = at(2023, 12, 25)
 MOMENTS = st.integers(0, 20 * DAY - 1).map(FIRST.__add__)
 TIMED = st.builds(key_at, st.sampled_from(SOURCE_PREFIXES), MOMENTS, st.sampled_from("abcd"))
@@ -288,9 +292,79 @@ def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     assert set(handed) - undated == expected - undated
     assert expected <= set(handed) | (undated if wanted.end < EVERYTHING.end else set())
     assert listing.counts.log_files == len(handed)
-    if wanted == EVERYTHING:
-        skipped = set(bucket.objects) - expected
-        assert listing.counts.other_objects >= len(skipped)
+    left_aside = {source.source_prefix: source.left_aside for source in listing.sources}
+    whole_days = ListedFolders(-(-wanted.start // DAY), wanted.end // DAY)
+    for source_prefix, tally in left_aside_in(bucket).items():
+        if wanted == EVERYTHING:
+            assert counts(left_aside[source_prefix]) == tally
+        else:
+            assert in_folders(counts(left_aside[source_prefix]), whole_days) == in_folders(
+                tally, whole_days
+            )
+
+
+def left_aside_in(bucket: MemoryBucket) -> dict[SourcePrefix, dict[str, int]]:
+    """How many objects are no log files, by source prefix and folder."""
+    tallies: dict[SourcePrefix, dict[str, int]] = {prefix: {} for prefix in SOURCE_PREFIXES}
+    for key in bucket.objects:
+        source_prefix = source_prefix_of(key)
+        assert source_prefix is not None
+        if not is_log_file(key):
+            tally = tallies[source_prefix]
+            folder = folder_of(key[len(source_prefix.folder) :])
+            tally[folder] = tally.get(folder, 0) + 1
+    return tallies
+
+
+def counts(tally: Tally) -> dict[str, int]:
+    return {folder: left_aside.objects for folder, left_aside in tally.items()}
+
+
+def in_folders(tally: dict[str, int], folders: ListedFolders) -> dict[str, int]:
+    return {folder: objects for folder, objects in tally.items() if folders.holds(folder)}
+
+
+OTHERS = st.lists(
+    st.builds(
+        lambda source_prefix, relative, name: f"{source_prefix.folder}{relative}{name}",
+        st.sampled_from(SOURCE_PREFIXES),
+        st.sampled_from(
+            ["", "2023/", "2024/", "2024/01/", "2024/01/32/", "2024/01/05/", "2024/01/13/", "zz/a/"]
+        ),
+        st.sampled_from(["a.bz2", "b.txt", "sub/c.sig"]),
+    ),
+    max_size=30,
+)
+
+
+@given(KEYS, OTHERS, OTHERS, st.integers(1, 60))
+@settings(max_examples=examples(15))
+def test_what_is_left_aside_is_replaced_folder_by_folder_never_halved(
+    keys: list[str], old: list[str], new: list[str], page_size: int
+) -> None:
+    bucket = filled(MemoryBucket(page_size), [*keys, *old])
+    with new_ledger() as ledger:
+        run(ledger, bucket)
+        ids = register_sources(ledger, SOURCE_PREFIXES)
+        before = left_aside_in(bucket)
+        assert {
+            prefix: counts(left_aside_by_source(ledger).get(id_, {})) for prefix, id_ in ids.items()
+        } == before
+        for key in set(old) - set(new):
+            bucket.objects.pop(key, None)
+        after = left_aside_in(filled(bucket, new))
+        for deep in (False, True):
+            run(ledger, bucket, deep=deep)
+            noted = left_aside_by_source(ledger)
+            for prefix, id_ in ids.items():
+                for folder in before[prefix] | after[prefix]:
+                    both = {before[prefix].get(folder, 0), after[prefix].get(folder, 0)}
+                    assert counts(noted.get(id_, {})).get(folder, 0) in both
+        with ledger.transaction():
+            ledger.execute("DELETE FROM coverage")
+        run(ledger, bucket)
+        noted = left_aside_by_source(ledger)
+        assert {prefix: counts(noted.get(id_, {})) for prefix, id_ in ids.items()} == after
 
 
 @given(KEYS, st.integers(1, 40))

@@ -1,0 +1,137 @@
+"""Why a trail has no credentials: one sentence for each source of credentials, with what to do.
+
+No text of an error is shown. It may hold what a credential process printed, or a credential.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
+from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.untrusted_text import printable
+
+ROLE_OF_TRAIL: Final = "ctrail-role"
+"""The source that assumes a trail's role; botocore names all others."""
+_SIGN_IN: Final = "run `aws sso login`"
+_SOURCES: Final[Mapping[str, tuple[str, str]]] = {
+    ROLE_OF_TRAIL: (
+        "the role {role}",
+        "check that sts:AssumeRole on it is allowed, and by the role's trust policy too (its"
+        " external id?)",
+    ),
+    "assume-role": (
+        "the role of the profile {profile}",
+        "check that sts:AssumeRole on it is allowed, and by the role's trust policy too",
+    ),
+    "assume-role-with-web-identity": (
+        "the web identity",
+        "check AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, or the profile's"
+        " web_identity_token_file and role_arn",
+    ),
+    "custom-process": (
+        "the credential_process of the profile {profile}",
+        "run its command by hand: it must print credentials that are valid",
+    ),
+    "sso": ("single sign-on", _SIGN_IN),
+    "login": ("`aws login`", "run `aws login`"),
+    "container-role": ("the role of the container", "check the container's or pod's role"),
+    "iam-role": ("the role of the machine", "check the instance's role"),
+}
+"""By botocore's name of a source: how messages call the source, and what to do."""
+_OTHER_SOURCE: Final = ("{source}", "check AWS_PROFILE and the AWS configuration files")
+_SIGN_IN_ERRORS: Final = frozenset(
+    {"SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError"}
+)
+_UNUSABLE: Final = frozenset(
+    {
+        *("ConfigNotFound", "ConfigParseError", "InfiniteLoopConfigError", "InvalidConfigError"),
+        *("PartialCredentialsError", "ProfileNotFound", "UnknownCredentialError"),
+    }
+)
+"""Errors of botocore for configuration files that it cannot use."""
+_CAUSES: Final = {
+    "CredentialRetrievalError": "it failed",
+    "ResponseParserError": "its answer cannot be read",
+}
+"""By the class of an error, what went wrong."""
+_CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
+
+
+class NotObtained(Exception):
+    """No credentials could be obtained."""
+
+
+class SourceFailed(NotObtained):
+    """A source of credentials raised an error, which is the cause of this one."""
+
+    def __init__(self, source: str) -> None:
+        """`source`: botocore's name of it."""
+        super().__init__(source)
+        self.source = source
+
+
+class CodeWanted(NotObtained):
+    """A profile asks for an MFA code, and nobody is asked for one."""
+
+
+def no_credentials(trail: Trail, error: BaseException, source: str = "") -> StoreError:
+    """Return what is wrong with a trail's credentials.
+
+    `source`: botocore's name of the source that failed, if the error does not say so.
+    """
+    if isinstance(error, SourceFailed) and error.__cause__ is not None:
+        return no_credentials(trail, error.__cause__, error.source)
+    kind = type(error).__name__
+    profile = repr(printable(trail.profile or os.environ.get("AWS_PROFILE") or "default"))
+    if isinstance(error, CodeWanted):
+        return AccessDenied(
+            f"trail {trail.name!r}: the profile {profile} wants an MFA code, which nobody is asked"
+            " for here: take a profile without `mfa_serial`, or set the variables that `aws"
+            f" configure export-credentials --profile {profile[1:-1]} --format env` prints, and no"
+            " profile"
+        )
+    if kind in _UNUSABLE or not source:
+        return AccessDenied(
+            f"trail {trail.name!r}: the AWS credentials cannot be used ({kind}); check AWS_PROFILE"
+            " and the AWS configuration files"
+        )
+    name, advice = _SOURCES.get(source, _OTHER_SOURCE)
+    if kind in _SIGN_IN_ERRORS:
+        advice = _SIGN_IN
+    text = f"AWS credentials could not be obtained from {name} ({_cause(error)}): {advice}"
+    role = trail.role_arn or ""
+    return CredentialsError(
+        f"trail {trail.name!r}: " + text.format(role=role, profile=profile, source=source)
+    )
+
+
+def not_a_credential(trail: Trail, name: str, source: str) -> StoreError:
+    """Return the error for a credential with a character that no credential has.
+
+    `name`: which part of the credentials. Such a character is mostly a line feed at the end, from
+    the file or the secret that a variable was filled from.
+    """
+    called = _SOURCES.get(source, _OTHER_SOURCE)[0].format(
+        role=trail.role_arn, profile=repr(trail.profile or "default"), source=source
+    )
+    return AccessDenied(
+        f"trail {trail.name!r}: the {name} from {called} holds a line feed, a space or another"
+        " character that no credential has: write it anew, without a line end"
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, in our words, without any text of the error."""
+    call = _CALL_FAILED.search(str(error))
+    if call:
+        return f"{call[2]}: {call[1]}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return printable(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RuntimeError) and "expired" in str(error):
+        return "they have expired already"
+    if isinstance(error, (ValueError, LookupError, TypeError, AttributeError)):
+        return "its answer cannot be read"
+    kind = type(error).__name__
+    return _CAUSES.get(kind, kind)
