@@ -89,7 +89,7 @@ class Disk:
         return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-_NO_FAULTS = {"RECORDS_IN_QUARANTINE", "LOG_FILE_ACCEPTED", "OBJECTS_LEFT_ASIDE"}
+_NO_FAULTS = {"RECORDS_IN_QUARANTINE", "LOG_FILE_ACCEPTED", "LEFT_ASIDE"}
 """Findings that say what a person should know of, and that nothing is wrong."""
 
 
