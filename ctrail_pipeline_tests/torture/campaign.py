@@ -34,7 +34,7 @@ from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_
 from .actors import Actor, Nursery
 from .small_pieces import SmallPieces
 from .tally import Tally
-from .verdicts import Programs, note_accepted, open_log_files, wrong_verdicts
+from .verdicts import Programs, left_aside, note_accepted, open_log_files, wrong_verdicts
 from .world import DAYS, Violation, World, new_world, wrong_on_disk
 
 STEPS_PER_WORLD = 40
@@ -614,7 +614,7 @@ class Steps:
         if wrong or rng.random() > VERDICTS_RATE:
             return wrong
         self._tally.verdicts["open" if open_now else "success"] += 1
-        wrong += wrong_verdicts(self._programs, open_now)
+        wrong += wrong_verdicts(self._programs, open_now, left_aside(world))
         if open_now and not wrong and rng.random() < ACCEPTANCE_RATE:
             said = self._programs.ctrail("accept", *open_now, "--reason", "the campaign")
             if said.code:
@@ -622,7 +622,7 @@ class Steps:
             note_accepted(world, open_now)
             open_now = []
             self._tally.verdicts["success once accepted"] += 1
-            wrong += wrong_verdicts(self._programs, open_now)
+            wrong += wrong_verdicts(self._programs, open_now, left_aside(world))
             wrong += self._wrong_findings(rng, settings, expectation, open_now)
         if rng.random() < DAGSTER_VERDICT_RATE:
             home = world.folder / "home"

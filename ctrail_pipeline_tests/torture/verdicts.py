@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,20 +96,35 @@ class Programs:
         return Said(done.returncode, done.stdout, done.stderr)
 
 
-def wrong_verdicts(programs: Programs, open_now: Sequence[str]) -> list[str]:
-    """What `ctrail sync` and `ctrail status` say wrongly, in exit code and JSON."""
+def left_aside(world: World) -> int:
+    """How many objects lie where log files lie, and are no log files by their names."""
+    return sum(path.is_file() for path in world.buckets.rglob("CloudTrail/**/*.txt"))
+
+
+def wrong_verdicts(programs: Programs, open_now: Sequence[str], aside: int) -> list[str]:
+    """What `ctrail sync` and `ctrail status` say wrongly, in exit code and JSON.
+
+    `aside` is how many objects are left aside.
+    """
     wrong = []
-    counts: dict[str, Callable[[dict[str, Any]], dict[str, int]]] = {
-        "sync": lambda document: document["open_log_files"],
-        "status": lambda document: document["open_log_files"],
-    }
-    for command, count in counts.items():
+    for command in ("sync", "status"):
         said = programs.ctrail(command, "--json")
-        if said.code != bool(open_now) or sum(count(said.document).values()) != len(open_now):
-            wrong.append(f"{len(open_now)} log files stand open {open_now[:3]}, {command}: {said}")
-        elif command == "sync" and said.document["ok"] == bool(open_now):
-            wrong.append(f"sync says ok and ends otherwise: {said}")
+        if not _is_right(said, open_now, aside):
+            wrong.append(
+                f"{len(open_now)} log files stand open {open_now[:3]}, and {aside} objects are"
+                f" left aside, and {command} says: {said}"
+            )
     return wrong
+
+
+def _is_right(said: Said, open_now: Sequence[str], aside: int) -> bool:
+    document = said.document
+    return (
+        said.code == bool(open_now)
+        and sum(document["open_log_files"].values()) == len(open_now)
+        and sum(trail["objects"] for trail in document["left_aside"].values()) == aside
+        and document.get("ok", not open_now) == (not open_now)
+    )
 
 
 def _version(path: Path) -> str:
