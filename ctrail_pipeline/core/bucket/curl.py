@@ -22,6 +22,8 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from ctrail_pipeline.core.open_files import connections_of_a_client
+
 from .curl_request import TOO_LONG, Answer, CurlError, Keys, NoAnswer, OtherAnswer, Target, Wanted
 
 _NO_BODY: Final = (
@@ -80,8 +82,12 @@ class Transfers:
     """Requests of a process. The first one starts the thread that drives them all."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: how many requests are in flight at once; further requests wait."""
-        self._limit = limit
+        """`limit`: how many requests are in flight at once; further requests wait.
+
+        There are fewer where this process may not have so many connections.
+        """
+        self._most_connections = connections_of_a_client()
+        self._limit = min(limit, self._most_connections)
         self._waiting: deque[_Request] = deque()
         self._running: dict[Any, tuple[_Request, BytesIO, BytesIO]] = {}
         """By libcurl's handle: the request, and where the answer's head and body are put."""
@@ -129,7 +135,8 @@ class Transfers:
                 return
             self._names = pycurl
             self._multi = pycurl.CurlMulti()
-            self._multi.setopt(pycurl.M_MAXCONNECTS, _CONNECTIONS_PER_REQUEST * self._limit)
+            kept = min(_CONNECTIONS_PER_REQUEST * self._limit, self._most_connections)
+            self._multi.setopt(pycurl.M_MAXCONNECTS, kept)
             self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
             self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
             self._alarm, self._ring = os.pipe()

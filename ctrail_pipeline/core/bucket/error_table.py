@@ -56,7 +56,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "PreconditionFailed": Meaning(ObjectChanged, "{at} was written again since it was listed"),
     "InvalidRequest, Server Side Encryption": Meaning(
         StoreError,
-        "{at} is encrypted with a key that only its writer has (SSE-C), so it cannot be read"
+        "{at}: encrypted with a key that only its writer has (SSE-C), so it cannot be read"
         " ({code})",
         "whoever wrote it writes it again without SSE-C; CloudTrail itself never uses SSE-C",
     ),
