@@ -54,7 +54,7 @@ class Refusing:
                 refusing.requests += 1
                 code, text = escape(refusing.code), escape(refusing.message)
                 xml = f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
-                body = (xml if code else f"<html>{PRIVATE}</html>").encode()
+                body = (xml if code else PRIVATE).encode()
                 self.send_response(refusing.status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
