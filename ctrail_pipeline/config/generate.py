@@ -65,10 +65,12 @@ def describe_trails(
     reader = Trail("generate-config", "", profile=profile)
     try:
         session = open_session(reader)
-        home = session.region_name or "us-east-1"
+        home = session.get_config_variable("region") or "us-east-1"
         partition = session.get_partition_for_region(home)
         asked = list(regions) or session.get_available_regions("cloudtrail", partition)
-        clients = [session.client("cloudtrail", region_name=name, config=config) for name in asked]
+        clients = [
+            session.create_client("cloudtrail", region_name=name, config=config) for name in asked
+        ]
     except (BotoCoreError, ValueError) as error:
         raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
     check_obtainable(reader)

@@ -6,13 +6,17 @@ Not here: what the keys mean (`keys`).
 
 import json
 import re
+import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from .location import ConfigLocation
 
 # A string, or a comment. Strings are matched since a URL in a string has `//`, too.
 _STRING_OR_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*')
+_TRIES_IF_EMPTY: Final = 5
+"""How often an empty file is read again."""
+_PAUSE_SECONDS: Final = 0.1
 
 
 class JsonObject(dict[str, Any]):
@@ -28,9 +32,18 @@ class JsonObject(dict[str, Any]):
 
 
 def read_text(top: ConfigLocation, source: Path) -> str:
-    """Return the text of the file. Raises ConfigurationError if it cannot be read."""
+    """Return the text of the file. Raises ConfigurationError if it cannot be read.
+
+    Whoever saves a file may empty it first and write it then: an empty file is read again.
+    """
     try:
-        return source.read_text(encoding="utf-8-sig")
+        text = source.read_text(encoding="utf-8-sig")
+        for _ in range(_TRIES_IF_EMPTY):
+            if text.strip():
+                break
+            time.sleep(_PAUSE_SECONDS)
+            text = source.read_text(encoding="utf-8-sig")
+        return text
     except FileNotFoundError:
         top.refuse("is not there; write it, or correct CTRAIL_CONFIG")
     except OSError as error:

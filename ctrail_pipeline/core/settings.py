@@ -28,7 +28,7 @@ class Trail:
     prefix: str = ""
     """The part of the keys before `AWSLogs/`, without slashes at its ends."""
     region: str | None = None
-    """The bucket's region; None: S3 is asked, or with `endpoint_url`, the environment's region."""
+    """The bucket's region; None: it is learned (`bucket.endpoint`, `bucket.current_endpoint`)."""
     endpoint_url: str | None = None
     """An S3 endpoint other than AWS's own."""
     profile: str | None = None
@@ -44,7 +44,8 @@ class Trail:
     kms_key_id: str | None = None
     """The key that log files are encrypted with, if it is known: messages of denials name it."""
     home_region: str | None = None
-    """The region where the trail is managed, as CloudTrail describes the trail."""
+    """The region where the trail is managed, as CloudTrail describes the trail. The bucket is asked
+    there first if nothing else names a region."""
     log_file_validation: bool | None = None
     """Whether CloudTrail writes digests. False: no digest is looked for; None: not known, so
     digests are looked for."""

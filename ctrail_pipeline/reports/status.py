@@ -137,11 +137,12 @@ def read_status(settings: Settings) -> Status:
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
     """Yield the status of each account and region, over all its source prefixes."""
     trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
+    partitions = _by_partition(trails, ledger)  # first: a run may register more meanwhile
     cursors, totals = _cursors(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
     accepted = accepted_by_source(ledger)
     now = time.time()
-    for (trail, account, region), of_partition in _by_partition(trails, ledger).items():
+    for (trail, account, region), of_partition in partitions.items():
         ids = list(of_partition.values())
         end = _cursor_of(of_partition, cursors)
         states: Counter[LogFileState] = Counter()

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -40,6 +41,16 @@ def refusal(folder: Path, text: str | dict[str, Any]) -> str:
     with pytest.raises(ConfigurationError) as caught:
         load(folder, text)
     return str(caught.value)
+
+
+def test_a_file_that_is_just_being_saved_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Editors and shells empty a file first, and write it then."""
+    source = tmp_path / "config.json"
+    source.write_text("")
+    monkeypatch.setattr(time, "sleep", lambda _: source.write_text(json.dumps(ONE_TRAIL)))
+    assert [trail.name for trail in load_config({}, tmp_path).settings.trails] == ["main"]
 
 
 # --- Which file ---------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ class Expectation:
     quarantined: dict[bytes, str] = field(default_factory=dict)
     """Records that must be in quarantine, with their log file."""
     damaged_log_files: list[str] = field(default_factory=list)
+    hollow_log_files: list[str] = field(default_factory=list)
+    """Log files with records, none of which is an event."""
     log_files: int = 0
     records: int = 0
     """Records of sound log files, copies included."""
@@ -212,14 +214,18 @@ def _read_log_file(path: Path, account: str, region: str, expectation: Expectati
         target = expectation.optional
     else:
         expectation.records += len(records)
+    events = 0
     for raw, value in records:
         line = _without_line_ends(raw)
         folder = _folder(value, account, region) if line is not None else None
         if line is not None and folder is not None:
+            events += 1
             known = target.get(line, Expected(frozenset(), str(path)))
             target[line] = Expected(known.folders | {folder}, known.log_file)
         elif target is expectation.lines:
             expectation.quarantined[raw] = str(path)
+    if records and not events and target is expectation.lines:
+        expectation.hollow_log_files.append(str(path))
 
 
 def _uncompressed(data: bytes) -> bytes:

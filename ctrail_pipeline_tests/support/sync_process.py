@@ -290,6 +290,8 @@ def _counts(summary: Summary) -> dict[str, Any]:
         "log_files": progress.log_files,
         "events": progress.events,
         "duplicates": progress.duplicates,
+        "ok": summary.ok,
+        "open": {state.name.lower(): count for state, count in summary.standing.items()},
         "problems": [dataclasses.asdict(problem) for problem in summary.problems],
         "interrupted": summary.interrupted,
     }

@@ -108,7 +108,7 @@ class World:
             if not is_list and not (is_get and status == 200 and "Range" not in handler.headers):
                 return False
             right = Right(handler, headers, body, self.released)
-            by_boto3 = "Boto3" in handler.headers["User-Agent"]
+            by_boto3 = "Botocore" in handler.headers["User-Agent"]
             if by_boto3 == (case.client == "boto3"):
                 case.odd.answer(right)
             elif is_list and not by_boto3:

@@ -77,6 +77,7 @@ def _verify(settings: Settings, _observe: Callable[[str], None]) -> dict[str, An
             [finding.kind.name, finding.where, finding.detail] for finding in report.findings
         ],
         "problems": [str(problem) for problem in report.problems],
+        "is_complete": report.is_complete,
     }
 
 

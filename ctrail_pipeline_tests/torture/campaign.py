@@ -26,6 +26,7 @@ from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import LAST_DAY
 from ctrail_pipeline_tests.support.fault_server import Faults
+from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_of
@@ -33,6 +34,7 @@ from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_
 from .actors import Actor, Nursery
 from .small_pieces import SmallPieces
 from .tally import Tally
+from .verdicts import Programs, left_aside, note_accepted, open_log_files, wrong_verdicts
 from .world import DAYS, Violation, World, new_world, wrong_on_disk
 
 STEPS_PER_WORLD = 40
@@ -43,6 +45,12 @@ SMALL_PIECES_RATE_IN_WORKERS = 0.8
 """Share of the syncs with worker processes, which are few, that stream log files of usual size."""
 ENOUGH_SYNCS = 30
 """After this many syncs that stream, at least one must have met a log file to stream."""
+VERDICTS_RATE = 0.5
+"""Share of the checks after which programs are asked, too. Each program takes about a second."""
+ACCEPTANCE_RATE = 0.4
+"""Share of the verdicts with open log files after which a person accepts these log files."""
+DAGSTER_VERDICT_RATE = 0.2
+"""Share of the verdicts for which a Dagster run is started, which takes several seconds."""
 PATIENCE_SECONDS = 10.0
 """Seconds for which a program with its own interpreter meets faults."""
 _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
@@ -84,12 +92,16 @@ class Campaign:
         self._seed = seed
         self._say = say
 
-    def run(self, seconds: float, *, first_world: int = 0) -> Tally:
-        """Run worlds and return the report. If it has a violation, the world's folder is kept."""
-        deadline = time.monotonic() + seconds
+    def run(self, seconds: float, *, first_world: int = 0, fewest_steps: int = 0) -> Tally:
+        """Run worlds and return the report. If it has a violation, the world's folder is kept.
+
+        The campaign ends after so many seconds, but not before so many steps.
+        """
+        self._deadline = time.monotonic() + seconds
+        self._fewest_steps = fewest_steps
         number = first_world
-        while time.monotonic() < deadline and not self.tally.violations:
-            self._run_world(number, deadline)
+        while not self._is_over and not self.tally.violations:
+            self._run_world(number)
             number += 1
         if self.tally.in_small_pieces >= ENOUGH_SYNCS and not (
             self.tally.parts and self.tally.unpacked
@@ -99,7 +111,11 @@ class Campaign:
             )
         return self.tally
 
-    def _run_world(self, number: int, deadline: float) -> None:
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._deadline and self.tally.steps.total() >= self._fewest_steps
+
+    def _run_world(self, number: int) -> None:
         folder = self._folder / f"world-{number}"
         with new_world(folder, Random(f"{self._seed}/{number}")) as world:
             self.tally.worlds += 1
@@ -110,7 +126,7 @@ class Campaign:
             with Nursery(folder / "actors", environment) as nursery:
                 steps = Steps(world, nursery, self.tally, environment)
                 try:
-                    self._run_steps(steps, number, deadline)
+                    self._run_steps(steps, number)
                 except Violation as violation:
                     self._keep(world, f"world {number}, {violation}")
                 self.tally.faults += world.server.counts.faults
@@ -119,9 +135,9 @@ class Campaign:
         if not self.tally.violations:
             shutil.rmtree(folder)
 
-    def _run_steps(self, steps: "Steps", number: int, deadline: float) -> None:
+    def _run_steps(self, steps: "Steps", number: int) -> None:
         for step in range(STEPS_PER_WORLD):
-            if time.monotonic() > deadline:
+            if self._is_over:
                 break
             rng = Random(f"{self._seed}/{number}/{step}")
             name = steps.draw(rng)
@@ -154,6 +170,7 @@ class Steps:
         self._nursery = nursery
         self._tally = tally
         self._environment = environment
+        self._programs = Programs(world, environment)
         self._weights: dict[str, tuple[float, Callable[[Random], None]]] = {
             "storm": (30, self._storm),
             "workers": (4, self._workers),
@@ -580,14 +597,57 @@ class Steps:
         open_states = Counter(problem["state"] for problem in ended.result.get("problems", ()))
         if open_states.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")
+        wrong += self._wrong_verdicts(rng, settings, ended, expectation)
+        if wrong:
+            raise Violation("\n".join(wrong[:12]))
+
+    def _wrong_verdicts(
+        self, rng: Random, settings: Settings, ended: Actor, expectation: Expectation
+    ) -> list[str]:
+        """What a sync that has ended, `verify` and now and then programs say wrongly of success."""
+        world = self.world
+        open_now = open_log_files(world, expectation)
+        wrong = []
+        if ended.result["ok"] == bool(open_now) or ended.returncode != bool(open_now):
+            wrong.append(f"{len(open_now)} log files stand open: {open_now[:3]}, {ended.result}")
+        wrong += self._wrong_findings(rng, settings, expectation, open_now)
+        if wrong or rng.random() > VERDICTS_RATE:
+            return wrong
+        self._tally.verdicts["open" if open_now else "success"] += 1
+        wrong += wrong_verdicts(self._programs, open_now, left_aside(world))
+        if open_now and not wrong and rng.random() < ACCEPTANCE_RATE:
+            said = self._programs.ctrail("accept", *open_now, "--reason", "the campaign")
+            if said.code:
+                return [f"accept: {said}"]
+            note_accepted(world, open_now)
+            open_now = []
+            self._tally.verdicts["success once accepted"] += 1
+            wrong += wrong_verdicts(self._programs, open_now, left_aside(world))
+            wrong += self._wrong_findings(rng, settings, expectation, open_now)
+        if rng.random() < DAGSTER_VERDICT_RATE:
+            home = world.folder / "home"
+            home.mkdir(exist_ok=True)
+            shutil.copy(PROJECT / "dagster.yaml", home)
+            said = self._programs.dagster_sync()
+            if bool(said.code) != bool(open_now):
+                wrong.append(f"{len(open_now)} log files stand open: {open_now[:3]}, job: {said}")
+        return wrong
+
+    def _wrong_findings(
+        self,
+        rng: Random,
+        settings: Settings,
+        expectation: Expectation,
+        open_now: Sequence[str],
+    ) -> list[str]:
         verify = self._start("verify", rng, settings, may_die=False)
         self._wait([verify])
         if "error" in verify.result:
-            wrong.append(f"verify: {verify.result}")
-        else:
-            wrong += world.unexpected_findings(verify.result, expectation)
-        if wrong:
-            raise Violation("\n".join(wrong[:12]))
+            return [f"verify: {verify.result}"]
+        wrong = self.world.unexpected_findings(verify.result, expectation)
+        if verify.result["is_complete"] == bool(open_now):
+            wrong.append(f"{len(open_now)} log files stand open {open_now[:3]}: {verify.result}")
+        return wrong
 
 
 # --- harm -----------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ class Tally:
     """Checks: all was quiet and brought in, and the output was compared."""
     checks_of_parquet: int = 0
     """Checks that compared the Parquet rows with the lines."""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Checks that also compared what programs say of success with the oracle, by what was right."""
     violations: list[str] = field(default_factory=list)
     kept: str = ""
     """The folder that was kept for a look if there was a violation."""
@@ -95,6 +97,7 @@ class Tally:
             ),
             ("pruned alone", f"{self.pruned:,} events"),
             ("quiescent checks", f"{self.checks:,}, {self.checks_of_parquet:,} of Parquet too"),
+            ("verdicts of programs", _counted(self.verdicts)),
             ("violations", f"{len(self.violations):,}"),
             *(("VIOLATION", text) for text in self.violations),
         ]

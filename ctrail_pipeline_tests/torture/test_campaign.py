@@ -1,7 +1,9 @@
 """The campaign works, and its checker can fail: each violation that is planted is found."""
 
 import gzip
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -25,6 +27,7 @@ from .campaign import Campaign, Steps
 from .hostile_log_files import hostile_log_file
 from .small_pieces import SmallPieces
 from .tally import Tally
+from .verdicts import open_log_files
 from .world import DAYS, Violation, World, new_world
 
 pytestmark = pytest.mark.thorough
@@ -34,7 +37,7 @@ FIRST_DAY = datetime.combine(LAST_DAY, time(), UTC) - timedelta(days=DAYS - 1)
 
 
 def test_a_short_campaign(tmp_path: Path) -> None:
-    tally = Campaign(tmp_path / "campaign", 1, print).run(SECONDS)
+    tally = Campaign(tmp_path / "campaign", 1, print).run(SECONDS, fewest_steps=12)
     print(tally.as_table())
     assert tally.violations == []
     assert tally.checks > 0
@@ -149,6 +152,21 @@ def test_a_record_that_streaming_loses_is_found(
         assert sync(streaming_steps.world.settings).progress.events > 100
     with pytest.raises(Violation, match="missing"):
         streaming_steps.perform("check", Random(2))
+
+
+def test_a_success_that_nobody_may_claim_is_found(
+    streaming_steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger says that damaged log files were accepted, and no person has accepted them."""
+    monkeypatch.setattr(campaign, "VERDICTS_RATE", -1)  # programs are not asked
+    world = streaming_steps.world
+    world.deliver(Random(1), 60)
+    streaming_steps.perform("check", Random(2))
+    assert open_log_files(world, world.expectation())
+    with closing(sqlite3.connect(world.settings.state_db)) as ledger, ledger:
+        ledger.execute("UPDATE log_file SET accepted = 1, next_visit = NULL WHERE state = 2")
+    with pytest.raises(Violation, match="log files stand open"):
+        streaming_steps._check(Random(2))
 
 
 def a_file(world: World) -> Path:

@@ -89,6 +89,10 @@ class Disk:
         return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
+_NO_FAULTS = {"RECORDS_IN_QUARANTINE", "LOG_FILE_ACCEPTED", "LEFT_ASIDE"}
+"""Findings that say what a person should know of, and that nothing is wrong."""
+
+
 class World:
     """Buckets, server and output, all below one folder."""
 
@@ -121,6 +125,8 @@ class World:
         """Sound log files as they are in the bucket now."""
         self.held_back: list[SampleObject] = []
         """Sound versions of log files that are damaged in the bucket."""
+        self.accepted: dict[str, str] = {}
+        """By location, the SHA-256 of log files that were accepted as they are."""
         self.log_files = 0
         self.pruned_before = ""
         """The hour (`YYYY/MM/DD/HH`) before which anything may have been pruned, or ""."""
@@ -383,15 +389,15 @@ class World:
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
-        """The findings of a deep `compare`, without log files that are really damaged."""
+        """The findings of a deep `compare`, without log files that are really damaged or hollow."""
         damaged = {
             f"s3://{Path(path).relative_to(self.buckets).as_posix()}"
-            for path in expectation.damaged_log_files
+            for path in (*expectation.damaged_log_files, *expectation.hollow_log_files)
         }
         return [f"verify: {problem}" for problem in found["problems"]] + [
             f"verify: {kind} {location}: {detail}"
             for kind, location, detail in found["findings"]
-            if not (kind == "LOG_FILE_DAMAGED" and location in damaged)
+            if not (kind == "LOG_FILE_DAMAGED" and location in damaged) and kind not in _NO_FAULTS
         ]
 
 

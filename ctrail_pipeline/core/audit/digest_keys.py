@@ -61,7 +61,9 @@ class KeysOfTrail:
 
         region = task.any_prefix.region
         try:
-            client = Credentials(self._trail).session.client("cloudtrail", region_name=region)
+            client = Credentials(self._trail).session.create_client(
+                "cloudtrail", region_name=region
+            )
             day = timedelta(days=1)
             pages = client.get_paginator("list_public_keys").paginate(
                 StartTime=signed_at - day, EndTime=signed_at + day

@@ -13,10 +13,13 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
-from .curl_request import TOO_LONG, NoAnswer, OtherAnswer
+from .curl_request import TOO_LONG, Answer, NoAnswer, OtherAnswer
+from .current_endpoint import CurrentEndpoint
+from .endpoint import BODY, Endpoint, open_client
 from .etag import pack_etag, unpack_etag
 from .interface import PAGE_SIZE, Described, Fetched, Listed
 from .list_answer import ListAnswer, ListRequest, NotAList, list_answer
+from .misdirected import misdirected
 
 _OK: Final = 200
 NO_ETAG: Final = "the answer is no object (it has no ETag)"
@@ -26,11 +29,19 @@ NO_ETAG: Final = "the answer is no object (it has no ETag)"
 class Boto3Client:
     """One bucket, asked through boto3. Its errors are boto3's and `CurlError`."""
 
-    def __init__(self, trail: Trail, settings: Settings, credentials: RenewableCredentials) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        settings: Settings,
+        credentials: RenewableCredentials,
+        endpoint: CurrentEndpoint,
+    ) -> None:
         self._trail = trail
         self._settings = settings
         self._credentials = credentials
-        self._opened: tuple[Credentials, Any] | None = None
+        self._endpoint = endpoint
+        self._opened: tuple[Credentials, Endpoint, Any] | None = None
+        self._location = f"s3://{trail.bucket}"
         self._payer = {"RequestPayer": "requester"} if trail.requester_pays else {}
 
     def list(self, request: ListRequest) -> ListAnswer:
@@ -39,13 +50,12 @@ class Boto3Client:
         if request.token:
             where = {"ContinuationToken": request.token}
         try:
-            reply = self._client().list_objects_v2(
-                Bucket=self._trail.bucket,
+            reply = self._ask(
+                "list_objects_v2",
                 Prefix=request.folder,
                 Delimiter="/" if request.by_folder else "",
                 MaxKeys=PAGE_SIZE,
                 **where,
-                **self._payer,
             )
             _check_status(reply)
             objects = [_listed(item) for item in reply.get("Contents", ())]
@@ -76,9 +86,7 @@ class Boto3Client:
         return Described(body, metadata)
 
     def _get(self, key: str, condition: dict[str, str]) -> tuple[bytes, Any]:
-        reply = self._client().get_object(
-            Bucket=self._trail.bucket, Key=key, **condition, **self._payer
-        )
+        reply = self._ask("get_object", Key=key, **condition)
         limit = self._settings.max_stored_bytes
         with closing(reply["Body"]) as stream:
             _check_status(reply)
@@ -86,33 +94,49 @@ class Boto3Client:
         if len(body) > limit:
             raise NoAnswer(TOO_LONG, "too long")
         if not reply.get("ETag"):
-            raise OtherAnswer(_OK, reason=NO_ETAG)
+            location = f"{self._location}/{key}"
+            page = misdirected(Answer(body, ""), self._endpoint.current, location)
+            raise page or OtherAnswer(_OK, reason=NO_ETAG)
         if len(body) != reply.get("ContentLength"):
             # boto3 notices by itself that a body is cut short, but not without a length.
             raise OtherAnswer(_OK, reason="the connection broke")
         return body, reply
 
-    def _client(self) -> Any:
-        """Open boto3's client at its first use, and again for new credentials."""
-        opened, credentials = self._opened, self._credentials.current
+    def _ask(self, operation: str, **parameters: Any) -> Any:
+        """Make a request, and once more where S3 names another endpoint."""
+        from botocore.exceptions import ClientError
+
+        while True:
+            endpoint, client = self._client()
+            try:
+                reply = getattr(client, operation)(
+                    Bucket=self._trail.bucket, **parameters, **self._payer
+                )
+            except ClientError as error:
+                answer = _answer(error.response)
+                if self._endpoint.follow(endpoint, answer.elsewhere):
+                    continue
+                location = f"{self._location}/{parameters.get('Key') or parameters['Prefix']}"
+                raise (misdirected(answer, endpoint, location) or answer) from error
+            return reply
+
+    def _client(self) -> tuple[Endpoint, Any]:
+        """Open a client at its first use, and again for new credentials or another endpoint."""
+        opened = self._opened
+        credentials, endpoint = self._credentials.current, self._endpoint.current
         credentials()  # so that what goes wrong with them is said as ours
-        if opened is None or opened[0] is not credentials:
-            opened = self._opened = (credentials, self._open(credentials))
-        return opened[1]
+        if opened is None or opened[0] is not credentials or opened[1] is not endpoint:
+            client = open_client(endpoint, self._trail, self._settings, credentials.session)
+            opened = self._opened = (credentials, endpoint, client)
+        return opened[1:]
 
-    def _open(self, credentials: Credentials) -> Any:
-        from botocore.config import Config
 
-        return credentials.session.client(
-            "s3",
-            region_name=self._trail.region,
-            endpoint_url=self._trail.endpoint_url,
-            config=Config(
-                connect_timeout=self._settings.connect_timeout,
-                read_timeout=self._settings.client_timeout,
-                retries={"total_max_attempts": 1},  # see `s3_retry`
-            ),
-        )
+def _answer(reply: Any) -> OtherAnswer:
+    """An answer as libcurl would give it."""
+    about = reply["ResponseMetadata"]
+    headers = about.get("HTTPHeaders", {}).items()
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return OtherAnswer(about["HTTPStatusCode"], reply.get(BODY, b""), head=head.encode())
 
 
 def _check_status(reply: Any) -> None:

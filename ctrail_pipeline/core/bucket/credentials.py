@@ -53,7 +53,7 @@ class Credentials:
         self._trail = trail
         with _obtaining(trail):
             self.session = open_session(trail)
-            """The boto3 session that clients are made of."""
+            """The botocore session that clients are made of."""
             self._found: Any = self.session.get_credentials()
         if self._found is None:
             raise AccessDenied(
@@ -99,27 +99,23 @@ def _obtaining(trail: Trail, source: str = "") -> Iterator[None]:
 
 
 def open_session(trail: Trail) -> Any:
-    """Open a boto3 session with a trail's profile and role. It never asks anybody for an MFA code.
+    """Open a session with a trail's profile and role. It never asks anybody for an MFA code.
 
     A code is good for one session. A run opens several: one for each trail and process, and others
     when they expire.
     """
-    import boto3
-    import botocore.session
+    from .sessions import new_session
 
-    core = botocore.session.get_session()
-    if trail.profile is not None:
-        core.set_config_variable("profile", trail.profile)
-    chain = core.get_component("credential_provider")
+    base = new_session(trail.profile)
+    chain = base.get_component("credential_provider")
     chain.get_provider("assume-role")._prompter = _refuse_to_ask  # noqa: SLF001
     chain.providers[:] = map(_Source, chain.providers)
-    base = boto3.session.Session(botocore_session=core)
     if trail.role_arn is None:
         return base
-    session = botocore.session.get_session()
+    session = new_session(trail.profile)
     chain = session.get_component("credential_provider")
-    chain.insert_before("env", _role_provider(trail, base))
-    return boto3.session.Session(botocore_session=session, region_name=base.region_name)
+    chain.providers.insert(0, _role_provider(trail, base))
+    return session
 
 
 def _refuse_to_ask(_prompt: str) -> NoReturn:
@@ -162,9 +158,10 @@ def _role_provider(trail: Trail, base: Any) -> Any:
         found = base.get_credentials()
         with _named(found.method):
             found.get_frozen_credentials()
-        client = base.client(
+        region = base.get_config_variable("region")
+        client = base.create_client(
             "sts",
-            region_name=trail.region or base.region_name or _home_of(str(trail.role_arn)),
+            region_name=trail.region or region or _home_of(str(trail.role_arn)),
             config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
         )
         answer = client.assume_role(**request)

@@ -22,7 +22,19 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from .curl_request import TOO_LONG, Answer, CurlError, Keys, NoAnswer, OtherAnswer, Target, Wanted
+from ctrail_pipeline.core.open_files import connections_of_a_client
+
+from .curl_request import (
+    TOO_LONG,
+    Answer,
+    CurlError,
+    Keys,
+    NoAnswer,
+    OtherAnswer,
+    ProxyAnswer,
+    Target,
+    Wanted,
+)
 
 _NO_BODY: Final = (
     "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -33,6 +45,8 @@ _CERTIFICATE: Final = re.compile(r"SSL certificate [\w ]+: ([a-z ]+)(?: \(\d+\))
 _READ_BYTES: Final = 128 * 1024
 """Bytes that are read from a connection at once; libcurl calls us for each such piece."""
 _OK: Final = 200
+_REFUSED: Final = 300
+"""The lowest status by which a proxy refuses to connect."""
 _CONNECTIONS_PER_REQUEST: Final = 3
 """Connections that are kept for each request in flight: buckets asked in turn have their own."""
 _STOP_SECONDS: Final = 2
@@ -80,8 +94,12 @@ class Transfers:
     """Requests of a process. The first one starts the thread that drives them all."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: how many requests are in flight at once; further requests wait."""
-        self._limit = limit
+        """`limit`: how many requests are in flight at once; further requests wait.
+
+        There are fewer where this process may not have so many connections.
+        """
+        self._most_connections = connections_of_a_client()
+        self._limit = min(limit, self._most_connections)
         self._waiting: deque[_Request] = deque()
         self._running: dict[Any, tuple[_Request, BytesIO, BytesIO]] = {}
         """By libcurl's handle: the request, and where the answer's head and body are put."""
@@ -129,7 +147,8 @@ class Transfers:
                 return
             self._names = pycurl
             self._multi = pycurl.CurlMulti()
-            self._multi.setopt(pycurl.M_MAXCONNECTS, _CONNECTIONS_PER_REQUEST * self._limit)
+            kept = min(_CONNECTIONS_PER_REQUEST * self._limit, self._most_connections)
+            self._multi.setopt(pycurl.M_MAXCONNECTS, kept)
             self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
             self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
             self._alarm, self._ring = os.pipe()
@@ -221,14 +240,14 @@ class Transfers:
         curl.setopt(names.USERAGENT, "ctrail_pipeline")
         # S3 speaks no other version; with HTTP/2 all requests would share one connection.
         curl.setopt(names.HTTP_VERSION, names.CURL_HTTP_VERSION_1_1)
-        curl.setopt(names.AWS_SIGV4, f"aws:amz:{target.region}:s3".encode())
+        curl.setopt(names.AWS_SIGV4, f"aws:amz:{target.region}:{target.service}".encode())
         curl.setopt(names.USERNAME, keys.access_key.encode())
         curl.setopt(names.PASSWORD, keys.secret_key.encode())
         curl.setopt(names.CONNECTTIMEOUT_MS, int(target.connect_timeout * 1000))
         curl.setopt(names.TIMEOUT_MS, int(target.timeout * 1000))
         curl.setopt(names.MAXFILESIZE, target.max_answer_bytes)
         curl.setopt(names.PROXY, target.proxy.encode())
-        curl.setopt(names.NOPROXY, target.no_proxy.encode())
+        curl.setopt(names.NOPROXY, b"")  # else libcurl reads the environment
         for option, value in (
             (names.CAINFO, target.authorities_file),
             (names.CAPATH, target.authorities_folder),
@@ -259,10 +278,17 @@ class Transfers:
             for curl, number, text in failed:
                 self._end(curl, self._no_answer(number, text))
 
-    def _end(self, curl: Any, failure: NoAnswer | None) -> None:
+    def _end(self, curl: Any, failure: NoAnswer | ProxyAnswer | None) -> None:
         request, head, body = self._running[curl]
-        if failure and failure.number == TOO_LONG and self._status(curl) != _OK:
+        if (
+            isinstance(failure, NoAnswer)
+            and failure.number == TOO_LONG
+            and self._status(curl) != _OK
+        ):
             failure = None  # the beginning of an error answer is enough to tell the error
+        connected = int(curl.getinfo(self._names.HTTP_CONNECTCODE))
+        if failure and connected >= _REFUSED:
+            failure = ProxyAnswer(connected)
         answer = failure or self._answer(curl, request.wanted, head.getvalue(), body.getvalue())
         if isinstance(answer, CurlError):
             answer.seconds = curl.getinfo(self._names.TOTAL_TIME)
@@ -276,7 +302,7 @@ class Transfers:
     def _answer(self, curl: Any, wanted: Wanted, head: bytes, body: bytes) -> Answer | CurlError:
         status = self._status(curl)
         if status != _OK:
-            return OtherAnswer(status, body)
+            return OtherAnswer(status, body, head=head)
         length = curl.getinfo(self._names.CONTENT_LENGTH_DOWNLOAD_T)
         if length != len(body) and not wanted.query:
             # libcurl notices by itself that an answer is cut short, but not without a length. S3

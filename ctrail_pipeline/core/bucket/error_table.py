@@ -2,7 +2,8 @@
 
 The codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. S3 hands on codes of
 KMS with `KMS.` before them: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html.
-Not here: errors without an answer, such as a broken connection (`s3_errors`).
+Not here: errors without an answer, such as a broken connection (`s3_errors`), and answers that name
+another region or host (`misdirected`).
 """
 
 import re
@@ -33,11 +34,6 @@ _MAY_PASS_LATER: Final = Meaning(
     StoreUnavailable, "{at} cannot be read: {code}, after several tries"
 )
 _NOT_VALID: Final = Meaning(CredentialsError, "{at}: the AWS credentials are not valid ({code})")
-_ELSEWHERE: Final = Meaning(
-    StoreError,
-    "{at}: the bucket is in another region",
-    "correct the trail's `region`, or leave it out",
-)
 _NO_DECRYPT: Final = Meaning(
     AccessDenied, "{at}: access denied by KMS: kms:Decrypt on {kms_key} is missing"
 )
@@ -56,7 +52,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "PreconditionFailed": Meaning(ObjectChanged, "{at} was written again since it was listed"),
     "InvalidRequest, Server Side Encryption": Meaning(
         StoreError,
-        "{at} is encrypted with a key that only its writer has (SSE-C), so it cannot be read"
+        "{at}: encrypted with a key that only its writer has (SSE-C), so it cannot be read"
         " ({code})",
         "whoever wrote it writes it again without SSE-C; CloudTrail itself never uses SSE-C",
     ),
@@ -67,9 +63,6 @@ CODES: Final[Mapping[str, Meaning]] = {
     "InvalidBucketName": Meaning(
         StoreError, "{at}: this is no name of a bucket ({code})", "check the trail's `bucket`"
     ),
-    "PermanentRedirect": _ELSEWHERE,
-    "AuthorizationHeaderMalformed": _ELSEWHERE,
-    "IllegalLocationConstraintException": _ELSEWHERE,
     "InvalidRequest": Meaning(
         StoreError,
         "{at}: the server refuses the request ({code})",
@@ -133,8 +126,7 @@ CODES: Final[Mapping[str, Meaning]] = {
             *("RequestLimitExceeded", "RequestThrottled", "RequestThrottledException"),
             *("RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling"),
             *("ThrottledException", "ThrottlingException", "TooManyRequestsException"),
-            *("TemporaryRedirect", "TransactionInProgressException"),
-            "KMS.DependencyTimeoutException",
+            *("TransactionInProgressException", "KMS.DependencyTimeoutException"),
             *("KMS.KMSInternalException", "KMS.KeyUnavailableException"),
             *("KMS.LimitExceededException", "KMS.ThrottlingException"),
         ),

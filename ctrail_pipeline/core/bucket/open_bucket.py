@@ -1,7 +1,7 @@
 """A configured trail -> its bucket, in S3 or in a local folder.
 
-Two further functions do in S3 what the interface of all buckets does not offer: to read many
-objects at once, and to read an object with its user metadata.
+Further functions do in S3 what the interface of all buckets does not offer: to read many objects at
+once, to read an object with its user metadata, and to say where the bucket is.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,27 @@ from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .boundary import boundary
+from .endpoint import Endpoint
 from .interface import Bucket, Described, Fetched
 from .local import LocalBucket
 from .s3 import S3Bucket
 
 
-def open_bucket(trail: Trail, settings: Settings) -> Bucket:
-    """Open the bucket of a trail, with credentials. The bucket is asked nothing yet but its region.
+def open_bucket(trail: Trail, settings: Settings, known: Endpoint | None = None) -> Bucket:
+    """Open the bucket of a trail, with credentials. The bucket is asked nothing yet.
 
-    Raises StoreError, whatever session, credentials or client raise, and ConfigurationError.
+    `known`: where the bucket is, if another process has found it already. Raises StoreError,
+    whatever session, credentials or client raise, and ConfigurationError.
     """
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))
     with boundary(trail):
-        return S3Bucket(trail, settings)
+        return S3Bucket(trail, settings, known)
+
+
+def known_endpoint(bucket: Bucket) -> Endpoint | None:
+    """Return where a bucket in S3 is, as far as is known now."""
+    return bucket.endpoint if isinstance(bucket, S3Bucket) else None
 
 
 def get_all(

@@ -11,14 +11,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
+from ctrail_pipeline.core.exceptions import (
+    AccessDenied,
+    ConfigurationError,
+    CredentialsError,
+    StoreError,
+)
 from ctrail_pipeline.core.keys.log_file_key import is_log_file
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.settings import Trail
 
 from .boundary import boundary
-from .credentials import Credentials
-from .endpoint import endpoint_of_environment
+from .credentials import Credentials, open_session
+from .endpoint import endpoint_of
 from .interface import Bucket
 
 log = logging.getLogger(__name__)
@@ -72,28 +77,33 @@ def arn_of_credentials(trails: Sequence[Trail]) -> str | None:
     STS is asked (GetCallerIdentity needs no permission) if a trail lies at AWS. A trail on an
     endpoint of its own lies at AWS only if an endpoint is set for STS too; a folder never does.
     """
-    if not any(_is_at_aws(trail) for trail in trails):
+    trails = [trail for trail in trails if not trail.bucket.startswith("file://")]
+    if not trails:
         return None
     from botocore.config import Config
 
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
     try:
         with boundary(trails[0]):
+            region = _region_of_sts(trails)
+            if region is None:
+                return None
             session = Credentials(trails[0]).session
-            client = session.client(
-                "sts", region_name=session.region_name or "us-east-1", config=config
-            )
+            client = session.create_client("sts", region_name=region, config=config)
             return client.get_caller_identity().get("Arn") or None
-    except StoreError as error:  # whoever opens the bucket says what is wrong
+    except (StoreError, ConfigurationError) as error:  # whoever opens the bucket says what is wrong
         log.debug("nobody says whose the credentials are: %s", error)
         return None
 
 
-def _is_at_aws(trail: Trail) -> bool:
-    if trail.bucket.startswith("file://"):
-        return False
-    sts_is_set = "AWS_ENDPOINT_URL" in os.environ or "AWS_ENDPOINT_URL_STS" in os.environ
-    return sts_is_set or not (trail.endpoint_url or endpoint_of_environment())
+def _region_of_sts(trails: Sequence[Trail]) -> str | None:
+    """The region where STS is asked; None if no trail lies at AWS."""
+    session = open_session(trails[0])
+    endpoints = [endpoint_of(trail, session) for trail in trails]
+    at_aws = [endpoint for endpoint in endpoints if endpoint.is_at_aws]
+    if not at_aws and not {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"} & os.environ.keys():
+        return None
+    return (at_aws or endpoints)[0].region
 
 
 def _sample_keys(bucket: Bucket, source_prefixes: Sequence[SourcePrefix]) -> Iterator[str]:

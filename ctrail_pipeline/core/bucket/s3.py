@@ -24,10 +24,12 @@ from .curl_request import (
     Wanted,
     can_ask_for,
 )
-from .endpoint import endpoint_of, target_at
+from .current_endpoint import CurrentEndpoint
+from .endpoint import Endpoint, target_at
 from .etag import pack_etag, unpack_etag
 from .interface import Described, Fetched, Folder, Page
 from .list_answer import ListAnswer, ListRequest, NotAList, read_list
+from .misdirected import misdirected
 from .s3_errors import client_errors, translate
 from .s3_listing import S3Listing
 from .s3_retry import Retries
@@ -47,16 +49,18 @@ class S3Bucket:
     where libcurl's is doubtful (`s3_listing`).
     """
 
-    def __init__(self, trail: Trail, settings: Settings) -> None:
+    def __init__(self, trail: Trail, settings: Settings, known: Endpoint | None = None) -> None:
+        """`known`: where the bucket is, if another process has found it already."""
         self.location = f"s3://{trail.bucket}"
         self._trail = trail
+        self._settings = settings
         self._credentials = RenewableCredentials(trail, self.location)
-        self._retries = Retries(trail, settings, self._credentials)
-        self._target = target_at(endpoint_of(trail, self._credentials.current), trail, settings)
-        self._list_target = self._target._replace(max_answer_bytes=_MOST_LIST_BYTES)
+        session = self._credentials.current.session
+        self._endpoint = CurrentEndpoint(trail, session, known)
+        self._retries = Retries(trail, settings, self._credentials, self._endpoint)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._list_transfers = transfers_of_process(_LISTS_IN_FLIGHT)
-        self._boto3 = Boto3Client(trail, settings, self._credentials)
+        self._boto3 = Boto3Client(trail, settings, self._credentials, self._endpoint)
         self._listing = S3Listing(self.location, self._list_by_curl, self._list_by_boto3)
 
     def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
@@ -73,10 +77,10 @@ class S3Bucket:
     def _list_by_curl(self, request: ListRequest) -> ListAnswer:
         def ask() -> ListAnswer:
             wanted = Wanted("", query=request.query())
-            [answer] = self._list_transfers.get(self._list_target, self._keys(), [wanted])
+            [answer] = self._ask([wanted], request.folder)
             if isinstance(answer, NoAnswer) and answer.number == TOO_LONG:
                 raise NotAList("it is far too long") from answer
-            if isinstance(answer, CurlError):
+            if isinstance(answer, Exception):
                 raise answer
             return read_list(answer.body, request)
 
@@ -87,7 +91,7 @@ class S3Bucket:
 
     def _ask_for_list(self, ask: Callable[[], ListAnswer], request: ListRequest) -> ListAnswer:
         where = f"{self.location}/{request.folder}"
-        return self._retries.ask(ask, where, f"s3:ListBucket on arn:aws:s3:::{self._trail.bucket}")
+        return self._retries.ask(ask, where, self.endpoint.list_permission)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
@@ -110,7 +114,7 @@ class S3Bucket:
                 for response in responses
             ]
 
-        return self._retries.ask_all(request, locations, self._get_permission)
+        return self._retries.ask_all(request, locations, self.endpoint.get_permission)
 
     def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
         """Make one request for each object."""
@@ -125,10 +129,35 @@ class S3Bucket:
                     responses[number] = self._boto3.get(key, etag)
                 except client_errors() as error:
                     responses[number] = error
-        answers = self._transfers.get(self._target, self._keys(), list(by_curl.values()))
+        answers = self._ask(list(by_curl.values()))
         for number, answer in zip(by_curl, answers, strict=True):
             responses[number] = _fetched(answer) if isinstance(answer, Answer) else answer
         return cast("list[Fetched | Exception]", responses)
+
+    def _ask(
+        self, wanted: Sequence[Wanted], folder: str | None = None
+    ) -> "list[Answer | CurlError | StoreError]":
+        """Make requests side by side, and once more where S3 names another endpoint.
+
+        `folder`: what is listed; None: objects are asked for.
+        """
+        transfers = self._transfers if folder is None else self._list_transfers
+        answers: list[Answer | CurlError | StoreError] = [CurlError()] * len(wanted)
+        pending = list(range(len(wanted)))
+        while pending:
+            endpoint = self.endpoint
+            target = target_at(endpoint, self._trail, self._settings)
+            if folder is not None:
+                target = target._replace(max_answer_bytes=_MOST_LIST_BYTES)
+            found = transfers.get(target, self._keys(), [wanted[number] for number in pending])
+            asked, pending = pending, []
+            for number, answer in zip(asked, found, strict=True):
+                elsewhere = answer.elsewhere if isinstance(answer, OtherAnswer) else None
+                if self._endpoint.follow(endpoint, elsewhere):
+                    pending.append(number)
+                location = f"{self.location}/{folder or wanted[number].key}"
+                answers[number] = misdirected(answer, endpoint, location) or answer
+        return answers
 
     def _keys(self) -> Keys:
         """The credentials that are good now."""
@@ -144,26 +173,30 @@ class S3Bucket:
                 self._probe(key)
             except client_errors() as error:
                 location = f"{self.location}/{key}"
-                raise translate(error, location, self._get_permission, self._trail) from error
+                failure = translate(error, location, self.endpoint.get_permission, self._trail)
+                raise self._endpoint.noted(failure) from error
 
     def _probe(self, key: str) -> None:
         wanted = Wanted(key, is_probe=True)
         if not can_ask_for(wanted):
             self._boto3.get(key, None)
             return
-        [answer] = self._transfers.get(self._target, self._keys(), [wanted])
-        if isinstance(answer, CurlError) and not _is_part(answer):
+        [answer] = self._ask([wanted])
+        if isinstance(answer, Exception) and not _is_part(answer):
             raise answer
 
     def get_described(self, key: str) -> Described:
         """Read one object whole, with its user metadata. boto3 will do, since digests are few."""
         return self._retries.ask(
-            lambda: self._boto3.get_described(key), f"{self.location}/{key}", self._get_permission
+            lambda: self._boto3.get_described(key),
+            f"{self.location}/{key}",
+            self.endpoint.get_permission,
         )
 
     @property
-    def _get_permission(self) -> str:
-        return f"s3:GetObject on arn:aws:s3:::{self._trail.bucket}/*"
+    def endpoint(self) -> Endpoint:
+        """Where the bucket is, as far as is known now."""
+        return self._endpoint.current
 
 
 def _fetched(answer: Answer) -> Fetched | OtherAnswer:
@@ -173,5 +206,5 @@ def _fetched(answer: Answer) -> Fetched | OtherAnswer:
     return Fetched(answer.body, pack_etag(answer.etag), 0)
 
 
-def _is_part(answer: CurlError) -> bool:
+def _is_part(answer: Exception) -> bool:
     return isinstance(answer, OtherAnswer) and answer.status == _PARTIAL

@@ -15,19 +15,16 @@ from .error_table import Hints, hints_in, meaning_of
 
 _CURL_CAUSES: Final = {
     1: "the server does not speak HTTP",
-    5: "no connection to the proxy",
-    6: "no connection to the server",
-    7: "no connection to the server",
     8: "the server does not speak HTTP",
     18: "the connection broke",
     28: "it timed out",
     52: "the connection broke",
     55: "the connection broke",
     56: "the connection broke",
-    97: "no connection to the proxy",
 }
 """By libcurl's number (https://curl.se/libcurl/c/libcurl-errors.html);
-other numbers are named in libcurl's own words."""
+other numbers are named in libcurl's own words. Where no connection comes about is in
+`misdirected`."""
 _BOTO3_CAUSES: Final = {
     "ConnectTimeoutError": "it timed out",
     "ConnectionClosedError": "the connection broke",
@@ -108,11 +105,6 @@ def _wrong_setup(error: Exception) -> str:
             " it, set AWS_CA_BUNDLE to a file with that authority's certificate"
         )
     return ""
-
-
-def no_such_bucket(location: str) -> StoreError:
-    """The error for a bucket that does not exist."""
-    return StoreError(f"{location}: there is no such bucket: check the trail's `bucket`")
 
 
 def _cause(error: Exception) -> str:

@@ -21,6 +21,7 @@ from .boundary import boundary
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
 from .curl_request import CurlError
+from .current_endpoint import CurrentEndpoint
 from .s3_errors import client_errors, translate
 
 T = TypeVar("T")
@@ -38,10 +39,17 @@ a random number between a half and one."""
 class Retries:
     """Makes the requests to one bucket, and makes them again while they may succeed."""
 
-    def __init__(self, trail: Trail, settings: Settings, credentials: RenewableCredentials) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        settings: Settings,
+        credentials: RenewableCredentials,
+        endpoint: CurrentEndpoint,
+    ) -> None:
         self._trail = trail
         self._settings = settings
         self._credentials = credentials
+        self._endpoint = endpoint
 
     def ask(self, request: Callable[[], T], location: str, permission: str) -> T:
         """Make one request as `ask_all` does; raise its error if it does not succeed."""
@@ -86,6 +94,7 @@ class Retries:
                 spent[number] += response.seconds if isinstance(response, CurlError) else seconds
                 is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._limit_seconds
                 failure = translate(response, locations[number], permission, self._trail)
+                failure = self._endpoint.noted(failure)
                 results[number] = failure
                 if self._may_succeed(failure, credentials, is_last=is_last):
                     again.append(number)

@@ -77,11 +77,12 @@ class FoundPrefixes:
 
 def remembered_prefixes(ledger: Ledger) -> dict[SourcePrefix, Remembered]:
     """What a ledger knows of all source prefixes that were ever found."""
+    ids = source_ids(ledger)  # first: another run may register more meanwhile
     deep_listed, formerly = deep_listed_at(ledger), formerly_covered(ledger)
     now = time.time()
     return {
         source_prefix: Remembered(_is_deep(deep_listed[id_], now), id_ in formerly)
-        for source_prefix, id_ in source_ids(ledger).items()
+        for source_prefix, id_ in ids.items()
     }
 
 
@@ -234,7 +235,7 @@ def waiting_prefixes(
                 of_trail = [
                     found
                     for found in known_prefixes(settings, ledger, trail, bucket)
-                    if ids[found.source_prefix] in due and selection.holds(found.source_prefix)
+                    if ids.get(found.source_prefix) in due and selection.holds(found.source_prefix)
                 ]
                 by_id = {ids[found.source_prefix]: found.source_prefix for found in of_trail}
                 tried = found_log_files(ledger, list(by_id), _LOG_FILES_TRIED)

@@ -1,8 +1,10 @@
-"""A bucket that a worker process could not open: it answers every request with the reason.
+"""A bucket that is not open in this process: it answers every request with the reason.
 
-So each log file of the bucket fails by itself, and the worker goes on with the other buckets.
+A worker process gets each bucket so from the run, and opens it. If that fails, each log file of the
+bucket fails by itself, and the worker goes on with the other buckets.
 """
 
+from ctrail_pipeline.core.bucket.endpoint import Endpoint
 from ctrail_pipeline.core.bucket.interface import Fetched, Folder, Page
 from ctrail_pipeline.core.exceptions import StoreError
 
@@ -12,8 +14,10 @@ class UnopenedBucket:
 
     location = ""
 
-    def __init__(self, reason: StoreError | None) -> None:
+    def __init__(self, reason: StoreError | None, endpoint: Endpoint | None = None) -> None:
+        """`endpoint`: where the bucket is, as the run has found it."""
         self._reason = reason or StoreError("the bucket is not open")
+        self.endpoint = endpoint
 
     def get(self, key: str, etag: bytes | None) -> Fetched:  # noqa: ARG002
         """Raise the reason."""

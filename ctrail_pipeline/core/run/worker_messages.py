@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, Self
 
 from ctrail_pipeline.core.batch.stage import Staged
+from ctrail_pipeline.core.bucket.open_bucket import known_endpoint
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.ledger.rows import Outcome
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
@@ -120,4 +121,5 @@ def unpack_log_file(values: Sequence[Any], source: Source) -> LogFileRef:
 
 def pack_source(source: Source) -> Source:
     """Pack a source as `Fetch` carries it."""
-    return replace(source, bucket=UnopenedBucket(None), covered=(), failure=None)
+    bucket = UnopenedBucket(None, known_endpoint(source.bucket))
+    return replace(source, bucket=bucket, covered=(), failure=None)

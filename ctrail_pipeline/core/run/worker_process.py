@@ -144,7 +144,7 @@ class _Worker:
                 yield []  # so that the main thread, which waits for log files, looks at the orders
                 continue
             for source in message.sources:
-                sources[source.id] = replace(source, bucket=self._bucket(source.trail))
+                sources[source.id] = replace(source, bucket=self._bucket(source))
             refs = []
             for number, source_id, values in message.log_files:
                 ref = unpack_log_file(values, sources[source_id])
@@ -160,14 +160,17 @@ class _Worker:
             del self._numbers[log_file_id]
         return number
 
-    def _bucket(self, trail_name: str) -> Bucket:
-        if trail_name not in self._buckets:
-            trail = next(trail for trail in self._settings.trails if trail.name == trail_name)
+    def _bucket(self, source: Source) -> Bucket:
+        """The bucket of a source, asked where the run asks it."""
+        name, found = source.trail, source.bucket
+        if name not in self._buckets:
+            trail = next(trail for trail in self._settings.trails if trail.name == name)
+            endpoint = found.endpoint if isinstance(found, UnopenedBucket) else None
             try:
-                self._buckets[trail_name] = open_bucket(trail, self._settings)
+                self._buckets[name] = open_bucket(trail, self._settings, endpoint)
             except StoreError as error:
-                self._buckets[trail_name] = UnopenedBucket(error)
-        return self._buckets[trail_name]
+                self._buckets[name] = UnopenedBucket(error)
+        return self._buckets[name]
 
     def _stage(self, content: BatchContent) -> BatchContent:
         """Stage a batch, and return an empty one.

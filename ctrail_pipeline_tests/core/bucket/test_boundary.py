@@ -257,7 +257,7 @@ def test_an_error_that_nobody_declares_is_one_trails_problem(
         raise error
 
     monkeypatch.setattr("ctrail_pipeline.core.bucket.boto3_client.Boto3Client.get", fail)
-    monkeypatch.setattr("ctrail_pipeline.core.bucket.s3.target_at", fail)
+    monkeypatch.setattr("ctrail_pipeline.core.bucket.current_endpoint.endpoint_of", fail)
     odd_key = "AWSLogs/./a.json.gz"  # boto3 asks for it
     for request in (
         lambda: open_bucket(trail, settings),

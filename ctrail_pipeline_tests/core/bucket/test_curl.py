@@ -51,7 +51,7 @@ MOST_BYTES = 8 * 1024 * 1024
 
 def target_at(url: str, **changes: Any) -> Target:
     """The target of a bucket called `logs`."""
-    target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", "", MOST_BYTES)
+    target = Target(f"{url}/logs", "eu-west-1", 5, 20, None, None, "", MOST_BYTES)
     return target._replace(**changes)
 
 
@@ -327,7 +327,7 @@ def test_other_buckets_and_new_keys_are_asked_with_their_own(transfers: Transfer
         for target, keys in (
             (target_at(url), KEYS),
             (target_at(url), Keys("ASIANEW", "s", "t")),
-            (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", "", MOST_BYTES), KEYS),
+            (Target(f"{url}/other", "us-east-1", 5, 20, None, None, "", MOST_BYTES), KEYS),
         ):
             transfers.get(target, keys, [Wanted("a", None)])
     assert requests == [
@@ -426,7 +426,7 @@ import sys, threading, time
 from contextlib import suppress
 from ctrail_pipeline.core.bucket.curl import transfers_of_process
 from ctrail_pipeline.core.bucket.curl_request import Keys, Target, Wanted
-target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", "", 2**26)
+target = Target(sys.argv[1] + "/logs", "eu-west-1", 5, 20, None, None, "", 2**26)
 keys = Keys("a", "b", None)
 def ask():
     while True:

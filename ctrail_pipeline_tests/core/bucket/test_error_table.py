@@ -25,6 +25,7 @@ from ctrail_pipeline.core.exceptions import (
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.reports.sentences import failure_message
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 from ctrail_pipeline_tests.support import fault_server
 from ctrail_pipeline_tests.support.buckets import settings_of
@@ -53,7 +54,7 @@ class Refusing:
                 refusing.requests += 1
                 code, text = escape(refusing.code), escape(refusing.message)
                 xml = f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
-                body = (xml if code else f"<html>{PRIVATE}</html>").encode()
+                body = (xml if code else PRIVATE).encode()
                 self.send_response(refusing.status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -178,7 +179,7 @@ def say(refusing: Refusing) -> Say:
             "InvalidRequest",
             SSE_C,
             StoreError,
-            f"{AT} is encrypted with a key that only its writer has (SSE-C), so it cannot be read"
+            f"{AT}: encrypted with a key that only its writer has (SSE-C), so it cannot be read"
             " (InvalidRequest): whoever wrote it writes it again without SSE-C; CloudTrail itself"
             " never uses SSE-C",
         ),
@@ -277,7 +278,7 @@ def test_every_phrase_decides_something() -> None:
         assert (meaning.says + meaning.do).format(**fields)
 
 
-def test_log_files_that_are_refused_for_good_are_asked_for_once_each(
+def test_log_files_that_are_refused_for_good_are_asked_for_once_each_and_told_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_sample(tmp_path / "sample", log_files=60, days=1)
@@ -289,4 +290,6 @@ def test_log_files_that_are_refused_for_good_are_asked_for_once_each(
         assert {key: server.counts.gets[key] for key in keys} == dict.fromkeys(keys, 1)
     assert summary.standing == {LogFileState.FAILED: len(keys)}
     assert not summary.may_pass
-    assert all("(SSE-C)" in problem.reason for problem in summary.problems)
+    told = [line for line in failure_message(summary).splitlines() if "(SSE-C)" in line]
+    assert len(told) == 1
+    assert f"{len(keys)} log files" in told[0]

@@ -2,32 +2,19 @@
 
 The server presents a certificate that an authority made here signed; the proxy is a few lines that
 count. Each request is made by both clients: listings and log files with an ordinary key go through
-libcurl, a log file with a key such as `a/./b.json.gz` through boto3, and so does HeadBucket.
+libcurl, a log file with a key such as `a/./b.json.gz` through boto3.
 """
 
-import ipaddress
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-from cryptography.x509.oid import NameOID
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
@@ -39,6 +26,7 @@ from ctrail_pipeline.sample.bucket import (
     PAYMENTS_PREFIX,
     write_sample,
 )
+from ctrail_pipeline_tests.support.authority import Authority
 from ctrail_pipeline_tests.support.fault_server import FaultServer
 from ctrail_pipeline_tests.support.oracle import check_output
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
@@ -55,55 +43,9 @@ WHAT_TO_DO = (
 # --- the authority --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Authority:
-    """Files of a certificate authority and of a server that it vouches for."""
-
-    certificate: Path
-    server: Path
-    """Private key and certificate, as an SSL context loads them."""
-
-
-def certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder(name(issuer), name(subject), key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.BasicConstraints(ca=key is signer, path_length=None),
-            critical=True,
-        )
-    )
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    folder = tmp_path_factory.mktemp("authority")
-    own, servers = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    root = certificate("Example CA", own, "Example CA", own).sign(own, hashes.SHA256())
-    alternatives = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    leaf = (
-        certificate("Example S3", servers, "Example CA", own)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .sign(own, hashes.SHA256())
-    )
-    files = Authority(folder / "authority.pem", folder / "server.pem")
-    files.certificate.write_bytes(root.public_bytes(Encoding.PEM))
-    files.server.write_bytes(
-        servers.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + leaf.public_bytes(Encoding.PEM)
-    )
-    return files
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 # --- a relay: the TLS in front of the server, and the proxy ---------------------------------------
@@ -162,19 +104,12 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
             end.shutdown(socket.SHUT_RDWR)
 
 
-def tls_of(authority: Authority) -> ssl.SSLContext:
-    """Return the context by which a server presents the certificate that the authority signed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority.server)
-    return context
-
-
 class TlsFront(Relay):
     """A relay that speaks TLS to clients and plain HTTP to the server behind."""
 
     def __init__(self, server: FaultServer, authority: Authority) -> None:
         self._behind = urlsplit(server.endpoint_url)
-        self._context = tls_of(authority)
+        self._context = authority.context("127.0.0.1")
         super().__init__()
 
     @property
@@ -218,7 +153,7 @@ class TlsProxy(Proxy):
     """A proxy that is spoken to through TLS."""
 
     def __init__(self, authority: Authority) -> None:
-        self._context = tls_of(authority)
+        self._context = authority.context("127.0.0.1")
         super().__init__()
 
     @property
@@ -325,9 +260,6 @@ def test_without_the_authority_the_other_clients_say_the_same(
     for key in (KEY, ODD_KEY):
         with pytest.raises(StoreError, match=pattern):
             bucket_at(tls.url).get(key, None)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
-    with pytest.raises(StoreError, match=pattern):  # HeadBucket
-        bucket_at(None, region=None)
 
 
 def test_with_the_authority_everything_is_brought_in(
@@ -339,17 +271,6 @@ def test_with_the_authority_everything_is_brought_in(
     buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
     check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
     ask_by_boto3(bucket_at(tls.url))
-
-
-def test_with_the_authority_the_region_of_a_bucket_is_learned(
-    tls: TlsFront, server: FaultServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
-    bucket = bucket_at(None, region=None)
-    assert server.counts.requests["head_bucket"] == 1
-    list_by_curl(bucket)
-    ask_by_boto3(bucket)
 
 
 @pytest.mark.parametrize(
@@ -439,12 +360,10 @@ def test_a_whole_sync_goes_through_the_proxy(
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.certificate))
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)  # so that HeadBucket is asked, too
-    settings = served_sample_settings(None, tmp_path, region=None)
+    settings = served_sample_settings(tls.url, tmp_path)
     assert sync(settings).problems == []
     buckets = [(root / trail.bucket, trail.prefix) for trail in settings.trails]
     check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
-    assert server.counts.requests["head_bucket"] == 2
     assert proxy.connections == tls.connections > 2
 
 

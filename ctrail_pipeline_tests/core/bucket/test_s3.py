@@ -14,8 +14,6 @@ import boto3
 import pytest
 
 from ctrail_pipeline.core.bucket import list_answer, s3_retry
-from ctrail_pipeline.core.bucket.credentials import Credentials
-from ctrail_pipeline.core.bucket.endpoint import endpoint_of
 from ctrail_pipeline.core.bucket.interface import Bucket, Page
 from ctrail_pipeline.core.bucket.open_bucket import get_all, open_bucket
 from ctrail_pipeline.core.bucket.s3 import S3Bucket
@@ -91,31 +89,6 @@ def s3(endpoint: str, name: str = "logs") -> Bucket:
 def put(client: Any, *keys: str, **options: str) -> None:
     for key in keys:
         client.put_object(Bucket="logs", Key=key, Body=key.encode(), **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "region", "url"),
-    [
-        ("logs", "eu-west-1", "https://logs.s3.eu-west-1.amazonaws.com"),
-        ("logs", "us-gov-west-1", "https://logs.s3.us-gov-west-1.amazonaws.com"),
-        ("logs", "cn-north-1", "https://logs.s3.cn-north-1.amazonaws.com.cn"),
-        ("my.logs", "eu-west-1", "https://s3.eu-west-1.amazonaws.com/my.logs"),
-    ],
-)
-def test_a_bucket_at_aws_is_asked_for_at_its_regions_host(name: str, region: str, url: str) -> None:
-    """https://docs.aws.amazon.com/general/latest/gr/s3.html lists these hosts."""
-    trail = Trail("trail", name, region=region)
-    assert endpoint_of(trail, Credentials(trail)) == (region, url)
-
-
-def test_an_endpoint_of_the_trail_or_the_environment_has_the_bucket_in_its_path(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trail = Trail("trail", "logs", region="eu-west-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
-    assert endpoint_of(trail, Credentials(trail)).bucket_url == "https://s3.example.com/logs"
-    own = replace(trail, endpoint_url="http://127.0.0.1:9000")
-    assert endpoint_of(own, Credentials(own)).bucket_url == "http://127.0.0.1:9000/logs"
 
 
 def test_s3_lists_pages_in_order_and_reads_what_it_listed(endpoint: str, client: Any) -> None:

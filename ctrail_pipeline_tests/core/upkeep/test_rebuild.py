@@ -51,7 +51,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(synced_copies: SyncedCopies, sample: Path, tmp_path: Path) -> Settings:
-    return synced_copies.of_sample(sample, tmp_path, problems=1)
+    return synced_copies.of_sample(sample, tmp_path, problems=2)
 
 
 def remove_ledger(settings: Settings) -> None:
@@ -74,7 +74,7 @@ def test_a_lost_ledger(settings: Settings, expectation: Expectation) -> None:
     result = rebuilt(settings, expectation)
     assert (result.events, result.doubled, result.problems) == (len(expectation.lines), 0, [])
     assert result.quarantined > 0
-    assert sync(settings).progress.log_files == 1  # the damaged log file, again
+    assert sync(settings).progress.log_files == 2  # the damaged log files, again
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_ledger_lost_amid_a_compaction(
             raise Killed
 
     settings = synced_copies.of_sample(
-        sample, tmp_path, problems=1, batch_log_files=4, events_per_file=events_per_file
+        sample, tmp_path, problems=2, batch_log_files=4, events_per_file=events_per_file
     )
     with pytest.raises(Killed):
         compact(settings, observe=observe)
@@ -348,7 +348,7 @@ def test_a_ledger_lost_in_the_middle_of_a_compaction(
 ) -> None:
     """Merged files lie beside those that they replace: every line of both is there twice."""
     settings = synced_copies.of_sample(
-        sample, tmp_path, problems=1, batch_log_files=4, process_workers=1
+        sample, tmp_path, problems=2, batch_log_files=4, process_workers=1
     )
     arguments = [sys.executable, "-c", _KILLED_COMPACTION, pickle.dumps(settings).hex(), step]
     process = subprocess.run(arguments, cwd=PROJECT, check=False)
