@@ -164,6 +164,26 @@ def test_a_found_log_file_that_nobody_fetched_stands_open(
     assert bucket.ctrail("status", "--json") == 0
 
 
+def test_another_version_that_cannot_be_read_stands_open(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row of the log file says committed, as the first version is in the output."""
+    begin(bucket)
+    bucket.put(0, records(1))
+    find(bucket)
+    capsys.readouterr()
+    assert bucket.ctrail("status", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["open_log_files"] == {"found": 1}
+    fail(bucket)
+    for command in (("sync", "-q", "--json"), ("sync", "-q", "--json"), ("status", "--json")):
+        assert bucket.ctrail(*command) == 1
+        assert json.loads(capsys.readouterr().out)["open_log_files"] == {"failed": 1}
+    bucket.server.heal()
+    assert bucket.ctrail("sync", "-q", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["events"] > 0
+    assert bucket.ctrail("status") == 0
+
+
 def test_a_sync_answers_for_its_selection_only(bucket: FailingBucket) -> None:
     bucket.put(1, records(1)[:-20])
     bucket.put(9)

@@ -27,6 +27,8 @@ from .rows import (
 
 _NO_LINES: Final = -1
 """As a log file's position in its batch: no line of the batch came from the log file."""
+_SETTLED: Final = (0, None, None)
+"""Attempts, next visit and reason of a committed log file that is not to be read again."""
 _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined > 0"
 """What a log file's row says if lines came from it: it is kept when the log file is done again.
 
@@ -167,16 +169,23 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
 def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> None:
     """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction.
 
-    An outcome that leaves a log file as it is (`Outcome.leaves_committed`) changes its visit only.
+    An outcome that leaves a log file as it is (`Outcome.leaves_committed`) changes its visit only:
+    there is another one if the log file could not be read, and none if it is archived or gone.
     A log file is not accepted any more, unless it is as it was accepted.
     """
     ledger.execute_many(
-        "UPDATE log_file SET attempts = ?, next_visit = ?"
+        "UPDATE log_file SET attempts = ?, next_visit = ?, reason = ?"
         " WHERE source_prefix = ? AND day = ? AND name = ?",
         [
-            (outcome.attempts, outcome.next_visit, outcome.source_id, outcome.day, outcome.name)
+            (
+                *((outcome.attempts, outcome.next_visit, outcome.reason) if failed else _SETTLED),
+                outcome.source_id,
+                outcome.day,
+                outcome.name,
+            )
             for outcome in outcomes
             if outcome.leaves_committed
+            for failed in [outcome.state is LogFileState.FAILED]
         ],
     )
     outcomes = [outcome for outcome in outcomes if not outcome.leaves_committed]

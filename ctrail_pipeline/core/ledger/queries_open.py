@@ -8,13 +8,16 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .indexed_conditions import IS_NOT_COMMITTED
+from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
 from .rows import LogFileState
 
 IS_OPEN: Final = f"{IS_NOT_COMMITTED} AND state IN (2, 3, 5, 6, 7) AND accepted = 0"
 """A log file stands open: it is damaged, failed, gone, lost, or found and not fetched, and nobody
 has accepted that. An archived log file does not: it waits for whoever restores it."""
+_IS_TO_BE_READ_AGAIN: Final = f"state = 1 AND {IS_TO_VISIT}"
+"""A committed log file is to be read again: a look found another version of the object, or an older
+version of this program rejected some of the records."""
 _IS_OF_RUNS: Final = (
     "attempts <= ? AND EXISTS (SELECT 1 FROM batch b WHERE b.id = log_file.batch"
     " AND b.run_id IN (SELECT value FROM json_each(?)))"
@@ -61,9 +64,17 @@ def open_rows(ledger: Ledger, found_before: int) -> Iterator[OpenRow]:
     """Yield the log files that stand open, one after another: there may be too many for memory.
 
     A log file that a look found at `found_before` (seconds since 1970) or later is left out: a run
-    that began then need not have seen it.
+    that began then need not have seen it. A committed log file that is to be read again is among
+    them: as found, or as failed if that was tried.
     """
-    return _open_rows(ledger, "state != ? OR next_visit < ?", LogFileState.FOUND, found_before)
+    yield from _open_rows(ledger, "state != ? OR next_visit < ?", LogFileState.FOUND, found_before)
+    for source_id, day, name, has_failed, reason in ledger.stream(
+        "SELECT source_prefix, day, name, attempts > 0, coalesce(reason, '') FROM log_file"
+        f" WHERE {_IS_TO_BE_READ_AGAIN} AND (attempts > 0 OR next_visit < ?)",
+        found_before,
+    ):
+        state = LogFileState.FAILED if has_failed else LogFileState.FOUND
+        yield OpenRow(source_id, day, name, state, reason)
 
 
 def open_rows_of_tries(ledger: Ledger, of: TriesOfRuns, found_before: int) -> Iterator[OpenRow]:
@@ -98,7 +109,9 @@ def sources_with_failed(ledger: Ledger) -> list[int]:
     return [
         id_
         for (id_,) in ledger.rows(
-            f"SELECT DISTINCT +source_prefix FROM log_file WHERE state = ? AND {IS_OPEN}",
+            f"SELECT +source_prefix FROM log_file WHERE state = ? AND {IS_OPEN}"
+            " UNION SELECT +source_prefix FROM log_file"
+            f" WHERE {_IS_TO_BE_READ_AGAIN} AND attempts > 0",
             LogFileState.FAILED,
         )
     ]
@@ -110,15 +123,18 @@ def visit_failed(ledger: Ledger, source_ids: Sequence[int], days: tuple[int, int
     The days are those from the first to before the second, and day 0. Returns how many log files
     have become due. Inside a transaction.
     """
-    return ledger.execute(
-        f"UPDATE log_file SET next_visit = ? WHERE state = ? AND {IS_OPEN} AND next_visit > ?"
-        " AND (day = 0 OR day >= ? AND day < ?)"
-        " AND +source_prefix IN (SELECT value FROM json_each(?))",
-        now,
-        LogFileState.FAILED,
-        now,
-        *days,
-        json.dumps(list(source_ids)),
+    failed = f"state = {LogFileState.FAILED:d} AND {IS_OPEN}"
+    return sum(
+        ledger.execute(
+            f"UPDATE log_file SET next_visit = ? WHERE {condition} AND next_visit > ?"
+            " AND (day = 0 OR day >= ? AND day < ?)"
+            " AND +source_prefix IN (SELECT value FROM json_each(?))",
+            now,
+            now,
+            *days,
+            json.dumps(list(source_ids)),
+        )
+        for condition in (failed, f"{_IS_TO_BE_READ_AGAIN} AND attempts > 0")
     )
 
 

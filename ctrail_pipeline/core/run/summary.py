@@ -184,7 +184,7 @@ class Summary:
         self.progress.duplicates += outcome.duplicates
         if outcome.state is LogFileState.COMMITTED:
             return None
-        if outcome.leaves_committed and outcome.next_visit is None:
+        if outcome.leaves_committed and outcome.state is not LogFileState.FAILED:
             return None  # what the log file held is in the output, and the object expired since
         self.progress.failed += 1
         return not_committed(ref, outcome)

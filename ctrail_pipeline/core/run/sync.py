@@ -332,15 +332,16 @@ class _Run:
                     self._finished.append(ref.stretch)
 
     def _is_unread_visit(self, outcome: Outcome | None) -> bool:
-        """Whether a committed log file was to be read again, and could not be.
+        """Whether a look handed over a committed log file to be read again, and that failed.
 
-        Its row still says committed, so it does not stand open in the ledger.
+        A run that lists asks the ledger, which counts the log file among the open ones.
         """
         return (
             outcome is not None
             and outcome.leaves_committed
             and outcome.state is LogFileState.FAILED
-            and (outcome.attempts == 1 or not self._selection.listed)
+            and outcome.attempts == 1
+            and self._selection.listed
         )
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
