@@ -16,8 +16,8 @@ PYTHON = [
     *(path for name in ("ctrail_pipeline", "scripts") for path in (PROJECT / name).rglob("*.py")),
 ]
 SPARED = re.compile(r"#\s*noqa: (?P<rules>[A-Z0-9, ]+?)(?: - (?P<reason>.+))?$")
-NOT_IMPORTED = {"dagster_aws"}
-"""Packages installed for users only: README, "dagster-aws is installed and not imported"."""
+NOT_IMPORTED = {"boto3", "dagster_aws"}
+"""Packages that are installed and not imported: README says why."""
 
 
 def imported(path: Path) -> set[str]:

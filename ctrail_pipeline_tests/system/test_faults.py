@@ -331,7 +331,7 @@ def test_a_request_is_tried_again_so_many_times_and_no_more(
         ("kms_denied", LogFileState.FAILED, "kms:Decrypt on the trail's key is missing"),
         ("archived", LogFileState.ARCHIVED, "is archived: restore it from Glacier"),
         ("gone", LogFileState.GONE, "is no longer there"),
-        ("not_s3", LogFileState.FAILED, "a 404 came that is not S3's"),
+        ("not_s3", LogFileState.FAILED, "a web page came, which is not S3's (HTTP 404)"),
         pytest.param(
             "hang",
             LogFileState.FAILED,

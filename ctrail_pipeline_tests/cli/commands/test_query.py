@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -287,7 +287,7 @@ def test_queries_while_files_are_merged(
     monkeypatch.setattr(compaction, "_BATCH_FILES", 20)
     settings = sample_settings_of(tmp_path)
     expected = len(events(tmp_path))
-    found: list[str] = []
+    asked = Semaphore(0)
     stop = Event()
 
     def look() -> None:
@@ -295,15 +295,15 @@ def test_queries_while_files_are_merged(
             run_query(
                 settings, "SELECT count(*) AS n, count(DISTINCT eventID) AS d FROM events", "csv"
             )
-        found.append("done")
+            asked.release()
 
     thread = Thread(target=look)
     thread.start()
     for limit in (2, 3, 5, 8, 13, 21, 34, 10_000):
         compact(replace(settings, events_per_file=limit), observe=lambda _step: time.sleep(0.03))
+        assert asked.acquire(timeout=60), "a query ended, or hangs"
     stop.set()
     thread.join()
-    assert found == ["done"]
     printed = capsys.readouterr().out.splitlines()
     assert set(printed) == {"n,d", f"{expected},{expected}"}
     assert len(printed) > 4
