@@ -5,6 +5,7 @@ browser serve the whole module. Each test goes on where the test before stopped.
 """
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -272,9 +273,10 @@ def events_in_ledger(dev: DagsterDev) -> int:
 
 
 def put_record_without_time(dev: DagsterDev) -> None:
-    """Put a log file of an hour ago, with a record that has no time and so cannot be an event.
+    """Put a log file of an hour ago: an event, and a record without a time that cannot be one.
 
-    The partition is new to the sensor. An idle partition may have its turn minutes later.
+    The log file settles, as one of its records became an event. The partition is new to the
+    sensor. An idle partition may have its turn minutes later.
     """
     at = datetime.now(UTC) - timedelta(hours=1)
     account, region = NEW_PARTITION.split("/")
@@ -282,7 +284,15 @@ def put_record_without_time(dev: DagsterDev) -> None:
     name = f"{account}_CloudTrail_{region}_{at:%Y%m%dT%H%MZ}_WithoutEventTime.json.gz"
     file = dev.buckets[0][0] / folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(b'{"Records":[{"eventName":"WithoutEventTime"}]}'))
+    event = {
+        "eventTime": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "eventName": "ListBuckets",
+        "eventID": "5f0d31a2-0b0e-4c5e-9d1c-2f6a4e1f7b90",
+        "awsRegion": region,
+        "recipientAccountId": account,
+    }
+    records = [event, {"eventName": "WithoutEventTime"}]
+    file.write_bytes(gzip.compress(json.dumps({"Records": records}).encode()))
 
 
 def states_of_checks(page: Page) -> list[str]:
