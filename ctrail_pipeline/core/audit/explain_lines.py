@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import held_among
-from ctrail_pipeline.core.ledger.queries_explain import segments_by_partition
+from ctrail_pipeline.core.ledger.queries_explain import segments_of_events
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -83,15 +83,16 @@ class LineSearch:
             return
         key = {event_key_of(sought.event_id[:EVENT_ID_LENGTH])}
         folders: dict[str, None] = {}
-        for partition, event_keys in segments_by_partition(self._ledger, "*/*/*/*/*/*"):
+        for partition, event_keys in segments_of_events(self._ledger):
             # The account may be the caller's, and the folder another account's (`dedup_partition`).
             # A region that the record lacks ("-") came from its log file's key.
             _, region, hour = partition.split("/", 2)
             if not sought.may_lie_in(f"-/{region}/{hour}"):
                 continue
             if held_among(key, event_keys, EVENT_KEY_BYTES):
-                pattern = f"*/{_pattern_of(region)}/{hour}"
-                folders |= dict.fromkeys(output_folders(self._ledger, Kind.EVENTS, pattern))
+                for folder in output_folders(self._ledger, Kind.EVENTS, hour):
+                    if region in ("-", folder.split("/")[1]):
+                        folders[folder] = None
         yield from filter(sought.may_lie_in, sorted(folders))
 
     def _read(self, file: OutputFile) -> Iterator[tuple[int, bytes]]:
@@ -108,7 +109,3 @@ class LineSearch:
             f"{path} has no line {number}: {file.lines} were written"
             + ("" if file.is_expected else ", and it was pruned or is not published yet")
         )
-
-
-def _pattern_of(name: str) -> str:
-    return "*" if name == "-" else name

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from .indexed_conditions import IS_NOT_COMMITTED
 from .ledger import Ledger
+from .portable_sql import upsert
 from .rows import ROWS_A_READ, LogFileState, Outcome
 
 ACCEPTABLE: Final = frozenset(
@@ -122,7 +123,7 @@ def accept_log_files(ledger: Ledger, acceptances: Iterable[Acceptance]) -> list[
 def put_acceptances(ledger: Ledger, acceptances: Iterable[Acceptance]) -> None:
     """Note who accepted which log files; an earlier acceptance is replaced. In a transaction."""
     ledger.execute_many(
-        f"INSERT OR REPLACE INTO accepted_log_file ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        upsert("accepted_log_file", _COLUMNS, "source_prefix, day, name"),
         acceptances,
     )
 

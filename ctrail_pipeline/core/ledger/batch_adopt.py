@@ -34,9 +34,10 @@ def adopt(
         for file, lines, digest in files:
             id_, _ = next_number(ledger, file.kind, file.folder, lines)
             ledger.execute(
-                "UPDATE output_partition SET next_number = max(next_number, ?) WHERE id = ?",
+                "UPDATE output_partition SET next_number = ? WHERE id = ? AND next_number < ?",
                 file.number + 1,
                 id_,
+                file.number + 1,
             )
             lineage = pack_lineage([(0, lines)]) if file.kind is not Kind.PARQUET else b""
             ledger.execute(

@@ -90,8 +90,10 @@ def _count_by_source(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
         before = [outcome.expected for outcome in of_source if outcome.expected is not None]
         ledger.execute(
             "UPDATE source_prefix SET log_files = log_files + ?, events = events + ?,"
-            " first_event = coalesce(min(coalesce(first_event, ?), ?), first_event),"
-            " last_event = coalesce(max(coalesce(last_event, ?), ?), last_event)"
+            " first_event = CASE WHEN first_event <= ? THEN first_event"
+            " ELSE coalesce(?, first_event) END,"
+            " last_event = CASE WHEN last_event >= ? THEN last_event"
+            " ELSE coalesce(?, last_event) END"
             " WHERE id = ?",
             sum(outcome.state is committed or outcome.leaves_committed for outcome in of_source)
             - sum(known.state is committed for known in before),

@@ -5,6 +5,8 @@ events as copies of this batch's. When a batch is taken back is decided in `core
 compaction is taken back in `queries_compaction`.
 """
 
+import json
+
 from .ledger import SEGMENTS_REMOVED, Ledger
 from .log_files import keep_superseded
 from .rows import BatchState, LogFileState
@@ -22,15 +24,15 @@ def uncommit_batch(ledger: Ledger, batch: int) -> None:
     """
     _redo_log_files_that_dropped(ledger, batch)
     _take_from_totals(ledger, batch)
-    ledger.execute(
+    ledger.execute_many(
         "UPDATE log_file SET state = ?, next_visit = 0, accepted = 0, reason = ?"
-        " WHERE batch = ? AND (source_prefix, day) IN"
-        " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')"
-        "  FROM json_each((SELECT sources FROM batch WHERE id = ?)))",
-        LogFileState.LOST,
-        "its output vanished before it was published",
-        batch,
-        batch,
+        " WHERE source_prefix = ? AND day = ? AND batch = ?",
+        [
+            (LogFileState.LOST, "its output vanished before it was published", id_, day, batch)
+            for id_, day in json.loads(
+                ledger.row("SELECT sources FROM batch WHERE id = ?", batch)[0]
+            )
+        ],
     )
     ledger.execute("DELETE FROM segment WHERE batch = ?", batch)
     ledger.execute(
@@ -58,7 +60,8 @@ def _take_from_totals(ledger: Ledger, batch: int) -> None:
         )
     ledger.execute("DELETE FROM superseded_log_file WHERE batch = ?", batch)
     for source_id, log_files, events in ledger.rows(
-        "SELECT source_prefix, sum(state = ?), sum(records - duplicates) FROM log_file"
+        "SELECT source_prefix, count(*) FILTER (WHERE state = ?), sum(records - duplicates)"
+        " FROM log_file"
         " WHERE batch = ? AND state != ? GROUP BY 1",
         LogFileState.COMMITTED,
         batch,
@@ -81,7 +84,8 @@ def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
     values = (batch, LogFileState.LOST)
     keep_superseded(ledger, _MAY_HAVE_DROPPED, *values)
     for source_id, log_files in ledger.rows(
-        f"SELECT source_prefix, sum(state = ?) FROM log_file WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
+        "SELECT source_prefix, count(*) FILTER (WHERE state = ?) FROM log_file"
+        f" WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",
         LogFileState.COMMITTED,
         *values,
     ):

@@ -49,9 +49,8 @@ def bring_back(ledger: Ledger, log_files: Iterable[tuple[int, int, str]]) -> Non
         return  # nearly always
     for source_id, day, name in log_files:
         ledger.execute_many(
-            f"INSERT OR IGNORE INTO log_file ({LOG_FILE_COLUMNS},"
-            " quarantined, conflicts, state, attempts)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, 0)",
+            f"INSERT INTO log_file ({LOG_FILE_COLUMNS}, quarantined, conflicts, state, attempts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, 0) ON CONFLICT DO NOTHING",
             [
                 (*row, LogFileState.COMMITTED)
                 for row in cold_log_files(ledger, source_id, day, name, name)

@@ -2,15 +2,20 @@
 
 `Ledger` is a connection to it, with the few facts about the ledger as a whole. What is asked and
 written is in functions over a `Ledger`: by table in `source_prefixes`, `log_files`, `batches`,
-`segments` and `output_numbers`, and in `queries_*` where one part of the program alone asks. How
-statements run is in `sqlite`. SQL is in this room only.
+`segments` and `output_numbers`, and in `queries_*` where one part of the program alone asks. What
+runs the statements is an `Engine`. SQL is in this room only.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol
 
+from ctrail_pipeline.core.exceptions import LedgerError
+
 from .cold_file import ColdFileReader
-from .sqlite import SqliteConnection
+from .engine import Engine, Row
+from .sqlite import SqliteEngine
 
 GENERATION: Final = "generation"
 """A number in `meta` that tells an older copy of the ledger."""
@@ -25,7 +30,7 @@ class Closable(Protocol):
         """Let go of it."""
 
 
-class Ledger(SqliteConnection):
+class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +38,9 @@ class Ledger(SqliteConnection):
 
         Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
         """
-        super().__init__(path)
+        self.path = path
+        self._engine: Engine = SqliteEngine(path)
+        self.numbers, self.texts = self._engine.numbers, self._engine.texts
         self.cold_folder = path.with_name(f"{path.name}.archive")
         """Where the cold files are: parts of the ledger, to be kept and copied together with it."""
         self.cold_reader = ColdFileReader(self.cold_folder)
@@ -42,10 +49,56 @@ class Ledger(SqliteConnection):
     def close(self) -> None:
         """Close the connection, rolling back an open transaction, and let go of the lock."""
         self.cold_reader.close()
-        super().close()
+        self._engine.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def reopen(self) -> None:
+        """Make a new connection, after an error that leaves the old one's state unknown."""
+        self._engine.reopen()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write everything inside or nothing, while nobody else writes.
+
+        Raises LedgerError if the transaction cannot be begun or committed. Whether a failed COMMIT
+        took effect is for `batch_state` on a reopened ledger to say.
+        """
+        return self._engine.transaction()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Have all reads inside see one moment, whatever runs commit meanwhile. For short work."""
+        return self._engine.snapshot()
+
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """Return all rows of a statement."""
+        return self._engine.rows(sql, *values)
+
+    def row(self, sql: str, *values: object) -> Row:
+        """Return the first row of a statement. Raises LedgerError if it has none."""
+        rows = self.rows(sql, *values)
+        if not rows:
+            raise LedgerError(
+                f"{self.path}: the ledger lacks a row that it must have, so it is damaged:"
+                " restore it from a backup that is as new as the output"
+            )
+        return rows[0]
+
+    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+        """Yield the rows of a statement as they are read: there may be too many for memory."""
+        return self._engine.stream(sql, *values)
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Run a statement, and return how many rows it changed."""
+        return self._engine.execute(sql, *values)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row of values."""
+        self._engine.execute_many(sql, rows)
+
+    def check(self) -> None:
+        """Look through the whole ledger. Raises LedgerError if it is damaged."""
+        self._engine.check()
 
     def hold(self, lock: Closable) -> None:
         """Hold a lock for as long as the ledger is open."""

@@ -16,6 +16,7 @@ from ctrail_pipeline.core.keys.left_aside import (
 )
 
 from .ledger import Ledger
+from .portable_sql import upsert
 
 
 def left_aside_by_source(ledger: Ledger) -> dict[int, Tally]:
@@ -47,8 +48,7 @@ def replace_left_aside(
         [(source_id, folder) for folder in old.keys() - new.keys()],
     )
     ledger.execute_many(
-        "INSERT OR REPLACE INTO left_aside (source_prefix, folder, objects, example)"
-        " VALUES (?, ?, ?, ?)",
+        upsert("left_aside", "source_prefix, folder, objects, example", "source_prefix, folder"),
         [(source_id, folder, *tally) for folder, tally in new.items() if old.get(folder) != tally],
     )
 

@@ -13,6 +13,7 @@ from .accepted import keep_acceptances
 from .cold_rows import bring_back, cold_log_files
 from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
+from .portable_sql import replacing, upsert
 from .rows import (
     LONGEST_PAUSE_SECONDS,
     FoundLogFile,
@@ -37,9 +38,13 @@ Where an earlier version of this program wrote the row, only the counts can tell
 """
 _IS_DUE: Final = f"{IS_TO_VISIT} AND (next_visit <= ? OR next_visit > ?)"
 """What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
+_KEY: Final = "source_prefix, day, name"
+_COLUMNS: Final = (
+    f"{_KEY}, etag, size, storage_class, sha256, records, duplicates, quarantined, conflicts,"
+    " state, attempts, next_visit, reason, batch, position"
+)
 _SUPERSEDED_COLUMNS: Final = (
-    "source_prefix, day, name, etag, size, sha256, records, duplicates, quarantined, state,"
-    " reason, batch, position"
+    f"{_KEY}, etag, size, sha256, records, duplicates, quarantined, state, reason, batch, position"
 )
 
 
@@ -99,7 +104,7 @@ def waiting_by_source(ledger: Ledger, now: int) -> dict[int, Waiting]:
     return {
         id_: Waiting(log_files, oldest_found)
         for id_, log_files, oldest_found in ledger.rows(
-            "SELECT source_prefix, count(*), min(iif(state = ?, next_visit, NULL))"
+            "SELECT source_prefix, count(*), min(CASE WHEN state = ? THEN next_visit END)"
             f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_prefix",
             LogFileState.FOUND,
             *_due_bounds(now),
@@ -114,7 +119,7 @@ def found_log_files(
     return ledger.rows(
         "SELECT source_prefix, day, name FROM log_file"
         f" WHERE state = ? AND {IS_NOT_COMMITTED}"
-        " AND source_prefix IN (SELECT value FROM json_each(?)) LIMIT ?",
+        f" AND source_prefix IN ({ledger.numbers}) LIMIT ?",
         LogFileState.FOUND,
         json.dumps(list(source_ids)),
         limit,
@@ -132,7 +137,7 @@ def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
         "INSERT INTO log_file (source_prefix, day, name, etag, size, storage_class,"
         " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
         " position) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, 0, ?, 0, 0)"
-        " ON CONFLICT DO UPDATE SET next_visit = excluded.next_visit, accepted = 0",
+        f" ON CONFLICT ({_KEY}) DO UPDATE SET next_visit = excluded.next_visit, accepted = 0",
         [
             (
                 file.source_id,
@@ -200,9 +205,7 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
                 LogFileState.LOST,
             )
     ledger.execute_many(
-        "INSERT OR REPLACE INTO log_file (source_prefix, day, name, etag, size, storage_class,"
-        " sha256, records, duplicates, quarantined, conflicts, state, attempts, next_visit, reason,"
-        " batch, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"{upsert('log_file', _COLUMNS, _KEY)}, accepted = 0",
         [
             (
                 outcome.source_id,
@@ -235,8 +238,9 @@ def keep_superseded(ledger: Ledger, condition: str, *values: object) -> None:
     Inside a transaction. `condition` says in SQL which rows are meant.
     """
     ledger.execute(
-        f"INSERT OR REPLACE INTO superseded_log_file ({_SUPERSEDED_COLUMNS})"
-        f" SELECT {_SUPERSEDED_COLUMNS} FROM log_file WHERE {condition} AND {_MAY_HAVE_LINES}",
+        f"INSERT INTO superseded_log_file ({_SUPERSEDED_COLUMNS})"
+        f" SELECT {_SUPERSEDED_COLUMNS} FROM log_file WHERE {condition} AND {_MAY_HAVE_LINES}"
+        f" {replacing(_SUPERSEDED_COLUMNS, f'{_KEY}, batch')}",
         *values,
     )
 

@@ -77,7 +77,8 @@ def next_number(ledger: Ledger, kind: Kind, folder: str, lines: int) -> tuple[in
     id_, following = ledger.row(
         "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
         " ON CONFLICT (kind, folder) DO UPDATE SET"
-        " next_number = next_number + 1, lines = lines + excluded.lines"
+        " next_number = output_partition.next_number + 1,"
+        " lines = output_partition.lines + excluded.lines"
         " RETURNING id, next_number",
         kind,
         folder,

@@ -15,6 +15,7 @@ from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
 from .cold_rows import cold_files_where
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
+from .portable_sql import hour_of
 from .rows import LONGEST_PAUSE_SECONDS, BatchState, LogFileState
 from .sqlite_errors import ledger_error
 
@@ -102,11 +103,11 @@ def cold_segments(
     return [
         ColdSegment(*row)
         for row in ledger.rows(
-            f"SELECT s.id, substr(p.name, -{len('YYYY/MM/DD/HH')}) AS hour, s.count"
+            f"SELECT s.id, {hour_of('p.name')}, s.count"
             " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
             " LEFT JOIN batch b ON b.id = s.batch"
-            " WHERE hour < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
-            " ORDER BY hour LIMIT ?",
+            f" WHERE {hour_of('p.name')} < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
+            " ORDER BY 2 LIMIT ?",
             before_hour,
             before_batch,
             BatchState.PUBLISHED,
@@ -172,7 +173,7 @@ def _copy_to(
         ledger.stream(
             "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys"
             " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
-            " WHERE s.id IN (SELECT value FROM json_each(?))",
+            f" WHERE s.id IN ({ledger.numbers})",
             json.dumps([segment.id for segment in segments]),
         )
     )
@@ -205,7 +206,7 @@ def _name_cold_file(
         if removed != day.log_files:
             raise _Changed
     removed = ledger.execute(
-        "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))",
+        f"DELETE FROM segment WHERE id IN ({ledger.numbers})",
         json.dumps([segment.id for segment in segments]),
     )
     if removed != len(segments):
@@ -217,4 +218,4 @@ def _name_cold_file(
 
 def cold_files(ledger: Ledger) -> list[ColdFile]:
     """Return all cold files, oldest first."""
-    return cold_files_where(ledger, "1")
+    return cold_files_where(ledger, "1 = 1")

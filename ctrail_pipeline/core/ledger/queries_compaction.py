@@ -17,13 +17,13 @@ from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 from .batches import batch_state, mark_published
 from .ledger import Ledger
 from .output_numbers import put_output_file
+from .portable_sql import end_of_date, hour_of
 from .rows import BatchState, Pruned, StaleBatch
 
 _FOLDERS_A_READ: Final = 500
 _IS_CLOSED: Final = {
-    Kind.EVENTS: f"substr(p.folder, -{len('YYYY/MM/DD/HH')}) < ?",
-    # A date is behind all of its hours.
-    Kind.PARQUET: "replace(substr(p.folder, -10), '-', '/') || '/99' < ?",
+    Kind.EVENTS: f"{hour_of('p.folder')} < ?",
+    Kind.PARQUET: f"{end_of_date('p.folder')} < ?",
 }
 _IS_OUTPUT: Final = f"f.pruned = {Pruned.NO:d} AND f.replaced_by IS NULL"
 
@@ -120,7 +120,7 @@ def is_output(ledger: Ledger, folder_id: int, numbers: Sequence[int]) -> bool:
     """Whether files are still the output: neither pruned nor merged by another run."""
     row = ledger.row(
         "SELECT count(*) FROM output_file f WHERE output_partition = ?"
-        f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}",
+        f" AND number IN ({ledger.numbers}) AND {_IS_OUTPUT}",
         folder_id,
         json.dumps(list(numbers)),
     )
@@ -145,7 +145,7 @@ def commit_compaction(
         numbers = json.dumps(list(replacement.old))
         changed = ledger.execute(
             "UPDATE output_file AS f SET replaced_by = ? WHERE output_partition = ?"
-            f" AND number IN (SELECT value FROM json_each(?)) AND {_IS_OUTPUT}"
+            f" AND number IN ({ledger.numbers}) AND {_IS_OUTPUT}"
             " AND (SELECT state FROM batch WHERE id = f.batch) = ?",
             batch,
             replacement.folder_id,

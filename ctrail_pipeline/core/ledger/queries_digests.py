@@ -70,6 +70,7 @@ def keep_public_keys(ledger: Ledger, keys: list[PublicKey], now: int) -> None:
     """Keep public keys that AWS gave; the first key of a fingerprint stays."""
     with ledger.transaction():
         ledger.execute_many(
-            "INSERT OR IGNORE INTO public_key (fingerprint, der, added_at) VALUES (?, ?, ?)",
+            "INSERT INTO public_key (fingerprint, der, added_at) VALUES (?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
             [(key.fingerprint, key.der, now) for key in keys],
         )

@@ -7,23 +7,25 @@ data. Where the lines of a file came from is in `queries_lineage`.
 from collections.abc import Iterator
 
 from .cold_rows import cold_files_where
+from .dedup_partition import is_of_events
 from .known_identities import SEGMENTS_A_READ
 from .ledger import Ledger
 from .queries_lineage import LogFileOrigin
 from .rows import ROWS_A_READ, LogFileState
 
 
-def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Yield dedup partitions whose name fits a GLOB pattern, with each segment's eventID hashes."""
+def segments_of_events(ledger: Ledger) -> Iterator[tuple[str, bytes]]:
+    """Yield the dedup partitions of events, with each segment's eventID hashes."""
     after = ""
     while rows := ledger.rows(
-        "SELECT id, name FROM dedup_partition WHERE name > ? AND name GLOB ? ORDER BY name LIMIT ?",
+        "SELECT id, name FROM dedup_partition WHERE name > ? ORDER BY name LIMIT ?",
         after,
-        pattern,
         ROWS_A_READ,
     ):
         after = rows[-1][1]
         for id_, name in rows:
+            if not is_of_events(name):
+                continue
             segment = 0
             # One at a time: a merged segment is the newest of its partition.
             while next_row := ledger.rows(
@@ -38,15 +40,14 @@ def segments_by_partition(ledger: Ledger, pattern: str) -> Iterator[tuple[str, b
         last = -1
         while found := ledger.cold_reader.ask(
             file,
-            "SELECT id, partition, event_keys FROM segment WHERE id > ? AND partition GLOB ?"
-            " ORDER BY id LIMIT ?",
+            "SELECT id, partition, event_keys FROM segment WHERE id > ? ORDER BY id LIMIT ?",
             last,
-            pattern,
             SEGMENTS_A_READ,
         ):
             last = found[-1][0]
             for _, name, event_keys in found:
-                yield name, event_keys
+                if is_of_events(name):
+                    yield name, event_keys
 
 
 def with_duplicates(

@@ -94,15 +94,14 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
             ):
                 log_files[position] = LogFileOrigin(False, LogFileState.COMMITTED, *values)
     for table, superseded in (("superseded_log_file", True), ("log_file", False)):
-        for position, state, *values in ledger.rows(
-            "SELECT l.position, l.state, l.source_prefix, l.day, l.name, l.etag, l.size,"
-            " l.sha256, l.records, l.duplicates"
-            f" FROM json_each(?) j CROSS JOIN {table} l"
-            " ON l.source_prefix = json_extract(j.value, '$[0]')"
-            " AND l.day = json_extract(j.value, '$[1]') WHERE l.batch = ?"
-            " AND l.position >= 0",
-            sources,
-            batch,
-        ):
-            log_files[position] = LogFileOrigin(superseded, LogFileState(state), *values)
+        for source_id, day in json.loads(sources):
+            for position, state, *values in ledger.rows(
+                "SELECT position, state, source_prefix, day, name, etag, size, sha256, records,"
+                f" duplicates FROM {table} WHERE source_prefix = ? AND day = ? AND batch = ?"
+                " AND position >= 0",
+                source_id,
+                day,
+                batch,
+            ):
+                log_files[position] = LogFileOrigin(superseded, LogFileState(state), *values)
     return BatchOrigin(batch, run_id, committed_at, log_files)

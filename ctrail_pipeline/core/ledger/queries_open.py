@@ -18,11 +18,6 @@ has accepted that. An archived log file does not: it waits for whoever restores 
 _IS_TO_BE_READ_AGAIN: Final = f"state = 1 AND {IS_TO_VISIT}"
 """A committed log file is to be read again: a look found another version of the object, or an older
 version of this program rejected some of the records."""
-_IS_OF_RUNS: Final = (
-    "attempts <= ? AND EXISTS (SELECT 1 FROM batch b WHERE b.id = log_file.batch"
-    " AND b.run_id IN (SELECT value FROM json_each(?)))"
-)
-"""A log file was settled by a batch of certain runs, after at most so many tries."""
 _ANY_TRIES: Final = 1 << 62
 
 
@@ -85,7 +80,7 @@ def open_rows_of_tries(ledger: Ledger, of: TriesOfRuns, found_before: int) -> It
     """
     return _open_rows(
         ledger,
-        f"state = ? AND next_visit < ? OR state != ? AND {_IS_OF_RUNS}",
+        f"state = ? AND next_visit < ? OR state != ? AND {_is_of_runs(ledger)}",
         LogFileState.FOUND,
         found_before,
         LogFileState.FOUND,
@@ -128,7 +123,7 @@ def visit_failed(ledger: Ledger, source_ids: Sequence[int], days: tuple[int, int
         ledger.execute(
             f"UPDATE log_file SET next_visit = ? WHERE {condition} AND next_visit > ?"
             " AND (day = 0 OR day >= ? AND day < ?)"
-            " AND +source_prefix IN (SELECT value FROM json_each(?))",
+            f" AND +source_prefix IN ({ledger.numbers})",
             now,
             now,
             *days,
@@ -145,11 +140,19 @@ def visit_again(ledger: Ledger, of: TriesOfRuns, now: int) -> int:
     """
     return ledger.execute(
         f"UPDATE log_file SET next_visit = ? WHERE {IS_OPEN} AND state != ?"
-        f" AND (next_visit IS NULL OR next_visit > ?) AND {_IS_OF_RUNS}",
+        f" AND (next_visit IS NULL OR next_visit > ?) AND {_is_of_runs(ledger)}",
         now,
         LogFileState.FOUND,
         now,
         *_values(of),
+    )
+
+
+def _is_of_runs(ledger: Ledger) -> str:
+    """The condition that certain runs settled a log file, after at most so many tries."""
+    return (
+        "attempts <= ? AND EXISTS (SELECT 1 FROM batch b WHERE b.id = log_file.batch"
+        f" AND b.run_id IN ({ledger.texts}))"
     )
 
 

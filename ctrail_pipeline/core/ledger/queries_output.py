@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .ledger import Ledger
+from .portable_sql import hour_of
 from .rows import ROWS_A_READ, BatchState, Pruned
 
 
@@ -36,15 +37,16 @@ class OutputFile(NamedTuple):
         return PublishedFile(self.part, self.kind, self.folder, self.number, self.size)
 
 
-def output_folders(ledger: Ledger, kind: Kind, pattern: str = "*") -> Iterator[str]:
-    """Yield folders that ever had a file and fit a GLOB pattern, in order, page by page."""
+def output_folders(ledger: Ledger, kind: Kind, hour: str = "") -> Iterator[str]:
+    """Yield folders that ever had a file, in order, page by page; or those of `YYYY/MM/DD/HH`."""
     after = ""
     while rows := ledger.rows(
-        "SELECT folder FROM output_partition WHERE kind = ? AND folder > ? AND folder GLOB ?"
-        " ORDER BY folder LIMIT ?",
+        "SELECT folder FROM output_partition WHERE kind = ? AND folder > ?"
+        f" AND (? = '' OR {hour_of('folder')} = ?) ORDER BY folder LIMIT ?",
         kind,
         after,
-        pattern,
+        hour,
+        hour,
         ROWS_A_READ,
     ):
         after = rows[-1][0]

@@ -12,15 +12,15 @@ from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
 from .indexed_conditions import IS_TO_REMOVE
 from .ledger import Ledger
+from .portable_sql import end_of_date, hour_of
 from .rows import BatchState, OutputSize, Pruned
 
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
     " JOIN batch b ON b.id = f.batch"
     f" WHERE f.pruned = {Pruned.NO:d} AND b.state = {BatchState.PUBLISHED:d} AND CASE p.kind"
-    f" WHEN {Kind.EVENTS:d} THEN substr(p.folder, -{len('YYYY/MM/DD/HH')})"
-    # A date is behind all of its hours.
-    f" WHEN {Kind.PARQUET:d} THEN replace(substr(p.folder, -10), '-', '/') || '/99' END < ?"
+    f" WHEN {Kind.EVENTS:d} THEN {hour_of('p.folder')}"
+    f" WHEN {Kind.PARQUET:d} THEN {end_of_date('p.folder')} END < ?"
 )
 
 
@@ -30,7 +30,7 @@ def prunable(ledger: Ledger, before: str) -> OutputSize:
     The moment is `YYYY/MM/DD/HH`. The lines are those of events: rows of Parquet are the same
     events again.
     """
-    lines = f"sum(iif(p.kind = {Kind.EVENTS:d}, f.lines, 0))"
+    lines = f"sum(CASE p.kind WHEN {Kind.EVENTS:d} THEN f.lines ELSE 0 END)"
     row = ledger.row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
     return OutputSize("", *(value or 0 for value in row))
 

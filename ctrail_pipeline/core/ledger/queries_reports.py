@@ -42,10 +42,11 @@ def read_health(ledger: Ledger, source_ids: Iterable[int], since: int) -> Health
     ids = json.dumps(list(source_ids))
     remarkable = ledger.row(
         "SELECT coalesce(sum(quarantined), 0), coalesce(sum(conflicts), 0),"
-        " coalesce(sum(iif(batch > old, quarantined, 0)), 0),"
-        " coalesce(sum(iif(batch > old, conflicts, 0)), 0)"
-        " FROM log_file, (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?)"
-        f" WHERE {IS_REMARKABLE} AND +source_prefix IN (SELECT value FROM json_each(?))",
+        " coalesce(sum(quarantined) FILTER (WHERE batch > old), 0),"
+        " coalesce(sum(conflicts) FILTER (WHERE batch > old), 0)"
+        " FROM log_file,"
+        " (SELECT coalesce(max(id), 0) AS old FROM batch WHERE committed_at < ?) AS earlier"
+        f" WHERE {IS_REMARKABLE} AND +source_prefix IN ({ledger.numbers})",
         since,
         ids,
     )
@@ -80,8 +81,10 @@ def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
         OutputSize(*row)
         for row in ledger.rows(
             f"SELECT {_SIZED_FOLDER[kind]},"
-            f" sum({is_kept}), sum(f.lines * ({is_kept})), sum(f.bytes * ({is_kept})),"
-            f" sum(NOT {is_kept}) FROM output_partition p"
+            f" count(*) FILTER (WHERE {is_kept}),"
+            f" coalesce(sum(f.lines) FILTER (WHERE {is_kept}), 0),"
+            f" coalesce(sum(f.bytes) FILTER (WHERE {is_kept}), 0),"
+            f" count(*) FILTER (WHERE NOT {is_kept}) FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
             # Files that a compaction has merged count as the merged file.
             " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",

@@ -31,11 +31,13 @@ class LedgerSegments:
             Segment(*row)
             for row in self._ledger.rows(
                 "SELECT s.id, s.count,"
-                " CASE WHEN s.filter IS NULL THEN s.identities ELSE x'' END,"
+                " CASE WHEN s.filter IS NULL THEN s.identities ELSE ? END,"
                 " coalesce(length(s.filter), 0),"
-                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE x'' END, s.batch = 0"
+                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE ? END, s.batch = 0"
                 " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
                 " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
+                b"",
+                b"",
                 partition,
                 after,
                 limit,
@@ -123,13 +125,12 @@ def replace_segments(ledger: Ledger, ids: Sequence[int], merged: NewSegment) -> 
     """
     old_ids = json.dumps(list(ids))
     present, identities = ledger.row(
-        "SELECT count(*), coalesce(sum(count), 0) FROM segment"
-        " WHERE id IN (SELECT value FROM json_each(?))",
+        f"SELECT count(*), coalesce(sum(count), 0) FROM segment WHERE id IN ({ledger.numbers})",
         old_ids,
     )
     if (present, identities) != (len(ids), merged.size):
         return False
-    ledger.execute("DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))", old_ids)
+    ledger.execute(f"DELETE FROM segment WHERE id IN ({ledger.numbers})", old_ids)
     put_segments(ledger, _MERGED, [merged])
     return True
 
@@ -137,15 +138,18 @@ def replace_segments(ledger: Ledger, ids: Sequence[int], merged: NewSegment) -> 
 def put_segments(ledger: Ledger, batch: int, segments: Sequence[NewSegment]) -> None:
     """Add the segments of a batch. Inside a transaction."""
     for segment in segments:
-        ledger.execute("INSERT OR IGNORE INTO dedup_partition (name) VALUES (?)", segment.partition)
+        ledger.execute(
+            "INSERT INTO dedup_partition (name) VALUES (?) ON CONFLICT DO NOTHING",
+            segment.partition,
+        )
         ledger.execute(
             "INSERT INTO segment"
             " (dedup_partition, batch, count, identities, filter, event_keys)"
-            " SELECT id, ?, ?, ?, ?, ? FROM dedup_partition WHERE name = ?",
+            " VALUES ((SELECT id FROM dedup_partition WHERE name = ?), ?, ?, ?, ?, ?)",
+            segment.partition,
             batch,
             segment.size,
             segment.identities,
             segment.filter,
             segment.event_keys,
-            segment.partition,
         )

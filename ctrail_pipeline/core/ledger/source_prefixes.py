@@ -32,9 +32,8 @@ def register_sources(ledger: Ledger, sources: Sequence[SourcePrefix]) -> dict[So
     if missing:
         with ledger.transaction():
             ledger.execute_many(
-                "INSERT OR IGNORE INTO source_prefix"
-                " (bucket, prefix, organization, account, region, kind)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO source_prefix (bucket, prefix, organization, account, region, kind)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [
                     (s.bucket, s.prefix, s.organization, s.account, s.region, s.kind)
                     for s in missing

@@ -14,20 +14,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import ClassVar
 
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
 from . import sqlite_checks, sqlite_errors
+from .engine import Row
 from .migrations import SCHEMA_VERSION, create_tables, migrate, pragma
 
-Row: TypeAlias = tuple[Any, ...]
-"""The values of one row; their types are those of the columns in the statement."""
 
-
-class SqliteConnection:
+class SqliteEngine:
     """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
+
+    numbers: ClassVar[str] = "SELECT value FROM json_each(?)"
+    texts: ClassVar[str] = numbers
 
     def __init__(self, path: Path) -> None:
         """Open the ledger, making a new one where there is none.
@@ -104,16 +105,6 @@ class SqliteConnection:
         except sqlite3.Error as error:
             raise self._error_from(error) from error
 
-    def row(self, sql: str, *values: object) -> Row:
-        """Return the first row of a statement. Raises LedgerError if it has none."""
-        rows = self.rows(sql, *values)
-        if not rows:
-            raise LedgerError(
-                f"{self.path}: the ledger lacks a row that it must have, so it is damaged:"
-                " restore it from a backup that is as new as the output"
-            )
-        return rows[0]
-
     def stream(self, sql: str, *values: object) -> Iterator[Row]:
         """Yield the rows of a statement as they are read: there may be too many for memory."""
         try:
@@ -137,7 +128,7 @@ class SqliteConnection:
 
     def check(self) -> None:
         """Look through the whole file. Raises LedgerError if it is damaged."""
-        if self.row("PRAGMA quick_check(1)")[0] != "ok":
+        if self.rows("PRAGMA quick_check(1)")[0][0] != "ok":
             raise self._error_from(sqlite3.DatabaseError("malformed"))
 
     def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:

@@ -64,7 +64,7 @@ class Recording(Ledger):
 
     def explain(self, sql: str, values: tuple[object, ...]) -> None:
         if sql.startswith(("SELECT", "UPDATE", "DELETE")):
-            plan = self._db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+            plan = super().rows(f"EXPLAIN QUERY PLAN {sql}", *values)
             self.plans.append((sql, "; ".join(row[-1] for row in plan)))
 
 

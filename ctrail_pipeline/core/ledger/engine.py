@@ -1,0 +1,65 @@
+"""What a ledger asks of the database that holds it.
+
+An engine runs statements; it does not know what the tables mean. Statements are the same for every
+engine: their values are marked by `?`, and `portable_sql` has what their spelling must avoid. What
+no common spelling has is an attribute here.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+Row: TypeAlias = tuple[Any, ...]
+"""The values of one row; their types are those of the columns in the statement."""
+
+
+class Engine(Protocol):
+    """One connection to a ledger's database. Not for use by two threads at once.
+
+    Every method raises LedgerError if the database fails; the message says what to do.
+    """
+
+    numbers: ClassVar[str]
+    """The query whose rows are the whole numbers in a JSON list, which is one bound value."""
+    texts: ClassVar[str]
+    """The query whose rows are the texts in a JSON list, which is one bound value."""
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        ...
+
+    def reopen(self) -> None:
+        """Make a new connection, after an error that leaves the old one's state unknown."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write everything inside or nothing, while nobody else writes.
+
+        Ids are drawn inside, so a smaller id was there earlier. Whether a failed COMMIT took effect
+        is for `batch_state` on a reopened ledger to say.
+        """
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Have all reads inside see one moment, whatever runs commit meanwhile."""
+        ...
+
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """Return all rows of a statement."""
+        ...
+
+    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+        """Yield the rows of a statement as they are read: there may be too many for memory."""
+        ...
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Run a statement, and return how many rows it changed."""
+        ...
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row of values."""
+        ...
+
+    def check(self) -> None:
+        """Look through the whole database. Raises LedgerError if it is damaged."""
+        ...
