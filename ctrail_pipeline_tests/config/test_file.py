@@ -567,7 +567,7 @@ CONFIGURATIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(40))
 @given(config=CONFIGURATIONS)
 def test_any_valid_configuration_loads_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]

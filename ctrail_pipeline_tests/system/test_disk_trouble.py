@@ -18,6 +18,7 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.sync_process import assert_exact, sample_settings
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 160, "days": 2}
 
@@ -109,7 +110,7 @@ def test_a_disk_with_output_and_ledger_that_fills_up(
     assert_exact(settings, expectation)
 
 
-@pytest.mark.parametrize("spare_pages", [0, 4, 16, 24, 32, 48, 64, 80])
+@pytest.mark.parametrize("spare_pages", [0, 16, 48, *thorough(4, 24, 32, 64, 80)])
 def test_a_disk_with_the_ledger_that_fills_up(
     settings: Settings, expectation: Expectation, small_disk: Path, spare_pages: int
 ) -> None:
@@ -165,7 +166,7 @@ def test_ledger_and_output_on_different_devices(
     assert_exact(settings, expectation)
 
 
-@pytest.mark.parametrize("names", [40, 70, 100, 130, 160])
+@pytest.mark.parametrize("names", [40, 100, *thorough(70, 130, 160)])
 def test_a_disk_that_runs_out_of_names(
     settings: Settings, expectation: Expectation, small_disk: Path, names: int
 ) -> None:
@@ -404,7 +405,9 @@ def test_a_ledger_that_is_locked_for_long(
     assert_exact(begun, expectation)
 
 
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
+@pytest.mark.parametrize(
+    "step", ["staged", "committed", *thorough("registered", "linked", "published")]
+)
 def test_a_ledger_that_is_locked_in_the_middle_of_a_run(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ctrail_pipeline_tests.support.command import environment
 from ctrail_pipeline_tests.support.oracle import check_output, read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.thorough import thorough
 from ctrail_pipeline_tests.support.two_trails import TwoTrails, event
 
 
@@ -44,7 +45,8 @@ def run_pairs(folder: Path, every: int, first: int, *functions: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("function", "every"), [("open_ledger", 6), ("create_tables", 6), ("remembered_prefixes", 1)]
+    ("function", "every"),
+    [("open_ledger", 6), *thorough(("create_tables", 6)), ("remembered_prefixes", 1)],
 )
 def test_a_run_comes_from_nothing_to_its_end_while_another_one_begins(
     tmp_path: Path, function: str, every: int

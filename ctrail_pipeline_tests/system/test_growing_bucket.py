@@ -33,6 +33,7 @@ from ctrail_pipeline_tests.support.oracle import read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 only_when_long = pytest.mark.skipif(
     not os.environ.get("CTRAIL_LONG"),
@@ -69,7 +70,7 @@ def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:
     ("minutes", "seed"),
     [
         (60, 1),
-        (60, 2),
+        *thorough((60, 2)),
         pytest.param(15, 1, marks=only_when_long),
         pytest.param(15, 2, marks=only_when_long),
     ],
@@ -152,9 +153,7 @@ def test_the_middle_first_then_its_past_then_everything(
     assert_as_if_once(four_days, tmp_path, selections)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 4))]
-)
+@pytest.mark.parametrize("seed", [0, *thorough(1, 2, 3)])
 @pytest.mark.parametrize("whole_days", [True, False])
 def test_backwards_in_random_order(
     four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int, whole_days: bool
@@ -173,7 +172,7 @@ def test_backwards_in_random_order(
     assert_as_if_once(four_days, tmp_path, windows)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *thorough(1)])
 def test_windows_of_single_accounts_and_regions(
     four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int
 ) -> None:

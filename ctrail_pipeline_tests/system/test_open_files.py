@@ -12,6 +12,7 @@ from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 from ctrail_pipeline_tests.support.oracle import check_output
 from ctrail_pipeline_tests.support.sync_process import settings_in, start_sync
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SERVERS = 3
 LIMIT = 256
@@ -44,7 +45,7 @@ def served(roots: list[Path], tmp_path: Path) -> Iterator[tuple[Settings, dict[s
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit, which Linux has")
-@pytest.mark.parametrize("hard_limit", [LIMIT, 4096])
+@pytest.mark.parametrize("hard_limit", [LIMIT, *thorough(4096)])
 def test_few_open_files_are_enough(
     served: tuple[Settings, dict[str, str]], roots: list[Path], hard_limit: int
 ) -> None:

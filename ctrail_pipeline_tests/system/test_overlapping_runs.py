@@ -43,6 +43,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
     start_sync,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 KILLS = int(os.environ.get("CTRAIL_KILLS", "12"))
 """The number of random kills (`CTRAIL_KILLS`)."""
@@ -104,7 +105,7 @@ def synced(settings: Settings, selection: Selection | None = None) -> Summary:
 
 
 @pytest.mark.parametrize("step_seconds", [0, 0.01])
-@pytest.mark.parametrize("runs", [2, pytest.param(4, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("runs", [2, *thorough(4)])
 def test_runs_at_once_on_the_same_trails(
     settings: Settings, expectation: Expectation, runs: int, step_seconds: float
 ) -> None:
@@ -181,7 +182,9 @@ def test_random_kills_among_runs_at_once(
     print(f"{kills} kills in {rounds} rounds of three runs at once: all compared")
 
 
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "marked", "published"])
+@pytest.mark.parametrize(
+    "step", ["committed", "marked", *thorough("registered", "staged", "published")]
+)
 def test_another_run_begins_the_output_folder_while_we_look_at_it(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -39,6 +39,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 JSONL_AND_PARQUET = ("jsonl", "parquet")
 
@@ -84,14 +85,10 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
 
 @pytest.mark.parametrize(
     "occurrence",
-    [
-        "middle",
-        pytest.param("first", marks=pytest.mark.thorough),
-        pytest.param("last", marks=pytest.mark.thorough),
-    ],
+    ["middle", *thorough("first", "last")],
 )
 @pytest.mark.parametrize(
-    "step", ["registered", "staged", "committed", "marked", "linked", "published"]
+    "step", ["committed", "linked", *thorough("registered", "staged", "marked", "published")]
 )
 def test_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, steps: list[str], step: str, occurrence: str
@@ -102,13 +99,14 @@ def test_killed_at_a_step_of_the_protocol(
     assert_recovers(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_killed_while_it_recovers_from_a_kill(settings: Settings, expectation: Expectation) -> None:
     for kill_at in (("committed", 2), ("linked", 5), ("recovered", 1)):
         assert run_sync(settings, kill_at=kill_at).returncode == -signal.SIGKILL
     assert_recovers(settings, expectation)
 
 
-@pytest.mark.parametrize("vanished", ["part", "staging"])
+@pytest.mark.parametrize("vanished", ["part", *thorough("staging")])
 def test_a_batch_whose_parquet_vanished_is_taken_back_and_done_again(
     settings: Settings, expectation: Expectation, vanished: str
 ) -> None:

@@ -25,6 +25,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     run_sync,
     sample_settings,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 60, "days": 1}
 
@@ -56,7 +57,7 @@ def restored(settings: Settings, copy: Path, folder: Path) -> Settings:
     )
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, *thorough(2)])
 def test_a_copy_from_any_step_is_refused_or_doubles_nothing(
     sample: Path,
     expectation: Expectation,

@@ -31,6 +31,7 @@ from ctrail_pipeline_tests.support import fault_server
 from ctrail_pipeline_tests.support.buckets import settings_of
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
+from ctrail_pipeline_tests.support.thorough import thorough
 
 KEYS = "AWSLogs/a.json.gz", "AWSLogs/./a.json.gz"
 AT = "s3://bucket/{key}"
@@ -252,15 +253,11 @@ def test_a_final_error_is_said_after_one_request(
     ("status", "code"),
     [
         (400, "RequestTimeout"),
-        (400, "ThrottlingException"),
-        (400, "KMS.ThrottlingException"),
-        (500, "KMS.KMSInternalException"),
-        (503, "SlowDown"),
         (408, ""),
-        (425, ""),
         (429, "NewNameOfThrottling"),
-        (500, ""),
         (503, "NobodyKnowsThis"),
+        *thorough((400, "ThrottlingException"), (400, "KMS.ThrottlingException")),
+        *thorough((500, "KMS.KMSInternalException"), (503, "SlowDown"), (425, ""), (500, "")),
     ],
 )
 def test_what_may_pass_is_asked_for_seven_times(say: Say, status: int, code: str) -> None:

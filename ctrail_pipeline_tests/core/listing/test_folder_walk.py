@@ -268,7 +268,7 @@ WINDOWS = st.one_of(
 
 
 @given(KEYS, st.integers(1, 60), WINDOWS)
-@settings(max_examples=examples(50))
+@settings(max_examples=examples(30))
 def test_every_wanted_log_file_is_handed_out_once_newest_day_first(
     keys: list[str], page_size: int, wanted: Range
 ) -> None:
@@ -615,7 +615,7 @@ RUNS = st.lists(st.tuples(WINDOWS, ARRIVALS, st.booleans()), max_size=5)
 
 
 @given(KEYS, RUNS, st.integers(1, 60), st.randoms(use_true_random=False))
-@settings(max_examples=examples(30))
+@settings(max_examples=examples(15))
 def test_windows_in_any_order_then_everything_equal_one_undisturbed_sync(
     keys: list[str],
     runs: list[tuple[Range, list[str], bool]],

@@ -35,6 +35,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
     start_sync,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SECONDS = 20.0
 LISTED = Selection(listed=True)
@@ -132,7 +133,7 @@ def test_a_source_prefix_with_very_many_new_log_files_is_noted_in_part(
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *thorough(2)])
 def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

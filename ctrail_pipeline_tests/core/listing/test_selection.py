@@ -34,6 +34,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import check_output, snapshot
 from ctrail_pipeline_tests.support.sync_process import settings_in
+from ctrail_pipeline_tests.support.thorough import thorough
 
 BUCKETS = ((ORGANIZATION_BUCKET, ""), (PAYMENTS_BUCKET, PAYMENTS_PREFIX))
 
@@ -84,7 +85,7 @@ RULES: list[tuple[dict[str, Any], Callable[[str, str], bool]]] = [
 
 
 @pytest.mark.parametrize(("chosen", "rule"), RULES)
-@pytest.mark.parametrize("chosen_in", ["run", "configuration", "every trail"])
+@pytest.mark.parametrize("chosen_in", ["run", *thorough("configuration", "every trail")])
 def test_what_is_chosen_is_brought_in_and_later_the_rest_and_nothing_twice(
     sample: Path,
     settings: Settings,
@@ -114,7 +115,7 @@ def test_what_is_chosen_is_brought_in_and_later_the_rest_and_nothing_twice(
     ).assert_clean()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *thorough(1, 2)])
 def test_any_order_of_selections_comes_to_the_same(
     sample: Path, settings: Settings, seed: int
 ) -> None:

@@ -59,7 +59,7 @@ harmed_log_files = (marked_log_files() | log_files().map(lambda log_file: log_fi
 )
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(harmed_log_files)
 @example(b'{"Records":[{"a":1}]}{"Records":[{"a":2}')
 @example(b'{"Records":[{"a":1}],"Records":{"mark1k":1}}')
@@ -189,7 +189,7 @@ def header_of(body: bytes) -> tuple[int | None, bool]:
     return (at, is_usual) if at <= len(body) else (None, True)
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(gzip_bodies(), st.integers(-3, 3))
 def test_every_kind_of_gzip_is_read_whole_and_the_limit_is_exact(
     packed: tuple[bytes, bytes], room: int
@@ -221,7 +221,7 @@ UNUSED_CODE = gzip.compress(b"", mtime=0)[:10] + base64.b64decode(
 """A bit is flipped in a code of distances that is not used: zlib refuses it, isal is right."""
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(harmed_gzip_bodies())
 @example((UNUSED_CODE, b"\x03\x0f\xa5\xb1" * 200))
 def test_a_harmed_gzip_is_sound_only_if_every_byte_is_right(
@@ -306,7 +306,7 @@ def hostile_bodies(draw: st.DrawFn) -> bytes:
     return draw(harmed(body)) if kind == "harmed gzip" else body
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(12))
 @given(st.lists(hostile_bodies(), min_size=1, max_size=6), st.integers(0, 6))
 def test_a_bucket_of_hostile_log_files_by_the_oracle(bodies: list[bytes], first: int) -> None:
     """Log files come in two waves; then others replace some of them, as an attacker may."""

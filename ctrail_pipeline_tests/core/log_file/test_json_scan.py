@@ -225,7 +225,7 @@ soups = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200) | soups | soups.map(lambda soup: b'{"Records":[' + soup))
 @example(b'{"Records":[1,2')
 @example(b'{"Records":[{},"\\')

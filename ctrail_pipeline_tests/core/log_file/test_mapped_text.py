@@ -138,7 +138,7 @@ def gzips(draw: st.DrawFn) -> bytes:
     return draw(st.just(body) | harmed(body))
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 @given(gzips() | st.binary(max_size=50), st.integers(1, 1_500))
 @in_small_pieces
 def test_into_a_file_comes_what_would_be_held(body: bytes, limit: int) -> None:
@@ -173,7 +173,7 @@ def texts(draw: st.DrawFn) -> bytes:
     return draw(st.just(text) | harmed(text))
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 @given(texts(), st.sampled_from([None, "gzip data is damaged"]), st.sampled_from([5, 200]))
 @in_small_pieces
 def test_a_mapped_text_is_cut_as_a_held_one(text: bytes, damage: str | None, chunk: int) -> None:

@@ -420,7 +420,7 @@ def test_a_flipped_bit_in_a_gzip_never_yields_other_records(
         assert content.records == []
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=300), st.sampled_from([b"\x1f\x8b", b"\x1f\x8b\x08\x00", b""]))
 def test_no_bytes_raise(body: bytes, magic: bytes) -> None:
     content = read(magic + body)

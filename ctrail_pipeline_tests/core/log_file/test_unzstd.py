@@ -280,7 +280,7 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return body, text
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(bodies(), st.integers(-3, 3))
 def test_every_kind_of_zstd_is_read_whole_and_the_limit_is_exact(
     packed: tuple[bytes, bytes], room: int
@@ -294,7 +294,7 @@ def test_every_kind_of_zstd_is_read_whole_and_the_limit_is_exact(
         assert (data, damage) == (text, None if text else "empty")
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=400), st.lists(st.binary(max_size=40), max_size=2), st.data())
 def test_a_flipped_bit_in_frames_with_checksums_is_damage_or_changes_nothing(
     text: bytes, more: list[bytes], draw: st.DataObject
@@ -307,13 +307,13 @@ def test_a_flipped_bit_in_frames_with_checksums_is_damage_or_changes_nothing(
     assert damage not in (None, "empty") or data == b"".join(texts)
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=400), st.data())
 def test_no_harm_raises(text: bytes, draw: st.DataObject) -> None:
     found(draw.draw(harmed(frame(text) + skippable_frame(b"x") + streamed_frame([text]))))
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=300), st.sampled_from([b"\x28\xb5\x2f\xfd", b"\x5a\x2a\x4d\x18"]))
 def test_no_bytes_raise(body: bytes, magic: bytes) -> None:
     content = decompress(magic + body, LIMIT)

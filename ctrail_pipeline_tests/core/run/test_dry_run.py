@@ -26,6 +26,7 @@ from ctrail_pipeline.sample.bucket import (
 )
 from ctrail_pipeline_tests.support.fault_server import FaultServer
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SOURCE_PREFIX_FOLDER = "AWSLogs/111122223333/CloudTrail/us-east-1/"
 
@@ -206,10 +207,10 @@ def write_source_prefix(root: Path, first: date, days: int, log_files_a_day: Seq
     ("first", "days", "log_files_a_day", "enough"),
     [
         (date(2025, 11, 20), 40, [5], 50),
-        (date(2025, 9, 1), 120, [1, 3, 2], 60),
+        *thorough((date(2025, 9, 1), 120, [1, 3, 2], 60)),
         # Each day has more than a page, so that days are listed in part when that is enough.
         (date(2025, 12, 1), 12, [45], 120),
-        (date(2025, 12, 1), 40, [30, 36], 100),
+        *thorough((date(2025, 12, 1), 40, [30, 36], 100)),
         (date(2025, 12, 1), 3, [200], 50),
         # Of two years, one has only December: the days that exist are asked for, not guessed.
         (date(2024, 12, 20), 60, [6], 70),

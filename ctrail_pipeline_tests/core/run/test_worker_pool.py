@@ -40,6 +40,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
     start_sync,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 KILLS = int(os.environ.get("CTRAIL_KILLS", "30")) // 5
 SEED = int(os.environ.get("CTRAIL_KILL_SEED", "1"))
@@ -359,8 +360,10 @@ def test_the_run_killed_at_random_instants(
     print(f"{kills} kills in {rounds} rounds: all compared")
 
 
-@pytest.mark.parametrize("step", ["registered", "staged", "committed", "linked", "published"])
-@pytest.mark.parametrize("count", [5, pytest.param(1, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "step", ["staged", "committed", *thorough("registered", "linked", "published")]
+)
+@pytest.mark.parametrize("count", [5, *thorough(1)])
 def test_the_run_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, step: str, count: int
 ) -> None:

@@ -42,6 +42,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     start_sync,
 )
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 120, "days": 2}
 
@@ -297,7 +298,7 @@ def test_late_lines_do_not_cost_their_hour_each_day() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("next_command", ["sync", "compact", "prune"])
+@pytest.mark.parametrize("next_command", ["sync", *thorough("compact", "prune")])
 def test_a_compaction_that_dies_is_finished_or_dropped_by_whoever_comes_next(
     synced: Settings,
     expectation: Expectation,

@@ -33,8 +33,12 @@ from ctrail_pipeline_tests.support.parquet_rows import assert_rows, parquet_file
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 120, "days": 2}
+
+DYING = ["linked", *thorough(*(step for step in STEPS if step != "linked"))]
+"""Steps of a compaction, of which `make test` tries one."""
 
 
 @pytest.fixture
@@ -104,9 +108,7 @@ def test_the_files_of_a_day_become_one_with_the_same_rows(synced: Settings) -> N
     assert_compacted(synced, rows)
 
 
-@pytest.mark.parametrize(
-    "bytes_a_span", [pytest.param(1, marks=pytest.mark.thorough), 5_000, 100_000]
-)
+@pytest.mark.parametrize("bytes_a_span", [*thorough(1, 5_000), 100_000])
 def test_rows_that_are_read_in_small_spans_are_the_same(
     synced: Settings, monkeypatch: pytest.MonkeyPatch, bytes_a_span: int
 ) -> None:
@@ -158,7 +160,7 @@ def test_a_day_that_is_not_over_is_left_alone(synced: Settings) -> None:
     assert all(len(paths) == 1 for folder, paths in after.items() if folder.name != days[-1])
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", DYING)
 def test_a_compaction_that_dies_is_finished_or_dropped(
     synced: Settings, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +197,7 @@ def test_killed_again_and_again(synced: Settings) -> None:
     assert_compacted(synced, rows)
 
 
-@pytest.mark.parametrize("at", STEPS)
+@pytest.mark.parametrize("at", DYING)
 def test_pruning_at_once_brings_nothing_back(synced: Settings, at: str) -> None:
     pruned = 0
 

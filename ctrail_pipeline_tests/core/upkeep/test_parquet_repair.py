@@ -37,6 +37,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     settings_in,
 )
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
+from ctrail_pipeline_tests.support.thorough import thorough
 from ctrail_pipeline_tests.support.two_trails import event
 
 SAMPLE = {"log_files": 60, "days": 2}
@@ -100,7 +101,7 @@ def rebuilt(settings: Settings, expectation: Expectation) -> Rebuilt:
     return result
 
 
-@pytest.mark.parametrize("links", [1, 3, 10, 25, 40])
+@pytest.mark.parametrize("links", [10, *thorough(1, 3, 25, 40)])
 def test_amid_the_links_of_a_batch(
     settings: Settings, expectation: Expectation, links: int
 ) -> None:
@@ -132,12 +133,8 @@ def test_rows_without_their_lines(synced: Settings, expectation: Expectation) ->
 @pytest.mark.parametrize(
     ("step", "count"),
     [
-        ("committed", 1),
-        ("linked", 1),
-        ("linked", 2),
         ("linked", 7),
-        ("published", 1),
-        ("removed", 1),
+        *thorough(("committed", 1), ("linked", 1), ("linked", 2), ("published", 1), ("removed", 1)),
     ],
 )
 def test_amid_a_compaction(
@@ -204,7 +201,7 @@ def test_lines_that_somebody_doubled_get_one_row(synced: Settings) -> None:
     assert {path: path.read_bytes() for path in parquet_files(synced)} == before
 
 
-@pytest.mark.parametrize("at", ["linked", "removed"])
+@pytest.mark.parametrize("at", ["removed", *thorough("linked")])
 def test_killed_amid_the_repair_it_is_begun_again(
     finely_synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -343,7 +340,7 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
     assert modes == {(True, 0o700), (False, 0o600)}
 
 
-@pytest.mark.parametrize("at", ["linked", "removed"])
+@pytest.mark.parametrize("at", ["linked", *thorough("removed")])
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -425,7 +422,7 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
     assert_exact(neighbour, expectation)
 
 
-@pytest.mark.parametrize("marked", [1, 2])
+@pytest.mark.parametrize("marked", [1, *thorough(2)])
 def test_killed_while_it_marks_the_folders(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
 ) -> None:

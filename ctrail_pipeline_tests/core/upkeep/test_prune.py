@@ -31,6 +31,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.command import ctrail
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.sync_process import run_sync, settings_in
+from ctrail_pipeline_tests.support.thorough import thorough
 
 BEFORE = datetime(2026, 1, 15, 6, 30, tzinfo=UTC)
 FIRST_HOUR_KEPT = "2026/01/15/06"
@@ -114,7 +115,7 @@ def test_whole_hours_before_the_date_go_and_nothing_brings_them_back(settings: S
 
 
 @pytest.mark.parametrize("step", ["decided", "marked", "removed"])
-@pytest.mark.parametrize("next_command", ["sync", "prune"])
+@pytest.mark.parametrize("next_command", ["sync", *thorough("prune")])
 def test_a_prune_that_dies_is_finished_by_whoever_comes_next(
     settings: Settings, step: str, next_command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
