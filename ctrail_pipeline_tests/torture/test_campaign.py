@@ -79,9 +79,10 @@ def test_a_campaign_that_streams_nothing_says_so(
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
-    """A world in which all is well, with some output pruned."""
+    """A world in which all is well, with some output pruned. Its checks ask no programs."""
     folder = tmp_path_factory.mktemp("torture") / "world"
-    with new_world(folder, Random(3)) as world:
+    with pytest.MonkeyPatch.context() as patch, new_world(folder, Random(3)) as world:
+        patch.setattr(campaign, "VERDICTS_RATE", -1)
         world.settings = replace(world.settings, output_formats=("jsonl", "parquet"))
         environment = world.server.env()
         with Nursery(folder / "actors", environment) as nursery:
@@ -103,7 +104,8 @@ def test_the_oracle_can_judge_hostile_log_files() -> None:
 
 @pytest.fixture
 def streaming_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """A new world in which each sync streams the log files that it can."""
+    """A new world in which each sync streams what it can, and checks ask no programs."""
+    monkeypatch.setattr(campaign, "VERDICTS_RATE", -1)
     monkeypatch.setattr(campaign, "SMALL_PIECES_RATE", 1)
     monkeypatch.setattr(campaign, "SMALL_PIECES_RATE_IN_WORKERS", 1)
     monkeypatch.setattr(SmallPieces, "drawn", lambda _: SmallPieces())
@@ -158,7 +160,6 @@ def test_a_success_that_nobody_may_claim_is_found(
     streaming_steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger says that damaged log files were accepted, and no person has accepted them."""
-    monkeypatch.setattr(campaign, "VERDICTS_RATE", -1)  # programs are not asked
     world = streaming_steps.world
     world.deliver(Random(1), 60)
     streaming_steps.perform("check", Random(2))
