@@ -352,6 +352,39 @@ def test_a_run_of_the_sensor_fails_for_what_the_look_handed_over_in_all_its_trie
     assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 2
 
 
+def test_a_run_of_the_sensor_fails_for_a_version_that_a_look_handed_over_in_all_its_tries(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    """The retry had nothing to do, and the run ended in success."""
+    begin(bucket)
+    bucket.put(0, records(1))
+    find(bucket)
+    fail(bucket)
+    result = bucket.execute(instance, listed=True)
+    assert not result.success
+    assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 2
+    again = instance.get_run_by_id(bucket.execute_again(instance, result.run_id))
+    assert again is not None
+    assert again.status is DagsterRunStatus.FAILURE
+    bucket.server.heal()
+    bucket.execute_again(instance, again.run_id)
+    assert bucket.events() == 2 + 2
+
+
+def test_an_archived_version_that_a_look_handed_over_is_named_once(
+    bucket: FailingBucket, instance: DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row stayed that of the version before, and each look found the archived one again."""
+    begin(bucket)
+    bucket.server.faults = Faults(archived={bucket.put(0, records(1))})
+    find(bucket)
+    assert bucket.execute(instance, listed=True).success
+    assert look(bucket.config.settings, LookCursor(), 10).found == 0
+    capsys.readouterr()
+    assert bucket.ctrail("sync", "-q", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["open_log_files"] == {"archived": 1}
+
+
 def test_an_older_log_file_that_fails_again_turns_no_run_of_the_sensor_red(
     bucket: FailingBucket, instance: DagsterInstance
 ) -> None:

@@ -66,6 +66,7 @@ NEW_MINUTES: Final = 60
 """Minutes after which a log file in the bucket that is not committed counts as missing."""
 _SIDE_BY_SIDE: Final = 16
 """Source prefixes that are listed at once: each holds two pages at most."""
+_NOT_OPEN: Final = frozenset({LogFileState.COMMITTED, LogFileState.FOUND})
 _LAST_DAY: Final = FOREVER // MINUTES_PER_DAY
 _ALL_HOURS: Final = (1 << 24) - 1
 _FOUND_AT_ONCE: Final = 1_000
@@ -238,7 +239,7 @@ class BucketComparison:
                     listed.archived,
                 )
             )
-        if row is not None and row.state not in (LogFileState.COMMITTED, LogFileState.FOUND):
+        if row is not None and row.state not in _NOT_OPEN and row.etag == listed.etag:
             return  # `_take_open` counts it
         day.open_hours |= _hours_of(parts)
         if listed.modified > self._new_since:
@@ -247,14 +248,22 @@ class BucketComparison:
         day.missing += 1
         is_late = _is_covered(walk.source, parts)
         day.late += is_late
-        detail = self._missing_detail(walk.source, parts, row, is_late=is_late)
+        detail = self._missing_detail(walk.source, parts, listed, row, is_late=is_late)
         self._report.note(_finding(walk, FindingKind.LOG_FILE_MISSING, parts, detail))
 
     def _missing_detail(
-        self, source: Source, parts: KeyParts, row: KnownObject | None, *, is_late: bool
+        self,
+        source: Source,
+        parts: KeyParts,
+        listed: Listed,
+        row: KnownObject | None,
+        *,
+        is_late: bool,
     ) -> str:
         if row is not None and row.state is LogFileState.COMMITTED:
             return "it was written again: what was brought in is another version"
+        if row is not None and row.etag != listed.etag:
+            return "it was written again, and this version was not fetched yet"
         if not is_late:
             return "no sync has covered its time yet"
         newest = cursor(source.ever_covered) or Minute(0)

@@ -44,9 +44,9 @@ def commit_batch(
     """
     if batch_state(ledger, batch) is not BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
-    check_log_files(ledger, outcomes)
+    committed_before = check_log_files(ledger, outcomes)
     _check_segments(LedgerSegments(ledger), segments, seen, removed)
-    _count_by_source(ledger, outcomes)
+    _count_by_source(ledger, outcomes, committed_before)
     put_log_files(ledger, batch, outcomes)
     put_segments(ledger, batch, segments)
     published = [put_output_file(ledger, batch, file) for file in staged]
@@ -80,14 +80,18 @@ def _check_segments(
             after = newer[-1].id
 
 
-def _count_by_source(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
-    """Add a batch to the totals of its source prefixes."""
+def _count_by_source(
+    ledger: Ledger, outcomes: Sequence[Outcome], committed_before: set[int]
+) -> None:
+    """Add a batch to the totals of its source prefixes.
+
+    `committed_before` are positions of log files that count already.
+    """
     committed = LogFileState.COMMITTED
     by_source = sorted(outcomes, key=lambda outcome: outcome.source_id)
     for source_id, group in groupby(by_source, key=lambda outcome: outcome.source_id):
         of_source = list(group)
         times = [outcome.times for outcome in of_source if outcome.times]
-        before = [outcome.expected for outcome in of_source if outcome.expected is not None]
         ledger.execute(
             "UPDATE source_prefix SET log_files = log_files + ?, events = events + ?,"
             " first_event = CASE WHEN first_event <= ? THEN first_event"
@@ -96,7 +100,7 @@ def _count_by_source(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
             " ELSE coalesce(?, last_event) END"
             " WHERE id = ?",
             sum(outcome.state is committed or outcome.leaves_committed for outcome in of_source)
-            - sum(known.state is committed for known in before),
+            - sum(outcome.position in committed_before for outcome in of_source),
             sum(outcome.records - outcome.duplicates for outcome in of_source),
             *(min((first for first, _ in times), default=None),) * 2,
             *(max((last for _, last in times), default=None),) * 2,

@@ -26,6 +26,7 @@ from .rows import (
     Waiting,
 )
 
+_IS_THE_LOG_FILE: Final = "source_prefix = ? AND day = ? AND name = ?"
 _NO_LINES: Final = -1
 """As a log file's position in its batch: no line of the batch came from the log file."""
 _SETTLED: Final = (0, None, None)
@@ -36,7 +37,9 @@ _MAY_HAVE_LINES: Final = "position >= 0 AND records - duplicates + quarantined >
 A damaged log file is done again every day, and brings nothing: its counts are the same each time.
 Where an earlier version of this program wrote the row, only the counts can tell.
 """
-_IS_DUE: Final = f"{IS_TO_VISIT} AND (next_visit <= ? OR next_visit > ?)"
+_IS_DUE: Final = (
+    f"{IS_TO_VISIT} AND (next_visit <= ? OR next_visit > ? OR state = {LogFileState.FOUND:d})"
+)
 """What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
 _KEY: Final = "source_prefix, day, name"
 _COLUMNS: Final = (
@@ -129,10 +132,13 @@ def found_log_files(
 def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     """Have log files that a look found visited by the next run. Inside a transaction.
 
-    Where a log file has a row (another version, or its output vanished) only the visit is noted.
-    The log file stands open again then, even if it was accepted as it was.
+    Where a log file has a row of this version (it was gone, or its output vanished) only the visit
+    is noted. A row of another version gives way: what is open now is the version that was found.
+    The log file stands open either way, even if it was accepted as it was.
     """
     bring_back(ledger, ((file.source_id, file.day, file.name) for file in found))
+    for file in found:
+        _replace_other_version(ledger, file)
     ledger.execute_many(
         "INSERT INTO log_file (source_prefix, day, name, etag, size, storage_class,"
         " records, duplicates, quarantined, conflicts, state, attempts, next_visit, batch,"
@@ -154,21 +160,29 @@ def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     )
 
 
-def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
-    """Raise StaleBatch if another run has settled a batch's log files. Inside a transaction."""
+def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
+    """Return the positions of a batch's log files whose rows say committed. In a transaction.
+
+    Raises StaleBatch if another run has settled log files of the batch, or if a look has found
+    another version of them than the batch has.
+    """
     bring_back(ledger, ((outcome.source_id, outcome.day, outcome.name) for outcome in outcomes))
-    taken = []
+    taken, committed = [], set()
     for outcome in outcomes:
         rows = ledger.rows(
-            "SELECT state, etag FROM log_file WHERE source_prefix = ? AND day = ? AND name = ?",
+            f"SELECT state, etag FROM log_file WHERE {_IS_THE_LOG_FILE}",
             outcome.source_id,
             outcome.day,
             outcome.name,
         )
-        if _as_settled(rows[0] if rows else None) != _as_settled(outcome.expected):
+        row = Known(LogFileState(rows[0][0]), rows[0][1]) if rows else None
+        if _is_taken(row, outcome):
             taken.append(outcome.position)
+        if row is not None and row.state is LogFileState.COMMITTED:
+            committed.add(outcome.position)
     if taken:
         raise StaleBatch("another run settled log files of this batch", taken)
+    return committed
 
 
 def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> None:
@@ -249,6 +263,29 @@ def _due_bounds(now: int) -> tuple[int, int]:
     return now, now + 2 * LONGEST_PAUSE_SECONDS
 
 
-def _as_settled(row: "tuple[int, bytes] | None") -> "tuple[int, bytes] | None":
-    """Return None for a row that only says that a log file was found: it settles nothing."""
-    return None if row is None or row[0] == LogFileState.FOUND else row
+def _replace_other_version(ledger: Ledger, found: FoundLogFile) -> None:
+    """Let the row of another version than the found one give way. Inside a transaction."""
+    is_other_version = f"{_IS_THE_LOG_FILE} AND etag != ?"
+    values = (found.source_id, found.day, found.name, found.etag)
+    rows = ledger.rows(f"SELECT state FROM log_file WHERE {is_other_version}", *values)
+    if not rows:
+        return  # nearly always
+    keep_superseded(ledger, f"{is_other_version} AND state != {LogFileState.LOST:d}", *values)
+    ledger.execute(f"DELETE FROM log_file WHERE {is_other_version}", *values)
+    if rows[0][0] == LogFileState.COMMITTED:
+        ledger.execute(
+            "UPDATE source_prefix SET log_files = log_files - 1 WHERE id = ?", found.source_id
+        )
+
+
+def _is_taken(row: Known | None, outcome: Outcome) -> bool:
+    """Whether a log file is not the batch's any more: its row is not as the batch expects it.
+
+    A row that only says that a log file was found settles nothing. If it is about another version
+    than the batch has, the batch leaves the log file to the next run.
+    """
+    if row is None:
+        return outcome.expected is not None and outcome.expected.state is not LogFileState.FOUND
+    if row.state is LogFileState.FOUND:
+        return outcome.expected != row and outcome.etag != row.etag
+    return outcome.expected != row

@@ -87,10 +87,12 @@ class KnownLogFile(NamedTuple):
     def is_due(self, now: int) -> bool:
         """Whether it is to be visited now.
 
-        No pause is longer than a day: a visit set for later was set by a clock that was wrong.
+        No pause is longer than a day: a visit set for later was set by a clock that was wrong. A
+        log file that was found has no pause, even if the clock was set back since.
         """
-        return self.next_visit is not None and not (
-            now < self.next_visit <= now + 2 * LONGEST_PAUSE_SECONDS
+        return self.next_visit is not None and (
+            self.state is LogFileState.FOUND
+            or not now < self.next_visit <= now + 2 * LONGEST_PAUSE_SECONDS
         )
 
 

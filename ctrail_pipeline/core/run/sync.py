@@ -29,7 +29,6 @@ from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, waiting_by_source
 from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
-from ctrail_pipeline.core.ledger.rows import LogFileState, Outcome
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
@@ -325,24 +324,10 @@ class _Run:
             problem = self._summary.count_log_file(ref, outcome)
             if problem is not None:
                 self._note(problem)
-                self._summary.troubles += self._is_unread_visit(outcome)
             if ref.stretch is not None:
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     self._finished.append(ref.stretch)
-
-    def _is_unread_visit(self, outcome: Outcome | None) -> bool:
-        """Whether a look handed over a committed log file to be read again, and that failed.
-
-        A run that lists asks the ledger, which counts the log file among the open ones.
-        """
-        return (
-            outcome is not None
-            and outcome.leaves_committed
-            and outcome.state is LogFileState.FAILED
-            and outcome.attempts == 1
-            and self._selection.listed
-        )
 
     def _take_finished(self, listing: Listing) -> list[Stretch]:
         finished, self._finished = self._finished, []

@@ -1,14 +1,15 @@
 """Which log files a person means to accept: addresses, perhaps with wildcards, and a day.
 
 An address that names a log file as it stands there means that log file alone, whatever wildcards
-are in it: whoever writes to the bucket may put `*` into a key. Not here: accepting (`accept`).
+are in it: whoever writes to the bucket may put `*` into a key, or what messages print in place of
+an unprintable character. Not here: accepting (`accept`).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
@@ -32,6 +33,15 @@ class Standing(Enum):
     ACCEPTED = "accepted already"
     WAITING = "found and not fetched yet: run `ctrail sync` first"
     ARCHIVED = "archived: restore it in S3, then run `ctrail sync`"
+
+
+class _Match(IntEnum):
+    """How an address means a log file. Of all log files, those of its best match are meant."""
+
+    WILDCARDS = 1
+    PRINTED = 2
+    """It is the log file's address as messages print it."""
+    EXACT = 3
 
 
 class Candidate(NamedTuple):
@@ -71,26 +81,22 @@ class Chosen:
 
 
 class Choice:
-    """A choice, once it is known which addresses name a log file as they stand there."""
+    """A choice, once it is known how each address means log files."""
 
     def __init__(
-        self, chosen: Chosen, prefixes: Mapping[int, SourcePrefix], exact: frozenset[str]
+        self, chosen: Chosen, prefixes: Mapping[int, SourcePrefix], best: Mapping[str, _Match]
     ) -> None:
         self._chosen = chosen
         self._prefixes = prefixes
-        self._exact = exact
-        self._patterns = [address for address in chosen.addresses if address not in exact]
+        self._best = best
 
     def holds(self, acceptance: Acceptance) -> bool:
         """Whether a log file is meant."""
         if not self._chosen.is_of_time(acceptance):
             return False
         address = address_of(self._prefixes[acceptance.source_id], *acceptance.row[1:])
-        names = (address, printable(address))
-        return (
-            not self._chosen.addresses
-            or not self._exact.isdisjoint(names)
-            or any(_fits(pattern, names) for pattern in self._patterns)
+        return not self._best or any(
+            _match(pattern, address) is best for pattern, best in self._best.items()
         )
 
 
@@ -107,7 +113,7 @@ def choice(
     message says what else is to be done about what it means, or `if_none`.
     """
     chosen.check()
-    found: dict[str, Counter[tuple[bool, Standing]]] = {
+    found: dict[str, Counter[tuple[_Match, Standing]]] = {
         address: Counter() for address in chosen.addresses
     }
     for candidate in candidates if found else ():
@@ -115,28 +121,33 @@ def choice(
             continue
         acceptance = candidate.acceptance
         address = address_of(prefixes[acceptance.source_id], *acceptance.row[1:])
-        names = (address, printable(address))
         for pattern, counts in found.items():
-            if pattern in names or _fits(pattern, names):
-                counts[pattern in names, candidate.standing] += 1
-    exact = frozenset(
-        address
+            match = _match(pattern, address)
+            if match is not None:
+                counts[match, candidate.standing] += 1
+    best = {
+        address: _Match.EXACT
+        if _is_known(ledger, prefixes, address)
+        else max((match for match, _ in counts), default=_Match.WILDCARDS)
         for address, counts in found.items()
-        if any(is_exact for is_exact, _ in counts) or _is_known(ledger, prefixes, address)
-    )
+    }
     for address, counts in found.items():
-        of_address: Counter[Standing] = Counter()
-        for (is_exact, standing), number in counts.items():
-            if is_exact or address not in exact:
-                of_address[standing] += number
-        if not (of_address[Standing.OPEN] or of_address[Standing.ACCEPTED]):
-            instead = [standing.value for standing, number in of_address.items() if number]
+        standings = {standing for match, standing in counts if match is best[address]}
+        if standings.isdisjoint((Standing.OPEN, Standing.ACCEPTED)):
+            instead = sorted(standing.value for standing in standings)
             raise ConfigurationError(f"{printable(address)}: {'; '.join(instead) or if_none}")
-    return Choice(chosen, prefixes, exact)
+    return Choice(chosen, prefixes, best)
 
 
-def _fits(pattern: str, names: Iterable[str]) -> bool:
-    return any(matches(pattern, name) for name in names)
+def _match(pattern: str, address: str) -> _Match | None:
+    """Return how an address that a person gave means the log file with this address."""
+    if pattern == address:
+        return _Match.EXACT
+    printed = printable(address)
+    if pattern == printed:
+        return _Match.PRINTED
+    is_meant = matches(pattern, address) or matches(pattern, printed)
+    return _Match.WILDCARDS if is_meant else None
 
 
 def _is_known(ledger: Ledger, prefixes: Mapping[int, SourcePrefix], address: str) -> bool:

@@ -1,6 +1,7 @@
 """The walk hands out the right log files, newest day first, and calls nothing covered too early."""
 
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import md5
@@ -21,7 +22,7 @@ from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
-from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome
+from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome, StaleBatch
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, register_sources
 from ctrail_pipeline.core.listing.finished_stretches import note_finished
@@ -510,11 +511,17 @@ def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
         assert run(ledger, bucket) == ([key] if again else [])
 
 
-def look_found(ledger: Ledger, source_prefix: SourcePrefix, key: str, now: int = 0) -> None:
+def look_found(
+    ledger: Ledger,
+    source_prefix: SourcePrefix,
+    key: str,
+    now: int = 0,
+    etag: bytes = b"\1" * 16,
+) -> None:
     """Have a log file be due, as a look at the bucket does."""
     parts = parse_key(source_prefix, key)
     id_ = register_sources(ledger, SOURCE_PREFIXES)[source_prefix]
-    found = FoundLogFile(id_, parts.day, parts.name, b"\1" * 16, 7, archived=False)
+    found = FoundLogFile(id_, parts.day, parts.name, etag, 7, archived=False)
     with ledger.transaction():
         put_found(ledger, [found], now)
 
@@ -529,9 +536,20 @@ def test_what_is_due_is_handed_out_once_even_if_the_listing_shows_it_changed() -
         look_found(ledger, source_prefix, key)
         sources = sources_of(ledger, bucket, deep=True)
         [[ref]] = Listing(sources, LOOKBACK).log_files(LedgerLogFiles(ledger))
-    assert (ref.key, ref.etag) == (key, None)
+    assert (ref.key, ref.etag) == (key, b"\1" * 16)
     assert ref.expected is not None
-    assert ref.expected.state is LogFileState.COMMITTED
+    assert ref.expected.state is LogFileState.FOUND
+
+
+def test_what_a_look_found_is_due_even_if_the_clock_was_set_back_since() -> None:
+    key = key_at(SOURCE_PREFIXES[0], FIRST)
+    bucket = filled(MemoryBucket(), [key])
+    with new_ledger() as ledger:
+        etag = md5(key.encode()).digest()
+        look_found(ledger, SOURCE_PREFIXES[0], key, int(time.time()) + 7_200, etag)
+        sources = sources_of(ledger, bucket)
+        [[ref]] = Listing(sources, LOOKBACK).log_files(LedgerLogFiles(ledger))
+    assert ref.key == key
 
 
 def test_what_a_look_found_is_due_without_any_listing_newest_day_first() -> None:
@@ -560,10 +578,22 @@ def test_a_look_that_finds_what_a_run_is_fetching_does_not_stop_it() -> None:
     bucket = filled(MemoryBucket(), [key])
     with new_ledger() as ledger:
         [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
-        look_found(ledger, SOURCE_PREFIXES[0], key)
+        look_found(ledger, SOURCE_PREFIXES[0], key, etag=md5(key.encode()).digest())
         commit(ledger, refs)
         assert waiting_by_source(ledger, 0) == {}
         assert run(ledger, bucket) == []
+
+
+def test_another_version_that_a_look_finds_meanwhile_stays_due() -> None:
+    key = key_at(SOURCE_PREFIXES[0], FIRST)
+    bucket = filled(MemoryBucket(), [key])
+    with new_ledger() as ledger:
+        [refs] = Listing(sources_of(ledger, bucket), LOOKBACK).log_files(LedgerLogFiles(ledger))
+        bucket.put(key, FIRST + 20, etag=b"\1" * 16)
+        look_found(ledger, SOURCE_PREFIXES[0], key)
+        with pytest.raises(StaleBatch):
+            commit(ledger, refs)
+        assert run(ledger, bucket) == [key]
 
 
 @pytest.mark.parametrize("page_size", [3, 1000])

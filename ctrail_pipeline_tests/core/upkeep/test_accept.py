@@ -30,7 +30,7 @@ from ctrail_pipeline.core.upkeep.accept import Settled, accept, accepted, undo
 from ctrail_pipeline.core.upkeep.accept_choice import Chosen, Standing
 from ctrail_pipeline.core.upkeep.accepted_file import ACCEPTED_FILE
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
-from ctrail_pipeline_tests.support.open_log_files import OpenLogFiles
+from ctrail_pipeline_tests.support.open_log_files import WRITTEN_AT, OpenLogFiles
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.two_trails import event
 
@@ -113,7 +113,8 @@ def test_one_that_is_there_again_is_brought_in(world: OpenLogFiles, state: LogFi
     world.put("B", event("of B"))
     report = compare(world.settings)
     assert not report.is_complete, "there is something to bring in"
-    assert world.rows() == [(state, 0, True)]
+    is_other_version = state is LogFileState.GONE
+    assert world.rows() == [(LogFileState.FOUND if is_other_version else state, 0, True)]
     assert world.sync().ok
     assert world.rows() == []
     assert shown(world) == []
@@ -125,12 +126,32 @@ def test_a_new_version_ends_it(world: OpenLogFiles, look: Callable[[Settings], o
     path = world.opened(LogFileState.DAMAGED)
     settle(world, world.address(path))
     path.write_bytes(path.read_bytes()[:-1])
+    os.utime(path, (WRITTEN_AT + 1,) * 2)
     look(world.settings)
     assert [accepted for _, accepted, _ in world.rows()] == [0]
     assert not compare(world.settings).is_complete
     world.put("B", event("of B"))
     assert world.sync().ok
     world.assert_whole()
+
+
+@pytest.mark.parametrize("state", [LogFileState.FAILED, LogFileState.GONE])
+def test_a_new_version_that_cannot_be_read_either_stands_open(
+    world: OpenLogFiles, state: LogFileState
+) -> None:
+    """Its state was that of the accepted version, and its visit learned no other version."""
+    path = world.opened(state)
+    settle(world, world.address(path))
+    world.put("B", event("of B"), event("more of B"))
+    assert not compare(world.settings).is_complete
+    path.unlink()
+    if state is LogFileState.FAILED:
+        world.put("B", event("of B"), event("more of B"))
+    for _ in range(2):
+        assert not world.sync().ok
+        assert [(state, accepted) for state, accepted, _ in world.rows()] == [(state, 0)]
+        assert not compare(world.settings).is_complete
+    assert shown(world) == []
 
 
 def test_the_earlier_version_is_not_accepted_by_itself_later(world: OpenLogFiles) -> None:
@@ -216,6 +237,24 @@ def test_a_key_with_control_characters_is_named_as_messages_print_it(world: Open
     assert settle(world, printed).log_files == 1
     assert undo(world.settings, Chosen([printed.replace("\\u001b\\n", "??")])).log_files == 1
     assert settle(world, printed.replace("\\u001b", "*")).log_files == 1
+
+
+@pytest.mark.parametrize("is_damaged", [True, False], ids=["damaged", "committed"])
+def test_a_key_that_looks_as_another_is_printed_means_itself_alone(
+    world: OpenLogFiles, is_damaged: bool
+) -> None:
+    path = world.damage("B")
+    path.rename(path.with_name("a\x1b.json.gz"))
+    planted = world.damage("C") if is_damaged else world.put("C", event("of C"))
+    planted = planted.rename(planted.with_name("a\\u001b.json.gz"))
+    world.sync()
+    if is_damaged:
+        assert settle(world, world.address(planted)).log_files == 1
+        assert [address for address, *_ in shown(world)] == [world.address(planted)]
+    else:
+        with pytest.raises(ConfigurationError, match="no such log file stands open"):
+            settle(world, world.address(planted))
+    assert settle(world, world.address(planted).replace("\\u001b", "?")).log_files == 1
 
 
 @pytest.mark.parametrize("is_damaged", [True, False], ids=["damaged", "committed"])
