@@ -4,6 +4,8 @@ The job `verify` notes it for each trail, and in the UI it can be run by itself.
 checks (`checks`), and what is compared (`core.audit`).
 """
 
+from collections.abc import Mapping
+
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
@@ -16,7 +18,7 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report, fails
-from ctrail_pipeline.core.audit.findings import EXPLANATIONS, Severity
+from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Trail
@@ -39,6 +41,12 @@ _DESCRIPTION = (
     " something was altered or deleted, a warning if log files are missing, failed or damaged."
 )
 _PROBLEMS_NAMED = 10
+_FAILS_NOTHING = {
+    "archived": "archived, to be restored in S3",
+    "accepted": "accepted as they are",
+    "new": "came in within the last hour: the next sync fetches them",
+}
+"""Counts of log files that are not in and do not fail the check, and what to say of them."""
 
 
 def build_complete_checks(configuration: Configuration) -> list[AssetChecksDefinition]:
@@ -59,7 +67,7 @@ def complete_evaluation(key: AssetKey, trail: str, report: Report) -> AssetCheck
     findings = {kind: count for kind, count in totals.items() if count}
     problems = [problem for problem in report.problems if problem.trail in (trail, "")]
     prefixes = [prefix for prefix in report.prefixes if prefix.trail == trail]
-    listed = sum(prefix.total("listed") for prefix in prefixes)
+    counts = {name: sum(prefix.total(name) for prefix in prefixes) for name in COUNTS}
     lines = [
         f"{kind.value}: {count}; {EXPLANATIONS[kind].advice}" for kind, count in findings.items()
     ]
@@ -72,15 +80,29 @@ def complete_evaluation(key: AssetKey, trail: str, report: Report) -> AssetCheck
         severity=error_if(any(EXPLANATIONS[kind].severity is Severity.ERROR for kind in findings)),
         description="\n".join([f"{when}:", *lines])
         if lines
-        else f"{when}, {listed} log files listed, all of them in{_left_aside(trail, report)}",
+        else f"{when}, {_what_is_in(counts)}{_in_quarantine(trail, report)}"
+        f"{_left_aside(trail, report)}",
         metadata={
-            **{
-                name: MetadataValue.int(sum(prefix.total(name) for prefix in prefixes))
-                for name in COUNTS
-            },
+            **{name: MetadataValue.int(count) for name, count in counts.items()},
             **{finding_name(kind): MetadataValue.int(count) for kind, count in findings.items()},
         },
     )
+
+
+def _what_is_in(counts: Mapping[str, int]) -> str:
+    """Return how many log files are in, and what the others are that do not fail the check."""
+    listed, committed = counts["listed"], counts["committed"]
+    how_many = "all" if committed == listed else f"{committed}"
+    text = f"{listed} log files listed, {how_many} of them in"
+    for name, meaning in _FAILS_NOTHING.items():
+        if counts[name]:
+            text += f"; {counts[name]} {meaning}"
+    return text
+
+
+def _in_quarantine(trail: str, report: Report) -> str:
+    log_files = report.counts_by_trail[trail, FindingKind.RECORDS_IN_QUARANTINE]
+    return f"; {log_files} with records in quarantine" if log_files else ""
 
 
 def _left_aside(trail: str, report: Report) -> str:

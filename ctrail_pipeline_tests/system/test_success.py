@@ -312,6 +312,28 @@ def test_a_retry_takes_up_what_failed_and_the_run_succeeds(
     assert (tries, bucket.events()) == (3, 2)
 
 
+def test_the_check_complete_says_what_is_not_in_and_fails_nothing(
+    bucket: FailingBucket, instance: DagsterInstance
+) -> None:
+    """It said that all listed log files were in."""
+    mixed = json.loads(records(1, 3))
+    mixed["Records"][1]["eventTime"] = "yesterday"
+    bucket.put(1, json.dumps(mixed).encode())
+    archived = bucket.put(2)
+    damaged = bucket.put(3, records(3)[:-20])
+    bucket.server.faults = Faults(archived={archived})
+    assert bucket.ctrail("sync", "-q") == 1
+    assert bucket.ctrail("accept", f"s3://logs/{damaged}", "--reason", "lost") == 0
+    bucket.put(4)
+    [check] = bucket.execute(instance, "verify").get_asset_check_evaluations()
+    assert check.passed
+    assert (check.description or "").partition(", ")[2] == (
+        "4 log files listed, 1 of them in; 1 archived, to be restored in S3; 1 accepted as they"
+        " are; 1 came in within the last hour: the next sync fetches them;"
+        " 1 with records in quarantine"
+    )
+
+
 def test_a_materialization_without_its_log_files_is_none(
     bucket: FailingBucket, instance: DagsterInstance
 ) -> None:

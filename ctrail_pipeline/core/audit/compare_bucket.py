@@ -17,7 +17,7 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed, Page
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import cursor, whole_days
+from ctrail_pipeline.core.keys.coverage import Range, cursor, whole_days
 from ctrail_pipeline.core.keys.left_aside import (
     ListedFolders,
     Tally,
@@ -137,7 +137,9 @@ class BucketComparison:
         self._horizon = settings.horizon_days * MINUTES_PER_DAY
         # A batch that a run commits from here on is neither looked for nor counted as expired.
         self._newest = newest_batch(ledger)
-        self._new_since = Minute(minute_of(datetime.now(UTC)) - NEW_MINUTES)
+        now = minute_of(datetime.now(UTC))
+        # A bucket's clock may be ahead, but what it dates later by more than a day is not new.
+        self._new = Range(Minute(now - NEW_MINUTES + 1), Minute(now + MINUTES_PER_DAY))
         self._found: list[FoundLogFile] = []
         self._compared = 0
         self._said = time.monotonic()
@@ -242,7 +244,7 @@ class BucketComparison:
         if row is not None and row.state not in _NOT_OPEN and row.etag == listed.etag:
             return  # `_take_open` counts it
         day.open_hours |= _hours_of(parts)
-        if listed.modified > self._new_since:
+        if self._new.start <= listed.modified < self._new.end:
             day.new += 1
             return
         day.missing += 1

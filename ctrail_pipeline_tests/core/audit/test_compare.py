@@ -330,6 +330,13 @@ def test_over_s3_the_etags_of_listing_and_ledger_are_the_same(
         assert compare(settings).is_complete
 
 
+def test_what_a_wrong_clock_dates_far_ahead_is_missing_and_not_new(world: World) -> None:
+    """It counted as new for years, and verify had nothing to say of it."""
+    world.put(FIRST + 3, "B", event(3, FIRST + 3), modified=time.time() + 2 * 86_400)
+    report = world.compare()
+    assert (totals(report)["missing"], report.is_complete) == (1, False)
+
+
 def test_odd_characters_in_keys_make_no_difference(world: World) -> None:
     folder = world.bucket / world.source_prefix.folder / "2026/01/03"
     for number, name in enumerate(("a\tb", "é😀", "'; --", "?,?", "%_*")):
