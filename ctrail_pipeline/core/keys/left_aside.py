@@ -124,6 +124,8 @@ def why_left_aside(name: str) -> str | None:
         return "folder of an unknown kind"
     if is_account(name) or is_organization(name) or name == "AWSLogs":
         return "folder between AWSLogs/ and the account"
+    if name.isdecimal():
+        return "folder of a date, where those of kinds are"
     return None
 
 

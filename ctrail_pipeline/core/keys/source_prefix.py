@@ -103,6 +103,14 @@ def is_plausible_folder(name: str) -> bool:
     return _FOLDER_NAME.fullmatch(name) is not None
 
 
+def is_of_flow_logs(name: str) -> bool:
+    """Whether a folder beside the accounts' holds VPC flow logs, in their Hive-compatible form.
+
+    See "Amazon S3 path for flow log files" in the Amazon VPC user guide.
+    """
+    return name.startswith("aws-account-id=")
+
+
 def is_account(text: str) -> bool:
     """Whether `text` is an AWS account id, and so may become a folder of the output."""
     return _ACCOUNT.fullmatch(text) is not None

@@ -24,6 +24,7 @@ from ctrail_pipeline.core.keys.source_prefix import (
     SourcePrefix,
     account_root,
     is_account,
+    is_of_flow_logs,
     is_organization,
     is_plausible_folder,
     logs_root,
@@ -142,13 +143,17 @@ class _Listed:
     def plausible(self, folder: str, answer: Folder) -> list[str]:
         """Return the sub-folders that may be an account's or a region's; all else is tallied."""
         names = [name for name in answer.folders if is_plausible_folder(name)]
+        others = [
+            name
+            for name in answer.folders
+            if not is_plausible_folder(name) and not is_of_flow_logs(name)
+        ]
         tally = self.outside.setdefault(folder, {})
-        for name in answer.folders:
-            if not is_plausible_folder(name):
-                add_to(tally, "folder whose name is no account or region", f"{folder}{name}/")
+        for name in others:
+            add_to(tally, "folder whose name is no account or region", f"{folder}{name}/")
         _count_log_files(answer, tally)
-        if len(names) < len(answer.folders):
-            self.implausible[folder] = len(answer.folders) - len(names)
+        if others:
+            self.implausible[folder] = len(others)
         return names
 
 
@@ -227,6 +232,9 @@ class _Account:
             if why is not None:
                 add_to(tally, why, f"{self.root}{name}/")
         _count_log_files(folder, tally)
+        has_kinds = any(name in (*KINDS, DIGEST_KIND) for name in folder.folders)
+        if folder.folders and not (has_kinds or tally or is_account(self.owner.account)):
+            add_to(tally, "folder that is no account's", self.root)
         return found
 
     def list_kind(self, kind: str, *, expected: bool = False) -> list[SourcePrefix]:

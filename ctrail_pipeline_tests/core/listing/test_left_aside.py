@@ -181,6 +181,15 @@ def test_a_run_that_sees_nothing_new_writes_nothing(settings: Settings, bucket: 
             f"AWSLogs/o-abc123def4/team/{ACCOUNT}/",
         ),
         (
+            f"AWSLogs/old/team/{ACCOUNT}/CloudTrail/{REGION}/2026/01/15/x.json.gz",
+            "AWSLogs/old/",
+        ),
+        (
+            f"AWSLogs/o-abc123def4/old/team/{ACCOUNT}/CloudTrail/{REGION}/2026/01/15/x.json.gz",
+            "AWSLogs/o-abc123def4/old/",
+        ),
+        (f"{ROOT}2026/01/15/x.json.gz", f"{ROOT}2026/"),
+        (
             f"{ROOT}CloudTrail-Lake/Query/2026/01/15/id/result_1.csv.gz",
             f"{ROOT}CloudTrail-Lake/",
         ),
@@ -221,6 +230,7 @@ def test_what_lies_outside_of_the_regions_is_counted_by_discovery(
         f"{ROOT}ELBAccessLogTestFile",
         f"{TODAY}empty_$folder$",
         f"AWSLogs/444455556666/vpcflowlogs/{REGION}/2026/01/15/x.log.gz",
+        f"AWSLogs/aws-account-id={ACCOUNT}/aws-service=vpcflowlogs/x.log.parquet",
     ],
 )
 def test_other_services_digests_and_markers_are_not_counted(
