@@ -1,7 +1,8 @@
 """A small read-only S3 server that shows its clients the faults of real servers, on demand.
 
 The server serves `root/<bucket>/<key>` over HTTP on the loopback: ListObjectsV2, GetObject and
-HeadBucket. GetObject knows If-Match and Range. The server does not check signatures.
+HeadBucket. GetObject knows If-Match and Range. The server does not check signatures. `key_path`
+says where a key lies that no file can be named after, such as `a//b`.
 
 Four things alone decide whether a request meets a fault: the seed, the kind of request, the key,
 and how many times the client asked before. So a test sees the same faults whatever the order of its
@@ -31,11 +32,18 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 MOST_KEYS = 1000
+EMPTY_NAME = "(empty)"
+"""The name of the folder that stands for an empty name between two slashes of a key."""
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _READER = "User: arn:aws:iam::111122223333:user/reader is not authorized to perform"
 
 
 TakeOver = Callable[[BaseHTTPRequestHandler, int, dict[str, str], bytes], bool]
+
+
+def key_path(root: Path, key: str) -> Path:
+    """Where the object of a key lies below a bucket's folder."""
+    return root.joinpath(*(name or EMPTY_NAME for name in key.split("/")))
 
 
 @dataclass
@@ -244,13 +252,15 @@ class FaultServer:
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """The keys with a prefix that a LIST shows, in S3's order."""
         base = self.root / bucket
-        start = base / prefix.rpartition("/")[0]
+        folder_of_prefix, slash, _ = prefix.rpartition("/")
+        start = key_path(base, folder_of_prefix) if slash else base
         hidden = self.faults.hidden
         found = []
         for folder, _, names in os.walk(start):
             below = os.path.relpath(folder, base)
             for name in names:
-                key = name if below == "." else f"{below}/{name}"
+                names_of_key = [*([] if below == "." else below.split("/")), name]
+                key = "/".join("" if part == EMPTY_NAME else part for part in names_of_key)
                 if key.startswith(prefix) and key not in hidden:
                     found.append(key)
         return sorted(found, key=str.encode)
@@ -263,12 +273,12 @@ class FaultServer:
 
     def stored(self, bucket: str, key: str, *, damaged: bool) -> bytes:
         """The bytes of an object."""
-        body = (self.root / bucket / key).read_bytes()
+        body = key_path(self.root / bucket, key).read_bytes()
         return self.flipped(body, key) if damaged else body
 
     def etag(self, bucket: str, key: str, *, damaged: bool) -> str:
         """The MD5 of an object, in quotes."""
-        path = self.root / bucket / key
+        path = key_path(self.root / bucket, key)
         stat = path.stat()
         known = (path, stat.st_mtime_ns, stat.st_size, damaged)
         if known not in self._etags:
@@ -439,7 +449,8 @@ class _Handler(BaseHTTPRequestHandler):
         injected = self._injected(kind, name, asked, by_key, "get_fail cut wrong_length flip")
         if self._met(injected):
             return
-        if key in faults.hidden or not (owner.root / bucket / key).is_file():
+        path = key_path(owner.root / bucket, key)
+        if key in faults.hidden or not path.is_file():
             self._error(404, "NoSuchKey", "The specified key does not exist.")
             return
         damaged = owner.is_damaged(key, asked if kind == "get" else None)
@@ -450,7 +461,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match", etag) not in {etag, "*"}:
             self._error(412, "PreconditionFailed", "At least one of the pre-conditions failed.")
             return
-        self._send_object(body, etag, (owner.root / bucket / key).stat().st_mtime, injected)
+        self._send_object(body, etag, path.stat().st_mtime, injected)
 
     def _send_object(self, body: bytes, etag: str, modified: float, injected: _Injected) -> None:
         headers = {
@@ -535,7 +546,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _listed_xml(self, bucket: str, key: str, shown: str) -> str:
         owner = self.server.owner
-        stat = (owner.root / bucket / key).stat()
+        stat = key_path(owner.root / bucket, key).stat()
         modified = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         etag = escape(owner.etag(bucket, key, damaged=owner.is_damaged(key)))
         storage_class = "GLACIER" if key in owner.faults.archived else "STANDARD"

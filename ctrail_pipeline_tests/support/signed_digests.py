@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ctrail_pipeline_tests.support.fault_server import key_path
+
 ACCOUNT = "111122223333"
 REGION = "eu-west-1"
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -34,7 +36,10 @@ def list_public_keys(form: PublicFormat = PublicFormat.PKCS1) -> dict[str, Any]:
 
 
 class Delivery:
-    """A bucket folder that gets log files and digests, hour by hour."""
+    """A bucket folder that gets log files and digests, hour by hour.
+
+    A key with an empty name lies where `key_path` says.
+    """
 
     def __init__(
         self, folder: Path, organization: str = "", bucket: str = "logs", prefix: str = ""
@@ -61,12 +66,12 @@ class Delivery:
         return key
 
     def write(self, key: str, data: bytes) -> None:
-        path = self.folder / key
+        path = key_path(self.folder, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(data))
 
     def entry(self, key: str) -> dict[str, str]:
-        data = gzip.decompress((self.folder / key).read_bytes())
+        data = gzip.decompress(key_path(self.folder, key).read_bytes())
         return {
             "s3Bucket": self.bucket,
             "s3Object": key,

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from obstore.store import S3Store
 
-from .fault_server import Counts, Faults, FaultServer
+from .fault_server import Counts, Faults, FaultServer, key_path
 
 BUCKET = "example-bucket"
 OBJECTS = {
@@ -109,6 +110,23 @@ def test_boto3_lists_folders_in_pages(server: FaultServer) -> None:
     ]
     assert [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())] == ["a/b/"]
     assert len(pages) == 4
+
+
+def test_keys_with_empty_names_are_served(root: Path) -> None:
+    keys = ["/a/AWSLogs/x.json", "//x.json", "a//b/x.json"]
+    for key in keys:
+        path = key_path(root / BUCKET, key)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(key.encode())
+    with FaultServer(root) as server:
+        client = boto3_client(server)
+        listed = [item["Key"] for item in client.list_objects_v2(Bucket=BUCKET)["Contents"]]
+        assert listed == sorted([*IN_ORDER, *keys], key=str.encode)
+        for key in keys:
+            with closing(client.get_object(Bucket=BUCKET, Key=key)["Body"]) as body:
+                assert body.read() == key.encode()
+        reply = client.list_objects_v2(Bucket=BUCKET, Prefix="a//", Delimiter="/")
+        assert [item["Prefix"] for item in reply["CommonPrefixes"]] == ["a//b/"]
 
 
 def test_obstore_lists_and_gets(root: Path) -> None:
