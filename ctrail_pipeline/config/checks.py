@@ -173,14 +173,10 @@ def check_bucket(value: object) -> str:
 
 
 def check_prefix(value: object) -> str:
-    """Return what stands before `AWSLogs/` in keys, without slashes at its ends.
-
-    People copy a prefix with slashes, or with AWSLogs itself.
-    """
-    if not isinstance(value, str) or _UNUSABLE.search(value):
-        raise Unfit('the part of the keys before "AWSLogs/", or ""')
-    stripped = value.strip("/")
-    return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
+    """Return what stands before `AWSLogs/` in keys, as it is written (see `meant_prefix`)."""
+    if isinstance(value, str) and not _UNUSABLE.search(value):
+        return value
+    raise Unfit('the part of the keys before "AWSLogs/", or ""')
 
 
 def check_delivered_to(value: object) -> str | None:
@@ -190,7 +186,7 @@ def check_delivered_to(value: object) -> str | None:
     bucket, slash, prefix = value.partition("/") if isinstance(value, str) else ("", "", "")
     is_name = is_readable(bucket) and access_point(bucket) is None
     if is_name and not _UNUSABLE.search(prefix):
-        return f"{bucket}{slash}{check_prefix(prefix)}"
+        return f"{bucket}{slash}{prefix}"
     raise Unfit(
         'the bucket that digests name, such as "my-bucket"; "my-bucket/my/prefix" if they name'
         ' another prefix than the trail\'s, "my-bucket/" if they name none'

@@ -10,10 +10,11 @@ Values of unknown keys are never shown, since they may be secrets. Not here: the
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.keys.source_prefix import meant_prefix
 from ctrail_pipeline.core.listing.selection import kinds_of
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -107,7 +108,12 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
         for key in ("public_keys", "object_metadata"):
             if key in values:
                 values[key] = Path(os.path.normpath(folder / values[key]))
-        return Trail(**values)
+        written = values.get("prefix", "")
+        meant = written if values.pop("exact_prefix", False) else meant_prefix(written)
+        # A folder has no names that begin or end with a slash.
+        another = written.strip("/") if values["bucket"].startswith("file://") else written
+        written_prefix = None if another == meant else written
+        return Trail(**values | {"prefix": meant, "written_prefix": written_prefix})
 
     trails = tuple(checked(index, item) for index, item in enumerate(items))
     names: dict[str, int] = {}
@@ -118,11 +124,20 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
                 f"{quoted(trail.name)} is the name of trails[{first}] already; give it another"
             )
         if (first := sources.setdefault((trail.bucket, trail.prefix), index)) != index:
+            pair = (trails[first].written_prefix, trail.written_prefix)
+            written = next((prefix for prefix in pair if prefix is not None), None)
+            exact = f', or say "exact_prefix": true where CloudTrail was told {quoted(written)}'
             location.item(index).key("bucket").refuse(
                 f"{quoted(trail.bucket)} with prefix {quoted(trail.prefix)} is trails[{first}] "
-                "already; keep one of the two"
+                f"already; keep one of the two{'' if written is None else exact}"
             )
-    return trails
+    # What is another trail's is never tried as the second place of this one.
+    return tuple(
+        replace(trail, written_prefix=None)
+        if (trail.bucket, trail.written_prefix) in sources
+        else trail
+        for trail in trails
+    )
 
 
 def _warn_of_keys_without_effect(top: ConfigLocation, values: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from ctrail_pipeline.core.bucket.credentials import check_obtainable, open_session
 from ctrail_pipeline.core.durable import write_whole
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
+from ctrail_pipeline.core.keys.source_prefix import logs_root, meant_prefix
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
@@ -34,6 +35,7 @@ class Described:
     arn: str
     bucket: str
     prefix: str
+    """As CloudTrail was told: what stands before `/AWSLogs/` in keys, with slashes at its ends."""
     home_region: str
     kms_key_id: str | None
     log_file_validation: bool
@@ -46,7 +48,7 @@ class Described:
         about += ["an organization's"] if self.is_organization else []
         about += [f"encrypted with {self.kms_key_id}"] if self.kms_key_id else []
         about += ["with digests" if self.log_file_validation else "without digests"]
-        url = f"s3://{self.bucket}/{self.prefix}{'/' if self.prefix else ''}AWSLogs/"
+        url = f"s3://{self.bucket}/{logs_root(self.prefix)}"
         return f"{self.name}: {url} ({', '.join(about)})"
 
 
@@ -111,6 +113,7 @@ def config_of(trails: Iterable[Described]) -> dict[str, Any]:
         key = next((trail.kms_key_id for trail in group if trail.kms_key_id), None)
         entries.append(
             {"name": name, "bucket": bucket, "prefix": prefix}
+            | ({} if meant_prefix(prefix) == prefix else {"exact_prefix": True})
             | ({"kms_key_id": key} if key else {})
             | {
                 "home_region": group[0].home_region,
@@ -173,7 +176,7 @@ def _ask(client: Any) -> list[Described] | str:
             trail["Name"],
             trail["TrailARN"],
             trail["S3BucketName"],
-            trail.get("S3KeyPrefix", "").strip("/"),
+            trail.get("S3KeyPrefix", ""),
             trail["HomeRegion"],
             trail.get("KmsKeyId") or None,
             trail.get("LogFileValidationEnabled", False),

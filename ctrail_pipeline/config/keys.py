@@ -52,6 +52,7 @@ TRAIL_KEYS: dict[str, Check] = {
     "name": check_name,
     "bucket": check_bucket,
     "prefix": check_prefix,
+    "exact_prefix": check_flag,
     "region": check_region,
     "endpoint_url": check_endpoint,
     "profile": check_one_line,

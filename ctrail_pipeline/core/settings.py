@@ -26,7 +26,8 @@ class Trail:
     bucket: str
     """A bucket name, or a `file://` URL of a folder that holds a bucket's tree."""
     prefix: str = ""
-    """The part of the keys before `AWSLogs/`, without slashes at its ends."""
+    """The part of the keys before `AWSLogs/`, as `core.keys.source_prefix.meant_prefix` has it; or
+    as it is written, if the configuration says so."""
     region: str | None = None
     """The bucket's region; None: it is learned (`bucket.endpoint`, `bucket.current_endpoint`)."""
     endpoint_url: str | None = None
@@ -52,8 +53,8 @@ class Trail:
     is_organization: bool | None = None
     delivered_to: str | None = None
     """The bucket that digests name, if it is not the one that is read: an access point's alias, a
-    replica, a folder of another name. `bucket` has the same prefix, `bucket/prefix` another one,
-    `bucket/` none. None: what is read is what CloudTrail delivered to."""
+    replica, a folder of another name. `bucket` has the same prefix, `bucket/prefix` another one (as
+    it is written), `bucket/` none. None: what is read is what CloudTrail delivered to."""
     public_keys: Path | None = None
     """A file with a reply of ListPublicKeys (JSON); None: the ledger's keys, and CloudTrail."""
     object_metadata: Path | None = None
@@ -66,6 +67,14 @@ class Trail:
     exclude_regions: Sequence[str] = ()
     kinds: Sequence[str] = ()
     """Kinds to bring in, by the names of their folders. Empty: all."""
+    written_prefix: str | None = None
+    """The prefix as it is written, where `prefix` differs from it: looked at where nothing lies at
+    `prefix`. None: there is no other place to look at."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The prefixes that log files of this trail may lie at, in the order of trying."""
+        return (self.prefix,) if self.written_prefix is None else (self.prefix, self.written_prefix)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config
+from ctrail_pipeline.core.keys.source_prefix import logs_root
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
@@ -99,12 +100,12 @@ def materializations(
 
 def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDefinition:
     url = trail.bucket if "://" in trail.bucket else f"s3://{trail.bucket}"
-    prefix = f"{trail.prefix}/" if trail.prefix else ""
+    roots = " or ".join(f"`{url}/{logs_root(prefix)}`" for prefix in trail.prefixes)
 
     spec = AssetSpec(
         key,
         partitions_def=partitions_of(key),
-        description=f"Events of the trail **{trail.name}**, from `{url}/{prefix}AWSLogs/`: each"
+        description=f"Events of the trail **{trail.name}**, from {roots}: each"
         " exactly once, byte for byte, as JSON Lines. Partitions are accounts and regions. To bring"
         " in any set of them, which need not be a range, use the job `sync` and its run config.",
         kinds={"s3", "json"},

@@ -30,7 +30,7 @@ from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection, is_of
 from ctrail_pipeline.core.run.open_log_files import Archived, OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.settings import Trail
@@ -234,11 +234,7 @@ def _verdicts(
         for trail in trails:
             settings = replace(configuration.settings, trails=(trail,))
             selected = SelectedLogFiles(ledger, settings, Selection())
-            of_trail = [
-                id_
-                for source, id_ in ids.items()
-                if (source.bucket, source.prefix) == (trail.bucket, trail.prefix)
-            ]
+            of_trail = [id_ for source, id_ in ids.items() if is_of(trail, source)]
             verdicts[trail.name] = LedgerVerdict(
                 selected.open(found_before=0),
                 selected.archived(),

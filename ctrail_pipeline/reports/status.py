@@ -31,7 +31,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     source_totals,
 )
 from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail
-from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection, trail_finder
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
@@ -136,8 +136,7 @@ def read_status(settings: Settings) -> Status:
 
 def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]:
     """Yield the status of each account and region, over all its source prefixes."""
-    trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
-    partitions = _by_partition(trails, ledger)  # first: a run may register more meanwhile
+    partitions = _by_partition(settings, ledger)  # first: a run may register more meanwhile
     cursors, totals = _cursors(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
     accepted = accepted_by_source(ledger)
@@ -168,13 +167,15 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
 
 
 def _by_partition(
-    trails: Mapping[tuple[str, str], str], ledger: Ledger
+    settings: Settings, ledger: Ledger
 ) -> dict[tuple[str, str, str], dict[SourcePrefix, int]]:
     """Return the source prefixes with their ids, by trail, account and region."""
+    trail_of = trail_finder(settings.trails)
     partitions: dict[tuple[str, str, str], dict[SourcePrefix, int]] = {}
     for source_prefix, id_ in source_ids(ledger).items():
-        trail = trails.get((source_prefix.bucket, source_prefix.prefix))
-        key = trail or _unconfigured(source_prefix), source_prefix.account, source_prefix.region
+        trail = trail_of(source_prefix)
+        name = _unconfigured(source_prefix) if trail is None else trail.name
+        key = name, source_prefix.account, source_prefix.region
         partitions.setdefault(key, {})[source_prefix] = id_
     return partitions
 

@@ -204,20 +204,56 @@ def test_times_become_utc(tmp_path: Path, text: str | None, moment: datetime | N
 
 
 @pytest.mark.parametrize(
-    ("written", "prefix"),
+    ("written", "prefixes"),
     [
-        ("", ""),
-        ("/", ""),
-        ("/audit/payments/", "audit/payments"),
-        ("audit/AWSLogs", "audit"),
-        ("audit/AWSLogs/", "audit"),
-        ("AWSLogs/", ""),
-        ("MyAWSLogs", "MyAWSLogs"),
-        ("o-abcdef1234", "o-abcdef1234"),
+        ("", [""]),
+        ("audit", ["audit"]),
+        ("a//b", ["a//b"]),
+        ("MyAWSLogs", ["MyAWSLogs"]),
+        ("o-abcdef1234", ["o-abcdef1234"]),
+        ("/", ["", "/"]),
+        ("audit/", ["audit", "audit/"]),
+        ("/audit/payments/", ["audit/payments", "/audit/payments/"]),
+        ("audit/AWSLogs", ["audit", "audit/AWSLogs"]),
+        ("audit/AWSLogs/", ["audit", "audit/AWSLogs/"]),
+        ("AWSLogs", ["", "AWSLogs"]),
+        ("AWSLogs/", ["", "AWSLogs/"]),
+        ("AWSLogs/AWSLogs", ["AWSLogs", "AWSLogs/AWSLogs"]),
     ],
 )
-def test_prefixes_are_normalised(tmp_path: Path, written: str, prefix: str) -> None:
-    assert load_trail(tmp_path, prefix=written).prefix == prefix
+def test_a_prefix_is_tried_as_it_is_meant_and_then_as_it_is_written(
+    tmp_path: Path, written: str, prefixes: list[str]
+) -> None:
+    trail = load_trail(tmp_path, prefix=written)
+    assert trail.prefix == prefixes[0]
+    assert list(trail.prefixes) == prefixes
+    assert load_trail(tmp_path, prefix=written, exact_prefix=True).prefixes == (written,)
+
+
+@pytest.mark.parametrize(
+    ("written", "prefixes"),
+    [
+        ("audit/", ["audit"]),
+        ("/audit", ["audit"]),
+        ("a//b", ["a//b"]),
+        ("audit/AWSLogs", ["audit", "audit/AWSLogs"]),
+    ],
+)
+def test_a_folder_has_no_second_place_where_only_slashes_differ(
+    tmp_path: Path, written: str, prefixes: list[str]
+) -> None:
+    trail = load_trail(tmp_path, bucket="file:///srv/logs", prefix=written)
+    assert list(trail.prefixes) == prefixes
+
+
+def test_the_place_of_another_trail_is_not_tried(tmp_path: Path) -> None:
+    trails = [
+        {"name": "a", "bucket": "my-bucket", "prefix": "AWSLogs"},
+        {"name": "b", "bucket": "my-bucket", "prefix": "AWSLogs/AWSLogs"},
+        {"name": "c", "bucket": "other", "prefix": "AWSLogs"},
+    ]
+    found = [trail.prefixes for trail in load(tmp_path, {"trails": trails}).settings.trails]
+    assert found == [("",), ("AWSLogs", "AWSLogs/AWSLogs"), ("", "AWSLogs")]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +294,7 @@ def test_bucket_names_are_kept_as_they_are(tmp_path: Path, bucket: str) -> None:
     [
         ("my-bucket", "my-bucket"),
         ("my-bucket/", "my-bucket/"),
-        ("my-bucket/audit/payments/", "my-bucket/audit/payments"),
-        ("my-bucket/AWSLogs/", "my-bucket/"),
+        ("my-bucket/audit/payments/", "my-bucket/audit/payments/"),
         (None, None),
     ],
 )
@@ -295,7 +330,8 @@ def test_a_length_of_time_has_a_unit(tmp_path: Path, text: str, seconds: float) 
 
 
 def test_every_field_of_a_trail_can_be_configured() -> None:
-    assert {field.name for field in fields(Trail)} == set(TRAIL_KEYS)
+    of_prefix = {"written_prefix", "exact_prefix"}
+    assert {field.name for field in fields(Trail)} ^ set(TRAIL_KEYS) == of_prefix
 
 
 def test_one_bucket_may_have_trails_of_several_prefixes(tmp_path: Path) -> None:
@@ -330,7 +366,13 @@ def two(second: dict[str, Any]) -> dict[str, Any]:
         ),
         (
             two({"name": "b", "bucket": "my-bucket", "prefix": "/"}),
-            r'trails\[1\].bucket: "my-bucket" with prefix "" is trails\[0\] already',
+            r'trails\[1\].bucket: "my-bucket" with prefix "" is trails\[0\] already; keep one of'
+            r' the two, or say "exact_prefix": true where CloudTrail was told "/"',
+        ),
+        (
+            two({"name": "b", "bucket": "my-bucket", "prefix": "", "exact_prefix": True}),
+            r'trails\[1\].bucket: "my-bucket" with prefix "" is trails\[0\] already; keep one of'
+            r" the two$",
         ),
         (two({"name": "b", "buckets": "x"}), r"trails\[1\].buckets: .* did you mean bucket\?"),
         (ONE_TRAIL | {"event_dir": "x"}, r"event_dir: there is no such key; did you mean events_d"),

@@ -186,6 +186,21 @@ def test_the_job_writes_it_too(
     assert not again.success
 
 
+def test_a_prefix_is_written_so_that_it_means_what_cloudtrail_was_told(tmp_path: Path) -> None:
+    prefixes = ["", "foo", "foo/", "/foo", "a//b", "/", "AWSLogs", "AWSLogs/", "foo/AWSLogs"]
+    described = [
+        Described(f"t{number}", f"{number}", "logs", prefix, "r1", None, True, False)
+        for number, prefix in enumerate(prefixes)
+    ]
+    written = config_of(described)
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    trails = load_config({}, tmp_path).settings.trails
+    assert [trail.prefixes for trail in trails] == [(prefix,) for prefix in prefixes]
+    plain = [trail["prefix"] for trail in written["trails"] if "exact_prefix" not in trail]
+    assert plain == ["", "foo", "a//b"]
+    assert str(described[2]).startswith("t2: s3://logs/foo//AWSLogs/ (")
+
+
 def test_trails_that_cannot_be_told_apart_by_name_get_longer_ones() -> None:
     first = Described(
         "t", "arn:aws:cloudtrail:eu-west-1:1:trail/t", "b", "", "r1", None, True, False

@@ -24,7 +24,7 @@ from ctrail_pipeline.core.listing.selection import Selection, is_configured
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
-from .digest_delivery import read_delivery
+from .digest_delivery import Delivery, read_delivery
 from .digest_keys import KeysOfTrail
 from .digest_metadata import object_metadata
 from .digest_result import DigestResult
@@ -57,12 +57,13 @@ def check_digests(
     trails = [trail for trail in settings.trails if trail.log_file_validation is not False]
     keys_of = {trail.name: KeysOfTrail(trail) for trail in trails}
     metadata_of = {trail.name: object_metadata(trail) for trail in trails}
-    setup_of = {trail.name: SetupFaults(trail.name, read_delivery(trail)) for trail in trails}
+    setup_of: dict[tuple[str, Delivery], SetupFaults] = {}
     window = _window(settings)
     with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
         ids = source_ids(ledger)
         for folder in _folders(settings, selection, found_prefixes, report):
             name = folder.trail.name
+            here = read_delivery(folder.trail, folder.selected[0].prefix)
             task = DigestTask(
                 trail=folder.trail,
                 bucket=folder.bucket,
@@ -74,7 +75,7 @@ def check_digests(
                 max_bytes=settings.max_log_file_bytes,
                 threads=threads,
                 report=report,
-                setup=setup_of[name],
+                setup=setup_of.setdefault((name, here), SetupFaults(name, here)),
                 result=result,
             )
             try:
@@ -114,7 +115,8 @@ def _folders(
                 of_folder = present.setdefault(_of_all_kinds(found.source_prefix), [])
                 of_folder.append(found.source_prefix)
         try:
-            for source_prefix in discover_digests(trail, bucket):
+            prefixes = dict.fromkeys(source_prefix.prefix for source_prefix in present)
+            for source_prefix in discover_digests(trail, bucket, prefixes):
                 present.setdefault(_of_all_kinds(source_prefix), [])
         except StoreError as error:
             report(Problem(trail.name, trail.bucket, "digests not listed", str(error)))

@@ -28,7 +28,7 @@ from ctrail_pipeline.core.ledger.queries_output import (
     output_folders,
 )
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
-from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection, trail_finder
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
@@ -58,10 +58,11 @@ def check_output(
 ) -> None:
     """Compare the output files of the selection with the ledger, and note what is found."""
     began = time.monotonic()
-    names = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
+    find_trail = trail_finder(settings.trails)
     trails = {
-        id_: names.get((source_prefix.bucket, source_prefix.prefix), "")
+        id_: trail.name
         for source_prefix, id_ in source_ids(ledger).items()
+        if (trail := find_trail(source_prefix)) is not None
     }
 
     def trail_of(ids: Iterable[int]) -> str:

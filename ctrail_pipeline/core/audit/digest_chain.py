@@ -9,7 +9,7 @@ A mirror may lack the metadata in which CloudTrail keeps a digest's signature. T
 the signature, too, so that only the newest digest of a chain cannot be checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -69,8 +69,9 @@ class ChainWalk:
 
     here: Delivery
     """Where digests are read."""
-    expected: Delivery
-    """Where CloudTrail delivered them to, as far as the configuration knows."""
+    expected: Sequence[Delivery]
+    """Where CloudTrail may have delivered them to, as far as the configuration knows. One of them
+    holds for the whole chain."""
     newer: ReadDigest | None = None
     elsewhere: dict[Delivery, list[ChainFinding]] = field(default_factory=dict)
     """Digests that name another delivery than the expected one."""
@@ -134,8 +135,9 @@ class ChainWalk:
             detail = "the object's metadata holds no signature"
             self.unsigned.append(_finding(read, FindingKind.DIGEST_ALTERED, detail))
             standing = Standing.COMPARED
-        if delivery == self.expected:
+        if delivery in self.expected:
             self._holds_expected = True
+            self.expected = (delivery,)
         else:
             self.elsewhere.setdefault(delivery, []).append(moved)
             standing = Standing.COMPARED
@@ -158,7 +160,7 @@ class ChainWalk:
         if newer is None or newer.digest is None or newer.digest.previous is None:
             return None
         digest, previous = newer.digest, newer.digest.previous
-        delivery = self.here.named_by(digest.bucket, digest.key, newer.key) or self.expected
+        delivery = self.here.named_by(digest.bucket, digest.key, newer.key) or self.expected[0]
         rest = delivery.rest(previous.bucket, previous.key)
         return None if rest is None else (self.here.key(rest), previous)
 

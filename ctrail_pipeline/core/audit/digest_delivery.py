@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from ctrail_pipeline.core.keys.source_prefix import meant_prefix
 from ctrail_pipeline.core.settings import Trail
 
 _ROOT: Final = "AWSLogs/"
@@ -20,7 +21,7 @@ class Delivery(NamedTuple):
 
     bucket: str
     prefix: str
-    """The part of the keys before `AWSLogs/`, without slashes at its ends."""
+    """The part of the keys before `AWSLogs/`, or before `/AWSLogs/`."""
 
     def key(self, rest: str) -> str:
         """Return the key of what lies at `rest`, which begins with `AWSLogs/`."""
@@ -48,18 +49,24 @@ class Delivery(NamedTuple):
         return self.bucket if self.prefix == here.prefix else f"{self.bucket}/{self.prefix}"
 
 
-def read_delivery(trail: Trail) -> Delivery:
-    """Return where a trail reads; a local folder stands for the bucket that its own name names."""
+def read_delivery(trail: Trail, prefix: str) -> Delivery:
+    """Return where a trail reads at one of its prefixes.
+
+    A local folder stands for the bucket that its own name names.
+    """
     bucket = trail.bucket
     if bucket.startswith("file://"):
         bucket = Path(unquote(urlsplit(bucket).path)).name
-    return Delivery(bucket, trail.prefix)
+    return Delivery(bucket, prefix)
 
 
-def expected_delivery(trail: Trail) -> Delivery:
-    """Return where CloudTrail delivers to, as the trail's configuration says it."""
-    here = read_delivery(trail)
+def expected_deliveries(trail: Trail, here: Delivery) -> tuple[Delivery, ...]:
+    """Return where CloudTrail delivers to what is read here, as the configuration says it.
+
+    The prefix in `delivered_to` counts as it is meant, and as it is written.
+    """
     if trail.delivered_to is None:
-        return here
+        return (here,)
     bucket, slash, prefix = trail.delivered_to.partition("/")
-    return Delivery(bucket, prefix if slash else here.prefix)
+    prefixes = (meant_prefix(prefix), prefix) if slash else (here.prefix,)
+    return tuple(Delivery(bucket, prefix) for prefix in dict.fromkeys(prefixes))

@@ -45,7 +45,7 @@ class SetupFaults:
     def findings(self) -> Iterator[Finding]:
         """Yield a finding for each fault."""
         for delivery, shared in sorted(self._elsewhere.items()):
-            place = f"s3://{delivery.bucket}/{delivery.prefix}".rstrip("/")
+            place = f"s3://{'/'.join(filter(None, delivery))}"
             detail = (
                 f"{shared.digests:,} digests, such as this one, say that CloudTrail delivered them"
                 f' to {place}; if that is right, "delivered_to":'

@@ -16,7 +16,7 @@ from ctrail_pipeline.core.keys.minutes import Minute, day_folder, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
 from .digest_chain import ChainWalk, ReadDigest, Standing
-from .digest_delivery import expected_delivery, read_delivery
+from .digest_delivery import expected_deliveries, read_delivery
 from .digest_file import (
     Chain,
     Digest,
@@ -48,9 +48,9 @@ class FolderCheck:
         self._task = task
         self._keys = keys
         self._metadata = metadata
-        self._here = read_delivery(task.trail)
-        self._expected = expected_delivery(task.trail)
         self._prefix = task.any_prefix
+        self._here = read_delivery(task.trail, self._prefix.prefix)
+        self._expected = expected_deliveries(task.trail, self._here)
         self._folder = digest_folder(self._prefix)
         self._chains = ChainHours(
             task.trail.name, self._here, self._prefix.partition_key, window, task.result
@@ -167,7 +167,7 @@ class FolderCheck:
         window = self._chains.window
         named = self._here.named_by(digest.bucket, digest.key, read.key)
         for item in digest.log_files:
-            rest = (named or self._expected).rest(item.bucket, item.key)
+            rest = (named or self._expected[0]).rest(item.bucket, item.key)
             if rest is None:  # the trail delivered elsewhere then: what lies there is not read
                 self._chains.doubt(Range(Minute(span.start - SETTLE_MINUTES), span.end))
                 continue

@@ -26,6 +26,7 @@ from ctrail_pipeline.core.ledger.queries_lineage import (
 from ctrail_pipeline.core.ledger.queries_output import OutputFile
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.line_runs import LineRun
+from ctrail_pipeline.core.listing.selection import trail_finder
 from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -115,7 +116,7 @@ class Explainer:
         self._digest_of = digest_of
         self._source_prefixes = {id_: prefix for prefix, id_ in source_ids(ledger).items()}
         self._fetch = LogFileFetch(settings, ledger, self._source_prefixes, fetch=fetch)
-        self._trails = {(trail.bucket, trail.prefix): trail.name for trail in settings.trails}
+        self._trail_of = trail_finder(settings.trails)
         self._batch = lru_cache(_BATCHES_KEPT)(lambda batch: batch_origin(ledger, batch))
         self._as_written = lru_cache(_BATCHES_KEPT)(self._is_as_written)
 
@@ -145,6 +146,7 @@ class Explainer:
             )
         log_file = batch.log_files[run.position]
         prefix = self._source_prefixes[log_file.source_id]
+        trail = self._trail_of(prefix)
         record = record_of(line.data) if file.kind is Kind.EVENTS else None
         index, note = self._fetch.index_of(prefix, log_file, line.data) if record else (None, "")
         copies = self._fetch.copies_of(prefix, log_file, record, line.data) if record else Copies(0)
@@ -154,7 +156,7 @@ class Explainer:
             record=record,
             is_as_written=self._as_written(file),
             source_prefix=prefix,
-            trail=self._trails.get((prefix.bucket, prefix.prefix), ""),
+            trail="" if trail is None else trail.name,
             log_file=log_file,
             batch=batch,
             new_line=new_line,

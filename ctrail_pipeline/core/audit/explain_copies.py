@@ -17,6 +17,7 @@ from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_explain import with_duplicates
 from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
+from ctrail_pipeline.core.listing.selection import trail_finder
 from ctrail_pipeline.core.log_file.event_time import moment_of
 from ctrail_pipeline.core.log_file.record import LogFileContent, Record
 from ctrail_pipeline.core.log_file.split import read_log_file
@@ -56,7 +57,7 @@ class LogFileFetch:
         self._ledger = ledger
         self._source_prefixes = source_prefixes
         self._fetch = fetch
-        self._trails = {(trail.bucket, trail.prefix): trail for trail in settings.trails}
+        self._trail_of = trail_finder(settings.trails)
         self._buckets: dict[str, Bucket] = {}
 
     def index_of(
@@ -108,7 +109,7 @@ class LogFileFetch:
         self, source_prefix: SourcePrefix, log_file: LogFileOrigin
     ) -> LogFileContent | str:
         """Return what a log file holds by now, or why it cannot be fetched."""
-        trail = self._trails.get((source_prefix.bucket, source_prefix.prefix))
+        trail = self._trail_of(source_prefix)
         if trail is None:
             return "its trail is no longer configured"
         try:

@@ -15,9 +15,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_lineage import LogFileOrigin
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix, known_prefixes
-from ctrail_pipeline.core.listing.selection import Selection
+from ctrail_pipeline.core.listing.selection import Selection, trail_finder
 from ctrail_pipeline.core.listing.sources import Source
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import Settings
 
 from .check_digests import check_digests
 from .compare import compare
@@ -48,10 +48,11 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
 
     The digests of each day of a source prefix are read once.
     """
+    trail_of = trail_finder(settings.trails)
 
     @lru_cache(64)
     def checked(source_prefix: SourcePrefix, day: int) -> DigestResult | None:
-        trail = _trail_of(settings, source_prefix)
+        trail = trail_of(source_prefix)
         if trail is None:
             return None
         start = datetime.fromtimestamp(day * 86_400, UTC)
@@ -87,10 +88,3 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
         return "no digest that holds lists it"
 
     return say
-
-
-def _trail_of(settings: Settings, source_prefix: SourcePrefix) -> Trail | None:
-    for trail in settings.trails:
-        if (trail.bucket, trail.prefix) == (source_prefix.bucket, source_prefix.prefix):
-            return trail
-    return None

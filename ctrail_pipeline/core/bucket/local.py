@@ -29,7 +29,9 @@ _NANOSECONDS_PER_MINUTE: Final = 60 * 10**9
 class LocalBucket:
     """A bucket in a local folder.
 
-    The etag is made of size and modification time, so a file that was written again is noticed.
+    The etag is made of size and modification time, so a file that was written again is noticed. A
+    folder cannot hold a key with two slashes side by side, or with one at its start. Such a key is
+    read where a copy of a bucket leaves it: several slashes are one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -88,7 +90,7 @@ class LocalBucket:
     def probe(self, key: str) -> None:
         """Open a file, to see whether that is allowed."""
         try:
-            (self.root / key).open("rb").close()
+            Path(f"{self.root}/{key}").open("rb").close()
         except PermissionError as error:
             raise _not_readable(f"{self.location}/{key}") from error
         except OSError as error:
@@ -112,7 +114,7 @@ class LocalBucket:
             raise StoreError(f"{self.location} is not a folder: check the trail's `bucket`")
         found = []
         try:
-            with os.scandir(self.root / folder) as entries:
+            with os.scandir(f"{self.root}/{folder}") as entries:
                 for entry in entries:
                     try:
                         entry.name.encode()

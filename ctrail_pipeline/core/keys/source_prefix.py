@@ -63,6 +63,16 @@ class SourcePrefix:
         return f"{root}{self.region}/"
 
 
+def meant_prefix(written: str) -> str:
+    """The prefix that is meant by one that people have copied, with slashes or with `AWSLogs`.
+
+    CloudTrail keeps both: a trail with the prefix `foo/` delivers to `foo//AWSLogs/`. So the prefix
+    as it is written may be meant, too.
+    """
+    stripped = written.strip("/")
+    return "" if stripped == "AWSLogs" else stripped.removesuffix("/AWSLogs").strip("/")
+
+
 def bucket_address(bucket: str) -> str:
     """The address of a configured bucket: `s3://name`, or its `file://` URL."""
     return bucket if "://" in bucket else f"s3://{bucket}"

@@ -2,12 +2,15 @@
 
 Plain accounts and any number of organizations may lie side by side under one prefix. A listing that
 fails is an error, never "no accounts". Kinds beside CloudTrail are rare, so an account's folder is
-listed for them only now and then: the caller says which accounts are `settled`. Not here: which of
-the source prefixes are selected (`selection`), or what lies where nothing is found (`misplaced`).
+listed for them only now and then: the caller says which accounts are `settled`. A prefix that is
+written with slashes at its ends, or with `AWSLogs`, is looked at as it is meant. As it is written,
+it is looked at if nothing lies there, or if the ledger knows source prefixes there. Not here: which
+of the source prefixes are selected (`selection`), or what lies where nothing is found
+(`misplaced`).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -46,8 +49,9 @@ NOT_YET: Final = (
 
 
 class Owner(NamedTuple):
-    """An account folder: the organization that it lies under (or ""), and the account."""
+    """An account folder: its prefix, the organization that it lies under (or ""), the account."""
 
+    prefix: str
     organization: str
     account: str
 
@@ -68,61 +72,62 @@ class Discovery:
 
 
 def discover(
-    settings: Settings, trail: Trail, bucket: Bucket, settled: Settled = MappingProxyType({})
+    settings: Settings,
+    trail: Trail,
+    bucket: Bucket,
+    settled: Settled = MappingProxyType({}),
+    known: Iterable[SourcePrefix] = (),
 ) -> Discovery:
     """Every region of the configured accounts and kinds that has a folder in this trail's bucket.
 
     It takes one LIST for the root, one for each organization, one for each account, and one for
     each kind that is there. A settled account costs one LIST, for its folder `CloudTrail`. (And one
     more for each further 1,000 names.) Accounts that the configuration leaves out are not listed.
+    `known` are source prefixes that the ledger has, of this trail and of others.
 
     The result is empty for a trail that has delivered nothing yet, of which there are empty folders
     only. Raises StoreError if any LIST fails, or if there is no folder of log files at all, since a
     mistyped prefix must not look like a trail without events.
     """
-    discovery = Discovery()
-    outside: dict[str, Tally] = {}
-    implausible: dict[str, int] = {}
-    kinds = kinds_of(settings, trail)
+    written = trail.written_prefix
+    is_written_known = written is not None and any(
+        (prefix.bucket, prefix.prefix) == (trail.bucket, written) for prefix in known
+    )
+    looks: list[_Look] = []
     with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
-        owners = _Owners(bucket, logs_root(trail.prefix), threads)
-        accounts = [
-            _Account(trail, bucket, owner, kinds, partial(is_configured, settings, trail))
-            for owner in owners
-            if is_account_configured(settings, trail, owner.account)
-        ]
-        found = threads.map(lambda account: account.find(settled.get(account.owner)), accounts)
-        for of_account in found:
-            discovery.source_prefixes += of_account
-    for listed in (owners.listed, *(account.listed for account in accounts)):
-        outside |= listed.outside
-        implausible |= listed.implausible
-    for folder, number in implausible.items():
-        log.warning(
-            "%d folders under %s/%s have names that are no account or region: they are left alone",
-            number,
-            bucket.location,
-            folder,
-        )
-    discovery.outside = outside
-    discovery.unlisted = [account.root for account in accounts if account.names is None]
-    is_young = owners.has_empty_one or any(account.is_young for account in accounts)
-    if not discovery.source_prefixes and not is_young and (accounts or not owners.found):
+        for prefix in trail.prefixes:
+            if is_written_known or not any(look.source_prefixes for look in looks):
+                beside = trail.prefixes if is_written_known else ()
+                looks.append(_Look(settings, trail, bucket, prefix, beside, settled, threads))
+    found = [look for look in looks if look.source_prefixes]
+    found = found or [look for look in looks if not look.is_vain][:1]
+    if not found:
+        roots = [f"{bucket.location}/{logs_root(prefix)}" for prefix in trail.prefixes]
         raise StoreError(
-            f"trail {trail.name!r}: there is no log file folder under"
-            f" {bucket.location}/{logs_root(trail.prefix)}:"
+            f"trail {trail.name!r}: there is no log file folder under {', nor under '.join(roots)}:"
             f" {where_log_files_may_lie(trail, bucket)}"
         )
+    discovery = Discovery()
+    outside: dict[str, Tally] = {}
+    for look in found:
+        look.warn_of_implausible()
+        discovery.source_prefixes += look.source_prefixes
+        discovery.unlisted += look.unlisted
+        outside |= look.outside
+    discovery.outside = outside
     return discovery
 
 
-def discover_digests(trail: Trail, bucket: Bucket) -> list[SourcePrefix]:
+def discover_digests(trail: Trail, bucket: Bucket, prefixes: Collection[str]) -> list[SourcePrefix]:
     """Every account and region that has a folder of digests, whether log files are there or not.
 
-    Raises StoreError if a folder cannot be listed.
+    `prefixes` are those of the trail's that have log files. Raises StoreError if a folder cannot be
+    listed.
     """
     with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
-        owners = list(_Owners(bucket, logs_root(trail.prefix), threads))
+        owners = [
+            owner for prefix in prefixes for owner in _Owners(bucket, prefix, prefixes, threads)
+        ]
         found = threads.map(
             lambda owner: _Account(trail, bucket, owner).list_kind(DIGEST_KIND), owners
         )
@@ -157,22 +162,97 @@ class _Listed:
         return names
 
 
-class _Owners:
-    """The account folders under a root and under the organizations in it."""
+class _Look:
+    """A look at one prefix of a trail, and what was found there."""
 
-    def __init__(self, bucket: Bucket, root: str, threads: DaemonThreads) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        trail: Trail,
+        bucket: Bucket,
+        prefix: str,
+        beside: Sequence[str],
+        settled: Settled,
+        threads: DaemonThreads,
+    ) -> None:
+        """`beside`: as in `_Owners`."""
+        self._bucket = bucket
+        self._owners = _Owners(bucket, prefix, beside, threads)
+        kinds = kinds_of(settings, trail)
+        self._accounts = [
+            _Account(trail, bucket, owner, kinds, partial(is_configured, settings, trail))
+            for owner in self._owners
+            if is_account_configured(settings, trail, owner.account)
+        ]
+        self.source_prefixes = [
+            source_prefix
+            for of_account in threads.map(
+                lambda account: account.find(settled.get(account.owner)), self._accounts
+            )
+            for source_prefix in of_account
+        ]
+        self.outside: dict[str, Tally] = {}
+        self._implausible: dict[str, int] = {}
+        for listed in (self._owners.listed, *(account.listed for account in self._accounts)):
+            self.outside |= listed.outside
+            self._implausible |= listed.implausible
+
+    @property
+    def unlisted(self) -> list[str]:
+        """Folders of accounts that were not listed themselves, since they are settled."""
+        return [account.root for account in self._accounts if account.names is None]
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether there is nothing that a trail leaves, not even a new one.
+
+        Accounts that the configuration leaves out are something.
+        """
+        is_young = self._owners.has_empty_one or any(account.is_young for account in self._accounts)
+        is_left_out = bool(self._owners.found) and not self._accounts
+        return not (self.source_prefixes or is_young or is_left_out)
+
+    def warn_of_implausible(self) -> None:
+        """Say how many folders have names that are no account or region."""
+        for folder, number in self._implausible.items():
+            log.warning(
+                "%d folders under %s/%s have names that are no account or region: they are left"
+                " alone",
+                number,
+                self._bucket.location,
+                folder,
+            )
+
+
+class _Owners:
+    """The account folders under a prefix and under the organizations in it.
+
+    A folder on the way to one of the prefixes `beside` this one is left to the look at that one.
+    """
+
+    def __init__(
+        self, bucket: Bucket, prefix: str, beside: Iterable[str], threads: DaemonThreads
+    ) -> None:
         self.listed = _Listed()
         self.has_empty_one = False
         """Whether there is an organization's folder without an account."""
-        names = self._names(root, bucket.list_folder(root))
+        root = logs_root(prefix)
+        answer = bucket.list_folder(root)
+        roots = tuple(map(logs_root, beside))
+        own = [
+            name
+            for name in answer.folders
+            if not any(other.startswith(f"{root}{name}/") for other in roots)
+        ]
+        names = self._names(root, answer._replace(folders=own))
         organizations = [name for name in names if is_organization(name)]
         folders = [f"{root}{name}/" for name in organizations]
         answers = threads.map(partial(bucket.list_folder, expected=True), folders)
-        self.found = [Owner("", name) for name in names if not is_organization(name)]
+        self.found = [Owner(prefix, "", name) for name in names if not is_organization(name)]
         for organization, folder, answer in zip(organizations, folders, answers, strict=True):
             accounts = self._names(folder, answer)
             self.has_empty_one |= not accounts
-            self.found += [Owner(organization, account) for account in accounts]
+            self.found += [Owner(prefix, organization, account) for account in accounts]
 
     def __iter__(self) -> Iterator[Owner]:
         return iter(self.found)
@@ -193,7 +273,7 @@ class _Account:
         wants: Callable[[SourcePrefix], bool] = lambda _prefix: True,
     ) -> None:
         self.owner = owner
-        self.root = account_root(trail.prefix, *owner)
+        self.root = account_root(*owner)
         self.names: list[str] | None = None
         """Names of the folders in it; None if it was not listed."""
         self.listed = _Listed()
@@ -242,10 +322,7 @@ class _Account:
         folder = f"{self.root}{kind}/"
         answer = self._bucket.list_folder(folder, expected=expected)
         regions = self.listed.plausible(folder, answer)
-        return [
-            SourcePrefix(self._trail.bucket, self._trail.prefix, *self.owner, region, kind)
-            for region in regions
-        ]
+        return [SourcePrefix(self._trail.bucket, *self.owner, region, kind) for region in regions]
 
 
 def _count_log_files(answer: Folder, tally: Tally) -> None:

@@ -7,7 +7,7 @@ selected (`selection`).
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import NOT_YET, Discovery, Owner, discover
 from .problem import Problem, trail_problem
-from .selection import Selection, is_configured, wanted_range
+from .selection import Selection, is_configured, is_of, wanted_range
 from .sources import Source
 
 log = logging.getLogger(__name__)
@@ -100,21 +100,22 @@ def find_prefixes(
     account is due, or none is known. Without `may_get`, nobody tries whether log files can be read.
     """
     found = FoundPrefixes()
+    known = remembered or _known_if_needed(settings)
     for trail in settings.trails:
         state = "not listed"
-        known = {
+        of_trail = {
             prefix: of_prefix
             for prefix, of_prefix in remembered.items()
-            if (prefix.bucket, prefix.prefix) == (trail.bucket, trail.prefix)
-            and is_configured(settings, trail, prefix)
+            if is_of(trail, prefix) and is_configured(settings, trail, prefix)
         }
         try:
             bucket = open_bucket(trail, settings)
-            discovery = discover(settings, trail, bucket, _settled(known, selection))
+            settled = _settled(of_trail, selection)
+            discovery = discover(settings, trail, bucket, settled, known)
             discovered = dict.fromkeys(discovery.source_prefixes)
             # One that has expired since is listed once more, too: then nothing is left of it.
             discovered |= dict.fromkeys(
-                prefix for prefix, of_prefix in known.items() if of_prefix.is_listed_once_more
+                prefix for prefix, of_prefix in of_trail.items() if of_prefix.is_listed_once_more
             )
             wanted = [prefix for prefix in discovered if is_configured(settings, trail, prefix)]
             selected = [prefix for prefix in wanted if selection.holds(prefix)]
@@ -151,6 +152,14 @@ def find_prefixes(
     return found
 
 
+def _known_if_needed(settings: Settings) -> Collection[SourcePrefix]:
+    """All source prefixes that the ledger knows, if a trail may lie at two prefixes; else none."""
+    if not settings.state_db.exists() or all(len(trail.prefixes) == 1 for trail in settings.trails):
+        return ()
+    with closing(Ledger(settings.state_db)) as ledger:
+        return source_ids(ledger)
+
+
 def _accounts_without_global_events(
     discovered: Iterable[SourcePrefix], wanted: Iterable[SourcePrefix]
 ) -> int:
@@ -175,7 +184,8 @@ def settled_accounts(source_prefixes: Iterable[SourcePrefix]) -> dict[Owner, lis
     """The source prefixes of each account, for a discovery that need not look for kinds."""
     accounts: dict[Owner, list[SourcePrefix]] = {}
     for prefix in source_prefixes:
-        accounts.setdefault(Owner(prefix.organization, prefix.account), []).append(prefix)
+        owner = Owner(prefix.prefix, prefix.organization, prefix.account)
+        accounts.setdefault(owner, []).append(prefix)
     return accounts
 
 
@@ -197,8 +207,7 @@ def known_prefixes(
     return [
         FoundPrefix(trail, bucket, source_prefix)
         for source_prefix in source_ids(ledger)
-        if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
-        and is_configured(settings, trail, source_prefix)
+        if is_of(trail, source_prefix) and is_configured(settings, trail, source_prefix)
     ]
 
 

@@ -24,7 +24,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import Discovery
-from .selection import Selection, is_configured
+from .selection import Selection, is_configured, is_of
 
 
 def note_discovered(ledger: Ledger, trail: Trail, discovery: Discovery) -> None:
@@ -67,7 +67,7 @@ def sum_by_trail(
         of_trail = [
             tally
             for source_prefix, of_prefix in tallies.items()
-            if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
+            if is_of(trail, source_prefix)
             and is_configured(settings, trail, source_prefix)
             and selection.holds(source_prefix)
             for tally in of_prefix.values()

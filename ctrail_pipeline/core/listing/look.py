@@ -44,7 +44,7 @@ from .left_aside import note_discovered
 from .look_cursor import LookCursor, in_turn, source_name
 from .look_frequency import is_due_for_discovery, is_due_for_kinds, rests_this_round
 from .problem import Problem, not_listed, trail_problem
-from .selection import is_configured
+from .selection import is_configured, is_of
 from .sources import LogFileRef, Source, Stretch
 
 FOUND_A_SOURCE_PREFIX: Final = 1_000
@@ -178,7 +178,7 @@ class _Looking:
         with DaemonThreads(_TRAILS_AT_ONCE, "ctrail-look") as threads:
             answers = {
                 trail: threads.submit(
-                    _open, trail, self._settings, self._discovery_of(trail, known)
+                    _open, trail, self._settings, self._discovery_of(trail, known), known
                 )
                 for trail in self._settings.trails
             }
@@ -202,8 +202,7 @@ class _Looking:
         accounts = settled_accounts(
             source_prefix
             for source_prefix in known
-            if (source_prefix.bucket, source_prefix.prefix) == (trail.bucket, trail.prefix)
-            and is_configured(self._settings, trail, source_prefix)
+            if is_of(trail, source_prefix) and is_configured(self._settings, trail, source_prefix)
         )
         look_cursor = self._look.cursor
         last = look_cursor.discovered.get(trail.name)
@@ -334,13 +333,15 @@ class _Looking:
 
 
 def _open(
-    trail: Trail, settings: Settings, settled: Settled | None
+    trail: Trail, settings: Settings, settled: Settled | None, known: Iterable[SourcePrefix]
 ) -> tuple[Bucket | None, Discovery | StoreError | None]:
     """A trail's bucket, and, if asked for, its source prefixes, or why there are none."""
     bucket = None
     try:
         bucket = open_bucket(trail, settings)
-        return bucket, None if settled is None else discover(settings, trail, bucket, settled)
+        if settled is None:
+            return bucket, None
+        return bucket, discover(settings, trail, bucket, settled, known)
     except StoreError as error:
         return bucket, error
 

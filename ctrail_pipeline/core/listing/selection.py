@@ -7,7 +7,7 @@ Pure: no bucket and no ledger is asked. Not here: which source prefixes there ar
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -140,6 +140,17 @@ class Chooser(Protocol):
     def exclude_regions(self) -> Sequence[str]:
         """Patterns of regions that are not wanted, whatever `regions` says."""
         ...
+
+
+def is_of(trail: Trail, source_prefix: SourcePrefix) -> bool:
+    """Whether a source prefix is one of a trail's, wanted or not."""
+    return source_prefix.bucket == trail.bucket and source_prefix.prefix in trail.prefixes
+
+
+def trail_finder(trails: Iterable[Trail]) -> Callable[[SourcePrefix], Trail | None]:
+    """Return a function that says which of these trails a source prefix is of, if it is of one."""
+    by_place = {(trail.bucket, prefix): trail for trail in trails for prefix in trail.prefixes}
+    return lambda source_prefix: by_place.get((source_prefix.bucket, source_prefix.prefix))
 
 
 def is_configured(settings: Settings, trail: Trail, source_prefix: SourcePrefix) -> bool:

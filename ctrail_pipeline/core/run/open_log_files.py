@@ -27,7 +27,12 @@ from ctrail_pipeline.core.ledger.queries_open import (
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
-from ctrail_pipeline.core.listing.selection import Selection, is_configured, wanted_range
+from ctrail_pipeline.core.listing.selection import (
+    Selection,
+    is_configured,
+    trail_finder,
+    wanted_range,
+)
 from ctrail_pipeline.core.settings import Settings
 
 from .reason_groups import ReasonGroups
@@ -118,10 +123,10 @@ class SelectedLogFiles:
         The ledger is asked when the first log file turns up: mostly there is none.
         """
         if self._found is None:
-            trails = {(trail.bucket, trail.prefix): trail for trail in self._settings.trails}
+            trail_of = trail_finder(self._settings.trails)
             self._found = {}
             for source_prefix, id_ in source_ids(self._ledger).items():
-                trail = trails.get((source_prefix.bucket, source_prefix.prefix))
+                trail = trail_of(source_prefix)
                 if (
                     trail is not None
                     and is_configured(self._settings, trail, source_prefix)

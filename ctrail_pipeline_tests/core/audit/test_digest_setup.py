@@ -14,6 +14,7 @@ from ctrail_pipeline.core.audit.findings import FindingKind, HourState, Severity
 from ctrail_pipeline.core.audit.verify import verify
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.support.checked_digests import check, kinds, name, settings_for
+from ctrail_pipeline_tests.support.fault_server import key_path
 from ctrail_pipeline_tests.support.signed_digests import HOUR, START, Delivery
 
 FIRST_HOUR = int(START.timestamp()) // 3600
@@ -112,6 +113,43 @@ def test_another_prefix_than_the_trails_is_named_with_the_bucket(tmp_path: Path)
     (told,) = check(delivery, tmp_path).findings
     assert '"delivered_to": "logs/team/audit"' in told.detail
     assert check(delivery, tmp_path, delivered_to="logs/team/audit").findings == []
+
+
+@pytest.mark.parametrize("written", ["foo/", "/foo", "AWSLogs", "foo/AWSLogs/"])
+def test_the_key_names_a_prefix_that_a_folder_cannot_hold(tmp_path: Path, written: str) -> None:
+    delivery = Delivery(tmp_path, prefix=written)
+    delivery.hours(3)
+    key_path(delivery.folder, delivery.root.partition("AWSLogs/1")[0] + "AWSLogs").rename(
+        tmp_path / "AWSLogs"
+    )
+    (tmp_path / "copy").mkdir()
+    delivery.folder = (tmp_path / "AWSLogs").rename(tmp_path / "copy" / "AWSLogs").parent
+    (told,) = check(delivery, tmp_path).findings
+    assert f'"delivered_to": "logs/{written}"' in told.detail
+    assert f"delivered them to s3://logs/{written};" in told.detail
+    checked = check(delivery, tmp_path, delivered_to=f"logs/{written}")
+    assert (checked.findings, checked.log_files_proved) == ([], 3)
+
+
+@pytest.mark.parametrize("delivered_to", ["logs/foo/", "logs//foo/AWSLogs"])
+def test_the_key_means_what_people_copy_into_a_prefix(tmp_path: Path, delivered_to: str) -> None:
+    delivery = Delivery(tmp_path, prefix="foo")
+    delivery.hours(3)
+    assert check(delivery, tmp_path, prefix="foo", delivered_to=delivered_to).findings == []
+
+
+def test_one_chain_is_not_of_both_prefixes_that_a_key_may_mean(tmp_path: Path) -> None:
+    delivery, other = Delivery(tmp_path, prefix="foo"), Delivery(tmp_path, prefix="foo/")
+    delivery.hours(2)
+    other.last, other.metadata = delivery.last, delivery.metadata  # one chain
+    moved = other.digest(START + 2 * HOUR, [])
+    path = delivery.folder / moved
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key_path(delivery.folder, moved).rename(path)
+    delivery.hours(2, START + 3 * HOUR)
+    checked = check(delivery, tmp_path, prefix="foo", delivered_to="logs/foo/")
+    assert (FindingKind.DIGEST_MOVED, name(moved)) in kinds(checked)
+    assert checked.digests_sound == 4
 
 
 def test_a_wrong_key_proves_nothing(tmp_path: Path) -> None:

@@ -181,6 +181,18 @@ def test_what_this_user_may_not_read_is_access_denied(tmp_path: Path) -> None:
         (tmp_path / "a").chmod(0o700)
 
 
+@pytest.mark.parametrize("folder", ["a//AWSLogs/", "/a/AWSLogs/", "//a///AWSLogs//"])
+def test_several_slashes_are_one_and_lead_nowhere_else(tmp_path: Path, folder: str) -> None:
+    root = tmp_path / "logs"
+    write(root, "a/AWSLogs/b.json")
+    bucket = LocalBucket(root)
+    assert [listed.key for listed in bucket.list_folder(folder).objects] == [f"{folder}b.json"]
+    assert every_key(bucket, folder) == [f"{folder}b.json"]
+    bucket.probe(f"{folder}b.json")
+    assert bucket.get(f"{folder}b.json", None).body == bucket.get("a/AWSLogs/b.json", None).body
+    assert bucket.list_folder(f"{tmp_path}/logs/") == Folder([], [])
+
+
 def test_a_file_url_opens_a_local_folder(tmp_path: Path) -> None:
     root = tmp_path / "my logs"
     write(root, "a.json")

@@ -1,15 +1,18 @@
 """Discovery finds the accounts and regions of a trail, in every layout that real buckets have."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ctrail_pipeline.core.bucket.interface import Bucket, Fetched, Folder, Page
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.exceptions import AccessDenied, StoreError
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
-from ctrail_pipeline.core.listing.discovery import discover
+from ctrail_pipeline.core.keys.source_prefix import SourcePrefix, logs_root
+from ctrail_pipeline.core.listing.discovery import discover, discover_digests
+from ctrail_pipeline.core.listing.found_prefixes import settled_accounts
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline_tests.support.buckets import settings_of
 
@@ -272,6 +275,128 @@ def test_a_listing_that_fails_is_an_error_never_fewer_accounts(
     )
     with pytest.raises(AccessDenied, match="s3:ListBucket is missing"):
         discovered(Trail("trail", "logs"), RefusingBucket(tmp_path, refused))
+
+
+# --- a prefix that is written in another way than it is meant ------------------------------------
+
+
+class KeysBucket(LocalBucket):
+    """A bucket of keys in memory: a folder cannot hold all of them. Its listings are noted."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__(Path("/nowhere"))
+        self.keys = list(keys)
+        self.listed: list[str] = []
+
+    def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
+        self.listed.append(folder)
+        rests = [key.removeprefix(folder) for key in self.keys if key.startswith(folder)]
+        names = [rest.partition("/") for rest in rests]
+        return Folder(list(dict.fromkeys(name for name, slash, _ in names if slash)), [])
+
+
+ACCOUNT_KEY = "111122223333/CloudTrail/eu-west-1/2026/01/13/a.json.gz"
+OTHER_KEY = "444455556666/CloudTrail/eu-west-1/2026/01/13/a.json.gz"
+SPELLINGS = [
+    ("foo/", "foo"),
+    ("/foo", "foo"),
+    ("/", ""),
+    ("AWSLogs", ""),
+    ("AWSLogs/", ""),
+    ("foo/AWSLogs", "foo"),
+]
+
+
+def trail_written(written: str, meant: str, **options: Any) -> Trail:
+    return Trail("main", "logs", meant, written_prefix=written, **options)
+
+
+def at(prefix: str, account: str = "111122223333") -> SourcePrefix:
+    return SourcePrefix("logs", prefix, "", account, "eu-west-1")
+
+
+@pytest.mark.parametrize(("written", "meant"), SPELLINGS)
+def test_what_is_meant_comes_first_and_costs_no_request_more(written: str, meant: str) -> None:
+    keys = [logs_root(meant) + ACCOUNT_KEY, logs_root(written) + OTHER_KEY]
+    bucket, plain = KeysBucket(*keys), KeysBucket(*keys)
+    assert discovered(trail_written(written, meant), bucket) == [at(meant)]
+    assert discovered(Trail("main", "logs", meant), plain) == [at(meant)]
+    assert bucket.listed == plain.listed
+
+
+@pytest.mark.parametrize(("written", "meant"), SPELLINGS)
+@pytest.mark.parametrize(
+    "options", [{}, {"accounts": ["1*"]}, {"regions": ["eu-*"]}, {"kinds": ["CloudTrail"]}]
+)
+def test_as_it_is_written_it_counts_where_nothing_lies_at_what_is_meant(
+    written: str, meant: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    trail = trail_written(written, meant, **options)
+    bucket = KeysBucket(logs_root(written) + ACCOUNT_KEY)
+    discovery = discover(settings_of(trail), trail, bucket)
+    assert discovery.source_prefixes == [at(written)]
+    assert not any(discovery.outside.values())
+    assert caplog.text == ""
+
+
+def test_a_place_without_log_files_hides_nothing() -> None:
+    bucket = KeysBucket("foo/AWSLogs/111122223333/CloudTrail/", "foo//AWSLogs/" + OTHER_KEY)
+    assert discovered(trail_written("foo/", "foo"), bucket) == [at("foo/", "444455556666")]
+
+
+@pytest.mark.parametrize(("written", "meant"), SPELLINGS)
+def test_both_places_count_where_the_ledger_knows_the_written_one(
+    written: str, meant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trail = trail_written(written, meant)
+    bucket = KeysBucket(logs_root(meant) + ACCOUNT_KEY, logs_root(written) + OTHER_KEY)
+    known = [at(written, "444455556666")]
+    discovery = discover(settings_of(trail), trail, bucket, known=known)
+    assert discovery.source_prefixes == [at(meant), *known]
+    assert not any(discovery.outside.values()), "the way to the other place is not left aside"
+    assert caplog.text == ""
+    settled = settled_accounts(discovery.source_prefixes)
+    discovery = discover(settings_of(trail), trail, bucket, settled, known)
+    assert discovery.source_prefixes == [at(meant), *known]
+    assert discovery.unlisted == [
+        f"{logs_root(meant)}111122223333/",
+        f"{logs_root(written)}444455556666/",
+    ]
+    elsewhere = [replace(prefix, bucket="other") for prefix in known]
+    assert discover(settings_of(trail), trail, bucket, known=elsewhere).source_prefixes == [
+        at(meant)
+    ]
+
+
+def test_the_same_account_at_both_places_is_settled_by_itself() -> None:
+    trail = trail_written("foo/", "foo")
+    bucket = KeysBucket("foo/AWSLogs/" + ACCOUNT_KEY, "foo//AWSLogs/" + ACCOUNT_KEY)
+    settled = settled_accounts([at("foo/")])
+    discovery = discover(settings_of(trail), trail, bucket, settled, [at("foo/")])
+    assert discovery.source_prefixes == [at("foo"), at("foo/")]
+    assert discovery.unlisted == ["foo//AWSLogs/111122223333/"]
+
+
+def test_nothing_at_either_place_names_both() -> None:
+    with pytest.raises(StoreError) as raised:
+        discovered(trail_written("foo/", "foo"), KeysBucket("team/AWSLogs/" + ACCOUNT_KEY))
+    assert str(raised.value).startswith(
+        "trail 'main': there is no log file folder under file:///nowhere/foo/AWSLogs/, nor under"
+        " file:///nowhere/foo//AWSLogs/: there is team/AWSLogs/"
+    )
+
+
+@pytest.mark.parametrize("folder", ["foo/AWSLogs/111122223333/", "foo//AWSLogs/111122223333/"])
+def test_nothing_yet_at_either_place_is_no_error(folder: str) -> None:
+    assert discovered(trail_written("foo/", "foo"), KeysBucket(folder)) == []
+
+
+def test_digests_are_found_at_the_prefixes_that_are_asked_for() -> None:
+    digest = "111122223333/CloudTrail-Digest/eu-west-1/a.json.gz"
+    bucket = KeysBucket("foo/AWSLogs/" + digest, "foo//AWSLogs/" + digest)
+    trail = trail_written("foo/", "foo")
+    for prefixes in (["foo"], ["foo/"], ["foo", "foo/"]):
+        assert discover_digests(trail, bucket, prefixes) == [at(prefix) for prefix in prefixes]
 
 
 def test_a_source_prefix_is_the_same_whatever_its_trail_is_called(tmp_path: Path) -> None:
