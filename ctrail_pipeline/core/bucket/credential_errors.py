@@ -54,6 +54,7 @@ _UNUSABLE: Final = frozenset(
 _CAUSES: Final = {
     "CredentialRetrievalError": "it failed",
     "ResponseParserError": "its answer cannot be read",
+    "TimeoutExpired": "it took too long",
 }
 """By the class of an error, what went wrong."""
 _CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
@@ -93,21 +94,23 @@ def no_credentials(trail: Trail, error: BaseException, source: str = "") -> Stor
             " profile"
         )
     if kind in _UNUSABLE or not source:
+        file = getattr(error, "kwargs", {}).get("path")
+        fault = f"{kind}: {printable(str(file))}" if file else kind
         return AccessDenied(
-            f"trail {trail.name!r}: the AWS credentials cannot be used ({kind}); check AWS_PROFILE"
+            f"trail {trail.name!r}: the AWS credentials cannot be used ({fault}); check AWS_PROFILE"
             " and the AWS configuration files"
         )
     name, advice = _SOURCES.get(source, _OTHER_SOURCE)
+    name = name.format(role=trail.role_arn, profile=profile, source=source)
     if kind in _SIGN_IN_ERRORS:
         advice = _SIGN_IN
-    text = f"AWS credentials could not be obtained from {name} ({_cause(error)}): {advice}"
-    role = trail.role_arn or ""
     return CredentialsError(
-        f"trail {trail.name!r}: " + text.format(role=role, profile=profile, source=source)
+        f"trail {trail.name!r}: AWS credentials could not be obtained from {name}"
+        f" ({_cause(error)}): {advice}"
     )
 
 
-def not_a_credential(trail: Trail, name: str, source: str) -> StoreError:
+def not_a_credential(trail: Trail, name: str, source: str, *, is_empty: bool) -> StoreError:
     """Return the error for a credential with a character that no credential has.
 
     `name`: which part of the credentials. Such a character is mostly a line feed at the end, from
@@ -116,6 +119,8 @@ def not_a_credential(trail: Trail, name: str, source: str) -> StoreError:
     called = _SOURCES.get(source, _OTHER_SOURCE)[0].format(
         role=trail.role_arn, profile=repr(trail.profile or "default"), source=source
     )
+    if is_empty:
+        return AccessDenied(f"trail {trail.name!r}: the {name} from {called} is empty: write it")
     return AccessDenied(
         f"trail {trail.name!r}: the {name} from {called} holds a line feed, a space or another"
         " character that no credential has: write it anew, without a line end"

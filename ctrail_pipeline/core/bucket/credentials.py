@@ -8,7 +8,9 @@ Not here: reading a bucket, and looking for other credentials when these expire
 """
 
 import logging
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
@@ -30,6 +32,9 @@ from .curl_request import Keys
 SESSION_NAME: Final = "ctrail"
 """The session name under which CloudTrail shows what we read with a trail's role."""
 _STS_ATTEMPTS: Final = 5
+PROCESS_SECONDS: Final = 60
+"""How long a credential process may take: as long as with AWS's SDKs for Go and Java. boto3 waits
+without an end, so one trail would hold up all others."""
 _CHARACTERS: Final = {
     "access key ID": re.compile(r"[!-~]+"),
     "secret access key": re.compile(r"[^\x00-\x1f\x7f]+"),
@@ -69,8 +74,10 @@ class Credentials:
             frozen = self._found.get_frozen_credentials()
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
         for (name, characters), value in zip(_CHARACTERS.items(), keys, strict=True):
-            if not characters.fullmatch(str(value or "")) and (value or name != "session token"):
-                raise not_a_credential(self._trail, name, source)
+            if not isinstance(value, str | None):  # a credential process prints any JSON
+                raise no_credentials(self._trail, TypeError(), source)
+            if not characters.fullmatch(value or ""):
+                raise not_a_credential(self._trail, name, source, is_empty=not value)
         return keys
 
     def has_key_of(self, other: "Credentials") -> bool:
@@ -109,6 +116,7 @@ def open_session(trail: Trail) -> Any:
     base = new_session(trail.profile)
     chain = base.get_component("credential_provider")
     chain.get_provider("assume-role")._prompter = _refuse_to_ask  # noqa: SLF001
+    _limit_processes(chain)
     chain.providers[:] = map(_Source, chain.providers)
     if trail.role_arn is None:
         return base
@@ -120,6 +128,33 @@ def open_session(trail: Trail) -> Any:
 
 def _refuse_to_ask(_prompt: str) -> NoReturn:
     raise CodeWanted
+
+
+class _Process(subprocess.Popen[bytes]):
+    """A credential process. Its time is limited."""
+
+    def communicate(self, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+        """Return what it prints; raises TimeoutExpired."""
+        with self:  # closes what it prints into
+            try:
+                return super().communicate(*arguments, **{"timeout": PROCESS_SECONDS} | options)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+
+def _limit_processes(chain: Any) -> None:
+    """Limit the time of credential processes, also where a role's source profile has one."""
+    builder = chain.get_provider("assume-role")._profile_provider_builder  # noqa: SLF001
+    create = builder._create_process_provider  # noqa: SLF001
+
+    def create_limited(profile: str) -> Any:
+        provider = create(profile)
+        provider._popen = _Process  # noqa: SLF001
+        return provider
+
+    builder._create_process_provider = create_limited  # noqa: SLF001
+    chain.get_provider("custom-process")._popen = _Process  # noqa: SLF001
 
 
 class _Source:
@@ -158,10 +193,10 @@ def _role_provider(trail: Trail, base: Any) -> Any:
         found = base.get_credentials()
         with _named(found.method):
             found.get_frozen_credentials()
-        region = base.get_config_variable("region")
+        region = base.get_config_variable("region") or os.environ.get("AWS_REGION")
         client = base.create_client(
             "sts",
-            region_name=trail.region or region or _home_of(str(trail.role_arn)),
+            region_name=trail.region or region or _home_of(str(trail.role_arn), base),
             config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
         )
         answer = client.assume_role(**request)
@@ -187,7 +222,10 @@ def _role_provider(trail: Trail, base: Any) -> Any:
     return RoleOfTrail()
 
 
-def _home_of(role_arn: str) -> str:
+def _home_of(role_arn: str, session: Any) -> str:
     """A region of the role's AWS partition, for a trail and a profile that name none."""
-    partition = role_arn.split(":")[1]
-    return {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}.get(partition, "us-east-1")
+    partition_id = role_arn.split(":")[1]
+    for partition in session.get_component("data_loader").load_data("partitions")["partitions"]:
+        if partition["id"] == partition_id:
+            return str(partition["outputs"]["implicitGlobalRegion"])
+    return "us-east-1"

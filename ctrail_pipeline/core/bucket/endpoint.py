@@ -31,6 +31,8 @@ _REGION_IN_LABEL: Final = re.compile(r"(?:s3-(?:fips-)?)?(?P<region>.+)")
 """A part of a host's name, such as `eu-west-1`, or `s3-eu-west-1` of old."""
 BODY: Final = "CtrailBody"
 """Under this name a client's errors have the body of the answer (bytes)."""
+_USER: Final = re.compile(r"//.*@", re.DOTALL)
+"""The user and password of a URL in the text of an error, and more rather than less."""
 _ERROR: Final = 300
 _DEFAULT_REGION: Final = "us-east-1"
 _CLIENTS_KEPT: Final = 16
@@ -108,8 +110,9 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
     `session`: a botocore session with the trail's profile. `answered_region`: the region that S3
     named in an answer.
 
-    Raises StoreError if boto3 would find no endpoint with these settings, and ConfigurationError if
-    the file of certificate authorities cannot be used.
+    Raises StoreError if boto3 would find no endpoint with these settings, and for a URL of a proxy
+    or a profile's file of certificate authorities that cannot be used. Raises ConfigurationError
+    for such a file that a variable names.
     """
     region, source = _first_region(trail, session, answered_region)
     try:
@@ -118,16 +121,17 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
         if named not in {None, region} and source in {RegionSource.ASSUMED, RegionSource.GUESSED}:
             region, source = str(named), RegionSource.NAMED
             asked = _ask(trail, session, region)
-        proxy = _proxy_of(asked)
+        proxy = _proxy_of(asked, trail)
     except Exception as error:  # botocore raises all sorts of errors for odd configurations
         if not is_of_others(error):
             raise
+        text = printable(_USER.sub("//", str(error)))
         raise StoreError(
             f"trail {trail.name!r}: boto3 finds no endpoint for s3://{trail.bucket}"
-            f" ({type(error).__name__}: {printable(str(error))}): check the trail's `region` and"
+            f" ({type(error).__name__}: {text}): check the trail's `region` and"
             " `endpoint_url`, the AWS_* variables and the AWS configuration files"
         ) from error
-    file, folder = _authorities(session)
+    file, folder = _authorities(session, trail)
     point = access_point(trail.bucket)
     return Endpoint(
         bucket_url=asked.bucket_url,
@@ -308,13 +312,29 @@ def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def _proxy_of(asked: _Asked) -> str:
-    """The proxy that boto3 would use, or ""."""
+def _proxy_of(asked: _Asked, trail: Trail) -> str:
+    """The proxy that boto3 would use, or "". Raises StoreError if no proxy can be meant."""
     from botocore.httpsession import ProxyConfiguration
     from botocore.utils import get_environ_proxies
 
     proxies = ProxyConfiguration(get_environ_proxies(asked.server_url))
-    return str(proxies.proxy_url_for(asked.bucket_url) or "")
+    proxy = str(proxies.proxy_url_for(asked.bucket_url) or "")
+    if _is_url_of_server(proxy):
+        return proxy
+    raise StoreError(
+        f"trail {trail.name!r}: the URL of the proxy cannot be read: check HTTPS_PROXY and"
+        " HTTP_PROXY (in a user or password, / is written %2F, # is %23, ? is %3F, @ is %40)"
+    )
+
+
+def _is_url_of_server(url: str) -> bool:
+    """Whether all of a URL is understood. Else a part of a password would pass for the host."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return "@" not in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def _partition_of_host(host: str, session: Any) -> tuple[str, str | None] | None:
@@ -333,7 +353,7 @@ def _partition_of_host(host: str, session: Any) -> tuple[str, str | None] | None
     return found
 
 
-def _authorities(session: Any) -> tuple[str, str | None]:
+def _authorities(session: Any, trail: Trail) -> tuple[str, str | None]:
     """File and folder of certificate authorities: boto3's setting, the system's, or botocore's."""
     configured, name = session.get_config_variable("ca_bundle"), "ca_bundle"
     if configured == os.environ.get("AWS_CA_BUNDLE"):
@@ -341,7 +361,11 @@ def _authorities(session: Any) -> tuple[str, str | None]:
     if configured is None:
         configured, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
     if configured is not None:
-        _check_authorities(configured, name)
+        fault = _fault_of_authorities(configured)
+        if fault and name == "ca_bundle":
+            raise StoreError(f"trail {trail.name!r}: {name}={configured} {fault}")
+        if fault:
+            raise ConfigurationError(f"{name}={configured} {fault}")
     system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     return configured or system.cafile or _authorities_of_botocore(), system.capath
 
@@ -353,10 +377,11 @@ def _authorities_of_botocore() -> str:
     return str(Path(botocore.__file__).with_name("cacert.pem"))
 
 
-def _check_authorities(path: str, setting: str) -> None:
+def _fault_of_authorities(path: str) -> str:
+    """What is wrong with a file of certificate authorities; "" if nothing is."""
     try:
         authorities = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{setting}={path} cannot be read: {error.strerror}") from error
-    if b"-----BEGIN CERTIFICATE-----" not in authorities:
-        raise ConfigurationError(f"{setting}={path} holds no certificate in PEM form")
+        return f"cannot be read: {error.strerror}"
+    is_pem = b"-----BEGIN CERTIFICATE-----" in authorities
+    return "" if is_pem else "holds no certificate in PEM form"

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from ctrail_pipeline.config.generate import describe_trails
+from ctrail_pipeline.core.bucket import credentials
 from ctrail_pipeline.core.bucket.boundary import boundary
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
@@ -43,6 +44,7 @@ EXPIRED = {
     "SessionToken": "t",
     "Expiration": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
 }
+NUMBERS = {"Version": 1, "AccessKeyId": 1, "SecretAccessKey": 2}
 CONFIG = f"""
 [profile good]
 aws_access_key_id = AKIAGOOD
@@ -59,6 +61,22 @@ credential_process = /not/there/helper
 credential_process = echo {PRIVATE}
 [profile list]
 credential_process = echo '[1]'
+[profile variable]
+credential_process = ${{HOME}}/helper {{0}}
+[profile numbers]
+credential_process = echo '{json.dumps(NUMBERS)}'
+[profile slow]
+credential_process = sleep 30
+[profile slow-role]
+role_arn = {ROLE}
+source_profile = slow
+[profile authorities]
+aws_access_key_id = AKIAGOOD
+aws_secret_access_key = secret
+ca_bundle = /not/there.pem
+[profile empty]
+aws_access_key_id =
+aws_secret_access_key =
 [profile expired]
 credential_process = echo '{json.dumps(EXPIRED)}'
 [profile pod]
@@ -161,6 +179,21 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         f" {BY_HAND}",
     ),
     (
+        {"profile": "variable"},
+        f"{OBTAINED} the credential_process of the profile 'variable' (${{HOME}}/helper: No such"
+        f" file or directory): {BY_HAND}",
+    ),
+    (
+        {"profile": "numbers"},
+        f"{OBTAINED} the credential_process of the profile 'numbers' (its answer cannot be"
+        f" read): {BY_HAND}",
+    ),
+    (
+        {"profile": "authorities"},
+        "ca_bundle=/not/there.pem cannot be read: No such file or directory",
+    ),
+    ({"profile": "empty"}, "the access key ID from config-file is empty: write it"),
+    (
         {"profile": "expired"},
         f"{OBTAINED} the credential_process of the profile 'expired' (they have expired"
         f" already): {BY_HAND}",
@@ -235,6 +268,22 @@ def test_credentials_with_a_line_end_are_named(
         f"trail 'broken': the {part} from env holds a line feed, a space or another character that"
         " no credential has: write it anew, without a line end"
     )
+
+
+@pytest.mark.parametrize("profile", ["slow", "slow-role"])
+def test_a_credential_process_that_hangs_is_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    monkeypatch.setattr(credentials, "PROCESS_SECONDS", 0.05)
+    with pytest.raises(CredentialsError, match=r"\(it took too long\)"):
+        open_bucket(replace(settings.trails[0], profile=profile), settings)
+
+
+def test_a_configuration_file_that_is_none_is_named(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile good]\n[profile good]\n")
+    with pytest.raises(AccessDenied) as caught:
+        open_bucket(settings.trails[1], settings)
+    assert f"cannot be used (ConfigParseError: {tmp_path / 'config'});" in str(caught.value)
 
 
 class PanicException(BaseException):

@@ -20,6 +20,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
+from ctrail_pipeline.core.bucket.credentials import Credentials
 from ctrail_pipeline.core.bucket.endpoint import endpoint_of
 from ctrail_pipeline.core.bucket.sessions import new_session
 from ctrail_pipeline.core.exceptions import StoreError
@@ -359,6 +360,52 @@ def test_each_setting_counts_as_with_boto3(
     except REFUSALS:  # what the session itself refuses is told by `credentials`
         ours = "refused"
     assert ours == theirs
+
+
+@pytest.mark.parametrize("partition", PARTITIONS, ids=lambda partition: str(partition["id"]))
+def test_a_role_is_asked_for_in_its_own_partition(partition: Any) -> None:
+    """Neither the trail nor its surroundings name a region."""
+    role = f"arn:{partition['id']}:iam::111122223333:role/reader"
+    with pytest.raises(BaseException) as stopped:  # noqa: PT011 - `Sent`, as a cause
+        Credentials(replace(LOGS, role_arn=role))
+    error: BaseException | None = stopped.value
+    while error and not isinstance(error, Sent):
+        error = error.__cause__
+    assert error
+    assert error.args[0].url.endswith(f".{partition['outputs']['dnsSuffix']}")
+
+
+PASSWORD = "private"
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "says"),
+    [
+        (
+            "AWS_ENDPOINT_URL_S3",
+            f"https://user:{PASSWORD}@local host",
+            "Invalid endpoint: https://",
+        ),
+        ("AWS_ENDPOINT_URL_S3", f"https://user:{PASSWORD}@host:port", "`https://host:port`"),
+        ("HTTPS_PROXY", f"http://user:{PASSWORD}/x@proxy:3128", "/ is written %2F"),
+        ("HTTPS_PROXY", f"http://user:{PASSWORD}#x@proxy:3128", "# is %23"),
+        ("HTTPS_PROXY", f"http://user:{PASSWORD}?x@proxy:3128", "? is %3F"),
+        (
+            "HTTPS_PROXY",
+            f"http://user:{PASSWORD}@proxy:port",
+            "the URL of the proxy cannot be read",
+        ),
+        ("HTTPS_PROXY", f"http://user:{PASSWORD}[@proxy", "the URL of the proxy cannot be read"),
+    ],
+)
+def test_no_password_of_a_url_that_cannot_be_is_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str, says: str
+) -> None:
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(StoreError) as caught:
+        endpoint_of(LOGS, new_session(None))
+    assert says in str(caught.value)
+    assert PASSWORD not in str(caught.value)
 
 
 def test_the_combinations_are_many() -> None:
