@@ -86,8 +86,8 @@ class ColdLogFile(NamedTuple):
 class ColdFileReader:
     """Reads cold files; a few are kept open. Not for use by two threads at once."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path()
         self._open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
 
     def close(self) -> None:

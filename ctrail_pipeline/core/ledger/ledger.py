@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.postgres_address import PostgresAddress
 
 from .cold_file import ColdFileReader
 from .engine import Engine, Row
@@ -33,17 +34,19 @@ class Closable(Protocol):
 class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | PostgresAddress) -> None:
         """Open the ledger, making a new one where there is none.
 
-        Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
+        Raises LedgerError if there is no ledger, or one that is damaged, too new, or locked for
+        long.
         """
         self.path = path
-        self._engine: Engine = SqliteEngine(path)
+        self._engine = _engine(path)
         self.numbers, self.texts = self._engine.numbers, self._engine.texts
-        self.cold_folder = path.with_name(f"{path.name}.archive")
-        """Where the cold files are: parts of the ledger, to be kept and copied together with it."""
-        self.cold_reader = ColdFileReader(self.cold_folder)
+        self._cold_folder = (
+            path.with_name(f"{path.name}.archive") if isinstance(path, Path) else None
+        )
+        self.cold_reader = ColdFileReader(self._cold_folder)
         self._lock: Closable | None = None
 
     def close(self) -> None:
@@ -105,6 +108,18 @@ class Ledger:
         self._lock = lock
 
     @property
+    def moves_cold_rows(self) -> bool:
+        """Whether cold rows move into files beside the ledger; PostgreSQL keeps them itself."""
+        return self._cold_folder is not None
+
+    @property
+    def cold_folder(self) -> Path:
+        """Where the cold files are: parts of the ledger, to be kept and copied together with it."""
+        if self._cold_folder is None:
+            raise LedgerError(f"{self.path}: a ledger in PostgreSQL has no cold files")
+        return self._cold_folder
+
+    @property
     def uuid(self) -> str:
         """The name of this ledger for ever; the output folder keeps it too."""
         return self.meta("uuid")
@@ -133,4 +148,19 @@ class Ledger:
 
     def count_up(self, name: str) -> None:
         """Add 1 to one of the numbers about the ledger as a whole. Inside a transaction."""
-        self.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = ?", name)
+        self.execute(
+            "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = ?", name
+        )
+
+
+def _engine(address: Path | PostgresAddress) -> Engine:
+    if isinstance(address, Path):
+        return SqliteEngine(address)
+    try:
+        from .postgres import PostgresEngine
+    except ImportError as error:
+        raise LedgerError(
+            f"{address}: a ledger in PostgreSQL needs psycopg:"
+            " python -m pip install 'ctrail-pipeline[postgres]'"
+        ) from error
+    return PostgresEngine(address)

@@ -83,6 +83,8 @@ _MIGRATIONS: Final = {
     ),
 }
 """By version, the statements that make the next version."""
+FIRST_META: Final = {"generation": "0", "segments_removed": "0", "cold_moved_at": "0"}
+"""What a new ledger says of itself in the table `meta`."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
 
@@ -100,13 +102,8 @@ def create_tables(db: sqlite3.Connection) -> None:
         for statement in _statements(schema):
             db.execute(statement)
         db.executemany(
-            "INSERT INTO meta VALUES (?, ?)",
-            [
-                ("uuid", str(uuid.uuid4())),
-                ("generation", "0"),
-                ("segments_removed", "0"),
-                ("cold_moved_at", "0"),
-            ],
+            "INSERT INTO meta (name, value) VALUES (?, ?)",
+            [("uuid", str(uuid.uuid4())), *FIRST_META.items()],
         )
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -130,7 +130,7 @@ def move_to_cold_file(
     except _Changed:
         return False
     except (OSError, sqlite3.Error) as error:
-        raise ledger_error(ledger.path, error) from error
+        raise ledger_error(ledger.cold_folder, error) from error
     file = ColdFile(
         0,
         writer.path.name,

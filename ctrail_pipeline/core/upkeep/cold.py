@@ -55,7 +55,7 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
     A later run moves the rest.
     """
     started, now = time.monotonic(), time.time()
-    if abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
+    if not ledger.moves_cold_rows or abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
         return 0
     made = 0
     kept_day, kept_hour = first_kept(now, horizon_days)

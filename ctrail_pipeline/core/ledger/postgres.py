@@ -1,0 +1,247 @@
+"""The ledger in a PostgreSQL database: opening it, transactions, and running statements.
+
+PostgreSQL 14 or newer, any collation, any default isolation level. A transaction takes the writer
+lock first, as a statement of its own: ids of what it writes then appear in order. Nothing is kept
+in the session, so connections may come from a pool. What the tables mean is not known here.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import ClassVar, Final
+
+import psycopg
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.postgres_address import PostgresAddress
+
+from .engine import Row
+from .migrations import FIRST_META, SCHEMA_VERSION
+from .postgres_errors import LOCK_SECONDS, ledger_error
+from .postgres_schema import postgres_schema
+from .postgres_text import SumLoader, TextDumper, TextLoader
+
+_OLDEST_SERVER: Final = 14
+_UNKNOWN: Final = 705
+"""The type (its OID) of a literal that no column gives a type."""
+_ROWS_A_FETCH: Final = 5_000
+_CREATION_LOCK: Final = 0x6374_7261_696C
+"""«ctrail»: the advisory lock of whoever makes the tables, before there is a row to lock."""
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+    f" SET LOCAL lock_timeout = '{LOCK_SECONDS}s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '20s';"
+    " SET LOCAL synchronous_commit = on;"
+)
+_LOCK_WRITER: Final = "SELECT value FROM meta WHERE name = 'writer' FOR UPDATE;"
+_WHAT_IT_IS: Final = "SELECT name, value FROM meta WHERE name IN ('uuid', 'version', 'closed')"
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresEngine:
+    """One connection to a ledger in PostgreSQL. Not for use by two threads at once."""
+
+    numbers: ClassVar[str] = (
+        "SELECT number::bigint FROM json_array_elements_text(?::json) AS listed(number)"
+    )
+    texts: ClassVar[str] = "SELECT text FROM json_array_elements_text(?::json) AS listed(text)"
+
+    def __init__(self, address: PostgresAddress) -> None:
+        """Open the ledger, making a new one in an empty database.
+
+        Raises LedgerError if the database cannot be reached or written, is older than version 14,
+        holds another program's tables, or a ledger of a newer version or one that was closed.
+        """
+        self._address = address
+        self._uuid = ""
+        self._db = self._connect()
+        try:
+            with self._errors():
+                self._refuse_unfit_servers()
+                if not self._has_ledger():
+                    self._create()
+                self._uuid = self._check(self._db.execute(_WHAT_IT_IS).fetchall())
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        self._db.close()
+
+    def reopen(self) -> None:
+        """Make a new connection, after an error that leaves the old one's state unknown."""
+        self._db.close()
+        self._db = self._connect()
+        with self._errors():
+            self._check(self._db.execute(_WHAT_IT_IS).fetchall())
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write everything inside or nothing, while nobody else writes. As in `Engine`."""
+        with self._errors():
+            try:
+                self._begin()
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(psycopg.Error):  # a lost connection rolls back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Have all reads inside see one moment, whatever runs commit meanwhile."""
+        with self._errors():
+            self._db.execute(_SNAPSHOT)
+            try:
+                yield
+            finally:
+                with suppress(psycopg.Error):
+                    self._db.execute("ROLLBACK")
+
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """Return all rows of a statement."""
+        with self._errors():
+            return self._db.execute(_translated(sql), values).fetchall()
+
+    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+        """Yield the rows of a statement, a few thousand at a time."""
+        with self._errors(), self._db.cursor(f"rows_{uuid.uuid4().hex}", withhold=True) as cursor:
+            cursor.itersize = _ROWS_A_FETCH
+            cursor.execute(_translated(sql), values)
+            yield from cursor
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Run a statement, and return how many rows it changed."""
+        with self._errors():
+            return self._db.execute(_translated(sql), values).rowcount
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row of values; the answers are awaited together."""
+        with self._errors(), self._db.cursor() as cursor:
+            cursor.executemany(_translated(sql), rows)
+
+    def check(self) -> None:
+        """Look whether the ledger can be read. The server checks its pages when they are read."""
+        self.rows("SELECT count(*) FROM meta")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise ledger_error(self._address, error) from error
+
+    def _connect(self) -> "psycopg.Connection[Row]":
+        with self._errors():
+            db: psycopg.Connection[Row] = psycopg.connect(
+                self._address.url,
+                autocommit=True,
+                prepare_threshold=None,  # a pool may give each transaction another session
+                connect_timeout=10,
+                fallback_application_name="ctrail",
+                client_encoding="utf8",
+            )
+        db.adapters.register_dumper(str, TextDumper)
+        for type_ in ("text", _UNKNOWN):
+            db.adapters.register_loader(type_, TextLoader)
+        db.adapters.register_loader("numeric", SumLoader)
+        return db
+
+    def _begin(self) -> None:
+        """Begin a transaction, take the writer lock, and look what ledger this is, all at once."""
+        cursor = self._db.execute(f"{_BEGIN} {_LOCK_WRITER} {_WHAT_IT_IS}")
+        while cursor.nextset():
+            pass
+        found = self._check(cursor.fetchall())
+        if found != self._uuid:
+            raise LedgerError(f"{self._address}: another ledger has come in place of this one")
+
+    def _check(self, rows: "list[Row]") -> str:
+        """Return the ledger's uuid. Raises LedgerError for one that may not be used."""
+        known: dict[str, str] = dict(rows)
+        version = int(known["version"])
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self._address} is a ledger of version {version}; this program knows up to"
+                f" {SCHEMA_VERSION}: update ctrail-pipeline"
+            )
+        if known["closed"]:
+            raise LedgerError(
+                f"{self._address}: the ledger was closed, as it has moved to {known['closed']}:"
+                " name that in `state_db`"
+            )
+        return known["uuid"]
+
+    def _refuse_unfit_servers(self) -> None:
+        server = self._db.info.server_version // 10_000
+        if server < _OLDEST_SERVER:
+            raise LedgerError(
+                f"{self._address} is PostgreSQL {server}: {_OLDEST_SERVER} or newer is needed"
+            )
+        [(encoding, is_replica)] = self._db.execute(
+            "SELECT current_setting('server_encoding'), pg_is_in_recovery()"
+        ).fetchall()
+        if encoding != "UTF8":
+            raise LedgerError(
+                f"{self._address}: the database's encoding is {encoding}: create one of UTF8"
+            )
+        if is_replica:
+            raise LedgerError(
+                f"{self._address} is a replica, which can only be read: name the primary server"
+            )
+
+    def _has_ledger(self) -> bool:
+        """Whether there is a ledger. Raises LedgerError for the database of another program."""
+        tables = {
+            name
+            for (name,) in self._db.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
+            )
+        }
+        columns = {
+            name
+            for (name,) in self._db.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = 'meta'"
+                " AND table_schema = ANY (current_schemas(false))"
+            )
+        }
+        if {"meta", "source_prefix", "log_file"} <= tables and columns == {"name", "value"}:
+            return True
+        if tables:
+            raise LedgerError(
+                f"{self._address} is a database of another program (it has the table"
+                f" {min(tables)}): create a database for the ledger, and name it in `state_db`"
+            )
+        return False
+
+    def _create(self) -> None:
+        """Make the tables; when two runs start at once, one of them does."""
+        self._db.execute(f"{_BEGIN} SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
+        try:
+            if not self._has_ledger():
+                self._db.execute(postgres_schema())
+                with self._db.cursor() as cursor:
+                    cursor.executemany(
+                        "INSERT INTO meta (name, value) VALUES (%s, %s)",
+                        [
+                            ("uuid", str(uuid.uuid4())),
+                            ("version", str(SCHEMA_VERSION)),
+                            ("closed", ""),
+                            ("writer", ""),
+                            *FIRST_META.items(),
+                        ],
+                    )
+            self._db.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+
+@lru_cache(maxsize=1_000)
+def _translated(sql: str) -> bytes:
+    """Return a statement with psycopg's marks for values. No literal of ours holds a mark."""
+    return sql.replace("%", "%%").replace("?", "%s").encode()

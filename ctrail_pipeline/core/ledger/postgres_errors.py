@@ -1,0 +1,32 @@
+"""What a user reads when PostgreSQL fails: no connection, no permission, no space, no server."""
+
+from typing import Final
+
+import psycopg
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.postgres_address import PostgresAddress
+
+LOCK_SECONDS: Final = 120
+"""Seconds that a run waits for another run's transaction before it gives up."""
+
+_ADVICE: Final = {
+    "08": "check that the server can be reached, then run again; nothing is lost",
+    "28": "the server refuses this user: check user, PGPASSWORD, PGPASSFILE and pg_hba.conf",
+    "3D": "there is no such database: create it, or correct `state_db`",
+    "42501": "this user may not do that: make the user the owner of the database's tables",
+    "53": "the server lacks disk, memory or connections: make room, then run again",
+    "55P03": f"another run has held it for {LOCK_SECONDS} s: try again when it is done",
+    "57": "the server was stopped or ended the connection: run again; nothing is lost",
+    "25006": "it can only be read: name the primary server in `state_db`",
+    "XX": "its data are damaged: restore it from a backup that is as new as the output",
+}
+"""By the beginning of an SQLSTATE (PostgreSQL manual, appendix A)."""
+
+
+def ledger_error(address: PostgresAddress, error: psycopg.Error) -> LedgerError:
+    """Say what failed, and what to do about it."""
+    state = error.sqlstate or ("08" if isinstance(error, psycopg.OperationalError) else "")
+    found = [advice for start, advice in _ADVICE.items() if state.startswith(start)]
+    text = " ".join(str(error).split())
+    return LedgerError(f"{address}: the ledger failed ({text}): {[*found, 'see the error'][0]}")
