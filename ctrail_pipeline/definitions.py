@@ -41,7 +41,7 @@ def build_definitions(config: Config) -> Definitions:
         asset_checks=[*build_checks(config), *build_complete_checks(config)],
         schedules=[prune_daily(prune_runs), verify_daily(verify_job), compact_daily(compact)],
         sensors=build_sensors(config, sync_job),
-        resources={"cursor": LedgerResource(state_db=str(config.settings.state_db))},
+        resources={"cursor": LedgerResource(state_db=str(config.settings.ledger))},
         # Our own workers work in parallel: a process for each step costs 5 s and brings nothing.
         executor=in_process_executor,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -185,10 +186,10 @@ def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
 
 def files_to_query(settings: Settings) -> list[Path] | None:
     """Return the output files of one moment that exist; None if there is no ledger to ask."""
-    if not settings.state_db.exists():
+    if not ledger_exists(settings.ledger):
         return None
     folders = OutputFolders.of(settings)
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         check_belongs(ledger, settings.events_dir)
         while True:
             paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]

@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
 from ctrail_pipeline.core.keys.source_prefix import KINDS
+from ctrail_pipeline.core.ledger_address import POSTGRES_SCHEMES
 
 from .location import ConfigLocation, quoted
 
@@ -116,6 +117,23 @@ def check_path(value: object) -> str:
             return value
         raise Unfit("a path written out, since ~ is not expanded")
     raise Unfit("a path")
+
+
+def check_ledger_address(value: object) -> str:
+    """Return a path, or the URL of a PostgreSQL database without a password."""
+    if not (isinstance(value, str) and value.startswith(POSTGRES_SCHEMES)):
+        return check_path(value)
+    try:
+        parts = urlsplit(value)
+        has_password = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError as error:
+        raise Unfit("a path, or a URL such as postgresql://user@host/database") from error
+    if has_password or _UNUSABLE.search(value):
+        raise Unfit(
+            "a URL without a password, which Dagster's UI would show: put the password into"
+            " PGPASSWORD, or into a file that PGPASSFILE or PGSERVICEFILE names"
+        )
+    return value
 
 
 def check_formats(value: object) -> tuple[str, ...]:

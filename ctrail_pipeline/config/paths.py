@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.ledger_address import PostgresAddress, ledger_address
+
 from .gocloudtrail import own_state_db
 from .location import ConfigLocation, quoted
 
@@ -26,8 +28,16 @@ def output_paths(top: ConfigLocation, values: Mapping[str, Any], folder: Path) -
         "events_dir": events_dir,
         "quarantine_dir": quarantine_dir,
         "parquet_dir": parquet_dir,
-        "state_db": own_state_db(path("state_db", "state.db"), events_dir),
+        **_ledger(values.get("state_db", "state.db"), folder, events_dir),
     }
+
+
+def _ledger(text: str, folder: Path, events_dir: Path) -> dict[str, Any]:
+    """Return where the ledger is; for a URL, temporary files lie beside the output."""
+    address = ledger_address(text)
+    if isinstance(address, PostgresAddress):
+        return {"postgres": address, "state_db": events_dir.parent / "state.db"}
+    return {"state_db": own_state_db(Path(os.path.normpath(folder / address)), events_dir)}
 
 
 def _keep_apart(

@@ -12,6 +12,7 @@ from typing import Final
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.output.folder_lock import share_folder
 from ctrail_pipeline.core.output.folders import OutputFolders, holds_files
 from ctrail_pipeline.core.output.marker import (
@@ -23,6 +24,7 @@ from ctrail_pipeline.core.output.marker import (
 
 from .durable import disk_errors
 from .exceptions import LedgerError
+from .ledger_address import LedgerAddress
 from .output_files import Kind
 
 log = logging.getLogger(__name__)
@@ -33,19 +35,21 @@ _FOREIGN: Final = (
 )
 
 
-def open_ledger(state_db: Path, events_dir: Path, folders: OutputFolders) -> Ledger:
+def open_ledger(state_db: LedgerAddress, events_dir: Path, folders: OutputFolders) -> Ledger:
     """Open the ledger that belongs to an output folder; make both where they are new.
 
     Raises LedgerError if the two do not belong together.
     """
     marker = read_marker(events_dir)
-    if marker is not None and not (state_db.exists() and state_db.stat().st_size):
+    exists = ledger_exists(state_db)
+    is_empty = exists and isinstance(state_db, Path) and not state_db.stat().st_size
+    if marker is not None and (is_empty or not exists):
         raise LedgerError(
-            f"{state_db} is {'empty' if state_db.exists() else 'missing'}, and {events_dir} holds"
+            f"{state_db} is {'empty' if exists else 'missing'}, and {events_dir} holds"
             " events that it knew of: restore the ledger from a backup, make a new one of the"
             " output with `ctrail rebuild`, or name an empty folder in `events_dir` to start over"
         )
-    if marker is None and holds_files(events_dir) and not state_db.exists():
+    if marker is None and not exists and holds_files(events_dir):
         raise _foreign(events_dir)
     lock = share_folder(events_dir) if events_dir.is_dir() else None
     ledger = Ledger(state_db)

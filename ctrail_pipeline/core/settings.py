@@ -5,10 +5,12 @@ from its caller (a Dagster op, a command, a test), and never reads a configurati
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+
+from .ledger_address import LedgerAddress, PostgresAddress
 
 DOWNLOADS_A_PROCESS: Final = 100
 """GETs in flight for each process: enough to hide 30 ms of latency from a process that takes 0.4 ms
@@ -85,6 +87,9 @@ class Settings:
     events_dir: Path
     quarantine_dir: Path
     state_db: Path
+    """The ledger's file, unless the ledger is in PostgreSQL. Temporary files lie beside it."""
+    postgres: PostgresAddress | None = None
+    """The ledger's database, instead of a file."""
     output_formats: Sequence[str] = ("jsonl",)
     """`jsonl`, which is always written, and `parquet` beside it (`core.output.parquet`)."""
     parquet_dir: Path | None = None
@@ -137,6 +142,17 @@ class Settings:
     connect_timeout: float = 10
     client_timeout: float = 60
     """Seconds that a whole request may take before it is tried again."""
+
+    @property
+    def ledger(self) -> LedgerAddress:
+        """Where the ledger is."""
+        return self.postgres or self.state_db
+
+    def with_ledger(self, address: LedgerAddress) -> "Settings":
+        """Return the same settings with another ledger."""
+        if isinstance(address, PostgresAddress):
+            return replace(self, postgres=address)
+        return replace(self, postgres=None, state_db=address)
 
     @property
     def max_stored_bytes(self) -> int:

@@ -26,6 +26,7 @@ from dagster import (
 
 from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_reports import Health, read_health
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.found_prefixes import find_prefixes
@@ -224,12 +225,12 @@ def _verdicts(
     configuration: Config, trails: Sequence[Trail], cursor: LedgerResource
 ) -> dict[str, LedgerVerdict]:
     """Return what the ledger says of each trail; all is well if there is no ledger yet."""
-    if not cursor.path.exists():
+    if not ledger_exists(cursor.address):
         well = LedgerVerdict(OpenLogFiles(), Archived(), Health(0, 0, 0, 0))
         return {trail.name: well for trail in trails}
     since = int(time.time()) - _NEW_SECONDS
     verdicts = {}
-    with closing(Ledger(cursor.path)) as ledger:
+    with closing(Ledger(cursor.address)) as ledger:
         ids = source_ids(ledger)
         for trail in trails:
             settings = replace(configuration.settings, trails=(trail,))

@@ -20,6 +20,7 @@ from ctrail_pipeline.config.file import Config as Configuration
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report, fails
 from ctrail_pipeline.core.audit.findings import EXPLANATIONS, FindingKind, Severity
 from ctrail_pipeline.core.audit.verify import verify
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.orchestration.check_evaluations import error_if, make_evaluation
@@ -114,7 +115,7 @@ def _left_aside(trail: str, report: Report) -> str:
 def _check_of(configuration: Configuration, trail: Trail, key: AssetKey) -> AssetChecksDefinition:
     @asset_check(name=COMPLETE, asset=key, description=_DESCRIPTION)
     def complete(context: AssetCheckExecutionContext, cursor: LedgerResource) -> AssetCheckResult:
-        if not cursor.path.exists():
+        if not ledger_exists(cursor.address):
             return AssetCheckResult(
                 passed=False,
                 severity=error_if(False),

@@ -4,10 +4,10 @@ The resource's key is `cursor`, the name that run configs of users have. Not her
 with a resource (`jobs`), and what the configuration says of trails (`config`).
 """
 
-from pathlib import Path
-
 from dagster import ConfigurableResource
 from pydantic import Field
+
+from ctrail_pipeline.core.ledger_address import LedgerAddress, ledger_address
 
 
 class LedgerResource(ConfigurableResource[None]):
@@ -16,9 +16,12 @@ class LedgerResource(ConfigurableResource[None]):
     Dagster's own storage keeps the history of runs. The ledger alone says what is done.
     """
 
-    state_db: str = Field(description="Absolute path of the ledger, a SQLite file on a local disk.")
+    state_db: str = Field(
+        description="The ledger: the absolute path of an SQLite file on a local disk, or the URL of"
+        " a PostgreSQL database."
+    )
 
     @property
-    def path(self) -> Path:
-        """Return the ledger's file."""
-        return Path(self.state_db)
+    def address(self) -> LedgerAddress:
+        """Return where the ledger is."""
+        return ledger_address(self.state_db)

@@ -7,7 +7,6 @@ Here is what a run owes to Dagster: its log, its failure, its interruption. Not 
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +23,7 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.ledger.batches import log_files_of_run
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.summary import Summary
@@ -41,7 +41,7 @@ RETRY_SECONDS = 30
 
 def settings_of(configuration: Config, cursor: LedgerResource) -> Settings:
     """Return the configured settings, with the ledger where the resource says it is."""
-    return replace(configuration.settings, state_db=cursor.path)
+    return configuration.settings.with_ledger(cursor.address)
 
 
 def run_sync(
@@ -119,9 +119,9 @@ def _earlier_tries(context: OpExecutionContext) -> TriesOfRuns | None:
 def _log_what_is_resumed(context: OpExecutionContext, cursor: LedgerResource) -> None:
     """Log how far the earlier run came, if this run is executed again: it goes on from there."""
     parent = context.run.parent_run_id
-    if parent is None or not cursor.path.exists():
+    if parent is None or not ledger_exists(cursor.address):
         return
-    with closing(Ledger(cursor.path)) as ledger:
+    with closing(Ledger(cursor.address)) as ledger:
         committed = log_files_of_run(ledger, parent)
     context.log.info("resumed run %s, %d log files already committed", parent, committed)
 

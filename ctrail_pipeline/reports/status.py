@@ -18,6 +18,7 @@ from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
 from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import accepted_by_source
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,
     output_sizes,
@@ -107,9 +108,9 @@ def read_status(settings: Settings) -> Status:
 
     Raises LedgerError if the ledger cannot be trusted or read.
     """
-    if not settings.state_db.exists():
+    if not ledger_exists(settings.ledger):
         return Status(never_synced=[trail.name for trail in settings.trails])
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         check_belongs(ledger, settings.events_dir)
         partitions = list(_partitions(settings, ledger))
         left_aside = left_aside_by_trail(settings, Selection(), ledger)
@@ -120,14 +121,14 @@ def read_status(settings: Settings) -> Status:
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
         open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
+        ledger_bytes = ledger.size()
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
-    files = (settings.state_db, settings.state_db.with_name(f"{settings.state_db.name}-wal"))
     names = {partition.trail for partition in partitions}
     return Status(
         sorted(partitions, key=lambda status: (status.trail, status.account, status.region)),
         output,
         quarantine_bytes,
-        sum(path.stat().st_size for path in files if path.exists()),
+        ledger_bytes,
         left_aside,
         open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],

@@ -11,11 +11,11 @@ import dataclasses
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from typing import Any
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.exceptions import CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.ledger.batches import open_batches
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -146,8 +150,18 @@ def settings_in(folder: Path, trails: Sequence[Trail], **changes: Any) -> Settin
         events_dir=folder / "events",
         quarantine_dir=folder / "quarantine",
         state_db=folder / "ledger.db",
+        postgres=_postgres(),
         **{"batch_log_files": 20, "download_workers": 4, **changes},
     )
+
+
+def _postgres() -> PostgresAddress | None:
+    """An empty database for the ledger, if the tests run with PostgreSQL."""
+    if os.environ.get("CTRAIL_TEST_LEDGER") != "postgres":
+        return None
+    from .postgres import empty_database
+
+    return empty_database()
 
 
 def local_trail(bucket: Path, prefix: str = "", name: str = "") -> Trail:
@@ -204,12 +218,9 @@ def let_a_minute_pass(settings: Settings) -> None:
     The lock on the staging folder tells whether a run lives. Before a run has its lock, and while
     it writes the marker, only age can tell.
     """
-    if settings.state_db.exists():
-        with sqlite3.connect(settings.state_db) as ledger:
-            # If the kill came while the run made the ledger, there are no tables yet.
-            if ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'batch'").fetchone():
-                ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
-        ledger.close()
+    if ledger_exists(settings.ledger):
+        with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+            ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
     unfinished: list[Path] = []
     for root in OutputFolders.of(settings).roots.values():
         unfinished += root.glob(".ctrail.*")
@@ -229,12 +240,9 @@ def assert_exact(settings: Settings, expectation: Expectation) -> None:
     for root in OutputFolders.of(settings).roots.values():
         staging = root / ".staging"
         assert not staging.exists() or not list(staging.iterdir())
-    ledger = sqlite3.connect(settings.state_db)
-    try:
-        assert ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)").fetchall() == []
-        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    finally:
-        ledger.close()
+    with closing(Ledger(settings.ledger)) as ledger:
+        assert open_batches(ledger) == []
+        ledger.check()
 
 
 def leave_all_to_workers(run: "sync_module._Run", listing: Listing, listed: ListedAhead) -> None:
@@ -312,7 +320,8 @@ def settings_of(plain: dict[str, Any]) -> Settings:
     """The settings from the values that `plain_of` made."""
     trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
     paths = {name: Path(plain[name]) for name in _PATHS if plain.get(name) is not None}
-    return Settings(**{**_with_times(plain), **paths, "trails": trails})
+    postgres = PostgresAddress(**plain["postgres"]) if plain.get("postgres") else None
+    return Settings(**{**_with_times(plain), **paths, "trails": trails, "postgres": postgres})
 
 
 def _with_times(plain: dict[str, Any]) -> dict[str, Any]:

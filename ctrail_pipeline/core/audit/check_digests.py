@@ -59,7 +59,7 @@ def check_digests(
     metadata_of = {trail.name: object_metadata(trail) for trail in trails}
     setup_of: dict[tuple[str, Delivery], SetupFaults] = {}
     window = _window(settings)
-    with closing(Ledger(settings.state_db)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
+    with closing(Ledger(settings.ledger)) as ledger, DaemonThreads(_READERS, "ctrail") as threads:
         ids = source_ids(ledger)
         for folder in _folders(settings, selection, found_prefixes, report):
             name = folder.trail.name

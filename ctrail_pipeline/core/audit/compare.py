@@ -16,6 +16,7 @@ from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import bucket_address
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.listing.found_prefixes import (
     find_prefixes,
@@ -49,9 +50,9 @@ def compare(
     """
     selection = selection or Selection()
     narrowed = selection.narrow(settings)
-    if not settings.state_db.exists():
+    if not ledger_exists(settings.ledger):
         raise ConfigurationError(
-            f"{settings.state_db}: there is no ledger, so nothing to compare: run a sync first"
+            f"{settings.ledger}: there is no ledger, so nothing to compare: run a sync first"
         )
     with opened_output(settings) as (ledger, folders):
         report = Report(deep=deep)

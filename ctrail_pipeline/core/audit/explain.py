@@ -17,6 +17,7 @@ from ctrail_pipeline.core.keys.log_file_key import address_of, key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import Acceptance, acceptance_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_lineage import (
     BatchOrigin,
     LogFileOrigin,
@@ -92,9 +93,9 @@ def explainer(
 
     Raises ConfigurationError if there is no ledger, LedgerError if it cannot be trusted or read.
     """
-    if not settings.state_db.exists():
-        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to explain")
-    with closing(Ledger(settings.state_db)) as ledger:
+    if not ledger_exists(settings.ledger):
+        raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to explain")
+    with closing(Ledger(settings.ledger)) as ledger:
         check_belongs(ledger, settings.events_dir)
         yield Explainer(settings, ledger, digest_of, fetch=fetch)
 

@@ -24,6 +24,7 @@ from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import acceptance_of, acceptances
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origin, line_runs_of_file
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
@@ -45,9 +46,9 @@ def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
 
     Raises ConfigurationError if there is no ledger, LedgerError if it cannot be trusted or read.
     """
-    if not settings.state_db.exists():
-        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to list")
-    with closing(Ledger(settings.state_db)) as ledger:
+    if not ledger_exists(settings.ledger):
+        raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to list")
+    with closing(Ledger(settings.ledger)) as ledger:
         check_belongs(ledger, settings.events_dir)
         with ledger.snapshot():
             yield from _signed_off(_entries(ledger, settings, sought))

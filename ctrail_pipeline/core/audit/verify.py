@@ -62,7 +62,7 @@ def digest_of(settings: Settings) -> Callable[[SourcePrefix, LogFileOrigin], str
             start=start,
             end=start + timedelta(days=1),
         )
-        with closing(Ledger(settings.state_db)) as ledger:
+        with closing(Ledger(settings.ledger)) as ledger:
             bucket = open_bucket(trail, settings)
             found_prefixes = [
                 known

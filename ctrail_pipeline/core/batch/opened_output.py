@@ -30,7 +30,7 @@ def opened_output(
     """
     with (
         closing(OutputFolders.of(settings)) as folders,
-        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
+        closing(open_ledger(settings.ledger, settings.events_dir, folders)) as ledger,
     ):
         if claims_parquet:  # before recovery, which publishes into this folder
             claim_parquet(ledger, folders)

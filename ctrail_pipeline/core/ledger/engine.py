@@ -60,6 +60,10 @@ class Engine(Protocol):
         """Run a statement once for each row of values."""
         ...
 
+    def size(self) -> int:
+        """Return how many bytes the ledger takes."""
+        ...
+
     def check(self) -> None:
         """Look through the whole database. Raises LedgerError if it is damaged."""
         ...

@@ -7,7 +7,7 @@ and the whole table is read for it. So statements take the conditions from here.
 
 A statement that also groups or chooses by another indexed column writes `+column`. Otherwise SQLite
 may read the whole table in the order of that column (measured with a million log files: 430 ms
-instead of 0.2 ms).
+instead of 0.2 ms). PostgreSQL wants the same spelling behind SELECT and behind GROUP BY.
 """
 
 from typing import Final

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.postgres_address import PostgresAddress
+from ctrail_pipeline.core.ledger_address import LedgerAddress
 
 from .cold_file import ColdFileReader
 from .engine import Engine, Row
@@ -34,7 +34,7 @@ class Closable(Protocol):
 class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
-    def __init__(self, path: Path | PostgresAddress) -> None:
+    def __init__(self, path: LedgerAddress) -> None:
         """Open the ledger, making a new one where there is none.
 
         Raises LedgerError if there is no ledger, or one that is damaged, too new, or locked for
@@ -99,6 +99,10 @@ class Ledger:
         """Run a statement once for each row of values."""
         self._engine.execute_many(sql, rows)
 
+    def size(self) -> int:
+        """Return how many bytes the ledger takes, without cold files."""
+        return self._engine.size()
+
     def check(self) -> None:
         """Look through the whole ledger. Raises LedgerError if it is damaged."""
         self._engine.check()
@@ -153,7 +157,7 @@ class Ledger:
         )
 
 
-def _engine(address: Path | PostgresAddress) -> Engine:
+def _engine(address: LedgerAddress) -> Engine:
     if isinstance(address, Path):
         return SqliteEngine(address)
     try:

@@ -107,7 +107,7 @@ def waiting_by_source(ledger: Ledger, now: int) -> dict[int, Waiting]:
     return {
         id_: Waiting(log_files, oldest_found)
         for id_, log_files, oldest_found in ledger.rows(
-            "SELECT source_prefix, count(*), min(CASE WHEN state = ? THEN next_visit END)"
+            "SELECT +source_prefix, count(*), min(CASE WHEN state = ? THEN next_visit END)"
             f" FROM log_file WHERE {_IS_DUE} GROUP BY +source_prefix",
             LogFileState.FOUND,
             *_due_bounds(now),

@@ -7,14 +7,14 @@ in the session, so connections may come from a pool. What the tables mean is not
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from typing import ClassVar, Final
 
 import psycopg
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.postgres_address import PostgresAddress
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 
 from .engine import Row
 from .migrations import FIRST_META, SCHEMA_VERSION
@@ -55,11 +55,11 @@ class PostgresEngine:
         """
         self._address = address
         self._uuid = ""
-        self._db = self._connect()
+        self._db = _connected(address)
         try:
             with self._errors():
-                self._refuse_unfit_servers()
-                if not self._has_ledger():
+                _refuse_unfit_servers(self._db, address)
+                if not _has_ledger(self._db, address):
                     self._create()
                 self._uuid = self._check(self._db.execute(_WHAT_IT_IS).fetchall())
         except BaseException:
@@ -73,9 +73,9 @@ class PostgresEngine:
     def reopen(self) -> None:
         """Make a new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
-        self._db = self._connect()
+        self._db = _connected(self._address)
         with self._errors():
-            self._check(self._db.execute(_WHAT_IT_IS).fetchall())
+            self._check_same(self._db.execute(_WHAT_IT_IS).fetchall())
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -123,40 +123,30 @@ class PostgresEngine:
         with self._errors(), self._db.cursor() as cursor:
             cursor.executemany(_translated(sql), rows)
 
+    def size(self) -> int:
+        """Return how many bytes the tables and their indexes take."""
+        [(size,)] = self.rows(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c"
+            " WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace"
+        )
+        return int(size)
+
     def check(self) -> None:
         """Look whether the ledger can be read. The server checks its pages when they are read."""
         self.rows("SELECT count(*) FROM meta")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            raise ledger_error(self._address, error) from error
-
-    def _connect(self) -> "psycopg.Connection[Row]":
-        with self._errors():
-            db: psycopg.Connection[Row] = psycopg.connect(
-                self._address.url,
-                autocommit=True,
-                prepare_threshold=None,  # a pool may give each transaction another session
-                connect_timeout=10,
-                fallback_application_name="ctrail",
-                client_encoding="utf8",
-            )
-        db.adapters.register_dumper(str, TextDumper)
-        for type_ in ("text", _UNKNOWN):
-            db.adapters.register_loader(type_, TextLoader)
-        db.adapters.register_loader("numeric", SumLoader)
-        return db
+    def _errors(self) -> AbstractContextManager[None]:
+        return _said(self._address)
 
     def _begin(self) -> None:
         """Begin a transaction, take the writer lock, and look what ledger this is, all at once."""
         cursor = self._db.execute(f"{_BEGIN} {_LOCK_WRITER} {_WHAT_IT_IS}")
         while cursor.nextset():
             pass
-        found = self._check(cursor.fetchall())
-        if found != self._uuid:
+        self._check_same(cursor.fetchall())
+
+    def _check_same(self, rows: "list[Row]") -> None:
+        if self._check(rows) != self._uuid:
             raise LedgerError(f"{self._address}: another ledger has come in place of this one")
 
     def _check(self, rows: "list[Row]") -> str:
@@ -175,53 +165,11 @@ class PostgresEngine:
             )
         return known["uuid"]
 
-    def _refuse_unfit_servers(self) -> None:
-        server = self._db.info.server_version // 10_000
-        if server < _OLDEST_SERVER:
-            raise LedgerError(
-                f"{self._address} is PostgreSQL {server}: {_OLDEST_SERVER} or newer is needed"
-            )
-        [(encoding, is_replica)] = self._db.execute(
-            "SELECT current_setting('server_encoding'), pg_is_in_recovery()"
-        ).fetchall()
-        if encoding != "UTF8":
-            raise LedgerError(
-                f"{self._address}: the database's encoding is {encoding}: create one of UTF8"
-            )
-        if is_replica:
-            raise LedgerError(
-                f"{self._address} is a replica, which can only be read: name the primary server"
-            )
-
-    def _has_ledger(self) -> bool:
-        """Whether there is a ledger. Raises LedgerError for the database of another program."""
-        tables = {
-            name
-            for (name,) in self._db.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
-            )
-        }
-        columns = {
-            name
-            for (name,) in self._db.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_name = 'meta'"
-                " AND table_schema = ANY (current_schemas(false))"
-            )
-        }
-        if {"meta", "source_prefix", "log_file"} <= tables and columns == {"name", "value"}:
-            return True
-        if tables:
-            raise LedgerError(
-                f"{self._address} is a database of another program (it has the table"
-                f" {min(tables)}): create a database for the ledger, and name it in `state_db`"
-            )
-        return False
-
     def _create(self) -> None:
         """Make the tables; when two runs start at once, one of them does."""
         self._db.execute(f"{_BEGIN} SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
         try:
-            if not self._has_ledger():
+            if not _has_ledger(self._db, self._address):
                 self._db.execute(postgres_schema())
                 with self._db.cursor() as cursor:
                     cursor.executemany(
@@ -239,6 +187,82 @@ class PostgresEngine:
             with suppress(psycopg.Error):
                 self._db.execute("ROLLBACK")
             raise
+
+
+def holds_ledger(address: PostgresAddress) -> bool:
+    """Whether a database holds a ledger; nothing is changed. Raises LedgerError as opening does."""
+    db = _connected(address)
+    try:
+        with _said(address):
+            _refuse_unfit_servers(db, address)
+            return _has_ledger(db, address)
+    finally:
+        db.close()
+
+
+@contextmanager
+def _said(address: PostgresAddress) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise ledger_error(address, error) from error
+
+
+def _connected(address: PostgresAddress) -> "psycopg.Connection[Row]":
+    with _said(address):
+        db: psycopg.Connection[Row] = psycopg.connect(
+            address.url,
+            autocommit=True,
+            prepare_threshold=None,  # a pool may give each transaction another session
+            connect_timeout=10,
+            fallback_application_name="ctrail",
+            client_encoding="utf8",
+        )
+    db.adapters.register_dumper(str, TextDumper)
+    for type_ in ("text", _UNKNOWN):
+        db.adapters.register_loader(type_, TextLoader)
+    db.adapters.register_loader("numeric", SumLoader)
+    return db
+
+
+def _refuse_unfit_servers(db: "psycopg.Connection[Row]", address: PostgresAddress) -> None:
+    server = db.info.server_version // 10_000
+    if server < _OLDEST_SERVER:
+        raise LedgerError(f"{address} is PostgreSQL {server}: {_OLDEST_SERVER} or newer is needed")
+    [(encoding, is_replica)] = db.execute(
+        "SELECT current_setting('server_encoding'), pg_is_in_recovery()"
+    ).fetchall()
+    if encoding != "UTF8":
+        raise LedgerError(f"{address}: the database's encoding is {encoding}: create one of UTF8")
+    if is_replica:
+        raise LedgerError(
+            f"{address} is a replica, which can only be read: name the primary server"
+        )
+
+
+def _has_ledger(db: "psycopg.Connection[Row]", address: PostgresAddress) -> bool:
+    """Whether there is a ledger. Raises LedgerError for the database of another program."""
+    tables = {
+        name
+        for (name,) in db.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
+        )
+    }
+    columns = {
+        name
+        for (name,) in db.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'meta'"
+            " AND table_schema = ANY (current_schemas(false))"
+        )
+    }
+    if {"meta", "source_prefix", "log_file"} <= tables and columns == {"name", "value"}:
+        return True
+    if tables:
+        raise LedgerError(
+            f"{address} is a database of another program (it has the table"
+            f" {min(tables)}): create a database for the ledger, and name it in `state_db`"
+        )
+    return False
 
 
 @lru_cache(maxsize=1_000)

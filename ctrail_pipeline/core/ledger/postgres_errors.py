@@ -5,7 +5,7 @@ from typing import Final
 import psycopg
 
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.postgres_address import PostgresAddress
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 
 LOCK_SECONDS: Final = 120
 """Seconds that a run waits for another run's transaction before it gives up."""

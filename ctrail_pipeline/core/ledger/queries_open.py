@@ -91,7 +91,7 @@ def open_rows_of_tries(ledger: Ledger, of: TriesOfRuns, found_before: int) -> It
 def archived_days(ledger: Ledger) -> Iterator[ArchivedDay]:
     """Yield how many log files of each source prefix and day are archived."""
     for row in ledger.stream(
-        "SELECT source_prefix, day, count(*), min(name) FROM log_file"
+        "SELECT +source_prefix, +day, count(*), min(name) FROM log_file"
         f" WHERE state = ? AND {IS_NOT_COMMITTED} AND accepted = 0"
         " GROUP BY +source_prefix, +day",
         LogFileState.ARCHIVED,

@@ -68,7 +68,7 @@ def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
     """Return how many records of each source prefix are in quarantine."""
     return dict(
         ledger.rows(
-            "SELECT source_prefix, sum(quarantined) FROM log_file"
+            "SELECT +source_prefix, sum(quarantined) FROM log_file"
             f" WHERE {IS_REMARKABLE} GROUP BY +source_prefix"
         )
     )

@@ -126,6 +126,11 @@ class SqliteEngine:
         except sqlite3.Error as error:
             raise self._error_from(error) from error
 
+    def size(self) -> int:
+        """Return how many bytes the file and its log take."""
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return sum(path.stat().st_size for path in files if path.exists())
+
     def check(self) -> None:
         """Look through the whole file. Raises LedgerError if it is damaged."""
         if self.rows("PRAGMA quick_check(1)")[0][0] != "ok":

@@ -236,7 +236,7 @@ def waiting_prefixes(
 ) -> FoundPrefixes:
     """The selected source prefixes of which log files are due, of trails that can be read."""
     waiting = FoundPrefixes()
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         ids, due = source_ids(ledger), waiting_by_source(ledger, int(time.time()))
         for trail in settings.trails:
             try:

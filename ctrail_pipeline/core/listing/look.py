@@ -107,7 +107,7 @@ def look(settings: Settings, last_cursor: LookCursor, seconds: float) -> Look:
     folders = OutputFolders.of(settings)
     with (
         closing(folders),
-        closing(open_ledger(settings.state_db, settings.events_dir, folders)) as ledger,
+        closing(open_ledger(settings.ledger, settings.events_dir, folders)) as ledger,
     ):
         return _Looking(_impatient(settings), ledger, last_cursor, seconds).look()
 
@@ -289,7 +289,7 @@ class _Looking:
         new: list[LogFileRef] = []
         found = dict.fromkeys((source.id for source in chunk), 0)
         finished: list[Stretch] = []
-        with closing(Ledger(self._settings.state_db)) as reader:
+        with closing(Ledger(self._settings.ledger)) as reader:
             for refs in listing.log_files(LedgerLogFiles(reader)):
                 new += refs
                 for ref in refs:

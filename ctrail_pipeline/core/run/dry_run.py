@@ -12,6 +12,7 @@ from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.listing.folder_walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     find_prefixes,
@@ -96,8 +97,8 @@ def _days_by_days_listed(source: Source) -> float:
 
 @contextmanager
 def _ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
-    if not settings.state_db.exists():
+    if not ledger_exists(settings.ledger):
         yield None
         return
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         yield ledger

@@ -237,7 +237,7 @@ class _Run:
 
     def _listed(self, listing: Listing) -> Iterator[list[LogFileRef]]:
         """The listing, with a ledger connection of its own, since it runs in another thread."""
-        reader = Ledger(self._settings.state_db)
+        reader = Ledger(self._settings.ledger)
         try:
             yield from listing.log_files(LedgerLogFiles(reader))
         finally:

@@ -97,7 +97,7 @@ class _Worker:
         self._connection = connection
         self._settings = setup.settings
         self._bytes_ahead = setup.bytes_ahead
-        self._ledger = Ledger(setup.settings.state_db)
+        self._ledger = Ledger(setup.settings.ledger)
         self._folders = OutputFolders.of(setup.settings)
         self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}

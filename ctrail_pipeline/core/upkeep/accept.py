@@ -34,6 +34,7 @@ from ctrail_pipeline.core.ledger.accepted import (
     unsettled_log_files,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.matching_ledger import check_belongs
@@ -117,7 +118,7 @@ def accepted(settings: Settings, chosen: Chosen) -> Iterator[tuple[str, Acceptan
     Raises ConfigurationError or LedgerError.
     """
     _check_ledger(settings)
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         check_belongs(ledger, settings.events_dir)
         prefixes = _prefixes(ledger)
         meant = choice(ledger, chosen, prefixes, _accepted_log_files(ledger), _NONE_ACCEPTED)
@@ -234,8 +235,8 @@ def _prefixes(ledger: Ledger) -> dict[int, SourcePrefix]:
 
 
 def _check_ledger(settings: Settings) -> None:
-    if not settings.state_db.exists():
-        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to accept")
+    if not ledger_exists(settings.ledger):
+        raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to accept")
 
 
 def _check_text(name: str, text: str, longest: int) -> None:

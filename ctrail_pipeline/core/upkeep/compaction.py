@@ -35,6 +35,7 @@ from ctrail_pipeline.core.ledger.output_numbers import (
     published_files,
     rename_output_file,
 )
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_compaction import (
     Folder,
     OldFile,
@@ -131,8 +132,8 @@ def compact(
     registered, staged, committed, marked, linked, published, removed. Raises LedgerError or
     OutputError; ConfigurationError if there is no ledger.
     """
-    if not settings.state_db.exists():
-        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to compact")
+    if not ledger_exists(settings.ledger):
+        raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to compact")
     before = (now or datetime.now(UTC)) - timedelta(hours=CLOSED_AFTER_HOURS)
     done = Compaction()
     with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):

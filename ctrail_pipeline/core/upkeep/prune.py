@@ -14,6 +14,7 @@ from ctrail_pipeline.core.batch.commit_outcome import note_generation
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
 from ctrail_pipeline.core.settings import Settings
@@ -34,8 +35,8 @@ def prune(
     published yet stays. `observe` is told each step: decided, marked, removed. Raises LedgerError
     or OutputError; ConfigurationError if there is no ledger.
     """
-    if not settings.state_db.exists():
-        raise ConfigurationError(f"{settings.state_db}: there is no ledger, so nothing to prune")
+    if not ledger_exists(settings.ledger):
+        raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to prune")
     hour = before.strftime("%Y/%m/%d/%H")
     with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
         found = prunable(ledger, hour)

@@ -51,6 +51,11 @@ def rebuild(
     LedgerError if a run is at work.
     """
     events_dir, state_db = settings.events_dir, settings.state_db
+    if settings.postgres is not None:
+        raise ConfigurationError(
+            f"{settings.postgres}: a ledger in PostgreSQL cannot be rebuilt from its output:"
+            " restore it from a backup that is as new as the output"
+        )
     if not (events_dir / MARKER).exists():
         raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
     if not force:

@@ -17,6 +17,7 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.upkeep.compaction import Compaction, compact
 from ctrail_pipeline.orchestration.metadata import of_compaction
 from ctrail_pipeline.orchestration.resources import LedgerResource
@@ -40,7 +41,7 @@ def build_compact_job(configuration: Config) -> JobDefinition:
         " days. No event is changed, added or removed.",
     )
     def compact_op(context: OpExecutionContext, cursor: LedgerResource) -> Output[None]:
-        if not cursor.path.exists():
+        if not ledger_exists(cursor.address):
             context.log.info("nothing was synced yet, so there is nothing to merge")
             return Output(None, metadata=of_compaction(Compaction()))
         with failures_without_traceback(), core_logs_in(context.log):

@@ -160,5 +160,5 @@ def _note_reported(
         for source_id in counts.source_ids
     ]
     if reported:
-        with closing(Ledger(cursor.path)) as ledger:
+        with closing(Ledger(cursor.address)) as ledger:
             note_reported(ledger, reported, int(time.time()))
