@@ -32,8 +32,9 @@ class ConfigLocation:
 def quoted(value: Any) -> str:
     """Return a value for a message: short, printable, without the secrets of a URL.
 
-    What stands before the @ of a URL may be a user name and a password.
+    What stands before the @ of a URL may be a user name and a password, and so may a parameter.
     """
     text = re.sub(r"//[^/\s]*@", "//…@", json.dumps(value, ensure_ascii=False))
+    text = re.sub(r"(password=)[^&\"\s]*", r"\1…", text)
     text = text if len(text) <= 80 else f"{text[:80]}…"
     return text.encode(errors="backslashreplace").decode()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ctrail_pipeline.config.file import Config, load_config
 from ctrail_pipeline.config.keys import KEYS, TRAIL_KEYS
 from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.gocloudtrail import GOCLOUDTRAIL
 from ctrail_pipeline_tests.support.properties import examples
@@ -181,9 +182,31 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff" + json.dumps(ONE_TRAIL)).settings.trails
 
 
+def test_the_ledger_may_be_a_database(tmp_path: Path) -> None:
+    url = "postgresql://ctrail@db.internal/ctrail?sslmode=verify-full"
+    settings = load(tmp_path, ONE_TRAIL | {"state_db": url}).settings
+    assert settings.ledger == PostgresAddress(url)
+    assert load(tmp_path, ONE_TRAIL).settings.ledger == tmp_path / "state.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ctrail:secret@db.internal/ctrail",
+        "postgres://db.internal/ctrail?user=ctrail&password=secret",
+    ],
+)
+def test_a_password_in_the_configuration_is_refused_and_not_repeated(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"state_db.*PGPASSFILE") as refused:
+        load(tmp_path, ONE_TRAIL | {"state_db": url})
+    assert "secret" not in str(refused.value)
+
+
 def test_every_field_of_settings_can_be_configured(tmp_path: Path) -> None:
     names = {field.name for field in fields(Settings)}
-    assert names - {"connect_timeout", "since_seconds"} <= set(KEYS)
+    assert names - {"connect_timeout", "since_seconds", "postgres"} <= set(KEYS)
     assert load(tmp_path, ONE_TRAIL | {"dial_timeout": 2.5}).settings.connect_timeout == 2.5
 
 

@@ -29,6 +29,9 @@ def server_url() -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.cleanup)  # runs first
     url: str = server.get_uri()
+    with psycopg.connect(url, autocommit=True) as connection:  # nobody pulls the plug
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     return url
 
 

@@ -26,7 +26,16 @@ _ADVICE: Final = {
 
 def ledger_error(address: PostgresAddress, error: psycopg.Error) -> LedgerError:
     """Say what failed, and what to do about it."""
-    state = error.sqlstate or ("08" if isinstance(error, psycopg.OperationalError) else "")
+    state = error.sqlstate or _state_of_refusal(str(error))
     found = [advice for start, advice in _ADVICE.items() if state.startswith(start)]
     text = " ".join(str(error).split())
     return LedgerError(f"{address}: the ledger failed ({text}): {[*found, 'see the error'][0]}")
+
+
+def _state_of_refusal(text: str) -> str:
+    """Return the SQLSTATE of a refused connection, of which libpq tells the text only."""
+    if "does not exist" in text and "database" in text:
+        return "3D000"
+    if "authentication" in text or "pg_hba.conf" in text or "role" in text:
+        return "28000"
+    return "08006"

@@ -21,6 +21,7 @@ from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import found_log_files, waiting_by_source
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.source_prefixes import (
     covered_ranges,
     deep_listed_at,
@@ -154,9 +155,11 @@ def find_prefixes(
 
 def _known_if_needed(settings: Settings) -> Collection[SourcePrefix]:
     """All source prefixes that the ledger knows, if a trail may lie at two prefixes; else none."""
-    if not settings.state_db.exists() or all(len(trail.prefixes) == 1 for trail in settings.trails):
+    if not ledger_exists(settings.ledger) or all(
+        len(trail.prefixes) == 1 for trail in settings.trails
+    ):
         return ()
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         return source_ids(ledger)
 
 

