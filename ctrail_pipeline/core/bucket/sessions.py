@@ -21,6 +21,8 @@ from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 from isal import igzip
 
+from ctrail_pipeline.core.exceptions import StoreError
+
 _LARGE: Final = frozenset({"shapes", "operations", "services"})
 """Names of the objects in botocore's files of which a client needs a few values only."""
 
@@ -66,13 +68,21 @@ class _LazyObject(dict[str, Any]):
 
 @cache
 def _content(path: str) -> Any:
-    """The content of a JSON file of botocore, or None if there is no such file."""
+    """The content of a JSON file of botocore, or None if there is no such file.
+
+    Raises StoreError for a file that cannot be read: users may have files in `~/.aws/models`.
+    """
     for suffix, opened in ((".json", open), (".json.gz", igzip.open)):
         try:
             with opened(path + suffix, "rb") as file:
                 return _decoded(file.read())
         except FileNotFoundError:
             continue
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StoreError(
+                f"{path}{suffix} cannot be read as botocore's data ({type(error).__name__}): mend"
+                " the file, or remove it"
+            ) from error
     return None
 
 

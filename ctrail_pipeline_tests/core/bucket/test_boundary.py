@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from ctrail_pipeline.config.generate import describe_trails
-from ctrail_pipeline.core.bucket import credentials
+from ctrail_pipeline.core.bucket import credentials, endpoint
 from ctrail_pipeline.core.bucket.boundary import boundary
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
@@ -284,6 +284,20 @@ def test_a_configuration_file_that_is_none_is_named(settings: Settings, tmp_path
     with pytest.raises(AccessDenied) as caught:
         open_bucket(settings.trails[1], settings)
     assert f"cannot be used (ConfigParseError: {tmp_path / 'config'});" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["endpoints", "partitions", "s3/2006-03-01/service-2"])
+@pytest.mark.parametrize("content", ["nonsense", "[1]"])
+def test_data_of_botocore_that_are_none_are_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
+    file = tmp_path / "models" / f"{name}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    monkeypatch.setattr(endpoint, "_clients", {})
+    with pytest.raises(StoreError, match=f"^{file} cannot be read as botocore's data"):
+        open_bucket(settings.trails[1], settings)
 
 
 class PanicException(BaseException):
