@@ -15,6 +15,7 @@ from .endpoint import Endpoint, RegionSource
 _NO_CONNECTION: Final = frozenset({5, 6, 7, 97})
 """libcurl's numbers where no connection comes about: the proxy or the host is unknown, or refuses
 (https://curl.se/libcurl/c/libcurl-errors.html)."""
+_TIMED_OUT: Final = 28
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _MAY_PASS: Final = frozenset({408, 425, 429})
@@ -30,6 +31,12 @@ def misdirected(answer: Answer | CurlError, endpoint: Endpoint, location: str) -
         there = f"the proxy {endpoint.proxy_host}" if endpoint.proxy else endpoint.host
         return StoreUnavailable(
             f"{location} cannot be read: no connection to {there}, after several tries"
+        )
+    if isinstance(answer, NoAnswer) and answer.number == _TIMED_OUT:
+        through = f" through the proxy {endpoint.proxy_host}" if endpoint.proxy else ""
+        return StoreUnavailable(
+            f"{location} cannot be read: it timed out at {endpoint.host}{through}, after several"
+            " tries"
         )
     if isinstance(answer, ProxyAnswer):
         return _of_proxy(answer.status, endpoint, location)

@@ -17,7 +17,6 @@ _CURL_CAUSES: Final = {
     1: "the server does not speak HTTP",
     8: "the server does not speak HTTP",
     18: "the connection broke",
-    28: "it timed out",
     52: "the connection broke",
     55: "the connection broke",
     56: "the connection broke",

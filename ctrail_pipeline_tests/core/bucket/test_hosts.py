@@ -7,6 +7,7 @@ and ordinary keys go through libcurl, a key such as `a/./b.json.gz` through boto
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -506,6 +507,23 @@ def test_a_host_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     bucket = open_at(replace(LOGS, endpoint_url="https://127.0.0.1:1"), tmp_path)
     with pytest.raises(StoreError, match=r"no connection to 127\.0\.0\.1, after several tries"):
         bucket.get(KEY, None)
+
+
+@pytest.mark.parametrize("has_proxy", [False, True])
+def test_a_host_that_does_not_answer_is_named_with_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_proxy: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        url = f"https://{OWN if has_proxy else address}"
+        monkeypatch.delenv("HTTPS_PROXY")
+        if has_proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:password@{address}")
+        trail = replace(LOGS, endpoint_url=url)
+        settings = replace(settings_of(trail, tmp_path), client_timeout=0.02)
+        there = f"{OWN} through the proxy {address}" if has_proxy else "127.0.0.1"
+        with pytest.raises(StoreUnavailable, match=f"it timed out at {re.escape(there)}, after"):
+            open_bucket(trail, settings).get(KEY, None)
 
 
 @pytest.mark.parametrize("status", [200, 403])
