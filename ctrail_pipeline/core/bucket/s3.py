@@ -156,7 +156,10 @@ class S3Bucket:
                 if self._endpoint.follow(endpoint, elsewhere):
                     pending.append(number)
                 location = f"{self.location}/{folder or wanted[number].key}"
-                answers[number] = misdirected(answer, endpoint, location) or answer
+                failure = misdirected(answer, endpoint, location)
+                if failure is not None and isinstance(answer, CurlError):
+                    failure.__cause__ = answer
+                answers[number] = failure or answer
         return answers
 
     def _keys(self) -> Keys:

@@ -91,7 +91,8 @@ class Retries:
                     results[number] = response
                     continue
                 # Each object's own time: others that were asked for with it may have been slow.
-                spent[number] += response.seconds if isinstance(response, CurlError) else seconds
+                error = response.__cause__ if isinstance(response, StoreError) else response
+                spent[number] += error.seconds if isinstance(error, CurlError) else seconds
                 is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._limit_seconds
                 failure = translate(response, locations[number], permission, self._trail)
                 failure = self._endpoint.noted(failure)
