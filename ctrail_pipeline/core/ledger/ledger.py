@@ -14,8 +14,10 @@ from typing import Final, Protocol
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 
+from .admission import CLOSED
 from .cold_file import ColdFileReader
 from .engine import Engine, Row
+from .portable_sql import upsert
 from .sqlite import SqliteEngine
 
 GENERATION: Final = "generation"
@@ -34,14 +36,15 @@ class Closable(Protocol):
 class Ledger:
     """One connection to the ledger. Not for use by two threads at once: open a second one."""
 
-    def __init__(self, path: LedgerAddress) -> None:
+    def __init__(self, path: LedgerAddress, closed: str | None = None) -> None:
         """Open the ledger, making a new one where there is none.
 
-        Raises LedgerError if there is no ledger, or one that is damaged, too new, or locked for
-        long.
+        `closed` is for whoever moves or rebuilds ledgers: a closed ledger is opened, too, and a new
+        one is closed for this reason (`admission`). Raises LedgerError if there is no ledger, or
+        one that is damaged, too new, closed, or locked for long.
         """
         self.path = path
-        self._engine = _engine(path)
+        self._engine = _engine(path, closed)
         self.numbers, self.texts = self._engine.numbers, self._engine.texts
         self._cold_folder = (
             path.with_name(f"{path.name}.archive") if isinstance(path, Path) else None
@@ -137,6 +140,16 @@ class Ledger:
         """Have every earlier copy of the ledger count as older. Inside a transaction."""
         self.count_up(GENERATION)
 
+    @property
+    def closed(self) -> str:
+        """Why nobody may use the ledger (`admission`); empty for a ledger in use."""
+        rows = self.rows("SELECT value FROM meta WHERE name = ?", CLOSED)
+        return str(rows[0][0]) if rows else ""
+
+    def set_closed(self, closed: str) -> None:
+        """Close the ledger for a reason, or open it with an empty one. Inside a transaction."""
+        self.execute(upsert("meta", "name, value", "name"), CLOSED, closed)
+
     def is_unused(self) -> bool:
         """Whether no batch was ever committed."""
         row = self.row("SELECT EXISTS (SELECT 1 FROM batch WHERE committed_at IS NOT NULL)")
@@ -157,9 +170,9 @@ class Ledger:
         )
 
 
-def _engine(address: LedgerAddress) -> Engine:
+def _engine(address: LedgerAddress, closed: str | None) -> Engine:
     if isinstance(address, Path):
-        return SqliteEngine(address)
+        return SqliteEngine(address, closed)
     try:
         from .postgres import PostgresEngine
     except ImportError as error:
@@ -167,4 +180,4 @@ def _engine(address: LedgerAddress) -> Engine:
             f"{address}: a ledger in PostgreSQL needs psycopg:"
             " python -m pip install 'ctrail-pipeline[postgres]'"
         ) from error
-    return PostgresEngine(address)
+    return PostgresEngine(address, closed)

@@ -1,7 +1,8 @@
 """The tables of the ledger: making them in a new file, and bringing an older ledger up to date.
 
-A copy of an older ledger is kept beside it before its tables change. `schema.sql` says what the
-tables are; a change there is a new version, with a step here. What the rows mean is not said here.
+`schema.sql` says what the tables are; a change there is a new version, with a step here. Steps run
+on both engines: `postgres_schema` translates their words, and `postgres` runs them under the writer
+lock. Of an older SQLite file, a copy is kept beside it first. What the rows mean is not said here.
 """
 
 import logging
@@ -82,11 +83,23 @@ _MIGRATIONS: Final = {
         "UPDATE log_file SET next_visit = 0 WHERE quarantined > 0 AND next_visit IS NULL",
     ),
 }
-"""By version, the statements that make the next version."""
+"""By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.
+A step does not alter the table `meta`: whoever waits for the writer lock has it open."""
 FIRST_META: Final = {"generation": "0", "segments_removed": "0", "cold_moved_at": "0"}
 """What a new ledger says of itself in the table `meta`."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""
+
+
+def is_older(version: int) -> bool:
+    """Whether a ledger of this version must be brought up to date."""
+    return version < SCHEMA_VERSION
+
+
+def steps_from(version: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the next versions of an older ledger, each with the statements that make it."""
+    for step in range(version, SCHEMA_VERSION):
+        yield step + 1, _MIGRATIONS[step]
 
 
 def pragma(db: sqlite3.Connection, name: str) -> int:
@@ -94,8 +107,11 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def create_tables(db: sqlite3.Connection) -> None:
-    """Make the tables; when two runs start at once, one of them does."""
+def create_tables(db: sqlite3.Connection, closed: str = "") -> None:
+    """Make the tables; when two runs start at once, one of them does.
+
+    `closed`: why nobody may use the new ledger yet (`admission`).
+    """
     schema = files(__package__).joinpath("schema.sql").read_text()
     db.execute("BEGIN IMMEDIATE")
     if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
@@ -103,7 +119,7 @@ def create_tables(db: sqlite3.Connection) -> None:
             db.execute(statement)
         db.executemany(
             "INSERT INTO meta (name, value) VALUES (?, ?)",
-            [("uuid", str(uuid.uuid4())), *FIRST_META.items()],
+            [("uuid", str(uuid.uuid4())), ("closed", closed), *FIRST_META.items()],
         )
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -112,18 +128,18 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
     """Bring an older ledger to this version, once a copy of it is kept. Inside a transaction."""
-    while (version := pragma(db, "user_version")) < SCHEMA_VERSION:
+    for version, statements in steps_from(pragma(db, "user_version")):
         try:
-            _keep_copy(path, version)
+            _keep_copy(path, version - 1)
         except OSError as error:
             raise LedgerError(
-                f"{path}: the ledger is of version {version}, and no copy of it could"
+                f"{path}: the ledger is of version {version - 1}, and no copy of it could"
                 f" be made beside it ({error.strerror}): make room, then run again"
             ) from error
-        for statement in _MIGRATIONS[version]:
+        for statement in statements:
             db.execute(statement)
-        db.execute(f"PRAGMA user_version = {version + 1}")
-        log.info("%s: the ledger is of version %d now", path, version + 1)
+        db.execute(f"PRAGMA user_version = {version}")
+        log.info("%s: the ledger is of version %d now", path, version)
 
 
 def _keep_copy(path: Path, version: int) -> None:

@@ -5,6 +5,7 @@ lock first, as a statement of its own: ids of what it writes then appear in orde
 in the session, so connections may come from a pool. What the tables mean is not known here.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,11 +17,14 @@ import psycopg
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger_address import PostgresAddress
 
+from . import migrations
+from .admission import refuse_closed, refuse_newer
 from .engine import Row
-from .migrations import FIRST_META, SCHEMA_VERSION
 from .postgres_errors import LOCK_SECONDS, ledger_error
-from .postgres_schema import postgres_schema
+from .postgres_schema import in_postgres, postgres_schema
 from .postgres_text import SumLoader, TextDumper, TextLoader
+
+log = logging.getLogger(__name__)
 
 _OLDEST_SERVER: Final = 14
 _UNKNOWN: Final = 705
@@ -47,21 +51,25 @@ class PostgresEngine:
     )
     texts: ClassVar[str] = "SELECT text FROM json_array_elements_text(?::json) AS listed(text)"
 
-    def __init__(self, address: PostgresAddress) -> None:
-        """Open the ledger, making a new one in an empty database.
+    def __init__(self, address: PostgresAddress, closed: str | None = None) -> None:
+        """Open the ledger, making a new one in an empty database; `closed` as in `Ledger`.
 
         Raises LedgerError if the database cannot be reached or written, is older than version 14,
         holds another program's tables, or a ledger of a newer version or one that was closed.
         """
         self._address = address
         self._uuid = ""
+        self._admits_closed = closed is not None
         self._db = _connected(address)
         try:
             with self._errors():
                 _refuse_unfit_servers(self._db, address)
                 if not _has_ledger(self._db, address):
-                    self._create()
-                self._uuid = self._check(self._db.execute(_WHAT_IT_IS).fetchall())
+                    self._create(closed or "")
+                known: dict[str, str] = dict(self._db.execute(_WHAT_IT_IS).fetchall())
+                if migrations.is_older(int(known["version"])):
+                    known = self._migrate()
+                self._uuid = self._check(known)
         except BaseException:
             self._db.close()
             raise
@@ -75,20 +83,14 @@ class PostgresEngine:
         self._db.close()
         self._db = _connected(self._address)
         with self._errors():
-            self._check_same(self._db.execute(_WHAT_IT_IS).fetchall())
+            self._check_same(dict(self._db.execute(_WHAT_IT_IS).fetchall()))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Write everything inside or nothing, while nobody else writes. As in `Engine`."""
-        with self._errors():
-            try:
-                self._begin()
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(psycopg.Error):  # a lost connection rolls back by itself
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._errors(), self._written():
+            self._check_same(self._lock_writer())
+            yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -138,55 +140,68 @@ class PostgresEngine:
     def _errors(self) -> AbstractContextManager[None]:
         return _said(self._address)
 
-    def _begin(self) -> None:
-        """Begin a transaction, take the writer lock, and look what ledger this is, all at once."""
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Commit the transaction that is begun inside, or roll it back."""
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error):  # a lost connection rolls back by itself
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _lock_writer(self) -> dict[str, str]:
+        """Begin a transaction, take the writer lock, and say what ledger this is, all at once."""
         cursor = self._db.execute(f"{_BEGIN} {_LOCK_WRITER} {_WHAT_IT_IS}")
         while cursor.nextset():
             pass
-        self._check_same(cursor.fetchall())
+        return dict(cursor.fetchall())
 
-    def _check_same(self, rows: "list[Row]") -> None:
-        if self._check(rows) != self._uuid:
+    def _check_same(self, known: dict[str, str]) -> None:
+        if self._check(known) != self._uuid:
             raise LedgerError(f"{self._address}: another ledger has come in place of this one")
 
-    def _check(self, rows: "list[Row]") -> str:
+    def _check(self, known: dict[str, str]) -> str:
         """Return the ledger's uuid. Raises LedgerError for one that may not be used."""
-        known: dict[str, str] = dict(rows)
-        version = int(known["version"])
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"{self._address} is a ledger of version {version}; this program knows up to"
-                f" {SCHEMA_VERSION}: update ctrail-pipeline"
-            )
-        if known["closed"]:
-            raise LedgerError(
-                f"{self._address}: the ledger was closed, as it has moved to {known['closed']}:"
-                " name that in `state_db`"
-            )
+        refuse_newer(self._address, int(known["version"]))
+        if not self._admits_closed:
+            refuse_closed(self._address, known["closed"])
         return known["uuid"]
 
-    def _create(self) -> None:
+    def _create(self, closed: str) -> None:
         """Make the tables; when two runs start at once, one of them does."""
-        self._db.execute(f"{_BEGIN} SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
-        try:
-            if not _has_ledger(self._db, self._address):
-                self._db.execute(postgres_schema())
-                with self._db.cursor() as cursor:
-                    cursor.executemany(
-                        "INSERT INTO meta (name, value) VALUES (%s, %s)",
-                        [
-                            ("uuid", str(uuid.uuid4())),
-                            ("version", str(SCHEMA_VERSION)),
-                            ("closed", ""),
-                            ("writer", ""),
-                            *FIRST_META.items(),
-                        ],
-                    )
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(psycopg.Error):
-                self._db.execute("ROLLBACK")
-            raise
+        with self._written():
+            self._db.execute(f"{_BEGIN} SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
+            if _has_ledger(self._db, self._address):
+                return
+            self._db.execute(postgres_schema())
+            with self._db.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO meta (name, value) VALUES (%s, %s)",
+                    [
+                        ("uuid", str(uuid.uuid4())),
+                        ("version", str(migrations.SCHEMA_VERSION)),
+                        ("closed", closed),
+                        ("writer", ""),
+                        *migrations.FIRST_META.items(),
+                    ],
+                )
+
+    def _migrate(self) -> dict[str, str]:
+        """Bring an older ledger to this version; when two runs start at once, one of them does."""
+        with self._written():
+            known = self._lock_writer()
+            self._check(known)
+            for version, statements in migrations.steps_from(int(known["version"])):
+                for statement in statements:
+                    self._db.execute(in_postgres(statement))
+                known["version"] = str(version)
+                log.info("%s: the ledger is of version %d now", self._address, version)
+            self._db.execute(
+                "UPDATE meta SET value = %s WHERE name = 'version'", (known["version"],)
+            )
+        return known
 
 
 def holds_ledger(address: PostgresAddress) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of a ledger in PostgreSQL, made of the same `schema.sql` as those in SQLite."""
+"""The tables of a ledger in PostgreSQL, and changes of them, in the words that SQLite has too."""
 
 import re
 from importlib.resources import files
@@ -18,8 +18,12 @@ _MEANT: Final = (
 
 
 def postgres_schema() -> str:
-    """Return the statements that make the tables."""
-    schema = files(__package__).joinpath("schema.sql").read_text()
+    """Return the statements that make the tables: those of `schema.sql`."""
+    return in_postgres(files(__package__).joinpath("schema.sql").read_text())
+
+
+def in_postgres(statements: str) -> str:
+    """Return what statements about tables, as SQLite has them, are in PostgreSQL."""
     for pattern, replacement in _MEANT:
-        schema = re.sub(pattern, replacement, schema)
-    return schema
+        statements = re.sub(pattern, replacement, statements)
+    return statements

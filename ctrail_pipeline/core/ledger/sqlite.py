@@ -20,8 +20,9 @@ from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
 from . import sqlite_checks, sqlite_errors
+from .admission import CLOSED, refuse_closed, refuse_newer
 from .engine import Row
-from .migrations import SCHEMA_VERSION, create_tables, migrate, pragma
+from .migrations import create_tables, is_older, migrate, pragma
 
 
 class SqliteEngine:
@@ -30,12 +31,13 @@ class SqliteEngine:
     numbers: ClassVar[str] = "SELECT value FROM json_each(?)"
     texts: ClassVar[str] = numbers
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger, making a new one where there is none.
+    def __init__(self, path: Path, closed: str | None = None) -> None:
+        """Open the ledger, making a new one where there is none; `closed` as in `Ledger`.
 
-        Raises LedgerError if the file is no ledger, damaged, too new, or locked for long.
+        Raises LedgerError if the file is no ledger, damaged, too new, closed, or locked for long.
         """
         self.path = path
+        self._admits_closed = closed is not None
         sqlite_checks.refuse_network_file_system(path)
         self._db = self._connect()
         try:
@@ -43,10 +45,11 @@ class SqliteEngine:
             sqlite_checks.refuse_cut_off_file(self._db, path)
             self._use_wal()
             if pragma(self._db, "application_id") == 0:
-                create_tables(self._db)
-            elif pragma(self._db, "user_version") < SCHEMA_VERSION:
+                create_tables(self._db, closed or "")
+            elif is_older(pragma(self._db, "user_version")):
                 with self.transaction():  # when two runs start at once, one of them does it
                     migrate(self._db, path)
+            self._refuse_unusable()
         except sqlite3.Error as error:
             self._db.close()
             raise self._error_from(error) from error
@@ -64,6 +67,7 @@ class SqliteEngine:
         self._db = self._connect()
         try:
             self._use_wal()
+            self._refuse_unusable()
         except sqlite3.Error as error:
             raise self._error_from(error) from error
 
@@ -71,11 +75,13 @@ class SqliteEngine:
     def transaction(self) -> Iterator[None]:
         """Write everything inside or nothing, while nobody else writes.
 
-        Raises LedgerError if the transaction cannot be begun or committed. Whether a failed COMMIT
-        took effect is for `batch_state` on a reopened ledger to say.
+        Raises LedgerError if the transaction cannot be begun or committed, or if the ledger was
+        closed, or made newer, since it was opened. Whether a failed COMMIT took effect is for
+        `batch_state` on a reopened ledger to say.
         """
         self.execute("BEGIN IMMEDIATE")
         try:
+            self._refuse_unusable()
             yield
             self._db.execute("COMMIT")
         except BaseException as error:
@@ -135,6 +141,12 @@ class SqliteEngine:
         """Look through the whole file. Raises LedgerError if it is damaged."""
         if self.rows("PRAGMA quick_check(1)")[0][0] != "ok":
             raise self._error_from(sqlite3.DatabaseError("malformed"))
+
+    def _refuse_unusable(self) -> None:
+        refuse_newer(self.path, pragma(self._db, "user_version"))
+        closed = self._db.execute("SELECT value FROM meta WHERE name = ?", (CLOSED,)).fetchone()
+        if closed and not self._admits_closed:
+            refuse_closed(self.path, closed[0])
 
     def _error_from(self, error: sqlite3.Error | OSError) -> LedgerError:
         """Say what failed, and what to do about it."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.file_system import network_file_system
 
-from .migrations import APPLICATION_ID, SCHEMA_VERSION, pragma
+from .admission import refuse_newer
+from .migrations import APPLICATION_ID, pragma
 
 
 def refuse_network_file_system(path: Path) -> None:
@@ -33,11 +34,7 @@ def refuse_other_databases(db: sqlite3.Connection, path: Path) -> None:
         raise LedgerError(
             f"{path} is a database of another program: name another file in `state_db`"
         )
-    if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"{path} is a ledger of version {version}; this program knows up to"
-            f" {SCHEMA_VERSION}: update ctrail-pipeline"
-        )
+    refuse_newer(path, version)
 
 
 def refuse_cut_off_file(db: sqlite3.Connection, path: Path) -> None:

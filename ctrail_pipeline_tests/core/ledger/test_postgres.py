@@ -82,19 +82,6 @@ def test_a_newer_ledger_is_refused(ledger: Ledger, address: PostgresAddress) -> 
         Ledger(address)
 
 
-def test_a_closed_ledger_is_refused_by_whoever_has_it_open_too(
-    ledger: Ledger, address: PostgresAddress
-) -> None:
-    with closing(Ledger(address)) as other:
-        with other.transaction():
-            other.set_meta("closed", "postgresql://elsewhere/ctrail")
-        for use in (lambda: Ledger(address), ledger.reopen):
-            with pytest.raises(LedgerError, match="has moved to postgresql://elsewhere/ctrail"):
-                use()
-        with pytest.raises(LedgerError, match="was closed"), ledger.transaction():
-            raise AssertionError("a closed ledger was written to")
-
-
 def test_a_database_of_another_encoding_is_refused() -> None:
     address = empty_database("ENCODING 'SQL_ASCII' TEMPLATE template0")
     with pytest.raises(LedgerError, match="encoding is SQL_ASCII: create one of UTF8"):
