@@ -17,6 +17,8 @@ SCALE ?= 1
 # something new each time.
 MINUTES ?=
 SEED ?=
+# Where the ledgers of `make torture` are: sqlite or postgres.
+LEDGER ?= sqlite
 # Where `make long-run` draws what it measured.
 PLOT ?= build/long-run.svg
 
@@ -76,7 +78,7 @@ test-ui: $(INSTALLED) ## Drive the web UI in headless Chromium; CTRAIL_SCREENSHO
 
 torture: $(INSTALLED) ## Kill, cut off and fill up for MINUTES=10, then compare: docs/torture.md
 	$(BIN)/python -m ctrail_pipeline_tests.torture --minutes '$(or $(MINUTES),10)' \
-		$(if $(SEED),--seed '$(SEED)')
+		--ledger '$(LEDGER)' $(if $(SEED),--seed '$(SEED)')
 
 fuzz: $(INSTALLED) ## Hostile log files, made up for MINUTES=10: docs/hostile-input.md
 	$(BIN)/python -m ctrail_pipeline_tests.fuzz --minutes '$(or $(MINUTES),10)' \

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from .campaign import Campaign
+from .server import LEDGERS, ledger_server
 
 
 def main() -> int:
@@ -16,6 +17,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, help="which steps (a random one, printed)")
     parser.add_argument("--world", type=int, default=0, help="begin with this world of the seed")
+    parser.add_argument("--ledger", choices=LEDGERS, default=LEDGERS[0], help="where ledgers are")
     parser.add_argument("--folder", type=Path, help="where to work; kept (a temporary one)")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="do not name each step")
@@ -28,7 +30,9 @@ def main() -> int:
             print(text, file=sys.stderr, flush=True)
 
     say(f"seed {seed}, in {folder}")
-    tally = Campaign(folder, seed, say).run(options.minutes * 60, first_world=options.world)
+    with ledger_server(options.ledger) as server:
+        campaign = Campaign(folder, seed, say, server)
+        tally = campaign.run(options.minutes * 60, first_world=options.world)
     print(tally.as_json() if options.json else tally.as_table())
     if not options.folder and not tally.violations:
         shutil.rmtree(folder)

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def notes_of(output: Path) -> Path:
 
 def main() -> None:
     """Run the nursery: fork a child for each job, and answer how children ended."""
+    if sys.argv[1:] == ["postgres"]:
+        import_module("ctrail_pipeline.core.ledger.postgres")
     vars(s3_retry)["FIRST_PAUSE_SECONDS"] = RETRY_PAUSE_SECONDS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
@@ -224,8 +227,9 @@ class Actor:
 class Nursery:
     """Starts actors while the `with` block runs. Their output goes to files in `folder`."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *modules: str) -> None:
         self._folder = folder
+        self._modules = modules
         self._environment = environment
         self._count = 0
 
@@ -233,7 +237,7 @@ class Nursery:
         """Start the process that forks."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ctrail_pipeline_tests.torture.actors"],
+            [sys.executable, "-m", "ctrail_pipeline_tests.torture.actors", *self._modules],
             cwd=PROJECT,
             env={**os.environ, **self._environment},
             stdin=subprocess.PIPE,

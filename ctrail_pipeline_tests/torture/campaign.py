@@ -22,16 +22,20 @@ from operator import itemgetter
 from pathlib import Path
 from random import Random
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import LAST_DAY
 from ctrail_pipeline_tests.support.fault_server import Faults
 from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
+from ctrail_pipeline_tests.support.postgres_server import PostgresServer
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_of
 
 from .actors import Actor, Nursery
+from .postgres_steps import PostgresSteps
 from .small_pieces import SmallPieces
 from .tally import Tally
 from .verdicts import Programs, left_aside, note_accepted, open_log_files, wrong_verdicts
@@ -86,8 +90,16 @@ def random_faults(rng: Random) -> Faults:
 class Campaign:
     """Runs worlds one after the other until the time is up or a promise is broken."""
 
-    def __init__(self, folder: Path, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        say: Callable[[str], None],
+        postgres: PostgresServer | None = None,
+    ) -> None:
+        """Prepare a campaign; its ledgers are in `postgres`, or SQLite files."""
         self.tally = Tally(seed)
+        self._postgres = postgres
         self._folder = folder
         self._seed = seed
         self._say = say
@@ -117,14 +129,17 @@ class Campaign:
 
     def _run_world(self, number: int) -> None:
         folder = self._folder / f"world-{number}"
-        with new_world(folder, Random(f"{self._seed}/{number}")) as world:
+        postgres = self._postgres
+        address = postgres.empty_database() if postgres else None
+        with new_world(folder, Random(f"{self._seed}/{number}"), address) as world:
             self.tally.worlds += 1
             if world.disk.why_not:
                 for kind in ("full disk", "read-only folder"):
                     self.tally.skipped[kind] = world.disk.why_not
             environment = world.server.env() | {"CTRAIL_CONFIG": str(folder / "config.json")}
-            with Nursery(folder / "actors", environment) as nursery:
-                steps = Steps(world, nursery, self.tally, environment)
+            modules = ["postgres"] if postgres else []
+            with Nursery(folder / "actors", environment, *modules) as nursery:
+                steps = Steps(world, nursery, self.tally, environment, postgres)
                 try:
                     self._run_steps(steps, number)
                 except Violation as violation:
@@ -163,9 +178,15 @@ class Steps:
     """The steps that a campaign may take in a world."""
 
     def __init__(
-        self, world: World, nursery: Nursery, tally: Tally, environment: dict[str, str]
+        self,
+        world: World,
+        nursery: Nursery,
+        tally: Tally,
+        environment: dict[str, str],
+        postgres: PostgresServer | None = None,
     ) -> None:
         self.world = world
+        self._postgres = postgres
         self.events = 0
         self._nursery = nursery
         self._tally = tally
@@ -188,6 +209,9 @@ class Steps:
             "harmed ledger": (4, self._harmed_ledger),
             "check": (9, self._check),
         }
+        if postgres is not None:
+            del self._weights["harmed ledger"]  # such a ledger is not rebuilt from its output
+            self._weights |= PostgresSteps(self, postgres).weights
 
     @property
     def faults(self) -> int:
@@ -525,10 +549,16 @@ class Steps:
 
     def _locked_ledger(self, rng: Random) -> None:
         """Sync while another program holds the ledger for a while."""
-        if not self.world.settings.state_db.exists():
+        if not ledger_exists(self.world.settings.ledger):
             return
         self._tally.trouble["locked ledger"] += 1
         actors = [self._start("sync", rng) for _ in range(2)]
+        if self._postgres is not None:
+            with closing(Ledger(self.world.settings.ledger)) as held, held.transaction():
+                self._kill_at_random(actors[:1], rng, 0.5)
+                time.sleep(rng.uniform(0.1, 1.5))
+            self._wait(actors)
+            return
         with closing(sqlite3.connect(self.world.settings.state_db, timeout=10)) as ledger:
             try:
                 ledger.execute(rng.choice(["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]))

@@ -1,7 +1,6 @@
 """The campaign works, and its checker can fail: each violation that is planted is found."""
 
 import gzip
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +12,7 @@ import polars as pl
 import pytest
 from msgspec import structs
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -25,6 +25,7 @@ from ctrail_pipeline_tests.torture import campaign
 from .actors import Nursery
 from .campaign import Campaign, Steps
 from .hostile_log_files import hostile_log_file
+from .server import ledger_server
 from .small_pieces import SmallPieces
 from .tally import Tally
 from .verdicts import open_log_files
@@ -48,6 +49,17 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     assert tally.parts > 0
     assert tally.unpacked > 0
     assert not list((tmp_path / "campaign").iterdir()), "a clean campaign leaves nothing"
+
+
+def test_a_short_campaign_with_ledgers_in_postgres(tmp_path: Path) -> None:
+    with ledger_server("postgres") as server:
+        tally = Campaign(tmp_path / "campaign", 189, print, server).run(SECONDS, fewest_steps=12)
+    print(tally.as_table())
+    assert tally.violations == []
+    assert tally.checks > 0
+    assert tally.kills_at_work > 0
+    assert tally.trouble["connections ended"] > 0
+    assert tally.trouble["server stopped hard"] > 0
 
 
 def test_the_same_seed_makes_the_same_buckets(tmp_path: Path) -> None:
@@ -164,7 +176,7 @@ def test_a_success_that_nobody_may_claim_is_found(
     world.deliver(Random(1), 60)
     streaming_steps.perform("check", Random(2))
     assert open_log_files(world, world.expectation())
-    with closing(sqlite3.connect(world.settings.state_db)) as ledger, ledger:
+    with closing(Ledger(world.settings.ledger)) as ledger, ledger.transaction():
         ledger.execute("UPDATE log_file SET accepted = 1, next_visit = NULL WHERE state = 2")
     with pytest.raises(Violation, match="log files stand open"):
         streaming_steps._check(Random(2))

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ctrail_pipeline.core.ledger.batches import open_batches
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -96,7 +98,14 @@ _NO_FAULTS = {"RECORDS_IN_QUARANTINE", "LOG_FILE_ACCEPTED", "LEFT_ASIDE"}
 class World:
     """Buckets, server and output, all below one folder."""
 
-    def __init__(self, folder: Path, server: FaultServer, disk: Disk, rng: Random) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        server: FaultServer,
+        disk: Disk,
+        rng: Random,
+        postgres: PostgresAddress | None = None,
+    ) -> None:
         """Make a world whose buckets lie in `server.root`, which must be empty."""
         self.folder = folder
         self.server = server
@@ -111,6 +120,7 @@ class World:
             disk.folder / "events",
             disk.folder / "quarantine",
             disk.folder / "ledger.db",
+            postgres,
             events_per_file=rng.choice([40, 300, 10_000]),
             batch_log_files=rng.choice([3, 8, 20]),
             list_batch_size=rng.choice([10, 1_000]),
@@ -181,7 +191,7 @@ class World:
             ],
             "events_dir": str(settings.events_dir),
             "quarantine_dir": str(settings.quarantine_dir),
-            "state_db": str(settings.state_db),
+            "state_db": str(settings.ledger),
             "events_per_file": settings.events_per_file,
             "download_workers": settings.download_workers,
             "process_workers": 1,
@@ -385,7 +395,7 @@ class World:
 
     def make_all_visits_due(self) -> None:
         """Make every visit due, as if enough time had passed to retry all that failed."""
-        with closing(sqlite3.connect(self.settings.state_db)) as ledger, ledger:
+        with closing(Ledger(self.settings.ledger)) as ledger, ledger.transaction():
             ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
 
     def unexpected_findings(self, found: dict[str, Any], expectation: Expectation) -> list[str]:
@@ -417,23 +427,26 @@ def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
     wrong = [
         f"{len(found)} {kind}: " + "; ".join(found[:3]) for kind, found in report.violations.items()
     ]
-    with closing(sqlite3.connect(settings.state_db)) as ledger:
-        open_batches = ledger.execute("SELECT id, state FROM batch WHERE state IN (0, 1)")
-        if still_open := open_batches.fetchall():
+    with closing(Ledger(settings.ledger)) as ledger:
+        if still_open := open_batches(ledger):
             wrong.append(f"batches left open: {still_open}")
-        if (found := ledger.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+        if settings.postgres is not None:
+            ledger.check()
+        elif (found := ledger.rows("PRAGMA integrity_check")) != [("ok",)]:
             wrong.append(f"integrity_check: {found[:3]}")
     return wrong
 
 
 @contextmanager
-def new_world(folder: Path, rng: Random) -> Iterator[World]:
+def new_world(
+    folder: Path, rng: Random, postgres: PostgresAddress | None = None
+) -> Iterator[World]:
     """Make a world in a new folder. Its disk is gone at the end."""
     buckets = folder / "buckets"
     buckets.mkdir(parents=True)
     disk = Disk(folder / "disk")
     try:
         with FaultServer(buckets, page_keys=rng.choice([2, 4, 10, 1_000])) as server:
-            yield World(folder, server, disk, rng)
+            yield World(folder, server, disk, rng, postgres)
     finally:
         disk.close()

@@ -1,0 +1,126 @@
+"""Steps of a campaign that are about a ledger in PostgreSQL: server, connections and database.
+
+Connections end, the server stops as in a crash, and another database comes in place of the
+ledger's. All other steps are in `campaign`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
+from random import Random
+from typing import TYPE_CHECKING
+
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.output.marker import read_marker
+from ctrail_pipeline.sample.bucket import LAST_DAY
+from ctrail_pipeline_tests.support.postgres_server import PostgresServer
+
+from .world import DAYS, Violation
+
+if TYPE_CHECKING:
+    from .campaign import Steps
+
+_MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
+
+
+class PostgresSteps:
+    """The steps that a campaign takes besides, where the ledger is in PostgreSQL."""
+
+    def __init__(self, steps: "Steps", server: PostgresServer) -> None:
+        self._steps = steps
+        self._server = server
+
+    @property
+    def weights(self) -> dict[str, tuple[float, Callable[[Random], None]]]:
+        """The steps by name, with their weights."""
+        return {
+            "connections ended": (8, self._connections_ended),
+            "server stopped hard": (8, self._server_stopped),
+            "empty ledger": (3, self._empty_ledger),
+            "older ledger": (4, self._older_ledger),
+        }
+
+    @property
+    def _database(self) -> str:
+        """The name of the database that holds the ledger."""
+        assert self._steps.world.settings.postgres is not None
+        return self._steps.world.settings.postgres.url.split("/")[3].partition("?")[0]
+
+    def _connections_ended(self, rng: Random) -> None:
+        """Run syncs, compactions and verifications, and end their connections many times."""
+        kinds = ["sync", "sync", *rng.choice([[], ["compact"], ["prune"], ["verify"]])]
+        before = _MIDNIGHT - timedelta(hours=rng.randrange(24 * DAYS))
+        if "prune" in kinds:
+            self._steps.world.prune_somehow(f"{before:%Y/%m/%d/%H}")
+        actors = [self._steps._start(kind, rng, before=before) for kind in kinds]
+        for actor in actors:
+            actor.wait_until_ready()
+        for _ in range(rng.randrange(1, 25)):
+            time.sleep(rng.uniform(0.005, 0.08))
+            ended = self._server.end_connections(self._database)
+            self._steps._tally.trouble["connections ended"] += ended
+        self._steps._wait(actors)
+
+    def _server_stopped(self, rng: Random) -> None:
+        """Stop the server hard while processes are at work, and start the server again."""
+        for _ in range(rng.randrange(1, 3)):
+            kinds = ["sync", "sync", *rng.choice([[], ["compact"], ["verify"]])]
+            actors = [self._steps._start(kind, rng) for kind in kinds]
+            for actor in actors:
+                actor.wait_until_ready()
+            time.sleep(rng.uniform(0.01, 0.5))
+            self._server.stop_hard()
+            self._steps._tally.trouble["server stopped hard"] += 1
+            time.sleep(rng.choice([0, 0, 0.5]))
+            self._server.start()
+            self._steps._wait(actors)
+
+    def _empty_ledger(self, rng: Random) -> None:
+        """Put an empty database in place of the ledger. A sync refuses the database."""
+        if not self._has_marker():
+            return
+        self._steps._tally.trouble["empty ledger"] += 1
+        with self._another_database(f"CREATE DATABASE {self._database}"):
+            self._must_refuse(rng, "the database is empty")
+
+    def _older_ledger(self, rng: Random) -> None:
+        """Put a copy from before a storm in place of the ledger. A sync refuses the copy."""
+        if not self._has_marker():
+            return
+        copy = f"copy_of_{self._database}"
+        self._server.end_connections(self._database)
+        self._server.run_sql(f"CREATE DATABASE {copy} TEMPLATE {self._database}")
+        with closing(Ledger(self._steps.world.settings.ledger)) as ledger:
+            generation = ledger.generation
+        self._steps._storm(rng)
+        noted = read_marker(self._steps.world.settings.events_dir)
+        if noted is None or noted[1] <= generation:  # nothing was committed since
+            self._server.run_sql(f"DROP DATABASE {copy}")
+            return
+        self._steps._tally.trouble["older ledger"] += 1
+        with self._another_database(f"ALTER DATABASE {copy} RENAME TO {self._database}"):
+            self._must_refuse(rng, "the ledger is older than the output")
+
+    def _has_marker(self) -> bool:
+        return (self._steps.world.settings.events_dir / ".ctrail").exists()
+
+    @contextmanager
+    def _another_database(self, statement: str) -> Iterator[None]:
+        """Have another database in place of the ledger's; the statement gives it its name."""
+        away = f"away_{self._database}"
+        self._server.end_connections(self._database)
+        self._server.run_sql(f"ALTER DATABASE {self._database} RENAME TO {away}")
+        try:
+            self._server.run_sql(statement)
+            yield
+        finally:
+            self._server.run_sql(f"DROP DATABASE IF EXISTS {self._database} WITH (FORCE)")
+            self._server.run_sql(f"ALTER DATABASE {away} RENAME TO {self._database}")
+
+    def _must_refuse(self, rng: Random, why: str) -> None:
+        refused = self._steps._start("sync", rng, may_die=False)
+        self._steps._wait([refused])
+        if refused.result.get("error") != "LedgerError":
+            raise Violation(f"{why}, and a sync was content: {refused.result}")
