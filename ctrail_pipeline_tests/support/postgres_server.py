@@ -55,7 +55,7 @@ class PostgresServer:
     ) -> None:
         """Make the server's folder; `settings` are lines of postgresql.conf."""
         self._programs = programs
-        self._user = _user() if os.geteuid() == 0 else None  # PostgreSQL refuses root
+        self._user = server_user()
         self.folder = Path(tempfile.mkdtemp(prefix="ctrail-postgres-"))
         if self._user:
             shutil.chown(self.folder, self._user)
@@ -133,8 +133,10 @@ def debian_server(isolation: str) -> PostgresServer | None:
     return server
 
 
-def _user() -> str:
-    """Return a user that is not root and may run a server."""
+def server_user() -> str | None:
+    """Return the user that a server must run as: none of its own, unless we are root."""
+    if os.geteuid() != 0:
+        return None
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_name

@@ -21,8 +21,6 @@ class Engine(Protocol):
 
     numbers: ClassVar[str]
     """The query whose rows are the whole numbers in a JSON list, which is one bound value."""
-    texts: ClassVar[str]
-    """The query whose rows are the texts in a JSON list, which is one bound value."""
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""

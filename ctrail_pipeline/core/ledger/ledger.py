@@ -45,7 +45,7 @@ class Ledger:
         """
         self.path = path
         self._engine = _engine(path, closed)
-        self.numbers, self.texts = self._engine.numbers, self._engine.texts
+        self.numbers = self._engine.numbers
         self._cold_folder = (
             path.with_name(f"{path.name}.archive") if isinstance(path, Path) else None
         )

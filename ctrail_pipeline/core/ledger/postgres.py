@@ -8,11 +8,12 @@ in the session, so connections may come from a pool. What the tables mean is not
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import lru_cache
 from typing import ClassVar, Final
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger_address import PostgresAddress
@@ -49,7 +50,6 @@ class PostgresEngine:
     numbers: ClassVar[str] = (
         "SELECT number::bigint FROM json_array_elements_text(?::json) AS listed(number)"
     )
-    texts: ClassVar[str] = "SELECT text FROM json_array_elements_text(?::json) AS listed(text)"
 
     def __init__(self, address: PostgresAddress, closed: str | None = None) -> None:
         """Open the ledger, making a new one in an empty database; `closed` as in `Ledger`.
@@ -109,8 +109,24 @@ class PostgresEngine:
             return self._db.execute(_translated(sql), values).fetchall()
 
     def stream(self, sql: str, *values: object) -> Iterator[Row]:
-        """Yield the rows of a statement, a few thousand at a time."""
-        with self._errors(), self._db.cursor(f"rows_{uuid.uuid4().hex}", withhold=True) as cursor:
+        """Yield the rows of a statement, a few thousand at a time.
+
+        A cursor that outlives its transaction is lost behind a pool. So outside of a transaction
+        the rows come over a connection of their own: whoever takes the rows may write meanwhile.
+        """
+        if self._db.info.transaction_status is not TransactionStatus.IDLE:
+            yield from self._fetched(self._db, sql, values)
+            return
+        with closing(_connected(self._address)) as reader, self._errors():
+            reader.execute(_SNAPSHOT)
+            self._check_same(dict(reader.execute(_WHAT_IT_IS).fetchall()))
+            yield from self._fetched(reader, sql, values)
+
+    def _fetched(
+        self, db: "psycopg.Connection[Row]", sql: str, values: Sequence[object]
+    ) -> Iterator[Row]:
+        """Yield the rows of a statement, in the transaction that the connection is in."""
+        with self._errors(), db.cursor(f"rows_{uuid.uuid4().hex}") as cursor:
             cursor.itersize = _ROWS_A_FETCH
             cursor.execute(_translated(sql), values)
             yield from cursor

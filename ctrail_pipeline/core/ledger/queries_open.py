@@ -80,7 +80,7 @@ def open_rows_of_tries(ledger: Ledger, of: TriesOfRuns, found_before: int) -> It
     """
     return _open_rows(
         ledger,
-        f"state = ? AND next_visit < ? OR state != ? AND {_is_of_runs(ledger)}",
+        f"state = ? AND next_visit < ? OR state != ? AND {_is_of_runs(of)}",
         LogFileState.FOUND,
         found_before,
         LogFileState.FOUND,
@@ -140,7 +140,7 @@ def visit_again(ledger: Ledger, of: TriesOfRuns, now: int) -> int:
     """
     return ledger.execute(
         f"UPDATE log_file SET next_visit = ? WHERE {IS_OPEN} AND state != ?"
-        f" AND (next_visit IS NULL OR next_visit > ?) AND {_is_of_runs(ledger)}",
+        f" AND (next_visit IS NULL OR next_visit > ?) AND {_is_of_runs(of)}",
         now,
         LogFileState.FOUND,
         now,
@@ -148,16 +148,17 @@ def visit_again(ledger: Ledger, of: TriesOfRuns, now: int) -> int:
     )
 
 
-def _is_of_runs(ledger: Ledger) -> str:
+def _is_of_runs(of: TriesOfRuns) -> str:
     """The condition that certain runs settled a log file, after at most so many tries."""
+    marks = ", ".join("?" * len(of.run_ids)) or "NULL"
     return (
         "attempts <= ? AND EXISTS (SELECT 1 FROM batch b WHERE b.id = log_file.batch"
-        f" AND b.run_id IN ({ledger.texts}))"
+        f" AND b.run_id IN ({marks}))"
     )
 
 
-def _values(of: TriesOfRuns) -> tuple[int, str]:
-    return _ANY_TRIES if of.tries is None else of.tries, json.dumps(of.run_ids)
+def _values(of: TriesOfRuns) -> tuple[object, ...]:
+    return _ANY_TRIES if of.tries is None else of.tries, *of.run_ids
 
 
 def _open_rows(ledger: Ledger, condition: str, *values: object) -> Iterator[OpenRow]:

@@ -29,7 +29,6 @@ class SqliteEngine:
     """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
 
     numbers: ClassVar[str] = "SELECT value FROM json_each(?)"
-    texts: ClassVar[str] = numbers
 
     def __init__(self, path: Path, closed: str | None = None) -> None:
         """Open the ledger, making a new one where there is none; `closed` as in `Ledger`.
