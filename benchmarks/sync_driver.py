@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 
@@ -17,12 +18,15 @@ from ctrail_pipeline.core.settings import Settings, Trail
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Sync, and return what to print."""
     folder = Path(job["folder"])
+    changes = job.get("changes", {})
+    if url := changes.pop("postgres", None):
+        changes["postgres"] = PostgresAddress(url)
     settings = Settings(
         tuple(Trail(**trail) for trail in job["trails"]),
         events_dir=folder / "events",
         quarantine_dir=folder / "quarantine",
         state_db=folder / "state.db",
-        **job.get("changes", {}),
+        **changes,
     )
     profile = None
     if job.get("profile"):

@@ -20,6 +20,7 @@ def drop_known(routed: RoutedBatch, known: KnownIdentities, seen: dict[str, int]
     Notes in `seen` up to which segment each dedup partition was read, for the commit to check. The
     first round that reads a partition notes it.
     """
+    known.look_ahead([name for name, group in routed.groups.items() if group])
     for name, group in routed.groups.items():
         if not group:
             continue

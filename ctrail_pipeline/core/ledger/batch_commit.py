@@ -15,7 +15,7 @@ from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
 from .batches import batch_state
 from .ledger import Ledger
 from .log_files import check_log_files, put_log_files
-from .output_numbers import put_output_file
+from .output_numbers import put_output_files
 from .packed_identities import held_among, split_identities
 from .rows import (
     BatchState,
@@ -49,7 +49,7 @@ def commit_batch(
     _count_by_source(ledger, outcomes, committed_before)
     put_log_files(ledger, batch, outcomes)
     put_segments(ledger, batch, segments)
-    published = [put_output_file(ledger, batch, file) for file in staged]
+    published = put_output_files(ledger, batch, staged)
     ledger.advance_generation()
     sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
     ledger.execute(
@@ -69,7 +69,10 @@ def _check_segments(
     """Raise StaleBatch if a segment that the batch's dedup did not know of holds its records."""
     if removed != present.segments_removed():
         raise StaleBatch("segments were removed")
+    has_newer = present.with_newer({new.partition: seen[new.partition] for new in segments})
     for new in segments:
+        if new.partition not in has_newer:
+            continue
         after = seen[new.partition]
         while newer := present.segments(new.partition, after):
             identities = set(split_identities(new.identities))
@@ -88,21 +91,26 @@ def _count_by_source(
     `committed_before` are positions of log files that count already.
     """
     committed = LogFileState.COMMITTED
+    rows = []
     by_source = sorted(outcomes, key=lambda outcome: outcome.source_id)
     for source_id, group in groupby(by_source, key=lambda outcome: outcome.source_id):
         of_source = list(group)
         times = [outcome.times for outcome in of_source if outcome.times]
-        ledger.execute(
-            "UPDATE source_prefix SET log_files = log_files + ?, events = events + ?,"
-            " first_event = CASE WHEN first_event <= ? THEN first_event"
-            " ELSE coalesce(?, first_event) END,"
-            " last_event = CASE WHEN last_event >= ? THEN last_event"
-            " ELSE coalesce(?, last_event) END"
-            " WHERE id = ?",
-            sum(outcome.state is committed or outcome.leaves_committed for outcome in of_source)
-            - sum(outcome.position in committed_before for outcome in of_source),
-            sum(outcome.records - outcome.duplicates for outcome in of_source),
-            *(min((first for first, _ in times), default=None),) * 2,
-            *(max((last for _, last in times), default=None),) * 2,
-            source_id,
+        rows.append(
+            (
+                sum(outcome.state is committed or outcome.leaves_committed for outcome in of_source)
+                - sum(outcome.position in committed_before for outcome in of_source),
+                sum(outcome.records - outcome.duplicates for outcome in of_source),
+                *(min((first for first, _ in times), default=None),) * 2,
+                *(max((last for _, last in times), default=None),) * 2,
+                source_id,
+            )
         )
+    ledger.execute_many(
+        "UPDATE source_prefix SET log_files = log_files + ?, events = events + ?,"
+        " first_event = CASE WHEN first_event <= ? THEN first_event"
+        " ELSE coalesce(?, first_event) END,"
+        " last_event = CASE WHEN last_event >= ? THEN last_event ELSE coalesce(?, last_event) END"
+        " WHERE id = ?",
+        rows,
+    )

@@ -82,7 +82,7 @@ def _redo_log_files_that_dropped(ledger: Ledger, batch: int) -> None:
     duplicates, and brings back what was dropped for the batch that goes.
     """
     values = (batch, LogFileState.LOST)
-    keep_superseded(ledger, _MAY_HAVE_DROPPED, *values)
+    keep_superseded(ledger, _MAY_HAVE_DROPPED, [values])
     for source_id, log_files in ledger.rows(
         "SELECT source_prefix, count(*) FILTER (WHERE state = ?) FROM log_file"
         f" WHERE {_MAY_HAVE_DROPPED} GROUP BY 1",

@@ -14,6 +14,8 @@ from .rows import LogFileState
 
 def cold_files_where(ledger: Ledger, condition: str, *values: object) -> list[ColdFile]:
     """Return the cold files that a condition in SQL holds for, oldest first."""
+    if not ledger.moves_cold_rows:
+        return []
     return [
         ColdFile(*row)
         for row in ledger.rows(

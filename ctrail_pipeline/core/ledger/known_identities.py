@@ -8,7 +8,7 @@ the same event. Segments are read through `SegmentReader`; no SQL is here.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from rbloom import Bloom
@@ -34,6 +34,10 @@ class SegmentReader(Protocol):
 
     def segments(self, partition: str, after: int, limit: int = SEGMENTS_A_READ) -> list[Segment]:
         """Return segments of a dedup partition with an id above `after`, in order."""
+        ...
+
+    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
+        """Return the dedup partitions that may have a segment with an id above the one given."""
         ...
 
     def segment_identities(self, segment_id: int) -> bytes:
@@ -181,19 +185,33 @@ class KnownIdentities:
         self._ledger = ledger
         self._partitions: OrderedDict[str, DedupPartition] = OrderedDict()
         self._held = 0
+        self._looked_at: dict[str, int] = {}
+        """Dedup partitions that had no newer segment at the last look ahead, with their version."""
         self.removed = -1
         """The ledger's count of removals when this view began."""
 
     def begin(self) -> None:
         """Begin a batch: forget everything if segments were removed from the ledger."""
+        self._looked_at.clear()
         removed = self._ledger.segments_removed()
         if removed != self.removed:
             self._partitions.clear()
             self._held = 0
             self.removed = removed
 
+    def look_ahead(self, names: Collection[str]) -> None:
+        """Look at once which dedup partitions have newer segments; the others are not asked."""
+        seen = {
+            name: self._partitions[name].version if name in self._partitions else 0
+            for name in names
+        }
+        newer = self._ledger.with_newer(seen)
+        self._looked_at = {name: seen[name] for name in seen if name not in newer}
+
     def partition(self, name: str) -> DedupPartition:
         """Return a dedup partition as the ledger has it at this moment; use it until the next call.
+
+        If `look_ahead` found nothing new, the moment is that of the look ahead.
 
         Its `version` tells the commit which segments were seen, so that newer ones can be checked.
         """
@@ -201,7 +219,8 @@ class KnownIdentities:
         if partition is None:
             partition = DedupPartition(self._ledger, name)
         self._held -= partition.counted_bytes
-        partition.look()
+        if self._looked_at.pop(name, None) != partition.version:
+            partition.look()
         self._partitions[name] = partition
         partition.counted_bytes = partition.held_bytes
         self._held += partition.counted_bytes

@@ -6,10 +6,11 @@ with the rest of the batch, in `batch_commit`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from .accepted import keep_acceptances
+from .bulk import rows_of_keys
 from .cold_rows import bring_back, cold_log_files
 from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
@@ -168,14 +169,18 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     """
     bring_back(ledger, ((outcome.source_id, outcome.day, outcome.name) for outcome in outcomes))
     taken, committed = [], set()
-    for outcome in outcomes:
-        rows = ledger.rows(
-            f"SELECT state, etag FROM log_file WHERE {_IS_THE_LOG_FILE}",
-            outcome.source_id,
-            outcome.day,
-            outcome.name,
+    rows = {
+        (source_id, day, name): Known(LogFileState(state), etag)
+        for source_id, day, name, state, etag in rows_of_keys(
+            ledger,
+            "l.source_prefix, l.day, l.name, l.state, l.etag",
+            "log_file l WHERE l.source_prefix = k.column1 AND l.day = k.column2"
+            " AND l.name = k.column3",
+            [(outcome.source_id, outcome.day, outcome.name) for outcome in outcomes],
         )
-        row = Known(LogFileState(rows[0][0]), rows[0][1]) if rows else None
+    }
+    for outcome in outcomes:
+        row = rows.get((outcome.source_id, outcome.day, outcome.name))
         if _is_taken(row, outcome):
             taken.append(outcome.position)
         if row is not None and row.state is LogFileState.COMMITTED:
@@ -208,16 +213,15 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
         ],
     )
     outcomes = [outcome for outcome in outcomes if not outcome.leaves_committed]
-    for outcome in outcomes:
-        if outcome.expected is not None:
-            keep_superseded(
-                ledger,
-                "source_prefix = ? AND day = ? AND name = ? AND state != ?",
-                outcome.source_id,
-                outcome.day,
-                outcome.name,
-                LogFileState.LOST,
-            )
+    keep_superseded(
+        ledger,
+        f"{_IS_THE_LOG_FILE} AND state != ?",
+        [
+            (outcome.source_id, outcome.day, outcome.name, LogFileState.LOST)
+            for outcome in outcomes
+            if outcome.expected is not None
+        ],
+    )
     ledger.execute_many(
         f"{upsert('log_file', _COLUMNS, _KEY)}, accepted = 0",
         [
@@ -246,16 +250,16 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
     keep_acceptances(ledger, outcomes)
 
 
-def keep_superseded(ledger: Ledger, condition: str, *values: object) -> None:
+def keep_superseded(ledger: Ledger, condition: str, values: Iterable[Sequence[object]]) -> None:
     """Keep the rows of log files that are about to be done again, where lines came from them.
 
-    Inside a transaction. `condition` says in SQL which rows are meant.
+    Inside a transaction. `condition` says in SQL which rows are meant, once for each of `values`.
     """
-    ledger.execute(
+    ledger.execute_many(
         f"INSERT INTO superseded_log_file ({_SUPERSEDED_COLUMNS})"
         f" SELECT {_SUPERSEDED_COLUMNS} FROM log_file WHERE {condition} AND {_MAY_HAVE_LINES}"
         f" {replacing(_SUPERSEDED_COLUMNS, f'{_KEY}, batch')}",
-        *values,
+        values,
     )
 
 
@@ -270,7 +274,7 @@ def _replace_other_version(ledger: Ledger, found: FoundLogFile) -> None:
     rows = ledger.rows(f"SELECT state FROM log_file WHERE {is_other_version}", *values)
     if not rows:
         return  # nearly always
-    keep_superseded(ledger, f"{is_other_version} AND state != {LogFileState.LOST:d}", *values)
+    keep_superseded(ledger, f"{is_other_version} AND state != {LogFileState.LOST:d}", [values])
     ledger.execute(f"DELETE FROM log_file WHERE {is_other_version}", *values)
     if rows[0][0] == LogFileState.COMMITTED:
         ledger.execute(

@@ -4,10 +4,23 @@ Functions over a `Ledger`. Numbers of a folder are handed out in order, and none
 twice. The files themselves are in `core.output`.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
+from .bulk import rows_of_keys
 from .ledger import Ledger
 from .rows import Pruned
+
+_NEXT_NUMBER: Final = (
+    "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
+    " ON CONFLICT (kind, folder) DO UPDATE SET"
+    " next_number = output_partition.next_number + 1,"
+    " lines = output_partition.lines + excluded.lines"
+)
+"""Takes the next number of a folder, and adds lines to the folder."""
 
 
 def holds_output(ledger: Ledger, kind: Kind) -> bool:
@@ -34,23 +47,42 @@ def published_files(ledger: Ledger, batch: int) -> list[PublishedFile]:
     ]
 
 
-def put_output_file(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
-    """Give a staged file its number. Inside a transaction."""
-    id_, number = next_number(ledger, file.kind, file.folder, file.lines)
-    ledger.execute(
+def put_output_files(
+    ledger: Ledger, batch: int, files: Sequence[StagedFile]
+) -> list[PublishedFile]:
+    """Give staged files their numbers, in order. Inside a transaction."""
+    ledger.execute_many(_NEXT_NUMBER, [(file.kind, file.folder, file.lines) for file in files])
+    in_folder = Counter((file.kind, file.folder) for file in files)
+    following = {
+        (Kind(kind), folder): (id_, next_number)
+        for id_, kind, folder, next_number in rows_of_keys(
+            ledger,
+            "p.id, p.kind, p.folder, p.next_number",
+            "output_partition p WHERE p.kind = k.column1 AND p.folder = k.column2",
+            list(in_folder),
+        )
+    }
+    published = []
+    rows = []
+    for file in files:
+        folder = (file.kind, file.folder)
+        id_, next_number = following[folder]
+        number = next_number - in_folder[folder]
+        in_folder[folder] -= 1
+        published.append(PublishedFile(file.part, file.kind, file.folder, number, file.size))
+        rows.append(
+            (
+                *(id_, number, batch, file.part),
+                *(file.lines, file.size, file.sha256, file.lineage),
+            )
+        )
+    ledger.execute_many(
         "INSERT INTO output_file"
         " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        id_,
-        number,
-        batch,
-        file.part,
-        file.lines,
-        file.size,
-        file.sha256,
-        file.lineage,
+        rows,
     )
-    return PublishedFile(file.part, file.kind, file.folder, number, file.size)
+    return published
 
 
 def rename_output_file(ledger: Ledger, batch: int, file: PublishedFile) -> PublishedFile:
@@ -74,14 +106,5 @@ def rename_output_file(ledger: Ledger, batch: int, file: PublishedFile) -> Publi
 
 def next_number(ledger: Ledger, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
     """Add lines to a folder; return its id and the next free number. Inside a transaction."""
-    id_, following = ledger.row(
-        "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
-        " ON CONFLICT (kind, folder) DO UPDATE SET"
-        " next_number = output_partition.next_number + 1,"
-        " lines = output_partition.lines + excluded.lines"
-        " RETURNING id, next_number",
-        kind,
-        folder,
-        lines,
-    )
+    id_, following = ledger.row(f"{_NEXT_NUMBER} RETURNING id, next_number", kind, folder, lines)
     return id_, following - 1

@@ -16,7 +16,7 @@ from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .batches import batch_state, mark_published
 from .ledger import Ledger
-from .output_numbers import put_output_file
+from .output_numbers import put_output_files
 from .portable_sql import end_of_date, hour_of
 from .rows import BatchState, Pruned, StaleBatch
 
@@ -175,7 +175,7 @@ def commit_compaction(
 
 
 def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
-    published = put_output_file(ledger, batch, file)
+    [published] = put_output_files(ledger, batch, [file])
     ledger.execute(
         "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="
         " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",

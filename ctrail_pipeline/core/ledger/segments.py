@@ -6,9 +6,10 @@ is new is decided in `known_identities`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from .bulk import rows_of_keys
 from .cold_rows import cold_files_where
 from .known_identities import SEGMENTS_A_READ
 from .ledger import SEGMENTS_REMOVED, Ledger
@@ -58,6 +59,28 @@ class LedgerSegments:
             for segment in self._ledger.cold_reader.segments(file, partition, after, limit):
                 found[segment.id] = segment
         return [found[id_] for id_ in sorted(found)[:limit]]
+
+    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
+        """Return the dedup partitions that may have a segment with an id above the one given."""
+        names = {
+            name
+            for (name,) in rows_of_keys(
+                self._ledger,
+                "DISTINCT p.name",
+                "dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
+                " WHERE p.name = k.column1 AND s.id > k.column2",
+                list(seen.items()),
+            )
+        }
+        after = min(seen.values(), default=0)
+        for file in cold_files_where(self._ledger, "last_segment > ?", after):
+            names |= {
+                name
+                for name, newest in seen.items()
+                if newest < file.last_segment
+                and file.first_hour <= name[-_HOUR_LENGTH:] <= file.last_hour
+            }
+        return names
 
     def segment_identities(self, segment_id: int) -> bytes:
         """Return the sorted identities of a segment. Raises SegmentGone if it was removed."""
@@ -137,19 +160,18 @@ def replace_segments(ledger: Ledger, ids: Sequence[int], merged: NewSegment) -> 
 
 def put_segments(ledger: Ledger, batch: int, segments: Sequence[NewSegment]) -> None:
     """Add the segments of a batch. Inside a transaction."""
-    for segment in segments:
-        ledger.execute(
-            "INSERT INTO dedup_partition (name) VALUES (?) ON CONFLICT DO NOTHING",
-            segment.partition,
-        )
-        ledger.execute(
-            "INSERT INTO segment"
-            " (dedup_partition, batch, count, identities, filter, event_keys)"
-            " VALUES ((SELECT id FROM dedup_partition WHERE name = ?), ?, ?, ?, ?, ?)",
-            segment.partition,
-            batch,
-            segment.size,
-            segment.identities,
-            segment.filter,
-            segment.event_keys,
-        )
+    ledger.execute_many(
+        "INSERT INTO dedup_partition (name) VALUES (?) ON CONFLICT DO NOTHING",
+        [(segment.partition,) for segment in segments],
+    )
+    ledger.execute_many(
+        "INSERT INTO segment (dedup_partition, batch, count, identities, filter, event_keys)"
+        " VALUES ((SELECT id FROM dedup_partition WHERE name = ?), ?, ?, ?, ?, ?)",
+        [
+            (
+                *(segment.partition, batch, segment.size),
+                *(segment.identities, segment.filter, segment.event_keys),
+            )
+            for segment in segments
+        ],
+    )

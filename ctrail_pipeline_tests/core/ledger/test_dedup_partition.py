@@ -1,6 +1,6 @@
 """Whether a record is new is answered exactly, whatever the Bloom filters say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Literal
 
@@ -66,6 +66,9 @@ class MemorySegments:
         ]
         return found[:limit]
 
+    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
+        return {name for name, id_, _ in self.rows if name in seen and id_ > seen[name]}
+
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
         return self.one(segment_id).identities
@@ -126,6 +129,7 @@ def test_answers_are_those_of_a_plain_set(
         reader.add(build_segment(partition, items, (), false_positive))
         plain[partition].update(items)
         known.begin()
+        known.look_ahead(plain)
         for name, held in plain.items():
             assert known.partition(name).known_among(question) == held & question
 
