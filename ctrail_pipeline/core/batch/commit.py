@@ -164,7 +164,7 @@ class Committer:
                 for (batch, _), result in zip(staged, results, strict=False)
                 if not isinstance(result, StaleBatch)
             ]
-            if not commit_took_effect(self._ledger, written) or len(batches) < more:
+            if not self._took_effect(written) or len(batches) < more:
                 raise
         self._published = []
         committed = sum(not isinstance(result, StaleBatch) for result in results)
@@ -258,13 +258,18 @@ class Committer:
                 note_finished(self._ledger, finished)
         except LedgerError:
             written = [] if staged is None else [batch.id]
-            if not commit_took_effect(self._ledger, written) or staged is None:
+            if not self._took_effect(written) or staged is None:
                 raise
             published = published_files(self._ledger, batch.id)
         self._observe("committed")
         note_generation(self._ledger, self._folders)
         self._observe("marked")
         return staged, published
+
+    def _took_effect(self, batches: Sequence[int]) -> bool:
+        """Whether a transaction that failed committed batches. The ledger is opened anew."""
+        self._known = KnownIdentities(LedgerSegments(self._ledger))
+        return commit_took_effect(self._ledger, self._folders, batches)
 
     def _stage(self, batch: Batch, log_files: Sequence[LogFileInBatch]) -> Staged:
         staged = stage(log_files, batch.staging, self._known, self._settings)

@@ -10,6 +10,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState
+from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import write_marker
 from ctrail_pipeline.core.output.staging import Staging
@@ -18,19 +19,29 @@ from ctrail_pipeline.core.output_files import Kind
 log = logging.getLogger(__name__)
 
 
-def commit_took_effect(ledger: Ledger, batches: Iterable[int]) -> bool:
-    """Whether a transaction that ended with an error committed batches nevertheless.
+def commit_took_effect(ledger: Ledger, folders: OutputFolders, batches: Iterable[int]) -> bool:
+    """Decide whether a transaction that ended with an error committed batches nevertheless.
 
-    The rule: the error of a COMMIT does not say whether the COMMIT took effect. Only the ledger
-    knows. So the ledger is opened anew, and the state of the batches is read. A transaction counts
-    as a whole: if one of its batches is committed, everything that the transaction wrote is there.
-    The batches are then published. Otherwise nothing of them counts, and they are given up.
+    The error of a COMMIT does not say whether the COMMIT took effect, and reading the ledger does
+    not say so either: the server may still be at work on that COMMIT. So the ledger is opened anew,
+    and the batches are aborted unless they are decided. That waits until the old transaction is
+    over. If one batch can be aborted, the transaction left nothing, and nothing of it can appear
+    later. A batch that is decided already was committed, or given up by another run's recovery.
 
-    `batches`: those that the transaction was to commit. Raises LedgerError if the ledger cannot be
-    opened or read; recovery decides then.
+    `batches`: those that the transaction was to commit. They count together or not at all. Raises
+    LedgerError if the ledger cannot be opened, is another or an older one now, or cannot be
+    written: the next run's recovery decides then.
     """
     ledger.reopen()
-    return any(batch_state(ledger, batch) is BatchState.COMMITTED for batch in batches)
+    check_belongs(ledger, folders.roots[Kind.EVENTS])
+    batches = list(batches)
+    aborted = [batch for batch in batches if abort_batch(ledger, batch)]
+    if aborted:
+        return False
+    return any(
+        batch_state(ledger, batch) in (BatchState.COMMITTED, BatchState.PUBLISHED)
+        for batch in batches
+    )
 
 
 def note_generation(ledger: Ledger, folders: OutputFolders) -> None:
@@ -49,7 +60,8 @@ def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:
     If not even the ledger can be written, recovery gives the batch up.
     """
     try:
-        aborted = abort_batch(ledger, batch)
+        # A batch may be aborted already: by `commit_took_effect`, or by another run's recovery.
+        aborted = abort_batch(ledger, batch) or batch_state(ledger, batch) is BatchState.ABORTED
     except LedgerError as error:
         log.warning("batch %d is left to the next run to clean up: %s", batch, error)
         aborted = False

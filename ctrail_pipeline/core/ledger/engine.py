@@ -33,8 +33,8 @@ class Engine(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """Write everything inside or nothing, while nobody else writes.
 
-        Ids are drawn inside, so a smaller id was there earlier. Whether a failed COMMIT took effect
-        is for `batch_state` on a reopened ledger to say.
+        Ids are drawn inside, so a smaller id was there earlier. What becomes of a batch
+        whose COMMIT failed is in `core.batch.commit_outcome`.
         """
         ...
 

@@ -67,8 +67,8 @@ class Ledger:
     def transaction(self) -> AbstractContextManager[None]:
         """Write everything inside or nothing, while nobody else writes.
 
-        Raises LedgerError if the transaction cannot be begun or committed. Whether a failed COMMIT
-        took effect is for `batch_state` on a reopened ledger to say.
+        Raises LedgerError if the transaction cannot be begun or committed. What
+        becomes of a batch whose COMMIT failed is in `core.batch.commit_outcome`.
         """
         return self._engine.transaction()
 

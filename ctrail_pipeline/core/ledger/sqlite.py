@@ -75,8 +75,8 @@ class SqliteEngine:
         """Write everything inside or nothing, while nobody else writes.
 
         Raises LedgerError if the transaction cannot be begun or committed, or if the ledger was
-        closed, or made newer, since it was opened. Whether a failed COMMIT took effect is for
-        `batch_state` on a reopened ledger to say.
+        closed, or made newer, since it was opened. What becomes of a batch whose COMMIT failed is
+        in `core.batch.commit_outcome`.
         """
         self.execute("BEGIN IMMEDIATE")
         try:

@@ -240,7 +240,9 @@ def _compact(
             abort_batch(ledger, batch)
             staging.remove()
             return
-        published, kept = _commit(ledger, batch, [replacement for _, replacement in staged])
+        published, kept = _commit(
+            ledger, folders, batch, [replacement for _, replacement in staged]
+        )
         observe("committed")
         # Written before any file is published or removed: from now on a copy of the ledger that
         # does not know the merged files is refused.
@@ -286,14 +288,14 @@ def _stage(
 
 
 def _commit(
-    ledger: Ledger, batch: int, replacements: Sequence[Replacement]
+    ledger: Ledger, folders: OutputFolders, batch: int, replacements: Sequence[Replacement]
 ) -> tuple[list[PublishedFile], set[int]]:
     """Commit; return the files to publish, and the ids of folders that are kept as they are."""
     try:
         with ledger.transaction():
             return commit_compaction(ledger, batch, replacements)
     except LedgerError:
-        if not commit_took_effect(ledger, [batch]):
+        if not commit_took_effect(ledger, folders, [batch]):
             raise
         published = published_files(ledger, batch)
         merged = {file.folder for file in published}

@@ -11,6 +11,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     leave_all_to_workers,
@@ -21,16 +22,19 @@ from ctrail_pipeline_tests.support.sync_process import (
 SAMPLE = {"log_files": 100, "days": 1}
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("in_workers", [False, True])
 @pytest.mark.parametrize("took_effect", [True, False])
 def test_a_commit_that_ends_with_an_error(
     sample: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    engine: str,
     in_workers: bool,
     took_effect: bool,
 ) -> None:
-    settings = replace(sample_settings(sample, tmp_path), process_workers=2 if in_workers else 1)
+    settings = with_ledger_in(engine, sample_settings(sample, tmp_path))
+    settings = replace(settings, process_workers=2 if in_workers else 1)
     transaction = Ledger.transaction
     fails = False
     failures: list[bool] = []
