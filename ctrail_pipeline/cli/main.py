@@ -20,6 +20,7 @@ from .commands import (
     compact,
     explain,
     generate_config,
+    ledger,
     manifest,
     prune,
     query,
@@ -65,6 +66,7 @@ COMMANDS: Final = (
     prune.COMMAND,
     rebuild.COMMAND,
     compact.COMMAND,
+    ledger.COMMAND,
     sample.COMMAND,
     generate_config.COMMAND,
 )

@@ -52,8 +52,9 @@ def open_ledger(state_db: LedgerAddress, events_dir: Path, folders: OutputFolder
     if marker is None and not exists and holds_files(events_dir):
         raise _foreign(events_dir)
     lock = share_folder(events_dir) if events_dir.is_dir() else None
-    ledger = Ledger(state_db)
+    ledger = None
     try:
+        ledger = Ledger(state_db)
         # In this order, as another run may begin this folder meanwhile: that run writes the marker
         # first, so we look for the marker last.
         has_files, unused = holds_files(events_dir), ledger.is_unused()
@@ -72,7 +73,8 @@ def open_ledger(state_db: LedgerAddress, events_dir: Path, folders: OutputFolder
         remove_unfinished_markers(events_dir)
         _warn_if_open(folders)
     except BaseException:
-        ledger.close()
+        if ledger is not None:
+            ledger.close()
         if lock is not None:
             lock.close()
         raise

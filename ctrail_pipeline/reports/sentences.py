@@ -4,9 +4,11 @@ Sync, its estimate, and compaction are here. Not here: verify (`verify_text`), e
 and JSON (`sync_json`).
 """
 
+import json
 from collections.abc import Mapping
 
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST, TrailEstimate
@@ -15,6 +17,7 @@ from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.untrusted_text import printable
 from ctrail_pipeline.core.upkeep.compaction import Compaction
+from ctrail_pipeline.core.upkeep.ledger_copy import Copied
 
 from .left_aside import left_aside_text
 from .units import duration, size
@@ -123,6 +126,17 @@ def compaction_failure(compaction: Compaction) -> str:
     if len(compaction.problems) > _NAMED_PROBLEMS:
         lines.append(f"and {len(compaction.problems) - _NAMED_PROBLEMS} more, see the log")
     return "\n".join(lines)
+
+
+def copied_line(copied: Copied, old: LedgerAddress, new: LedgerAddress) -> str:
+    """Return what became of a ledger that was copied, and what to configure now."""
+    address = json.dumps(str(new), ensure_ascii=False)
+    what = f"{copied.rows:,} rows, compared one by one" if copied.rows else "was copied before"
+    return (
+        f"{new}: {what}, {size(copied.size)}; the output belongs to this ledger now. Set"
+        f' "state_db": {address} before the next run. {old} is closed for ever: remove it when you'
+        " like"
+    )
 
 
 def problem_line(problem: Problem) -> str:

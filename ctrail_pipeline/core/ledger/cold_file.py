@@ -11,7 +11,7 @@ are not made smaller by any compression, and a run that meets an old day need no
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -136,6 +136,13 @@ class ColdFileReader:
         """Return a blob of a segment; None if this file does not have the segment."""
         rows = self.ask(file, f"SELECT {column} FROM segment WHERE id = ?", segment_id)
         return bytes(rows[0][0]) if rows else None
+
+    def stream(self, file: ColdFile, sql: str) -> Iterator[tuple]:  # type: ignore[type-arg]
+        """Yield the rows of a query as they are read."""
+        try:
+            yield from self._connection(file).execute(sql)
+        except sqlite3.Error as error:
+            raise _not_as_written(self._folder / file.name, str(error)) from error
 
     def ask(self, file: ColdFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
         """Return the rows of a query."""

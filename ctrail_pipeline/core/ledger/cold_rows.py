@@ -5,11 +5,17 @@ to a cold file meanwhile are then seen there. The file itself is in `cold_file`;
 is in `queries_cold`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdLogFile
 from .ledger import Ledger
 from .rows import LogFileState
+
+_PUT_BACK: Final = (
+    f"INSERT INTO log_file ({LOG_FILE_COLUMNS}, state, quarantined, conflicts, attempts)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0) ON CONFLICT DO NOTHING"
+)
 
 
 def cold_files_where(ledger: Ledger, condition: str, *values: object) -> list[ColdFile]:
@@ -40,6 +46,42 @@ def cold_log_files(
     return [found[name] for name in sorted(found)]
 
 
+def bring_all_back(ledger: Ledger, observe: Callable[[str], None]) -> None:
+    """Make all cold rows hot again, as the ledger is to move: one cold file in each transaction.
+
+    Nobody else may use the ledger. The newest file comes first, since newer rows override older
+    ones, and hot rows override both. `observe` is told "warmed" after each transaction.
+    """
+    for file in reversed(cold_files_where(ledger, "1 = 1")):
+        with ledger.transaction():
+            ledger.execute_many(
+                _PUT_BACK,
+                (
+                    (*row, LogFileState.COMMITTED)
+                    for row in ledger.cold_reader.stream(
+                        file, f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
+                    )
+                ),
+            )
+            ledger.execute_many(
+                "INSERT INTO dedup_partition (name) VALUES (?) ON CONFLICT DO NOTHING",
+                ledger.cold_reader.stream(file, "SELECT DISTINCT partition FROM segment"),
+            )
+            # Batch 0: as if merged, since a cold file does not keep the batch of a segment.
+            ledger.execute_many(
+                "INSERT INTO segment"
+                " (id, dedup_partition, batch, count, identities, filter, event_keys)"
+                " VALUES (?, (SELECT id FROM dedup_partition WHERE name = ?), 0, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                ledger.cold_reader.stream(
+                    file,
+                    "SELECT id, partition, count, identities, filter, event_keys FROM segment",
+                ),
+            )
+            ledger.execute("DELETE FROM cold_file WHERE id = ?", file.id)
+        observe("warmed")
+
+
 def bring_back(ledger: Ledger, log_files: Iterable[tuple[int, int, str]]) -> None:
     """Make cold rows of log files (source prefix, day, name) hot again, as they may change.
 
@@ -51,8 +93,7 @@ def bring_back(ledger: Ledger, log_files: Iterable[tuple[int, int, str]]) -> Non
         return  # nearly always
     for source_id, day, name in log_files:
         ledger.execute_many(
-            f"INSERT INTO log_file ({LOG_FILE_COLUMNS}, quarantined, conflicts, state, attempts)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, 0) ON CONFLICT DO NOTHING",
+            _PUT_BACK,
             [
                 (*row, LogFileState.COMMITTED)
                 for row in cold_log_files(ledger, source_id, day, name, name)

@@ -5,9 +5,12 @@ engine: their values are marked by `?`, and `portable_sql` has what their spelli
 no common spelling has is an attribute here.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
+
+ROWS_AT_ONCE: Final = 5_000
+"""Rows that a stream asks the database for together, unless rows are long."""
 
 Row: TypeAlias = tuple[Any, ...]
 """The values of one row; their types are those of the columns in the statement."""
@@ -46,7 +49,9 @@ class Engine(Protocol):
         """Return all rows of a statement."""
         ...
 
-    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+    def stream(
+        self, sql: str, *values: object, at_once: int = ROWS_AT_ONCE
+    ) -> Generator[Row, None, None]:
         """Yield the rows of a statement as they are read: there may be too many for memory."""
         ...
 
@@ -56,6 +61,18 @@ class Engine(Protocol):
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
+        ...
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows to a table as they are, with their ids. Inside a transaction."""
+        ...
+
+    def last_id(self, table: str) -> int:
+        """Return the last id that was drawn for a table's rows; 0 before the first one."""
+        ...
+
+    def set_last_id(self, table: str, last: int) -> None:
+        """Have the ids that are drawn for a table's rows begin after `last`."""
         ...
 
     def size(self) -> int:

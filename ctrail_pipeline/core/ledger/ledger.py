@@ -6,7 +6,7 @@ written is in functions over a `Ledger`: by table in `source_prefixes`, `log_fil
 runs the statements is an `Engine`. SQL is in this room only.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,7 +16,7 @@ from ctrail_pipeline.core.ledger_address import LedgerAddress
 
 from .admission import CLOSED
 from .cold_file import ColdFileReader
-from .engine import Engine, Row
+from .engine import ROWS_AT_ONCE, Engine, Row
 from .portable_sql import upsert
 from .sqlite import SqliteEngine
 
@@ -90,9 +90,11 @@ class Ledger:
             )
         return rows[0]
 
-    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+    def stream(
+        self, sql: str, *values: object, at_once: int = ROWS_AT_ONCE
+    ) -> Generator[Row, None, None]:
         """Yield the rows of a statement as they are read: there may be too many for memory."""
-        return self._engine.stream(sql, *values)
+        return self._engine.stream(sql, *values, at_once=at_once)
 
     def execute(self, sql: str, *values: object) -> int:
         """Run a statement, and return how many rows it changed."""
@@ -101,6 +103,18 @@ class Ledger:
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
         self._engine.execute_many(sql, rows)
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows to a table as they are, with their ids. Inside a transaction."""
+        self._engine.load(table, columns, rows)
+
+    def last_id(self, table: str) -> int:
+        """Return the last id that was drawn for a table's rows; 0 before the first one."""
+        return self._engine.last_id(table)
+
+    def set_last_id(self, table: str, last: int) -> None:
+        """Have the ids that are drawn for a table's rows begin after `last`."""
+        self._engine.set_last_id(table, last)
 
     def size(self) -> int:
         """Return how many bytes the ledger takes, without cold files."""

@@ -7,7 +7,7 @@ in the session, so connections may come from a pool. What the tables mean is not
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import lru_cache
 from typing import ClassVar, Final
@@ -20,7 +20,7 @@ from ctrail_pipeline.core.ledger_address import PostgresAddress
 
 from . import migrations
 from .admission import refuse_closed, refuse_newer
-from .engine import Row
+from .engine import ROWS_AT_ONCE, Row
 from .postgres_errors import LOCK_SECONDS, ledger_error
 from .postgres_schema import in_postgres, postgres_schema
 from .postgres_text import SumLoader, TextDumper, TextLoader
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 _OLDEST_SERVER: Final = 14
 _UNKNOWN: Final = 705
 """The type (its OID) of a literal that no column gives a type."""
-_ROWS_A_FETCH: Final = 5_000
 _CREATION_LOCK: Final = 0x6374_7261_696C
 """«ctrail»: the advisory lock of whoever makes the tables, before there is a row to lock."""
 _BEGIN: Final = (
@@ -108,26 +107,28 @@ class PostgresEngine:
         with self._errors():
             return self._db.execute(_translated(sql), values).fetchall()
 
-    def stream(self, sql: str, *values: object) -> Iterator[Row]:
-        """Yield the rows of a statement, a few thousand at a time.
+    def stream(
+        self, sql: str, *values: object, at_once: int = ROWS_AT_ONCE
+    ) -> Generator[Row, None, None]:
+        """Yield the rows of a statement, so many at a time.
 
         A cursor that outlives its transaction is lost behind a pool. So outside of a transaction
         the rows come over a connection of their own: whoever takes the rows may write meanwhile.
         """
         if self._db.info.transaction_status is not TransactionStatus.IDLE:
-            yield from self._fetched(self._db, sql, values)
+            yield from self._fetched(self._db, sql, values, at_once)
             return
         with closing(_connected(self._address)) as reader, self._errors():
             reader.execute(_SNAPSHOT)
             self._check_same(dict(reader.execute(_WHAT_IT_IS).fetchall()))
-            yield from self._fetched(reader, sql, values)
+            yield from self._fetched(reader, sql, values, at_once)
 
     def _fetched(
-        self, db: "psycopg.Connection[Row]", sql: str, values: Sequence[object]
+        self, db: "psycopg.Connection[Row]", sql: str, values: Sequence[object], at_once: int
     ) -> Iterator[Row]:
         """Yield the rows of a statement, in the transaction that the connection is in."""
         with self._errors(), db.cursor(f"rows_{uuid.uuid4().hex}") as cursor:
-            cursor.itersize = _ROWS_A_FETCH
+            cursor.itersize = at_once
             cursor.execute(_translated(sql), values)
             yield from cursor
 
@@ -140,6 +141,30 @@ class PostgresEngine:
         """Run a statement once for each row of values; the answers are awaited together."""
         with self._errors(), self._db.cursor() as cursor:
             cursor.executemany(_translated(sql), rows)
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows to a table as they are: COPY takes ids that are there already."""
+        sql = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+        with self._errors(), self._db.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def last_id(self, table: str) -> int:
+        """Return the last id that was drawn for a table's rows; 0 before the first one."""
+        [(last,)] = self.rows(
+            "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(?, 'id')::regclass), 0)",
+            table,
+        )
+        return int(last)
+
+    def set_last_id(self, table: str, last: int) -> None:
+        """Have the ids that are drawn for a table's rows begin after `last`."""
+        self.rows(
+            "SELECT setval(pg_get_serial_sequence(?, 'id')::regclass, ?, ?)",
+            table,
+            max(last, 1),
+            last > 0,
+        )
 
     def size(self) -> int:
         """Return how many bytes the tables and their indexes take."""

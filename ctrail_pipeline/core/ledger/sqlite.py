@@ -11,7 +11,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 
 from . import sqlite_checks, sqlite_errors
 from .admission import CLOSED, refuse_closed, refuse_newer
-from .engine import Row
+from .engine import ROWS_AT_ONCE, Row
 from .migrations import create_tables, is_older, migrate, pragma
 
 
@@ -110,7 +110,12 @@ class SqliteEngine:
         except sqlite3.Error as error:
             raise self._error_from(error) from error
 
-    def stream(self, sql: str, *values: object) -> Iterator[Row]:
+    def stream(
+        self,
+        sql: str,
+        *values: object,
+        at_once: int = ROWS_AT_ONCE,  # noqa: ARG002 - SQLite reads row by row
+    ) -> Generator[Row, None, None]:
         """Yield the rows of a statement as they are read: there may be too many for memory."""
         try:
             yield from self._db.execute(sql, values)
@@ -130,6 +135,27 @@ class SqliteEngine:
             self._db.executemany(sql, rows)
         except sqlite3.Error as error:
             raise self._error_from(error) from error
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows to a table as they are, with their ids. Inside a transaction."""
+        marks = ", ".join("?" for _ in columns)
+        self.execute_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def last_id(self, table: str) -> int:
+        """Return the last id that was drawn for a table's rows; 0 before the first one."""
+        drawn = self.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
+        [(last,)] = drawn or self.rows(f"SELECT coalesce(max(id), 0) FROM {table}")
+        return int(last)
+
+    def set_last_id(self, table: str, last: int) -> None:
+        """Have the ids that are drawn for a table's rows begin after `last`."""
+        self.execute("DELETE FROM sqlite_sequence WHERE name = ?", table)
+        self.execute(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT name, ? FROM sqlite_master"
+            " WHERE name = ? AND sql LIKE '%AUTOINCREMENT%'",
+            last,
+            table,
+        )
 
     def size(self) -> int:
         """Return how many bytes the file and its log take."""

@@ -1,7 +1,7 @@
 """Locks that keep runs and rebuilds of one output folder apart.
 
-Runs share the lock of a folder, on one machine; a rebuild has it alone. The locks of single batches
-are in `staging`.
+Runs share the lock of a folder, on one machine; whoever rebuilds or moves the ledger has it alone.
+The locks of single batches are in `staging`.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 class FolderLock:
     """A lock on an output folder, which ends with the process.
 
-    Runs share the lock, and a rebuild has it alone. Without it, a run that has nothing staged just
-    then would go on with the ledger that was set aside, and write what the new ledger does not know
-    of. On a file system without locks, the lock does nothing.
+    Without it, a run that has nothing staged just then would go on with the ledger that was set
+    aside, and write what the new ledger does not know of. On a file system without locks, the
+    lock does nothing.
     """
 
     def __init__(self, events_dir: Path, operation: int) -> None:
@@ -40,12 +40,15 @@ class FolderLock:
         os.close(self._descriptor)
 
 
-def lock_for_rebuild(events_dir: Path) -> FolderLock:
-    """Keep all runs out of an output folder. Raises LedgerError if one is at work."""
+def lock_alone(events_dir: Path, command: str) -> FolderLock:
+    """Keep all runs out of an output folder. Raises LedgerError if one is at work.
+
+    `command`: what the lock is for, such as "rebuild".
+    """
     try:
         return FolderLock(events_dir, fcntl.LOCK_EX)
     except BlockingIOError as error:
-        raise LedgerError(f"a run is at work in {events_dir}: stop it, then rebuild") from error
+        raise LedgerError(f"a run is at work in {events_dir}: stop it, then {command}") from error
 
 
 def share_folder(events_dir: Path) -> FolderLock:
@@ -54,5 +57,5 @@ def share_folder(events_dir: Path) -> FolderLock:
         return FolderLock(events_dir, fcntl.LOCK_SH)
     except BlockingIOError as error:
         raise LedgerError(
-            f"the ledger of {events_dir} is being rebuilt: run again when that is done"
+            f"the ledger of {events_dir} is being rebuilt or moved: run again when that is done"
         ) from error

@@ -22,7 +22,7 @@ from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.matching_ledger import claim_parquet_for_rebuild
-from ctrail_pipeline.core.output.folder_lock import lock_for_rebuild
+from ctrail_pipeline.core.output.folder_lock import lock_alone
 from ctrail_pipeline.core.output.folders import OutputFolders
 from ctrail_pipeline.core.output.marker import MARKER, read_marker, replace_marker
 from ctrail_pipeline.core.output.staging import Staging
@@ -60,7 +60,7 @@ def rebuild(
         raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
     if not force:
         _check_need(state_db, events_dir)
-    lock = lock_for_rebuild(events_dir)
+    lock = lock_alone(events_dir, "rebuild")
     folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:

@@ -1,7 +1,7 @@
 """Statements that a partial index must answer do use it, and so do not read whole tables."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from ctrail_pipeline.core.ledger import indexed_conditions
 from ctrail_pipeline.core.ledger.accepted import unsettled_log_files
 from ctrail_pipeline.core.ledger.batches import open_batches, register_batch
+from ctrail_pipeline.core.ledger.engine import ROWS_AT_ONCE, Row
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import (
     LedgerLogFiles,
@@ -58,9 +59,11 @@ class Recording(Ledger):
         self.explain(sql, values)
         return super().execute(sql, *values)
 
-    def stream(self, sql: str, *values: object) -> Iterator[tuple]:  # type: ignore[type-arg]
+    def stream(
+        self, sql: str, *values: object, at_once: int = ROWS_AT_ONCE
+    ) -> Generator[Row, None, None]:
         self.explain(sql, values)
-        yield from super().stream(sql, *values)
+        yield from super().stream(sql, *values, at_once=at_once)
 
     def explain(self, sql: str, values: tuple[object, ...]) -> None:
         if sql.startswith(("SELECT", "UPDATE", "DELETE")):

@@ -27,6 +27,7 @@ from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.keys.minutes import day_folder
 from ctrail_pipeline.core.ledger.cold_file import ColdFileWriter
+from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import split_identities
@@ -34,6 +35,7 @@ from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids, source_totals
+from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.listing.selection import Selection
@@ -41,6 +43,9 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
 from ctrail_pipeline.core.upkeep.cold import first_kept, move_cold_rows
+from ctrail_pipeline.core.upkeep.ledger_copy import copy_ledger
+from ctrail_pipeline_tests.support.both_engines import ENGINES, new_address
+from ctrail_pipeline_tests.support.dying_compaction import Killed
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -121,6 +126,52 @@ def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: P
     assert move(settings) == 1
     assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9, "cold_file": 1}
     assert sync_all_days(settings) == 0
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_cold_rows_move_with_the_ledger(
+    settings: Settings, bucket: Path, tmp_path: Path, engine: str
+) -> None:
+    """Newer cold files override older ones, and hot rows override both."""
+
+    def rows(address: LedgerAddress) -> list[Row]:
+        with closing(Ledger(address, closed="")) as ledger:
+            return ledger.rows("SELECT * FROM log_file ORDER BY source_prefix, day, name") + (
+                ledger.rows(
+                    "SELECT s.id, p.name, s.count, s.identities, s.filter, s.event_keys FROM"
+                    " segment s JOIN dedup_partition p ON p.id = s.dedup_partition ORDER BY s.id"
+                )
+            )
+
+    def changed(days: int) -> None:
+        [path] = list(bucket.rglob(f"*{days}x0.json.gz"))
+        [record] = json.loads(gzip.decompress(path.read_bytes()))["Records"]
+        both = [record, {**record, "eventID": f"new {days}"}]
+        path.write_bytes(gzip.compress(json.dumps({"Records": both}).encode()))
+        assert sync_all_days(settings) == 1
+
+    def die(step: str) -> None:
+        if step == "warmed":
+            raise Killed
+
+    assert sync(settings).ok
+    before = rows(settings.state_db)
+    assert move(settings) == 1
+    changed(45)
+    assert move(settings, 4) == 1  # the changed log file is in both cold files
+    changed(50)  # this one is cold and hot
+    place = new_address(engine, tmp_path)
+    with pytest.raises(Killed):
+        copy_ledger(settings, settings.state_db, place, observe=die)
+    copy_ledger(settings, settings.state_db, place)
+    assert hot(settings)["cold_file"] == 0
+    after = rows(place)
+    assert len(after) == len(before) + 2  # the segments of the changed log files
+    settings = settings.with_ledger(place)
+    with closing(Ledger(place)) as ledger, ledger.transaction():
+        ledger.execute("DELETE FROM coverage")
+    assert sync(settings).progress.log_files == 0
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
