@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -38,8 +38,13 @@ from .stage import Staged, stage
 
 log = logging.getLogger(__name__)
 
-TRIES_SIDE_BY_SIDE: Final = 2
-"""Number of tries in which other runs may commit, too. The next try keeps them out."""
+TRIES_WHOLE: Final = 3
+"""Tries after which a stale batch is halved, so that less time goes by until it is committed.
+
+Nobody is kept out meanwhile: a transaction waits for no fetch, no bucket and no disk. The tries
+come to an end all the same. A batch is stale as other runs committed events that it holds, and the
+next try drops these.
+"""
 
 Observer = Callable[[str], None]
 """Is told each step of the protocol: registered, staged, committed, marked, linked (a file),
@@ -93,23 +98,27 @@ class Committer:
         self._published: list[int] = []
         """Published batches that the ledger does not call published yet."""
 
-    def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> BatchResult:
-        """Bring a batch to disk and into the ledger, or nothing of it.
+    def commit(self, content: BatchContent, finished: Sequence[Stretch]) -> Iterator[BatchResult]:
+        """Bring a batch to disk and into the ledger, or nothing of it; yield what came of it.
 
-        The same transaction notes the `finished` stretches as covered. Raises OutputError or
-        LedgerError; the batch's log files are then new to the next run.
+        A batch that other runs make stale again and again is halved: then there are more results.
+        The first transaction notes the `finished` stretches as covered. Raises OutputError or
+        LedgerError; log files of which no result was yielded are then new to the next run.
         """
-        log_files, taken = content.log_files, []
+        yield from self._commit(content.log_files, finished, [])
+
+    def _commit(
+        self,
+        log_files: Sequence[LogFileInBatch],
+        finished: Sequence[Stretch],
+        taken: list[LogFileInBatch],
+    ) -> Iterator[BatchResult]:
+        """Commit log files; `taken`: log files of their batch that another run settled."""
         tries = 0
-        while True:
+        while tries < TRIES_WHOLE or len(log_files) <= 1:
             batch = self._register()
             try:
-                staged, published = self._stage_and_commit(
-                    batch,
-                    partial(self._stage, batch, log_files),
-                    finished,
-                    alone=tries == TRIES_SIDE_BY_SIDE,
-                )
+                staged, published = self._stage_and_commit(batch, log_files, finished)
                 self.publish(batch, published)
             except StaleBatch as stale:
                 log.debug("batch %d is done again: %s", batch.id, stale)
@@ -121,13 +130,17 @@ class Committer:
                     if position not in stale.taken
                 ]
                 # Another run can take each log file once, so only other reasons count as tries.
-                tries = min(tries + (not stale.taken), TRIES_SIDE_BY_SIDE)
+                tries += not stale.taken
             except BaseException:
                 self.abandon(batch)
                 raise
             else:
                 refs = [log_file.ref for log_file in log_files]
-                return result_of(refs, staged, [log_file.ref for log_file in taken])
+                yield result_of(refs, staged, [log_file.ref for log_file in taken])
+                return
+        middle = len(log_files) // 2
+        yield from self._commit(log_files[:middle], finished, taken)
+        yield from self._commit(log_files[middle:], [], [])
 
     # -- batches that worker processes stage ------------------------------------------------------
 
@@ -176,16 +189,6 @@ class Committer:
             note_generation(self._ledger, self._folders)
             self._observe("marked")
         return results, batches
-
-    def commit_alone(
-        self, batch: Batch, stage: Callable[[], Staged], finished: Sequence[Stretch]
-    ) -> tuple[Staged, list[PublishedFile]]:
-        """Stage and commit a batch while all other runs are kept out of the ledger.
-
-        So the batch cannot be stale, unless another run has settled some of its log files. Raises
-        StaleBatch, which names those log files.
-        """
-        return self._stage_and_commit(batch, stage, finished, alone=True)
 
     def publish(self, batch: Batch, published: Sequence[PublishedFile]) -> None:
         """Give the files of a committed batch their final names."""
@@ -241,24 +244,16 @@ class Committer:
         return Batch(id_, token, Staging(self._folders, token))
 
     def _stage_and_commit(
-        self,
-        batch: Batch,
-        stage: Callable[[], Staged],
-        finished: Sequence[Stretch],
-        *,
-        alone: bool,
+        self, batch: Batch, log_files: Sequence[LogFileInBatch], finished: Sequence[Stretch]
     ) -> tuple[Staged, list[PublishedFile]]:
-        """Stage and commit; `alone`: stage inside the transaction, where nothing can be stale."""
-        staged = None if alone else stage()
+        staged = stage(log_files, batch.staging, self._known, self._settings)
+        self._observe("staged")
         try:
             with self._ledger.transaction():
-                if staged is None:
-                    staged = stage()
                 published = self._commit_staged(batch, staged)
                 note_finished(self._ledger, finished)
         except LedgerError:
-            written = [] if staged is None else [batch.id]
-            if not self._took_effect(written) or staged is None:
+            if not self._took_effect([batch.id]):
                 raise
             published = published_files(self._ledger, batch.id)
         self._observe("committed")
@@ -270,11 +265,6 @@ class Committer:
         """Whether a transaction that failed committed batches. The ledger is opened anew."""
         self._known = KnownIdentities(LedgerSegments(self._ledger))
         return commit_took_effect(self._ledger, self._folders, batches)
-
-    def _stage(self, batch: Batch, log_files: Sequence[LogFileInBatch]) -> Staged:
-        staged = stage(log_files, batch.staging, self._known, self._settings)
-        self._observe("staged")
-        return staged
 
     def _commit_staged(self, batch: Batch, staged: Staged) -> list[PublishedFile]:
         return commit_batch(

@@ -312,7 +312,8 @@ class _Run:
 
     def _commit(self, batch: BatchContent, listing: Listing) -> BatchContent:
         """Commit a batch, and return the next, empty one."""
-        self._settle(self._committer.commit(batch, self._take_finished(listing)))
+        for result in self._committer.commit(batch, self._take_finished(listing)):
+            self._settle(result)
         return BatchContent()
 
     def _settle(self, result: BatchResult) -> None:

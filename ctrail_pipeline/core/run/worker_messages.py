@@ -66,6 +66,8 @@ class Redo(NamedTuple):
 
     taken: frozenset[int]
     ticket: Ticket
+    is_halved: bool
+    """Whether only one half is staged now, and the other half after it is committed."""
 
 
 class Ready(NamedTuple):

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit import (
-    TRIES_SIDE_BY_SIDE,
+    TRIES_WHOLE,
     Batch,
     BatchResult,
     Committer,
@@ -226,7 +226,7 @@ class Workers:
             staged, batches, results, strict=True
         ):
             if isinstance(result, StaleBatch):
-                finished += self._redo(worker, message, result)
+                self._redo(worker, message, result)
             else:
                 finished.append(self._finish(worker, message.numbers, batch, unpacked, result))
         return finished
@@ -246,43 +246,14 @@ class Workers:
         self._suspects.clear(numbers)
         return result_of(worker.settle(numbers), staged, taken)
 
-    def _redo(
-        self, worker: WorkerHandle, message: StagedBatch, stale: StaleBatch
-    ) -> list[BatchResult]:
-        """Have a worker do a stale batch again; after some tries, while all others are kept out."""
+    def _redo(self, worker: WorkerHandle, message: StagedBatch, stale: StaleBatch) -> None:
+        """Have a worker do a stale batch again; after some tries, one half of it first."""
         log.debug("a batch of worker %d is done again: %s", worker.process.pid, stale)
         self._committer.abandon(worker.batches.pop(message.token))
         worker.taken += worker.settle([message.numbers[at] for at in sorted(stale.taken)])
         worker.tries += not stale.taken
         (batch,) = worker.batches.values()
-        redo = Redo(stale.taken, Ticket(batch.token))
-        if worker.tries < TRIES_SIDE_BY_SIDE:
-            worker.send(redo)
-            return []
-        staged_again: list[StagedBatch] = []
-
-        def stage() -> Staged:
-            worker.send(redo)
-            while isinstance(answer := worker.hear(), Unread):
-                self._leave_unread(worker, answer)
-            if isinstance(answer, Failed):
-                raise _error_of(answer)
-            staged_again.append(answer)
-            staged: Staged = answer.unpack()
-            return staged
-
-        try:
-            staged, published = self._committer.commit_alone(batch, stage, self._finished())
-            self._uncovered.clear()
-        except WorkerDied:
-            self._bury(worker)
-            return []
-        except StaleBatch as still_stale:
-            self._register_for(worker)
-            return self._redo(worker, staged_again[0], still_stale)
-        worker.batches.pop(batch.token)
-        worker.send(Committed(self._register_for(worker)))
-        return [self._finish(worker, staged_again[0].numbers, batch, staged, published)]
+        worker.send(Redo(stale.taken, Ticket(batch.token), worker.tries >= TRIES_WHOLE))
 
     def _finished(self) -> Sequence[Stretch]:
         """The stretches that may be called covered. They stay until a commit has noted them."""
@@ -332,7 +303,8 @@ class Workers:
         content.log_files.append(
             LogFileInBatch(ref, etag, ref.size, None, LogFileState.FAILED, reason, may_pass=True)
         )
-        return self._committer.commit(content, self._finished())
+        (result,) = self._committer.commit(content, self._finished())
+        return result
 
 
 def _error_of(failed: Failed) -> Exception:

@@ -107,6 +107,8 @@ class _Worker:
         self._tickets: deque[str] = deque()
         self._stagings: dict[str, Staging] = {}
         self._in_hand: _InHand | None = None
+        self._other_half: list[tuple[LogFileInBatch, int]] = []
+        """What is left of a batch that was halved, with its numbers. It is staged next."""
         self._is_last = False
         self._writer = DaemonThreads(1, "ctrail-stage")
 
@@ -225,6 +227,9 @@ class _Worker:
     def _let_go(self, committed: Committed) -> None:
         self._in_hand = None
         self._take_ticket(committed.next)
+        if self._other_half:
+            half, self._other_half = self._other_half, []
+            self._stage_half(half)
 
     def _unlock(self, published: BatchPublished) -> None:
         self._stagings.pop(published.token).close()
@@ -236,13 +241,16 @@ class _Worker:
         self._stagings.pop(batch.token).close()
         kept = [at for at in range(len(batch.numbers)) if at not in redo.taken]
         self._take_ticket(redo.ticket)
-        self._stage_and_send(
-            _InHand(
-                self._tickets.pop(),
-                [batch.log_files[at] for at in kept],
-                [batch.numbers[at] for at in kept],
-            )
-        )
+        half = [(batch.log_files[at], batch.numbers[at]) for at in kept]
+        if redo.is_halved and len(half) > 1:
+            middle = len(half) // 2
+            half, self._other_half = half[:middle], half[middle:] + self._other_half
+        self._stage_half(half)
+
+    def _stage_half(self, half: Sequence[tuple[LogFileInBatch, int]]) -> None:
+        log_files = [log_file for log_file, _ in half]
+        numbers = [number for _, number in half]
+        self._stage_and_send(_InHand(self._tickets.pop(), log_files, numbers))
 
     def _flush(self, _: Flush) -> None:
         self._is_last = True

@@ -183,7 +183,7 @@ def test_one_heavy_source_prefix_is_spread_over_all_workers(
     assert min(settled_by.values()) > 200
 
 
-@pytest.mark.parametrize("tries", [2, 0], ids=["side by side", "keeping others out"])
+@pytest.mark.parametrize("tries", [3, 1], ids=["whole", "halved"])
 def test_copies_in_the_hands_of_several_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
@@ -210,7 +210,7 @@ def test_copies_in_the_hands_of_several_workers(
     )
     monkeypatch.setattr(worker_handle, "START", IN_A_WORKER.format(together))
     monkeypatch.setattr(worker_pool.Workers, "_redo", counting)
-    monkeypatch.setattr(worker_pool, "TRIES_SIDE_BY_SIDE", tries)
+    monkeypatch.setattr(worker_pool, "TRIES_WHOLE", tries)
     monkeypatch.setattr(work_sharing, "PIECE_COST", 1)
     settings = settings_in(tmp_path, [local_trail(bucket)], process_workers=3, batch_log_files=30)
     assert synced(settings).progress.events == 150
