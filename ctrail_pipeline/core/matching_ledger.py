@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.output.folder_lock import share_folder
@@ -61,8 +62,10 @@ def open_ledger(state_db: LedgerAddress, events_dir: Path, folders: OutputFolder
         marker = read_marker(events_dir)
         if marker is not None:
             _compare(ledger, *marker, events_dir)
+            claim_for_this_machine(ledger)
         else:
             _check_beginning(ledger, events_dir, has_files=has_files, unused=unused)
+            claim_for_this_machine(ledger)
             with disk_errors(events_dir):
                 folders.make(events_dir)
             lock = lock or share_folder(events_dir)  # no rebuild begins before there is a marker
