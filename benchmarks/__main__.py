@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import latency, memory, parquet, start, steady, throughput, tls
+from benchmarks import latency, memory, parquet, postgres, start, steady, throughput, tls
 from benchmarks.bench import Bench
 from benchmarks.measure import PROJECT
 from benchmarks.report import Section, results
@@ -22,6 +22,7 @@ _SECTIONS: Final[dict[str, Callable[[Bench], Section]]] = {
     "growth": steady.growth,
     "tls": tls.measure,
     "parquet": parquet.measure,
+    "postgres": postgres.measure,
 }
 _ASKED_FOR: Final[dict[str, Callable[[Bench], Section]]] = {"memory": memory.measure}
 """Sections that a whole run leaves out, since each takes as long as a whole run."""

@@ -2,6 +2,7 @@
 
 A GET or a LIST is one segment without a body, so each request is delayed once. The first segment
 of a new connection is delayed once more, for the connection's handshake. The proxy prints its port.
+The server is at a URL, or behind a socket: `unix:///folder/name`.
 """
 
 import asyncio
@@ -28,8 +29,8 @@ class _Upstream(asyncio.Protocol):
 class _Client(asyncio.Protocol):
     """The client's side."""
 
-    def __init__(self, host: str, port: int, delay_seconds: float) -> None:
-        self._server = (host, port)
+    def __init__(self, endpoint_url: str, delay_seconds: float) -> None:
+        self._server = urlsplit(endpoint_url)
         self._delay_seconds = delay_seconds
         self._connected_at = 0.0
         self._queue: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue()
@@ -52,7 +53,13 @@ class _Client(asyncio.Protocol):
 
     async def _forward(self, client: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
-        upstream, _ = await loop.create_connection(lambda: _Upstream(client), *self._server)
+        server = self._server
+        if server.scheme == "unix":
+            upstream, _ = await loop.create_unix_connection(lambda: _Upstream(client), server.path)
+        else:
+            upstream, _ = await loop.create_connection(
+                lambda: _Upstream(client), server.hostname or "", server.port or 0
+            )
         while True:
             due, data = await self._queue.get()
             if data is None:
@@ -65,10 +72,10 @@ class _Client(asyncio.Protocol):
 
 
 async def _serve(endpoint_url: str, delay_seconds: float) -> None:
-    server = urlsplit(endpoint_url)
-    host, port = server.hostname or "", server.port or 0
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: _Client(host, port, delay_seconds), "127.0.0.1", 0)
+    listener = await loop.create_server(
+        lambda: _Client(endpoint_url, delay_seconds), "127.0.0.1", 0
+    )
     print(listener.sockets[0].getsockname()[1], flush=True)
     await listener.serve_forever()
 

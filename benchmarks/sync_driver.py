@@ -1,15 +1,18 @@
 """A fresh process that syncs once and prints the cost: `python -m benchmarks.sync_driver JSON`.
 
 The job names trails, a folder for output and ledger, and settings that differ from the defaults;
-with `profile`, the stages are timed.
+with `profile`, the stages are timed. `postgres` among the settings is the URL of a ledger.
 """
 
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -33,6 +36,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         from benchmarks.stages import Profile
 
         profile = Profile()
+    held = _timed_transactions()
     imports = time.process_time()
     started = time.monotonic()
     summary = sync(settings, on_progress=lambda _: None)
@@ -48,7 +52,24 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         "bytes": summary.progress.bytes,
         "output_files": summary.output_files,
         "profile": profile.result() if profile else None,
+        "transactions": held,
     }
+
+
+def _timed_transactions() -> list[float]:
+    """Return a list that gets the seconds for which each transaction keeps other writers out."""
+    held: list[float] = []
+    transaction = Ledger.transaction
+
+    @contextmanager
+    def timed(ledger: Ledger) -> Iterator[None]:
+        with transaction(ledger):
+            began = time.monotonic()
+            yield
+        held.append(time.monotonic() - began)
+
+    Ledger.transaction = timed  # type: ignore[method-assign, assignment]
+    return held
 
 
 if __name__ == "__main__":
