@@ -68,7 +68,7 @@ def add_history(path: Path, events: int, before: datetime, say: Callable[[str], 
         with ledger.transaction():
             mark_published(ledger, published)
             for _, source_id in sources:
-                cover(ledger, source_id, [Range(Minute(0), minute_of(before))])
+                cover(ledger, {source_id: [Range(Minute(0), minute_of(before))]})
     finally:
         ledger.close()
     return added

@@ -298,7 +298,7 @@ class BucketComparison:
         """Name what is no log file in the window, and note it in the ledger."""
         held = [tally for name, tally in walk.left_aside.items() if walk.folders.holds(name)]
         with self._ledger.transaction():
-            replace_left_aside(self._ledger, walk.source.id, [(walk.folders, walk.left_aside)])
+            replace_left_aside(self._ledger, {walk.source.id: [(walk.folders, walk.left_aside)]})
         if held:
             source, total = walk.source, summed(held)
             where = f"{source.bucket.location}/{total.example}"

@@ -4,7 +4,7 @@ Functions over a `Ledger`. Nothing is written where nothing changed. What counts
 `core.keys.left_aside`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ctrail_pipeline.core.keys.left_aside import (
     LeftAside,
@@ -15,6 +15,7 @@ from ctrail_pipeline.core.keys.left_aside import (
     replaced,
 )
 
+from .bulk import rows_of_keys
 from .ledger import Ledger
 from .portable_sql import upsert
 
@@ -30,26 +31,35 @@ def left_aside_by_source(ledger: Ledger) -> dict[int, Tally]:
 
 
 def replace_left_aside(
-    ledger: Ledger, source_id: int, listings: Iterable[tuple[ListedFolders, Tally]]
+    ledger: Ledger, listed: Mapping[int, Iterable[tuple[ListedFolders, Tally]]]
 ) -> None:
-    """Replace the tallies of folders that were listed again. Inside a transaction."""
-    old: Tally = {
-        folder: LeftAside(objects, example)
-        for folder, objects, example in ledger.rows(
-            "SELECT folder, objects, example FROM left_aside WHERE source_prefix = ?", source_id
-        )
-    }
-    new = old
-    for listed, tally in listings:
-        if new or tally:
-            new = replaced(new, listed, tally)
-    ledger.execute_many(
-        "DELETE FROM left_aside WHERE source_prefix = ? AND folder = ?",
-        [(source_id, folder) for folder in old.keys() - new.keys()],
-    )
+    """Replace the tallies of folders that were listed again, by source prefix.
+
+    Inside a transaction.
+    """
+    tallies: dict[int, Tally] = {}
+    for id_, folder, objects, example in rows_of_keys(
+        ledger,
+        "l.source_prefix, l.folder, l.objects, l.example",
+        "left_aside l WHERE l.source_prefix = k.column1",
+        [(source_id,) for source_id in listed],
+    ):
+        tallies.setdefault(id_, {})[folder] = LeftAside(objects, example)
+    gone, changed = [], []
+    for source_id, listings in listed.items():
+        old = tallies.get(source_id, {})
+        new = old
+        for folders, tally in listings:
+            if new or tally:
+                new = replaced(new, folders, tally)
+        gone += [(source_id, folder) for folder in old.keys() - new.keys()]
+        changed += [
+            (source_id, folder, *tally) for folder, tally in new.items() if old.get(folder) != tally
+        ]
+    ledger.execute_many("DELETE FROM left_aside WHERE source_prefix = ? AND folder = ?", gone)
     ledger.execute_many(
         upsert("left_aside", "source_prefix, folder, objects, example", "source_prefix, folder"),
-        [(source_id, folder, *tally) for folder, tally in new.items() if old.get(folder) != tally],
+        changed,
     )
 
 

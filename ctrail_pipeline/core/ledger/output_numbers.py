@@ -14,13 +14,13 @@ from .bulk import rows_of_keys
 from .ledger import Ledger
 from .rows import Pruned
 
-_NEXT_NUMBER: Final = (
-    "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 2, ?)"
+_NEXT_NUMBERS: Final = (
+    "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 1 + ?, ?)"
     " ON CONFLICT (kind, folder) DO UPDATE SET"
-    " next_number = output_partition.next_number + 1,"
+    " next_number = output_partition.next_number + excluded.next_number - 1,"
     " lines = output_partition.lines + excluded.lines"
 )
-"""Takes the next number of a folder, and adds lines to the folder."""
+"""Takes the next numbers of a folder, and adds lines to the folder."""
 
 
 def holds_output(ledger: Ledger, kind: Kind) -> bool:
@@ -51,8 +51,13 @@ def put_output_files(
     ledger: Ledger, batch: int, files: Sequence[StagedFile]
 ) -> list[PublishedFile]:
     """Give staged files their numbers, in order. Inside a transaction."""
-    ledger.execute_many(_NEXT_NUMBER, [(file.kind, file.folder, file.lines) for file in files])
     in_folder = Counter((file.kind, file.folder) for file in files)
+    lines: Counter[tuple[Kind, str]] = Counter()
+    for file in files:
+        lines[file.kind, file.folder] += file.lines
+    ledger.execute_many(
+        _NEXT_NUMBERS, [(*folder, count, lines[folder]) for folder, count in in_folder.items()]
+    )
     following = {
         (Kind(kind), folder): (id_, next_number)
         for id_, kind, folder, next_number in rows_of_keys(
@@ -106,5 +111,7 @@ def rename_output_file(ledger: Ledger, batch: int, file: PublishedFile) -> Publi
 
 def next_number(ledger: Ledger, kind: Kind, folder: str, lines: int) -> tuple[int, int]:
     """Add lines to a folder; return its id and the next free number. Inside a transaction."""
-    id_, following = ledger.row(f"{_NEXT_NUMBER} RETURNING id, next_number", kind, folder, lines)
+    id_, following = ledger.row(
+        f"{_NEXT_NUMBERS} RETURNING id, next_number", kind, folder, 1, lines
+    )
     return id_, following - 1

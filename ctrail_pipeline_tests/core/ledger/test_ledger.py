@@ -367,7 +367,7 @@ def test_another_process_that_ends_does_not_take_the_log_of_a_living_run(
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
     id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     with pytest.raises(KeyError), ledger.transaction():  # noqa: PT012
-        cover(ledger, id_, [Range(Minute(0), Minute(10))])
+        cover(ledger, {id_: [Range(Minute(0), Minute(10))]})
         raise KeyError
     assert covered_ranges(ledger) == {}
     register_batch(ledger, "token", "", [])
@@ -390,7 +390,7 @@ def test_coverage_is_merged(ledger: Ledger) -> None:
     id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     for start, end in [(50, 60), (0, 10), (10, 20), (55, 70), (5, 5)]:
         with ledger.transaction():
-            cover(ledger, id_, [Range(Minute(start), Minute(end))])
+            cover(ledger, {id_: [Range(Minute(start), Minute(end))]})
     assert covered_ranges(ledger) == {
         id_: [Range(Minute(0), Minute(20)), Range(Minute(50), Minute(70))]
     }

@@ -185,10 +185,10 @@ def test_what_an_older_listing_rule_covered_is_listed_once_more(tmp_path: Path) 
             2: [Range(Minute(0), Minute(29474526))],
         }
         with ledger.transaction():
-            cover(ledger, 1, [Range(Minute(0), Minute(29474540))])
+            cover(ledger, {1: [Range(Minute(0), Minute(29474540))]})
         assert formerly_covered(ledger) == before
         with ledger.transaction():
-            cover(ledger, 1, [Range(Minute(29474540), Minute(29474600))])
+            cover(ledger, {1: [Range(Minute(29474540), Minute(29474600))]})
         assert covered_ranges(ledger) == {1: [Range(Minute(0), Minute(29474600))]}
         assert formerly_covered(ledger) == {2: before[2]}
 
