@@ -11,8 +11,9 @@ from ctrail_pipeline.cli.exit_codes import EXIT_FAILED, EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _EPILOG = """\
-Use this if state.db is lost or damaged and there is no backup. A damaged file is kept beside the
-new one. What only the old ledger knew is lost:
+Use this if the ledger is lost or damaged and there is no backup. A damaged file is kept beside the
+new one, and what a PostgreSQL database held is kept in a file beside events_dir. What only the old
+ledger knew is lost:
 - which log file each line came from;
 - which log files are done: the next sync reads all of them again and adds what is missing;
 - what was pruned: set `start` before the next sync, or pruned events come back.
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     if rebuilt.accepted:
         findings += f"; {rebuilt.accepted:,} log files are accepted if they still are as they were"
     print(
-        f"{settings.state_db}: rebuilt from {rebuilt.files:,} files with {rebuilt.events:,} events"
+        f"{settings.ledger}: rebuilt from {rebuilt.files:,} files with {rebuilt.events:,} events"
         f" and {rebuilt.quarantined:,} entries of quarantine{findings}. Now run `ctrail sync`: it"
         " reads all log files once more and adds what is missing"
     )

@@ -42,6 +42,14 @@ def claim_for_this_machine(ledger: Ledger) -> None:
         )
 
 
+def forget_machine(ledger: Ledger) -> None:
+    """Have the next run note its machine, as the ledger is of another output folder from now on.
+
+    Inside a transaction.
+    """
+    ledger.execute("DELETE FROM meta WHERE name = 'machine'")
+
+
 def _machine() -> str:
     """Return what tells this machine from others: a hash, since the id itself is confidential."""
     try:

@@ -26,6 +26,7 @@ from ctrail_pipeline.core.ledger.copying import (
     remove_rows,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import check_belongs
@@ -107,6 +108,7 @@ def _refuse_others(
                     f"{new} holds a ledger already: name an empty database, or a new file"
                 )
     check_belongs(source, events_dir)
+    claim_for_this_machine(source)  # another one could not finish batches
     return False
 
 

@@ -7,20 +7,19 @@ Which log files people have accepted is in a file of its own, which is read (`ac
 The old ledger is kept beside the new one. Where Parquet is written, it is made to hold what the
 lines hold (`parquet_repair`).
 
-The new ledger is built beside the old one and takes its place at the end. If a rebuild is killed,
-the next one begins again.
+The new ledger is built in a file and takes the old one's place at the end (`rebuild_place`). If a
+rebuild is killed, the next one begins again.
 """
 
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 
-from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
+from ctrail_pipeline.core.ledger.admission import BEING_REBUILT, refuse_closed
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
+from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import claim_parquet_for_rebuild
 from ctrail_pipeline.core.output.folder_lock import lock_alone
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -35,6 +34,7 @@ from .rebuild_adopt import Adopter
 from .rebuild_files import output_files
 from .rebuild_leftovers import compaction_leftovers
 from .rebuild_parquet import has_parquet, note_parquet, repair_parquet
+from .rebuild_place import files_of, place_of
 from .rebuild_result import Rebuilt
 
 
@@ -50,36 +50,32 @@ def rebuild(
     ConfigurationError if there is no output, or if the ledger is sound and `force` is not set;
     LedgerError if a run is at work.
     """
-    events_dir, state_db = settings.events_dir, settings.state_db
-    if settings.postgres is not None:
-        raise ConfigurationError(
-            f"{settings.postgres}: a ledger in PostgreSQL cannot be rebuilt from its output:"
-            " restore it from a backup that is as new as the output"
-        )
+    events_dir, state_db, place = settings.events_dir, settings.state_db, place_of(settings)
     if not (events_dir / MARKER).exists():
         raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
-    if not force:
-        _check_need(state_db, events_dir)
+    if ledger_exists(settings.ledger) and not force:  # a server that is not there is said first
+        _check_need(settings.ledger, events_dir)
     lock = lock_alone(events_dir, "rebuild")
     folders = OutputFolders.of(settings)
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         kinds = _kinds(new, settings, folders)
         _clear_staging(folders)
-        set_aside = partial(_set_aside, state_db)
-        result, name, generation = _built(new, settings, folders, kinds, set_aside, observe)
+        result, name, generation = _built(new, settings, folders, kinds, place.set_aside, observe)
         observe("built")
-        _set_aside(state_db)
+        place.set_aside()
+        if (problem := place.take_in(new)) is not None:
+            result.note(problem)
         observe("moved")
-        # The markers are replaced before the new ledger has its name: in between there is no
-        # ledger, so any run says what to do. The marker of Parquet comes first: if this run is
-        # killed between the two, `_kinds` still knows that the Parquet belongs to the ledger.
+        # The markers are replaced before the new ledger can be used: in between there is no
+        # ledger, or a closed one, so any run says what to do. The marker of Parquet comes first: if
+        # this run is killed between the two, `_kinds` still knows that the Parquet belongs to the
+        # ledger.
         if Kind.PARQUET in kinds:
             replace_marker(name, generation, folders.roots[Kind.PARQUET])
         replace_marker(name, generation, events_dir)
         observe("marked")
-        new.rename(state_db)
-        fsync_folder(state_db.parent)
+        place.open(new)
         observe("renamed")
     finally:
         folders.close()
@@ -106,7 +102,7 @@ def _built(
     looked_at: set[str] = set()
     set_aside_files: list[str] = []
     while True:
-        for leftover in _files_of(new):
+        for leftover in files_of(new):
             leftover.unlink()
         result = Rebuilt(left_over=removed, parquet_repaired=changed)
         sums = RowSums() if repairs or has_parquet(folders, kinds) else None
@@ -140,25 +136,28 @@ def _built(
     return result, name, generation
 
 
-def _check_need(state_db: Path, events_dir: Path) -> None:
-    """Refuse to set a sound ledger aside. Raises ConfigurationError."""
-    if not state_db.exists() or not state_db.stat().st_size:
+def _check_need(address: LedgerAddress, events_dir: Path) -> None:
+    """Refuse to set aside a sound ledger (ConfigurationError), or one that moved (LedgerError)."""
+    if isinstance(address, Path) and not address.stat().st_size:
         return
     try:
-        with closing(Ledger(state_db)) as ledger:
+        with closing(Ledger(address, closed="")) as ledger:
             ledger.check()
-            name, generation = ledger.uuid, ledger.generation
+            name, generation, closed = ledger.uuid, ledger.generation, ledger.closed
     except LedgerError:
         return
+    if closed == BEING_REBUILT:
+        return
+    refuse_closed(address, closed)
     of_folder, newest = read_marker(events_dir) or (name, generation)
     if name != of_folder:
         raise ConfigurationError(
-            f"{state_db} is sound, and the ledger of another folder than {events_dir}: name this"
+            f"{address} is sound, and the ledger of another folder than {events_dir}: name this"
             " folder's own, or a new file, in `state_db`"
         )
     if generation >= newest:
         raise ConfigurationError(
-            f"{state_db} is the ledger of {events_dir} and sound: there is nothing to rebuild"
+            f"{address} is the ledger of {events_dir} and sound: there is nothing to rebuild"
         )
 
 
@@ -173,12 +172,6 @@ def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
     return [kind for kind in Kind if kind is not Kind.PARQUET or ours]
 
 
-def _files_of(ledger: Path) -> list[Path]:
-    """Return a ledger's file and the files that SQLite keeps beside it."""
-    paths = [ledger.with_name(ledger.name + suffix) for suffix in ("", "-wal", "-shm")]
-    return [path for path in paths if path.exists()]
-
-
 def _clear_staging(folders: OutputFolders) -> None:
     """Remove staged files: without the ledger they count for nothing, and are fetched again."""
     folders.refuse_linked_staging()
@@ -189,13 +182,3 @@ def _clear_staging(folders: OutputFolders) -> None:
                 f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then rebuild"
             )
         staging.remove()
-
-
-def _set_aside(state_db: Path) -> None:
-    """Keep the old ledger, under a name that says so."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = f"{state_db.name}.before-rebuild-{stamp}-{uuid.uuid4().hex[:4]}"
-    for path in (*_files_of(state_db), state_db.with_name(f"{state_db.name}.archive")):
-        if path.exists():
-            path.rename(path.with_name(name + path.name.removeprefix(state_db.name)))
-    fsync_folder(state_db.parent)

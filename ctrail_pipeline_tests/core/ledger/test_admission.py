@@ -11,7 +11,7 @@ from ctrail_pipeline.core.ledger import migrations
 from ctrail_pipeline.core.ledger.admission import BEING_COPIED, BEING_REBUILT
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger_address import LedgerAddress
-from ctrail_pipeline_tests.support.both_engines import ENGINES, new_address
+from ctrail_pipeline_tests.support.engines import ENGINES, new_address
 
 NEXT = migrations.SCHEMA_VERSION + 1
 STEP = (

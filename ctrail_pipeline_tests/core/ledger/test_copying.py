@@ -18,7 +18,7 @@ from ctrail_pipeline.core.ledger.copying import (
 from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.tables import Table, row_tables
-from ctrail_pipeline_tests.support.both_engines import ENGINES, new_address
+from ctrail_pipeline_tests.support.engines import ENGINES, new_address
 
 HOSTILE = [
     "",

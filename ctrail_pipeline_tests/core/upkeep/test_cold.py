@@ -44,8 +44,8 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
 from ctrail_pipeline.core.upkeep.cold import first_kept, move_cold_rows
 from ctrail_pipeline.core.upkeep.ledger_copy import copy_ledger
-from ctrail_pipeline_tests.support.both_engines import ENGINES, new_address
 from ctrail_pipeline_tests.support.dying_compaction import Killed
+from ctrail_pipeline_tests.support.engines import ENGINES, new_address
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT

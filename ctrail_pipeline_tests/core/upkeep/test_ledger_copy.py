@@ -27,8 +27,8 @@ from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.ledger_copy import copy_ledger
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.support.both_engines import ENGINES, new_address
 from ctrail_pipeline_tests.support.dying_compaction import Killed
+from ctrail_pipeline_tests.support.engines import ENGINES, new_address
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.sync_process import assert_exact, sample_settings
 from ctrail_pipeline_tests.support.synced_copies import SyncedCopies
