@@ -90,6 +90,10 @@ class SyncProcess:
         """Send a signal, unless the process has ended already."""
         self._process.send_signal(number)
 
+    def wait_until_paused(self) -> None:
+        """Return when the process has been stopped by SIGSTOP."""
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+
     def wait(self, timeout: float = TIMEOUT_SECONDS) -> Ended:
         """Wait for the end of the process. Kill a process that takes too long."""
         try:
@@ -112,12 +116,14 @@ def start_sync(
     step_seconds: float = 0,
     environment: Mapping[str, str] | None = None,
     in_workers: bool = False,
+    killed_by: int = signal.SIGKILL,
 ) -> SyncProcess:
     """Start a sync and return at once.
 
     `kill_at` names a step (registered, staged, committed, linked, published, recovered) and its
-    how-manieth occurrence; `step_seconds` makes each step last longer. `in_workers`: worker
-    processes are worthwhile however little there is to do.
+    how-manieth occurrence: the process sends the signal `killed_by` to itself then. `step_seconds`
+    makes each step last longer. `in_workers`: worker processes are worthwhile however little there
+    is to do.
     """
     job = {
         "settings": plain_of(settings),
@@ -125,6 +131,7 @@ def start_sync(
         "kill_at": kill_at,
         "step_seconds": step_seconds,
         "in_workers": in_workers,
+        "killed_by": killed_by,
     }
     return SyncProcess(job, environment or {})
 
@@ -255,7 +262,9 @@ def leave_all_to_workers(run: "sync_module._Run", listing: Listing, listed: List
         listed.take(0)  # raises the listing's error, if it had one
 
 
-def killing_observer(kill_at: tuple[str, int] | None, step_seconds: float) -> Callable[[str], None]:
+def killing_observer(
+    kill_at: tuple[str, int] | None, step_seconds: float, killed_by: int = signal.SIGKILL
+) -> Callable[[str], None]:
     """Make an `observe` for `sync` that kills the process at the n-th occurrence of a step."""
     seen = 0
 
@@ -265,7 +274,7 @@ def killing_observer(kill_at: tuple[str, int] | None, step_seconds: float) -> Ca
         if kill_at is not None and step == kill_at[0]:
             seen += 1
             if seen == kill_at[1]:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), killed_by)
 
     return observe
 
@@ -283,7 +292,7 @@ def main(argument: str) -> int:
                 settings_of(job["settings"]),
                 Selection(**_with_times(job["selection"])),
                 stop=stop,
-                observe=killing_observer(kill_at, job["step_seconds"]),
+                observe=killing_observer(kill_at, job["step_seconds"], job["killed_by"]),
             )
         except CtrailError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)

@@ -27,6 +27,7 @@ from ctrail_pipeline.core.output.publishing import publish_files
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.kills import KILLS, SEED
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -37,13 +38,14 @@ from ctrail_pipeline_tests.support.sync_process import (
     sample_settings,
     start_sync,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 120, "days": 2}
 
 
-@pytest.fixture
-def settings(sample: Path, tmp_path: Path) -> Settings:
-    return sample_settings(sample, tmp_path)
+@pytest.fixture(params=["sqlite", *thorough("postgres")])
+def settings(request: pytest.FixtureRequest, sample: Path, tmp_path: Path) -> Settings:
+    return with_ledger_in(request.param, sample_settings(sample, tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,7 @@ def test_another_run_publishes_the_batch_that_we_publish(
 def publish_open_batch(settings: Settings) -> None:
     """Publish the one open batch, as another run's recovery would."""
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
-    ledger = Ledger(settings.state_db)
+    ledger = Ledger(settings.ledger)
     (batch,) = open_batches(ledger)
     staging = Staging(folders, batch.token)
     files = published_files(ledger, batch.id)
@@ -302,7 +304,7 @@ def left_behind(settings: Settings) -> str:
     """Describe what a killed run left unfinished."""
     if not (settings.events_dir / ".ctrail").exists():
         return "no marker yet"
-    ledger = Ledger(settings.state_db)
+    ledger = Ledger(settings.ledger)
     batches = open_batches(ledger)
     ledger.close()
     if not batches:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from ctrail_pipeline.sample.bucket import (
     SampleObject,
     generate_log_files,
 )
+from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.late_log_files import NOON, event, put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets, snapshot
 from ctrail_pipeline_tests.support.sync_process import (
@@ -90,9 +92,9 @@ def sample_trails(buckets: Path) -> tuple[Trail, Trail]:
     )
 
 
-@pytest.fixture
-def settings(buckets: Path, tmp_path: Path) -> Settings:
-    return settings_in(tmp_path, sample_trails(buckets))
+@pytest.fixture(params=["sqlite", *thorough("postgres")])
+def settings(request: pytest.FixtureRequest, buckets: Path, tmp_path: Path) -> Settings:
+    return with_ledger_in(request.param, settings_in(tmp_path, sample_trails(buckets)))
 
 
 def synced(settings: Settings, selection: Selection | None = None) -> Summary:
@@ -209,6 +211,7 @@ def test_another_run_begins_the_output_folder_while_we_look_at_it(
 def test_another_run_makes_the_ledger_while_we_open_it(
     settings: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, look: int
 ) -> None:
+    settings = with_ledger_in("sqlite", settings)
     settings.state_db.parent.mkdir(exist_ok=True)
     looks = 0
 
@@ -417,6 +420,5 @@ def damaged(sound: bytes, damage: str) -> bytes:
 
 def make_visits_due(settings: Settings) -> None:
     """Make every visit due, as if the time until the next try had passed."""
-    with sqlite3.connect(settings.state_db) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
         ledger.execute("UPDATE log_file SET next_visit = 0 WHERE next_visit IS NOT NULL")
-    ledger.close()
