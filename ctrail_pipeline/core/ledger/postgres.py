@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import ClassVar, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from ctrail_pipeline.core.exceptions import LedgerError
@@ -39,6 +40,15 @@ _BEGIN: Final = (
     " SET LOCAL idle_in_transaction_session_timeout = '20s';"
     " SET LOCAL synchronous_commit = on;"
 )
+_UNLESS_TOLD: Final = {
+    "connect_timeout": "10",
+    # A server that is gone without a word is noticed after a minute; by default, after two hours.
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""What is said to libpq unless the URL says otherwise (PostgreSQL manual, 34.1.2)."""
 _LOCK_WRITER: Final = "SELECT value FROM meta WHERE name = 'writer' FOR UPDATE;"
 _WHAT_IT_IS: Final = "SELECT name, value FROM meta WHERE name IN ('uuid', 'version', 'closed')"
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -281,10 +291,9 @@ def _said(address: PostgresAddress) -> Iterator[None]:
 def _connected(address: PostgresAddress) -> "psycopg.Connection[Row]":
     with _said(address):
         db: psycopg.Connection[Row] = psycopg.connect(
-            address.url,
+            make_conninfo("", **{**_UNLESS_TOLD, **conninfo_to_dict(address.url)}),
             autocommit=True,
             prepare_threshold=None,  # a pool may give each transaction another session
-            connect_timeout=10,
             fallback_application_name="ctrail",
             client_encoding="utf8",
         )

@@ -1,5 +1,7 @@
 """A batch that other runs make stale again and again is halved; no run keeps the others out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,9 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.batch import commit as commit_module
+from ctrail_pipeline.core.batch.stage import Staged, stage
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
@@ -37,7 +41,23 @@ def test_a_batch_that_is_stale_again_and_again_is_halved(
         committed.append(len(outcomes))
         return commit_batch(ledger, batch, outcomes, *values)
 
+    transaction, is_inside = Ledger.transaction, False
+
+    @contextmanager
+    def noted(ledger: Ledger) -> Iterator[None]:
+        nonlocal is_inside
+        with transaction(ledger):
+            is_inside = True
+            yield
+        is_inside = False
+
+    def stage_outside(*values: Any) -> Staged:
+        assert not is_inside, "a transaction waits for a disk"
+        return stage(*values)
+
     monkeypatch.setattr(commit_module, "commit_batch", commit_small)
+    monkeypatch.setattr(Ledger, "transaction", noted)
+    monkeypatch.setattr(commit_module, "stage", stage_outside)
     if in_workers:
         monkeypatch.setattr(sync_module._Run, "_process", leave_all_to_workers)
     summary = sync(settings)

@@ -13,6 +13,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.postgres import PostgresEngine
 from ctrail_pipeline.core.ledger.postgres_text import original, rewritten
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import PostgresAddress
@@ -207,6 +208,15 @@ def test_a_connection_that_the_server_ends_is_said_and_made_again(
         ledger.rows("SELECT 1")
     ledger.reopen()
     assert ledger.generation == 0
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed(address: PostgresAddress) -> None:
+    url = f"{address.url}&keepalives_idle=7"
+    with closing(PostgresEngine(PostgresAddress(url))) as engine:
+        parameters = engine._db.info.get_parameters()
+    assert parameters["keepalives_idle"] == "7"
+    assert parameters["keepalives_count"] == "3"
+    assert parameters["tcp_user_timeout"] == "60000"
 
 
 def test_a_file_is_no_database(tmp_path: Path) -> None:
