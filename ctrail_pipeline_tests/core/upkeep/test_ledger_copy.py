@@ -242,6 +242,38 @@ def test_batches_of_a_run_that_died_are_finished(
     assert_exact(settings, expectation)
 
 
+def test_a_run_that_is_refused_keeps_no_lock(settings: Settings, new: Path) -> None:
+    """The traceback of the error lives on, as it does in a daemon's log."""
+    with closing(Ledger(settings.state_db)) as ledger, ledger.transaction():
+        ledger.set_closed("elsewhere")
+    with pytest.raises(LedgerError, match="has moved to elsewhere") as refused:
+        sync(settings)
+    copy_ledger(settings, settings.state_db, new)
+    assert refused.value.__traceback__ is not None
+
+
+def test_a_connection_that_the_server_ends_is_said_and_the_copy_goes_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_ROWS_AT_ONCE", 20)
+    place = new_address("postgres", tmp_path)
+
+    def cut(step: str) -> None:
+        if step == "copied":
+            with closing(Ledger(place, closed="")) as ledger:
+                ledger.rows(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid != pg_backend_pid()"
+                )
+
+    before = contents(settings.state_db)
+    with pytest.raises(LedgerError, match="run again; nothing is lost"):
+        copy_ledger(settings, settings.state_db, place, observe=cut)
+    assert_refused(settings, place)
+    copy_ledger(settings, settings.state_db, place)
+    assert contents(place) == before
+
+
 def test_a_ledger_that_differs_is_refused_and_copied_anew(settings: Settings, new: Path) -> None:
     def falsify(step: str) -> None:
         if step == "copied":
