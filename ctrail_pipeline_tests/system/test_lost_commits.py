@@ -13,6 +13,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.output.marker import read_marker, replace_marker
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -116,3 +117,27 @@ def test_a_commit_of_a_compaction_is_lost(
     compact(settings, now=LATER)
     assert_exact(settings, expectation)
     assert compact(settings, now=LATER).old_files == 0
+
+
+def test_an_older_ledger_is_refused_by_a_run_that_connects_again(
+    settings: Settings, expectation: Expectation
+) -> None:
+    """The server may have been restored from a backup while the run had no connection."""
+    assert settings.postgres is not None
+    marker = settings.events_dir / ".ctrail"
+    with proxy_to(settings.postgres) as proxy:
+
+        def observe(step: str) -> None:
+            if step == "staged":
+                proxy.lose("answered in vain")
+                name, generation = read_marker(settings.events_dir) or ("", 0)
+                replace_marker(name, generation + 5, settings.events_dir)
+
+        through_proxy = replace(settings, postgres=proxy.address)
+        with pytest.raises(LedgerError, match="an older copy was restored"):
+            sync(through_proxy, observe=observe)
+    with pytest.raises(LedgerError, match="an older copy was restored"):
+        sync(settings)
+    marker.unlink()
+    assert sync(settings).ok
+    assert_exact(settings, expectation)
