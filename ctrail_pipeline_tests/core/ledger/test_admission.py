@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -108,6 +109,24 @@ def test_an_older_program_that_has_the_ledger_open_is_refused(address: LedgerAdd
     with next_version(), closing(Ledger(address)) as newer:
         assert newer.rows("SELECT token FROM batch") == [("before",)]
         add_batch(newer, "after")
+
+
+def test_runs_that_begin_at_once_take_each_step_once(address: LedgerAddress) -> None:
+    """A second try would fail: the step makes tables."""
+    Ledger(address).close()
+    opened: list[str] = []
+
+    def open_it() -> None:
+        with closing(Ledger(address)) as ledger:
+            opened.append(ledger.uuid)
+
+    with next_version():
+        threads = [Thread(target=open_it) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(opened) == 6
 
 
 def test_a_step_that_fails_changes_nothing(address: LedgerAddress) -> None:
