@@ -191,7 +191,7 @@ class LedgerActions(TwoLedgers):
                 " VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 *(source, LISTING_RULE - 1, *ranges[0]),
             )
-        self.write(source_prefixes.cover, source, ranges)
+        self.write(source_prefixes.cover, {source: ranges})
         self.write(source_prefixes.note_deep_listing, source, self.now)
         self.both(source_prefixes.note_reported, [source], self.now)
 
@@ -388,7 +388,7 @@ class LedgerActions(TwoLedgers):
             for folder in rng.sample(folders, 3)
         }
         listed = ListedFolders(20_400, 20_500, rng.randrange(1, 4), rng.choice(folders))
-        self.write(left_aside.replace_left_aside, source, [(listed, tally)])
+        self.write(left_aside.replace_left_aside, {source: [(listed, tally)]})
         bucket, prefix = rng.choice(TEXTS), rng.choice(TEXTS)
         outside = {rng.choice(TEXTS): {rng.choice(TEXTS): LeftAside(2, rng.choice(TEXTS))}}
         for listed_again in (outside, {}):

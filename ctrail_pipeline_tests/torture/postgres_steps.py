@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.output.marker import read_marker
 from ctrail_pipeline.sample.bucket import LAST_DAY
 from ctrail_pipeline_tests.support.postgres_server import PostgresServer
@@ -43,10 +44,14 @@ class PostgresSteps:
         }
 
     @property
+    def _address(self) -> PostgresAddress:
+        assert self._steps.world.settings.postgres is not None
+        return self._steps.world.settings.postgres
+
+    @property
     def _database(self) -> str:
         """The name of the database that holds the ledger."""
-        assert self._steps.world.settings.postgres is not None
-        return self._steps.world.settings.postgres.url.split("/")[3].partition("?")[0]
+        return self._address.url.split("/")[3].partition("?")[0]
 
     def _connections_ended(self, rng: Random) -> None:
         """Run syncs, compactions and verifications, and end their connections many times."""
@@ -59,7 +64,7 @@ class PostgresSteps:
             actor.wait_until_ready()
         for _ in range(rng.randrange(1, 25)):
             time.sleep(rng.uniform(0.005, 0.08))
-            ended = self._server.end_connections(self._database)
+            ended = self._server.end_connections(self._address)
             self._steps._tally.trouble["connections ended"] += ended
         self._steps._wait(actors)
 
@@ -90,14 +95,14 @@ class PostgresSteps:
         if not self._has_marker():
             return
         copy = f"copy_of_{self._database}"
-        self._server.end_connections(self._database)
-        self._server.run_sql(f"CREATE DATABASE {copy} TEMPLATE {self._database}")
+        self._server.end_connections(self._address)
+        self._server.run(f"CREATE DATABASE {copy} TEMPLATE {self._database}")
         with closing(Ledger(self._steps.world.settings.ledger)) as ledger:
             generation = ledger.generation
         self._steps._storm(rng)
         noted = read_marker(self._steps.world.settings.events_dir)
         if noted is None or noted[1] <= generation:  # nothing was committed since
-            self._server.run_sql(f"DROP DATABASE {copy}")
+            self._server.run(f"DROP DATABASE {copy}")
             return
         self._steps._tally.trouble["older ledger"] += 1
         with self._another_database(f"ALTER DATABASE {copy} RENAME TO {self._database}"):
@@ -110,14 +115,14 @@ class PostgresSteps:
     def _another_database(self, statement: str) -> Iterator[None]:
         """Have another database in place of the ledger's; the statement gives it its name."""
         away = f"away_{self._database}"
-        self._server.end_connections(self._database)
-        self._server.run_sql(f"ALTER DATABASE {self._database} RENAME TO {away}")
+        self._server.end_connections(self._address)
+        self._server.run(f"ALTER DATABASE {self._database} RENAME TO {away}")
         try:
-            self._server.run_sql(statement)
+            self._server.run(statement)
             yield
         finally:
-            self._server.run_sql(f"DROP DATABASE IF EXISTS {self._database} WITH (FORCE)")
-            self._server.run_sql(f"ALTER DATABASE {away} RENAME TO {self._database}")
+            self._server.run(f"DROP DATABASE IF EXISTS {self._database} WITH (FORCE)")
+            self._server.run(f"ALTER DATABASE {away} RENAME TO {self._database}")
 
     def _must_refuse(self, rng: Random, why: str) -> None:
         refused = self._steps._start("sync", rng, may_die=False)

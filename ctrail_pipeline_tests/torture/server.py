@@ -11,7 +11,7 @@ from typing import Final
 from ctrail_pipeline_tests.support.postgres_server import (
     PostgresServer,
     debian_server,
-    wheel_programs,
+    wheel_server,
 )
 
 LEDGERS: Final = ("sqlite", "postgres")
@@ -23,10 +23,7 @@ def ledger_server(ledger: str) -> Iterator[PostgresServer | None]:
     if ledger == "sqlite":
         yield None
         return
-    server = debian_server("repeatable read")
-    if server is None:
-        server = PostgresServer(wheel_programs())
-        server.start()
+    server = debian_server("repeatable read") or wheel_server()
     try:
         yield server
     finally:

