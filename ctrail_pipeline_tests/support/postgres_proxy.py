@@ -4,7 +4,7 @@ It listens on 127.0.0.1, and passes on what both sides say. Once it is told to `
 the next COMMIT of any connection.
 """
 
-import select
+import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,9 +59,12 @@ class Proxy:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         """Pass on what both sides say, until one of them has no more to say."""
-        with client, suppress(OSError):
+        with client, suppress(OSError), selectors.DefaultSelector() as selector:
+            for side in (client, server):
+                selector.register(side, selectors.EVENT_READ)
             while True:
-                for side in select.select([client, server], [], [])[0]:
+                for ready, _ in selector.select():
+                    side = client if ready.fileobj is client else server
                     said = side.recv(1 << 16)
                     if side is client and self._loss and b"COMMIT\0" in said:
                         loss, self._loss = self._loss, None

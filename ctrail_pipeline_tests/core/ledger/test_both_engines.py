@@ -82,6 +82,7 @@ def never_run(called: set[Line]) -> list[str]:
     ]
 
 
+@pytest.mark.thorough
 def test_every_statement_runs_on_both_engines(pair: LedgerQuestions) -> None:
     rng = Random(5)
     pair.register(rng)
