@@ -17,7 +17,7 @@ class Killed(BaseException):
 KILLED_COMPACTION = """
 import os, shutil, signal, sys
 from pathlib import Path
-from ctrail_pipeline.core.ledger import ledger
+from ctrail_pipeline.core.ledger.sqlite import SqliteEngine
 from ctrail_pipeline.core.upkeep import compaction
 from ctrail_pipeline.core.settings import Settings
 
@@ -42,14 +42,14 @@ for owner, name in [
     (Path, "unlink"), (Path, "rename"), (Path, "mkdir"), (Path, "replace"),
 ]:
     setattr(owner, name, dying(getattr(owner, name)))
-opened = ledger.Ledger._connect
+opened = SqliteEngine._connect
 def connect(self):
     db = opened(self)
     db.set_trace_callback(
         lambda sql: sql.startswith(("INSERT", "UPDATE", "DELETE", "COMMIT")) and maybe_die()
     )
     return db
-ledger.Ledger._connect = connect
+SqliteEngine._connect = connect
 compaction._BATCH_FILES = int(sys.argv[3])
 compaction.compact(Settings((), root / "events", root / "quarantine", root / "ledger.db"))
 """

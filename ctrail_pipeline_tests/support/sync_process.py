@@ -292,7 +292,9 @@ def main(argument: str) -> int:
                 settings_of(job["settings"]),
                 Selection(**_with_times(job["selection"])),
                 stop=stop,
-                observe=killing_observer(kill_at, job["step_seconds"], job["killed_by"]),
+                observe=killing_observer(
+                    kill_at, job["step_seconds"], job.get("killed_by", signal.SIGKILL)
+                ),
             )
         except CtrailError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)

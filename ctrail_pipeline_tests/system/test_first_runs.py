@@ -48,6 +48,7 @@ def run_pairs(folder: Path, every: int, first: int, *functions: str) -> int:
     ("function", "every"),
     [("open_ledger", 6), *thorough(("create_tables", 6)), ("remembered_prefixes", 1)],
 )
+@pytest.mark.thorough
 def test_a_run_comes_from_nothing_to_its_end_while_another_one_begins(
     tmp_path: Path, function: str, every: int
 ) -> None:

@@ -75,6 +75,7 @@ def sorted_before_processed_ones(runs: Sequence[Sequence[SampleObject]]) -> int:
         pytest.param(15, 2, marks=only_when_long),
     ],
 )
+@pytest.mark.thorough
 def test_a_run_every_so_often_over_a_day(tmp_path: Path, minutes: int, seed: int) -> None:
     objects = day_of_deliveries(seed)
     folder = tmp_path / "growing"
@@ -155,6 +156,7 @@ def test_the_middle_first_then_its_past_then_everything(
 
 @pytest.mark.parametrize("seed", [0, *thorough(1, 2, 3)])
 @pytest.mark.parametrize("whole_days", [True, False])
+@pytest.mark.thorough
 def test_backwards_in_random_order(
     four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int, whole_days: bool
 ) -> None:
@@ -173,6 +175,7 @@ def test_backwards_in_random_order(
 
 
 @pytest.mark.parametrize("seed", [0, *thorough(1)])
+@pytest.mark.thorough
 def test_windows_of_single_accounts_and_regions(
     four_days: tuple[Path, set[bytes]], tmp_path: Path, seed: int
 ) -> None:

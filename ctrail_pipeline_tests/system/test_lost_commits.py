@@ -33,9 +33,7 @@ LATER = datetime(2099, 1, 1, tzinfo=UTC)
 
 LOSSES = [
     "sent in vain",
-    "answered in vain",
-    "half-closed",
-    "unsent",
+    *thorough("answered in vain", "half-closed", "unsent"),
     *thorough("unsent, half-closed"),  # the server ends the transaction after 20 s
 ]
 SLOW_COMMIT = """

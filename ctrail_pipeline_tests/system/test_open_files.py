@@ -46,6 +46,7 @@ def served(roots: list[Path], tmp_path: Path) -> Iterator[tuple[Settings, dict[s
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit, which Linux has")
 @pytest.mark.parametrize("hard_limit", [LIMIT, *thorough(4096)])
+@pytest.mark.thorough
 def test_few_open_files_are_enough(
     served: tuple[Settings, dict[str, str]], roots: list[Path], hard_limit: int
 ) -> None:

@@ -123,11 +123,13 @@ def test_runs_at_once_on_the_same_trails(
     "selections",
     [
         (Selection(trails=["org"]), Selection(trails=["payments"])),
-        (
-            Selection(trails=["org"]),
-            Selection(trails=["payments"]),
-            Selection(partitions=[f"{PAYMENTS_ACCOUNT}/*"]),
-            Selection(start=datetime(2026, 1, 15, tzinfo=UTC)),
+        *thorough(
+            [
+                Selection(trails=["org"]),
+                Selection(trails=["payments"]),
+                Selection(partitions=[f"{PAYMENTS_ACCOUNT}/*"]),
+                Selection(start=datetime(2026, 1, 15, tzinfo=UTC)),
+            ]
         ),
     ],
     ids=["two trails", "two trails, an account, a day"],
@@ -385,6 +387,7 @@ def test_a_damaged_object_that_heals(tmp_path: Path, damage: str, between: int) 
     assert not synced(settings).standing
 
 
+@pytest.mark.thorough
 def test_runs_at_once_over_an_object_that_heals_meanwhile(tmp_path: Path) -> None:
     bucket = tmp_path / "bucket"
     settings = settings_in(tmp_path, [local_trail(bucket)], batch_log_files=3)

@@ -88,7 +88,7 @@ def assert_recovers(settings: Settings, expectation: Expectation) -> None:
     ["middle", *thorough("first", "last")],
 )
 @pytest.mark.parametrize(
-    "step", ["committed", "linked", *thorough("registered", "staged", "marked", "published")]
+    "step", ["committed", *thorough("registered", "staged", "linked", "marked", "published")]
 )
 def test_killed_at_a_step_of_the_protocol(
     settings: Settings, expectation: Expectation, steps: list[str], step: str, occurrence: str
@@ -147,6 +147,7 @@ def test_parquet_is_published_though_it_is_switched_off_meanwhile(
 
 
 @pytest.mark.parametrize("in_workers", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
 def test_two_runs_at_once(settings: Settings, expectation: Expectation, in_workers: bool) -> None:
     running = [start_sync(settings, in_workers=in_workers, step_seconds=0.02) for _ in range(2)]
     assert [process.wait().returncode for process in running] == [0, 0]

@@ -257,6 +257,7 @@ def test_without_duckdb_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
     assert "pip install 'ctrail-pipeline[query]'" in done.stderr
 
 
+@pytest.mark.thorough
 def test_events_that_are_being_merged_are_seen_once(tmp_path: Path) -> None:
     """A query at each step of a compaction. At two steps the folder holds some events twice."""
     settings = sample_settings_of(tmp_path)
@@ -280,6 +281,7 @@ def test_events_that_are_being_merged_are_seen_once(tmp_path: Path) -> None:
     assert on_disk["published"] > on_disk["end"] == len(expected)
 
 
+@pytest.mark.thorough
 def test_queries_while_files_are_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_what_was_rebuilt_can_be_merged(settings: Settings, expectation: Expecta
     assert counted[True] > 0
 
 
+@pytest.mark.thorough
 def test_parquet_files_of_the_manifest_hold_each_event_once_at_each_step_of_a_compaction(
     sample: Path, tmp_path: Path, expectation: Expectation
 ) -> None:

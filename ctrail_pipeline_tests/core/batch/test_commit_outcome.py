@@ -11,18 +11,19 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
-from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
+from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     leave_all_to_workers,
     sample_expectation,
     sample_settings,
 )
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 100, "days": 1}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["sqlite", *thorough("postgres")])
 @pytest.mark.parametrize("in_workers", [False, True])
 @pytest.mark.parametrize("took_effect", [True, False])
 def test_a_commit_that_ends_with_an_error(

@@ -134,6 +134,7 @@ def test_a_source_prefix_with_very_many_new_log_files_is_noted_in_part(
 
 
 @pytest.mark.parametrize("seed", [1, *thorough(2)])
+@pytest.mark.thorough
 def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

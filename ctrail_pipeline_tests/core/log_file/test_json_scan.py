@@ -177,6 +177,7 @@ def test_every_truncation_keeps_the_complete_records_and_the_rest(indent: int | 
             assert content.rejected == []
 
 
+@pytest.mark.thorough
 def test_a_large_file_of_nothing_but_tiny_elements_is_not_told_apart() -> None:
     data = wrap(*[b"{}"] * 3_000_000)
     content = read(data, 10 * len(data))

@@ -273,7 +273,7 @@ JSON_VALUES = st.recursive(
 FIELDS = [name for name in COLUMNS if name not in ("eventTime", "recipientAccountId", "awsRegion")]
 
 
-@hypothesis.settings(max_examples=examples(80))
+@hypothesis.settings(max_examples=examples(40))
 @given(
     st.lists(
         st.dictionaries(st.sampled_from([*FIELDS, "unknown"]), JSON_VALUES, max_size=6),

@@ -361,7 +361,7 @@ def test_the_run_killed_at_random_instants(
 
 
 @pytest.mark.parametrize(
-    "step", ["staged", "committed", *thorough("registered", "linked", "published")]
+    "step", ["committed", *thorough("registered", "staged", "linked", "published")]
 )
 @pytest.mark.parametrize("count", [5, *thorough(1)])
 def test_the_run_killed_at_a_step_of_the_protocol(
@@ -401,6 +401,7 @@ def test_stopped_by_a_signal(
     assert_exact(settings, expectation)
 
 
+@pytest.mark.thorough
 def test_runs_with_workers_at_once(settings: Settings, expectation: Expectation) -> None:
     processes = [start_sync(settings, in_workers=True, step_seconds=0.005) for _ in range(2)]
     processes.append(start_sync(replace(settings, process_workers=1), step_seconds=0.005))

@@ -444,7 +444,7 @@ now = time.time() + 2 * 86400
 cold.time = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
 cold.WORTHWHILE = 1
 one = Ledger(Path(sys.argv[1]))
-one._db.set_trace_callback(
+one._engine._db.set_trace_callback(
     lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
 )
 cold.move_cold_rows(one, 35)

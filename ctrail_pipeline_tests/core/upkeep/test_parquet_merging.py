@@ -130,6 +130,7 @@ def test_rows_that_are_read_in_small_spans_are_the_same(
     assert_compacted(synced, rows)
 
 
+@pytest.mark.thorough
 def test_files_have_about_the_size_that_is_wanted(
     synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_file_of_another_version_is_not_merged(synced: Settings) -> None:
     assert files_by_folder(synced)[folder] == paths
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_leaves_everything_as_it_is(
     synced: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

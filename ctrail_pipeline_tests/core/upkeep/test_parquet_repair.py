@@ -152,6 +152,7 @@ def test_amid_a_compaction(
     assert unlike_lines(finely_synced) == []
 
 
+@pytest.mark.thorough
 def test_merged_rows_of_a_compaction_that_is_half_published(
     finely_synced: Settings, expectation: Expectation
 ) -> None:
@@ -167,6 +168,7 @@ def test_merged_rows_of_a_compaction_that_is_half_published(
     assert rebuilt(finely_synced, expectation).parquet_repaired > 0
 
 
+@pytest.mark.thorough
 def test_lines_whose_rows_are_lost_get_new_ones(synced: Settings, expectation: Expectation) -> None:
     for path in parquet_files(synced)[::2]:
         path.unlink()
@@ -341,6 +343,7 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
 
 
 @pytest.mark.parametrize("at", ["linked", *thorough("removed")])
+@pytest.mark.thorough
 def test_killed_amid_a_repair_though_the_ledger_was_sound(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -423,6 +426,7 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
 
 
 @pytest.mark.parametrize("marked", [1, *thorough(2)])
+@pytest.mark.thorough
 def test_killed_while_it_marks_the_folders(
     synced: Settings, expectation: Expectation, monkeypatch: pytest.MonkeyPatch, marked: int
 ) -> None:

@@ -167,6 +167,7 @@ def test_two_that_merge_at_once_do_it_once(ledger: Ledger) -> None:
     assert len(LedgerSegments(ledger).segments(HOUR, 0)) == 1
 
 
+@pytest.mark.thorough
 def test_an_hour_that_comes_in_by_many_runs_is_exact_and_has_few_segments(tmp_path: Path) -> None:
     bucket = tmp_path / "logs"
     bucket.mkdir()
