@@ -134,6 +134,13 @@ def test_the_server_is_stopped_hard_and_started(
 
 
 @pytest.fixture
+def disk_server() -> Iterator[PostgresServer]:
+    """A server for one test: without its tablespace it can write no checkpoint any more."""
+    with closing(wheel_server()) as started:
+        yield started
+
+
+@pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of 40 MB, which the server may write to."""
     if os.geteuid() != 0:
@@ -154,14 +161,15 @@ def test_the_servers_disk_fills_up(
     settings: Settings,
     expectation: Expectation,
     small_disk: Path,
+    disk_server: PostgresServer,
     spare_pages: int,
 ) -> None:
     folder = small_disk / "tablespace"
     folder.mkdir()
     shutil.chown(folder, server_user() or os.geteuid())
     name = f"small_{os.urandom(4).hex()}"
-    server().run(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
-    address = server().empty_database(f"TABLESPACE {name}")
+    disk_server.run(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+    address = disk_server.empty_database(f"TABLESPACE {name}")
     settings = replace(settings, postgres=address)
     Ledger(address).close()
     filler = small_disk / "filler"
@@ -172,5 +180,5 @@ def test_the_servers_disk_fills_up(
     assert_recovers(settings, expectation)
     with closing(Ledger(address)) as ledger:
         ledger.check()
-    server().run(f"DROP DATABASE {address.url.split('/')[3].partition('?')[0]}")
-    server().run(f"DROP TABLESPACE {name}")
+    disk_server.run(f"DROP DATABASE {address.url.split('/')[3].partition('?')[0]}")
+    disk_server.run(f"DROP TABLESPACE {name}")

@@ -34,6 +34,8 @@ def ledger_error(address: PostgresAddress, error: psycopg.Error) -> LedgerError:
 
 def _state_of_refusal(text: str) -> str:
     """Return the SQLSTATE of a refused connection, of which libpq tells the text only."""
+    if "No space left" in text:
+        return "53100"
     if "does not exist" in text and "database" in text:
         return "3D000"
     if "authentication" in text or "pg_hba.conf" in text or "role" in text:
