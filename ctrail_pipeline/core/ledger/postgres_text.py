@@ -15,7 +15,10 @@ _REWRITTEN = re.compile("\x01(?:([\x01\x02])|([0-9a-f]{4}))")
 
 
 def rewritten(text: str) -> str:
-    """Return a text that PostgreSQL takes, in the order of the texts that it stands for."""
+    """Return a text that PostgreSQL takes.
+
+    Such texts sort as those that they stand for, unless they hold lone surrogates.
+    """
     if _TO_REWRITE.search(text) is None:
         return text
     return _TO_REWRITE.sub(_rewrite, text)
