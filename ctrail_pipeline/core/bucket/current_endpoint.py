@@ -10,15 +10,19 @@ import logging
 import threading
 from typing import Any, Final
 
-from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Trail
 
-from .curl_request import Elsewhere
+from .curl_request import Elsewhere, OtherAnswer
 from .endpoint import Endpoint, RegionSource, endpoint_of, region_of_host
 
 log = logging.getLogger(__name__)
 
-_MAY_BE_THE_REGION: Final = (StoreError, AccessDenied, CredentialsError)
+_MAY_BE_THE_REGION: Final = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "InvalidToken", "NoSuchBucket", "SignatureDoesNotMatch"}
+)
+"""S3's answers to a request that should have gone to another partition: each keeps buckets, and
+keys of access, of its own."""
 
 
 class CurrentEndpoint:
@@ -30,6 +34,7 @@ class CurrentEndpoint:
         self._session = session
         self._moving = threading.Lock()
         self.current = known or endpoint_of(trail, session)
+        self._is_confirmed = known is not None
 
     def follow(self, asked: Endpoint, elsewhere: Elsewhere | None) -> bool:
         """Whether to ask again: S3 answered that the bucket is in another region than was asked.
@@ -66,11 +71,16 @@ class CurrentEndpoint:
         has_left_aws = asked.is_at_aws and found.partition != asked.partition
         return None if has_left_aws else found
 
+    def has_answered(self) -> None:
+        """Take note that the bucket has answered: no later failure is due to the region."""
+        self._is_confirmed = True
+
     def noted(self, failure: StoreError) -> StoreError:
         """Return a failure with a note if the guess of a region may be its cause."""
-        endpoint = self.current
+        endpoint, answer = self.current, failure.__cause__
         is_guessed = endpoint.region_source is RegionSource.GUESSED and endpoint.is_at_aws
-        if not is_guessed or type(failure) not in _MAY_BE_THE_REGION:
+        code = answer.code if isinstance(answer, OtherAnswer) else ""
+        if self._is_confirmed or not is_guessed or code not in _MAY_BE_THE_REGION:
             return failure
         noted = type(failure)(
             f"{failure}; no region is set, so {endpoint.region} was asked: set the trail's"

@@ -159,6 +159,8 @@ class S3Bucket:
                 failure = misdirected(answer, endpoint, location)
                 if failure is not None and isinstance(answer, CurlError):
                     failure.__cause__ = answer
+                if failure is None and isinstance(answer, Answer):
+                    self._endpoint.has_answered()
                 answers[number] = failure or answer
         return answers
 

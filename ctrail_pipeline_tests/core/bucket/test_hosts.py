@@ -409,16 +409,72 @@ def test_a_region_that_the_trail_names_is_kept_and_the_right_one_is_named(
     )
 
 
+GUESS = (
+    "; no region is set, so us-east-1 was asked: set the trail's `region` if the bucket is in"
+    " another one"
+)
+
+
+def error_of_s3(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "AccessDenied"),
+        (403, "InvalidAccessKeyId"),
+        (403, "SignatureDoesNotMatch"),
+        (404, "NoSuchBucket"),
+    ],
+)
 def test_without_any_region_a_denial_says_which_one_was_asked(
+    hosts: Anywhere, tmp_path: Path, status: int, code: str
+) -> None:
+    hosts.buckets["logs.s3.amazonaws.com"] = "logs"
+    hosts.answer = lambda _seen: Reply(status, body=error_of_s3(code))
+    with pytest.raises(StoreError, match=f"{re.escape(GUESS)}$"):
+        open_at(LOGS, tmp_path).list_folder("AWSLogs/")
+    if code == "AccessDenied":
+        assert_each_fails(open_at(LOGS, tmp_path), f" is missing{GUESS}")
+
+
+def test_where_the_bucket_has_answered_no_denial_is_due_to_the_region(
     hosts: Anywhere, tmp_path: Path
 ) -> None:
     hosts.buckets["logs.s3.amazonaws.com"] = "logs"
-    hosts.answer = lambda _seen: Reply(403, body=b"<Error><Code>AccessDenied</Code></Error>")
-    assert_each_fails(
-        open_at(LOGS, tmp_path),
-        " is missing; no region is set, so us-east-1 was asked: set the trail's `region` if the"
-        " bucket is in another one",
-    )
+    denial = Reply(403, body=error_of_s3("AccessDenied"))
+    hosts.answer = lambda seen: None if "list-type" in seen.path else denial
+    bucket = open_at(LOGS, tmp_path)
+    bucket.list_folder("AWSLogs/")
+    for ask in (lambda: bucket.get(KEY, None), lambda: bucket.probe(KEY)):
+        with pytest.raises(StoreError, match=r"s3:GetObject on arn:aws:s3:::logs/\* is missing$"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "answer", "reason"),
+    [
+        (Reply(407), None, r"\(HTTP 407\): the variable that names the proxy gives them, as .*"),
+        (Reply(403), None, r"\(HTTP 403\): does it allow that host\?"),
+        (None, Reply(403, body=b"<html>"), r"does the proxy .* allow logs\.s3\.amazonaws\.com\?"),
+        (None, Reply(400, body=error_of_s3("Odd")), "look this code up .*"),
+        (
+            None,
+            Reply(301, {"x-amz-bucket-region": "us-gov-west-1"}, error_of_s3("PermanentRedirect")),
+            "the bucket is in us-gov-west-1: it was asked in us-east-1; set the trail's `region`",
+        ),
+    ],
+)
+def test_what_is_not_due_to_a_guessed_region_is_not_put_down_to_it(
+    hosts: Anywhere, tmp_path: Path, refusal: Reply | None, answer: Reply | None, reason: str
+) -> None:
+    hosts.buckets["logs.s3.amazonaws.com"] = "logs"
+    hosts.refuse = refusal
+    hosts.answer = lambda _seen: answer
+    with pytest.raises(StoreError, match=reason) as failure:
+        open_at(LOGS, tmp_path).list_folder("AWSLogs/")
+    assert "no region is set" not in str(failure.value)
 
 
 @pytest.mark.parametrize(
