@@ -1,12 +1,14 @@
 """Why a trail has no credentials: one sentence for each source of credentials, with what to do.
 
-No text of an error is shown. It may hold what a credential process printed, or a credential.
+An error's text is not shown: it may hold what a credential process printed, or a credential. There
+is one exception: what botocore says of a configuration that contradicts itself, which holds names.
 """
 
 import os
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
 from ctrail_pipeline.core.settings import Trail
@@ -34,7 +36,7 @@ _SOURCES: Final[Mapping[str, tuple[str, str]]] = {
         "the credential_process of the profile {profile}",
         "run its command by hand: it must print credentials that are valid",
     ),
-    "sso": ("single sign-on", _SIGN_IN),
+    "sso": ("single sign-on of the profile {profile}", "run `aws sso login --profile {name}`"),
     "login": ("`aws login`", "run `aws login`"),
     "container-role": ("the role of the container", "check the container's or pod's role"),
     "iam-role": ("the role of the machine", "check the instance's role"),
@@ -51,12 +53,24 @@ _UNUSABLE: Final = frozenset(
     }
 )
 """Errors of botocore for configuration files that it cannot use."""
+_UNREACHABLE: Final = frozenset(
+    {
+        *("ConnectTimeoutError", "ConnectionClosedError", "ConnectionError"),
+        *("EndpointConnectionError", "HTTPClientError", "ProxyConnectionError"),
+        *("ReadTimeoutError", "SSLError"),
+    }
+)
+"""Errors of botocore where no answer came."""
 _CAUSES: Final = {
     "CredentialRetrievalError": "it failed",
     "ResponseParserError": "its answer cannot be read",
+    "SSOTokenLoadError": "there is no valid token",
     "TimeoutExpired": "it took too long",
+    "TokenRetrievalError": "its token cannot be renewed",
+    "UnauthorizedSSOTokenError": "its token is not valid",
 }
 """By the class of an error, what went wrong."""
+_DETAIL_LENGTH: Final = 200
 _CALL_FAILED: Final = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation")
 
 
@@ -85,7 +99,7 @@ def no_credentials(trail: Trail, error: BaseException, source: str = "") -> Stor
     if isinstance(error, SourceFailed) and error.__cause__ is not None:
         return no_credentials(trail, error.__cause__, error.source)
     kind = type(error).__name__
-    profile = repr(printable(trail.profile or os.environ.get("AWS_PROFILE") or "default"))
+    profile = repr(_profile(trail))
     if isinstance(error, CodeWanted):
         return AccessDenied(
             f"trail {trail.name!r}: the profile {profile} wants an MFA code, which nobody is asked"
@@ -94,20 +108,29 @@ def no_credentials(trail: Trail, error: BaseException, source: str = "") -> Stor
             " profile"
         )
     if kind in _UNUSABLE or not source:
-        file = getattr(error, "kwargs", {}).get("path")
-        fault = f"{kind}: {printable(str(file))}" if file else kind
+        setting = "the trail's `profile`" if trail.profile else "AWS_PROFILE"
+        whose, where = f"the profile {profile}", f"{setting} and the AWS configuration files"
+        if source == "env":
+            whose, where = "the environment", "the AWS_* variables"
         return AccessDenied(
-            f"trail {trail.name!r}: the AWS credentials cannot be used ({fault}); check AWS_PROFILE"
-            " and the AWS configuration files"
+            f"trail {trail.name!r}: the AWS credentials of {whose} cannot be used"
+            f" ({_fault(error)}); check {where}"
         )
     name, advice = _SOURCES.get(source, _OTHER_SOURCE)
     name = name.format(role=trail.role_arn, profile=profile, source=source)
-    if kind in _SIGN_IN_ERRORS:
-        advice = _SIGN_IN
+    if kind in _SIGN_IN_ERRORS and source != "sso":
+        advice = _SIGN_IN  # the profile that signs on may be another one, which this one names
+    if kind in _UNREACHABLE:
+        advice = "check the network, the proxies and the AWS_* variables"
     return CredentialsError(
         f"trail {trail.name!r}: AWS credentials could not be obtained from {name}"
-        f" ({_cause(error)}): {advice}"
+        f" ({_cause(error)}): {advice.format(name=profile[1:-1])}"
     )
+
+
+def _profile(trail: Trail) -> str:
+    """The name of the profile whose credentials are looked for."""
+    return printable(trail.profile or os.environ.get("AWS_PROFILE") or "default")
 
 
 def not_a_credential(trail: Trail, name: str, source: str, *, is_empty: bool) -> StoreError:
@@ -117,7 +140,7 @@ def not_a_credential(trail: Trail, name: str, source: str, *, is_empty: bool) ->
     the file or the secret that a variable was filled from.
     """
     called = _SOURCES.get(source, _OTHER_SOURCE)[0].format(
-        role=trail.role_arn, profile=repr(trail.profile or "default"), source=source
+        role=trail.role_arn, profile=repr(_profile(trail)), source=source
     )
     if is_empty:
         return AccessDenied(f"trail {trail.name!r}: the {name} from {called} is empty: write it")
@@ -127,8 +150,22 @@ def not_a_credential(trail: Trail, name: str, source: str, *, is_empty: bool) ->
     )
 
 
+def _fault(error: BaseException) -> str:
+    """What is wrong with a configuration, by its names of files, profiles and settings."""
+    kind = type(error).__name__
+    details = getattr(error, "kwargs", {})
+    if kind == "PartialCredentialsError":
+        return f"{details['cred_var']} is missing"
+    if kind == "ProfileNotFound":
+        return "there is no such profile"
+    named = details.get("path") or (details.get("error_msg") if kind in _UNUSABLE else None)
+    return f"{kind}: {printable(str(named))[:_DETAIL_LENGTH].rstrip('.')}" if named else kind
+
+
 def _cause(error: BaseException) -> str:
     """What went wrong, in our words, without any text of the error."""
+    if type(error).__name__ in _UNREACHABLE:
+        return _connection_cause(error)
     call = _CALL_FAILED.search(str(error))
     if call:
         return f"{call[2]}: {call[1]}"
@@ -140,3 +177,18 @@ def _cause(error: BaseException) -> str:
         return "its answer cannot be read"
     kind = type(error).__name__
     return _CAUSES.get(kind, kind)
+
+
+def _connection_cause(error: BaseException) -> str:
+    """Which host or proxy gave no answer. URLs of proxies hold passwords, so hosts are named."""
+    details = getattr(error, "kwargs", {})
+    proxy, url = (str(details.get(name) or "") for name in ("proxy_url", "endpoint_url"))
+    kind = type(error).__name__
+    if proxy:
+        return printable(
+            f"no connection through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
+        )
+    host = urlsplit(url).hostname or "its server"
+    if kind == "SSLError":
+        return printable(f"the certificate of {host} is not trusted")
+    return printable(f"no answer of {host}")

@@ -85,6 +85,14 @@ web_identity_token_file = /not/there/token
 [profile role]
 role_arn = {ROLE}
 source_profile = good
+[profile no-source]
+role_arn = {ROLE}
+source_profile = not-there
+[profile sign-on]
+sso_start_url = https://example.awsapps.com/start
+sso_region = us-east-1
+sso_account_id = 111122223333
+sso_role_name = reader
 """
 
 
@@ -220,8 +228,19 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"profile": "mistyped"},
-        "the AWS credentials cannot be used (ProfileNotFound); check AWS_PROFILE and the AWS"
-        " configuration files",
+        "the AWS credentials of the profile 'mistyped' cannot be used (there is no such profile);"
+        " check the trail's `profile` and the AWS configuration files",
+    ),
+    (
+        {"profile": "no-source"},
+        "the AWS credentials of the profile 'no-source' cannot be used (InvalidConfigError: The"
+        ' source_profile "not-there" referenced in the profile "no-source" does not exist); check'
+        " the trail's `profile` and the AWS configuration files",
+    ),
+    (
+        {"profile": "sign-on"},
+        f"{OBTAINED} single sign-on of the profile 'sign-on' (there is no valid token): run `aws"
+        " sso login --profile sign-on`",
     ),
 ]
 """Options of trails that get no credentials, and what is said of each."""
@@ -267,6 +286,51 @@ def test_credentials_with_a_line_end_are_named(
     assert str(caught.value) == (
         f"trail 'broken': the {part} from env holds a line feed, a space or another character that"
         " no credential has: write it anew, without a line end"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ({"AWS_ENDPOINT_URL_STS": "https://127.0.0.1:1"}, "no answer of 127.0.0.1"),
+        (
+            {
+                "AWS_ENDPOINT_URL_STS": "https://sts.example.com",
+                "HTTPS_PROXY": f"http://me:{PRIVATE}@127.0.0.1:1",
+            },
+            "no connection through the proxy 127.0.0.1:1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [{"profile": "role"}, {"profile": "good", "role_arn": ROLE}])
+def test_who_gives_no_answer_is_named_and_no_permission_is_blamed(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    variables: dict[str, str],
+    cause: str,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(credentials, "_STS_ATTEMPTS", 1)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsError) as caught:
+        open_bucket(replace(settings.trails[0], **options), settings)
+    assert str(caught.value).endswith(
+        f" ({cause}): check the network, the proxies and the AWS_* variables"
+    )
+    assert PRIVATE not in str(caught.value)
+
+
+def test_half_a_key_in_the_environment_is_no_profiles_fault(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAX")
+    with pytest.raises(AccessDenied) as caught:
+        open_bucket(settings.trails[0], settings)
+    assert str(caught.value) == (
+        "trail 'broken': the AWS credentials of the environment cannot be used"
+        " (AWS_SECRET_ACCESS_KEY is missing); check the AWS_* variables"
     )
 
 

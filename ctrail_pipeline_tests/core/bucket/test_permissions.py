@@ -278,11 +278,27 @@ credential_process = sh -c 'echo an-example-secret-key-of-nobody >&2; exit 1'
 @pytest.mark.parametrize(
     ("profile", "reason"),
     [
-        ("mistyped", "the AWS credentials cannot be used (ProfileNotFound); check AWS_PROFILE"),
-        ("no-source", "the AWS credentials cannot be used (InvalidConfigError); check AWS_PROFILE"),
-        ("half", "the AWS credentials cannot be used (PartialCredentialsError); check AWS_PROFILE"),
+        (
+            "mistyped",
+            "the AWS credentials of the profile 'mistyped' cannot be used (there is no such"
+            " profile); check AWS_PROFILE and the AWS configuration files",
+        ),
+        (
+            "no-source",
+            "the AWS credentials of the profile 'no-source' cannot be used (InvalidConfigError: The"
+            ' source_profile "not-there" referenced in the profile "no-source" does not exist);',
+        ),
+        (
+            "half",
+            "the AWS credentials of the profile 'half' cannot be used (aws_secret_access_key is"
+            " missing);",
+        ),
         ("process", "from the credential_process of the profile 'process' (it failed): run its"),
-        ("expired-sso", "from single sign-on (SSOTokenLoadError): run `aws sso login`"),
+        (
+            "expired-sso",
+            "from single sign-on of the profile 'expired-sso' (there is no valid token): run `aws"
+            " sso login --profile expired-sso`",
+        ),
     ],
 )
 def test_a_profile_that_gives_no_credentials_is_no_missing_permission(
