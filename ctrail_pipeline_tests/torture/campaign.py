@@ -210,7 +210,7 @@ class Steps:
             "check": (9, self._check),
         }
         if postgres is not None:
-            del self._weights["harmed ledger"]  # such a ledger is not rebuilt from its output
+            del self._weights["harmed ledger"]  # there is no file to harm
             self._weights |= PostgresSteps(self, postgres).weights
 
     @property
@@ -590,10 +590,17 @@ class Steps:
             return
         self._tally.trouble[f"ledger: {harm.__name__.replace('_', ' ')}"] += 1
         harm(settings.state_db)
+        self._must_refuse(rng, f"after {harm.__name__}")
+        self._rebuild(rng)
+
+    def _must_refuse(self, rng: Random, why: str) -> None:
         refused = self._start("sync", rng, may_die=False)
         self._wait([refused])
         if refused.result.get("error") != "LedgerError":
-            raise Violation(f"after {harm.__name__}, a sync was content: {refused.result}")
+            raise Violation(f"{why}, and a sync was content: {refused.result}")
+
+    def _rebuild(self, rng: Random) -> None:
+        """Rebuild a ledger that was lost, after some tries that are killed; compare everything."""
         self._try_again("rebuild", rng, rng.randrange(0, 4))
         last = self._start("rebuild", rng, may_die=False)
         self._wait([last])

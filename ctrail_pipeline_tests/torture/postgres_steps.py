@@ -12,13 +12,15 @@ from datetime import time as time_of_day
 from random import Random
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.output.marker import read_marker
 from ctrail_pipeline.sample.bucket import LAST_DAY
 from ctrail_pipeline_tests.support.postgres_server import PostgresServer
 
-from .world import DAYS, Violation
+from .world import DAYS
 
 if TYPE_CHECKING:
     from .campaign import Steps
@@ -41,6 +43,7 @@ class PostgresSteps:
             "server stopped hard": (8, self._server_stopped),
             "empty ledger": (3, self._empty_ledger),
             "older ledger": (4, self._older_ledger),
+            "lost ledger": (4, self._lost_ledger),
         }
 
     @property
@@ -88,12 +91,44 @@ class PostgresSteps:
             return
         self._steps._tally.trouble["empty ledger"] += 1
         with self._another_database(f"CREATE DATABASE {self._database}"):
-            self._must_refuse(rng, "the database is empty")
+            self._steps._must_refuse(rng, "the database is empty")
 
     def _older_ledger(self, rng: Random) -> None:
         """Put a copy from before a storm in place of the ledger. A sync refuses the copy."""
+        if (copy := self._older_copy(rng)) is None:
+            return
+        self._steps._tally.trouble["older ledger"] += 1
+        with self._another_database(f"ALTER DATABASE {copy} RENAME TO {self._database}"):
+            self._steps._must_refuse(rng, "the ledger is older than the output")
+
+    def _lost_ledger(self, rng: Random) -> None:
+        """Lose the ledger for good: a sync refuses, and `rebuild` makes a new one of the output."""
         if not self._has_marker():
             return
+        if rng.random() < 0.7:  # killed processes leave their traces
+            rng.choice([self._steps._storm, self._steps._compact])(rng)
+        loss = rng.choice(["tables dropped", "empty database", "older copy"])
+        statement = f"CREATE DATABASE {self._database}"
+        if loss == "older copy":
+            if (copy := self._older_copy(rng)) is None:
+                return
+            statement = f"ALTER DATABASE {copy} RENAME TO {self._database}"
+        self._steps._tally.trouble[f"ledger: {loss}"] += 1
+        if loss == "tables dropped":
+            with psycopg.connect(self._address.url, autocommit=True) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
+        else:
+            self._server.end_connections(self._address)
+            self._server.run(f"DROP DATABASE {self._database} WITH (FORCE)")
+            self._server.run(statement)
+        self._steps._must_refuse(rng, f"the ledger is lost ({loss})")
+        self._steps._rebuild(rng)
+
+    def _older_copy(self, rng: Random) -> str | None:
+        """Return a database from before a storm; None if the storm committed nothing."""
+        if not self._has_marker():
+            return None
         copy = f"copy_of_{self._database}"
         self._server.end_connections(self._address)
         self._server.run(f"CREATE DATABASE {copy} TEMPLATE {self._database}")
@@ -101,12 +136,10 @@ class PostgresSteps:
             generation = ledger.generation
         self._steps._storm(rng)
         noted = read_marker(self._steps.world.settings.events_dir)
-        if noted is None or noted[1] <= generation:  # nothing was committed since
+        if noted is None or noted[1] <= generation:
             self._server.run(f"DROP DATABASE {copy}")
-            return
-        self._steps._tally.trouble["older ledger"] += 1
-        with self._another_database(f"ALTER DATABASE {copy} RENAME TO {self._database}"):
-            self._must_refuse(rng, "the ledger is older than the output")
+            return None
+        return copy
 
     def _has_marker(self) -> bool:
         return (self._steps.world.settings.events_dir / ".ctrail").exists()
@@ -123,9 +156,3 @@ class PostgresSteps:
         finally:
             self._server.run(f"DROP DATABASE IF EXISTS {self._database} WITH (FORCE)")
             self._server.run(f"ALTER DATABASE {away} RENAME TO {self._database}")
-
-    def _must_refuse(self, rng: Random, why: str) -> None:
-        refused = self._steps._start("sync", rng, may_die=False)
-        self._steps._wait([refused])
-        if refused.result.get("error") != "LedgerError":
-            raise Violation(f"{why}, and a sync was content: {refused.result}")
