@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.run.sync import sync
@@ -92,6 +93,26 @@ def test_a_paused_run_goes_on_after_another_one_took_it_for_dead(
     with monkeypatch.context() as patch:
         patch.setattr(Staging, "owner_lives", lambda _staging: False)
         assert sync(settings).ok
+    paused.signal(signal.SIGCONT)
+    ended = paused.wait()
+    assert ended.returncode == 0, ended
+    assert_recovers(settings, expectation)
+
+
+@pytest.mark.parametrize("step", ["committed", *thorough("staged", "linked")])
+def test_a_run_that_is_paused_for_longer_than_its_lease_is_finished_by_another_one(
+    settings: Settings, expectation: Expectation, step: str
+) -> None:
+    """The lock of its staging folder says that the run lives, for as long as the run is paused."""
+    paused = start_sync(settings, kill_at=(step, 2), killed_by=signal.SIGSTOP)
+    paused.wait_until_paused()
+    assert sync(settings).ok  # its lease has not lapsed: its batch is left alone
+    with closing(Ledger(settings.ledger)) as ledger:
+        assert len(open_batches(ledger)) == 1
+        ledger.execute("UPDATE lease SET renewed_at = renewed_at - 91")
+        assert sync(settings).ok
+        assert open_batches(ledger) == []
+    assert_exact(settings, expectation)
     paused.signal(signal.SIGCONT)
     ended = paused.wait()
     assert ended.returncode == 0, ended

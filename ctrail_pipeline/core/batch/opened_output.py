@@ -7,6 +7,7 @@ unfinished is recovered (see `recovery`) before the command begins.
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from ctrail_pipeline.core.ledger.leases import leased
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.matching_ledger import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.folders import OutputFolders
@@ -34,6 +35,9 @@ def opened_output(
     ):
         if claims_parquet:  # before recovery, which publishes into this folder
             claim_parquet(ledger, folders)
-        if recovers:
+        if not recovers:
+            yield ledger, folders
+            return
+        with leased(ledger):
             recover(ledger, folders, observe)
-        yield ledger, folders
+            yield ledger, folders

@@ -21,6 +21,7 @@ from ctrail_pipeline.core.ledger.batches import (
     mark_published,
     open_batches,
 )
+from ctrail_pipeline.core.ledger.leases import claim, has_lapsed
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_compaction import (
@@ -59,13 +60,10 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
     for batch in unfinished:
         staging = Staging(folders, batch.token)
         try:
-            alive = staging.owner_lives()
-            if alive:
+            if not _becomes_ours(ledger, staging, batch):
                 continue
             if batch.state is BatchState.COMMITTED:
                 _publish(ledger, folders, staging, batch, observe)
-            elif alive is None and abs(time.time() - batch.created_at) < _FOLDERLESS_SECONDS:
-                continue
             elif abort_batch(ledger, batch.id):
                 staging.remove()
             observe("recovered")
@@ -78,6 +76,20 @@ def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], Non
     for kind in Kind:
         remove_unlocked(folders.roots[kind] / STAGING)
     finish_pruning(ledger, folders, observe)
+
+
+def _becomes_ours(ledger: Ledger, staging: Staging, batch: BatchRow) -> bool:
+    """Whether the owner of a batch is gone, or paused for long, and no other run was faster."""
+    alive = staging.owner_lives()
+    if alive and not has_lapsed(ledger, batch):
+        return False
+    if (
+        alive is None
+        and batch.state is BatchState.STAGING
+        and abs(time.time() - batch.created_at) < _FOLDERLESS_SECONDS
+    ):
+        return False
+    return claim(ledger, batch)
 
 
 def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:

@@ -25,11 +25,13 @@ def register_batch(ledger: Ledger, token: str, run_id: str, published: Sequence[
 def add_batch(ledger: Ledger, token: str, run_id: str) -> int:
     """Add a batch in state `staging`, and return its id. Inside a transaction."""
     row = ledger.row(
-        "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, ?, ?, ?) RETURNING id",
+        "INSERT INTO batch (token, state, run_id, created_at, owner) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING id",
         token,
         BatchState.STAGING,
         run_id,
         int(time.time()),
+        ledger.owner,
     )
     return int(row[0])
 
@@ -62,9 +64,10 @@ def batch_state(ledger: Ledger, batch: int) -> BatchState:
 def open_batches(ledger: Ledger) -> list[BatchRow]:
     """Return the batches that are neither published nor aborted, in order."""
     return [
-        BatchRow(id_, token, BatchState(state), created_at)
-        for id_, token, state, created_at in ledger.rows(
-            f"SELECT id, token, state, created_at FROM batch WHERE {IS_OPEN_BATCH} ORDER BY id"
+        BatchRow(id_, token, BatchState(state), created_at, owner)
+        for id_, token, state, created_at, owner in ledger.rows(
+            "SELECT id, token, state, created_at, owner FROM batch"
+            f" WHERE {IS_OPEN_BATCH} ORDER BY id"
         )
     ]
 

@@ -51,6 +51,8 @@ class Ledger:
         )
         self.cold_reader = ColdFileReader(self._cold_folder)
         self._lock: Closable | None = None
+        self.owner = ""
+        """The lease (`leases`) of the batches that are registered over this connection."""
 
     def close(self) -> None:
         """Close the connection, rolling back an open transaction, and let go of the lock."""

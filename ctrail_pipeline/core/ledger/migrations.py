@@ -20,7 +20,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -81,6 +81,10 @@ _MIGRATIONS: Final = {
         "UPDATE meta SET name = 'cold_moved_at' WHERE name = 'archived_at'",
         # Times that end in +00:00 were rejected. Such records come in at one more visit.
         "UPDATE log_file SET next_visit = 0 WHERE quarantined > 0 AND next_visit IS NULL",
+    ),
+    4: (
+        "ALTER TABLE batch ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE lease (name TEXT PRIMARY KEY, renewed_at INTEGER NOT NULL) WITHOUT ROWID",
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

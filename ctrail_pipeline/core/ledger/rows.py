@@ -201,6 +201,8 @@ class BatchRow:
     token: str
     state: BatchState
     created_at: int
+    owner: str
+    """The lease of the run that works on it (`leases`); empty where there are none."""
 
 
 class AdoptedFile(NamedTuple):

@@ -1,4 +1,4 @@
--- The ledger, version 4. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 5. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Made by migrations.py; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (
@@ -119,9 +119,16 @@ CREATE TABLE batch (
     created_at   INTEGER NOT NULL,
     committed_at INTEGER,
     sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_prefix, day], …]: where its log files are
-    log_files    INTEGER NOT NULL DEFAULT 0  -- that it settled
+    log_files    INTEGER NOT NULL DEFAULT 0, -- that it settled
+    owner        TEXT NOT NULL DEFAULT ''    -- the lease of the run that works on it; empty in SQLite
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
+
+-- Runs that live, where the ledger is in PostgreSQL: leases.py.
+CREATE TABLE lease (
+    name       TEXT PRIMARY KEY,
+    renewed_at INTEGER NOT NULL -- by the server's clock
+) WITHOUT ROWID;
 
 -- A folder of output (or of quarantine), and the next free number of a file in it.
 CREATE TABLE output_partition (

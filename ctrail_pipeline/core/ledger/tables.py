@@ -22,7 +22,7 @@ class Table(NamedTuple):
 
 @cache
 def row_tables() -> tuple[Table, ...]:
-    """Return all tables but `meta`, which says what the ledger itself is."""
+    """Return all tables but `meta`, which says what the ledger itself is, and `lease`."""
     schema = files(__package__).joinpath("schema.sql").read_text()
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema)
@@ -30,7 +30,7 @@ def row_tables() -> tuple[Table, ...]:
             name
             for (name,) in db.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'table'"
-                " AND name NOT IN ('meta', 'sqlite_sequence') ORDER BY name"
+                " AND name NOT IN ('lease', 'meta', 'sqlite_sequence') ORDER BY name"
             )
         ]
         return tuple(_table(db, name) for name in names)

@@ -34,8 +34,8 @@ ACTIONS: Final = (
 ROUNDS: Final = 40
 SEEDS: Final = st.integers(0, 1 << 32)
 STATEMENTS: Final = {"row", "rows", "stream", "execute", "execute_many"}
-ELSEWHERE: Final = {"ledger.py", "cold_file.py", "copying.py", "machine.py"}
-"""Files whose statements other tests run: `test_copying`, `test_machine`, and all tests."""
+ELSEWHERE: Final = {"ledger.py", "cold_file.py", "copying.py", "leases.py", "machine.py"}
+"""Files whose statements other tests run: `test_copying`, `test_leases`, and so on."""
 COLD: Final = {
     ("cold_rows.py", "bring_all_back"),
     ("cold_rows.py", "cold_files_where"),

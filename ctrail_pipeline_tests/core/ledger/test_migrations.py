@@ -16,6 +16,7 @@ from ctrail_pipeline.core.keys.minutes import Minute
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.migrations import APPLICATION_ID, SCHEMA_VERSION
+from ctrail_pipeline.core.ledger.postgres_schema import in_postgres
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, prunable
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
 from ctrail_pipeline.core.ledger.source_prefixes import (
@@ -24,11 +25,18 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     formerly_covered,
     source_ids,
 )
+from ctrail_pipeline.core.ledger_address import LedgerAddress, PostgresAddress
 from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline_tests.support.engines import new_address
+
+psycopg = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 FIXTURES = {
-    version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2, 3)
+    version: Path(__file__).parent / f"ledger_version_{version}.sql" for version in (1, 2, 3, 4)
 }
+
+POSTGRES_VERSIONS = [version for version in FIXTURES if version >= 4]
+"""Ledgers in PostgreSQL begin at version 4."""
 
 
 def ledger_of(version: int, path: Path) -> Path:
@@ -197,3 +205,68 @@ def test_log_files_with_quarantined_records_are_due_once(tmp_path: Path) -> None
     with closing(Ledger(ledger_of(3, tmp_path / "state.db"))) as ledger:
         visits = LedgerLogFiles(ledger).due_visits(1796000000, 20468, (0, ""), 10)
         assert [visit.name for visit in visits] == ["1010BBBBBBBBBBBBBBBB", "1015CCCCCCCCCCCCCCCC"]
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------
+
+
+def postgres_ledger_of(version: int, path: Path) -> LedgerAddress:
+    """Return a database with the tables and rows of a fixture."""
+    address = new_address("postgres", path.parent)
+    assert isinstance(address, PostgresAddress)
+    with (
+        closing(sqlite3.connect(ledger_of(version, path))) as source,
+        psycopg.connect(address.url) as target,
+    ):
+        tables = source.execute(
+            "SELECT name, sql FROM sqlite_master"
+            " WHERE sql IS NOT NULL AND name != 'sqlite_sequence' ORDER BY type DESC, name"
+        ).fetchall()
+        for name, statement in tables:
+            target.execute(in_postgres(statement))
+            if not statement.startswith("CREATE TABLE"):
+                continue
+            rows = source.execute(f"SELECT * FROM {name}").fetchall()
+            marks = ", ".join("%s" for _ in columns_of(path, name))
+            with target.cursor() as cursor:
+                cursor.executemany(
+                    f"INSERT INTO {name} OVERRIDING SYSTEM VALUE VALUES ({marks})", rows
+                )
+        target.execute(
+            "INSERT INTO meta (name, value) VALUES ('version', %s), ('writer', '')", (str(version),)
+        )
+    path.unlink()
+    return address
+
+
+def postgres_schema_of(address: LedgerAddress) -> list[tuple[object, ...]]:
+    assert isinstance(address, PostgresAddress)
+    with psycopg.connect(address.url) as db:
+        columns = db.execute(
+            "SELECT table_name, column_name, data_type, collation_name, is_nullable,"
+            " column_default, identity_generation FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY 1, 2"
+        ).fetchall()
+        indexes = db.execute(
+            "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
+        ).fetchall()
+    return [*columns, *indexes]
+
+
+@pytest.mark.parametrize("version", POSTGRES_VERSIONS)
+def test_an_older_ledger_in_postgres_becomes_one_of_this_version(
+    tmp_path: Path, version: int
+) -> None:
+    address = postgres_ledger_of(version, tmp_path / "old.db")
+    before = contents(ledger_of(version, tmp_path / "same.db"))
+    with closing(Ledger(address)) as ledger:
+        assert ledger.meta("version") == str(SCHEMA_VERSION)
+        assert sum(size.lines for size in output_sizes(ledger, Kind.EVENTS)) > 0
+        assert prunable(ledger, "2099/01/01/00").files > 0
+        for table in ("batch", "log_file", "output_file", "segment", "source_prefix"):
+            columns = ", ".join(columns_of(tmp_path / "same.db", table))
+            assert sorted(ledger.rows(f"SELECT {columns} FROM {table}")) == sorted(before[table])
+    new = new_address("postgres", tmp_path)
+    Ledger(new).close()
+    assert postgres_schema_of(address) == postgres_schema_of(new)
+    Ledger(address).close()
