@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError
+from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.untrusted_text import printable
 
@@ -111,8 +111,7 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
     named in an answer.
 
     Raises StoreError if boto3 would find no endpoint with these settings, and for a URL of a proxy
-    or a profile's file of certificate authorities that cannot be used. Raises ConfigurationError
-    for such a file that a variable names.
+    or a file of certificate authorities that cannot be used.
     """
     region, source = _first_region(trail, session, answered_region)
     try:
@@ -131,7 +130,12 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
             f" ({type(error).__name__}: {text}): check the trail's `region` and"
             " `endpoint_url`, the AWS_* variables and the AWS configuration files"
         ) from error
-    file, folder = _authorities(session, trail)
+    setting, configured = _configured_authorities(session)
+    speaks_tls = any(url.startswith("https:") for url in (asked.bucket_url, proxy))
+    fault = _fault_of_authorities(configured) if configured is not None and speaks_tls else ""
+    if fault:
+        raise StoreError(f"trail {trail.name!r}: {setting}={configured} {fault}")
+    system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     point = access_point(trail.bucket)
     return Endpoint(
         bucket_url=asked.bucket_url,
@@ -143,8 +147,8 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
         region_source=source,
         is_at_aws=_partition_of_host(_host(asked.bucket_url), session) is not None,
         proxy=proxy,
-        authorities_file=file,
-        authorities_folder=folder,
+        authorities_file=configured or system.cafile or _authorities_of_botocore(),
+        authorities_folder=system.capath,
     )
 
 
@@ -353,21 +357,13 @@ def _partition_of_host(host: str, session: Any) -> tuple[str, str | None] | None
     return found
 
 
-def _authorities(session: Any, trail: Trail) -> tuple[str, str | None]:
-    """File and folder of certificate authorities: boto3's setting, the system's, or botocore's."""
-    configured, name = session.get_config_variable("ca_bundle"), "ca_bundle"
-    if configured == os.environ.get("AWS_CA_BUNDLE"):
-        name = "AWS_CA_BUNDLE"
+def _configured_authorities(session: Any) -> tuple[str, str | None]:
+    """The file of certificate authorities that boto3 is told of, and which setting names it."""
+    configured = session.get_config_variable("ca_bundle")
     if configured is None:
-        configured, name = os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"
-    if configured is not None:
-        fault = _fault_of_authorities(configured)
-        if fault and name == "ca_bundle":
-            raise StoreError(f"trail {trail.name!r}: {name}={configured} {fault}")
-        if fault:
-            raise ConfigurationError(f"{name}={configured} {fault}")
-    system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
-    return configured or system.cafile or _authorities_of_botocore(), system.capath
+        return "REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE")
+    is_variable = configured == os.environ.get("AWS_CA_BUNDLE")
+    return "AWS_CA_BUNDLE" if is_variable else "ca_bundle", configured
 
 
 def _authorities_of_botocore() -> str:

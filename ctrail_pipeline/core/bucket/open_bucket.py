@@ -22,7 +22,7 @@ def open_bucket(trail: Trail, settings: Settings, known: Endpoint | None = None)
     """Open the bucket of a trail, with credentials. The bucket is asked nothing yet.
 
     `known`: where the bucket is, if another process has found it already. Raises StoreError,
-    whatever session, credentials or client raise, and ConfigurationError.
+    whatever session, credentials or client raise.
     """
     if trail.bucket.startswith("file://"):
         return LocalBucket(Path(unquote(urlsplit(trail.bucket).path)))

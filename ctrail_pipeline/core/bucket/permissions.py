@@ -13,7 +13,6 @@ from typing import Final
 
 from ctrail_pipeline.core.exceptions import (
     AccessDenied,
-    ConfigurationError,
     CredentialsError,
     StoreError,
 )
@@ -91,7 +90,7 @@ def arn_of_credentials(trails: Sequence[Trail]) -> str | None:
             session = Credentials(trails[0]).session
             client = session.create_client("sts", region_name=region, config=config)
             return client.get_caller_identity().get("Arn") or None
-    except (StoreError, ConfigurationError) as error:  # whoever opens the bucket says what is wrong
+    except StoreError as error:  # whoever opens the bucket says what is wrong
         log.debug("nobody says whose the credentials are: %s", error)
         return None
 

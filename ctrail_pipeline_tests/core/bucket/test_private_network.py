@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import pytest
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
-from ctrail_pipeline.core.exceptions import ConfigurationError, ObjectGone, StoreError
+from ctrail_pipeline.core.exceptions import ObjectGone, StoreError
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
@@ -281,15 +282,31 @@ def test_with_the_authority_everything_is_brought_in(
         ("-----BEGIN RSA PRIVATE KEY-----", "holds no certificate in PEM form"),
     ],
 )
-def test_an_authority_file_that_is_none_is_a_mistake_of_the_configuration(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, reason: str
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_an_authority_file_that_is_none_is_the_problem_of_whoever_speaks_tls(
+    tls: TlsFront,
+    server: FaultServer,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str | None,
+    reason: str,
+    variable: str,
 ) -> None:
+    """The other trail lies at a server without TLS, and is synced."""
     path = tmp_path / "authority.pem"
     if content is not None:
         path.write_text(content)
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
-    with pytest.raises(ConfigurationError, match=f"^AWS_CA_BUNDLE={path} {reason}$"):
-        sync(served_sample_settings("https://127.0.0.1:1", tmp_path))
+    monkeypatch.setenv(variable, str(path))
+    settings = served_sample_settings(server.endpoint_url, tmp_path)
+    organization, payments = settings.trails
+    trails = replace(organization, endpoint_url=tls.url), payments
+    summary = sync(replace(settings, trails=trails))
+    assert [problem.reason for problem in summary.problems] == [
+        f"trail 'organization': {variable}={path} {reason}"
+    ]
+    buckets = [(root / payments.bucket, payments.prefix)]
+    check_output(settings.events_dir, settings.quarantine_dir, buckets).assert_clean()
 
 
 # --- proxies --------------------------------------------------------------------------------------
