@@ -33,6 +33,8 @@ BODY: Final = "CtrailBody"
 """Under this name a client's errors have the body of the answer (bytes)."""
 _USER: Final = re.compile(r"//.*@", re.DOTALL)
 """The user and password of a URL in the text of an error, and more rather than less."""
+_OTHER_SCHEME: Final = re.compile(r"https?://[a-z0-9]+://", re.IGNORECASE)
+"""The beginning of a URL such as `socks5://host`, before which botocore puts `http://`."""
 _ERROR: Final = 300
 _DEFAULT_REGION: Final = "us-east-1"
 _CLIENTS_KEPT: Final = 16
@@ -325,9 +327,12 @@ def _proxy_of(asked: _Asked, trail: Trail) -> str:
     proxy = str(proxies.proxy_url_for(asked.bucket_url) or "")
     if _is_url_of_server(proxy):
         return proxy
+    to_do = "in a user or password, / is written %2F, # is %23, ? is %3F, @ is %40"
+    if _OTHER_SCHEME.match(proxy):
+        to_do = "boto3 knows proxies whose URL begins with http:// or https://, and no others"
     raise StoreError(
         f"trail {trail.name!r}: the URL of the proxy cannot be read: check HTTPS_PROXY and"
-        " HTTP_PROXY (in a user or password, / is written %2F, # is %23, ? is %3F, @ is %40)"
+        f" HTTP_PROXY ({to_do})"
     )
 
 
@@ -338,7 +343,8 @@ def _is_url_of_server(url: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    return "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+    is_whole = "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+    return is_whole and not _OTHER_SCHEME.match(url)
 
 
 def _partition_of_host(host: str, session: Any) -> tuple[str, str | None] | None:

@@ -396,6 +396,8 @@ PASSWORD = "private"
             "the URL of the proxy cannot be read",
         ),
         ("HTTPS_PROXY", f"http://user:{PASSWORD}[@proxy", "the URL of the proxy cannot be read"),
+        ("HTTPS_PROXY", f"socks5://user:{PASSWORD}@proxy", "begins with http:// or https://"),
+        ("HTTPS_PROXY", "socks5h://proxy:1080", "begins with http:// or https://"),
     ],
 )
 def test_no_password_of_a_url_that_cannot_be_is_shown(
