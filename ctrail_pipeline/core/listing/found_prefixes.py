@@ -18,7 +18,7 @@ from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.bucket.permissions import check_access, check_keys
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.log_file_key import key_of
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import CLOUDTRAIL, SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import found_log_files, waiting_by_source
 from ctrail_pipeline.core.ledger.presence import ledger_exists
@@ -166,16 +166,19 @@ def _known_if_needed(settings: Settings) -> Collection[SourcePrefix]:
 def _accounts_without_global_events(
     discovered: Iterable[SourcePrefix], wanted: Iterable[SourcePrefix]
 ) -> int:
-    """How many accounts are wanted, but not in the region where global services are logged."""
-    kinds = {prefix.kind for prefix in wanted}
-    accounts = {prefix.account for prefix in wanted}
-    there = {
-        prefix.account
-        for prefix in discovered
-        if prefix.region == _GLOBAL_REGION and prefix.kind in kinds
-    }
-    brought_in = {prefix.account for prefix in wanted if prefix.region == _GLOBAL_REGION}
-    return len((there & accounts) - brought_in)
+    """How many accounts have the region where global services are logged, which is not wanted.
+
+    An account may have no other region. Global services log management events, so that kind counts.
+    """
+    there, brought_in = (
+        {
+            prefix.account
+            for prefix in prefixes
+            if (prefix.region, prefix.kind) == (_GLOBAL_REGION, CLOUDTRAIL)
+        }
+        for prefixes in (discovered, wanted)
+    )
+    return len(there - brought_in)
 
 
 def partition_count(source_prefixes: Iterable[SourcePrefix]) -> int:

@@ -20,8 +20,10 @@ LEFT_OUT = (
 @pytest.mark.parametrize(
     ("options", "accounts"),
     [
-        ({"regions": ["eu-*"]}, 2),
-        ({"exclude_regions": ["us-*"]}, 2),
+        ({"regions": ["eu-*"]}, 3),
+        ({"exclude_regions": ["us-*"]}, 3),
+        ({"regions": ["eu-*"], "accounts": ["4444*"]}, 1),
+        ({"regions": ["eu-*"], "kinds": ["CloudTrail-NetworkActivity"]}, 0),
         ({"regions": ["eu-*"], "accounts": ["1111*"]}, 1),
         ({"regions": ["eu-*", "us-east-1"]}, 0),
         ({"accounts": ["1111*"]}, 0),
@@ -41,6 +43,8 @@ def test_a_run_says_where_the_region_of_global_services_is_left_out(
         *("111111111111/CloudTrail/us-east-1", "111111111111/CloudTrail/eu-west-1"),
         *("222222222222/CloudTrail/us-east-1", "222222222222/CloudTrail/eu-west-1"),
         *("333333333333/CloudTrail/eu-west-1", "333333333333/CloudTrail-Digest/us-east-1"),
+        "333333333333/CloudTrail-NetworkActivity/us-east-1",
+        "444444444444/CloudTrail/us-east-1",
     ):
         (tmp_path / "AWSLogs" / folder).mkdir(parents=True)
     trail = Trail("main", tmp_path.as_uri())
