@@ -14,7 +14,7 @@ def settled_lines(settled: Settled, *, undone: bool = False, dry_run: bool = Fal
     if unnamed:
         lines.append(f"and {unnamed:,} more")
     lines += [
-        f"{_log_files(number)} more would fit, but stay as before: {standing.value}"
+        f"{_log_files(number)} more would fit, and nothing changes: {standing.value}"
         for standing, number in settled.others.items()
     ]
     if settled.changed:

@@ -24,13 +24,14 @@ from .units import duration, size
 
 _NAMED_PROBLEMS = 50
 """Problems that the message of a failed run names. The run's log has up to 1,000."""
+_FOUND = LogFileState.FOUND.name.lower()
 
 
 def summary_line(summary: Summary) -> str:
     """Return a sentence on what the run did and which log files of its selection are not in."""
     progress = summary.progress
     text = (
-        f"{progress.log_files} new log files, {progress.events} new events in"
+        f"{summary.brought_in} new log files, {progress.events} new events in"
         f" {summary.output_files} files, {progress.duplicates} duplicates"
     )
     if summary.quarantined:
@@ -43,6 +44,8 @@ def summary_line(summary: Summary) -> str:
         text += f"; trail {trail}: {NOT_YET}"
     if summary.interrupted:
         text += "; interrupted: what is committed stays, and the next run goes on from there"
+    if summary.troubles:
+        text += f"; problems with trails, accounts or regions: {summary.troubles}"
     if summary.open_log_files.counts:
         text += f"; log files still open: {states_text(summary.open_log_files.counts)}"
     if summary.archived.log_files:
@@ -63,10 +66,8 @@ def failure_message(summary: Summary) -> str:
     if open_log_files:
         stand = "log file stands" if open_log_files == 1 else "log files stand"
         what.append(f"{open_log_files} {stand} open")
-    lines = [
-        f"{' and '.join(what)}. Everything else is brought in; the next run tries again what"
-        " failed."
-    ]
+    rest = "The run was interrupted" if summary.interrupted else "Everything else is brought in"
+    lines = [f"{' and '.join(what)}. {rest}; the next run tries again what failed."]
     lines += map(problem_line, troubles[:_NAMED_PROBLEMS])
     unnamed = summary.troubles - min(len(troubles), _NAMED_PROBLEMS)
     if unnamed > 0:
@@ -86,11 +87,15 @@ def open_lines(open_log_files: OpenLogFiles, limit: int) -> list[str]:
     unnamed = open_log_files.counts.total() - sum(group.log_files for group in groups)
     if unnamed:
         lines.append(f"and {unnamed} more, for other reasons")
-    lines.append(
-        "`ctrail sync` tries failed log files again at once. For a damaged or deleted one, restore"
-        " a sound version in the bucket. If there is none, settle it:"
-        f" `ctrail accept '{groups[0].where}' --reason TEXT`"
-    )
+    if open_log_files.counts[LogFileState.FOUND]:
+        lines.append("The next sync fetches the log files that were found.")
+    to_settle = [group.where for group in groups if group.state != _FOUND]
+    if to_settle:
+        lines.append(
+            "`ctrail sync` tries failed log files again at once. For a damaged or deleted one,"
+            " restore a sound version in the bucket. If there is none, settle it:"
+            f" `ctrail accept '{to_settle[0]}' --reason TEXT`"
+        )
     return lines
 
 
@@ -101,12 +106,10 @@ def states_text(counts: Mapping[LogFileState, int]) -> str:
 
 def _reason_line(group: ReasonGroup) -> str:
     """Return a line on log files of one trail that stand open for one reason."""
+    why = f"{group.state}: {group.reason}" if group.reason else group.state
     if group.log_files == 1:
-        return f"- trail {group.trail}: {group.where}: {group.state}: {group.reason}"
-    return (
-        f"- trail {group.trail}: {group.log_files} log files are {group.state}: {group.reason};"
-        f" the first: {group.where}"
-    )
+        return f"- trail {group.trail}: {group.where}: {why}"
+    return f"- trail {group.trail}: {group.log_files} log files are {why}; such as {group.where}"
 
 
 def compaction_line(compaction: Compaction, *, dry_run: bool = False) -> str:

@@ -48,7 +48,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
             for (trail, partition), counts in sorted(summary.partitions.items())
         ],
         "open_log_files": {
-            state.name.lower(): count for state, count in sorted(summary.standing.items())
+            state.name.lower(): count
+            for state, count in sorted(summary.open_log_files.counts.items())
         },
         "open_reasons": [asdict(group) for group in summary.open_log_files.reasons],
         "archived": asdict(summary.archived),

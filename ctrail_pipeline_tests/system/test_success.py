@@ -105,6 +105,35 @@ def test_sync_fails_as_long_as_log_files_fail_and_succeeds_as_soon_as_the_server
     assert bucket.ctrail("status") == 0
 
 
+def test_the_last_line_counts_what_was_brought_in_and_not_what_was_tried(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Log files that failed were called new, each time that they were tried."""
+    bucket.put(1)
+    bucket.server.faults = Faults(denied={bucket.put(2)})
+    bucket.put(3, b"no JSON at all")
+    for new in (1, 0):
+        assert bucket.ctrail("sync", "-q") == 1
+        said = capsys.readouterr().out
+        assert said.startswith(f"{new} new log files, {2 * new} new events in {new} files, ")
+        assert said.endswith("; log files still open: 1 damaged, 1 failed\n")
+
+
+def test_the_last_line_says_that_something_could_not_be_listed(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It read as if all was in, and only the exit code and the other stream told."""
+    bucket.put(1)
+    folder = bucket.put(2, region="us-east-1").partition("2026")[0]
+    bucket.server.faults = Faults(denied={folder})
+    assert bucket.ctrail("sync", "-q") == 1
+    said = capsys.readouterr().out
+    assert said.endswith("; problems with trails, accounts or regions: 1\n")
+    bucket.server.heal()
+    assert bucket.ctrail("sync", "-q") == 0
+    assert "problems" not in capsys.readouterr().out
+
+
 def test_a_damaged_log_file_keeps_every_sync_from_success_and_is_not_fetched_each_time(
     bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +189,10 @@ def test_a_found_log_file_that_nobody_fetched_stands_open(
     capsys.readouterr()
     assert bucket.ctrail("status", "--json") == 1
     assert json.loads(capsys.readouterr().out)["open_log_files"] == {"found": 1}
+    assert bucket.ctrail("status") == 1
+    said = capsys.readouterr().out
+    assert "The next sync fetches the log files that were found." in said
+    assert "ctrail accept" not in said, "it takes no log file that was not tried"
     assert bucket.ctrail("sync", "-q") == 0
     assert bucket.ctrail("status", "--json") == 0
 
@@ -199,8 +232,7 @@ def test_a_sync_answers_for_its_selection_only(bucket: FailingBucket) -> None:
 def test_many_log_files_that_fail_for_one_reason_are_told_once_with_their_number(
     bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in range(24):
-        bucket.put(number, records(number)[:-20])
+    first, *_ = [bucket.put(number, records(number)[:-20]) for number in range(24)]
     bucket.put(30, b"no JSON at all")
     assert bucket.ctrail("sync") == 1
     said = capsys.readouterr().err
@@ -209,6 +241,7 @@ def test_many_log_files_that_fail_for_one_reason_are_told_once_with_their_number
     _, _, report = said.partition("25 log files stand open. ")
     assert len(report.splitlines()) == 5
     assert "24 log files are damaged: " in report
+    assert f"; such as s3://logs/{first}\n" in report
 
 
 def test_an_archived_log_file_fails_nothing_and_is_named(
@@ -404,7 +437,10 @@ def test_an_archived_version_that_a_look_handed_over_is_named_once(
     assert look(bucket.config.settings, LookCursor(), 10).found == 0
     capsys.readouterr()
     assert bucket.ctrail("sync", "-q", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["open_log_files"] == {"archived": 1}
+    said = json.loads(capsys.readouterr().out)
+    assert (said["open_log_files"], said["archived"]["log_files"]) == ({}, 1)
+    assert bucket.ctrail("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["open_log_files"] == {}
 
 
 def test_an_older_log_file_that_fails_again_turns_no_run_of_the_sensor_red(

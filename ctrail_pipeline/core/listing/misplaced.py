@@ -62,9 +62,13 @@ def _holds(bucket: Bucket, root: str, own: str) -> str:
         names = bucket.list_folder(folder).folders
         if names:
             inside = [
-                f"{name}/{inner}/"
+                f"{name}/{inner}"
                 for name in names[:_NAMED]
-                for inner in bucket.list_folder(f"{folder}{name}/").folders[:_NAMED] or [""]
+                for inner in _sub_folders(bucket, f"{folder}{name}/") or [""]
             ]
             return f"{folder or 'the bucket'} holds {', '.join(inside)[:300]}"
     return "it holds no folders"
+
+
+def _sub_folders(bucket: Bucket, folder: str) -> list[str]:
+    return [f"{name}/" for name in bucket.list_folder(folder).folders[:_NAMED]]

@@ -92,6 +92,8 @@ class Summary:
     """Problems of this try that may pass by themselves."""
     lasting_failures: int = 0
     """Problems of this try that will not pass by themselves."""
+    brought_in: int = 0
+    """Log files that are committed by this run."""
     output_files: int = 0
     bytes_out: int = 0
     newlines_replaced: int = 0
@@ -183,6 +185,7 @@ class Summary:
         trail.events += new_events
         self.progress.duplicates += outcome.duplicates
         if outcome.state is LogFileState.COMMITTED:
+            self.brought_in += 1
             return None
         if outcome.leaves_committed and outcome.state is not LogFileState.FAILED:
             return None  # what the log file held is in the output, and the object expired since

@@ -179,6 +179,7 @@ def test_nothing_found_is_an_error_that_says_what_to_check(tmp_path: Path, prefi
             "AWSLogs/ holds 111122223333/Config/;",
         ),
         ("photos/2026", "", "the bucket holds photos/2026/;"),
+        ("photos", "", "the bucket holds photos/;"),
         ("photos\x1b[2J/2026", "", "the bucket holds photos\\u001b[2J/2026/;"),
     ],
 )
