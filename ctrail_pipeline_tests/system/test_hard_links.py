@@ -80,6 +80,20 @@ def test_a_disk_without_hard_links_is_refused_before_the_first_request(
     assert_refused(settings, server, key, root)
 
 
+def test_a_quarantine_that_is_not_there_yet_is_tried_too(
+    tmp_path: Path, server: FaultServer, disk_without_hard_links: Path
+) -> None:
+    root = disk_without_hard_links / "new" / "quarantine"
+    settings = replace(served_sample_settings(server.endpoint_url, tmp_path), quarantine_dir=root)
+    assert_refused(settings, server, "quarantine_dir", root)
+
+
+def test_no_folder_is_made_that_is_not_needed(tmp_path: Path, server: FaultServer) -> None:
+    settings = served_sample_settings(server.endpoint_url, tmp_path)
+    assert sync(settings).ok
+    assert not settings.quarantine_dir.exists()
+
+
 def test_links_that_are_refused_are_said_and_nothing_of_the_try_stays(
     tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

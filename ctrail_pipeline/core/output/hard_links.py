@@ -8,11 +8,14 @@ systems have no hard links. A run asks before it fetches anything. Not here: how
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from errno import EMLINK, ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM
+from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.output_files import Kind
 
 from .folders import STAGING, UNLOCKED, OutputFolders
 
@@ -21,13 +24,18 @@ _NO_LINKS: Final = frozenset({EPERM, ENOTSUP, EOPNOTSUPP, ENOSYS, EMLINK})
 
 
 def refuse_without_hard_links(folders: OutputFolders) -> None:
-    """Make a link in each root that is there, and remove it; raise OutputError if one fails.
+    """Make a link in each root, and remove it; raise OutputError if one fails.
+
+    The root of quarantine is made late, when it is needed. It is made here if it lies on another
+    file system than the roots that are there. The root of Parquet is there if Parquet is written.
 
     The folder of the link has the name of a staging folder that nobody locked. So the next run
     removes it if this one is killed here.
     """
+    devices = {root.stat().st_dev for root in folders.roots.values() if root.is_dir()}
     for kind, root in folders.roots.items():
-        if not root.is_dir():
+        is_tried = root.is_dir() or (kind is Kind.QUARANTINE and _device_of(root) not in devices)
+        if not is_tried:
             continue
         folders.make(root / STAGING)
         folder = folders.staging_of(kind, f"{UNLOCKED}link-{uuid.uuid4().hex}")
@@ -48,3 +56,11 @@ def refuse_without_hard_links(folders: OutputFolders) -> None:
                     ) from error
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _device_of(root: Path) -> int | None:
+    """The file system that a folder will be on that is not there yet."""
+    for folder in root.absolute().parents:
+        with suppress(OSError):
+            return folder.stat().st_dev
+    return None
