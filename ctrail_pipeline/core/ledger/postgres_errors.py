@@ -25,10 +25,13 @@ _ADVICE: Final = {
 
 
 def ledger_error(address: PostgresAddress, error: psycopg.Error) -> LedgerError:
-    """Say what failed, and what to do about it."""
+    """Say what failed, and what to do about it.
+
+    The server's details and context are left out: they may hold a row's values.
+    """
     state = error.sqlstate or _state_of_refusal(str(error))
     found = [advice for start, advice in _ADVICE.items() if state.startswith(start)]
-    text = " ".join(str(error).split())
+    text = " ".join((error.diag.message_primary or str(error)).split())
     return LedgerError(f"{address}: the ledger failed ({text}): {[*found, 'see the error'][0]}")
 
 

@@ -192,6 +192,20 @@ def test_a_server_that_is_gone_without_a_word_is_noticed(address: PostgresAddres
     assert parameters["tcp_user_timeout"] == "60000"
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("INSERT INTO meta (name, value) VALUES ('secret', NULL)", "violates not-null constraint"),
+        ("INSERT INTO meta (name, value) VALUES ('uuid', 'secret')", "duplicate key"),
+        ("SELECT CAST(value AS BIGINT) / 0 AS secret FROM meta WHERE name = 'version'", "by zero"),
+    ],
+)
+def test_a_message_holds_no_values_of_rows(ledger: Ledger, statement: str, says: str) -> None:
+    with pytest.raises(LedgerError, match=says) as caught:
+        ledger.execute(statement)
+    assert not any(text in str(caught.value) for text in ("secret", "uuid", "DETAIL"))
+
+
 def test_a_file_is_no_database(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "state.db")) as ledger:
         assert ledger.moves_cold_rows
