@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 from itertools import count
 from typing import Any, Final, NamedTuple
 
@@ -117,9 +118,17 @@ def elsewhere(status: int) -> Answer:
 
 
 def early(right: Right) -> None:
-    """Send an informal answer before the right one."""
-    right.handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+    """Send an informal answer before the right one, both at once.
+
+    boto3 takes the informal answer for the answer. What comes behind that later, boto3 may take for
+    the answer to its next request.
+    """
+    connection, both = right.handler.wfile, BytesIO()
+    both.write(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+    right.handler.wfile = both
     right.send()
+    right.handler.wfile = connection
+    connection.write(both.getvalue())
 
 
 def only_informal(right: Right) -> None:

@@ -212,6 +212,32 @@ def test_no_answer_makes_a_sync_say_success_while_something_is_missing(
     assert world.is_complete
 
 
+def test_a_log_file_that_is_listed_twice_counts_once(
+    world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that begins anew instead of going on behind a key shows the first keys again."""
+    pages: list[bytes] = []
+
+    def begin_anew(handler: Any, _status: int, headers: dict[str, str], body: bytes) -> bool:
+        query = parse_qs(urlsplit(handler.path).query)
+        if query.get("prefix") != [FOLDER]:
+            return False
+        pages.append(body)
+        if "start-after" not in query:
+            return False
+        Right(handler, headers, body, world.released).send(body=pages[0])
+        return True
+
+    world.server.take_over = begin_anew
+    assert world.sync(world.settings, capsys, caplog).exit_code == EXIT_OK
+    assert world.is_complete
+    with closing(sqlite3.connect(world.settings.state_db)) as ledger:
+        [(counted, rows)] = ledger.execute(
+            "SELECT log_files, (SELECT count(*) FROM log_file) FROM source_prefix"
+        )
+    assert counted == rows == LOG_FILES
+
+
 def test_the_document_has_a_row_for_each_case() -> None:
     assert sorted(cells[:3] for cells in table()) == sorted(
         [case.request, case.odd.name, case.client] for case in CASES

@@ -165,10 +165,12 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     """Return the positions of a batch's log files whose rows say committed. In a transaction.
 
     Raises StaleBatch if another run has settled log files of the batch, or if a look has found
-    another version of them than the batch has.
+    another version of them than the batch has. A server that lists a key twice may bring a log file
+    into a batch twice: the second one is settled, too.
     """
     bring_back(ledger, ((outcome.source_id, outcome.day, outcome.name) for outcome in outcomes))
     taken, committed = [], set()
+    met: set[tuple[int, int, str]] = set()
     rows = {
         (source_id, day, name): Known(LogFileState(state), etag)
         for source_id, day, name, state, etag in rows_of_keys(
@@ -180,13 +182,15 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
         )
     }
     for outcome in outcomes:
-        row = rows.get((outcome.source_id, outcome.day, outcome.name))
-        if _is_taken(row, outcome):
+        log_file = outcome.source_id, outcome.day, outcome.name
+        row = rows.get(log_file)
+        if log_file in met or _is_taken(row, outcome):
             taken.append(outcome.position)
+        met.add(log_file)
         if row is not None and row.state is LogFileState.COMMITTED:
             committed.add(outcome.position)
     if taken:
-        raise StaleBatch("another run settled log files of this batch", taken)
+        raise StaleBatch("log files of this batch are settled already", taken)
     return committed
 
 
