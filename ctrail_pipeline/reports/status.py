@@ -95,6 +95,8 @@ class Status:
     output: list[OutputStatus] = field(default_factory=list)
     quarantine_bytes: int = 0
     ledger_bytes: int = 0
+    ledger_cold_bytes: dict[str, int] = field(default_factory=dict)
+    """By year: the part of `ledger_bytes` that cold rows take. Empty where the ledger is a file."""
     left_aside: dict[str, LeftAside] = field(default_factory=dict)
     """By trail: what runs saw and did not bring in."""
     open_log_files: OpenLogFiles = field(default_factory=OpenLogFiles)
@@ -121,7 +123,7 @@ def read_status(settings: Settings) -> Status:
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
         open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
-        ledger_bytes = ledger.size()
+        ledger_bytes, cold_bytes = ledger.size(), ledger.cold_reader.bytes_by_year()
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
     names = {partition.trail for partition in partitions}
     return Status(
@@ -129,6 +131,7 @@ def read_status(settings: Settings) -> Status:
         output,
         quarantine_bytes,
         ledger_bytes,
+        cold_bytes,
         left_aside,
         open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],

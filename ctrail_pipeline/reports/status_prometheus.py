@@ -65,6 +65,11 @@ def _lines(status: Status) -> Iterator[str]:
     for name, text, bytes_of in _OF_OUTPUT:
         sizes = [(_output(output), bytes_of(output)) for output in status.output]
         yield from _metric(name, text, sizes)
+    yield from _metric(
+        "ctrail_ledger_cold_bytes",
+        "Bytes of the ledger that cold rows of a year take, in PostgreSQL.",
+        [((("year", year),), size) for year, size in status.ledger_cold_bytes.items()],
+    )
     for name, text, value in (
         ("ctrail_quarantine_bytes", "Bytes of quarantine files.", status.quarantine_bytes),
         ("ctrail_ledger_bytes", "Bytes of the ledger.", status.ledger_bytes),

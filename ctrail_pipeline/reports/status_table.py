@@ -75,6 +75,12 @@ def notes(status: Status) -> list[str]:
         lines.append(
             f"{pruned:,} output files were pruned; the column events still counts their events"
         )
+    if cold := status.ledger_cold_bytes:
+        years = ", ".join(f"{size(cold[year])} of {year}" for year in sorted(cold))
+        lines.append(
+            f"cold rows of the ledger, by year: {years}; hot ones:"
+            f" {size(status.ledger_bytes - sum(cold.values()))}"
+        )
     lines.append(
         f"ledger {size(status.ledger_bytes)}, quarantine {size(status.quarantine_bytes)}; disk is"
         " by account and region of the events, whichever trail brought them"

@@ -412,6 +412,23 @@ class LedgerActions(TwoLedgers):
                 DAYS[1],
             )
 
+    def cool(self, rng: Random) -> None:
+        """Settle all batches, and move cold rows out of the hot tables."""
+        for batch in self.both(batches.open_batches):
+            if not self.both(batches.abort_batch, batch.id):
+                self.publish(rng, batch.id)
+        before_day, before_hour = rng.choice([(DAYS[2], HOURS[1]), (DAYS[3], "2026/01/17/00")])
+        limit = rng.choice([1, 10**6])
+        self.now += 1
+
+        def move(ledger: Ledger) -> bool:
+            bound = queries_cold.settled_before(ledger, self.now)
+            days = sorted(queries_cold.cold_days(ledger, before_day, bound, 10**6))[:limit]
+            found = queries_cold.cold_segments(ledger, before_hour, bound, 10**6)
+            return queries_cold.move_cold(ledger, days, sorted(found)[:limit], bound)
+
+        self.both(move)
+
     def note(self, rng: Random) -> None:
         keys = [queries_digests.PublicKey(rng.choice(TEXTS), rng.randbytes(5)) for _ in range(2)]
         self.both(queries_digests.keep_public_keys, keys, self.now)

@@ -14,13 +14,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from ctrail_pipeline.core.durable import fsync_file, fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 
-from .rows import Segment
+from .cold_reader import LOG_FILE_COLUMNS, SEGMENT_COLUMNS, ColdFile, ColdReader
+from .engine import Row
 
 _OPEN_AT_ONCE: Final = 4
 _SCHEMA: Final = """
@@ -36,10 +37,6 @@ CREATE TABLE segment (
 );
 CREATE INDEX segment_of_partition ON segment (partition, id);
 """
-LOG_FILE_COLUMNS: Final = (
-    "source_prefix, day, name, etag, size, sha256, records, duplicates, batch, position"
-)
-"""What a cold file keeps of a log file: the rest is the same for all rows that may be cold."""
 _OLD_NAME: Final = "source_partition"
 """What `source_prefix` is called in cold files of ledgers before version 4. They never change."""
 _VIEW_OF_OLD_NAME: Final = (
@@ -48,42 +45,7 @@ _VIEW_OF_OLD_NAME: Final = (
 )
 
 
-class ColdFile(NamedTuple):
-    """One cold file, as the ledger names it, and what may be in it."""
-
-    id: int
-    """A file with a higher id overrides files with lower ones."""
-    name: str
-    size: int
-    digest: bytes
-    """SHA-256 of its bytes."""
-    first_day: int
-    last_day: int
-    """The last day of its log files; before `first_day` if there are none."""
-    first_hour: str
-    last_hour: str
-    """The last hour of its segments, `YYYY/MM/DD/HH`; both hours are empty if there are none."""
-    first_segment: int
-    last_segment: int
-    """The highest id of its segments."""
-
-
-class ColdLogFile(NamedTuple):
-    """A log file's row in a cold file: it is committed, and nothing about it is open."""
-
-    source_id: int
-    day: int
-    name: str
-    etag: bytes
-    size: int
-    sha256: bytes | None
-    records: int
-    duplicates: int
-    batch: int
-    position: int
-
-
-class ColdFileReader:
+class ColdFileReader(ColdReader):
     """Reads cold files; a few are kept open. Not for use by two threads at once."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -95,61 +57,26 @@ class ColdFileReader:
         while self._open:
             self._open.popitem()[1].close()
 
-    def log_files(
-        self, file: ColdFile, source_id: int, day: int, low: str, high: str
-    ) -> list[ColdLogFile]:
-        """Return log files of one day with a name from `low` to `high`, both included, by name.
-
-        Raises LedgerError if the file is missing or not what was written, as every question does.
-        """
-        return [
-            ColdLogFile(*row)
-            for row in self.ask(
-                file,
-                f"SELECT {LOG_FILE_COLUMNS} FROM log_file"
-                " WHERE source_prefix = ? AND day = ? AND name BETWEEN ? AND ? ORDER BY name",
-                source_id,
-                day,
-                low,
-                high,
-            )
-        ]
-
-    def segments(self, file: ColdFile, partition: str, after: int, limit: int) -> list[Segment]:
-        """Return segments of a dedup partition with an id above `after`, in order."""
-        return [
-            Segment(*row)
-            for row in self.ask(
-                file,
-                "SELECT id, count,"
-                " CASE WHEN filter IS NULL THEN identities ELSE x'' END,"
-                " coalesce(length(filter), 0),"
-                " CASE WHEN filter IS NULL THEN event_keys ELSE x'' END, 0"
-                " FROM segment WHERE partition = ? AND id > ? ORDER BY id LIMIT ?",
-                partition,
-                after,
-                limit,
-            )
-        ]
-
-    def segment(self, file: ColdFile, segment_id: int, column: str) -> bytes | None:
-        """Return a blob of a segment; None if this file does not have the segment."""
-        rows = self.ask(file, f"SELECT {column} FROM segment WHERE id = ?", segment_id)
-        return bytes(rows[0][0]) if rows else None
-
-    def stream(self, file: ColdFile, sql: str) -> Iterator[tuple]:  # type: ignore[type-arg]
-        """Yield the rows of a query as they are read."""
+    def stream(self, file: ColdFile, sql: str, at_once: int) -> Iterator[Row]:  # noqa: ARG002
+        """Yield the rows of a query as they are read; SQLite reads row by row."""
         try:
             yield from self._connection(file).execute(sql)
         except sqlite3.Error as error:
             raise _not_as_written(self._folder / file.name, str(error)) from error
 
-    def ask(self, file: ColdFile, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+    def ask(self, file: ColdFile, sql: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
         try:
             return self._connection(file).execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise _not_as_written(self._folder / file.name, str(error)) from error
+
+    def bytes_by_year(self) -> dict[str, int]:
+        """Return nothing: a cold file may hold the end of one year and the beginning of another."""
+        return {}
+
+    def clear(self) -> None:
+        """Do nothing: a file that the ledger does not name is removed later."""
 
     def _connection(self, file: ColdFile) -> sqlite3.Connection:
         connection = self._open.pop(file.name, None)
@@ -213,8 +140,7 @@ class ColdFileWriter:
     def add_segments(self, rows: Iterable[Sequence[object]]) -> None:
         """Take in rows of segments: id, partition, count, identities, filter, event keys."""
         self._db.executemany(
-            "INSERT INTO segment (id, partition, count, identities, filter, event_keys)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO segment ({SEGMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
             rows,
         )
 

@@ -53,7 +53,8 @@ def replace_rows(source: Ledger, target: Ledger) -> None:
 
 
 def remove_rows(ledger: Ledger) -> None:
-    """Remove all rows of all tables but `meta`. Inside a transaction."""
+    """Remove all rows of all tables but `meta`, cold ones too. Inside a transaction."""
+    ledger.cold_reader.clear()
     for table in row_tables():
         ledger.execute(f"DELETE FROM {table.name}")
 

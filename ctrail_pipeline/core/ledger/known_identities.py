@@ -37,7 +37,7 @@ class SegmentReader(Protocol):
         ...
 
     def with_newer(self, seen: Mapping[str, int]) -> set[str]:
-        """Return the dedup partitions that may have a segment with an id above the one given."""
+        """Return the dedup partitions that have a segment with an id above the one given."""
         ...
 
     def segment_identities(self, segment_id: int) -> bytes:

@@ -16,6 +16,8 @@ from ctrail_pipeline.core.ledger_address import LedgerAddress
 
 from .admission import CLOSED
 from .cold_file import ColdFileReader
+from .cold_months import ColdMonthReader
+from .cold_reader import ColdReader
 from .engine import ROWS_AT_ONCE, Engine, Row
 from .portable_sql import upsert
 from .sqlite import SqliteEngine
@@ -49,7 +51,7 @@ class Ledger:
         self._cold_folder = (
             path.with_name(f"{path.name}.archive") if isinstance(path, Path) else None
         )
-        self.cold_reader = ColdFileReader(self._cold_folder)
+        self.cold_reader = _cold_reader(self._engine, self._cold_folder)
         self._lock: Closable | None = None
         self.owner = ""
         """The lease (`leases`) of the batches that are registered over this connection."""
@@ -119,7 +121,7 @@ class Ledger:
         self._engine.set_last_id(table, last)
 
     def size(self) -> int:
-        """Return how many bytes the ledger takes, without cold files."""
+        """Return how many bytes the ledger takes, without cold files, but with cold months."""
         return self._engine.size()
 
     def check(self) -> None:
@@ -131,15 +133,11 @@ class Ledger:
         self._lock = lock
 
     @property
-    def moves_cold_rows(self) -> bool:
-        """Whether cold rows move into files beside the ledger; PostgreSQL keeps them itself."""
-        return self._cold_folder is not None
+    def cold_folder(self) -> Path | None:
+        """Where the cold files are: parts of the ledger, to be kept and copied together with it.
 
-    @property
-    def cold_folder(self) -> Path:
-        """Where the cold files are: parts of the ledger, to be kept and copied together with it."""
-        if self._cold_folder is None:
-            raise LedgerError(f"{self.path}: a ledger in PostgreSQL has no cold files")
+        None for a ledger in PostgreSQL, which keeps its cold rows itself.
+        """
         return self._cold_folder
 
     @property
@@ -184,6 +182,10 @@ class Ledger:
         self.execute(
             "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = ?", name
         )
+
+
+def _cold_reader(engine: Engine, folder: Path | None) -> ColdReader:
+    return ColdMonthReader(engine) if folder is None else ColdFileReader(folder)
 
 
 def _engine(address: LedgerAddress, closed: str | None) -> Engine:

@@ -11,7 +11,7 @@ from typing import Final
 
 from .accepted import keep_acceptances
 from .bulk import rows_of_keys
-from .cold_rows import bring_back, cold_log_files
+from .cold_rows import OF_DAY, bring_back, hot_rows, log_files_in
 from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
 from .portable_sql import replacing, upsert
@@ -62,22 +62,23 @@ class LedgerLogFiles:
         self, source_id: int, day: int, low: str, high: str
     ) -> dict[str, KnownLogFile]:
         """Return log files of one day with a name from `low` to `high`, both included."""
-        hot = {
-            name: KnownLogFile(LogFileState(state), etag, next_visit)
-            for name, state, etag, next_visit in self._ledger.rows(
-                "SELECT name, state, etag, next_visit FROM log_file"
-                " WHERE source_prefix = ? AND day = ? AND name BETWEEN ? AND ?",
-                source_id,
-                day,
-                low,
-                high,
-            )
-        }
-        cold = {  # after the hot ones: see `cold_rows`
+        rows, cold_files = hot_rows(
+            self._ledger,
+            "SELECT name, state, etag, next_visit FROM log_file"
+            " WHERE source_prefix = ? AND day = ? AND name BETWEEN ? AND ?",
+            4,
+            (source_id, day, low, high),
+            OF_DAY,
+            day,
+            day,
+        )
+        known = {
             row.name: KnownLogFile(LogFileState.COMMITTED, row.etag, None)
-            for row in cold_log_files(self._ledger, source_id, day, low, high)
+            for row in log_files_in(self._ledger, cold_files, source_id, day, low, high)
         }
-        return {**cold, **hot} if cold else hot
+        for name, state, etag, next_visit in rows:
+            known[name] = KnownLogFile(LogFileState(state), etag, next_visit)
+        return known
 
     def newest_due_day(self, now: int, before: int) -> int | None:
         """Return the newest day before another one of which a log file is due."""
@@ -174,7 +175,7 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     rows = {
         (source_id, day, name): Known(LogFileState(state), etag)
         for source_id, day, name, state, etag in rows_of_keys(
-            ledger,
+            ledger.rows,
             "l.source_prefix, l.day, l.name, l.state, l.etag",
             "log_file l WHERE l.source_prefix = k.column1 AND l.day = k.column2"
             " AND l.name = k.column3",

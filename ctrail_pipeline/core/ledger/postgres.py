@@ -24,7 +24,7 @@ from .admission import refuse_closed, refuse_newer
 from .engine import ROWS_AT_ONCE, Row
 from .postgres_errors import LOCK_SECONDS, ledger_error
 from .postgres_insert import Insert
-from .postgres_schema import in_postgres, postgres_schema
+from .postgres_schema import postgres_schema, postgres_steps
 from .postgres_text import SumLoader, TextDumper, TextLoader
 
 log = logging.getLogger(__name__)
@@ -155,13 +155,11 @@ class PostgresEngine:
         several rows with one key, the last one counts, as if they came one after another. Other
         statements are sent one after another, and their answers are awaited together.
         """
-        rows = list(rows)
-        if not rows:
-            return
         with self._errors(), self._db.cursor() as cursor:
             insert = Insert.of(sql)
             if insert is None:
-                cursor.executemany(_translated(sql), rows)
+                if rows := list(rows):
+                    cursor.executemany(_translated(sql), rows)
                 return
             for statement, values in insert.statements(rows):
                 cursor.execute(_translated(statement), values)
@@ -258,9 +256,9 @@ class PostgresEngine:
         with self._written():
             known = self._lock_writer()
             self._check(known)
-            for version, statements in migrations.steps_from(int(known["version"])):
+            for version, statements in postgres_steps(int(known["version"])):
                 for statement in statements:
-                    self._db.execute(in_postgres(statement))
+                    self._db.execute(statement.encode())
                 known["version"] = str(version)
                 log.info("%s: the ledger is of version %d now", self._address, version)
             self._db.execute(

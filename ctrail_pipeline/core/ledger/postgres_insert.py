@@ -1,7 +1,8 @@
 """One INSERT for many rows: PostgreSQL plans each statement anew, which takes longer than a row."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 _VALUES_A_STATEMENT: Final = 30_000
@@ -38,14 +39,14 @@ class Insert(NamedTuple):
         return cls(head, match["rest"][:end], tail, tuple(columns.index(name) for name in names))
 
     def statements(
-        self, rows: Sequence[Sequence[object]]
+        self, rows: Iterable[Sequence[object]]
     ) -> Iterator[tuple[str, Sequence[object]]]:
         """Yield statements for all rows, with their values."""
-        if self.key:  # one statement may not touch a row twice
-            rows = list({tuple(row[at] for at in self.key): row for row in rows}.values())
-        step = max(1, _VALUES_A_STATEMENT // max(1, len(rows[0])))
-        for first in range(0, len(rows), step):
-            some = rows[first : first + step]
+        step = _VALUES_A_STATEMENT // max(1, self.row.count("?"))
+        rows = iter(rows)
+        while some := list(islice(rows, step)):
+            if self.key:  # one statement may not touch a row twice
+                some = list({tuple(row[at] for at in self.key): row for row in some}.values())
             values = [value for row in some for value in row]
             yield f"{self.head}{', '.join([self.row] * len(some))}{self.tail}", values
 

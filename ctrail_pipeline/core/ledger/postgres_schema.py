@@ -1,9 +1,15 @@
 """The tables of a ledger in PostgreSQL, and changes of them, in the words that SQLite has too."""
 
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
+from .cold_months import COLD_TABLES
+from .migrations import steps_from
+
+_ADDED: Final = {4: COLD_TABLES}
+"""By version, what PostgreSQL alone has in the next one."""
 _MEANT: Final = (
     (r"--[^\n]*", ""),
     # An id that is drawn under the writer lock: no smaller one appears later.
@@ -18,8 +24,16 @@ _MEANT: Final = (
 
 
 def postgres_schema() -> str:
-    """Return the statements that make the tables: those of `schema.sql`."""
-    return in_postgres(files(__package__).joinpath("schema.sql").read_text())
+    """Return the statements that make the tables: those of `schema.sql`, and cold tables."""
+    tables = files(__package__).joinpath("schema.sql").read_text()
+    return in_postgres(tables + ";".join(COLD_TABLES))
+
+
+def postgres_steps(version: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the next versions of an older ledger, each with the statements that make it."""
+    for next_version, statements in steps_from(version):
+        statements += _ADDED.get(next_version - 1, ())
+        yield next_version, [in_postgres(statement) for statement in statements]
 
 
 def in_postgres(statements: str) -> str:

@@ -1,21 +1,25 @@
-"""Which rows are cold, and moving them out of the ledger into a cold file.
+"""Which rows are cold, and moving them out of the hot tables.
 
-Functions over a `Ledger`. A cold file is written first, durably; the transaction that names the
-file takes the rows out that it holds. When rows are moved is decided in `core.upkeep.cold`, the
-file is in `cold_file`, and reading cold rows together with hot ones is in `cold_rows`.
+Functions over a `Ledger`. In SQLite, a cold file is written first, durably; the transaction that
+names the file takes the rows out that it holds. In PostgreSQL, one transaction moves rows into the
+tables of their months. When rows are moved is decided in `core.upkeep.cold`; the two places are in
+`cold_file` and `cold_months`; reading cold rows together with hot ones is in `cold_rows`.
 """
 
 import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from .cold_file import LOG_FILE_COLUMNS, ColdFile, ColdFileWriter
+from .cold_file import ColdFileWriter
+from .cold_months import Month, tables_of
+from .cold_reader import LOG_FILE_COLUMNS, SEGMENT_COLUMNS, ColdFile
 from .cold_rows import cold_files_where
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
-from .portable_sql import hour_of
+from .portable_sql import hour_of, replacing
 from .rows import LONGEST_PAUSE_SECONDS, BatchState, LogFileState
 from .sqlite_errors import ledger_error
 
@@ -25,11 +29,13 @@ _COLD: Final = (
     f"f.state = {LogFileState.COMMITTED:d} AND f.next_visit IS NULL"
     " AND f.quarantined + f.conflicts = 0 AND f.batch > 0 AND f.batch < ?"
 )
-"""What must be true of a log file's row before it may move to a cold file."""
+"""What must be true of a log file's row before it may move."""
+_NO_SEGMENT: Final = 2**63 - 1
+"""As the lowest id of a month's segments, as long as it has none."""
 
 
 class ColdDay(NamedTuple):
-    """Log files of one source prefix and day that may move to a cold file."""
+    """Log files of one source prefix and day that may move."""
 
     source_id: int
     day: int
@@ -37,9 +43,10 @@ class ColdDay(NamedTuple):
 
 
 class ColdSegment(NamedTuple):
-    """A segment that may move to a cold file."""
+    """A segment that may move."""
 
     id: int
+    dedup_partition: int
     hour: str
     """`YYYY/MM/DD/HH`."""
     size: int
@@ -78,7 +85,7 @@ def settled_before(ledger: Ledger, created_before: int) -> int:
 
 
 def cold_days(ledger: Ledger, before_day: int, before_batch: int, limit: int) -> list[ColdDay]:
-    """Return days with log files that may move to a cold file, oldest first."""
+    """Return days with log files that may move, oldest first."""
     return [
         ColdDay(*row)
         for row in ledger.rows(
@@ -96,18 +103,18 @@ def cold_days(ledger: Ledger, before_day: int, before_batch: int, limit: int) ->
 def cold_segments(
     ledger: Ledger, before_hour: str, before_batch: int, limit: int
 ) -> list[ColdSegment]:
-    """Return segments of hours before `YYYY/MM/DD/HH` that may move to a cold file, oldest first.
+    """Return segments of hours before `YYYY/MM/DD/HH` that may move, oldest first.
 
     Segments of quarantine stay: there are few, and the names of their partitions end in no hour.
     """
     return [
         ColdSegment(*row)
         for row in ledger.rows(
-            f"SELECT s.id, {hour_of('p.name')}, s.count"
+            f"SELECT s.id, p.id, {hour_of('p.name')}, s.count"
             " FROM dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
             " LEFT JOIN batch b ON b.id = s.batch"
             f" WHERE {hour_of('p.name')} < ? AND (s.batch = 0 OR s.batch < ? AND b.state = ?)"
-            " ORDER BY 2 LIMIT ?",
+            " ORDER BY 3 LIMIT ?",
             before_hour,
             before_batch,
             BatchState.PUBLISHED,
@@ -116,21 +123,94 @@ def cold_segments(
     ]
 
 
-def move_to_cold_file(
+def move_cold(
     ledger: Ledger, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
 ) -> bool:
-    """Move rows into a new cold file; return False, and move nothing, if a row has changed.
-
-    The file is there, durably, before the rows go.
-    """
+    """Move cold rows where they belong; return False, and move nothing, if a row has changed."""
     try:
-        with ColdFileWriter(ledger.cold_folder, f"{uuid.uuid4().hex}.db") as writer:
-            _copy_to(ledger, writer, days, segments, before_batch)
-            size, digest = writer.finish()
+        if ledger.cold_folder is None:
+            _move_to_months(ledger, days, segments, before_batch)
+        else:
+            _move_to_file(ledger, ledger.cold_folder, days, segments, before_batch)
     except _Changed:
         return False
+    return True
+
+
+def _move_to_months(
+    ledger: Ledger, days: Sequence[ColdDay], segments: Sequence[ColdSegment], before_batch: int
+) -> None:
+    """Move rows into the tables of their months. PostgreSQL finds the month of each row."""
+    ids: dict[Month, list[int]] = {Month.of_day(day.day): [] for day in days}
+    for segment in segments:
+        ids.setdefault(Month.of_hour(segment.hour), []).append(segment.id)
+    with ledger.transaction():
+        for month, of_month in ids.items():
+            _name_month(ledger, month, of_month)
+        if days:
+            marks = ", ".join(["(?, ?)"] * len(days))
+            columns = ", ".join(f"f.{name}" for name in LOG_FILE_COLUMNS.split(", "))
+            moved = ledger.execute(
+                f"WITH moved AS (DELETE FROM log_file f USING (VALUES {marks}) AS k"
+                " WHERE f.source_prefix = k.column1 AND f.day = k.column2"
+                f" AND {_COLD} RETURNING {columns})"
+                f" INSERT INTO cold_log_file ({LOG_FILE_COLUMNS})"
+                f" SELECT {LOG_FILE_COLUMNS} FROM moved"
+                # A log file that came back since, as it had changed.
+                f" {replacing(LOG_FILE_COLUMNS, 'source_prefix, day, name')}",
+                *(value for day in days for value in (day.source_id, day.day)),
+                before_batch,
+            )
+            if moved != sum(day.log_files for day in days):
+                raise _Changed
+        moved = ledger.execute(
+            "WITH moved AS (DELETE FROM segment s USING dedup_partition p"
+            f" WHERE p.id = s.dedup_partition AND s.id IN ({ledger.numbers})"
+            " RETURNING s.id, p.name, s.count, s.identities, s.filter, s.event_keys)"
+            f" INSERT INTO cold_segment ({SEGMENT_COLUMNS}) SELECT * FROM moved",
+            json.dumps([segment.id for segment in segments]),
+        )
+        if moved != len(segments):
+            raise _Changed
+        _remove_empty_partitions(ledger, segments)
+
+
+def _name_month(ledger: Ledger, month: Month, segment_ids: Sequence[int]) -> None:
+    """Have the ledger name a month that takes in these segments; make its tables if need be."""
+    ledger.execute(
+        "INSERT INTO cold_file (name, bytes, sha256, first_day, last_day, first_hour, last_hour,"
+        " first_segment, last_segment) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET"
+        " first_segment = least(cold_file.first_segment, excluded.first_segment),"
+        " last_segment = greatest(cold_file.last_segment, excluded.last_segment)",
+        month.name,
+        b"",
+        month.days[0],
+        month.days[1] - 1,
+        *month.hours,
+        min(segment_ids, default=_NO_SEGMENT),
+        max(segment_ids, default=0),
+    )
+    # Tables stay when a rebuild empties them.
+    if ledger.row("SELECT to_regclass(?) IS NULL", f"cold_log_file_{month.name}")[0]:
+        for statement in tables_of(month):
+            ledger.execute(statement)
+
+
+def _move_to_file(
+    ledger: Ledger,
+    folder: Path,
+    days: Sequence[ColdDay],
+    segments: Sequence[ColdSegment],
+    before_batch: int,
+) -> None:
+    """Move rows into a new cold file. The file is there, durably, before the rows go."""
+    try:
+        with ColdFileWriter(folder, f"{uuid.uuid4().hex}.db") as writer:
+            _copy_to(ledger, writer, days, segments, before_batch)
+            size, digest = writer.finish()
     except (OSError, sqlite3.Error) as error:
-        raise ledger_error(ledger.cold_folder, error) from error
+        raise ledger_error(folder, error) from error
     file = ColdFile(
         0,
         writer.path.name,
@@ -145,11 +225,10 @@ def move_to_cold_file(
     )
     try:
         with ledger.transaction():
-            _name_cold_file(ledger, file, days, segments, before_batch)
+            _name_cold_file(ledger, writer.path, file, days, segments, before_batch)
     except _Changed:
         writer.path.unlink(missing_ok=True)
-        return False
-    return True
+        raise
 
 
 def _copy_to(
@@ -181,6 +260,7 @@ def _copy_to(
 
 def _name_cold_file(
     ledger: Ledger,
+    path: Path,
     file: ColdFile,
     days: Sequence[ColdDay],
     segments: Sequence[ColdSegment],
@@ -189,7 +269,7 @@ def _name_cold_file(
     """Make a cold file a part of the ledger, in place of the rows that it holds."""
     # Another run has removed the file if it took it for a leftover: the clock jumped, or this
     # machine slept.
-    if not (ledger.cold_folder / file.name).exists():
+    if not path.exists():
         raise _Changed
     ledger.execute(
         "INSERT INTO cold_file (name, bytes, sha256, first_day, last_day, first_hour,"
@@ -211,8 +291,15 @@ def _name_cold_file(
     )
     if removed != len(segments):
         raise _Changed
+    _remove_empty_partitions(ledger, segments)
+
+
+def _remove_empty_partitions(ledger: Ledger, moved: Sequence[ColdSegment]) -> None:
+    """Remove the dedup partitions of these segments that have no other one."""
     ledger.execute(
-        "DELETE FROM dedup_partition WHERE id NOT IN (SELECT dedup_partition FROM segment)"
+        f"DELETE FROM dedup_partition WHERE id IN ({ledger.numbers}) AND NOT EXISTS"
+        " (SELECT 1 FROM segment s WHERE s.dedup_partition = dedup_partition.id)",
+        json.dumps([segment.dedup_partition for segment in moved]),
     )
 
 

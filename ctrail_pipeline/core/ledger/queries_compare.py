@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .cold_file import ColdFile
+from .cold_reader import ColdFile
 from .cold_rows import cold_files_where, cold_log_files
 from .indexed_conditions import IS_NOT_COMMITTED, IS_REMARKABLE
 from .ledger import Ledger
@@ -166,10 +166,12 @@ def first_days(ledger: Ledger) -> dict[int, int]:
     first: dict[int, int] = {}
     sql = "SELECT day FROM log_file WHERE source_prefix = ? AND day > ? ORDER BY day LIMIT 1"
     cold_files = cold_files_where(ledger, "last_day > ?", _UNDATED)
+    cold_files.sort(key=lambda file: file.first_day)
     for id_ in source_ids(ledger).values():
         days = [day for (day,) in ledger.rows(sql, id_, _UNDATED)]
         for file in cold_files:
-            days += [day for (day,) in ledger.cold_reader.ask(file, sql, id_, _UNDATED)]
+            if file.first_day < min(days, default=file.last_day + 1):
+                days += [day for (day,) in ledger.cold_reader.ask(file, sql, id_, _UNDATED)]
         if days:
             first[id_] = min(days)
     return first

@@ -176,7 +176,7 @@ CREATE TABLE segment (
 CREATE INDEX segment_of_partition ON segment (dedup_partition, id);
 
 -- Files beside the ledger that hold cold rows: cold_file.py. AUTOINCREMENT: newer files override
--- older ones.
+-- older ones. In PostgreSQL, months that hold cold rows: cold_months.py.
 CREATE TABLE cold_file (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     name          TEXT NOT NULL UNIQUE,

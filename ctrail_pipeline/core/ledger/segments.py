@@ -7,10 +7,11 @@ is new is decided in `known_identities`.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from .bulk import rows_of_keys
-from .cold_rows import cold_files_where
+from .cold_rows import cold_files_where, hot_rows
 from .known_identities import SEGMENTS_A_READ
 from .ledger import SEGMENTS_REMOVED, Ledger
 from .rows import BatchState, NewSegment, Segment, SegmentGone
@@ -28,44 +29,34 @@ class LedgerSegments:
 
     def segments(self, partition: str, after: int, limit: int = SEGMENTS_A_READ) -> list[Segment]:
         """Return segments of a dedup partition with an id above `after`, in order."""
-        hot = [
-            Segment(*row)
-            for row in self._ledger.rows(
-                "SELECT s.id, s.count,"
-                " CASE WHEN s.filter IS NULL THEN s.identities ELSE ? END,"
-                " coalesce(length(s.filter), 0),"
-                " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE ? END, s.batch = 0"
-                " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
-                " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
-                b"",
-                b"",
-                partition,
-                after,
-                limit,
-            )
-        ]
         hour = partition[-_HOUR_LENGTH:]
-        cold_files = cold_files_where(  # after the hot ones: see `cold_rows`
+        rows, cold_files = hot_rows(
             self._ledger,
+            "SELECT s.id, s.count,"
+            " CASE WHEN s.filter IS NULL THEN s.identities ELSE ? END,"
+            " coalesce(length(s.filter), 0),"
+            " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE ? END, s.batch = 0"
+            " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
+            " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
+            6,
+            (b"", b"", partition, after, limit),
             "first_hour <= ? AND last_hour >= ? AND last_segment > ?",
             hour,
             hour,
             after,
         )
-        if not cold_files:
-            return hot
-        found = {segment.id: segment for segment in hot}
+        found = {row[0]: Segment(*row) for row in rows}
         for file in cold_files:
             for segment in self._ledger.cold_reader.segments(file, partition, after, limit):
                 found[segment.id] = segment
         return [found[id_] for id_ in sorted(found)[:limit]]
 
     def with_newer(self, seen: Mapping[str, int]) -> set[str]:
-        """Return the dedup partitions that may have a segment with an id above the one given."""
+        """Return the dedup partitions that have a segment with an id above the one given."""
         names = {
             name
             for (name,) in rows_of_keys(
-                self._ledger,
+                self._ledger.rows,
                 "DISTINCT p.name",
                 "dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
                 " WHERE p.name = k.column1 AND s.id > k.column2",
@@ -74,12 +65,19 @@ class LedgerSegments:
         }
         after = min(seen.values(), default=0)
         for file in cold_files_where(self._ledger, "last_segment > ?", after):
-            names |= {
-                name
+            wanted = [
+                (name, newest)
                 for name, newest in seen.items()
                 if newest < file.last_segment
                 and file.first_hour <= name[-_HOUR_LENGTH:] <= file.last_hour
-            }
+            ]
+            found = rows_of_keys(
+                partial(self._ledger.cold_reader.ask, file),
+                "DISTINCT partition",
+                "segment WHERE partition = column1 AND id > column2",
+                wanted,
+            )
+            names |= {name for (name,) in found}
         return names
 
     def segment_identities(self, segment_id: int) -> bytes:

@@ -1,11 +1,12 @@
-"""Moving cold rows out of the ledger's hot tables, into cold files, once a day.
+"""Moving cold rows out of the ledger's hot tables, into cold files or months, once a day.
 
 Cold are the rows of log files of a day that is covered and lies behind the horizon, if the log
 files are committed and nothing about them is open. Cold are also the segments of such hours.
 
 Moving is safe beside other runs and at any instant. A cold file counts from the transaction on that
-takes its rows out and names it. Readers look into the ledger first, and then at the cold files that
-it names. A batch that might still be taken back stays hot, and so does every batch after it.
+takes its rows out and names it. In PostgreSQL, a transaction moves rows to the tables of their
+months. Readers look at the hot tables first, and then at what the ledger names. A batch that might
+still be taken back stays hot, and so does every batch after it.
 """
 
 import logging
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.keys.coverage import Range
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute, minute_of
@@ -26,7 +27,7 @@ from ctrail_pipeline.core.ledger.queries_cold import (
     cold_files,
     cold_moved_at,
     cold_segments,
-    move_to_cold_file,
+    move_cold,
     note_cold_moved,
     settled_before,
 )
@@ -42,22 +43,32 @@ WORTHWHILE: Final = 10_000
 files, so there should be few."""
 _AT_ONCE: Final = 50_000
 """Days of source prefixes, and segments, that are looked at together: 20 MB of memory."""
-_LOG_FILES_A_FILE: Final = 200_000
-"""Log files of one cold file: 20 MB, and two seconds in which nobody else can write to the
-ledger."""
-_IDENTITIES_A_FILE: Final = 1_000_000
-"""Identities of one cold file: 24 MB; twice as much if the last segment is a large merged one."""
+
+
+class Portion(NamedTuple):
+    """How much moves in one transaction, in which nobody else can write to the ledger."""
+
+    log_files: int
+    identities: int
+
+
+_A_FILE: Final = Portion(200_000, 1_000_000)
+"""One cold file: 20 MB of log files, and two seconds; and 24 MB of identities, twice as much if the
+last segment is a large merged one."""
+_OF_MONTHS: Final = Portion(10_000, 200_000)
+"""In PostgreSQL, where the transaction writes the rows, too."""
 
 
 def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:
-    """Move cold rows for about so many seconds; return how many cold files were made.
+    """Move cold rows for about so many seconds; return in how many portions, each a cold file.
 
     A later run moves the rest.
     """
     started, now = time.monotonic(), time.time()
-    if not ledger.moves_cold_rows or abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
+    if abs(now - cold_moved_at(ledger)) < _EVERY_SECONDS:
         return 0
     made = 0
+    portion = _OF_MONTHS if ledger.cold_folder is None else _A_FILE
     kept_day, kept_hour = first_kept(now, horizon_days)
     bound = settled_before(ledger, int(now) - _EVERY_SECONDS)
     while True:
@@ -66,14 +77,15 @@ def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> 
         if max(sum(day.log_files for day in days), len(segments)) < WORTHWHILE:
             break
         moved = 0
-        for file_days, file_segments in _portions(days, segments):
+        for file_days, file_segments in _portions(days, segments, portion):
             if time.monotonic() - started > seconds:
                 return made
-            moved += move_to_cold_file(ledger, file_days, file_segments, bound)
+            moved += move_cold(ledger, file_days, file_segments, bound)
         made += moved
         if not moved or max(len(days), len(segments)) < _AT_ONCE:
             break
-    _remove_leftovers(ledger, now)
+    if ledger.cold_folder is not None:
+        _remove_leftovers(ledger, ledger.cold_folder, now)
     note_cold_moved(ledger, int(now))
     return made
 
@@ -88,12 +100,12 @@ def first_kept(now: float, horizon_days: int) -> tuple[int, str]:
     return minute_of(moment) // MINUTES_PER_DAY, moment.strftime("%Y/%m/%d/%H")
 
 
-def _remove_leftovers(ledger: Ledger, now: float) -> None:
+def _remove_leftovers(ledger: Ledger, folder: Path, now: float) -> None:
     """Remove cold files that the ledger does not name, unless another run may be about to.
 
     Files are removed inside a transaction: whoever names a file later checks that it is there.
     """
-    paths = [path for path in ledger.cold_folder.glob("*") if _is_old(path, now)]
+    paths = [path for path in folder.glob("*") if _is_old(path, now)]
     if not paths:
         return
     with ledger.transaction():
@@ -123,18 +135,18 @@ def _covered(days: Sequence[ColdDay], ledger: Ledger) -> list[ColdDay]:
 
 
 def _portions(
-    days: Sequence[ColdDay], segments: Sequence[ColdSegment]
+    days: Sequence[ColdDay], segments: Sequence[ColdSegment], portion: Portion
 ) -> Iterator[tuple[list[ColdDay], list[ColdSegment]]]:
-    """Divide days and segments into the contents of one cold file each, oldest first."""
+    """Divide days and segments into what moves together, oldest first."""
     file_days: list[ColdDay] = []
     file_segments: list[ColdSegment] = []
     log_files = identities = 0
     days, segments = list(reversed(days)), list(reversed(segments))
     while days or segments:
-        if days and log_files < _LOG_FILES_A_FILE:
+        if days and log_files < portion.log_files:
             log_files += days[-1].log_files
             file_days.append(days.pop())
-        elif segments and identities < _IDENTITIES_A_FILE:
+        elif segments and identities < portion.identities:
             identities += segments[-1].size
             file_segments.append(segments.pop())
         else:

@@ -13,6 +13,7 @@ from typing import Protocol
 from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.admission import BEING_REBUILT
+from ctrail_pipeline.core.ledger.cold_rows import hold_all
 from ctrail_pipeline.core.ledger.copying import copy_facts, copy_rows, replace_rows
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.machine import forget_machine
@@ -108,6 +109,7 @@ class _DatabasePlace:
                 copy_rows(ledger, kept, lambda _step: None)
                 with kept.transaction():
                     copy_facts(ledger, kept)
+                    hold_all(ledger, kept)
         except LedgerError as error:
             for unfinished in files_of(path):
                 unfinished.unlink()

@@ -5,7 +5,6 @@ The server comes with a wheel. Its databases are C-collated, so tests about coll
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from threading import Event, Thread
 
 import psycopg
@@ -204,8 +203,3 @@ def test_a_message_holds_no_values_of_rows(ledger: Ledger, statement: str, says:
     with pytest.raises(LedgerError, match=says) as caught:
         ledger.execute(statement)
     assert not any(text in str(caught.value) for text in ("secret", "uuid", "DETAIL"))
-
-
-def test_a_file_is_no_database(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path / "state.db")) as ledger:
-        assert ledger.moves_cold_rows

