@@ -7,14 +7,15 @@ or wrong. Neither listing nor comparing belongs here.
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.keys.left_aside import LeftAside, summed
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.run.reason_groups import GROUPS_NAMED, without_numbers
 
 from .digest_result import DigestResult
 from .findings import EXPLANATIONS, Finding, FindingKind, HourState, Severity
@@ -158,6 +159,15 @@ class PrefixReport:
         return not self.hours or (self.hours[-1].end - 1) // 24 <= number
 
 
+class Unread(NamedTuple):
+    """Objects that could not be read for one reason."""
+
+    first: Problem
+    at: int
+    """Where the problem stands in the report."""
+    more: int = 0
+
+
 @dataclass
 class Report:
     """Everything that was found."""
@@ -170,7 +180,10 @@ class Report:
     counts_by_trail: Counter[tuple[str, FindingKind]] = field(default_factory=Counter)
     """Findings by trail and kind. The trail "" stands for findings of several trails."""
     problems: list[Problem] = field(default_factory=list)
-    """Trails and source prefixes that could not be listed."""
+    """Trails and source prefixes that could not be listed, and the first of objects that could not
+    be read for one reason."""
+    unread: dict[tuple[str, str, str], Unread] = field(default_factory=dict)
+    """Problems that are told once, by trail, state and reason."""
     left_aside: dict[str, LeftAside] = field(default_factory=dict)
     """By trail: what the bucket holds and is not brought in."""
     not_yet: list[str] = field(default_factory=list)
@@ -199,6 +212,26 @@ class Report:
         self.counts_by_trail[finding.trail, finding.kind] += 1
         if self.counts[finding.kind] <= FINDINGS_NAMED:
             self.findings.append(finding)
+
+    def note_unread(self, problem: Problem) -> None:
+        """Name what could not be read for digests. What has a reason that is named is counted.
+
+        A key of KMS that is disabled may concern a million log files. Beyond 100 reasons, all
+        further ones are counted as one.
+        """
+        reason = without_numbers(problem.reason.replace(problem.where, ""))
+        key = problem.trail, problem.state, reason
+        if key not in self.unread and len(self.unread) >= GROUPS_NAMED:
+            key = "", "", ""
+        known = self.unread.get(key)
+        if known is None:
+            first = replace(problem, reason=problem.reason.removeprefix(f"{problem.where}: "))
+            self.unread[key] = Unread(first, len(self.problems))
+            self.problems.append(first)
+            return
+        known = self.unread[key] = known._replace(more=known.more + 1)
+        told = f"{known.first.reason}; and {known.more:,} more"
+        self.problems[known.at] = replace(known.first, reason=told)
 
     def leave_aside(
         self, trail: str, partition: str, left_aside: LeftAside, why: str = "no log file's name"

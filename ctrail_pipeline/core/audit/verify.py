@@ -38,7 +38,7 @@ def verify(settings: Settings, selection: Selection | None = None, *, deep: bool
             FoundPrefix(trails[source.trail], source.bucket, source.source_prefix)
             for source in sources
         ]
-        return check_digests(settings, selection, found_prefixes, report=report.problems.append)
+        return check_digests(settings, selection, found_prefixes, report=report.note_unread)
 
     return compare(settings, selection, deep=deep, digests=digests)
 

@@ -16,6 +16,11 @@ GROUPS_NAMED: Final = 100
 _NUMBER: Final = re.compile("[0-9]+")
 
 
+def without_numbers(reason: str) -> str:
+    """Return a reason in which all numbers are equal."""
+    return _NUMBER.sub("0", reason)
+
+
 @dataclass
 class ReasonGroup:
     """Log files of one trail in one state, for one reason."""
@@ -45,7 +50,7 @@ class ReasonGroups:
         False, too, for a group beyond the limit: nothing is kept of it.
         """
         reason = reason.replace(where, "").lstrip(": ")
-        key = trail, state, _NUMBER.sub("0", reason)
+        key = trail, state, without_numbers(reason)
         group = self._groups.get(key)
         if group is not None:
             group.log_files += 1
