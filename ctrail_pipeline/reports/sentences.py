@@ -166,6 +166,8 @@ def estimate_line(estimate: TrailEstimate) -> str:
             f"; {estimate.list_requests_once_more:,} of the requests (about ${dollars:.4f}) list"
             " once more what an older version listed, which left log files of some names aside"
         )
+    if estimate.open_log_files:
+        text += f"; log files still open: {states_text(estimate.open_log_files)}"
     if estimate.left_aside:
         text += f"; {left_aside_text({estimate.trail: estimate.left_aside})}"
     return text

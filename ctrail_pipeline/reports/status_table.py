@@ -61,7 +61,10 @@ def notes(status: Status) -> list[str]:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
     lines += open_lines(status.open_log_files, _REASONS_NAMED)
     if archived:
-        lines.append(f"{archived:,} log files are archived: restore them, then sync again")
+        lines.append(
+            f"{archived:,} log files are archived: restore them in S3; syncs look for them once a"
+            " day"
+        )
     if gone:
         lines.append(f"{gone:,} log files were deleted from their bucket before they were read")
     if status.left_aside:

@@ -1,9 +1,10 @@
 """What a sync did, and what a sync would bring in and cost, as JSON. Keys are only ever added."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import Summary
@@ -47,10 +48,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
             }
             for (trail, partition), counts in sorted(summary.partitions.items())
         ],
-        "open_log_files": {
-            state.name.lower(): count
-            for state, count in sorted(summary.open_log_files.counts.items())
-        },
+        "open_log_files": _by_name(summary.open_log_files.counts),
         "open_reasons": [asdict(group) for group in summary.open_log_files.reasons],
         "archived": asdict(summary.archived),
         "problem_count": summary.problem_count,
@@ -76,6 +74,7 @@ def estimates_as_json(
                 "is_sampled": estimate.is_sampled,
                 "list_requests_once_more": estimate.list_requests_once_more,
                 "is_not_yet": estimate.is_not_yet,
+                "open_log_files": _by_name(estimate.open_log_files),
                 "left_aside": left_aside_as_json(
                     {estimate.trail: estimate.left_aside} if estimate.left_aside else {}
                 ),
@@ -84,3 +83,7 @@ def estimates_as_json(
         ],
         "problems": [problem_line(problem) for problem in problems],
     }
+
+
+def _by_name(counts: Mapping[LogFileState, int]) -> dict[str, int]:
+    return {state.name.lower(): count for state, count in sorted(counts.items())}

@@ -119,6 +119,24 @@ def test_the_last_line_counts_what_was_brought_in_and_not_what_was_tried(
         assert said.endswith("; log files still open: 1 damaged, 1 failed\n")
 
 
+def test_a_dry_run_names_what_stands_open(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said that there is nothing new, where a sync tries failed log files again."""
+    bucket.put(1)
+    fail(bucket)
+    assert bucket.ctrail("sync", "-q") == 1
+    visit_later(bucket)
+    capsys.readouterr()
+    assert bucket.ctrail("sync", "-q", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert ": 0 new log files, " in said
+    assert said.endswith("; log files still open: 1 failed\n")
+    assert bucket.ctrail("sync", "-q", "--dry-run", "--json") == 0
+    [estimate] = json.loads(capsys.readouterr().out)["estimates"]
+    assert estimate["open_log_files"] == {"failed": 1}
+
+
 def test_the_last_line_says_that_something_could_not_be_listed(
     bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:

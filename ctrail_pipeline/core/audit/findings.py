@@ -172,7 +172,7 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
     FindingKind.LOG_FILE_ARCHIVED: Explanation(
         Severity.WARNING,
         "the log file lies in Glacier, and cannot be read before it is restored",
-        "restore it in S3, then sync again",
+        "restore it in S3; syncs look for it once a day",
     ),
     FindingKind.RECORDS_IN_QUARANTINE: Explanation(
         Severity.WARNING,

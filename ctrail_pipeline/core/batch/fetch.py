@@ -84,7 +84,9 @@ def fetch_log_file(
     """
     reservation = reservation or Reservation(MemoryBudget(0), 0, lambda: None)
     if ref.archived:
-        return _failed(ref, LogFileState.ARCHIVED, "archived: restore it, then sync again")
+        return _failed(
+            ref, LogFileState.ARCHIVED, "archived: restore it; syncs look for it once a day"
+        )
     if ref.size > settings.max_stored_bytes:
         too_large = too_large_stored(ref.size, settings.max_stored_bytes)
         return FetchedLogFile(ref, _known_etag(ref), ref.size, 0, too_large)

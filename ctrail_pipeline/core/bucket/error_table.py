@@ -46,7 +46,7 @@ _NO_ACCOUNT: Final = Meaning(
 CODES: Final[Mapping[str, Meaning]] = {
     # Of one object.
     "InvalidObjectState": Meaning(
-        ObjectArchived, "{at} is archived", "restore it from Glacier, then sync again"
+        ObjectArchived, "{at} is archived", "restore it from Glacier; syncs look for it once a day"
     ),
     "NoSuchKey": Meaning(ObjectGone, "{at} is no longer there"),
     "PreconditionFailed": Meaning(ObjectChanged, "{at} was written again since it was listed"),

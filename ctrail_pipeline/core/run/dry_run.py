@@ -4,8 +4,10 @@ A source prefix with more than 100,000 new log files is listed that far. The res
 days. Not here: what so many log files cost (`estimate`), or the sentence for people (`reports`).
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from ctrail_pipeline.core.keys.coverage import Lookback
@@ -13,6 +15,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.presence import ledger_exists
+from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.listing.folder_walk import FEW_AT_ONCE, Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     find_prefixes,
@@ -25,9 +28,10 @@ from ctrail_pipeline.core.listing.left_aside import outside_once_listed, sum_by_
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
-from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.settings import Settings, Trail
 
 from .estimate import TrailEstimate
+from .open_log_files import SelectedLogFiles
 
 LISTED_A_SOURCE_PREFIX: Final = 100_000
 """New log files of a source prefix after which no more of it is listed."""
@@ -62,6 +66,10 @@ def estimate(
             for trail in settings.trails
             if trail.name in found.discoveries
         }
+        still_open = {
+            trail.name: _open_counts(ledger, settings, trail, selection)
+            for trail in settings.trails
+        }
     left_aside = sum_by_trail(
         settings,
         selection,
@@ -83,9 +91,20 @@ def estimate(
         trail.partitions = partition_count(
             source.source_prefix for source in sources if source.trail == trail.trail
         )
+        trail.open_log_files = still_open[trail.trail]
         trail.left_aside = left_aside.get(trail.trail)
         trail.is_not_yet = trail.trail in found.not_yet
     return [trail for trail in estimates.values() if trail.partitions or trail.is_not_yet]
+
+
+def _open_counts(
+    ledger: Ledger | None, settings: Settings, trail: Trail, selection: Selection
+) -> Mapping[LogFileState, int]:
+    """Count the log files of a trail that stand open, by state."""
+    if ledger is None:
+        return {}
+    of_trail = replace(settings, trails=(trail,))
+    return SelectedLogFiles(ledger, of_trail, selection).open(int(time.time())).counts
 
 
 def _days_by_days_listed(source: Source) -> float:

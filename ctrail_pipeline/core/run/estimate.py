@@ -4,10 +4,12 @@ Prices are S3's list prices. Times and sizes are measurements of this project, s
 "about". Not here: how many log files there are (`dry_run`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from ctrail_pipeline.core.keys.left_aside import LeftAside
+from ctrail_pipeline.core.ledger.rows import LogFileState
 
 DOLLARS_A_LIST: Final = 0.005 / 1000
 """AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
@@ -41,6 +43,9 @@ class TrailEstimate:
     further 1,000 log files. Those that find the accounts and regions come on top."""
     list_requests_once_more: int = 0
     """Those of the LIST requests that list the past once more, after an upgrade."""
+    open_log_files: Mapping[LogFileState, int] = field(default_factory=dict)
+    """Log files that stand open now. `ctrail sync` tries failed ones at once, whenever their next
+    visit is."""
     left_aside: LeftAside | None = None
     """What was seen and would not be brought in."""
     is_not_yet: bool = False

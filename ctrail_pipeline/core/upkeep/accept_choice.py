@@ -32,7 +32,7 @@ class Standing(Enum):
     OPEN = "open"
     ACCEPTED = "accepted already"
     WAITING = "found and not fetched yet: run `ctrail sync` first"
-    ARCHIVED = "archived: restore it in S3, then run `ctrail sync`"
+    ARCHIVED = "archived: restore it in S3; syncs look for it once a day"
 
 
 class _Match(IntEnum):
