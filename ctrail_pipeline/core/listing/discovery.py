@@ -93,11 +93,14 @@ def discover(
     is_written_known = written is not None and any(
         (prefix.bucket, prefix.prefix) == (trail.bucket, written) for prefix in known
     )
+    # Another trail may have been told AWSLogs as its prefix: it delivers to AWSLogs/AWSLogs/.
+    inner = logs_root(trail.prefix).removesuffix("/")
+    others = {other.prefix for other in settings.trails if other.bucket == trail.bucket}
+    beside = [*others & {inner}, *(trail.prefixes if is_written_known else ())]
     looks: list[_Look] = []
     with DaemonThreads(_LISTERS, "ctrail-discover") as threads:
         for prefix in trail.prefixes:
             if is_written_known or not any(look.source_prefixes for look in looks):
-                beside = trail.prefixes if is_written_known else ()
                 looks.append(_Look(settings, trail, bucket, prefix, beside, settled, threads))
     found = [look for look in looks if look.source_prefixes]
     found = found or [look for look in looks if not look.is_vain][:1]

@@ -42,7 +42,9 @@ def _better_places(trail: Trail, bucket: Bucket) -> Iterator[str]:
         if _ROOT in names and start != own:
             yield f'there is {start}{_ROOT}/, which "prefix": "{start.rstrip("/")}" names'
         likely = sorted(names, key=lambda name: (not is_organization(name), not is_account(name)))
-        for name in [name for name in likely if name != _ROOT][:_FOLDERS_TRIED]:
+        # No prefix names `/AWSLogs/`, at the start of the bucket.
+        others = [name for name in likely if name != _ROOT and f"{start}{name}"]
+        for name in others[:_FOLDERS_TRIED]:
             inside = bucket.list_folder(f"{start}{name}/").folders
             if _ROOT in inside:
                 yield f'there is {start}{name}/{_ROOT}/, which "prefix": "{start}{name}" names'

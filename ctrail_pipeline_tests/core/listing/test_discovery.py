@@ -369,6 +369,25 @@ def test_both_places_count_where_the_ledger_knows_the_written_one(
     ]
 
 
+@pytest.mark.parametrize("prefix", ["", "foo"])
+def test_what_is_another_trails_is_not_left_aside(prefix: str) -> None:
+    root = logs_root(prefix)
+    trail, another = Trail("trail", "logs", prefix), Trail("another", "logs", root[:-1])
+    bucket = KeysBucket(root + ACCOUNT_KEY, f"{root}AWSLogs/{OTHER_KEY}")
+    settings = settings_of(trail)
+    alone = discover(settings, trail, bucket)
+    assert any(alone.outside.values())
+    both = discover(replace(settings, trails=(trail, another)), trail, bucket)
+    assert both.source_prefixes == alone.source_prefixes == [at(prefix)]
+    assert not any(both.outside.values())
+
+
+def test_no_prefix_is_proposed_that_names_another_place() -> None:
+    bucket = KeysBucket("/AWSLogs/" + ACCOUNT_KEY)
+    with pytest.raises(StoreError, match=r"the bucket holds /AWSLogs/; check the trail's"):
+        discovered(Trail("trail", "bucket"), bucket)
+
+
 def test_the_same_account_at_both_places_is_settled_by_itself() -> None:
     trail = trail_written("foo/", "foo")
     bucket = KeysBucket("foo/AWSLogs/" + ACCOUNT_KEY, "foo//AWSLogs/" + ACCOUNT_KEY)
