@@ -20,6 +20,10 @@ from dagster import (
 
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.listing.problem import Problem
+from ctrail_pipeline.core.run.progress import Progress
+from ctrail_pipeline.core.run.summary import Summary
+from ctrail_pipeline.reports.sentences import failure_message
 from ctrail_pipeline_tests.support.dagster_runs import failure_text
 from ctrail_pipeline_tests.support.failing_bucket import (
     ACCOUNT,
@@ -119,6 +123,15 @@ def test_the_last_line_counts_what_was_brought_in_and_not_what_was_tried(
         assert said.endswith("; log files still open: 1 damaged, 1 failed\n")
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_an_interrupted_run_does_not_say_that_all_else_is_in(interrupted: bool) -> None:
+    summary = Summary(Progress(), interrupted=interrupted)
+    summary.note(Problem("main", "eu-west-1", "not listed", "no answer"))
+    said = failure_message(summary)
+    assert ("Everything else is brought in" in said) is not interrupted
+    assert ("The run was interrupted" in said) is interrupted
+
+
 def test_a_dry_run_names_what_stands_open(
     bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +182,7 @@ def test_a_damaged_log_file_keeps_every_sync_from_success_and_is_not_fetched_eac
     assert "log files still open: 1 damaged" in said.out
     for command in ("status", "verify"):
         assert bucket.ctrail(command) == 1
+        assert "`ctrail accept" in capsys.readouterr().out
 
 
 def test_a_deleted_log_file_keeps_a_sync_from_success_until_it_is_there_again(
@@ -196,6 +210,8 @@ def test_a_failed_log_file_whose_region_has_gone_is_gone_too(
     capsys.readouterr()
     assert bucket.ctrail("sync", "-q") == 1
     assert "log files still open: 1 gone" in capsys.readouterr().out
+    assert bucket.ctrail("verify") == 1
+    assert "`ctrail accept`" in capsys.readouterr().out
 
 
 def test_a_found_log_file_that_nobody_fetched_stands_open(

@@ -155,12 +155,15 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
     FindingKind.LOG_FILE_FAILED: Explanation(
         Severity.WARNING,
         "the log file could not be fetched",
-        "see the reason; later syncs try again",
+        "see the reason; later syncs try again, and bring in what was deleted once it is back;"
+        " settle what is lost for good with `ctrail accept`",
     ),
     FindingKind.LOG_FILE_DAMAGED: Explanation(
         Severity.WARNING,
-        "the log file cannot be read in full; what was readable is in quarantine",
-        "see the reason; where bucket versioning is on, restore a sound version",
+        "the log file cannot be read in full, or none of its records became an event; what was"
+        " readable is in quarantine",
+        "see the reason; where bucket versioning is on, restore a sound version; settle what is"
+        " lost for good with `ctrail accept`",
     ),
     FindingKind.LEFT_ASIDE: Explanation(
         Severity.WARNING,
