@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrail_pipeline.core.bucket.boundary import boundary
 from ctrail_pipeline.core.bucket.credentials import check_obtainable, open_session
+from ctrail_pipeline.core.bucket.foreign_errors import no_answer, without_password
 from ctrail_pipeline.core.durable import write_whole
 from ctrail_pipeline.core.exceptions import AccessDenied, ConfigurationError, StoreUnavailable
 from ctrail_pipeline.core.keys.source_prefix import logs_root, meant_prefix
@@ -65,17 +67,21 @@ def describe_trails(
 
     config = Config(connect_timeout=10, read_timeout=20, retries={"mode": "standard"})
     reader = Trail("generate-config", "", profile=profile)
-    try:
-        session = open_session(reader)
-        home = session.get_config_variable("region") or "us-east-1"
-        partition = session.get_partition_for_region(home)
-        asked = list(regions) or session.get_available_regions("cloudtrail", partition)
-        clients = [
-            session.create_client("cloudtrail", region_name=name, config=config) for name in asked
-        ]
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
-    check_obtainable(reader)
+    with boundary(reader):
+        try:
+            session = open_session(reader)
+            check_obtainable(reader)
+            home = session.get_config_variable("region") or "us-east-1"
+            partition = session.get_partition_for_region(home)
+            asked = list(regions) or session.get_available_regions("cloudtrail", partition)
+            clients = [
+                session.create_client("cloudtrail", region_name=name, config=config)
+                for name in asked
+            ]
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"the AWS configuration cannot be used: {without_password(error)}"
+            ) from error
     with DaemonThreads(_ASKED_AT_ONCE, "ctrail-trails") as threads:
         answers = list(threads.map(_ask, clients))
     trails: dict[str, Described] = {}
@@ -164,27 +170,30 @@ def generate_config(
 def _ask(client: Any) -> list[Described] | str:
     """Return the trails that a region shows, or the code that says why it did not answer."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         described = client.describe_trails(includeShadowTrails=True)["trailList"]
+        return [
+            Described(
+                trail["Name"],
+                trail["TrailARN"],
+                trail["S3BucketName"],
+                trail.get("S3KeyPrefix", ""),
+                trail["HomeRegion"],
+                trail.get("KmsKeyId") or None,
+                trail.get("LogFileValidationEnabled", False),
+                trail.get("IsOrganizationTrail", False),
+            )
+            for trail in described
+            if trail.get("S3BucketName")
+        ]
     except ClientError as error:
         return str(error.response.get("Error", {}).get("Code", "ClientError"))
     except BotoCoreError as error:
-        return type(error).__name__
-    return [
-        Described(
-            trail["Name"],
-            trail["TrailARN"],
-            trail["S3BucketName"],
-            trail.get("S3KeyPrefix", ""),
-            trail["HomeRegion"],
-            trail.get("KmsKeyId") or None,
-            trail.get("LogFileValidationEnabled", False),
-            trail.get("IsOrganizationTrail", False),
-        )
-        for trail in described
-        if trail.get("S3BucketName")
-    ]
+        return no_answer(error) or type(error).__name__
+    except (LookupError, TypeError, AttributeError, ValueError, ResponseParserError):
+        return "an answer that is not CloudTrail's"  # such as the page of a filter
 
 
 def _none_answered(failed: dict[str, str]) -> AccessDenied | StoreUnavailable:
@@ -201,5 +210,6 @@ def _none_answered(failed: dict[str, str]) -> AccessDenied | StoreUnavailable:
             " or give this machine a role"
         )
     return StoreUnavailable(
-        f"CloudTrail did not answer in any region ({codes}): check the network and the region names"
+        f"CloudTrail did not answer in any region ({codes}): check the network, the proxies and the"
+        " region names"
     )

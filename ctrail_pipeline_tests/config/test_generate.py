@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import boto3
@@ -24,6 +26,13 @@ ENVIRONMENT = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
+PASSWORD = "private"
+AWS_CONFIG = """
+[profile absent]
+credential_process = /not/there/helper
+[profile half]
+aws_access_key_id = AKIAX
+"""
 REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-2"]
 ASKED = [part for region in REGIONS for part in ("--region", region)]
 
@@ -147,8 +156,33 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked_for(
             {"AWS_ENDPOINT_URL_CLOUDTRAIL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
             ["--region", "us-east-1"],
             1,
-            "did not answer in any region (EndpointConnectionError)",
+            "did not answer in any region (no answer of 127.0.0.1): check the network, the proxies",
         ),
+        (
+            {
+                "AWS_ENDPOINT_URL_CLOUDTRAIL": "http://cloudtrail.example.com",
+                "AWS_MAX_ATTEMPTS": "1",
+                "HTTP_PROXY": f"http://me:{PASSWORD}@127.0.0.1:9",
+            },
+            [],
+            1,
+            "did not answer in any region (no connection through the proxy 127.0.0.1:9)",
+        ),
+        (
+            {"AWS_ENDPOINT_URL_CLOUDTRAIL": f"https://me:{PASSWORD}@local host"},
+            [],
+            2,
+            "the AWS configuration cannot be used: Invalid endpoint: https://local host",
+        ),
+        (
+            {"AWS_PROFILE": "absent"},
+            [],
+            1,
+            "could not be obtained from the credential_process of the profile 'absent'",
+        ),
+        ({"AWS_PROFILE": "half"}, [], 1, "(aws_secret_access_key is missing)"),
+        ({}, ["--profile", "absent"], 1, "the credential_process of the profile 'absent'"),
+        ({}, ["--profile", "half"], 1, "(aws_secret_access_key is missing)"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(
@@ -159,14 +193,55 @@ def test_what_goes_wrong_is_one_sentence(
     code: int,
     message: str,
 ) -> None:
-    chosen = environment | overrides
+    config = tmp_path.with_name(f"{tmp_path.name}-aws")
+    config.write_text(AWS_CONFIG)
+    chosen = environment | {"AWS_CONFIG_FILE": str(config)} | overrides
+    if "AWS_PROFILE" in overrides:  # else the keys of the environment come first
+        chosen |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     chosen = {name: value for name, value in chosen.items() if value}
     region = [] if "--region" in arguments else ["--region", "eu-west-1"]
     done = ctrail(tmp_path, "generate-config", *arguments, *region, env=chosen)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert PASSWORD not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!DOCTYPE html>",
+        b"{}",
+        b'{"trailList": [1]}',
+        b'{"trailList": [{"S3BucketName": "logs"}]}',
+    ],
+)
+def test_an_answer_that_is_not_cloudtrails_is_called_so(
+    tmp_path: Path, environment: dict[str, str], body: bytes
+) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    odd = environment | {"AWS_ENDPOINT_URL_CLOUDTRAIL": address}
+    done = ctrail(tmp_path, "generate-config", "--region", "eu-west-1", env=odd)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert done.returncode == 1
+    assert "in any region (an answer that is not CloudTrail's): check" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_job_writes_it_too(

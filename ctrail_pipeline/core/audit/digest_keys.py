@@ -7,6 +7,8 @@ to `digest_file`.
 import time
 from datetime import datetime, timedelta
 
+from ctrail_pipeline.core.bucket.boundary import boundary
+from ctrail_pipeline.core.bucket.foreign_errors import no_answer
 from ctrail_pipeline.core.exceptions import ConfigurationError, StoreError
 from ctrail_pipeline.core.ledger.queries_digests import (
     PublicKey,
@@ -55,22 +57,29 @@ class KeysOfTrail:
 
     def _ask(self, signed_at: datetime, task: DigestTask) -> list[PublicKey]:
         """Ask CloudTrail for its keys of a day around a time; each region has its own keys."""
+        region = task.any_prefix.region
+        try:
+            with boundary(self._trail):
+                return self._ask_in(region, signed_at)
+        except (DigestError, StoreError) as error:
+            reason = f"cloudtrail:ListPublicKeys in {region}: {error}"
+            task.report_problem(task.any_prefix.partition_key, "no public keys", reason)
+            return []
+
+    def _ask_in(self, region: str, signed_at: datetime) -> list[PublicKey]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         from ctrail_pipeline.core.bucket.credentials import Credentials
 
-        region = task.any_prefix.region
+        day = timedelta(days=1)
+        session = Credentials(self._trail).session
         try:
-            client = Credentials(self._trail).session.create_client(
-                "cloudtrail", region_name=region
-            )
-            day = timedelta(days=1)
+            client = session.create_client("cloudtrail", region_name=region)
             pages = client.get_paginator("list_public_keys").paginate(
                 StartTime=signed_at - day, EndTime=signed_at + day
             )
             return [key for page in pages for key in read_public_keys(page)]
-        except (BotoCoreError, ClientError, DigestError, StoreError) as error:
-            code = getattr(error, "response", {}).get("Error", {}).get("Code")
-            reason = f"cloudtrail:ListPublicKeys in {region}: {code or type(error).__name__}"
-            task.report_problem(task.any_prefix.partition_key, "no public keys", reason)
-            return []
+        except ClientError as error:
+            raise StoreError(str(error.response.get("Error", {}).get("Code"))) from error
+        except BotoCoreError as error:
+            raise StoreError(no_answer(error) or type(error).__name__) from error

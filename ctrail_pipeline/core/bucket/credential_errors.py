@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
 from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.core.untrusted_text import printable
+
+from .foreign_errors import no_answer
 
 ROLE_OF_TRAIL: Final = "ctrail-role"
 """The source that assumes a trail's role; botocore names all others."""
@@ -53,14 +54,6 @@ _UNUSABLE: Final = frozenset(
     }
 )
 """Errors of botocore for configuration files that it cannot use."""
-_UNREACHABLE: Final = frozenset(
-    {
-        *("ConnectTimeoutError", "ConnectionClosedError", "ConnectionError"),
-        *("EndpointConnectionError", "HTTPClientError", "ProxyConnectionError"),
-        *("ReadTimeoutError", "SSLError"),
-    }
-)
-"""Errors of botocore where no answer came."""
 _CAUSES: Final = {
     "CredentialRetrievalError": "it failed",
     "ResponseParserError": "its answer cannot be read",
@@ -120,11 +113,12 @@ def no_credentials(trail: Trail, error: BaseException, source: str = "") -> Stor
     name = name.format(role=trail.role_arn, profile=profile, source=source)
     if kind in _SIGN_IN_ERRORS and source != "sso":
         advice = _SIGN_IN  # the profile that signs on may be another one, which this one names
-    if kind in _UNREACHABLE:
+    silence = no_answer(error)
+    if silence:
         advice = "check the network, the proxies and the AWS_* variables"
     return CredentialsError(
         f"trail {trail.name!r}: AWS credentials could not be obtained from {name}"
-        f" ({_cause(error)}): {advice.format(name=profile[1:-1])}"
+        f" ({silence or _cause(error)}): {advice.format(name=profile[1:-1])}"
     )
 
 
@@ -164,8 +158,6 @@ def _fault(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     """What went wrong, in our words, without any text of the error."""
-    if type(error).__name__ in _UNREACHABLE:
-        return _connection_cause(error)
     call = _CALL_FAILED.search(str(error))
     if call:
         return f"{call[2]}: {call[1]}"
@@ -177,18 +169,3 @@ def _cause(error: BaseException) -> str:
         return "its answer cannot be read"
     kind = type(error).__name__
     return _CAUSES.get(kind, kind)
-
-
-def _connection_cause(error: BaseException) -> str:
-    """Which host or proxy gave no answer. URLs of proxies hold passwords, so hosts are named."""
-    details = getattr(error, "kwargs", {})
-    proxy, url = (str(details.get(name) or "") for name in ("proxy_url", "endpoint_url"))
-    kind = type(error).__name__
-    if proxy:
-        return printable(
-            f"no connection through the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
-        )
-    host = urlsplit(url).hostname or "its server"
-    if kind == "SSLError":
-        return printable(f"the certificate of {host} is not trusted")
-    return printable(f"no answer of {host}")

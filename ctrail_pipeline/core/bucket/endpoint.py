@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.settings import Settings, Trail
-from ctrail_pipeline.core.untrusted_text import printable
 
 from .boundary import is_of_others
 from .bucket_name import access_point
 from .curl_request import Target
+from .foreign_errors import without_password
 
 _SCOPE: Final = re.compile(r"Credential=[^/]*/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 """What a signature of SigV4 is good for, in the header Authorization."""
@@ -31,8 +31,6 @@ _REGION_IN_LABEL: Final = re.compile(r"(?:s3-(?:fips-)?)?(?P<region>.+)")
 """A part of a host's name, such as `eu-west-1`, or `s3-eu-west-1` of old."""
 BODY: Final = "CtrailBody"
 """Under this name a client's errors have the body of the answer (bytes)."""
-_USER: Final = re.compile(r"//.*@", re.DOTALL)
-"""The user and password of a URL in the text of an error, and more rather than less."""
 _OTHER_SCHEME: Final = re.compile(r"https?://[a-z0-9]+://", re.IGNORECASE)
 """The beginning of a URL such as `socks5://host`, before which botocore puts `http://`."""
 _ERROR: Final = 300
@@ -126,10 +124,9 @@ def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) 
     except Exception as error:  # botocore raises all sorts of errors for odd configurations
         if not is_of_others(error):
             raise
-        text = printable(_USER.sub("//", str(error)))
         raise StoreError(
             f"trail {trail.name!r}: boto3 finds no endpoint for s3://{trail.bucket}"
-            f" ({type(error).__name__}: {text}): check the trail's `region` and"
+            f" ({type(error).__name__}: {without_password(error)}): check the trail's `region` and"
             " `endpoint_url`, the AWS_* variables and the AWS configuration files"
         ) from error
     setting, configured = _configured_authorities(session)

@@ -101,6 +101,26 @@ def check(settings: Settings) -> tuple[DigestResult, list[Problem]]:
     ), problems
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://me:private@local host", "boto3 failed with ValueError"),
+        ("http://127.0.0.1:1", "no answer of 127.0.0.1"),
+    ],
+)
+def test_where_cloudtrail_cannot_be_asked_that_is_the_trails_problem(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDTRAIL", url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    _, problems = check(settings)
+    [problem] = problems
+    assert problem.state == "no public keys"
+    assert problem.reason.startswith("cloudtrail:ListPublicKeys in eu-west-1: ")
+    assert reason in problem.reason
+    assert "private" not in problem.reason
+
+
 def test_keys_are_asked_for_once_and_kept(settings: Settings, cloudtrail: CloudTrail) -> None:
     for _ in range(2):
         checked, problems = check(settings)
