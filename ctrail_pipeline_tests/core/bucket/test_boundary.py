@@ -197,7 +197,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         f" read): {BY_HAND}",
     ),
     (
-        {"profile": "authorities"},
+        {"profile": "authorities", "endpoint_url": "https://127.0.0.1:1"},
         "ca_bundle=/not/there.pem cannot be read: No such file or directory",
     ),
     ({"profile": "empty"}, "the access key ID from config-file is empty: write it"),
