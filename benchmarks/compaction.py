@@ -30,11 +30,12 @@ import json, sys, time
 from pathlib import Path
 import duckdb
 from ctrail_pipeline.cli.events_view import connect
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 
 kind, root, sql = sys.argv[1:]
 began = time.monotonic()
 if kind == "jsonl":
-    with connect(Path(root)) as db:
+    with connect(LocalOutput(Path(root), Path(root))) as db:
         db.execute("SET enable_progress_bar = false")  # Python's -c is interactive to DuckDB
         rows = db.execute(sql.format("events")).fetchall()
 else:

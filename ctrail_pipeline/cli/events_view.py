@@ -8,9 +8,7 @@ DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from mmap import ACCESS_READ, mmap
-from pathlib import Path
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
@@ -18,15 +16,17 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
 from ctrail_pipeline.core.matching_ledger import check_belongs
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.open_output import open_output
+from ctrail_pipeline.core.output_files import FileName, Kind, NamedFile, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
 
-_FILES: Final = "*/*/*/*/*/*/*.jsonl"
-"""account/region/yyyy/mm/dd/hh/events_n.jsonl. Files that are only staged have another ending."""
+_FOLDERS_DEEP: Final = 6
+"""account/region/yyyy/mm/dd/hh."""
+_ENDING: Final = ".jsonl"
 
 # AWS CloudTrail user guide, "CloudTrail record contents". A query must not fail whatever type a
 # value has in a record: all values are read as text or JSON, and a few are cast where that works.
@@ -59,6 +59,9 @@ for each thread."""
 _BYTES_FOR_ALL_THREADS: Final = 4 * LINE_BYTES
 """For longer lines DuckDB uses two threads, else its buffers alone could fill the memory."""
 
+_SEARCHED_AT_ONCE: Final = 64 * 1024
+"""Bytes that are read to find where a line ends."""
+
 
 class Unreadable(Exception):
     """A file could not be read: it may have been merged into another one, and removed."""
@@ -66,7 +69,7 @@ class Unreadable(Exception):
 
 @contextmanager
 def connect(
-    events_dir: Path, files: Sequence[Path] | None = None
+    output: Output, files: Sequence[NamedFile] | None = None
 ) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open a DuckDB in memory with the view `events` of files, by default of all that are there.
 
@@ -87,40 +90,62 @@ def connect(
         }
         with duckdb.connect(":memory:", config=settings) as connection:
             if files is None:
-                files = list(events_dir.glob(_FILES))
-            line_bytes = longest_line(files)
-            names = [_pattern(events_dir) + str(file)[len(str(events_dir)) :] for file in files]
+                files = list(_files_there(output))
+            line_bytes = longest_line(output, files)
+            root = output.location(Kind.EVENTS)
+            names = [_pattern(root) + output.address_of(file)[len(root) :] for file in files]
             connection.execute("SET VARIABLE ctrail_files = $1", [names])
             connection.execute("CREATE SEQUENCE ctrail_lines_not_read")
             if line_bytes > _BYTES_FOR_ALL_THREADS:
                 connection.execute("SET threads = 2")
             with reading():
-                connection.execute(_view_of(events_dir, line_bytes, is_empty=not files))
+                connection.execute(_view_of(root, line_bytes, is_empty=not files))
             yield connection
 
 
-def longest_line(files: Sequence[Path]) -> int:
+def longest_line(output: Output, files: Sequence[NamedFile]) -> int:
     """Return the bytes of the longest line of these files, at least LINE_BYTES.
 
     A longer line covers the whole way from one multiple of half of LINE_BYTES to the next. So a few
     bytes behind each multiple are read, and small files not at all.
     """
     longest, step = LINE_BYTES, LINE_BYTES // 2
-    for path in files:
-        try:
-            if path.stat().st_size <= LINE_BYTES:
-                continue
-            with (
-                path.open("rb") as file,
-                mmap(file.fileno(), 0, access=ACCESS_READ) as text,
-            ):
-                for at in range(step, len(text), step):
-                    if text.find(b"\n", at, at + step) < 0:
-                        start, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)
-                        longest = max(longest, (len(text) if end < 0 else end) - start)
-        except FileNotFoundError:
-            continue  # merged or pruned; DuckDB notices, too
+    for file in files:
+        entry = output.entry(file)
+        if entry is None or entry.size <= LINE_BYTES:
+            continue  # of a file that is gone, merged or pruned, DuckDB notices, too
+        with suppress(FileNotFoundError):
+            end = 0
+            for at in range(step, entry.size, step):
+                if at < end:
+                    continue
+                first = _break_behind(output, file, at, entry.size)
+                if first >= at + step:
+                    end = first
+                    longest = max(longest, end - _line_start(output, file, at))
     return longest
+
+
+def _break_behind(output: Output, file: NamedFile, at: int, size: int) -> int:
+    """Return where the first line feed from `at` on is; the file's end if there is none."""
+    while at < size:
+        piece = output.read_range(file, at, _SEARCHED_AT_ONCE)
+        found = piece.find(b"\n")
+        if found >= 0 or not piece:
+            return at + max(found, 0)
+        at += len(piece)
+    return size
+
+
+def _line_start(output: Output, file: NamedFile, at: int) -> int:
+    """Return where the line begins that holds the byte before `at`."""
+    while at > 0:
+        begin = max(0, at - _SEARCHED_AT_ONCE)
+        found = output.read_range(file, begin, at - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        at = begin
+    return 0
 
 
 def lines_not_read(connection: "duckdb.DuckDBPyConnection") -> int:
@@ -135,17 +160,16 @@ def lines_not_read(connection: "duckdb.DuckDBPyConnection") -> int:
     return int(count)
 
 
-def _pattern(path: Path) -> str:
+def _pattern(path: str) -> str:
     """Return the pattern by which DuckDB finds a path. DuckDB takes each name for a pattern."""
-    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in str(path))
+    return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in path)
 
 
-def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
+def _view_of(root: str, line_bytes: int, *, is_empty: bool) -> str:
     """Return the statement that makes the view."""
     if is_empty:
         nulls = ", ".join(f"NULL::{kind} AS {_name(name)}" for name, kind in COLUMNS.items())
         return f"CREATE VIEW events AS SELECT {nulls} WHERE false"
-    root = str(events_dir)
 
     def part(number: int) -> str:
         return f"split_part(substr(filename, {len(root) + 2}), '/', {number})"
@@ -184,22 +208,29 @@ def _view_of(events_dir: Path, line_bytes: int, *, is_empty: bool) -> str:
     )
 
 
-def files_to_query(settings: Settings) -> list[Path] | None:
+def files_to_query(settings: Settings) -> list[PublishedFile] | None:
     """Return the output files of one moment that exist; None if there is no ledger to ask."""
     if not ledger_exists(settings.ledger):
         return None
-    folders = OutputFolders.of(settings)
+    output = open_output(settings)
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, settings.events_dir)
+        check_belongs(ledger, output)
         while True:
-            paths = [folders.path_of(file) for file in files_to_read(ledger, Kind.EVENTS)]
-            existing = [path for path in paths if path.exists()]
-            vanished = set(paths).difference(existing)
+            files = files_to_read(ledger, Kind.EVENTS)
+            existing = [file for file in files if output.entry(file) is not None]
+            vanished = set(files).difference(existing)
             # A vanished file was merged or pruned since, unless the ledger still has it.
-            if not vanished or vanished.issubset(
-                map(folders.path_of, files_to_read(ledger, Kind.EVENTS))
-            ):
+            if not vanished or vanished.issubset(files_to_read(ledger, Kind.EVENTS)):
                 return existing
+
+
+def _files_there(output: Output) -> Iterator[FileName]:
+    """Yield the files of events that are there, where no ledger can be asked."""
+    for folder, names in output.walk(Kind.EVENTS):
+        if folder.count("/") + 1 == _FOLDERS_DEEP:
+            for name in names:
+                if name.endswith(_ENDING):
+                    yield FileName(Kind.EVENTS, folder, name)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ rows are touched here.
 """
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 
 class Kind(IntEnum):
@@ -51,3 +51,28 @@ class PublishedFile(NamedTuple):
     def name(self) -> str:
         """The file's final name."""
         return _FILE_NAME[self.kind].format(self.number)
+
+
+class FileName(NamedTuple):
+    """The final name of a file, which may be a file of others."""
+
+    kind: Kind
+    folder: str
+    """Path relative to the kind's root; empty for the root itself."""
+    name: str
+
+
+class NamedFile(Protocol):
+    """A file by its final name: a `FileName`, a `PublishedFile`."""
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the file: says which root its folder is under."""
+
+    @property
+    def folder(self) -> str:
+        """Path relative to the kind's root; empty for the root itself."""
+
+    @property
+    def name(self) -> str:
+        """Name in the folder."""

@@ -34,6 +34,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
 from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail
 from ctrail_pipeline.core.listing.selection import Selection, trail_finder
 from ctrail_pipeline.core.matching_ledger import check_belongs
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.settings import Settings
@@ -113,7 +114,7 @@ def read_status(settings: Settings) -> Status:
     if not ledger_exists(settings.ledger):
         return Status(never_synced=[trail.name for trail in settings.trails])
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, settings.events_dir)
+        check_belongs(ledger, open_output(settings))
         partitions = list(_partitions(settings, ledger))
         left_aside = left_aside_by_trail(settings, Selection(), ledger)
         parquet = {size.folder: size for size in output_sizes(ledger, Kind.PARQUET)}

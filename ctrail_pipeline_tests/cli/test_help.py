@@ -15,6 +15,7 @@ import pytest
 from ctrail_pipeline.cli.events_view import connect
 from ctrail_pipeline.cli.main import COMMANDS, command_parser, main
 from ctrail_pipeline.config.times import parse_duration, parse_time, window_start
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 
 OPERATORS = {"&&", "||", "|", ";"}
 REDIRECTIONS = {">", ">>", "<"}
@@ -175,7 +176,7 @@ def test_the_sql_of_examples_fits_the_view(tmp_path: Path) -> None:
         for options in [command_parser().parse_args(arguments_of(call))]
     ]
     assert len(statements) >= 3
-    with connect(tmp_path) as connection:
+    with connect(LocalOutput(tmp_path, tmp_path)) as connection:
         for statement in statements:
             connection.execute(statement)
 

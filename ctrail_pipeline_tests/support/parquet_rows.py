@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import polars as pl
 
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
@@ -36,7 +36,7 @@ _FILE = re.compile(
 
 def parquet_files(settings: Settings) -> list[Path]:
     """All published Parquet files."""
-    return sorted(OutputFolders.of(settings).roots[Kind.PARQUET].rglob("*.parquet"))
+    return sorted(LocalOutput.of(settings).roots[Kind.PARQUET].rglob("*.parquet"))
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def rows(settings: Settings) -> list[dict[str, Any]]:
 def assert_rows(settings: Settings) -> None:
     """Assert that the Parquet files hold the JSONL files' events: each once, whole, in its file."""
     found: Counter[tuple[str, bytes]] = Counter()
-    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    root = LocalOutput.of(settings).roots[Kind.PARQUET]
     for path in parquet_files(settings):
         name = _FILE.fullmatch(path.relative_to(root).as_posix())
         assert name, path
@@ -79,7 +79,7 @@ def unlike_lines(settings: Settings, pruned: Collection[bytes] = ()) -> list[str
     The check does not read the buckets: by now they may hold other log files under the same keys.
     `pruned` holds lines of pruned hours. Their rows may stay until their whole date is pruned.
     """
-    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    root = LocalOutput.of(settings).roots[Kind.PARQUET]
     lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
     for date_folder, line in _lines(settings.events_dir):
         lines[date_folder, _event_id_of(line)].append(line)

@@ -29,7 +29,7 @@ from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import PostgresAddress
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
@@ -229,7 +229,7 @@ def let_a_minute_pass(settings: Settings) -> None:
         with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
             ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
     unfinished: list[Path] = []
-    for root in OutputFolders.of(settings).roots.values():
+    for root in LocalOutput.of(settings).roots.values():
         unfinished += root.glob(".ctrail.*")
         unfinished += (root / ".staging").glob(".*")
     for path in unfinished:
@@ -244,7 +244,7 @@ def assert_exact(settings: Settings, expectation: Expectation) -> None:
         expectation,
         events_per_file=settings.events_per_file,
     ).assert_clean()
-    for root in OutputFolders.of(settings).roots.values():
+    for root in LocalOutput.of(settings).roots.values():
         staging = root / ".staging"
         assert not staging.exists() or not list(staging.iterdir())
     with closing(Ledger(settings.ledger)) as ledger:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 
@@ -47,7 +47,7 @@ def copied(settings: Settings, folder: Path) -> Settings:
         state_db=folder / settings.state_db.relative_to(below),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    roots, copies = OutputFolders.of(settings).roots, OutputFolders.of(copy).roots
+    roots, copies = LocalOutput.of(settings).roots, LocalOutput.of(copy).roots
     for kind, root in roots.items():
         if root.exists():
             shutil.copytree(root, copies[kind])

@@ -22,9 +22,8 @@ from ctrail_pipeline.core.ledger.batches import mark_published, open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files
 from ctrail_pipeline.core.ledger.rows import BatchState
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.local.folders import OutputFolders
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline_tests.support.engines import with_ledger_in
@@ -230,9 +229,9 @@ def publish_open_batch(settings: Settings) -> None:
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
     ledger = Ledger(settings.ledger)
     (batch,) = open_batches(ledger)
-    staging = Staging(folders, batch.token)
+    staging = LocalStaging(folders, batch.token)
     files = published_files(ledger, batch.id)
-    assert publish_files(staging, files, lambda file: file, lambda _: None) == []
+    assert staging.publish(files, lambda file: file, lambda _: None) == []
     staging.remove()
     with ledger.transaction():
         mark_published(ledger, [batch.id])

@@ -13,7 +13,9 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.output.marker import read_marker, replace_marker
+from ctrail_pipeline.core.output.marker import replace_marker
+from ctrail_pipeline.core.output.open_output import open_output
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run import sync as sync_module
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -128,8 +130,9 @@ def test_an_older_ledger_is_refused_by_a_run_that_connects_again(
         def observe(step: str) -> None:
             if step == "staged":
                 proxy.lose("answered in vain")
-                name, generation = read_marker(settings.events_dir) or ("", 0)
-                replace_marker(name, generation + 5, settings.events_dir)
+                output = open_output(settings)
+                name, generation = output.read_marker(Kind.EVENTS) or ("", 0)
+                replace_marker(output, Kind.EVENTS, name, generation + 5)
 
         through_proxy = replace(settings, postgres=proxy.address)
         with pytest.raises(LedgerError, match="an older copy was restored"):

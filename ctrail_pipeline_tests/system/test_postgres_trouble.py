@@ -19,7 +19,7 @@ import pytest
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
@@ -91,7 +91,7 @@ def test_a_paused_run_goes_on_after_another_one_took_it_for_dead(
     paused = start_sync(settings, kill_at=(step, 2), killed_by=signal.SIGSTOP)
     paused.wait_until_paused()
     with monkeypatch.context() as patch:
-        patch.setattr(Staging, "owner_lives", lambda _staging: False)
+        patch.setattr(LocalStaging, "owner_lives", lambda _staging: False)
         assert sync(settings).ok
     paused.signal(signal.SIGCONT)
     ended = paused.wait()

@@ -45,7 +45,8 @@ from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.interrupts import stop_on_signals
 from ctrail_pipeline.core.listing.look import look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
-from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
+from ctrail_pipeline.core.output.local.folders import STAGING
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.sample.bucket import (
@@ -318,7 +319,7 @@ class LedgerLook:
 
     def staged(self) -> int:
         """The number of files in staging folders."""
-        roots = OutputFolders.of(self._settings).roots.values()
+        roots = LocalOutput.of(self._settings).roots.values()
         return sum(path.is_file() for root in roots for path in (root / STAGING).glob("*/*"))
 
 

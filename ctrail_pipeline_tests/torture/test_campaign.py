@@ -15,7 +15,7 @@ from msgspec import structs
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.log_file.record import LogFileContent
 from ctrail_pipeline.core.log_file.streaming import StreamedLogFile
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.sample.bucket import LAST_DAY, generate_log_files
 from ctrail_pipeline_tests.support.oracle import _uncompressed, records_in
@@ -269,7 +269,7 @@ def alter_rows(world: World) -> None:
 def test_the_checker_finds_what_is_planted(
     steps: Steps, plant: Callable[[World], None], found: str
 ) -> None:
-    output = list(OutputFolders.of(steps.world.settings).roots.values())
+    output = list(LocalOutput.of(steps.world.settings).roots.values())
     before = {
         path: path.read_bytes()
         for root in output

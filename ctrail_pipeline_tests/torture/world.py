@@ -16,7 +16,7 @@ from typing import Any
 from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger_address import PostgresAddress
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import (
@@ -338,7 +338,7 @@ class World:
         """Note that a prune removed these lines of older hours. Return what it left behind."""
         self.pruned_before = max(self.pruned_before, hour)
         self.gone |= lines
-        files = OutputFolders.of(self.settings).roots[Kind.PARQUET].rglob("*.parquet")
+        files = LocalOutput.of(self.settings).roots[Kind.PARQUET].rglob("*.parquet")
         date = hour[:10].replace("/", "-")
         wrong = [f"{path} was not pruned" for path in files if path.parent.name[5:] < date]
         return wrong + [f"not pruned: {line[:200]!r}" for line in self.lines_before(hour)]

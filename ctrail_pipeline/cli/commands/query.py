@@ -64,11 +64,12 @@ def run_query(settings: "Settings", sql: str, form: str) -> int:
     )
     from ctrail_pipeline.cli.query_output import print_result
     from ctrail_pipeline.core.exceptions import OutputError
+    from ctrail_pipeline.core.output.open_output import open_output
 
     files = files_to_query(settings)
     while True:
         try:
-            with connect(settings.events_dir, files) as connection:
+            with connect(open_output(settings), files) as connection:
                 print_result(connection, sql, form)
                 return lines_not_read(connection)
         except Unreadable as error:  # nothing is printed yet, so the query may begin anew

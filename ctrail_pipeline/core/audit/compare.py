@@ -54,12 +54,12 @@ def compare(
         raise ConfigurationError(
             f"{settings.ledger}: there is no ledger, so nothing to compare: run a sync first"
         )
-    with opened_output(settings) as (ledger, folders):
+    with opened_output(settings) as (ledger, output):
         report = Report(deep=deep)
         began = time.monotonic()
         sources = _sources(narrowed, selection, ledger, report)
         BucketComparison(ledger, report, narrowed).compare(sources)
-        check_output(settings, selection, ledger, folders, report)
+        check_output(settings, selection, ledger, output, report)
         if digests is not None:
             report.add(digests(report, sources))
         report.seconds = time.monotonic() - began

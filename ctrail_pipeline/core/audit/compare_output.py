@@ -1,4 +1,4 @@
-"""Comparing the output on disk with what the ledger says was written.
+"""Comparing the output that is there with what the ledger says was written.
 
 Files are compared by name and size; a deep comparison also compares their bytes. Only files that
 are published and not pruned must be there, so runs may be at work meanwhile. A file that the ledger
@@ -7,14 +7,12 @@ unknown files are counted. Nothing is changed.
 """
 
 import logging
-import os
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC
-from pathlib import Path
+from pathlib import PurePath
 from typing import Final
 
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
@@ -29,14 +27,14 @@ from ctrail_pipeline.core.ledger.queries_output import (
 )
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import Selection, trail_finder
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.contents import Contents, contents_of
+from ctrail_pipeline.core.output.interface import Entry, Output
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output_files import FileName, Kind
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.accepted_file import ACCEPTED_FILE
 
 from .compare_report import OutputCounts, Report
-from .file_contents import Contents, contents_of
 from .findings import Finding, FindingKind
 
 log = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ def check_output(
     settings: Settings,
     selection: Selection,
     ledger: Ledger,
-    folders: OutputFolders,
+    output: Output,
     report: Report,
 ) -> None:
     """Compare the output files of the selection with the ledger, and note what is found."""
@@ -69,7 +67,7 @@ def check_output(
         found = {trails.get(source_id, "") for source_id in ids}
         return found.pop() if len(found) == 1 else ""
 
-    check = _OutputCheck(ledger, folders, report.note, trail_of, deep=report.deep)
+    check = _OutputCheck(ledger, output, report.note, trail_of, deep=report.deep)
     days = _days_chosen(selection)
     is_all = is_whole(selection)
     check.check(Kind.EVENTS, lambda folder: _is_chosen(folder, selection, days), whole=is_all)
@@ -103,7 +101,7 @@ class _OutputCheck:
     def __init__(
         self,
         ledger: Ledger,
-        folders: OutputFolders,
+        output: Output,
         note: Callable[[Finding], None],
         trail_of: Callable[[set[int]], str],
         *,
@@ -111,7 +109,7 @@ class _OutputCheck:
     ) -> None:
         """`trail_of` names the trail of source prefixes, by id; "" if they are of several."""
         self._ledger = ledger
-        self._folders = folders
+        self._output = output
         self._note = note
         self._trail_of = trail_of
         self._deep = deep
@@ -125,8 +123,8 @@ class _OutputCheck:
                 if not chosen(folder):
                     continue
                 for file in self._check_folder(kind, folder):
-                    path = self._folders.path_of(file.published)
-                    readings.append((file, threads.submit(contents_of, path)))
+                    reading = threads.submit(contents_of, self._output, file.published)
+                    readings.append((file, reading))
                     while len(readings) > _AHEAD:
                         self._compare(*readings.popleft())
             while readings:
@@ -137,16 +135,16 @@ class _OutputCheck:
     def _check_folder(self, kind: Kind, folder: str) -> Iterator[OutputFile]:
         """Compare the names and sizes of one folder; yield the files that must be read."""
         # Names first: a file that a run publishes meanwhile is in the ledger then, and not foreign.
-        names = _files_in(self._folders.roots[kind] / folder)
+        entries = self._output.entries(kind, folder)
         files = output_files(self._ledger, kind, folder)
         known = {file.published.name for file in files}
-        for name in sorted(names - known):
-            self._note_unknown(self._folders.roots[kind] / folder / name)
+        for name in sorted(entries.keys() - known):
+            self._note_unknown(FileName(kind, folder, name))
         own, summed = lines_of_folder(self._ledger, kind, folder)
         if own != summed:
             self.counts.altered += 1
             detail = f"the ledger says {own} lines in all, and {summed} by its files"
-            where = str(self._folders.roots[kind] / folder)
+            where = f"{self._output.location(kind)}/{folder}"
             self._note(Finding(FindingKind.OUTPUT_ALTERED, where, detail))
         for file in files:
             if not file.is_expected:
@@ -155,21 +153,20 @@ class _OutputCheck:
             self.counts.bytes += file.size
             if not self._deep and kind is not Kind.PARQUET:
                 self.counts.lines += file.lines
-            if self._has_its_size(file) and self._deep:
+            if self._has_its_size(file, entries.get(file.published.name)) and self._deep:
                 yield file
 
-    def _has_its_size(self, file: OutputFile) -> bool:
-        path = self._folders.path_of(file.published)
-        try:
-            status = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+    def _has_its_size(self, file: OutputFile, entry: Entry | None) -> bool:
+        """Whether a file has its size; `entry` is that of the listing, which may be older."""
+        entry = entry or self._output.entry(file.published)
+        if entry is None:
             self._note_missing(file)
             return False
-        if not stat.S_ISREG(status.st_mode):
+        if not entry.is_file:
             self._note_altered(file, "it is no file any more")
             return False
-        if status.st_size != file.size:
-            change = f"{status.st_size} bytes, and {file.size} were written"
+        if entry.size != file.size:
+            change = f"{entry.size} bytes, and {file.size} were written"
             self._note_altered(file, change)
             return False
         return True
@@ -209,40 +206,30 @@ class _OutputCheck:
         batches = {run.batch for run in line_runs_of_file(self._ledger, file)} or {file.batch}
         ids = {id_ for batch in batches for id_ in sources_of_batch(self._ledger, batch)}
         trail = self._trail_of(ids)
-        self._note(Finding(kind, str(self._folders.path_of(file.published)), detail, trail))
+        self._note(Finding(kind, self._output.address_of(file.published), detail, trail))
 
-    def _note_unknown(self, path: Path) -> None:
-        if not os.path.lexists(path):
+    def _note_unknown(self, file: FileName) -> None:
+        if self._output.entry(file) is None:
             return  # it was merged or pruned since it was listed
-        if path.suffix not in _READ_AS_EVENTS:
+        path = self._output.address_of(file)
+        if PurePath(file.name).suffix not in _READ_AS_EVENTS:
             self.counts.others += 1
             log.info("%s is not of this program: left alone", path)
             return
         self.counts.foreign += 1
         detail = "no run of this program has written it"
-        self._note(Finding(FindingKind.OUTPUT_FOREIGN, str(path), detail))
+        self._note(Finding(FindingKind.OUTPUT_FOREIGN, path, detail))
 
     def _look_for_foreign_folders(self, kind: Kind) -> None:
-        root = self._folders.roots[kind]
-        for parent, folders, names in os.walk(root):
-            if Path(parent) == root:
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                names = [name for name in names if not name.startswith(".")]
-                if kind is Kind.QUARANTINE and ACCEPTED_FILE in names:
-                    names.remove(ACCEPTED_FILE)
-            folders.sort()
-            folder = str(Path(parent).relative_to(root))
-            if names and not output_files(self._ledger, kind, folder):
-                for name in sorted(names):
-                    self._note_unknown(Path(parent) / name)
-
-
-def _files_in(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
+        for folder, names in self._output.walk(kind):
+            if folder.startswith("."):
+                continue
+            files = [FileName(kind, folder, name) for name in names]
+            if not folder:
+                files = [f for f in files if not f.name.startswith(".") and f != ACCEPTED_FILE]
+            if files and not output_files(self._ledger, kind, folder):
+                for file in files:
+                    self._note_unknown(file)
 
 
 def _days_chosen(selection: Selection) -> tuple[str, str]:

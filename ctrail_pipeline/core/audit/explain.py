@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
@@ -30,13 +29,14 @@ from ctrail_pipeline.core.line_runs import LineRun
 from ctrail_pipeline.core.listing.selection import trail_finder
 from ctrail_pipeline.core.log_file.record import Record
 from ctrail_pipeline.core.matching_ledger import check_belongs
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.contents import contents_of
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .explain_copies import Copies, LogFileFetch
 from .explain_lines import Line, LineSearch
-from .file_contents import contents_of
 from .sought import Sought, record_of
 
 _BATCHES_KEPT: Final = 16
@@ -46,7 +46,7 @@ _BATCHES_KEPT: Final = 16
 class Explained:
     """A line, and where it came from."""
 
-    path: Path
+    path: str
     line: Line
     record: Record | None
     """None for a line of quarantine, or a line that was altered since."""
@@ -96,8 +96,9 @@ def explainer(
     if not ledger_exists(settings.ledger):
         raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to explain")
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, settings.events_dir)
-        yield Explainer(settings, ledger, digest_of, fetch=fetch)
+        output = open_output(settings)
+        check_belongs(ledger, output)
+        yield Explainer(settings, ledger, output, digest_of, fetch=fetch)
 
 
 class Explainer:
@@ -107,13 +108,14 @@ class Explainer:
         self,
         settings: Settings,
         ledger: Ledger,
+        output: Output,
         digest_of: Callable[[SourcePrefix, LogFileOrigin], str | None],
         *,
         fetch: bool,
     ) -> None:
         self._ledger = ledger
-        self._folders = OutputFolders.of(settings)
-        self._search = LineSearch(ledger, self._folders)
+        self._output = output
+        self._search = LineSearch(ledger, output)
         self._digest_of = digest_of
         self._source_prefixes = {id_: prefix for prefix, id_ in source_ids(ledger).items()}
         self._fetch = LogFileFetch(settings, ledger, self._source_prefixes, fetch=fetch)
@@ -134,7 +136,7 @@ class Explainer:
         file = line.file
         run, new_line = _run_of(line_runs_of_file(self._ledger, file), line.number)
         batch = self._batch(file.batch if run is None else run.batch)
-        path = self._folders.path_of(file.published)
+        path = self._output.address_of(file.published)
         if batch.is_rebuilt:
             raise LedgerError(
                 f"{path}:{line.number}: this file was there before the ledger was rebuilt, so"
@@ -171,7 +173,7 @@ class Explainer:
 
     def _is_as_written(self, file: OutputFile) -> bool:
         try:
-            return contents_of(self._folders.path_of(file.published)).sha256 == file.sha256
+            return contents_of(self._output, file.published).sha256 == file.sha256
         except OSError:
             return False
 

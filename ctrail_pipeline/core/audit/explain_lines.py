@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.exceptions import ConfigurationError
@@ -18,7 +17,7 @@ from ctrail_pipeline.core.ledger.packed_identities import held_among
 from ctrail_pipeline.core.ledger.queries_explain import segments_of_events
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output_files import Kind
 
 from .sought import EVENT_ID_LENGTH, Sought
@@ -40,9 +39,9 @@ class Line(NamedTuple):
 class LineSearch:
     """Finds lines of the output."""
 
-    def __init__(self, ledger: Ledger, folders: OutputFolders) -> None:
+    def __init__(self, ledger: Ledger, output: Output) -> None:
         self._ledger = ledger
-        self._folders = folders
+        self._output = output
 
     def lines(self, sought: Sought) -> Iterator[Line]:
         """Yield the lines that fit, hour by hour; memory does not depend on how many there are."""
@@ -64,17 +63,15 @@ class LineSearch:
             raise ConfigurationError(
                 f"{text!r} is no line of a file, such as events_00001.jsonl:17"
             )
-        path, number = Path(match["path"]), int(match["line"])
-        for kind, root in self._folders.roots.items():
-            for full in (path.absolute(), root.absolute() / path):
-                name = _FILE.fullmatch(full.name)
-                if name is None or not full.is_relative_to(root.absolute()):
-                    continue
-                folder = str(full.parent.relative_to(root.absolute()))
-                for file in output_files(self._ledger, kind, folder):
-                    if file.number == int(name[2]) and file.published.name == full.name:
-                        return self._line_of(file, number)
-        raise ConfigurationError(f"{path}: the ledger knows no such file of the output")
+        number = int(match["line"])
+        for meant in self._output.files_meant_by(match["path"]):
+            name = _FILE.fullmatch(meant.name)
+            if name is None:
+                continue
+            for file in output_files(self._ledger, meant.kind, meant.folder):
+                if file.number == int(name[2]) and file.published.name == meant.name:
+                    return self._line_of(file, number)
+        raise ConfigurationError(f"{match['path']}: the ledger knows no such file of the output")
 
     def _folders_of(self, sought: Sought) -> Iterator[str]:
         """Yield the folders that may hold what is sought."""
@@ -96,15 +93,15 @@ class LineSearch:
         yield from filter(sought.may_lie_in, sorted(folders))
 
     def _read(self, file: OutputFile) -> Iterator[tuple[int, bytes]]:
-        path = self._folders.path_of(file.published)
-        with suppress(FileNotFoundError), path.open("rb") as lines:  # verify names what is missing
+        # Verify names what is missing.
+        with suppress(FileNotFoundError), self._output.open(file.published) as lines:
             for number, line in enumerate(lines, 1):
                 yield number, line.removesuffix(b"\n")
 
     def _line_of(self, file: OutputFile, number: int) -> Line:
         for _, data in islice(self._read(file), number - 1, number):
             return Line(file, number, data)
-        path = self._folders.path_of(file.published)
+        path = self._output.address_of(file.published)
         raise ConfigurationError(
             f"{path} has no line {number}: {file.lines} were written"
             + ("" if file.is_expected else ", and it was pruned or is not published yet")

@@ -29,6 +29,7 @@ from ctrail_pipeline.core.ledger.queries_lineage import BatchOrigin, batch_origi
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.matching_ledger import check_belongs
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
@@ -49,7 +50,7 @@ def manifest(settings: Settings, sought: Sought) -> Iterator[bytes]:
     if not ledger_exists(settings.ledger):
         raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to list")
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, settings.events_dir)
+        check_belongs(ledger, open_output(settings))
         with ledger.snapshot():
             yield from _signed_off(_entries(ledger, settings, sought))
 

@@ -25,10 +25,8 @@ from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import note_deep_listing
 from ctrail_pipeline.core.listing.finished_stretches import note_finished
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output.marker import check_owner
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
@@ -84,13 +82,13 @@ class Committer:
     def __init__(
         self,
         ledger: Ledger,
-        folders: OutputFolders,
+        output: Output,
         settings: Settings,
         run_id: str,
         observe: Observer,
     ) -> None:
         self._ledger = ledger
-        self._folders = folders
+        self._output = output
         self._settings = settings
         self._run_id = run_id
         self._observe = observe
@@ -186,14 +184,13 @@ class Committer:
         for _ in range(committed):
             self._observe("committed")
         if committed:
-            note_generation(self._ledger, self._folders)
+            note_generation(self._ledger, self._output)
             self._observe("marked")
         return results, batches
 
     def publish(self, batch: Batch, published: Sequence[PublishedFile]) -> None:
         """Give the files of a committed batch their final names."""
-        vanished = publish_files(
-            batch.staging,
+        vanished = batch.staging.publish(
             published,
             partial(rename_output_file, self._ledger, batch.id),
             lambda _: self._observe("linked"),
@@ -226,12 +223,12 @@ class Committer:
     def _register(self) -> Batch:
         token = uuid.uuid4().hex
         id_ = register_batch(self._ledger, token, self._run_id, self._published)
-        batch = Batch(id_, token, Staging(self._folders, token))
+        batch = Batch(id_, token, self._output.staging_of(token))
         self._published = []
         self._observe("registered")
         try:
             # Before anything is staged and committed that could not be published.
-            check_owner(self._ledger.uuid, self._folders.roots[Kind.EVENTS])
+            check_owner(self._output, Kind.EVENTS, self._ledger.uuid)
             batch.staging.open()
         except BaseException:
             self.abandon(batch)
@@ -241,7 +238,7 @@ class Committer:
     def _add_batch(self) -> Batch:
         token = uuid.uuid4().hex
         id_ = add_batch(self._ledger, token, self._run_id)
-        return Batch(id_, token, Staging(self._folders, token))
+        return Batch(id_, token, self._output.staging_of(token))
 
     def _stage_and_commit(
         self, batch: Batch, log_files: Sequence[LogFileInBatch], finished: Sequence[Stretch]
@@ -257,14 +254,14 @@ class Committer:
                 raise
             published = published_files(self._ledger, batch.id)
         self._observe("committed")
-        note_generation(self._ledger, self._folders)
+        note_generation(self._ledger, self._output)
         self._observe("marked")
         return staged, published
 
     def _took_effect(self, batches: Sequence[int]) -> bool:
         """Whether a transaction that failed committed batches. The ledger is opened anew."""
         self._known = KnownIdentities(LedgerSegments(self._ledger))
-        return commit_took_effect(self._ledger, self._folders, batches)
+        return commit_took_effect(self._ledger, self._output, batches)
 
     def _commit_staged(self, batch: Batch, staged: Staged) -> list[PublishedFile]:
         return commit_batch(

@@ -11,15 +11,14 @@ from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.matching_ledger import check_belongs
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output.marker import write_marker
-from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 
 log = logging.getLogger(__name__)
 
 
-def commit_took_effect(ledger: Ledger, folders: OutputFolders, batches: Iterable[int]) -> bool:
+def commit_took_effect(ledger: Ledger, output: Output, batches: Iterable[int]) -> bool:
     """Decide whether a transaction that ended with an error committed batches nevertheless.
 
     The error of a COMMIT does not say whether the COMMIT took effect, and reading the ledger does
@@ -33,7 +32,7 @@ def commit_took_effect(ledger: Ledger, folders: OutputFolders, batches: Iterable
     written: the next run's recovery decides then.
     """
     ledger.reopen()
-    check_belongs(ledger, folders.roots[Kind.EVENTS])
+    check_belongs(ledger, output)
     batches = list(batches)
     aborted = [batch for batch in batches if abort_batch(ledger, batch)]
     if aborted:
@@ -44,14 +43,14 @@ def commit_took_effect(ledger: Ledger, folders: OutputFolders, batches: Iterable
     )
 
 
-def note_generation(ledger: Ledger, folders: OutputFolders) -> None:
-    """Note the generation that a commit raised in the output folder's marker.
+def note_generation(ledger: Ledger, output: Output) -> None:
+    """Note the generation that a commit raised in the output's marker.
 
     Whoever committed, or recovers what another run committed, does so before anything of the commit
     is published. So a copy of the ledger that does not know what is published is older than the
-    folder says, and is refused. Raises OutputError or LedgerError.
+    output says, and is refused. Raises OutputError or LedgerError.
     """
-    write_marker(ledger.uuid, ledger.generation, folders.roots[Kind.EVENTS])
+    write_marker(output, Kind.EVENTS, ledger.uuid, ledger.generation)
 
 
 def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:

@@ -1,4 +1,4 @@
-"""Ledger and output folders, opened together for one command and closed when it ends.
+"""Ledger and output, opened together for one command and closed when it ends.
 
 Whether the two belong together is checked in `core.matching_ledger`. What an earlier run left
 unfinished is recovered (see `recovery`) before the command begins.
@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from ctrail_pipeline.core.ledger.leases import leased
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.matching_ledger import claim_parquet, open_ledger
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.settings import Settings
 
 from .recovery import recover
@@ -23,21 +24,21 @@ def opened_output(
     observe: Callable[[str], None] = lambda _step: None,
     recovers: bool = True,
     claims_parquet: bool = False,
-) -> Iterator[tuple[Ledger, OutputFolders]]:
-    """Open the ledger and the output folders that are configured; close both at the end.
+) -> Iterator[tuple[Ledger, Output]]:
+    """Open the ledger and the output that are configured; close both at the end.
 
     `observe` is told each step of the recovery. A dry run recovers nothing, since it must not
-    change anything. Whoever writes Parquet claims its folder. Raises LedgerError or OutputError.
+    change anything. Whoever writes Parquet claims its root. Raises LedgerError or OutputError.
     """
     with (
-        closing(OutputFolders.of(settings)) as folders,
-        closing(open_ledger(settings.ledger, settings.events_dir, folders)) as ledger,
+        closing(open_output(settings)) as output,
+        closing(open_ledger(settings.ledger, output)) as ledger,
     ):
-        if claims_parquet:  # before recovery, which publishes into this folder
-            claim_parquet(ledger, folders)
+        if claims_parquet:  # before recovery, which publishes there
+            claim_parquet(ledger, output)
         if not recovers:
-            yield ledger, folders
+            yield ledger, output
             return
         with leased(ledger):
-            recover(ledger, folders, observe)
-            yield ledger, folders
+            recover(ledger, output, observe)
+            yield ledger, output

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from ctrail_pipeline.core.durable import fsync_folder
 from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
 from ctrail_pipeline.core.ledger.batches import (
     abort_batch,
@@ -31,10 +30,8 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
 from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
-from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging, remove_unlocked
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output.interface import Output, Staging
+from ctrail_pipeline.core.output_files import PublishedFile
 
 from .commit_outcome import note_generation
 
@@ -46,36 +43,33 @@ _FOLDERLESS_SECONDS: Final = 60
 in the ledger."""
 
 
-def recover(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
-    """Finish or drop every batch whose owner is gone, and remove staging folders without a batch.
+def recover(ledger: Ledger, output: Output, observe: Callable[[str], None]) -> None:
+    """Finish or drop every batch whose owner is gone, and remove staged files without a batch.
 
-    Raises OutputError if a link stands in place of the staging folders: what the link leads to
-    would be removed.
+    Raises OutputError if what lies in place of the staged files is not ours to remove.
     """
-    folders.refuse_linked_staging()
-    # Folders are read before rows. A folder is always younger than its row, so a folder that was
-    # read without a row has no batch.
-    tokens = folders.staging_tokens()
+    # Tokens are read before rows. A batch's row is always older than its staged files, so a token
+    # that was read without a row has no batch.
+    tokens = output.staging_tokens()
     unfinished = open_batches(ledger)
     for batch in unfinished:
-        staging = Staging(folders, batch.token)
+        staging = output.staging_of(batch.token)
         try:
             if not _becomes_ours(ledger, staging, batch):
                 continue
             if batch.state is BatchState.COMMITTED:
-                _publish(ledger, folders, staging, batch, observe)
+                _publish(ledger, output, staging, batch, observe)
             elif abort_batch(ledger, batch.id):
                 staging.remove()
             observe("recovered")
         finally:
             staging.close()
     for token in tokens - {batch.token for batch in unfinished}:
-        staging = Staging(folders, token)
+        staging = output.staging_of(token)
         if not staging.owner_lives():
             staging.remove()
-    for kind in Kind:
-        remove_unlocked(folders.roots[kind] / STAGING)
-    finish_pruning(ledger, folders, observe)
+    output.remove_unowned_staging()
+    finish_pruning(ledger, output, observe)
 
 
 def _becomes_ours(ledger: Ledger, staging: Staging, batch: BatchRow) -> bool:
@@ -92,11 +86,11 @@ def _becomes_ours(ledger: Ledger, staging: Staging, batch: BatchRow) -> bool:
     return claim(ledger, batch)
 
 
-def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
+def finish_pruning(ledger: Ledger, output: Output, observe: Callable[[str], None]) -> None:
     """Remove the output files whose removal was decided, by this run or by another one."""
     while files := files_to_remove(ledger, _REMOVED_AT_ONCE):
-        note_generation(ledger, folders)
-        folders.remove(files)
+        note_generation(ledger, output)
+        output.remove(files)
         observe("removed")
         with ledger.transaction():
             note_removed(ledger, files)
@@ -104,23 +98,22 @@ def finish_pruning(ledger: Ledger, folders: OutputFolders, observe: Callable[[st
 
 def _publish(
     ledger: Ledger,
-    folders: OutputFolders,
+    output: Output,
     staging: Staging,
     batch: BatchRow,
     observe: Callable[[str], None],
 ) -> None:
-    note_generation(ledger, folders)
+    note_generation(ledger, output)
     files = published_files(ledger, batch.id)
     vanished = set(
-        publish_files(
-            staging,
+        staging.publish(
             files,
             partial(rename_output_file, ledger, batch.id),
             lambda _: observe("linked"),
         )
     )
     if vanished:
-        _take_back(ledger, folders, batch, vanished)
+        _take_back(ledger, output, batch, vanished)
     else:
         with ledger.transaction():
             if is_compaction(ledger, batch.id):
@@ -132,7 +125,7 @@ def _publish(
 
 
 def _take_back(
-    ledger: Ledger, folders: OutputFolders, batch: BatchRow, vanished: set[PublishedFile]
+    ledger: Ledger, output: Output, batch: BatchRow, vanished: set[PublishedFile]
 ) -> None:
     """Take back a committed batch of which files have vanished: its log files are done again.
 
@@ -149,16 +142,10 @@ def _take_back(
             " taken back and done again",
             len(vanished),
         )
-        touched = set()
-        for file in published_files(ledger, batch.id):  # read again: publishing may rename files
-            path = folders.path_of(file)
-            if file not in vanished and path.exists():
-                path.unlink()
-                touched.add(path.parent)
+        files = published_files(ledger, batch.id)  # read again: publishing may rename files
         # The removal is durable before the ledger forgets the files. Otherwise a power cut could
         # bring them back.
-        for folder in touched:
-            fsync_folder(folder)
+        output.remove([file for file in files if file not in vanished])
         if is_compaction(ledger, batch.id):
             uncommit_compaction(ledger, batch.id)
         else:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.rows import NewSegment, Outcome
 from ctrail_pipeline.core.ledger.segment_building import build_segment
+from ctrail_pipeline.core.output.interface import Staging
 from ctrail_pipeline.core.output.new_files import NewFile, NewParquetFile
-from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import StagedFile
 from ctrail_pipeline.core.settings import Settings
 
@@ -65,7 +65,7 @@ def prepare(
     The function asks nothing of the ledger, so another thread may call it.
     """
     routed = RoutedBatch()
-    router = Router(routed, settings, staging.folders.scatter_limit)
+    router = Router(routed, settings, staging.scatter_limit)
     files: list[StagedFile] = []
     segments: list[NewSegment] = []
     seen: dict[str, int] = {}

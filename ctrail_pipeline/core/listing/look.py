@@ -32,7 +32,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     source_ids,
 )
 from ctrail_pipeline.core.matching_ledger import open_ledger
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
@@ -104,10 +104,9 @@ def look(settings: Settings, last_cursor: LookCursor, seconds: float) -> Look:
     A trail or source prefix that cannot be listed is a problem of the result, and does not stop the
     others. Raises LedgerError or OutputError where `sync` would.
     """
-    folders = OutputFolders.of(settings)
     with (
-        closing(folders),
-        closing(open_ledger(settings.ledger, settings.events_dir, folders)) as ledger,
+        closing(open_output(settings)) as output,
+        closing(open_ledger(settings.ledger, output)) as ledger,
     ):
         return _Looking(_impatient(settings), ledger, last_cursor, seconds).look()
 

@@ -4,14 +4,15 @@ A log file may name as many hours as it has records, and each hour costs a folde
 Which log files are unusual is decided in `core.batch.routing`.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 
 
 class ScatterLimit:
     """Counts the new event folders that scattered log files make, in one run and process."""
 
-    def __init__(self, events_dir: Path) -> None:
-        self._events_dir = events_dir
+    def __init__(self, exists: Callable[[str], bool]) -> None:
+        """`exists` says whether a folder of events is there."""
+        self._exists = exists
         self._new: set[str] = set()
 
     def allows(self, folder: str, limit: int) -> bool:
@@ -19,7 +20,7 @@ class ScatterLimit:
 
         A folder that exists already, or was allowed before, is allowed.
         """
-        if folder in self._new or (self._events_dir / folder).is_dir():
+        if folder in self._new or self._exists(folder):
             return True
         if len(self._new) >= limit:
             return False

@@ -45,8 +45,7 @@ from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_di
 from ctrail_pipeline.core.listing.problem import Problem, not_listed
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.hard_links import refuse_without_hard_links
+from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -96,9 +95,10 @@ def sync(
     selection = selection or Selection()
     settings = selection.narrow(settings)
     writes_parquet = "parquet" in settings.output_formats
-    with opened_output(settings, observe=observe, claims_parquet=writes_parquet) as output:
-        refuse_without_hard_links(output[1])
-        run = _Run(settings, selection, *output, run_id, stop or Event(), observe)
+    with opened_output(settings, observe=observe, claims_parquet=writes_parquet) as opened:
+        ledger, output = opened
+        output.probe()
+        run = _Run(settings, selection, ledger, output, run_id, stop or Event(), observe)
         try:
             with rare_collections():
                 run.visit_now(earlier_tries, tries_failed=tries_failed)
@@ -115,7 +115,7 @@ class _Run:
         settings: Settings,
         selection: Selection,
         ledger: Ledger,
-        folders: OutputFolders,
+        output: Output,
         run_id: str,
         stop: Event,
         observe: Observer,
@@ -126,7 +126,7 @@ class _Run:
         self._selected = SelectedLogFiles(ledger, settings, selection)
         self._tries = TriesOfRuns((run_id,), 1)
         self._stop = stop
-        self._committer = Committer(ledger, folders, settings, run_id, observe)
+        self._committer = Committer(ledger, output, settings, run_id, observe)
         self._merger = SegmentMerger(ledger, settings.bloom_false_positive)
         trails = {trail.name: TrailProgress() for trail in settings.trails}
         self._summary = Summary(Progress(trails=trails), tuple(trails))

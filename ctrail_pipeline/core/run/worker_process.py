@@ -28,8 +28,8 @@ from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.interface import Staging
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_collections
 from ctrail_pipeline.core.threads import DaemonThreads
 
@@ -98,7 +98,7 @@ class _Worker:
         self._settings = setup.settings
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.ledger)
-        self._folders = OutputFolders.of(setup.settings)
+        self._output = open_output(setup.settings)
         self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()
@@ -219,7 +219,7 @@ class _Worker:
         obey[type(order)](order)
 
     def _take_ticket(self, ticket: Ticket) -> None:
-        staging = Staging(self._folders, ticket.token)
+        staging = self._output.staging_of(ticket.token)
         staging.open()
         self._stagings[ticket.token] = staging
         self._tickets.append(ticket.token)

@@ -38,6 +38,9 @@ from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.matching_ledger import check_belongs
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.open_output import open_output
+from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .accept_choice import Candidate, Chosen, Standing, choice
@@ -119,7 +122,7 @@ def accepted(settings: Settings, chosen: Chosen) -> Iterator[tuple[str, Acceptan
     """
     _check_ledger(settings)
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, settings.events_dir)
+        check_belongs(ledger, open_output(settings))
         prefixes = _prefixes(ledger)
         meant = choice(ledger, chosen, prefixes, _accepted_log_files(ledger), _NONE_ACCEPTED)
         for acceptance in filter(meant.holds, acceptances(ledger)):
@@ -152,7 +155,7 @@ class _Decision:
             raise ConfigurationError("name log files, such as s3://bucket/key, or give a date")
         _check_ledger(self._settings)
         done = Settled()
-        with opened_output(self._settings, recovers=not dry_run) as (ledger, folders):
+        with opened_output(self._settings, recovers=not dry_run) as (ledger, output):
             prefixes = _prefixes(ledger)
             if_none = _NONE_OPEN if self._name == "accepted" else _NONE_ACCEPTED
             meant = choice(ledger, chosen, prefixes, self._candidates(ledger), if_none)
@@ -162,13 +165,13 @@ class _Decision:
                 if meant.holds(candidate.acceptance) and self._is_to_settle(candidate, done)
             )
             if not dry_run:
-                folders.make(self._settings.quarantine_dir)
+                output.make(Kind.QUARANTINE)
             while group := list(islice(candidates, _AT_ONCE)):
                 settled = {candidate.acceptance.row for candidate in group}
                 if not dry_run:
-                    settled = self._settle(ledger, prefixes, group)
+                    settled = self._settle(ledger, output, prefixes, group)
                     self._observe("committed")
-                    note_generation(ledger, folders)
+                    note_generation(ledger, output)
                     self._observe("marked")
                 done.log_files += len(settled)
                 done.changed += len(group) - len(settled)
@@ -192,7 +195,11 @@ class _Decision:
         return False
 
     def _settle(
-        self, ledger: Ledger, prefixes: Mapping[int, SourcePrefix], group: Sequence[Candidate]
+        self,
+        ledger: Ledger,
+        output: Output,
+        prefixes: Mapping[int, SourcePrefix],
+        group: Sequence[Candidate],
     ) -> set[tuple[int, int, str]]:
         """Settle log files in one transaction; return the rows of those that were settled."""
         change = accept_log_files if self._name == "accepted" else take_back
@@ -204,7 +211,7 @@ class _Decision:
             settled = change(ledger, decided)
             if settled:
                 append_decisions(
-                    self._settings.quarantine_dir,
+                    output,
                     self._name,
                     [(prefixes[acceptance.source_id], acceptance) for acceptance in settled],
                 )

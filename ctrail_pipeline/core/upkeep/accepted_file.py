@@ -8,19 +8,19 @@ accepted (`accept`).
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from ctrail_pipeline.core.bucket.etag import pack_etag, unpack_etag
-from ctrail_pipeline.core.durable import append_lines, disk_errors
 from ctrail_pipeline.core.keys.log_file_key import key_of, parse_key
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import Acceptance
 from ctrail_pipeline.core.ledger.rows import LogFileState
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import FileName, Kind
 
-ACCEPTED_FILE: Final = "accepted.jsonl"
+ACCEPTED_FILE: Final = FileName(Kind.QUARANTINE, "", "accepted.jsonl")
 _STATES: Final = {state.name.lower(): state for state in LogFileState}
 
 Decision = Literal["accepted", "undone"]
@@ -54,7 +54,7 @@ class Decided(NamedTuple):
 
 
 def append_decisions(
-    quarantine_dir: Path, decision: Decision, decided: Iterable[tuple[SourcePrefix, Acceptance]]
+    output: Output, decision: Decision, decided: Iterable[tuple[SourcePrefix, Acceptance]]
 ) -> None:
     """Append a line for each acceptance, durably. Raises OutputError.
 
@@ -62,17 +62,15 @@ def append_decisions(
     lines stand in the order in which the ledger noted them.
     """
     lines = (msgspec.json.encode(_line_of(decision, *one)) + b"\n" for one in decided)
-    path = quarantine_dir / ACCEPTED_FILE
-    with disk_errors(path):
-        append_lines(path, b"".join(lines))
+    output.append(ACCEPTED_FILE, b"".join(lines))
 
 
-def read_decisions(path: Path) -> Iterator[Decided | None]:
+def read_decisions(output: Output) -> Iterator[Decided | None]:
     """Yield what each line says, in order; None for a line that is not as it was written.
 
     Raises OSError.
     """
-    with path.open("rb") as file:
+    with output.open(ACCEPTED_FILE) as file:
         for line in file:
             try:
                 yield _decided(msgspec.json.decode(line, type=_Line))

@@ -5,10 +5,11 @@ Compaction reads old files in this way, so that it never copies an altered file.
 
 from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import NamedFile
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -17,13 +18,13 @@ class Altered(Exception):
     """An old file is not as it was written; the message says which, and what to do."""
 
 
-def checked_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
+def checked_blocks(output: Output, file: NamedFile, old: OldFile) -> Iterator[bytes]:
     """Yield the bytes of an old file, in pieces.
 
     Raises Altered at the end if the bytes are not those that were written.
     """
     digest, size = sha256(), 0
-    for block in _blocks(path):
+    for block in _blocks(output, file):
         digest.update(block)
         size += len(block)
         if size > old.size:
@@ -31,18 +32,18 @@ def checked_blocks(path: Path, old: OldFile) -> Iterator[bytes]:
         yield block
     if (size, digest.digest()) != (old.size, old.sha256):
         raise Altered(
-            f"{path} is not as it was written: its folder is not compacted; restore the file from a"
-            " backup"
+            f"{output.address_of(file)} is not as it was written: its folder is not compacted;"
+            " restore the file from a backup"
         )
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _blocks(output: Output, file: NamedFile) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
+        with output.open(file) as stored:
+            while block := stored.read(_BLOCK_BYTES):
                 yield block
     except OSError as error:
         raise Altered(
-            f"{path} cannot be read ({error.strerror}): its folder is not compacted; restore the"
-            " file from a backup"
+            f"{output.address_of(file)} cannot be read ({error.strerror}): its folder is not"
+            " compacted; restore the file from a backup"
         ) from error

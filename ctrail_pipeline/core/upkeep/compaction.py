@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effect, note_generation
@@ -47,11 +46,9 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 )
 from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.matching_ledger import claim_parquet
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output.new_files import FileToWrite
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output_files import Kind, NamedFile, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .files_to_merge import Limits, files_to_merge, groups_of
@@ -136,25 +133,25 @@ def compact(
         raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to compact")
     before = (now or datetime.now(UTC)) - timedelta(hours=CLOSED_AFTER_HOURS)
     done = Compaction()
-    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
+    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, output):
         if not dry_run and holds_output(ledger, Kind.PARQUET):
-            claim_parquet(ledger, folders)
+            claim_parquet(ledger, output)
         hour = f"{before:%Y/%m/%d/%H}"
         merges = chain(
-            _of_events(ledger, folders, settings.events_per_file, hour),
-            _of_parquet(ledger, folders, hour),
+            _of_events(ledger, output, settings.events_per_file, hour),
+            _of_parquet(ledger, output, hour),
         )
         if dry_run:
             for merge in merges:
                 merge.count_in(done)
             return done
         for batch in _batches(merges):
-            _compact(ledger, folders, batch, run_id, observe, done)
+            _compact(ledger, output, batch, run_id, observe, done)
         return done
 
 
 def _of_events(
-    ledger: Ledger, folders: OutputFolders, events_per_file: int, before: str
+    ledger: Ledger, output: Output, events_per_file: int, before: str
 ) -> Iterator[_Merge]:
     """Yield the merges of JSONL that are worth it, hour by hour."""
     limits = Limits(events_per_file, _SMALL_LINES)
@@ -162,11 +159,11 @@ def _of_events(
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
-            slices = slices_of(_with_paths(folders, folder, old), events_per_file)
-            yield _Merge(folder, old, [MergedFile(folder.name, parts) for parts in slices])
+            slices = slices_of(_with_names(folder, old), events_per_file)
+            yield _Merge(folder, old, [MergedFile(output, folder.name, parts) for parts in slices])
 
 
-def _of_parquet(ledger: Ledger, folders: OutputFolders, before: str) -> Iterator[_Merge]:
+def _of_parquet(ledger: Ledger, output: Output, before: str) -> Iterator[_Merge]:
     """Yield the merges of Parquet that are worth it, day by day."""
     from .parquet_merging import MergedParquetFile
 
@@ -183,22 +180,15 @@ def _of_parquet(ledger: Ledger, folders: OutputFolders, before: str) -> Iterator
                 folder,
                 list(chain.from_iterable(groups)),
                 [
-                    MergedParquetFile(folder.name, _with_paths(folders, folder, group))
+                    MergedParquetFile(output, folder.name, _with_names(folder, group))
                     for group in groups
                 ],
             )
 
 
-def _with_paths(
-    folders: OutputFolders, folder: Folder, files: Sequence[OldFile]
-) -> list[tuple[Path, OldFile]]:
+def _with_names(folder: Folder, files: Sequence[OldFile]) -> list[tuple[NamedFile, OldFile]]:
     return [
-        (
-            folders.path_of(
-                PublishedFile(file.part, folder.kind, folder.name, file.number, file.size)
-            ),
-            file,
-        )
+        (PublishedFile(file.part, folder.kind, folder.name, file.number, file.size), file)
         for file in files
     ]
 
@@ -221,7 +211,7 @@ def _batches(merges: Iterable[_Merge]) -> Iterator[list[_Merge]]:
 
 def _compact(
     ledger: Ledger,
-    folders: OutputFolders,
+    output: Output,
     merges: Sequence[_Merge],
     run_id: str,
     observe: Callable[[str], None],
@@ -230,7 +220,7 @@ def _compact(
     """Take one batch from its registration until the old files are gone."""
     token = uuid.uuid4().hex
     batch = register_batch(ledger, token, run_id, [])
-    staging = Staging(folders, token)
+    staging = output.staging_of(token)
     try:
         observe("registered")
         staging.open()
@@ -240,13 +230,11 @@ def _compact(
             abort_batch(ledger, batch)
             staging.remove()
             return
-        published, kept = _commit(
-            ledger, folders, batch, [replacement for _, replacement in staged]
-        )
+        published, kept = _commit(ledger, output, batch, [replacement for _, replacement in staged])
         observe("committed")
         # Written before any file is published or removed: from now on a copy of the ledger that
         # does not know the merged files is refused.
-        note_generation(ledger, folders)
+        note_generation(ledger, output)
         observe("marked")
         _publish(ledger, staging, batch, published, observe)
     except StaleBatch as stale:
@@ -257,7 +245,7 @@ def _compact(
         abandon(ledger, batch, staging)
         raise
     staging.remove()
-    finish_pruning(ledger, folders, observe)
+    finish_pruning(ledger, output, observe)
     for merge, _ in staged:
         if merge.folder.id not in kept:
             merge.count_in(done)
@@ -288,14 +276,14 @@ def _stage(
 
 
 def _commit(
-    ledger: Ledger, folders: OutputFolders, batch: int, replacements: Sequence[Replacement]
+    ledger: Ledger, output: Output, batch: int, replacements: Sequence[Replacement]
 ) -> tuple[list[PublishedFile], set[int]]:
     """Commit; return the files to publish, and the ids of folders that are kept as they are."""
     try:
         with ledger.transaction():
             return commit_compaction(ledger, batch, replacements)
     except LedgerError:
-        if not commit_took_effect(ledger, folders, [batch]):
+        if not commit_took_effect(ledger, output, [batch]):
             raise
         published = published_files(ledger, batch)
         merged = {file.folder for file in published}
@@ -312,8 +300,8 @@ def _publish(
     published: Sequence[PublishedFile],
     observe: Callable[[str], None],
 ) -> None:
-    vanished = publish_files(
-        staging, published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
+    vanished = staging.publish(
+        published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
     )
     if vanished:
         raise LedgerError(

@@ -7,12 +7,12 @@ merging Parquet to `parquet_merging`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import Kind, NamedFile
 
 from .checked_blocks import Altered, checked_blocks
 
@@ -20,7 +20,7 @@ from .checked_blocks import Altered, checked_blocks
 class Slice(NamedTuple):
     """Consecutive lines of an old file; `first` counts from 0."""
 
-    path: Path
+    file: NamedFile
     old: OldFile
     first: int
     lines: int
@@ -30,6 +30,8 @@ class Slice(NamedTuple):
 class MergedFile:
     """A JSONL file to be written, from lines of several old files."""
 
+    output: Output
+    """Where the old files are."""
     folder: str
     slices: Sequence[Slice]
     kind: Kind = Kind.EVENTS
@@ -49,33 +51,33 @@ class MergedFile:
         """Write the file's bytes, in pieces; set `problem` if an old file is found altered."""
         try:
             for part in self.slices:
-                for block in _lines_of(part):
+                for block in _lines_of(self.output, part):
                     put(block)
         except Altered as altered:
             self.problem = str(altered)
 
 
-def slices_of(files: Sequence[tuple[Path, OldFile]], lines_a_file: int) -> list[list[Slice]]:
+def slices_of(files: Sequence[tuple[NamedFile, OldFile]], lines_a_file: int) -> list[list[Slice]]:
     """Divide the lines of old files, in order, into new files of `lines_a_file` lines each."""
     slices: list[list[Slice]] = [[]]
     room = lines_a_file
-    for path, old in files:
+    for file, old in files:
         first = 0
         while first < old.lines:
             if not room:
                 slices.append([])
                 room = lines_a_file
             lines = min(room, old.lines - first)
-            slices[-1].append(Slice(path, old, first, lines))
+            slices[-1].append(Slice(file, old, first, lines))
             first += lines
             room -= lines
     return slices
 
 
-def _lines_of(part: Slice) -> Iterator[bytes]:
+def _lines_of(output: Output, part: Slice) -> Iterator[bytes]:
     """Yield the lines of a slice, in pieces. The whole old file is read and checked."""
     at, end = 0, part.first + part.lines
-    for block in checked_blocks(part.path, part.old):
+    for block in checked_blocks(output, part.file, part.old):
         lines = block.count(b"\n")
         if at >= part.first and at + lines <= end and (at < end):
             yield block if at + lines < end else block[: block.rfind(b"\n") + 1]
@@ -87,8 +89,9 @@ def _lines_of(part: Slice) -> Iterator[bytes]:
         at += lines
     if at != part.old.lines:
         raise Altered(
-            f"{part.path} has {at} lines, and the ledger says {part.old.lines}: its folder is not"
-            " compacted; restore the ledger from a backup as new as the output"
+            f"{output.address_of(part.file)} has {at} lines, and the ledger says"
+            f" {part.old.lines}: its folder is not compacted; restore the ledger from a"
+            " backup as new as the output"
         )
 
 

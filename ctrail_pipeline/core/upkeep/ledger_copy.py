@@ -30,9 +30,9 @@ from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import check_belongs
-from ctrail_pipeline.core.output.folder_lock import lock_alone
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import read_marker, replace_marker
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.marker import replace_marker
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
@@ -61,45 +61,44 @@ def copy_ledger(
     copied, verified, marked, opened. Raises ConfigurationError if there is no ledger to copy, or
     another ledger is in the new place; LedgerError if a run is at work, or a ledger fails.
     """
-    events_dir = settings.events_dir
     if old == new:
         raise ConfigurationError(f"{old}: the two ledgers must be two")
     if not ledger_exists(old):
         raise ConfigurationError(f"{old}: there is no ledger")
-    if read_marker(events_dir) is None:
-        raise ConfigurationError(f"{events_dir} is not the output folder of {old}")
+    output = open_output(settings)
+    if output.read_marker(Kind.EVENTS) is None:
+        where = output.location(Kind.EVENTS)
+        raise ConfigurationError(f"{where} is not the output folder of {old}")
     with ExitStack() as stack:
-        stack.enter_context(closing(lock_alone(events_dir, "copy")))
-        folders = stack.enter_context(closing(OutputFolders.of(settings)))
+        stack.enter_context(closing(output.lock_alone("copy")))
+        stack.enter_context(closing(output))
         source = stack.enter_context(closing(Ledger(old, closed="")))
-        is_marked = _refuse_others(source, old, new, events_dir)
+        is_marked = _refuse_others(source, old, new, output)
         target = stack.enter_context(closing(Ledger(new, closed=f"{BEING_COPIED}{old}")))
         observe("made")
         rows = 0
         if not is_marked:
             _close(source, target, new)
-            note_generation(source, folders)
+            note_generation(source, output)
             observe("closed")
-            _finish_batches(source, folders, observe)
+            _finish_batches(source, output, observe)
             bring_all_back(source, observe)
             rows = copy_rows(source, target, observe)
             _verify(source, target)
             observe("verified")
-        _mark(source, target, folders, observe)
+        _mark(source, target, output, observe)
         with target.transaction():
             target.set_closed("")
         observe("opened")
         return Copied(rows, target.size())
 
 
-def _refuse_others(
-    source: Ledger, old: LedgerAddress, new: LedgerAddress, events_dir: Path
-) -> bool:
+def _refuse_others(source: Ledger, old: LedgerAddress, new: LedgerAddress, output: Output) -> bool:
     """Refuse ledgers of other outputs; return whether the output names the new ledger already."""
     if ledger_exists(new) and not (isinstance(new, Path) and not new.stat().st_size):
         with closing(Ledger(new, closed="")) as target:
-            marker = read_marker(events_dir)
-            is_marked = marker is not None and marker[0] == target.uuid
+            marker = output.read_marker(Kind.EVENTS)
+            is_marked = marker is not None and marker.ledger == target.uuid
             is_ours = target.closed == f"{BEING_COPIED}{old}"
             if is_marked and (is_ours or source.closed == str(new)):
                 return True
@@ -107,7 +106,7 @@ def _refuse_others(
                 raise ConfigurationError(
                     f"{new} holds a ledger already: name an empty database, or a new file"
                 )
-    check_belongs(source, events_dir)
+    check_belongs(source, output)
     claim_for_this_machine(source)  # another one could not finish batches
     return False
 
@@ -127,15 +126,15 @@ def _close(source: Ledger, target: Ledger, new: LedgerAddress) -> None:
     log.info("%s is closed: it moves to %s", source.path, new)
 
 
-def _finish_batches(source: Ledger, folders: OutputFolders, observe: Callable[[str], None]) -> None:
+def _finish_batches(source: Ledger, output: Output, observe: Callable[[str], None]) -> None:
     """Finish or drop all batches. Raises LedgerError if the owner of one lives."""
-    recover(source, folders, observe)
+    recover(source, output, observe)
     # What is left was begun a moment ago, by a run that died before it staged anything; or its
     # owner lives, on a file system without locks.
     for batch in open_batches(source):
         if not abort_batch(source, batch.id):
             raise LedgerError(
-                f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then copy again"
+                f"a run is at work in {output.location(Kind.EVENTS)}: stop it, then copy again"
             )
 
 
@@ -153,16 +152,14 @@ def _verify(source: Ledger, target: Ledger) -> None:
         )
 
 
-def _mark(
-    source: Ledger, target: Ledger, folders: OutputFolders, observe: Callable[[str], None]
-) -> None:
+def _mark(source: Ledger, target: Ledger, output: Output, observe: Callable[[str], None]) -> None:
     """Have the output belong to the new ledger: the marker of the events decides.
 
     Parquet comes second. If this run is killed between the two, the new ledger is still closed.
     """
     name, generation, former = target.uuid, target.generation, source.uuid
     for kind in (Kind.EVENTS, Kind.PARQUET):
-        marker = read_marker(folders.roots[kind])
-        if marker is not None and marker[0] == former:
-            replace_marker(name, generation, folders.roots[kind])
+        marker = output.read_marker(kind)
+        if marker is not None and marker.ledger == former:
+            replace_marker(output, kind, name, generation)
         observe("marked")

@@ -6,15 +6,16 @@ encoded at once. So memory depends on the size of a row group. Which files are m
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.parquet import LEVEL, ROWS_A_GROUP
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output_files import Kind, NamedFile
 
 from .checked_blocks import Altered, checked_blocks
 
@@ -37,8 +38,10 @@ _ONE_AT_A_TIME: Final = Lock()
 class MergedParquetFile:
     """A Parquet file to be written, from the rows of several old files."""
 
+    output: Output
+    """Where the old files are."""
     folder: str
-    old: Sequence[tuple[Path, OldFile]]
+    old: Sequence[tuple[NamedFile, OldFile]]
     kind: Kind = Kind.PARQUET
     lineage: Sequence[Sequence[int]] = ()
     problem: str = ""
@@ -53,11 +56,12 @@ class MergedParquetFile:
         """Write the file's bytes, in pieces; set `problem` if an old file is found altered."""
         out = _Out(put)
         try:
-            with _ONE_AT_A_TIME:
-                for path, old in self.old:
-                    for _ in checked_blocks(path, old):
+            with _ONE_AT_A_TIME, ExitStack() as stack:
+                for file, old in self.old:
+                    for _ in checked_blocks(self.output, file, old):
                         pass
-                self._merge([path for path, _ in self.old], out)
+                on_disk = [self.output.on_disk(file) for file, _ in self.old]
+                self._merge([stack.enter_context(path) for path in on_disk], out)
         except Altered as altered:
             self.problem = str(altered)
         except Exception:

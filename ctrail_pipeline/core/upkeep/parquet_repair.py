@@ -16,21 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.log_file.identity import identity_of
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.new_files import NewParquetFile
 from ctrail_pipeline.core.output.parquet import (
     BYTES_A_FILE,
     ParquetRecord,
     parquet_files,
 )
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output_files import PublishedFile
 
 from .parquet_row_hashes import NOWHERE, hashes_of_file, hashes_of_lines
 
@@ -47,7 +43,7 @@ class Repaired:
 
     removed: int = 0
     """Files that were removed."""
-    set_aside: list[Path] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
     written: int = 0
     """Rows that were written."""
 
@@ -58,7 +54,7 @@ class Repaired:
 
 
 def repair(
-    folders: OutputFolders,
+    output: Output,
     files: Sequence[PublishedFile],
     lines: Callable[[], Iterable[Sequence[ParquetRecord]]],
 ) -> Repaired:
@@ -73,43 +69,36 @@ def repair(
     wanted = Counter(
         line_hash for records in _distinct(lines()) for line_hash in hashes_of_lines(records)
     )
-    held = _held(folders, files)
+    held = _held(output, files)
     kept = _kept(held, wanted)
     missing = wanted - sum((held[file] for file in kept), Counter())
     done = Repaired()
     number = max((file.number for file in files), default=0) + 1
     for records in _portions(_distinct(lines()), missing):
-        number += _write(folders, records, number)
+        number += _write(output, records, number)
         done.written += len(records)
     unwanted = [file for file in held if file not in kept]
     strange = [file for file in unwanted if not held[file].keys() <= wanted.keys()]
-    with disk_errors(folders.roots[Kind.PARQUET]):
-        for file in strange:
-            path = folders.path_of(file)
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            aside = path.with_name(f"_{path.name}{SET_ASIDE}{stamp}-{uuid.uuid4().hex[:4]}")
-            path.rename(aside)
-            done.set_aside.append(aside)
-        # Durable before the new ledger is: else a power cut could bring back rows that the ledger
-        # does not know.
-        for folder in {path.parent for path in done.set_aside}:
-            fsync_folder(folder)
-    folders.remove([file for file in unwanted if file not in strange])
+    # Durable before the new ledger is: else a power cut could bring back rows that the ledger does
+    # not know.
+    for file in strange:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        name = f"_{file.name}{SET_ASIDE}{stamp}-{uuid.uuid4().hex[:4]}"
+        done.set_aside.append(output.set_aside(file, name))
+    output.remove([file for file in unwanted if file not in strange])
     done.removed = len(unwanted) - len(strange)
     return done
 
 
-def _held(
-    folders: OutputFolders, files: Iterable[PublishedFile]
-) -> dict[PublishedFile, Counter[int]]:
+def _held(output: Output, files: Iterable[PublishedFile]) -> dict[PublishedFile, Counter[int]]:
     """Return the hashes of the rows of each file that can be read."""
     import polars as pl
 
     held = {}
     for file in files:
         # The rebuild has tried to read each file already, and named those that cannot be read.
-        with suppress(pl.exceptions.PolarsError, OSError):
-            held[file] = Counter(chain.from_iterable(hashes_of_file(folders.path_of(file))))
+        with suppress(pl.exceptions.PolarsError, OSError), output.on_disk(file) as path:
+            held[file] = Counter(chain.from_iterable(hashes_of_file(path)))
     return held
 
 
@@ -159,13 +148,13 @@ def _portions(
         yield portion
 
 
-def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) -> int:
+def _write(output: Output, records: list[ParquetRecord], number: int) -> int:
     """Write and publish files under numbers from `number` on; return how many numbers are used."""
     files = [
         NewParquetFile(file.folder, file.content, file.rows)
         for file in parquet_files(records, NOWHERE)
     ]
-    staging = Staging(folders, uuid.uuid4().hex)
+    staging = output.staging_of(uuid.uuid4().hex)
     staging.open()
     try:
         staged = staging.write(files)
@@ -180,7 +169,7 @@ def _write(folders: OutputFolders, records: list[ParquetRecord], number: int) ->
             renamed += 1
             return file._replace(number=number + len(files) + renamed)
 
-        publish_files(staging, to_publish, rename, lambda _file: None)
+        staging.publish(to_publish, rename, lambda _file: None)
     finally:
         staging.remove()
     return len(files) + renamed + 1

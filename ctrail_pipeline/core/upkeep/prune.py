@@ -38,7 +38,7 @@ def prune(
     if not ledger_exists(settings.ledger):
         raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to prune")
     hour = before.strftime("%Y/%m/%d/%H")
-    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, folders):
+    with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, output):
         found = prunable(ledger, hour)
         if dry_run:
             return found
@@ -50,6 +50,6 @@ def prune(
                 return found
             observe("decided")
             # Written before any file goes: a copy of the ledger that still expects it is refused.
-            note_generation(ledger, folders)
+            note_generation(ledger, output)
             observe("marked")
-            finish_pruning(ledger, folders, observe)
+            finish_pruning(ledger, output, observe)

@@ -21,10 +21,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import claim_parquet_for_rebuild
-from ctrail_pipeline.core.output.folder_lock import lock_alone
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import MARKER, read_marker, replace_marker
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output.marker import MARKER, replace_marker
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
@@ -50,18 +49,18 @@ def rebuild(
     ConfigurationError if there is no output, or if the ledger is sound and `force` is not set;
     LedgerError if a run is at work.
     """
-    events_dir, state_db, place = settings.events_dir, settings.state_db, place_of(settings)
-    if not (events_dir / MARKER).exists():
-        raise ConfigurationError(f"{events_dir} is no output folder of this program: no {MARKER}")
+    state_db, place, output = settings.state_db, place_of(settings), open_output(settings)
+    if not output.is_marked(Kind.EVENTS):
+        where = output.location(Kind.EVENTS)
+        raise ConfigurationError(f"{where} is no output folder of this program: no {MARKER}")
     if ledger_exists(settings.ledger) and not force:  # a server that is not there is said first
-        _check_need(settings.ledger, events_dir)
-    lock = lock_alone(events_dir, "rebuild")
-    folders = OutputFolders.of(settings)
+        _check_need(settings.ledger, output)
+    lock = output.lock_alone("rebuild")
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
-        kinds = _kinds(new, settings, folders)
-        _clear_staging(folders)
-        result, name, generation = _built(new, settings, folders, kinds, place.set_aside, observe)
+        kinds = _kinds(new, settings, output)
+        _clear_staging(output)
+        result, name, generation = _built(new, settings, output, kinds, place.set_aside, observe)
         observe("built")
         place.set_aside()
         if (problem := place.take_in(new)) is not None:
@@ -72,13 +71,13 @@ def rebuild(
         # this run is killed between the two, `_kinds` still knows that the Parquet belongs to the
         # ledger.
         if Kind.PARQUET in kinds:
-            replace_marker(name, generation, folders.roots[Kind.PARQUET])
-        replace_marker(name, generation, events_dir)
+            replace_marker(output, Kind.PARQUET, name, generation)
+        replace_marker(output, Kind.EVENTS, name, generation)
         observe("marked")
         place.open(new)
         observe("renamed")
     finally:
-        folders.close()
+        output.close()
         lock.close()
     return result
 
@@ -86,7 +85,7 @@ def rebuild(
 def _built(
     new: Path,
     settings: Settings,
-    folders: OutputFolders,
+    output: Output,
     kinds: Sequence[Kind],
     set_aside: Callable[[], None],
     observe: Callable[[str], None],
@@ -105,22 +104,22 @@ def _built(
         for leftover in files_of(new):
             leftover.unlink()
         result = Rebuilt(left_over=removed, parquet_repaired=changed)
-        sums = RowSums() if repairs or has_parquet(folders, kinds) else None
+        sums = RowSums() if repairs or has_parquet(output, kinds) else None
         with closing(Ledger(new)) as ledger:
-            adopter = Adopter(ledger, settings.bloom_false_positive, result, observe, sums)
-            for kind, path, folder, number in output_files(folders, kinds, result):
-                adopter.take(kind, path, folder, number)
+            adopter = Adopter(ledger, output, settings.bloom_false_positive, result, observe, sums)
+            for file, number in output_files(output, kinds, result):
+                adopter.take(file, number)
             adopter.adopt()
-            take_acceptances(ledger, settings.quarantine_dir, result)
+            take_acceptances(ledger, output, result)
             name, generation = ledger.uuid, ledger.generation
         differing = sums.differing() if sums else []
-        if left_over := compaction_leftovers(folders, adopter.doubled_in):
+        if left_over := compaction_leftovers(output, adopter.doubled_in):
             set_aside()
-            folders.remove(left_over)
+            output.remove(left_over)
             removed += len(left_over)
         elif repairs and (dates := [date for date in differing if date not in looked_at]):
             set_aside()
-            for done in repair_parquet(folders, dates):
+            for done in repair_parquet(output, dates):
                 changed += done.is_changed
                 set_aside_files += [
                     f"{path}: set aside, it had rows of no event" for path in done.set_aside
@@ -130,13 +129,13 @@ def _built(
         else:
             break
     if sums and not repairs:
-        note_parquet(sums, folders, result)
+        note_parquet(sums, output, result)
     for problem in set_aside_files:
         result.note(problem)
     return result, name, generation
 
 
-def _check_need(address: LedgerAddress, events_dir: Path) -> None:
+def _check_need(address: LedgerAddress, output: Output) -> None:
     """Refuse to set aside a sound ledger (ConfigurationError), or one that moved (LedgerError)."""
     if isinstance(address, Path) and not address.stat().st_size:
         return
@@ -149,36 +148,36 @@ def _check_need(address: LedgerAddress, events_dir: Path) -> None:
     if closed == BEING_REBUILT:
         return
     refuse_closed(address, closed)
-    of_folder, newest = read_marker(events_dir) or (name, generation)
+    where = output.location(Kind.EVENTS)
+    of_folder, newest = output.read_marker(Kind.EVENTS) or (name, generation)
     if name != of_folder:
         raise ConfigurationError(
-            f"{address} is sound, and the ledger of another folder than {events_dir}: name this"
+            f"{address} is sound, and the ledger of another folder than {where}: name this"
             " folder's own, or a new file, in `state_db`"
         )
     if generation >= newest:
         raise ConfigurationError(
-            f"{address} is the ledger of {events_dir} and sound: there is nothing to rebuild"
+            f"{address} is the ledger of {where} and sound: there is nothing to rebuild"
         )
 
 
-def _kinds(new: Path, settings: Settings, folders: OutputFolders) -> list[Kind]:
+def _kinds(new: Path, settings: Settings, output: Output) -> list[Kind]:
     """Return the kinds of output that belong to this ledger; Parquet may belong to another one."""
     rebuilt = None
     if new.exists():
         with suppress(LedgerError), closing(Ledger(new)) as ledger:
             rebuilt = ledger.uuid
     writes = "parquet" in settings.output_formats
-    ours = claim_parquet_for_rebuild(folders, settings.events_dir, rebuilt, writes=writes)
+    ours = claim_parquet_for_rebuild(output, rebuilt, writes=writes)
     return [kind for kind in Kind if kind is not Kind.PARQUET or ours]
 
 
-def _clear_staging(folders: OutputFolders) -> None:
+def _clear_staging(output: Output) -> None:
     """Remove staged files: without the ledger they count for nothing, and are fetched again."""
-    folders.refuse_linked_staging()
-    for token in sorted(folders.staging_tokens()):
-        staging = Staging(folders, token)
+    for token in sorted(output.staging_tokens()):
+        staging = output.staging_of(token)
         if staging.owner_lives():
             raise LedgerError(
-                f"a run is at work in {folders.roots[Kind.EVENTS]}: stop it, then rebuild"
+                f"a run is at work in {output.location(Kind.EVENTS)}: stop it, then rebuild"
             )
         staging.remove()

@@ -5,8 +5,7 @@ Memory is bounded: identities are written to the ledger when 100,000 of them are
 
 import uuid
 from collections.abc import Callable
-from hashlib import file_digest, sha256
-from pathlib import Path
+from hashlib import sha256
 from typing import Final
 
 from ctrail_pipeline.core.ledger.batch_adopt import adopt
@@ -15,7 +14,9 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.rows import AdoptedFile
 from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output.contents import contents_of
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
 
 from .parquet_row_hashes import RowSums
 from .rebuild_lines import events_in, lines_of, quarantined_in
@@ -31,6 +32,7 @@ class Adopter:
     def __init__(
         self,
         ledger: Ledger,
+        output: Output,
         false_positive: float,
         result: Rebuilt,
         observe: Callable[[str], None],
@@ -38,6 +40,7 @@ class Adopter:
     ) -> None:
         """`sums` add up the hashes of lines and rows; None if there is no Parquet."""
         self._ledger = ledger
+        self._output = output
         self._known = KnownIdentities(LedgerSegments(ledger))
         self._false_positive = false_positive
         self._result = result
@@ -53,21 +56,23 @@ class Adopter:
         self._sums = sums or RowSums()
         self._takes_sums = sums is not None
 
-    def take(self, kind: Kind, path: Path, folder: str, number: int) -> None:
+    def take(self, file: FileName, number: int) -> None:
         """Take one file: all its lines, and then the file itself."""
+        kind, folder, _ = file
         if kind is Kind.PARQUET:
-            self._take_parquet(path, folder, number)
+            self._take_parquet(file, number)
             return
+        address = self._output.address_of(file)
         read = events_in if kind is Kind.EVENTS else quarantined_in
         digest, size, lines = sha256(), 0, 0
-        for raw_lines in lines_of(path):
+        for raw_lines in lines_of(self._output, file):
             text = b"".join(raw_lines)
             digest.update(text)
             size += len(text)
             found = read(raw_lines, folder)
             for offset, line in enumerate(found):
                 if line is None:
-                    self._result.note(f"{path}:{lines + offset + 1}: not as it was written")
+                    self._result.note(f"{address}:{lines + offset + 1}: not as it was written")
                 else:
                     self._take_line(folder, line.partition, line.identity, line.event_key)
             if kind is Kind.EVENTS and self._takes_sums:
@@ -83,21 +88,20 @@ class Adopter:
         published = PublishedFile(len(self._files), kind, folder, number, size)
         self._files.append(AdoptedFile(published, lines, digest.digest()))
 
-    def _take_parquet(self, path: Path, folder: str, number: int) -> None:
+    def _take_parquet(self, file: FileName, number: int) -> None:
         """Take a file of Parquet, whose rows are only compared: they repeat lines."""
         import polars
 
         try:
-            rows = self._sums.add_file(folder, path)
+            with self._output.on_disk(file) as path:
+                rows = self._sums.add_file(file.folder, path)
         except (polars.exceptions.PolarsError, OSError):
-            self._result.note(f"{path}: not Parquet as this program writes it; it is left alone")
+            address = self._output.address_of(file)
+            self._result.note(f"{address}: not Parquet as this program writes it; it is left alone")
             return
-        with path.open("rb") as file:
-            digest = file_digest(file, sha256).digest()
+        digest, _, size = contents_of(self._output, file)
         self._result.files += 1
-        published = PublishedFile(
-            len(self._files), Kind.PARQUET, folder, number, path.stat().st_size
-        )
+        published = PublishedFile(len(self._files), Kind.PARQUET, file.folder, number, size)
         self._files.append(AdoptedFile(published, rows, digest))
 
     def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:

@@ -3,15 +3,13 @@
 What else lies in the folder is named as a problem and left alone.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
-from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
+from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.marker import MARKER
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output_files import FileName, Kind
 
 from .accepted_file import ACCEPTED_FILE
 from .parquet_repair import SET_ASIDE
@@ -32,23 +30,23 @@ _NAMES: Final = {
 
 
 def output_files(
-    folders: OutputFolders, kinds: Sequence[Kind], result: Rebuilt
-) -> Iterator[tuple[Kind, Path, str, int]]:
-    """Yield each output file: kind, path, folder, number. Note each other file as a problem."""
+    output: Output, kinds: Sequence[Kind], result: Rebuilt
+) -> Iterator[tuple[FileName, int]]:
+    """Yield each output file with its number. Note each other file as a problem."""
     for kind in kinds:
-        pattern = _NAMES[kind]
-        root = folders.roots[kind]
-        for parent, names, file_names in os.walk(root):
-            if Path(parent) == root and STAGING in names:
-                names.remove(STAGING)
-            names.sort()
-            for name in sorted(file_names):
-                path = Path(parent, name)
-                relative = path.relative_to(root).as_posix()
-                match = pattern.fullmatch(relative)
-                if match is not None and path.is_file() and not path.is_symlink():
-                    yield kind, path, match[1], int(match[2])
-                elif kind is Kind.QUARANTINE and relative == ACCEPTED_FILE:
-                    continue
-                elif not relative.startswith(MARKER) and SET_ASIDE not in name:
-                    result.note(f"{path}: not a file of this program; it is left alone")
+        for folder, names in output.walk(kind):
+            entries = output.entries(kind, folder)
+            for name in names:
+                file = FileName(kind, folder, name)
+                match = _NAMES[kind].fullmatch(f"{folder}/{name}")
+                if match is not None and name in entries and entries[name].is_file:
+                    yield file, int(match[2])
+                elif file != ACCEPTED_FILE and not _is_ours(file):
+                    result.note(
+                        f"{output.address_of(file)}: not a file of this program; it is left alone"
+                    )
+
+
+def _is_ours(file: FileName) -> bool:
+    """Whether a file is a marker, or was set aside by a rebuild."""
+    return SET_ASIDE in file.name or (not file.folder and file.name.startswith(MARKER))

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ctrail_pipeline.core.log_file.identity import identity_of
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
 
 from .rebuild_files import EVENTS_FILE
 from .rebuild_lines import lines_of
 
 
-def compaction_leftovers(folders: OutputFolders, doubled_in: Iterable[str]) -> list[PublishedFile]:
+def compaction_leftovers(output: Output, doubled_in: Iterable[str]) -> list[PublishedFile]:
     """Return the files in these folders of events that can be spared after a broken compaction.
 
     Before the ledger decides that the old files go, all old files are there, and the merged files
@@ -24,10 +24,11 @@ def compaction_leftovers(folders: OutputFolders, doubled_in: Iterable[str]) -> l
     leftovers = []
     for folder in sorted(doubled_in):
         files = []
-        for path in sorted((folders.roots[Kind.EVENTS] / folder).glob("events_*.jsonl")):
-            match = EVENTS_FILE.fullmatch(f"{folder}/{path.name}")
+        for name in output.entries(Kind.EVENTS, folder):
+            match = EVENTS_FILE.fullmatch(f"{folder}/{name}")
             if match:
-                lines = [identity_of(line) for lines in lines_of(path) for line in lines]
+                file = FileName(Kind.EVENTS, folder, name)
+                lines = [identity_of(line) for lines in lines_of(output, file) for line in lines]
                 files.append((int(match[2]), lines))
         files.sort(reverse=True)
         for ordered in (files, files[::-1]):

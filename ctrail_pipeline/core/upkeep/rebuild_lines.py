@@ -6,7 +6,6 @@ A line that this program cannot have written is returned as None.
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.batch.quarantine import quarantine_identity
@@ -15,18 +14,20 @@ from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.log_file.decompress import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.log_file.split import split
+from ctrail_pipeline.core.output.interface import Output
+from ctrail_pipeline.core.output_files import NamedFile
 
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 
-def lines_of(path: Path) -> Iterator[list[bytes]]:
+def lines_of(output: Output, file: NamedFile) -> Iterator[list[bytes]]:
     """Yield the lines of a file with their line feeds, about 4 MB at a time."""
     try:
-        with path.open("rb") as file:
-            while lines := file.readlines(_BYTES_AT_ONCE):
+        with output.open(file) as stored:
+            while lines := stored.readlines(_BYTES_AT_ONCE):
                 yield lines
     except OSError as error:
-        raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+        raise OutputError(f"{output.address_of(file)} cannot be read: {error.strerror}") from error
 
 
 class WrittenLine(NamedTuple):

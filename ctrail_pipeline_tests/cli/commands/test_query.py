@@ -24,6 +24,8 @@ from ctrail_pipeline.cli.events_view import (
 )
 from ctrail_pipeline.cli.query_output import ROWS_IN_TABLE
 from ctrail_pipeline.config.file import load_config
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output_files import FileName, Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep import compaction
@@ -102,7 +104,7 @@ def test_an_aggregated_event_has_the_time_of_its_window(tmp_path: Path) -> None:
         f'{{"eventCategory":"Aggregated","eventId":"a",{window}}}',
         '{"eventCategory":"Management","eventTime":"2026-01-15T07:06:00+00:00"}',
     )
-    with connect(tmp_path / "events") as connection:
+    with connect(LocalOutput(tmp_path / "events", tmp_path / "quarantine")) as connection:
         found = connection.execute("SELECT eventTime::VARCHAR FROM events ORDER BY 1").fetchall()
     assert found == [("2026-01-15 07:05:00",), ("2026-01-15 07:06:00",)]
 
@@ -120,7 +122,7 @@ def test_an_aggregated_event_has_the_time_of_its_window(tmp_path: Path) -> None:
 def test_only_the_files_that_a_condition_on_the_path_needs_are_read(
     folder: Path, condition: str
 ) -> None:
-    with connect(folder / "events") as connection:
+    with connect(LocalOutput(folder / "events", folder / "quarantine")) as connection:
         [(_, plan)] = connection.execute(
             f"EXPLAIN SELECT eventName FROM events WHERE {condition}"
         ).fetchall()
@@ -189,7 +191,7 @@ def test_lines_that_are_not_strict_json_are_counted_in_the_files_that_a_query_re
 def test_a_record_of_forty_megabytes_is_read(tmp_path: Path) -> None:
     event = '{"eventTime":"2026-01-15T07:00:00Z","eventName":"Put%s","requestParameters":"%s"}'
     one_event(tmp_path, event % (1, ""), event % (2, "x" * 40_000_000), event % (3, ""))
-    with connect(tmp_path / "events") as connection:
+    with connect(LocalOutput(tmp_path / "events", tmp_path / "quarantine")) as connection:
         rows = connection.execute(
             "SELECT eventName, length(requestParameters) FROM events ORDER BY 1"
         ).fetchall()
@@ -208,7 +210,8 @@ def test_the_longest_line_is_found_wherever_it_stands(
         file.write((b"x" * 5_000 + b"\n") * before)
         file.write(b"y" * length)
         file.write(b"" if is_last else b"\n" + (b"x" * 5_000 + b"\n") * 4_000)
-    assert longest_line([path, tmp_path / "gone"]) == length
+    output, files = LocalOutput(tmp_path, tmp_path / "q"), [FileName(Kind.EVENTS, "", path.name)]
+    assert longest_line(output, [*files, FileName(Kind.EVENTS, "", "gone")]) == length
 
 
 def test_an_event_cannot_write_to_the_terminal(tmp_path: Path) -> None:

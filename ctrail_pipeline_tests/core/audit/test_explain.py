@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pytest
 
@@ -18,6 +18,8 @@ from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output_files import NamedFile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
@@ -42,7 +44,7 @@ def test_an_event_leads_to_its_line_its_log_file_and_its_run(world: TwoTrails) -
     world.put("second", "A", event("z"))
     world.sync()
     [found] = world.explain(Sought(event_id="b"))
-    lines = found.path.read_bytes().splitlines()
+    lines = Path(found.path).read_bytes().splitlines()
     assert lines[found.line.number - 1] == found.line.data == event("b", 1)
     assert (found.where, found.trail) == (path.as_uri(), "first")
     assert found.log_file.etag == b'"%x-%x' % (path.stat().st_mtime_ns, path.stat().st_size)
@@ -173,15 +175,15 @@ def test_only_the_hours_that_may_hold_it_are_read(
         world.put("first", f"H{hour}", event(f"id{hour}", eventTime=f"2026-01-10T{hour:02}:00:00Z"))
     world.sync()
     opened = []
-    read = Path.open
+    read = LocalOutput.open
 
-    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
-        opened.append(self)
-        return read(self, *arguments, **options)
+    def counted(self: LocalOutput, file: NamedFile) -> BinaryIO:
+        opened.append(self.address_of(file))
+        return read(self, file)
 
-    monkeypatch.setattr(Path, "open", counted)
+    monkeypatch.setattr(LocalOutput, "open", counted)
     assert ids(world.explain(Sought(event_id="id7"))) == ["id7"]
-    assert len({path for path in opened if path.suffix == ".jsonl"}) == 1
+    assert len(set(opened)) == 1
 
 
 def test_merged_segments_are_searched_too(world: TwoTrails) -> None:

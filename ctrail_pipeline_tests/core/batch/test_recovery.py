@@ -31,11 +31,9 @@ from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
 from ctrail_pipeline.core.log_file.identity import identity_of
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import MARKER
 from ctrail_pipeline.core.output.new_files import NewFile
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline_tests.support.large_log_files import put_log_file
@@ -65,9 +63,9 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.ledger = Ledger(root / "ledger.db")
-        self.folders = OutputFolders(root / "events", root / "quarantine")
+        self.output = LocalOutput(root / "events", root / "quarantine")
         self.token = uuid.uuid4().hex
-        self.staging = Staging(self.folders, self.token)
+        self.staging = self.output.staging_of(self.token)
         self.batch = 0
 
     def register(self) -> None:
@@ -125,10 +123,10 @@ class Run:
     def close(self) -> None:
         self.staging.close()
         self.ledger.close()
-        self.folders.close()
+        self.output.folders.close()
 
     def there(self, kind: Kind) -> dict[str, bytes]:
-        root = self.folders.roots[kind]
+        root = self.output.folders.roots[kind]
         return {
             str(path.relative_to(root)): path.read_bytes()
             for path in root.rglob("*")
@@ -138,7 +136,7 @@ class Run:
     def staging_folders(self) -> list[str]:
         return [
             path.name
-            for root in self.folders.roots.values()
+            for root in self.output.folders.roots.values()
             for path in (root / ".staging").glob("*")
         ]
 
@@ -154,12 +152,12 @@ def recovered(run: Run) -> list[str]:
     """Recover as the next run does; returns the steps that it took."""
     steps: list[str] = []
     ledger = Ledger(run.ledger.path)
-    folders = OutputFolders(run.folders.roots[Kind.EVENTS], run.folders.roots[Kind.QUARANTINE])
+    output = LocalOutput(run.output.roots[Kind.EVENTS], run.output.roots[Kind.QUARANTINE])
     try:
-        recover(ledger, folders, steps.append)
+        recover(ledger, output, steps.append)
     finally:
         ledger.close()
-        folders.close()
+        output.close()
     return steps
 
 
@@ -175,7 +173,7 @@ def test_what_was_only_staged_is_dropped(run: Run) -> None:
     assert run.state() is BatchState.ABORTED
     assert run.staging_folders() == []
     assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
-    assert not (run.folders.roots[Kind.EVENTS] / MARKER).exists()
+    assert not (run.output.roots[Kind.EVENTS] / MARKER).exists()
     assert recovered(run) == []
 
 
@@ -184,15 +182,15 @@ def test_a_batch_whose_owner_lives_is_left_alone(run: Run) -> None:
     assert recovered(run) == []
     assert run.state() is BatchState.COMMITTED
     assert len(run.staging_folders()) == 2
-    assert publish_files(run.staging, published, run.rename, lambda _: None) == []
+    assert run.staging.publish(published, run.rename, lambda _: None) == []
     assert run.there(Kind.EVENTS) == EVENTS_THERE
 
 
 OWNER = """
 import sys
 from pathlib import Path
-from ctrail_pipeline.core.output.staging import OutputFolders, Staging
-staging = Staging(OutputFolders(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])
+from ctrail_pipeline.core.output.local.staging import LocalStaging, OutputFolders
+staging = LocalStaging(OutputFolders(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3])
 staging.open()
 print("ready", flush=True)
 sys.stdin.readline()
@@ -201,7 +199,7 @@ sys.stdin.readline()
 
 def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Run) -> None:
     run.batch = register_batch(run.ledger, run.token, "run", [])
-    roots = [str(run.folders.roots[kind]) for kind in (Kind.EVENTS, Kind.QUARANTINE)]
+    roots = [str(run.output.roots[kind]) for kind in (Kind.EVENTS, Kind.QUARANTINE)]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *roots, run.token],
         stdin=subprocess.PIPE,
@@ -224,13 +222,13 @@ def test_a_batch_of_another_process_is_dropped_only_when_that_was_killed(run: Ru
 @pytest.mark.parametrize("linked", [0, 1, 3])
 def test_what_was_committed_is_published(run: Run, linked: int) -> None:
     published = run.commit()
-    publish_files(run.staging, published[:linked], run.rename, lambda _: None)
+    run.staging.publish(published[:linked], run.rename, lambda _: None)
     run.die()
     assert recovered(run) == ["linked"] * 3 + ["recovered"]
     assert run.state() is BatchState.PUBLISHED
     assert run.there(Kind.EVENTS) == EVENTS_THERE
     assert run.there(Kind.QUARANTINE) == QUARANTINE_THERE
-    marker = json.loads((run.folders.roots[Kind.EVENTS] / MARKER).read_text())
+    marker = json.loads((run.output.roots[Kind.EVENTS] / MARKER).read_text())
     assert marker == {"ledger": run.ledger.uuid, "generation": run.ledger.generation}
     assert run.staging_folders() == []
     assert recovered(run) == []
@@ -238,7 +236,7 @@ def test_what_was_committed_is_published(run: Run, linked: int) -> None:
 
 def test_what_was_published_and_not_yet_marked_is_only_marked(run: Run) -> None:
     published = run.commit()
-    publish_files(run.staging, published, run.rename, lambda _: None)
+    run.staging.publish(published, run.rename, lambda _: None)
     run.staging.remove()
     recovered(run)
     assert run.state() is BatchState.PUBLISHED
@@ -250,7 +248,7 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, folders_removed: int
 ) -> None:
     """Otherwise a slow run names a file again that a prune or a compaction has removed since."""
-    publish_files(run.staging, run.commit(), run.rename, lambda _: None)
+    run.staging.publish(run.commit(), run.rename, lambda _: None)
     removed: list[object] = []
 
     def rmtree(path: Path, *, ignore_errors: bool) -> None:
@@ -265,7 +263,7 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
         with pytest.raises(KeyboardInterrupt):
             run.staging.remove()
     run.die()
-    first, second = (Staging(run.folders, run.token) for _ in range(2))
+    first, second = (run.output.staging_of(run.token) for _ in range(2))
     try:
         assert (first.owner_lives(), second.owner_lives()) == (False, True)
     finally:
@@ -275,7 +273,7 @@ def test_as_long_as_a_part_is_there_only_one_recovers_it(
 def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> None:
     published = run.commit()
     run.die()
-    foreign = run.folders.path_of(published[0])
+    foreign = run.output.folders.path_of(published[0])
     foreign.write_bytes(b"theirs")
     recovered(run)
     assert run.there(Kind.EVENTS) == {
@@ -289,8 +287,8 @@ def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> N
 
 def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
     published = run.commit()
-    publish_files(run.staging, published[1:], run.rename, lambda _: None)
-    (run.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
+    run.staging.publish(published[1:], run.rename, lambda _: None)
+    (run.output.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
     run.die()
     recovered(run)
     assert run.state() is BatchState.ABORTED
@@ -308,9 +306,9 @@ def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
 
 def test_taking_back_leaves_a_foreign_file_alone(run: Run) -> None:
     published = run.commit()
-    foreign = run.folders.path_of(published[1])
+    foreign = run.output.folders.path_of(published[1])
     foreign.write_bytes(b"theirs")
-    (run.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
+    (run.output.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
     run.die()
     recovered(run)
     assert run.state() is BatchState.ABORTED
@@ -339,7 +337,7 @@ def test_a_batch_without_a_folder_of_a_clock_that_was_wrong_is_dropped(run: Run)
 
 def test_staging_folders_that_no_batch_needs_are_removed(run: Run) -> None:
     token = uuid.uuid4().hex
-    for root in run.folders.roots.values():
+    for root in run.output.roots.values():
         leftover = root / ".staging" / token
         leftover.mkdir(parents=True)
         (leftover / "00000.part").write_bytes(b"x")
@@ -351,7 +349,7 @@ def test_a_file_that_somebody_put_among_the_staging_folders_stops_nothing(run: R
     """A desktop's file manager leaves such files in any folder that it shows."""
     run.commit()
     run.die()
-    (run.folders.roots[Kind.EVENTS] / ".staging" / ".DS_Store").write_bytes(b"x")
+    (run.output.roots[Kind.EVENTS] / ".staging" / ".DS_Store").write_bytes(b"x")
     recovered(run)
     assert run.state() is BatchState.PUBLISHED
     assert run.there(Kind.EVENTS) == EVENTS_THERE
@@ -362,12 +360,12 @@ def test_what_another_run_published_meanwhile_is_not_taken_back(
 ) -> None:
     """The files are gone since: pruned, or merged. Taken back, all of them would come twice."""
     published = run.commit()
-    publish_files(run.staging, published, run.rename, lambda _: None)
+    run.staging.publish(published, run.rename, lambda _: None)
     run.staging.remove()
     unfinished = open_batches(run.ledger)
     with run.ledger.transaction():
         mark_published(run.ledger, [run.batch])
-    run.folders.remove(published)
+    run.output.folders.remove(published)
     monkeypatch.setattr(recovery, "open_batches", lambda _ledger: unfinished)
     recovered(run)
     assert run.state() is BatchState.PUBLISHED

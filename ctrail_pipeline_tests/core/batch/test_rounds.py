@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from ctrail_pipeline.core.batch import content
-from ctrail_pipeline.core.output.folders import STAGING, OutputFolders
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.local.folders import STAGING
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.run.sync import sync
@@ -39,9 +40,9 @@ IN_ROUNDS = """
 import os, signal
 from pathlib import Path
 from ctrail_pipeline.core.batch import content
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 content.PIECES_AT_ONCE = int(os.environ["PIECES"])
-write, written = Staging.write, 0
+write, written = LocalStaging.write, 0
 def write_and_die(staging, *arguments, **more):
     global written
     staged = write(staging, *arguments, **more)
@@ -51,7 +52,7 @@ def write_and_die(staging, *arguments, **more):
         for pid in eval(os.environ["WHO_DIES"]):
             os.kill(pid, signal.SIGKILL)
     return staged
-Staging.write = write_and_die
+LocalStaging.write = write_and_die
 """
 """Runs before a sync or a worker process: rounds of a few records, and an end after some rounds."""
 WORKER = f"""
@@ -196,9 +197,9 @@ def sync_in_rounds(settings: Settings, kill_after: int = 0, who_dies: str = "[os
 def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return how many rounds an undisturbed sync takes."""
     rounds = 0
-    write = Staging.write
+    write = LocalStaging.write
 
-    def counting(staging: Staging, *arguments: Any, **options: Any) -> Any:
+    def counting(staging: LocalStaging, *arguments: Any, **options: Any) -> Any:
         nonlocal rounds
         rounds += 1
         return write(staging, *arguments, **options)
@@ -206,14 +207,14 @@ def rounds_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> int:
     elsewhere = settings_in(settings.events_dir.parent / "undisturbed", settings.trails)
     with monkeypatch.context() as patch:
         patch.setattr(content, "PIECES_AT_ONCE", PIECES)
-        patch.setattr(Staging, "write", counting)
+        patch.setattr(LocalStaging, "write", counting)
         sync(replace(elsewhere, output_formats=settings.output_formats, process_workers=1))
     return rounds
 
 
 def assert_left_amid_a_batch(settings: Settings) -> None:
     """There is a staging folder with parts of rounds, of every kind, and no output."""
-    for kind, root in OutputFolders.of(settings).roots.items():
+    for kind, root in LocalOutput.of(settings).roots.items():
         parts = [*root.glob(".staging/*/*.part")]
         assert parts or kind is Kind.QUARANTINE, kind
         assert [path for path in root.rglob("*.*") if path.suffix in (".jsonl", ".parquet")] == []
@@ -221,10 +222,10 @@ def assert_left_amid_a_batch(settings: Settings) -> None:
 
 def wait_until_nobody_lives(settings: Settings) -> None:
     """The workers of a run that was killed end by themselves, and let go of their locks."""
-    folders = OutputFolders.of(settings)
+    output = LocalOutput.of(settings)
     deadline = time.monotonic() + 10
     for path in (settings.events_dir / STAGING).iterdir():
-        staging = Staging(folders, path.name)
+        staging = output.staging_of(path.name)
         while staging.owner_lives():
             assert time.monotonic() < deadline, "a worker outlives its run"
             time.sleep(0.01)

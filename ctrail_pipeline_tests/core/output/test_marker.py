@@ -16,8 +16,9 @@ from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.matching_ledger import open_ledger
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
+from ctrail_pipeline.core.output_files import Kind
 
 
 class Installation:
@@ -26,10 +27,10 @@ class Installation:
     def __init__(self, root: Path) -> None:
         self.state_db = root / "ledger.db"
         self.events_dir = root / "events"
-        self.folders = OutputFolders(self.events_dir, root / "quarantine")
+        self.output = LocalOutput(self.events_dir, root / "quarantine")
 
     def open(self) -> Ledger:
-        return open_ledger(self.state_db, self.events_dir, self.folders)
+        return open_ledger(self.state_db, self.output)
 
     def run(self) -> None:
         """Leave what a run that writes leaves."""
@@ -37,7 +38,7 @@ class Installation:
         batch = register_batch(ledger, os.urandom(8).hex(), "", [])
         with ledger.transaction():
             commit_batch(ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed())
-        write_marker(ledger.uuid, ledger.generation, self.events_dir)
+        write_marker(self.output, Kind.EVENTS, ledger.uuid, ledger.generation)
         ledger.close()
         (self.events_dir / "111122223333").mkdir(exist_ok=True)
 
@@ -55,7 +56,7 @@ class Installation:
 def installation(tmp_path: Path) -> Iterator[Installation]:
     installation = Installation(tmp_path)
     yield installation
-    installation.folders.close()
+    installation.output.close()
 
 
 def test_both_are_made_where_they_are_new(installation: Installation) -> None:
@@ -115,7 +116,7 @@ def test_another_ledger_is_refused(installation: Installation, tmp_path: Path) -
     installation.run()
     other_installation = Installation(tmp_path / "other")
     other_installation.run()
-    other_installation.folders.close()
+    other_installation.output.close()
     installation.state_db.unlink()
     shutil.copy(other_installation.state_db, installation.state_db)
     message = installation.refused()

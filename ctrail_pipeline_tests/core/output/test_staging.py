@@ -23,10 +23,10 @@ from ctrail_pipeline.core.log_file import mapped_text
 from ctrail_pipeline.core.log_file.lines import EncodedLine
 from ctrail_pipeline.core.matching_ledger import open_ledger
 from ctrail_pipeline.core.output import new_files
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output.local.staging import LocalStaging, remove_unlocked
 from ctrail_pipeline.core.output.new_files import NewFile
-from ctrail_pipeline.core.output.publishing import publish_files
-from ctrail_pipeline.core.output.staging import Staging, remove_unlocked
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
@@ -43,8 +43,8 @@ def folders(tmp_path: Path) -> Iterator[OutputFolders]:
 
 
 @pytest.fixture
-def staging(folders: OutputFolders) -> Iterator[Staging]:
-    staging = Staging(folders, "token")
+def staging(folders: OutputFolders) -> Iterator[LocalStaging]:
+    staging = LocalStaging(folders, "token")
     staging.open()
     yield staging
     staging.close()
@@ -65,8 +65,8 @@ def next_number(file: PublishedFile) -> PublishedFile:
     return file._replace(number=file.number + 1)
 
 
-def publish(staging: Staging, files: list[PublishedFile]) -> list[PublishedFile]:
-    return publish_files(staging, files, no_rename, lambda _file: None)
+def publish(staging: LocalStaging, files: list[PublishedFile]) -> list[PublishedFile]:
+    return staging.publish(files, no_rename, lambda _file: None)
 
 
 def files_below(root: Path) -> dict[str, bytes]:
@@ -98,7 +98,7 @@ def test_lineage_takes_two_bytes_for_a_small_run(runs: list[tuple[int, int]]) ->
 @pytest.mark.parametrize("held_as", [bytes, memoryview, msgspec.Raw])
 def test_a_long_line_is_written_in_pieces(
     folders: OutputFolders,
-    staging: Staging,
+    staging: LocalStaging,
     monkeypatch: pytest.MonkeyPatch,
     held_as: Callable[[bytes], bytes],
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_long_line_is_written_in_pieces(
 
 
 def test_staged_files_are_described_as_they_lie_there(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     staged = staging.write([EVENTS, QUARANTINE, MANY])
     for file, new in zip(staged, [EVENTS, QUARANTINE, MANY], strict=True):
@@ -133,13 +133,13 @@ def test_staged_files_are_described_as_they_lie_there(
 
 
 def test_nothing_has_a_final_name_before_it_is_published(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     staged = staging.write([EVENTS, QUARANTINE])
     events, quarantine = folders.roots[Kind.EVENTS], folders.roots[Kind.QUARANTINE]
     assert files_below(events) == files_below(quarantine) == {}
     told: list[PublishedFile] = []
-    assert publish_files(staging, numbered(staged), no_rename, told.append) == []
+    assert staging.publish(numbered(staged), no_rename, told.append) == []
     assert told == numbered(staged)
     assert files_below(events) == {f"{HOUR}/events_00001.jsonl": b'{"a":1}\n{"b":2}\n'}
     assert files_below(quarantine) == {"2024/01/02/quarantine_00002.jsonl": b'{"reason":"x"}\n'}
@@ -149,7 +149,7 @@ def test_nothing_has_a_final_name_before_it_is_published(
     assert len(files_below(events)) == 1
 
 
-def test_publishing_twice_changes_nothing(folders: OutputFolders, staging: Staging) -> None:
+def test_publishing_twice_changes_nothing(folders: OutputFolders, staging: LocalStaging) -> None:
     files = numbered(staging.write([EVENTS, MANY]))
     publish(staging, files)
     before = files_below(folders.roots[Kind.EVENTS])
@@ -160,7 +160,7 @@ def test_publishing_twice_changes_nothing(folders: OutputFolders, staging: Stagi
 
 
 def test_two_that_publish_at_once_give_each_file_one_name(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     files = numbered(staging.write([EVENTS, QUARANTINE] + [MANY] * 30))
     begin = Barrier(2)
@@ -168,7 +168,7 @@ def test_two_that_publish_at_once_give_each_file_one_name(
 
     def publish_all() -> None:
         begin.wait()
-        vanished.append(publish(Staging(folders, "token"), files))
+        vanished.append(publish(LocalStaging(folders, "token"), files))
 
     threads = [Thread(target=publish_all) for _ in range(2)]
     for thread in threads:
@@ -182,7 +182,7 @@ def test_two_that_publish_at_once_give_each_file_one_name(
 
 @pytest.mark.parametrize("foreign", ["file", "link", "dangling link", "folder"])
 def test_a_foreign_file_in_the_way_is_untouched_and_ours_gets_another_number(
-    folders: OutputFolders, staging: Staging, foreign: str
+    folders: OutputFolders, staging: LocalStaging, foreign: str
 ) -> None:
     [file] = numbered(staging.write([EVENTS]))
     final = folders.path_of(file)
@@ -197,7 +197,7 @@ def test_a_foreign_file_in_the_way_is_untouched_and_ours_gets_another_number(
             elsewhere.write_bytes(b"theirs")
     before = final.lstat()
     told: list[PublishedFile] = []
-    assert publish_files(staging, [file], next_number, told.append) == []
+    assert staging.publish([file], next_number, told.append) == []
     assert told == [file._replace(number=2)]
     assert final.lstat().st_ino == before.st_ino
     assert final.with_name("events_00002.jsonl").read_bytes() == b'{"a":1}\n{"b":2}\n'
@@ -208,7 +208,7 @@ def test_a_foreign_file_in_the_way_is_untouched_and_ours_gets_another_number(
 
 
 def test_a_part_that_vanished_is_reported_and_the_others_are_published(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     files = numbered(staging.write([EVENTS, QUARANTINE, MANY]))
     (folders.staging_of(Kind.EVENTS, "token") / "00000.part").unlink()
@@ -217,7 +217,7 @@ def test_a_part_that_vanished_is_reported_and_the_others_are_published(
 
 
 def test_a_destination_that_was_removed_is_made_again(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     files = numbered(staging.write([EVENTS]))
     parent = folders.path_of(files[0]).parent
@@ -228,7 +228,7 @@ def test_a_destination_that_was_removed_is_made_again(
 
 
 def test_a_link_planted_at_a_parts_name_is_not_followed(
-    folders: OutputFolders, staging: Staging, tmp_path: Path
+    folders: OutputFolders, staging: LocalStaging, tmp_path: Path
 ) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
@@ -239,7 +239,7 @@ def test_a_link_planted_at_a_parts_name_is_not_followed(
 
 
 def test_a_file_where_a_folder_must_be_is_an_error_that_names_it(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     in_the_way = folders.roots[Kind.EVENTS] / "111122223333"
     in_the_way.write_bytes(b"theirs")
@@ -264,7 +264,7 @@ def umask(mask: int) -> Iterator[None]:
 def test_files_are_0600_and_folders_0700_whatever_the_umask(tmp_path: Path, mask: int) -> None:
     folders = OutputFolders(tmp_path / "deep" / "er" / "events", tmp_path / "deep" / "quarantine")
     with umask(mask):
-        staging = Staging(folders, "token")
+        staging = LocalStaging(folders, "token")
         staging.open()
         files = numbered(staging.write([EVENTS, QUARANTINE]))
         modes = modes_below(tmp_path)
@@ -285,17 +285,17 @@ def modes_below(root: Path) -> set[tuple[str, int]]:
 # -- who holds a batch ------------------------------------------------------------------------
 
 
-def test_a_batch_is_held_from_open_to_remove(folders: OutputFolders, staging: Staging) -> None:
-    assert Staging(folders, "token").owner_lives() is True
+def test_a_batch_is_held_from_open_to_remove(folders: OutputFolders, staging: LocalStaging) -> None:
+    assert LocalStaging(folders, "token").owner_lives() is True
     staging.remove()
-    assert Staging(folders, "token").owner_lives() is None
+    assert LocalStaging(folders, "token").owner_lives() is None
 
 
 def test_only_one_takes_over_a_batch_that_nobody_holds(
-    folders: OutputFolders, staging: Staging
+    folders: OutputFolders, staging: LocalStaging
 ) -> None:
     staging.close()
-    first, second = Staging(folders, "token"), Staging(folders, "token")
+    first, second = LocalStaging(folders, "token"), LocalStaging(folders, "token")
     assert first.owner_lives() is False
     assert second.owner_lives() is True
     first.close()
@@ -346,7 +346,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_said_and_leaves_nothing_under_a_final_name(small_disk: Path) -> None:
     folders = OutputFolders(small_disk / "events", small_disk / "quarantine")
-    staging = Staging(folders, "token")
+    staging = LocalStaging(folders, "token")
     staging.open()
     large = NewFile(Kind.EVENTS, HOUR, [b"x" * 1000] * 200, [(0, 200)])
     with pytest.raises(OutputError, match="the disk is full: free some space, then run again"):
@@ -358,7 +358,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_under_a_final_name(small_disk: P
 
 
 def test_a_file_of_another_size_at_the_final_name_is_not_taken_for_ours(
-    staging: Staging, folders: OutputFolders
+    staging: LocalStaging, folders: OutputFolders
 ) -> None:
     [published] = numbered(staging.write([EVENTS]))
     (folders.staging_of(Kind.EVENTS, "token") / "00000.part").unlink()
@@ -374,18 +374,18 @@ def test_a_link_planted_for_the_staging_folder_is_refused(
     quarantine.mkdir(parents=True, exist_ok=True)
     (quarantine / ".staging").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="is a link"):
-        Staging(folders, "other").open()
+        LocalStaging(folders, "other").open()
 
 
 def test_a_folder_that_is_open_to_others_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folders = OutputFolders(tmp_path / "open", tmp_path / "quarantine")
+    output = LocalOutput(tmp_path / "open", tmp_path / "quarantine")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
     for _ in range(2):
-        open_ledger(tmp_path / "ledger.db", tmp_path / "open", folders).close()
-    folders.close()
+        open_ledger(tmp_path / "ledger.db", output).close()
+    output.close()
     assert "is open to other users (mode 755)" in caplog.text
 
 

@@ -321,7 +321,8 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     """The worker writes in a thread of its own."""
     fail = (
         " from ctrail_pipeline.core.exceptions import OutputError;"
-        " worker_process.Staging.write = lambda *values, **named:"
+        " from ctrail_pipeline.core.output.local.staging import LocalStaging;"
+        " LocalStaging.write = lambda *values, **named:"
         " (_ for _ in ()).throw(OutputError('the disk is full'))"
     )
     with monkeypatch.context() as patch:

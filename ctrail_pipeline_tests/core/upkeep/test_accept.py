@@ -56,7 +56,7 @@ def shown(world: OpenLogFiles, *addresses: str) -> list[tuple[str, LogFileState,
 
 
 def decisions(world: OpenLogFiles) -> list[dict[str, Any]]:
-    path = world.settings.quarantine_dir / ACCEPTED_FILE
+    path = world.settings.quarantine_dir / ACCEPTED_FILE.name
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -300,7 +300,7 @@ def test_who_accepts_is_the_systems_user_by_default(world: OpenLogFiles) -> None
 def test_the_file_of_acceptances_is_private_and_no_foreign_file(world: OpenLogFiles) -> None:
     path = world.opened(LogFileState.DAMAGED)
     settle(world, world.address(path))
-    file = world.settings.quarantine_dir / ACCEPTED_FILE
+    file = world.settings.quarantine_dir / ACCEPTED_FILE.name
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     [line] = decisions(world)
     assert line["bucket"] == world.bucket.as_uri()
@@ -312,8 +312,8 @@ def test_the_file_of_acceptances_is_private_and_no_foreign_file(world: OpenLogFi
 
 def test_a_link_in_place_of_the_file_is_not_followed(world: OpenLogFiles, tmp_path: Path) -> None:
     path = world.opened(LogFileState.DAMAGED)
-    (world.settings.quarantine_dir / ACCEPTED_FILE).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match=ACCEPTED_FILE):
+    (world.settings.quarantine_dir / ACCEPTED_FILE.name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=ACCEPTED_FILE.name):
         settle(world, world.address(path))
     assert not (tmp_path / "elsewhere").exists()
     assert world.rows() == [(LogFileState.DAMAGED, 0, True)]
@@ -389,7 +389,7 @@ def test_lines_that_are_not_as_written_are_named_and_count_for_nothing(
 ) -> None:
     path = world.opened(LogFileState.DAMAGED)
     settle(world, world.address(path))
-    file = world.settings.quarantine_dir / ACCEPTED_FILE
+    file = world.settings.quarantine_dir / ACCEPTED_FILE.name
     line = json.loads(file.read_text())
     for change in ({"state": "sound"}, {"key": "elsewhere"}, {"at": "noon"}, {"by": 7}):
         with file.open("a") as opened:

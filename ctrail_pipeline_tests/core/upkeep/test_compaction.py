@@ -630,7 +630,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
     def no_space(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ctrail_pipeline.core.output.staging.os.write", no_space)
+    monkeypatch.setattr("ctrail_pipeline.core.output.local.staging.os.write", no_space)
     with pytest.raises(OutputError, match="the disk is full: free some space"):
         compact(synced)
     monkeypatch.undo()

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.line_runs import LineRun, pack_lineage
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output_files import FileName, Kind
 from ctrail_pipeline.core.upkeep import checked_blocks
 from ctrail_pipeline.core.upkeep.files_to_merge import groups_of
 from ctrail_pipeline.core.upkeep.jsonl_merging import MergedFile, slices_of
@@ -18,21 +20,27 @@ from ctrail_pipeline.core.upkeep.jsonl_merging import MergedFile, slices_of
 LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), min_size=1)
 
 
-def old_file(path: Path, number: int, lines: list[bytes]) -> tuple[Path, OldFile]:
+def old_file(path: Path, number: int, lines: list[bytes]) -> tuple[FileName, OldFile]:
     """A file of which each line comes from a log file of its own."""
     data = b"".join(line + b"\n" for line in lines)
     path.write_bytes(data)
     lineage = pack_lineage((position, 1) for position in range(len(lines)))
-    return path, OldFile(
+    return FileName(Kind.EVENTS, "", path.name), OldFile(
         number, 0, 10 * number, len(lines), len(data), sha256(data).digest(), lineage, False
     )
 
 
-def merged(files: list[tuple[Path, OldFile]], lines_a_file: int) -> list[tuple[bytes, MergedFile]]:
+def output_in(root: Path) -> LocalOutput:
+    return LocalOutput(root, root / "quarantine")
+
+
+def merged(
+    root: Path, files: list[tuple[FileName, OldFile]], lines_a_file: int
+) -> list[tuple[bytes, MergedFile]]:
     """Return what the merged files hold."""
     result = []
     for slices in slices_of(files, lines_a_file):
-        file = MergedFile("folder", slices)
+        file = MergedFile(output_in(root), "folder", slices)
         blocks: list[bytes] = []
         file.write_to(blocks.append)
         result.append((b"".join(blocks), file))
@@ -54,7 +62,7 @@ def test_lines_and_their_origin_are_kept(
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checked_blocks, "_BLOCK_BYTES", block)
-        results = merged(files, lines_a_file)
+        results = merged(tmp_path, files, lines_a_file)
     assert [file.problem for _, file in results] == [""] * len(results)
     everything = [line for lines in contents for line in lines]
     assert b"".join(data for data, _ in results) == b"".join(line + b"\n" for line in everything)
@@ -78,7 +86,8 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
         old_file(tmp_path / f"{number}.jsonl", number, file_lines)
         for number, file_lines in enumerate(lines, 1)
     ]
-    path, old = files[data.draw(st.integers(0, len(files) - 1))]
+    name, old = files[data.draw(st.integers(0, len(files) - 1))]
+    path = tmp_path / name.name
     content = path.read_bytes()
     at = data.draw(st.integers(0, len(content) - 1))
     new = data.draw(
@@ -94,7 +103,7 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
     path.write_bytes(new)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checked_blocks, "_BLOCK_BYTES", block)
-        results = merged(files, data.draw(st.integers(1, 25)))
+        results = merged(tmp_path, files, data.draw(st.integers(1, 25)))
     concerned = [file for _, file in results if any(piece.old is old for piece in file.slices)]
     assert concerned
     for file in concerned:
@@ -103,8 +112,8 @@ def test_any_other_byte_is_found(tmp_path: Path, data: st.DataObject, block: int
 
 
 def test_a_ledger_that_counts_other_lines_is_found(tmp_path: Path) -> None:
-    path, old = old_file(tmp_path / "1.jsonl", 1, [b"a", b"b"])
-    [(_, file)] = merged([(path, old._replace(lines=3))], 10)
+    name, old = old_file(tmp_path / "1.jsonl", 1, [b"a", b"b"])
+    [(_, file)] = merged(tmp_path, [(name, old._replace(lines=3))], 10)
     assert "has 2 lines, and the ledger says 3" in file.problem
 
 
@@ -115,7 +124,7 @@ def test_runs_of_one_log_file_become_one_again(tmp_path: Path) -> None:
         (first[0], first[1]._replace(batch=7, lineage=pack_lineage([(0, 1), (4, 1)]))),
         (second[0], second[1]._replace(batch=7, lineage=pack_lineage([(4, 2)]))),
     ]
-    [(_, file)] = merged(files, 10)
+    [(_, file)] = merged(tmp_path, files, 10)
     assert file.lineage == [LineRun(7, 0, 1), LineRun(7, 4, 3)]
 
 
@@ -131,7 +140,7 @@ def test_memory_does_not_depend_on_the_size_of_files_or_lines(tmp_path: Path) ->
             nonlocal size
             size += len(block)
 
-        MergedFile("folder", slices).write_to(put)
+        MergedFile(output_in(tmp_path), "folder", slices).write_to(put)
         sizes.append(size)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -20,8 +20,8 @@ from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.ledger.tables import row_tables
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.listing.selection import Selection
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.marker import read_marker
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output.local.marker_file import read_marker_file
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -106,7 +106,7 @@ def test_there_and_back(settings: Settings, tmp_path: Path, expectation: Expecta
         assert contents(place) == before
         assert_refused(settings, old)
         names.append(uuid_of(place))
-        marker = read_marker(settings.events_dir)
+        marker = read_marker_file(settings.events_dir)
         assert marker is not None
         assert marker[0] == names[-1]
         settings = settings.with_ledger(place)
@@ -298,7 +298,7 @@ def test_parquet_belongs_to_the_new_ledger_too(
     copy_ledger(settings, settings.state_db, new)
     name = uuid_of(new)
     for kind in (Kind.EVENTS, Kind.PARQUET):
-        marker = read_marker(OutputFolders.of(settings).roots[kind])
+        marker = read_marker_file(LocalOutput.of(settings).roots[kind])
         assert marker is not None
         assert marker[0] == name
     assert sync(settings.with_ledger(new)).progress.events == 0
@@ -310,10 +310,10 @@ def test_the_parquet_of_another_ledger_is_left_alone(
     neighbour = synced_copies.of_sample(
         sample, tmp_path / "neighbour", problems=1, output_formats=("jsonl", "parquet")
     )
-    parquet = OutputFolders.of(neighbour).roots[Kind.PARQUET]
-    before = read_marker(parquet)
+    parquet = LocalOutput.of(neighbour).roots[Kind.PARQUET]
+    before = read_marker_file(parquet)
     copy_ledger(replace(settings, parquet_dir=parquet), settings.state_db, new)
-    assert read_marker(parquet) == before
+    assert read_marker_file(parquet) == before
 
 
 def test_what_cannot_be_copied_is_said(settings: Settings, tmp_path: Path, new: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.queries_reports import output_sizes
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -66,7 +66,7 @@ def all_rows(settings: Settings) -> list[dict[str, Any]]:
 
 
 def by_duckdb(settings: Settings) -> list[tuple[Any, ...]]:
-    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    root = LocalOutput.of(settings).roots[Kind.PARQUET]
     with duckdb.connect() as db:
         return db.execute(
             f"SELECT * FROM read_parquet('{root}/*/*/*/*.parquet', hive_partitioning = true)"
@@ -252,7 +252,7 @@ def test_a_file_of_another_version_is_not_merged(synced: Settings) -> None:
                 sha256(data).digest(),
                 len(data),
                 int(paths[0].stem[5:]),
-                str(folder.relative_to(OutputFolders.of(synced).roots[Kind.PARQUET])),
+                str(folder.relative_to(LocalOutput.of(synced).roots[Kind.PARQUET])),
             ),
         )
     [problem] = compact(synced).problems
@@ -274,7 +274,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_is(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, data)
 
-    monkeypatch.setattr("ctrail_pipeline.core.output.staging.os.write", no_space)
+    monkeypatch.setattr("ctrail_pipeline.core.output.local.staging.os.write", no_space)
     with pytest.raises(OutputError, match="the disk is full: free some space"):
         compact(synced)
     monkeypatch.undo()
@@ -290,10 +290,13 @@ import resource, sys
 from hashlib import sha256
 from pathlib import Path
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output_files import FileName, Kind
 from ctrail_pipeline.core.upkeep.parquet_merging import MergedParquetFile
 import polars as pl
 
 paths = [Path(name) for name in sys.argv[2:]]
+root = paths[0].parent
 old = []
 for at, path in enumerate(paths):
     with path.open("rb") as file:
@@ -301,9 +304,10 @@ for at, path in enumerate(paths):
         while block := file.read(1 << 20):
             digest.update(block)
     rows = pl.scan_parquet(path).select(pl.len()).collect().item()
-    old.append((path, OldFile(at, at, at, rows, path.stat().st_size, digest.digest(), b"", False)))
+    name = FileName(Kind.PARQUET, "", path.name)
+    old.append((name, OldFile(at, at, at, rows, path.stat().st_size, digest.digest(), b"", False)))
 with open(sys.argv[1], "wb") as out:
-    merged = MergedParquetFile("folder", old)
+    merged = MergedParquetFile(LocalOutput(root, root, root), "folder", old)
     merged.write_to(out.write)
 assert merged.problem == ""
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -14,10 +14,11 @@ import pytest
 
 from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.exceptions import LedgerError
-from ctrail_pipeline.core.output.folders import OutputFolders
+from ctrail_pipeline.core.output.local.folders import OutputFolders
+from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.output.marker import replace_marker
 from ctrail_pipeline.core.output.parquet import hours_of_date
-from ctrail_pipeline.core.output.staging import Staging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -214,12 +215,12 @@ def test_killed_amid_the_repair_it_is_begun_again(
     lose_ledger(finely_synced)
 
     def die(done: object, *_: object) -> None:
-        if isinstance(done, Staging):
+        if isinstance(done, LocalStaging):
             done.close()  # the kernel lets go of the lock, too
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
+        patch.setattr(LocalStaging if at == "linked" else OutputFolders, "remove", die)
         with pytest.raises(Killed):
             rebuild(finely_synced)
     rebuilt(finely_synced, expectation)
@@ -337,7 +338,7 @@ def test_parquet_that_was_switched_on_since_is_written_and_private(
         rebuilt(settings, expectation)
     finally:
         os.umask(umask)
-    root = OutputFolders.of(settings).roots[Kind.PARQUET]
+    root = LocalOutput.of(settings).roots[Kind.PARQUET]
     modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in (root, *root.rglob("*"))}
     assert modes == {(True, 0o700), (False, 0o600)}
 
@@ -354,12 +355,12 @@ def test_killed_amid_a_repair_though_the_ledger_was_sound(
     shutil.copy(double, double.with_name("part-00077.parquet"))
 
     def die(done: object, *_: object) -> None:
-        if isinstance(done, Staging):
+        if isinstance(done, LocalStaging):
             done.close()
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Staging if at == "linked" else OutputFolders, "remove", die)
+        patch.setattr(LocalStaging if at == "linked" else OutputFolders, "remove", die)
         with pytest.raises(Killed):
             rebuild(synced, force=True)
     with pytest.raises(LedgerError, match="ctrail rebuild"):
@@ -375,7 +376,7 @@ def test_what_is_set_aside_stays_so_after_a_power_cut(
     hours = (
         synced.events_dir
         / hours_of_date(
-            str(strange.parent.relative_to(OutputFolders.of(synced).roots[Kind.PARQUET]))
+            str(strange.parent.relative_to(LocalOutput.of(synced).roots[Kind.PARQUET]))
         )[0]
     )
     shutil.rmtree(hours.parent)
@@ -412,7 +413,7 @@ def test_parquet_of_another_ledger_beside_ours_is_not_touched(
     sync(neighbour)
     next(neighbour.events_dir.rglob("*.jsonl")).unlink()
     lose_ledger(neighbour)
-    root = OutputFolders.of(synced).roots[Kind.PARQUET]
+    root = LocalOutput.of(synced).roots[Kind.PARQUET]
     (root / ".staging" / "a batch").mkdir()
     before = files_below(root)
     with pytest.raises(LedgerError, match="another folder in `parquet_dir`"):

@@ -24,8 +24,8 @@ from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import next_number
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove
-from ctrail_pipeline.core.output.folders import OutputFolders
-from ctrail_pipeline.core.output.staging import Staging
+from ctrail_pipeline.core.output.local.folders import OutputFolders
+from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -282,7 +282,7 @@ def test_a_ledger_lost_amid_a_compaction(
 def test_it_waits_for_a_run_that_is_at_work(settings: Settings) -> None:
     remove_ledger(settings)
     folders = OutputFolders(settings.events_dir, settings.quarantine_dir)
-    staging = Staging(folders, "token")
+    staging = LocalStaging(folders, "token")
     staging.open()
     try:
         with pytest.raises(LedgerError, match="a run is at work"):

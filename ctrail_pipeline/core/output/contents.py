@@ -1,9 +1,11 @@
 """What an output file holds by now: its hash, lines and bytes."""
 
-import os
 from hashlib import sha256
-from pathlib import Path
 from typing import Final, NamedTuple
+
+from ctrail_pipeline.core.output_files import NamedFile
+
+from .interface import Output
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -16,12 +18,11 @@ class Contents(NamedTuple):
     bytes: int
 
 
-def contents_of(path: Path) -> Contents:
+def contents_of(output: Output, file: NamedFile) -> Contents:
     """Hash a file and count its lines, a megabyte at a time. Raises OSError."""
     digest, lines, size = sha256(), 0, 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
+    with output.open(file) as stored:
+        while block := stored.read(_BLOCK_BYTES):
             digest.update(block)
             lines += block.count(b"\n")
             size += len(block)

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -18,20 +18,22 @@ from typing import Final
 from ctrail_pipeline.core.durable import disk_errors, durable_file, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.lines import HeldBytes
-from ctrail_pipeline.core.output_files import Kind, StagedFile
+from ctrail_pipeline.core.output.new_files import FileToWrite
+from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .folders import STAGING, UNLOCKED, OutputFolders
-from .new_files import FileToWrite
+from .publishing import publish_files
 
 _UNLOCKED_SECONDS: Final = 60
 """Age after which a staging folder that was never locked has no owner any more."""
 
 
-class Staging:
+class LocalStaging:
     """The staging folders of one batch. Its lock tells others that the batch's owner lives."""
 
     def __init__(self, folders: OutputFolders, token: str) -> None:
         self.folders = folders
+        self.scatter_limit = folders.scatter_limit
         self._token = token
         self._lock: int | None = None
 
@@ -70,6 +72,15 @@ class Staging:
                 fsync_folder(parent)
                 fsync_folder(parent.parent)
         return staged
+
+    def publish(
+        self,
+        files: Sequence[PublishedFile],
+        rename: Callable[[PublishedFile], PublishedFile],
+        linked: Callable[[PublishedFile], None],
+    ) -> list[PublishedFile]:
+        """Give files their final names by hard links: see `publishing`."""
+        return publish_files(self.folders, self.part_path, files, rename, linked)
 
     def remove(self) -> None:
         """Remove the staging folders with all that is in them, and let go of the lock.

@@ -10,11 +10,15 @@ from collections.abc import Callable, Sequence
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .staging import Staging
+from .folders import OutputFolders
+
+PartPath = Callable[[Kind, int], str]
+"""Returns the path of a staged file by its kind and part."""
 
 
 def publish_files(
-    staging: Staging,
+    folders: OutputFolders,
+    part_path: PartPath,
     files: Sequence[PublishedFile],
     rename: Callable[[PublishedFile], PublishedFile],
     linked: Callable[[PublishedFile], None],
@@ -25,13 +29,12 @@ def publish_files(
     file that has its name. Returns the files that are lost: neither their staged file nor their
     final name exists.
     """
-    folders = staging.folders
     vanished = []
     touched = set()
     with disk_errors(folders.roots[Kind.EVENTS]):
         folders.refuse_links(map(folders.folder_of, files))
         for file in files:
-            published = _link(staging, file, rename)
+            published = _link(folders, part_path(file.kind, file.part), file, rename)
             if published is None:
                 vanished.append(file)
             else:
@@ -42,11 +45,12 @@ def publish_files(
 
 
 def _link(
-    staging: Staging, file: PublishedFile, rename: Callable[[PublishedFile], PublishedFile]
+    folders: OutputFolders,
+    part: str,
+    file: PublishedFile,
+    rename: Callable[[PublishedFile], PublishedFile],
 ) -> PublishedFile | None:
     """Link a staged file to its final name; return None if both have vanished."""
-    folders = staging.folders
-    part = staging.part_path(file.kind, file.part)
     while True:
         folder = folders.folder_of(file)
         final = f"{folder}/{file.name}"

@@ -13,12 +13,10 @@ from typing import Final
 
 from ctrail_pipeline.core.durable import disk_errors, fsync_folder
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
-from ctrail_pipeline.core.settings import Settings
-
-from .new_files import FileToWrite
-from .scatter_limit import ScatterLimit
-from .writer_threads import WriterThreads
+from ctrail_pipeline.core.output.new_files import FileToWrite
+from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
+from ctrail_pipeline.core.output.writer_threads import WriterThreads
+from ctrail_pipeline.core.output_files import Kind, NamedFile
 
 STAGING: Final = ".staging"
 """Name of the folder in each root that holds the staging folders of all batches."""
@@ -46,20 +44,15 @@ class OutputFolders:
             Kind.QUARANTINE: quarantine_dir,
             Kind.PARQUET: parquet_dir or events_dir.parent / _PARQUET_FOLDER,
         }
-        self.scatter_limit = ScatterLimit(events_dir)
+        self.scatter_limit = ScatterLimit(lambda folder: (events_dir / folder).is_dir())
         self.threads = WriterThreads()
         self._known: set[str] = set()
 
-    @classmethod
-    def of(cls, settings: Settings) -> "OutputFolders":
-        """Return the folders that are configured."""
-        return cls(settings.events_dir, settings.quarantine_dir, settings.parquet_dir)
-
-    def path_of(self, file: PublishedFile) -> Path:
+    def path_of(self, file: NamedFile) -> Path:
         """Return the path of a file under its final name."""
         return self.roots[file.kind] / file.folder / file.name
 
-    def folder_of(self, file: "PublishedFile | FileToWrite") -> str:
+    def folder_of(self, file: NamedFile | FileToWrite) -> str:
         """Return the path of the folder in which a file has its final name.
 
         Paths that are made for each file of a batch are text, here and in `staging`. `Path` objects
@@ -129,7 +122,15 @@ class OutputFolders:
         """Raise OutputError if a folder that holds all staging folders is a link."""
         self.refuse_links(root / STAGING for root in self.roots.values())
 
-    def remove(self, files: Sequence[PublishedFile]) -> None:
+    def lies_behind_link(self, folder: str) -> bool:
+        """Whether a folder below one of the roots is reached through a link."""
+        try:
+            self.refuse_links([folder])
+        except OutputError:
+            return True
+        return False
+
+    def remove(self, files: Sequence[NamedFile]) -> None:
         """Remove published files, durably, and the folders that are empty then. Safe to repeat."""
         with disk_errors(self.roots[Kind.EVENTS]):
             touched: dict[Path, Path] = {}
@@ -160,14 +161,6 @@ class OutputFolders:
                 return
             self.forget(folder)
             folder = folder.parent
-
-
-def holds_files(events_dir: Path) -> bool:
-    """Whether an output folder holds anything but staging folders and marker files."""
-    try:
-        return any(not path.name.startswith(".") for path in events_dir.iterdir())
-    except FileNotFoundError:
-        return False
 
 
 def _fsync_if_there(folder: str) -> None:

@@ -1,0 +1,1 @@
+"""The output in local folders: hard links, fsync, a lock on the events folder."""
