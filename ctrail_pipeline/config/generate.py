@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ctrail_pipeline.core.bucket.boundary import boundary
 from ctrail_pipeline.core.bucket.credentials import check_obtainable, open_session
@@ -24,6 +24,8 @@ from ctrail_pipeline.core.threads import DaemonThreads
 
 logger = logging.getLogger(__name__)
 
+_CAUSES_NAMED: Final = 2
+"""Causes that are named where no region answered: each may name the host of its region."""
 _ASKED_AT_ONCE = 8
 _NOT_ENABLED = {"UnrecognizedClientException", "InvalidClientTokenId", "OptInRequired"}
 """Error codes of a region that the account has not enabled."""
@@ -198,7 +200,10 @@ def _ask(client: Any) -> list[Described] | str:
 
 def _none_answered(failed: dict[str, str]) -> AccessDenied | StoreUnavailable:
     """Return the error that says why no region answered, and what to do."""
-    codes = ", ".join(sorted(set(failed.values())))
+    causes = sorted(set(failed.values()))
+    codes = ", ".join(causes[:_CAUSES_NAMED])
+    if len(causes) > _CAUSES_NAMED:
+        codes += f" and {len(causes) - _CAUSES_NAMED} more"
     if any("Denied" in code for code in failed.values()):
         return AccessDenied(
             f"CloudTrail did not show its trails ({codes}): these credentials need the permission"

@@ -15,7 +15,10 @@ from dagster import DagsterInstance
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.generate import Described, config_of, describe_trails
 from ctrail_pipeline.definitions import build_definitions
+from ctrail_pipeline_tests.support.anywhere import Anywhere
+from ctrail_pipeline_tests.support.authority import Authority
 from ctrail_pipeline_tests.support.command import ctrail
+from ctrail_pipeline_tests.support.fault_server import FaultServer
 from ctrail_pipeline_tests.support.moto_server import moto_server
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/0e1f"
@@ -242,6 +245,24 @@ def test_an_answer_that_is_not_cloudtrails_is_called_so(
     assert done.returncode == 1
     assert "in any region (an answer that is not CloudTrail's): check" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_of_many_hosts_that_do_not_answer_a_few_are_named(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nobody trusts the authority that vouches for the hosts."""
+    regions = ["eu-west-1", "eu-west-2", "eu-west-3", "us-east-1", "us-east-2"]
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    with FaultServer(tmp_path / "none") as server, Anywhere(server, authority) as hosts:
+        hosts.buckets |= {f"cloudtrail.{region}.amazonaws.com": "none" for region in regions}
+        variables = {"HTTPS_PROXY": hosts.url, "AWS_MAX_ATTEMPTS": "1"}
+        asked = [part for region in regions for part in ("--region", region)]
+        done = ctrail(tmp_path, "generate-config", *asked, env=ENVIRONMENT | variables)
+    assert done.returncode == 1
+    assert (
+        "(TLS with cloudtrail.eu-west-1.amazonaws.com failed, TLS with"
+        " cloudtrail.eu-west-2.amazonaws.com failed and 3 more): check"
+    ) in done.stderr
 
 
 def test_the_job_writes_it_too(

@@ -1,6 +1,6 @@
 """Requests to S3 that fail are made again: which ones, after which pause, and how often.
 
-All retries are made here and none inside obstore, libcurl or boto3: two levels multiply (a key that
+All retries are made here and none inside libcurl or boto3: two levels multiply (a key that
 is throttled for good cost 20 requests), and nobody counts the inner ones. One exception: libcurl
 asks a second time where a connection that it kept turns out to be closed.
 
