@@ -132,6 +132,23 @@ def test_an_interrupted_run_does_not_say_that_all_else_is_in(interrupted: bool) 
     assert ("The run was interrupted" in said) is interrupted
 
 
+def test_a_line_about_a_log_file_has_its_address_once(
+    bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(1)
+    bucket.server.faults = Faults(gone={key})
+    is_about = f"s3://logs/{key}"
+    lines = []
+    for command in (("sync",), ("verify",), ("accept", is_about, "--reason", "deleted")):
+        bucket.ctrail(*command)
+        said = capsys.readouterr()
+        lines += [line for line in (said.out + said.err).splitlines() if is_about in line]
+    assert len(lines) >= 4
+    assert {line.count(is_about) for line in lines} == {1}
+    assert f"  {is_about}: is no longer there" in lines
+    assert f"{is_about}: gone: is no longer there" in lines
+
+
 def test_a_dry_run_names_what_stands_open(
     bucket: FailingBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,7 @@ from ctrail_pipeline.core.ledger.queries_compare import (
 )
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, LogFileState
 from ctrail_pipeline.core.listing.new_log_files import is_wanted
-from ctrail_pipeline.core.listing.problem import not_listed
+from ctrail_pipeline.core.listing.problem import not_listed, without_address
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
@@ -368,4 +368,11 @@ def _finding(walk: _PrefixWalk, kind: FindingKind, parts: KeyParts, detail: str)
         hour = parts.minute // MINUTES_PER_HOUR
         hours = hour, hour + 1
     where = f"{source.bucket.location}/{key_of(source.source_prefix, parts.day, parts.name)}"
-    return Finding(kind, where, detail, source.trail, source.source_prefix.partition_key, hours)
+    return Finding(
+        kind,
+        where,
+        without_address(detail, where),
+        source.trail,
+        source.source_prefix.partition_key,
+        hours,
+    )

@@ -57,3 +57,10 @@ def not_committed(ref: LogFileRef, outcome: Outcome) -> Problem:
     where = f"{ref.source.bucket.location}/{ref.key}"
     state, reason = outcome.state.name.lower(), outcome.reason or ""
     return Problem(ref.source.trail, where, state, reason, outcome.may_pass)
+
+
+def without_address(reason: str, where: str) -> str:
+    """Return a reason without the address of its log file, for a line that begins with that."""
+    for named in (f"{where}: ", f"{where} ", where):
+        reason = reason.replace(named, "")
+    return reason.lstrip(": ")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ctrail_pipeline.core.listing.problem import without_address
 from ctrail_pipeline.core.untrusted_text import printable
 
 GROUPS_NAMED: Final = 100
@@ -49,7 +50,7 @@ class ReasonGroups:
 
         False, too, for a group beyond the limit: nothing is kept of it.
         """
-        reason = reason.replace(where, "").lstrip(": ")
+        reason = without_address(reason, where)
         key = trail, state, without_numbers(reason)
         group = self._groups.get(key)
         if group is not None:

@@ -42,7 +42,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_discovered
-from ctrail_pipeline.core.listing.problem import Problem, not_listed
+from ctrail_pipeline.core.listing.problem import Problem, not_listed, without_address
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
 from ctrail_pipeline.core.output.interface import Output
@@ -407,7 +407,8 @@ class _Run:
         self._summary.note(problem)
         is_logged = is_first and self._summary.problem_count <= _PROBLEMS_LOGGED
         level = logging.WARNING if is_logged else logging.DEBUG
-        log.log(level, "%s: %s: %s", problem.where, problem.state, problem.reason)
+        reason = without_address(problem.reason, problem.where)
+        log.log(level, "%s: %s: %s", problem.where, problem.state, reason)
 
     def _progress(self, listing: Listing, listed: ListedAhead) -> Progress:
         progress = self._summary.progress

@@ -37,6 +37,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.listing.problem import without_address
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.open_output import open_output
@@ -178,7 +179,7 @@ class _Decision:
                 for acceptance, trouble, _ in group:
                     if acceptance.row in settled and len(done.named) < _NAMED:
                         address = address_of(prefixes[acceptance.source_id], *acceptance.row[1:])
-                        done.named.append((address, trouble))
+                        done.named.append((address, without_address(trouble, address)))
         return done
 
     def _candidates(self, ledger: Ledger) -> Iterator[Candidate]:
