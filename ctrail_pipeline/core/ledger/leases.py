@@ -45,7 +45,10 @@ class Lease:
         self._ledger = ledger
         self._ended = Event()
         # These statements do not wait for the writer lock: whoever has it does not touch the rows.
-        ledger.execute(f"DELETE FROM lease WHERE renewed_at < {_NOW} - {_FORGOTTEN_AFTER_SECONDS}")
+        ledger.execute(
+            "DELETE FROM lease WHERE renewed_at NOT"
+            f" BETWEEN {_NOW} - {_FORGOTTEN_AFTER_SECONDS} AND {_NOW} + {_FORGOTTEN_AFTER_SECONDS}"
+        )
         ledger.execute(_RENEW, self._name)
         ledger.owner = self._name
         self._thread = Thread(target=self._renew, name="lease", daemon=True)
@@ -86,11 +89,15 @@ def leased(ledger: Ledger) -> Iterator[None]:
 
 
 def has_lapsed(ledger: Ledger, batch: BatchRow) -> bool:
-    """Whether the owner of a batch had a lease, and renews it no more."""
-    if not batch.owner:
+    """Whether the owner of a batch had a lease, and renews it no more.
+
+    A lease from long after now was renewed while the server's clock was wrong.
+    """
+    if not batch.owner or isinstance(ledger.path, Path):
         return False
     return not ledger.rows(
-        f"SELECT 1 FROM lease WHERE name = ? AND renewed_at >= {_NOW} - {LAPSES_AFTER_SECONDS}",
+        "SELECT 1 FROM lease WHERE name = ? AND renewed_at"
+        f" BETWEEN {_NOW} - {LAPSES_AFTER_SECONDS} AND {_NOW} + {LAPSES_AFTER_SECONDS}",
         batch.owner,
     )
 

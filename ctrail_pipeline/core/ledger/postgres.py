@@ -144,9 +144,17 @@ class PostgresEngine:
             yield from cursor
 
     def execute(self, sql: str, *values: object) -> int:
-        """Run a statement, and return how many rows it changed."""
+        """Run a statement, and return how many rows it changed.
+
+        Outside of a transaction, the statement has one of its own, which does not wait for the
+        writer lock. The server's default isolation level would refuse what two runs do at once.
+        """
         with self._errors():
-            return self._db.execute(_translated(sql), values).rowcount
+            if self._db.info.transaction_status is not TransactionStatus.IDLE:
+                return self._db.execute(_translated(sql), values).rowcount
+            with self._written():
+                self._db.execute(_BEGIN)
+                return self._db.execute(_translated(sql), values).rowcount
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values.

@@ -67,6 +67,25 @@ def test_a_lease_lapses_ninety_seconds_after_its_last_renewal(
         assert has_lapsed(other, batch)
 
 
+def test_a_lease_of_a_clock_that_was_wrong_holds_nobody_up(ledger: Ledger, other: Ledger) -> None:
+    """It is the server's clock, which was corrected since."""
+    with leased(ledger):
+        batch = batch_of(ledger)
+        let_lapse(other, -365 * 86_400)
+        assert has_lapsed(other, batch)
+    ledger.execute("INSERT INTO lease (name, renewed_at) VALUES (?, ?)", "odd", 2**40)
+    with leased(other):
+        assert ledger.rows("SELECT name FROM lease") == [(other.owner,)]
+
+
+def test_an_owner_that_came_from_another_database_has_no_lease_in_sqlite(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "state.db")) as ledger:
+        ledger.owner = "a lease in PostgreSQL"
+        batch = batch_of(ledger)
+        assert not has_lapsed(ledger, batch)
+        assert claim(ledger, batch)
+
+
 def test_a_lease_is_renewed_and_comes_again_where_it_is_gone(
     ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

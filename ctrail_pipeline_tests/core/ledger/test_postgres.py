@@ -51,6 +51,19 @@ def test_a_new_ledger_is_made_once(address: PostgresAddress) -> None:
         assert again.size() > 0
 
 
+@pytest.mark.parametrize(
+    "setting", ["transaction_isolation=serializable", "transaction_read_only=on"]
+)
+def test_a_statement_outside_of_a_transaction_does_not_follow_the_servers_defaults(
+    address: PostgresAddress, setting: str
+) -> None:
+    """By the defaults, two runs could not forget one old lease at once."""
+    other = PostgresAddress(f"{address.url}&options=-cdefault_{setting.replace('=', '%3D')}")
+    with closing(Ledger(address)) as ledger, closing(Ledger(other)) as odd:
+        odd.execute("INSERT INTO lease SELECT current_setting('transaction_isolation'), 0")
+        assert ledger.rows("SELECT name FROM lease") == [("read committed",)]
+
+
 def test_runs_that_begin_at_once_make_one_ledger(address: PostgresAddress) -> None:
     names: list[str] = []
 
