@@ -98,8 +98,8 @@ class ColdMonthReader(ColdReader):
             year: int(size)
             for year, size in self._engine.rows(
                 "SELECT substr(name, 1, 4), sum("
-                "pg_total_relation_size(to_regclass('cold_log_file_' || name))"
-                " + pg_total_relation_size(to_regclass('cold_segment_' || name)))"
+                "pg_total_relation_size(('cold_log_file_' || name)::regclass)"
+                " + pg_total_relation_size(('cold_segment_' || name)::regclass))"
                 " FROM cold_file GROUP BY 1 ORDER BY 1"
             )
         }

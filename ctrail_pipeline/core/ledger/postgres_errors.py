@@ -10,6 +10,10 @@ from ctrail_pipeline.core.ledger_address import PostgresAddress
 LOCK_SECONDS: Final = 120
 """Seconds that a run waits for another run's transaction before it gives up."""
 
+_A_PART_IS_GONE: Final = (
+    "a part of the ledger is gone: restore it from a backup. Without it, old log files and events"
+    " would be taken for new ones"
+)
 _ADVICE: Final = {
     "08": "check that the server can be reached, then run again; nothing is lost",
     "28": "the server refuses this user: check user, PGPASSWORD, PGPASSFILE and pg_hba.conf",
@@ -18,6 +22,8 @@ _ADVICE: Final = {
     "53": "the server lacks disk, memory or connections: make room, then run again",
     "55P03": f"another run has held it for {LOCK_SECONDS} s: try again when it is done",
     "57": "the server was stopped or ended the connection: run again; nothing is lost",
+    "23514": _A_PART_IS_GONE,  # a month was detached, and rows are to come into it
+    "42P01": _A_PART_IS_GONE,
     "25006": "it can only be read: name the primary server in `state_db`",
     "XX": "its data are damaged: restore it from a backup that is as new as the output",
 }

@@ -176,7 +176,12 @@ def _move_to_months(
 
 
 def _name_month(ledger: Ledger, month: Month, segment_ids: Sequence[int]) -> None:
-    """Have the ledger name a month that takes in these segments; make its tables if need be."""
+    """Have the ledger name a month that takes in these segments; make its tables if need be.
+
+    The tables of a month that is named already are never made: if somebody dropped them, new ones
+    would hide that its rows are gone.
+    """
+    is_named = ledger.rows("SELECT 1 FROM cold_file WHERE name = ?", month.name)
     ledger.execute(
         "INSERT INTO cold_file (name, bytes, sha256, first_day, last_day, first_hour, last_hour,"
         " first_segment, last_segment) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?)"
@@ -192,7 +197,8 @@ def _name_month(ledger: Ledger, month: Month, segment_ids: Sequence[int]) -> Non
         max(segment_ids, default=0),
     )
     # Tables stay when a rebuild empties them.
-    if ledger.row("SELECT to_regclass(?) IS NULL", f"cold_log_file_{month.name}")[0]:
+    table = f"cold_log_file_{month.name}"
+    if not is_named and ledger.row("SELECT to_regclass(?) IS NULL", table)[0]:
         for statement in tables_of(month):
             ledger.execute(statement)
 

