@@ -165,10 +165,11 @@ def first_days(ledger: Ledger) -> dict[int, int]:
     """Return the first day of which each source prefix has a log file."""
     first: dict[int, int] = {}
     sql = "SELECT day FROM log_file WHERE source_prefix = ? AND day > ? ORDER BY day LIMIT 1"
+    hot = {id_: ledger.rows(sql, id_, _UNDATED) for id_ in source_ids(ledger).values()}
     cold_files = cold_files_where(ledger, "last_day > ?", _UNDATED)
     cold_files.sort(key=lambda file: file.first_day)
-    for id_ in source_ids(ledger).values():
-        days = [day for (day,) in ledger.rows(sql, id_, _UNDATED)]
+    for id_, rows in hot.items():
+        days = [day for (day,) in rows]
         for file in cold_files:
             if file.first_day < min(days, default=file.last_day + 1):
                 days += [day for (day,) in ledger.cold_reader.ask(file, sql, id_, _UNDATED)]

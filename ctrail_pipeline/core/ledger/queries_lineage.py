@@ -81,6 +81,19 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
         "SELECT run_id, coalesce(committed_at, 0), sources FROM batch WHERE id = ?", batch
     )
     log_files: dict[int, LogFileOrigin] = {}
+    # Rows move from the first table to the second one and to cold ones, meanwhile, too.
+    for table, superseded in (("log_file", False), ("superseded_log_file", True)):
+        for source_id, day in json.loads(sources):
+            for position, state, *values in ledger.rows(
+                "SELECT position, state, source_prefix, day, name, etag, size, sha256, records,"
+                f" duplicates FROM {table} WHERE source_prefix = ? AND day = ? AND batch = ?"
+                " AND position >= 0",
+                source_id,
+                day,
+                batch,
+            ):
+                origin = LogFileOrigin(superseded, LogFileState(state), *values)
+                log_files.setdefault(position, origin)
     for source_id, day in json.loads(sources):
         for file in cold_files_where(ledger, "first_day <= ? AND last_day >= ?", day, day):
             for position, *values in ledger.cold_reader.ask(
@@ -92,16 +105,6 @@ def batch_origin(ledger: Ledger, batch: int) -> BatchOrigin:
                 day,
                 batch,
             ):
-                log_files[position] = LogFileOrigin(False, LogFileState.COMMITTED, *values)
-    for table, superseded in (("superseded_log_file", True), ("log_file", False)):
-        for source_id, day in json.loads(sources):
-            for position, state, *values in ledger.rows(
-                "SELECT position, state, source_prefix, day, name, etag, size, sha256, records,"
-                f" duplicates FROM {table} WHERE source_prefix = ? AND day = ? AND batch = ?"
-                " AND position >= 0",
-                source_id,
-                day,
-                batch,
-            ):
-                log_files[position] = LogFileOrigin(superseded, LogFileState(state), *values)
+                origin = LogFileOrigin(False, LogFileState.COMMITTED, *values)
+                log_files.setdefault(position, origin)
     return BatchOrigin(batch, run_id, committed_at, log_files)
