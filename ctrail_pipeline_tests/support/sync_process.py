@@ -38,6 +38,7 @@ from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, 
 from ctrail_pipeline_tests.support.project import PROJECT
 
 from .oracle import Expectation, check_output, read_buckets
+from .standing import standing
 
 TIMEOUT_SECONDS = 120.0
 _PATHS = ("events_dir", "quarantine_dir", "state_db", "parquet_dir")
@@ -310,7 +311,7 @@ def _counts(summary: Summary) -> dict[str, Any]:
         "events": progress.events,
         "duplicates": progress.duplicates,
         "ok": summary.ok,
-        "open": {state.name.lower(): count for state, count in summary.standing.items()},
+        "open": {state.name.lower(): count for state, count in standing(summary).items()},
         "problems": [dataclasses.asdict(problem) for problem in summary.problems],
         "interrupted": summary.interrupted,
     }

@@ -45,6 +45,7 @@ from ctrail_pipeline.sample.bucket import (
 )
 from ctrail_pipeline_tests.support.fault_server import Counts, Faults, FaultServer
 from ctrail_pipeline_tests.support.oracle import Expectation, Report, check_output, read_buckets
+from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.sync_process import settings_in
 
 LOG_FILES: Final = 120
@@ -84,7 +85,7 @@ class World:
         """Assert that the run reports no problem, nothing stands open, and all is there once."""
         assert summary.problems == []
         assert summary.ok
-        assert summary.standing == {}
+        assert standing(summary) == {}
         self.check().assert_clean()
 
     def assert_whole_but(self, log_files: int) -> None:
@@ -357,7 +358,7 @@ def test_one_unreadable_log_file_costs_itself_only_and_is_reported(
     assert problem.state == state.name.lower()
     assert problem.where in problem.reason
     assert saying in problem.reason
-    assert summary.standing == {state: 1}
+    assert standing(summary) == {state: 1}
     world.assert_whole_but(1)
     assert summary.progress.log_files == LOG_FILES
     if fault in {"denied", "kms_denied", "archived", "gone"}:
@@ -376,7 +377,7 @@ def test_an_archived_log_file_is_asked_for_once_a_day(
     again = world.sync()
     assert world.server.counts.gets[key] == 1
     assert again.problems == [], "it was reported, and nothing new happened"
-    assert again.standing == {LogFileState.ARCHIVED: 1}
+    assert standing(again) == {LogFileState.ARCHIVED: 1}
     world.make_all_visits_due()
     assert [problem.state for problem in world.sync().problems] == ["archived"]
     assert world.server.counts.gets[key] == 2
@@ -390,7 +391,7 @@ def test_a_failed_log_file_is_revisited_at_growing_intervals(
     reported = [len(world.sync().problems) for _ in range(4)]
     assert reported == [1, 1, 0, 0], "the first revisit is the next run's, then after minutes"
     assert world.server.counts.gets[key] == 2
-    assert world.sync().standing == {LogFileState.FAILED: 1}
+    assert standing(world.sync()) == {LogFileState.FAILED: 1}
 
 
 def test_a_damaged_object_goes_to_quarantine_and_its_healed_version_brings_what_was_missing(
@@ -401,7 +402,7 @@ def test_a_damaged_object_goes_to_quarantine_and_its_healed_version_brings_what_
     summary = world.sync()
     assert [problem.state for problem in summary.problems] == ["damaged"]
     assert key in summary.problems[0].where
-    assert summary.standing == {LogFileState.DAMAGED: 1}
+    assert standing(summary) == {LogFileState.DAMAGED: 1}
     assert world.server.counts.gets[key] == 2, "damage is fetched again at once"
     world.assert_whole_but(1)
     quarantined = b"".join(

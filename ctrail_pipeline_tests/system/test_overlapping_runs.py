@@ -35,6 +35,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.late_log_files import NOON, event, put_log_file
 from ctrail_pipeline_tests.support.oracle import Expectation, read_buckets, snapshot
+from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.sync_process import (
     Ended,
     assert_exact,
@@ -384,7 +385,7 @@ def test_a_damaged_object_that_heals(tmp_path: Path, damage: str, between: int) 
     healed = read_buckets([(bucket, "")])
     assert len(healed.lines) == 21 + between
     assert_exact(settings, healed)
-    assert not synced(settings).standing
+    assert not standing(synced(settings))
 
 
 @pytest.mark.thorough

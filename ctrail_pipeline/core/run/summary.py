@@ -117,12 +117,6 @@ class Summary:
     """Log files of the selection that must be restored in S3. They do not fail a run."""
 
     @property
-    def standing(self) -> dict[LogFileState, int]:
-        """Log files of the selection that are not committed, by state; archived ones among them."""
-        archived = {LogFileState.ARCHIVED: self.archived.log_files}
-        return {**self.open_log_files.counts, **{k: v for k, v in archived.items() if v}}
-
-    @property
     def failures(self) -> int:
         """What makes the run a failed one: troubles, and log files that stand open."""
         return self.troubles + self.answers_for.counts.total()

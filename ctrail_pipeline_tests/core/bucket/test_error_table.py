@@ -30,6 +30,7 @@ from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 from ctrail_pipeline_tests.support import fault_server
 from ctrail_pipeline_tests.support.buckets import settings_of
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
+from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
 from ctrail_pipeline_tests.support.thorough import thorough
 
@@ -285,7 +286,7 @@ def test_log_files_that_are_refused_for_good_are_asked_for_once_each_and_told_of
     with FaultServer(tmp_path / "sample", Faults(denied=keys)) as server:
         summary = sync(served_sample_settings(server.endpoint_url, tmp_path))
         assert {key: server.counts.gets[key] for key in keys} == dict.fromkeys(keys, 1)
-    assert summary.standing == {LogFileState.FAILED: len(keys)}
+    assert standing(summary) == {LogFileState.FAILED: len(keys)}
     assert not summary.may_pass
     told = [line for line in failure_message(summary).splitlines() if "(SSE-C)" in line]
     assert len(told) == 1

@@ -35,6 +35,7 @@ from ctrail_pipeline.sample.bucket import (
 from ctrail_pipeline_tests.support.fault_server import Faults, FaultServer
 from ctrail_pipeline_tests.support.moto_server import moto_server
 from ctrail_pipeline_tests.support.oracle import check_output
+from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.sync_process import served_sample_settings
 
 ACCESS_KEY = "AKIAEXAMPLEACCESSKEY"
@@ -166,7 +167,7 @@ def test_a_trail_whose_log_files_are_all_denied_is_said_once_and_none_is_recorde
     assert problem.reason.startswith(f"s3://{ORGANIZATION_BUCKET}/AWSLogs/")
     assert problem.reason.endswith(f": {missing}")
     assert "\n" not in problem.reason
-    assert summary.standing == {}
+    assert standing(summary) == {}
     committed = len(sample.log_files(PAYMENTS_BUCKET))
     assert world.recorded() == {PAYMENTS_BUCKET: {LogFileState.COMMITTED: committed}}
     assert world.server.counts.faults[fault] <= 12, "a few are tried, not all"
@@ -241,7 +242,7 @@ def reasons(settings: Settings) -> list[str]:
     summary = sync(settings)
     assert [problem.state for problem in summary.problems] == ["not listed"] * 2
     assert not summary.ok
-    assert summary.standing == {}
+    assert standing(summary) == {}
     return [problem.reason for problem in summary.problems]
 
 

@@ -32,6 +32,7 @@ from ctrail_pipeline.core.upkeep.accepted_file import ACCEPTED_FILE
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.support.open_log_files import WRITTEN_AT, OpenLogFiles
 from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.two_trails import event
 
 STATES = [LogFileState.DAMAGED, LogFileState.GONE, LogFileState.LOST, LogFileState.FAILED]
@@ -81,7 +82,7 @@ def test_what_is_accepted_fails_no_sync_and_is_not_tried_again(
         path.unlink()  # else it is brought in: the next test
     summary = world.sync()
     assert summary.ok
-    assert not summary.standing
+    assert not standing(summary)
     assert world.rows() == [(state, 1, False)]
 
 
