@@ -30,7 +30,13 @@ from ctrail_pipeline.core.output.marker import check_owner
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .commit_outcome import abandon, commit_took_effect, note_generation
+from .commit_outcome import (
+    abandon,
+    commit_took_effect,
+    is_published,
+    note_generation,
+    stale_if_given_up,
+)
 from .content import BatchContent, LogFileInBatch
 from .stage import Staged, stage
 
@@ -195,7 +201,7 @@ class Committer:
             partial(rename_output_file, self._ledger, batch.id),
             lambda _: self._observe("linked"),
         )
-        if vanished:
+        if vanished and not is_published(self._ledger, batch.id):
             raise LedgerError(
                 f"batch {batch.id}: {len(vanished)} staged files vanished before they were"
                 " published; the next run does their log files again"
@@ -243,7 +249,8 @@ class Committer:
     def _stage_and_commit(
         self, batch: Batch, log_files: Sequence[LogFileInBatch], finished: Sequence[Stretch]
     ) -> tuple[Staged, list[PublishedFile]]:
-        staged = stage(log_files, batch.staging, self._known, self._settings)
+        with stale_if_given_up(self._ledger, batch.id):
+            staged = stage(log_files, batch.staging, self._known, self._settings)
         self._observe("staged")
         try:
             with self._ledger.transaction():

@@ -4,12 +4,13 @@ Whatever commits a batch (a sync, its worker processes, a compaction) asks here,
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.exceptions import LedgerError, OutputError
 from ctrail_pipeline.core.ledger.batches import abort_batch, batch_state
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.rows import BatchState
+from ctrail_pipeline.core.ledger.rows import BatchState, StaleBatch
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output.marker import write_marker
@@ -41,6 +42,29 @@ def commit_took_effect(ledger: Ledger, output: Output, batches: Iterable[int]) -
         batch_state(ledger, batch) in (BatchState.COMMITTED, BatchState.PUBLISHED)
         for batch in batches
     )
+
+
+@contextmanager
+def stale_if_given_up(ledger: Ledger, batch: int) -> Iterator[None]:
+    """Stage a batch inside; raise StaleBatch if that fails as another run has given the batch up.
+
+    A run that was paused for long is taken for dead: another run's recovery removes what it staged.
+    All other errors stay what they are.
+    """
+    try:
+        yield
+    except OutputError as error:
+        if batch_state(ledger, batch) is BatchState.ABORTED:
+            raise StaleBatch("another run took this one for dead") from error
+        raise
+
+
+def is_published(ledger: Ledger, batch: int) -> bool:
+    """Whether a batch is published, by this run or by another one that took this one for dead.
+
+    Its files may be gone since: merged into others, or pruned.
+    """
+    return batch_state(ledger, batch) is BatchState.PUBLISHED
 
 
 def note_generation(ledger: Ledger, output: Output) -> None:

@@ -23,7 +23,13 @@ from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
-from ctrail_pipeline.core.batch.commit_outcome import abandon, commit_took_effect, note_generation
+from ctrail_pipeline.core.batch.commit_outcome import (
+    abandon,
+    commit_took_effect,
+    is_published,
+    note_generation,
+    stale_if_given_up,
+)
 from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
@@ -224,7 +230,8 @@ def _compact(
     try:
         observe("registered")
         staging.open()
-        staged = _stage(ledger, staging, merges, done)
+        with stale_if_given_up(ledger, batch):
+            staged = _stage(ledger, staging, merges, done)
         observe("staged")
         if not staged:
             abort_batch(ledger, batch)
@@ -303,7 +310,7 @@ def _publish(
     vanished = staging.publish(
         published, partial(rename_output_file, ledger, batch), lambda _: observe("linked")
     )
-    if vanished:
+    if vanished and not is_published(ledger, batch):
         raise LedgerError(
             f"batch {batch}: {len(vanished)} staged files vanished before they were published; the"
             " next run takes the compaction back, and the files that it merged are still there"
