@@ -35,6 +35,8 @@ from ctrail_pipeline.core.ledger.queries_reports import (
     read_health,
 )
 from ctrail_pipeline.core.ledger.rows import BatchState
+from ctrail_pipeline.core.ledger_address import LedgerAddress
+from ctrail_pipeline_tests.support.engines import new_address
 
 NOW = 1_700_000_000
 TRIES = TriesOfRuns(("run",), 1)
@@ -47,7 +49,9 @@ REPLACED = "output_file_replaced"
 class Recording(Ledger):
     """A connection that keeps the plan of every statement."""
 
-    def __init__(self, path: Path) -> None:
+    explained_by = "EXPLAIN QUERY PLAN"
+
+    def __init__(self, path: LedgerAddress) -> None:
         self.plans: list[tuple[str, str]] = []
         super().__init__(path)
 
@@ -67,8 +71,14 @@ class Recording(Ledger):
 
     def explain(self, sql: str, values: tuple[object, ...]) -> None:
         if sql.startswith(("SELECT", "UPDATE", "DELETE")):
-            plan = super().rows(f"EXPLAIN QUERY PLAN {sql}", *values)
+            plan = super().rows(f"{self.explained_by} {sql}", *values)
             self.plans.append((sql, "; ".join(row[-1] for row in plan)))
+
+
+class RecordingPostgres(Recording):
+    """The same for a ledger in PostgreSQL."""
+
+    explained_by = "EXPLAIN"
 
 
 @pytest.fixture
@@ -115,6 +125,42 @@ def test_a_statement_uses_its_partial_index(
     using = [sql for sql, plan in ledger.plans if f"INDEX {index}" in plan]
     assert len(using) == statements, ledger.plans
     assert not [sql for sql, plan in ledger.plans if "SCAN log_file" in plan.split("; ")]
+
+
+@pytest.fixture(scope="module")
+def full_database(tmp_path_factory: pytest.TempPathFactory) -> LedgerAddress:
+    """A ledger with many settled rows: PostgreSQL reads a small table as a whole."""
+    address = new_address("postgres", tmp_path_factory.mktemp("none"))
+    with closing(Ledger(address)) as ledger:
+        with ledger.transaction():
+            ledger.execute(
+                "INSERT INTO log_file (source_prefix, day, name, etag, size, records, duplicates,"
+                " quarantined, conflicts, state, attempts, batch, position)"
+                " SELECT i % 50, 19000 + i % 30, i::text, ''::bytea, 1, 8, 0, 0, 0, 1, 0, i / 400,"
+                " 0 FROM generate_series(1, 50000) AS i"
+            )
+            ledger.execute(
+                "INSERT INTO batch (token, state, run_id, created_at)"
+                " SELECT i::text, 2, '', 0 FROM generate_series(1, 20000) AS i"
+            )
+            ledger.execute(
+                "INSERT INTO output_file (output_partition, number, batch, part, lines, bytes,"
+                " sha256, lineage) SELECT i, 1, i, 0, 1, 1, ''::bytea, ''::bytea"
+                " FROM generate_series(1, 50000) AS i"
+            )
+        ledger.execute("ANALYZE")
+    return address
+
+
+@pytest.mark.parametrize(("index", "statements", "ask"), ASKED)
+def test_so_it_does_in_postgres(
+    full_database: LedgerAddress, index: str, statements: int, ask: Callable[[Ledger], object]
+) -> None:
+    with closing(RecordingPostgres(full_database)) as ledger:
+        ask(ledger)
+        using = [sql for sql, plan in ledger.plans if index in plan]
+        assert len(using) == statements, ledger.plans
+        assert not [sql for sql, plan in ledger.plans if "Seq Scan on log_file" in plan]
 
 
 def test_every_partial_index_is_asked_for(tmp_path: Path) -> None:
