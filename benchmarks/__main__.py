@@ -8,7 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks import latency, memory, parquet, postgres, start, steady, throughput, tls
+from benchmarks import (
+    latency,
+    memory,
+    parquet,
+    postgres,
+    postgres_growth,
+    start,
+    steady,
+    throughput,
+    tls,
+)
 from benchmarks.bench import Bench
 from benchmarks.measure import PROJECT
 from benchmarks.report import Section, results
@@ -24,7 +34,10 @@ _SECTIONS: Final[dict[str, Callable[[Bench], Section]]] = {
     "parquet": parquet.measure,
     "postgres": postgres.measure,
 }
-_ASKED_FOR: Final[dict[str, Callable[[Bench], Section]]] = {"memory": memory.measure}
+_ASKED_FOR: Final[dict[str, Callable[[Bench], Section]]] = {
+    "memory": memory.measure,
+    "postgres-growth": postgres_growth.measure,
+}
 """Sections that a whole run leaves out, since each takes as long as a whole run."""
 _RESULTS: Final = PROJECT / "benchmarks" / "RESULTS.md"
 _WORK: Final = PROJECT / "build" / "bench"

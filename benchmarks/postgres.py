@@ -33,7 +33,7 @@ def measure(bench: Bench) -> Section:
     databases: list[PostgresAddress] = []
     with (
         MeasuredServer(shape.folder) as server,
-        _server() as (url, socket),
+        postgres_server() as (url, socket),
         DelayProxy(f"unix://{socket}", 0.0) as near,
         DelayProxy(f"unix://{socket}", _DELAY_SECONDS) as far,
     ):
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Section:
             def sync() -> Usage:
                 changes = {}
                 if proxy is not None:
-                    databases.append(_database(url))
+                    databases.append(new_database(url))
                     name = databases[-1].url.partition("?")[0].rpartition("/")[2]
                     address = proxy.endpoint_url.removeprefix("http://")
                     changes["postgres"] = (
@@ -96,12 +96,13 @@ def _row(name: str, runs: dict[str, list[Usage]]) -> list[str]:
         Spread.of(usage.wall for usage in runs[name]).text(),
         _ratio(runs, name, "cpu").text(),
         _ratio(runs, name, "wall").text(),
-        f"{1000 * _share(held, 0.5):.1f}",
-        f"{1000 * _share(held, 0.99):.1f}",
+        f"{1000 * share(held, 0.5):.1f}",
+        f"{1000 * share(held, 0.99):.1f}",
     ]
 
 
-def _share(values: Sequence[float], share: float) -> float:
+def share(values: Sequence[float], share: float) -> float:
+    """Return the value that such a share of sorted values is below."""
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
@@ -113,7 +114,7 @@ def _ratio(runs: dict[str, list[Usage]], name: str, figure: str) -> Spread:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, Path]]:
+def postgres_server() -> Iterator[tuple[str, Path]]:
     """Start a server; yield the URL of its first database, and its socket."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel wants XDG_RUNTIME_DIR when it is imported
@@ -127,7 +128,8 @@ def _server() -> Iterator[tuple[str, Path]]:
                 server.cleanup()
 
 
-def _database(url: str) -> PostgresAddress:
+def new_database(url: str) -> PostgresAddress:
+    """Make an empty database."""
     name = f"ledger_{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())

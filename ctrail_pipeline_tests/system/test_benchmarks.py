@@ -65,3 +65,11 @@ def test_the_memory_of_large_inputs_is_measured(tmp_path: Path) -> None:
     text = measured(tmp_path, "--only=memory")
     assert "## Memory where an input is large in one way" in text
     assert text.count("MB of memory: ") == 4
+
+
+def test_a_year_behind_a_ledger_in_postgres_is_measured(tmp_path: Path) -> None:
+    text = measured(tmp_path, "--only=postgres-growth", "--history=200000")
+    assert "## A year of events behind a ledger in PostgreSQL" in text
+    for kind in ("hot: log files", "hot: identities", "cold: log files", "cold: identities"):
+        [line] = [line for line in text.splitlines() if line.startswith(f"| {kind} |")]
+        assert " 0 " not in line.partition("MB")[2]

@@ -146,7 +146,7 @@ def _move_to_months(
         ids.setdefault(Month.of_hour(segment.hour), []).append(segment.id)
     with ledger.transaction():
         for month, of_month in ids.items():
-            _name_month(ledger, month, of_month)
+            name_month(ledger, month, of_month)
         if days:
             marks = ", ".join(["(?, ?)"] * len(days))
             columns = ", ".join(f"f.{name}" for name in LOG_FILE_COLUMNS.split(", "))
@@ -175,11 +175,11 @@ def _move_to_months(
         _remove_empty_partitions(ledger, segments)
 
 
-def _name_month(ledger: Ledger, month: Month, segment_ids: Sequence[int]) -> None:
+def name_month(ledger: Ledger, month: Month, segment_ids: Sequence[int]) -> None:
     """Have the ledger name a month that takes in these segments; make its tables if need be.
 
     The tables of a month that is named already are never made: if somebody dropped them, new ones
-    would hide that its rows are gone.
+    would hide that its rows are gone. Inside a transaction of a ledger in PostgreSQL.
     """
     is_named = ledger.rows("SELECT 1 FROM cold_file WHERE name = ?", month.name)
     ledger.execute(

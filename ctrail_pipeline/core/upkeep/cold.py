@@ -55,8 +55,8 @@ class Portion(NamedTuple):
 _A_FILE: Final = Portion(200_000, 1_000_000)
 """One cold file: 20 MB of log files, and two seconds; and 24 MB of identities, twice as much if the
 last segment is a large merged one."""
-_OF_MONTHS: Final = Portion(10_000, 200_000)
-"""In PostgreSQL, where the transaction writes the rows, too."""
+_OF_MONTHS: Final = Portion(5_000, 100_000)
+"""In PostgreSQL, where the transaction writes the rows, too: a sixth of a second, measured."""
 
 
 def move_cold_rows(ledger: Ledger, horizon_days: int, seconds: float = 30.0) -> int:

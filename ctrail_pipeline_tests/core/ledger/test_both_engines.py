@@ -40,7 +40,7 @@ COLD: Final = {
     ("queries_cold.py", "_copy_to"),
     ("queries_cold.py", "_name_cold_file"),
     ("queries_cold.py", "_move_to_months"),
-    ("queries_cold.py", "_name_month"),
+    ("queries_cold.py", "name_month"),
     ("cold_rows.py", "bring_all_back"),
     ("cold_rows.py", "hold_all"),
     ("cold_rows.py", "_put_back"),
