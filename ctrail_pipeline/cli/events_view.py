@@ -8,7 +8,7 @@ DuckDB writes JSON its own way, the bytes as AWS delivered them are in the files
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
@@ -18,15 +18,22 @@ from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.open_output import open_output
-from ctrail_pipeline.core.output_files import FileName, Kind, NamedFile, PublishedFile
+from ctrail_pipeline.core.output_files import (
+    FileName,
+    Kind,
+    NamedFile,
+    PublishedFile,
+)
 from ctrail_pipeline.core.settings import Settings
+
+from .longest_line import LINE_BYTES, longest_line
 
 if TYPE_CHECKING:
     import duckdb
 
 _FOLDERS_DEEP: Final = 6
 """account/region/yyyy/mm/dd/hh."""
-_ENDING: Final = ".jsonl"
+_ENDINGS: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 # AWS CloudTrail user guide, "CloudTrail record contents". A query must not fail whatever type a
 # value has in a record: all values are read as text or JSON, and a few are cast where that works.
@@ -53,14 +60,8 @@ COLUMNS: Final = {
 """The columns of the view, with their types."""
 _WINDOW: Final = "timeWindow"
 """Aggregated events have the start of this window in place of an eventTime."""
-LINE_BYTES: Final = 16 * 1024 * 1024
-"""The longest line that DuckDB reads if it is not told of longer ones. It sets aside twice as much
-for each thread."""
 _BYTES_FOR_ALL_THREADS: Final = 4 * LINE_BYTES
 """For longer lines DuckDB uses two threads, else its buffers alone could fill the memory."""
-
-_SEARCHED_AT_ONCE: Final = 64 * 1024
-"""Bytes that are read to find where a line ends."""
 
 
 class Unreadable(Exception):
@@ -101,51 +102,6 @@ def connect(
             with reading():
                 connection.execute(_view_of(root, line_bytes, is_empty=not files))
             yield connection
-
-
-def longest_line(output: Output, files: Sequence[NamedFile]) -> int:
-    """Return the bytes of the longest line of these files, at least LINE_BYTES.
-
-    A longer line covers the whole way from one multiple of half of LINE_BYTES to the next. So a few
-    bytes behind each multiple are read, and small files not at all.
-    """
-    longest, step = LINE_BYTES, LINE_BYTES // 2
-    for file in files:
-        entry = output.entry(file)
-        if entry is None or entry.size <= LINE_BYTES:
-            continue  # of a file that is gone, merged or pruned, DuckDB notices, too
-        with suppress(FileNotFoundError):
-            end = 0
-            for at in range(step, entry.size, step):
-                if at < end:
-                    continue
-                first = _break_behind(output, file, at, entry.size)
-                if first >= at + step:
-                    end = first
-                    longest = max(longest, end - _line_start(output, file, at))
-    return longest
-
-
-def _break_behind(output: Output, file: NamedFile, at: int, size: int) -> int:
-    """Return where the first line feed from `at` on is; the file's end if there is none."""
-    while at < size:
-        piece = output.read_range(file, at, _SEARCHED_AT_ONCE)
-        found = piece.find(b"\n")
-        if found >= 0 or not piece:
-            return at + max(found, 0)
-        at += len(piece)
-    return size
-
-
-def _line_start(output: Output, file: NamedFile, at: int) -> int:
-    """Return where the line begins that holds the byte before `at`."""
-    while at > 0:
-        begin = max(0, at - _SEARCHED_AT_ONCE)
-        found = output.read_range(file, begin, at - begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        at = begin
-    return 0
 
 
 def lines_not_read(connection: "duckdb.DuckDBPyConnection") -> int:
@@ -229,7 +185,7 @@ def _files_there(output: Output) -> Iterator[FileName]:
     for folder, names in output.walk(Kind.EVENTS):
         if folder.count("/") + 1 == _FOLDERS_DEEP:
             for name in names:
-                if name.endswith(_ENDING):
+                if name.endswith(_ENDINGS):
                     yield FileName(Kind.EVENTS, folder, name)
 
 

@@ -81,6 +81,7 @@ SETTINGS_KEYS: dict[str, Check] = {
     "events_dir": check_path,
     "quarantine_dir": check_path,
     "output_formats": check_formats,
+    "jsonl_compression": one_of("none", "gzip", "zstd"),
     "parquet_dir": check_path,
     "state_db": check_ledger_address,
     "events_per_file": whole_number(1, 10**9),

@@ -1,4 +1,4 @@
-"""Values about output files that the ledger and the output share: kind, folder, number, size.
+"""Values about output files that the ledger and the output share: what makes a name, size.
 
 The output stages a file, and the ledger gives it the number that makes its name. Neither files nor
 rows are touched here.
@@ -17,6 +17,20 @@ class Kind(IntEnum):
     """The events of `EVENTS` again, as rows."""
 
 
+class Compression(IntEnum):
+    """How a file of JSON Lines is compressed. Parquet is compressed inside."""
+
+    NONE = 0
+    GZIP = 1
+    ZSTD = 2
+
+    @property
+    def ending(self) -> str:
+        """What a name ends with."""
+        return _ENDINGS[self]
+
+
+_ENDINGS: Final = {Compression.NONE: "", Compression.GZIP: ".gz", Compression.ZSTD: ".zst"}
 _FILE_NAME: Final = {
     Kind.EVENTS: "events_{:05d}.jsonl",
     Kind.QUARANTINE: "quarantine_{:05d}.jsonl",
@@ -35,6 +49,7 @@ class StagedFile(NamedTuple):
     """Bytes."""
     sha256: bytes
     lineage: bytes
+    compression: Compression = Compression.NONE
 
 
 class PublishedFile(NamedTuple):
@@ -46,11 +61,20 @@ class PublishedFile(NamedTuple):
     number: int
     size: int
     """Bytes."""
+    compression: Compression = Compression.NONE
 
     @property
     def name(self) -> str:
         """The file's final name."""
-        return _FILE_NAME[self.kind].format(self.number)
+        return _FILE_NAME[self.kind].format(self.number) + _ENDINGS[self.compression]
+
+
+def compression_of(name: str) -> Compression:
+    """Return the compression that a file's name says."""
+    for compression, ending in _ENDINGS.items():
+        if ending and name.endswith(ending):
+            return compression
+    return Compression.NONE
 
 
 class FileName(NamedTuple):

@@ -92,6 +92,8 @@ class Settings:
     """The ledger's database, instead of a file."""
     output_formats: Sequence[str] = ("jsonl",)
     """`jsonl`, which is always written, and `parquet` beside it (`core.output.parquet`)."""
+    jsonl_compression: str = "none"
+    """How new files of JSON Lines are compressed: `none`, `gzip` or `zstd`."""
     parquet_dir: Path | None = None
     """Folder of the Parquet files; None: `parquet` beside `events_dir`."""
     events_per_file: int = 10_000

@@ -7,6 +7,7 @@ on purpose. It holds everything in memory, so it is for samples.
 
 import base64
 import binascii
+import gzip
 import json
 import os
 import re
@@ -37,8 +38,9 @@ _EVENT_TIME = re.compile(
 )
 _OUTPUT_FILE = re.compile(
     r"(?P<folder>[0-9]{12}/[a-z0-9-]{1,40}/[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2})"
-    r"/events_[0-9]{5,}\.jsonl"
+    r"/events_[0-9]{5,}\.jsonl(\.gz|\.zst)?"
 )
+_JSONL_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 _STRING_OR_LINE_END = re.compile(rb'"(?:[^"\\]|\\.)*"|[\r\n]', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]*")
 # Numbers are never looked at, and int() refuses those of more than 4,300 digits.
@@ -152,7 +154,7 @@ def check_output(
     report = Report(damaged_log_files=list(expectation.damaged_log_files))
     seen: dict[bytes, str] = {}
     for path, name in _output_files(events_dir, report):
-        data = path.read_bytes()
+        data = text_of(path)
         if not data.endswith(b"\n"):
             report.half_written.append(f"{name} does not end with a line end")
         lines = data.removesuffix(b"\n").split(b"\n")
@@ -177,8 +179,19 @@ def output_files_now(events_dir: Path) -> list[Path]:
     """
     walk = os.walk(events_dir)
     return sorted(
-        Path(folder, name) for folder, _, names in walk for name in names if name.endswith(".jsonl")
+        Path(folder, name)
+        for folder, _, names in walk
+        for name in names
+        if name.endswith(_JSONL_ENDINGS)
     )
+
+
+def text_of(path: Path) -> bytes:
+    """The text of an output file, whose name says how it is compressed."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return gzip.decompress(data)
+    return zstd.decompress(data) if path.suffix == ".zst" else data
 
 
 def snapshot(events_dir: Path) -> set[bytes]:
@@ -189,7 +202,7 @@ def snapshot(events_dir: Path) -> set[bytes]:
     """
     lines: set[bytes] = set()
     for path in output_files_now(events_dir):
-        for line in path.read_bytes().removesuffix(b"\n").split(b"\n"):
+        for line in text_of(path).removesuffix(b"\n").split(b"\n"):
             assert line not in lines, f"doubled in {path}: {_shown(line)}"
             lines.add(line)
     return lines
@@ -391,8 +404,8 @@ def _check_quarantine(quarantine_dir: Path, expectation: Expectation, report: Re
         name = path.relative_to(quarantine_dir).as_posix()
         if name.startswith(".staging/") or path.suffix == ".part":
             report.half_written.append(f"quarantine: {name} is left over")
-        elif path.is_file() and path.suffix == ".jsonl":
-            data = path.read_bytes()
+        elif path.is_file() and path.name.endswith(_JSONL_ENDINGS):
+            data = text_of(path)
             if not data.endswith(b"\n"):
                 report.half_written.append(f"quarantine: {name} does not end with a line end")
             held.append(data)

@@ -23,7 +23,7 @@ from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
 from .log_file_texts import oracle_elements
-from .oracle import _uncompressed
+from .oracle import _uncompressed, text_of
 
 JSON_COLUMNS = (
     *("requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"),
@@ -196,7 +196,7 @@ def _records(bucket: str, key: str) -> list[bytes]:
 
 
 def _lines(events_dir: Path) -> Iterator[tuple[str, bytes]]:
-    for path in events_dir.rglob("*.jsonl"):
+    for path in events_dir.rglob("*.jsonl*"):
         account, region, year, month, day = path.relative_to(events_dir).parts[:5]
-        for line in path.read_bytes().splitlines():
+        for line in text_of(path).splitlines():
             yield f"{account}/{region}/{year}-{month}-{day}", line

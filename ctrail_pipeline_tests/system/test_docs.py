@@ -34,6 +34,7 @@ DOCUMENTS = [
     PROJECT / "docs/parquet.md",
     PROJECT / "docs/verify.md",
     PROJECT / "docs/compaction.md",
+    PROJECT / "docs/compression.md",
     PROJECT / "docs/torture.md",
     PROJECT / "docs/torture-results.md",
     ARCHITECTURE,

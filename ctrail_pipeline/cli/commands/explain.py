@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     from ctrail_pipeline.core.exceptions import ConfigurationError
 
     settings = load_config().settings
-    line = options.event if options.event and ".jsonl:" in options.event else None
+    line = options.event if options.event and ".jsonl" in options.event else None
     event_id = None if line else options.event
     sought = events_of(options, event_id=event_id, event_name=options.event_name)
     if not (options.event or sought.event_name or sought.start or sought.end):

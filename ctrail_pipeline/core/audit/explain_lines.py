@@ -5,25 +5,28 @@ the event are read. Other events are found by reading the hours that may hold th
 be named by its file and number. Where a line came from belongs to `explain`.
 """
 
+import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.exceptions import ConfigurationError
+from ctrail_pipeline.core.exceptions import ConfigurationError, OutputError
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import held_among
 from ctrail_pipeline.core.ledger.queries_explain import segments_of_events
 from ctrail_pipeline.core.ledger.queries_output import OutputFile, output_files, output_folders
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, event_key_of
+from ctrail_pipeline.core.output.compression import open_text
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output_files import Kind
 
 from .sought import EVENT_ID_LENGTH, Sought
 
-_LINE: Final = re.compile(r"(?P<path>.+\.jsonl):(?P<line>[1-9][0-9]{0,8})")
-_FILE: Final = re.compile(r"(events|quarantine)_([0-9]{5,9})\.jsonl")
+log = logging.getLogger(__name__)
+
+_LINE: Final = re.compile(r"(?P<path>.+\.jsonl(?:\.gz|\.zst)?):(?P<line>[1-9][0-9]{0,8})")
+_FILE: Final = re.compile(r"(events|quarantine)_([0-9]{5,9})\.jsonl(?:\.gz|\.zst)?")
 
 
 class Line(NamedTuple):
@@ -44,13 +47,14 @@ class LineSearch:
         self._output = output
 
     def lines(self, sought: Sought) -> Iterator[Line]:
-        """Yield the lines that fit, hour by hour; memory does not depend on how many there are."""
+        """Yield the lines that fit, hour by hour; memory does not depend on how many there are.
+
+        A file that cannot be read to its end is named in the log, and the others are searched.
+        """
         for folder in self._folders_of(sought):
             for file in output_files(self._ledger, Kind.EVENTS, folder):
                 if file.is_expected:
-                    for number, data in self._read(file):
-                        if sought.fits(data):
-                            yield Line(file, number, data)
+                    yield from self._fitting_lines_of(file, sought)
 
     def line_at(self, text: str) -> Line:
         """Return the line that `…/events_00001.jsonl:17` names.
@@ -92,11 +96,27 @@ class LineSearch:
                         folders[folder] = None
         yield from filter(sought.may_lie_in, sorted(folders))
 
+    def _fitting_lines_of(self, file: OutputFile, sought: Sought) -> Iterator[Line]:
+        try:
+            for number, data in self._read(file):
+                if sought.fits(data):
+                    yield Line(file, number, data)
+        except OutputError as error:
+            log.error("%s", error)
+
     def _read(self, file: OutputFile) -> Iterator[tuple[int, bytes]]:
-        # Verify names what is missing.
-        with suppress(FileNotFoundError), self._output.open(file.published) as lines:
-            for number, line in enumerate(lines, 1):
-                yield number, line.removesuffix(b"\n")
+        """Yield a file's lines; none if there is no file. Raises OutputError."""
+        try:
+            with open_text(self._output, file.published) as lines:
+                for number, line in enumerate(lines, 1):
+                    yield number, line.removesuffix(b"\n")
+        except FileNotFoundError:
+            return  # verify names what is missing
+        except OSError as error:
+            path = self._output.address_of(file.published)
+            raise OutputError(
+                f"{path} cannot be read to its end: {error.strerror}; run ctrail verify --deep"
+            ) from error
 
     def _line_of(self, file: OutputFile, number: int) -> Line:
         for _, data in islice(self._read(file), number - 1, number):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ctrail_pipeline.core.log_file.lines import HeldBytes, Line, LongLine
 from ctrail_pipeline.core.output.new_files import NewFile
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output_files import Compression, Kind
 
 from .content import LogFileInBatch
 from .routed_batch import OutputLine, RoutedBatch
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _POSITION: Final = attrgetter("position")
 
 
-def line_files_of(routed: RoutedBatch, lines_a_file: int) -> list[NewFile]:
+def line_files_of(
+    routed: RoutedBatch, lines_a_file: int, compression: Compression
+) -> list[NewFile]:
     """Return the files that hold a round's lines, which are in the order of their log files.
 
     Notes the log files that have new lines, and counts the bytes of their new events.
@@ -39,7 +41,7 @@ def line_files_of(routed: RoutedBatch, lines_a_file: int) -> list[NewFile]:
             chunk = lines[first : first + lines_a_file]
             texts = [line.text for line in chunk]
             runs = [(position, len(list(run))) for position, run in groupby(map(_POSITION, chunk))]
-            files.append(NewFile(kind, folder, texts, runs))
+            files.append(NewFile(kind, folder, texts, runs, compression))
             routed.with_lines.update(position for position, _ in runs)
             if kind is Kind.EVENTS:
                 _count_bytes(routed, texts, runs)

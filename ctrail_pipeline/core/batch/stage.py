@@ -13,7 +13,7 @@ from ctrail_pipeline.core.ledger.rows import NewSegment, Outcome
 from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.output.interface import Staging
 from ctrail_pipeline.core.output.new_files import NewFile, NewParquetFile
-from ctrail_pipeline.core.output_files import StagedFile
+from ctrail_pipeline.core.output_files import Compression, StagedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .batch_files import line_files_of, parquet_files_of
@@ -71,13 +71,14 @@ def prepare(
     seen: dict[str, int] = {}
     misfits = 0
     last_files: list[NewFile | NewParquetFile] = []
+    compression = Compression[settings.jsonl_compression.upper()]
     rounds = max((log_file.rounds for log_file in log_files), default=0)
     known.begin()
     for number in range(rounds):
         router.route(log_files, number)
         drop_known(routed, known, seen)
         new_files: list[NewFile | NewParquetFile] = [
-            *line_files_of(routed, settings.events_per_file)
+            *line_files_of(routed, settings.events_per_file, compression)
         ]
         if "parquet" in settings.output_formats:
             for file in parquet_files_of(log_files, routed):

@@ -42,8 +42,8 @@ def adopt(
             lineage = pack_lineage([(0, lines)]) if file.kind is not Kind.PARQUET else b""
             ledger.execute(
                 "INSERT INTO output_file"
-                " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " (output_partition, number, batch, part, lines, bytes, sha256, lineage,"
+                " compression) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 id_,
                 file.number,
                 batch,
@@ -52,6 +52,7 @@ def adopt(
                 file.size,
                 digest,
                 lineage,
+                file.compression,
             )
         put_segments(ledger, batch, segments)
         ledger.advance_generation()

@@ -85,6 +85,7 @@ _MIGRATIONS: Final = {
     4: (
         "ALTER TABLE batch ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
         "CREATE TABLE lease (name TEXT PRIMARY KEY, renewed_at INTEGER NOT NULL) WITHOUT ROWID",
+        "ALTER TABLE output_file ADD COLUMN compression INTEGER NOT NULL DEFAULT 0",
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

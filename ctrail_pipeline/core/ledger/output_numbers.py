@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, StagedFile
 
 from .bulk import rows_of_keys
 from .ledger import Ledger
@@ -37,9 +37,9 @@ def holds_output(ledger: Ledger, kind: Kind) -> bool:
 def published_files(ledger: Ledger, batch: int) -> list[PublishedFile]:
     """Return the files of a committed batch, with the names that they have or must get."""
     return [
-        PublishedFile(part, Kind(kind), folder, number, size)
-        for part, kind, folder, number, size in ledger.rows(
-            "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
+        PublishedFile(part, Kind(kind), folder, number, size, Compression(compression))
+        for part, kind, folder, number, size, compression in ledger.rows(
+            "SELECT f.part, p.kind, p.folder, f.number, f.bytes, f.compression FROM output_file f"
             " JOIN output_partition p ON p.id = f.output_partition"
             " WHERE f.batch = ? ORDER BY f.part",
             batch,
@@ -74,17 +74,19 @@ def put_output_files(
         id_, next_number = following[folder]
         number = next_number - in_folder[folder]
         in_folder[folder] -= 1
-        published.append(PublishedFile(file.part, file.kind, file.folder, number, file.size))
+        published.append(
+            PublishedFile(file.part, file.kind, file.folder, number, file.size, file.compression)
+        )
         rows.append(
             (
                 *(id_, number, batch, file.part),
-                *(file.lines, file.size, file.sha256, file.lineage),
+                *(file.lines, file.size, file.sha256, file.lineage, file.compression),
             )
         )
     ledger.execute_many(
         "INSERT INTO output_file"
-        " (output_partition, number, batch, part, lines, bytes, sha256, lineage)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " (output_partition, number, batch, part, lines, bytes, sha256, lineage, compression)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
     return published

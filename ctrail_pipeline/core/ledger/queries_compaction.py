@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, StagedFile
 
 from .batches import batch_state, mark_published
 from .ledger import Ledger
@@ -41,6 +41,7 @@ class OldFile(NamedTuple):
     lineage: bytes
     merged: bool
     """Whether a compaction wrote it."""
+    compression: Compression = Compression.NONE
 
 
 class Folder(NamedTuple):
@@ -84,9 +85,10 @@ def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Fold
 
 def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
     return tuple(
-        OldFile(*row)
+        OldFile(*row)._replace(compression=Compression(row[-1]))
         for row in ledger.rows(
-            "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged"
+            "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged,"
+            " f.compression"
             " FROM output_file f JOIN batch b ON b.id = f.batch"
             f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ? ORDER BY f.number",
             folder_id,
@@ -102,9 +104,9 @@ def files_to_read(ledger: Ledger, kind: Kind) -> list[PublishedFile]:
     compaction: they may have their final names, or get them yet.
     """
     return [
-        PublishedFile(part, kind, folder, number, size)
-        for part, folder, number, size in ledger.rows(
-            "SELECT f.part, p.folder, f.number, f.bytes FROM output_partition p"
+        PublishedFile(part, kind, folder, number, size, Compression(compression))
+        for part, folder, number, size, compression in ledger.rows(
+            "SELECT f.part, p.folder, f.number, f.bytes, f.compression FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
             " WHERE p.kind = ? AND f.pruned = ? AND (b.state = ? OR b.state = ? AND f.merged = 0)"
             " ORDER BY p.folder, f.number",

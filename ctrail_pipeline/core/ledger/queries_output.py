@@ -7,7 +7,7 @@ read page by page, so that no answer grows with the data.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile
 
 from .ledger import Ledger
 from .portable_sql import hour_of
@@ -30,11 +30,14 @@ class OutputFile(NamedTuple):
     """Whether a compaction wrote it: its lines came from log files of several batches."""
     is_expected: bool
     """Whether it must be there: published, and not pruned."""
+    compression: Compression
 
     @property
     def published(self) -> PublishedFile:
         """The values that its name is made of."""
-        return PublishedFile(self.part, self.kind, self.folder, self.number, self.size)
+        return PublishedFile(
+            self.part, self.kind, self.folder, self.number, self.size, self.compression
+        )
 
 
 def output_folders(ledger: Ledger, kind: Kind, hour: str = "") -> Iterator[str]:
@@ -68,14 +71,17 @@ def output_files(ledger: Ledger, kind: Kind, folder: str) -> list[OutputFile]:
             sha256,
             bool(merged),
             pruned == Pruned.NO and state == BatchState.PUBLISHED,
+            Compression(compression),
         )
-        for number, batch, part, lines, size, sha256, merged, pruned, state in ledger.rows(
-            "SELECT f.number, f.batch, f.part, f.lines, f.bytes, f.sha256, f.merged, f.pruned,"
-            " b.state"
-            " FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
-            " JOIN batch b ON b.id = f.batch WHERE p.kind = ? AND p.folder = ? ORDER BY f.number",
-            kind,
-            folder,
+        for number, batch, part, lines, size, sha256, compression, merged, pruned, state in (
+            ledger.rows(
+                "SELECT f.number, f.batch, f.part, f.lines, f.bytes, f.sha256, f.compression,"
+                " f.merged, f.pruned, b.state FROM output_partition p"
+                " JOIN output_file f ON f.output_partition = p.id JOIN batch b ON b.id = f.batch"
+                " WHERE p.kind = ? AND p.folder = ? ORDER BY f.number",
+                kind,
+                folder,
+            )
         )
     ]
 

@@ -8,7 +8,7 @@ themselves are removed in `core.upkeep.prune`.
 from collections.abc import Iterable
 from typing import Final
 
-from ctrail_pipeline.core.output_files import Kind, PublishedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile
 
 from .indexed_conditions import IS_TO_REMOVE
 from .ledger import Ledger
@@ -50,7 +50,8 @@ def decide_pruning(
     older than the output folder.
     """
     rows = ledger.rows(
-        f"SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes {_PRUNABLE}"
+        "SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes, f.compression"
+        f" {_PRUNABLE}"
         " AND p.id >= ?"
         " ORDER BY p.id, f.number LIMIT ?",
         before,
@@ -59,7 +60,7 @@ def decide_pruning(
     )
     if rows:
         ledger.advance_generation()
-    for id_, number, _, _, lines, _, _ in rows:
+    for id_, number, _, _, lines, *_ in rows:
         ledger.execute(
             "UPDATE output_file SET pruned = ? WHERE output_partition = ? AND number = ?",
             Pruned.DECIDED,
@@ -68,8 +69,8 @@ def decide_pruning(
         )
         ledger.execute("UPDATE output_partition SET lines = lines - ? WHERE id = ?", lines, id_)
     files = [
-        PublishedFile(part, Kind(kind), folder, number, size)
-        for _, number, kind, folder, _, part, size in rows
+        PublishedFile(part, Kind(kind), folder, number, size, Compression(compression))
+        for _, number, kind, folder, _, part, size, compression in rows
     ]
     return files, rows[-1][0] if rows else from_partition
 
@@ -77,9 +78,9 @@ def decide_pruning(
 def files_to_remove(ledger: Ledger, limit: int) -> list[PublishedFile]:
     """Return files whose removal was decided, and is not known to be done."""
     return [
-        PublishedFile(part, Kind(kind), folder, number, size)
-        for part, kind, folder, number, size in ledger.rows(
-            "SELECT f.part, p.kind, p.folder, f.number, f.bytes FROM output_file f"
+        PublishedFile(part, Kind(kind), folder, number, size, Compression(compression))
+        for part, kind, folder, number, size, compression in ledger.rows(
+            "SELECT f.part, p.kind, p.folder, f.number, f.bytes, f.compression FROM output_file f"
             f" JOIN output_partition p ON p.id = f.output_partition WHERE {IS_TO_REMOVE} LIMIT ?",
             limit,
         )

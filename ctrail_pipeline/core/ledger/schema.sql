@@ -152,6 +152,7 @@ CREATE TABLE output_file (
     pruned           INTEGER NOT NULL DEFAULT 0, -- rows.Pruned
     merged           INTEGER NOT NULL DEFAULT 0, -- 1: by a compaction, of files of several batches
     replaced_by      INTEGER,          -- the batch of the compaction that merged it
+    compression      INTEGER NOT NULL DEFAULT 0, -- output_files.Compression
     PRIMARY KEY (output_partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX output_file_batch ON output_file (batch);

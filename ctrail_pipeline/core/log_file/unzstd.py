@@ -37,7 +37,7 @@ class _ZstdFrame:
     def __init__(self, view: memoryview, window: int) -> None:
         """Raises Refused for a frame that needs a dictionary or a larger window."""
         _check_header(bytes(view[:_LONGEST_HEADER]), window)
-        self._decoder: Any = _zstd().ZstdDecompressor()
+        self._decoder: Any = zstd_module().ZstdDecompressor()
         self._fed = 0
 
     @property
@@ -70,7 +70,7 @@ def zstd_format(window: int = LARGEST_WINDOW) -> Format:
         "zstd",
         is_zstd,
         lambda view: _ZstdFrame(view, window),
-        (_zstd().ZstdError,),
+        (zstd_module().ZstdError,),
         window,
     )
 
@@ -125,7 +125,7 @@ def _check_header(header: bytes, largest: int) -> None:
 
 
 @cache
-def _zstd() -> ModuleType:
+def zstd_module() -> ModuleType:
     """Return the library: Python has one from 3.14 on."""
     if sys.version_info >= (3, 14):
         from compression import zstd

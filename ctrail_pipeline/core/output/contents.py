@@ -1,10 +1,10 @@
 """What an output file holds by now: its hash, lines and bytes."""
 
-from hashlib import sha256
 from typing import Final, NamedTuple
 
-from ctrail_pipeline.core.output_files import NamedFile
+from ctrail_pipeline.core.output_files import NamedFile, compression_of
 
+from .compression import DamagedText, HashedBytes, text_of
 from .interface import Output
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -14,16 +14,24 @@ class Contents(NamedTuple):
     """What a file holds by now."""
 
     sha256: bytes
+    """Of the stored bytes, as is `bytes`."""
     lines: int
+    """Of the text; up to the damage if there is some."""
     bytes: int
+    damage: str = ""
+    """What is wrong with compressed bytes; empty if they are sound."""
 
 
 def contents_of(output: Output, file: NamedFile) -> Contents:
     """Hash a file and count its lines, a megabyte at a time. Raises OSError."""
-    digest, lines, size = sha256(), 0, 0
-    with output.open(file) as stored:
-        while block := stored.read(_BLOCK_BYTES):
-            digest.update(block)
-            lines += block.count(b"\n")
-            size += len(block)
-    return Contents(digest.digest(), lines, size)
+    lines, damage = 0, ""
+    with output.open(file) as opened:
+        stored = HashedBytes(opened)
+        text = text_of(stored.buffered, compression_of(file.name))
+        try:
+            while block := text.read(_BLOCK_BYTES):
+                lines += block.count(b"\n")
+        except DamagedText as error:
+            damage = error.strerror or ""
+        size, digest = stored.rest()
+        return Contents(digest, lines, size, damage)

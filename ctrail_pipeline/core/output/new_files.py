@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ctrail_pipeline.core.log_file.lines import LARGEST_JOIN, HeldBytes, Line, LongLine
 from ctrail_pipeline.core.log_file.mapped_text import pieces_of
-from ctrail_pipeline.core.output_files import Kind
+from ctrail_pipeline.core.output_files import Compression, Kind
 
 _LINES_A_WRITE: Final = 256
 """Lines that are joined for one write. Measured: joins of several MB are three times dearer."""
@@ -25,6 +25,12 @@ class NewFile(NamedTuple):
     """The lines without their line feeds."""
     lineage: Sequence[tuple[int, int]]
     """Line runs: a log file's position in its batch, and how many consecutive lines are its."""
+    compression: Compression = Compression.NONE
+
+    @property
+    def text_bytes(self) -> int | None:
+        """Bytes of the text."""
+        return sum(map(len, self.lines)) + len(self.lines)
 
     @property
     def line_count(self) -> int:
@@ -54,6 +60,8 @@ class NewParquetFile(NamedTuple):
     """Number of rows."""
     kind: Kind = Kind.PARQUET
     lineage: Sequence[tuple[int, int]] = ()
+    compression: Compression = Compression.NONE
+    text_bytes: int | None = None
 
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
         """Write the file's bytes."""
@@ -79,5 +87,13 @@ class FileToWrite(Protocol):
     def lineage(self) -> Sequence[Sequence[int]]:
         """Line runs, as `pack_lineage` takes them."""
 
+    @property
+    def compression(self) -> Compression:
+        """How the file is to be compressed."""
+
+    @property
+    def text_bytes(self) -> int | None:
+        """Bytes that `write_to` will write, or None if that is not known."""
+
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
-        """Write the file's bytes, in pieces. What `put` raises is raised."""
+        """Write the file's text, in pieces. What `put` raises is raised."""

@@ -4,12 +4,12 @@ Compaction reads old files in this way, so that it never copies an altered file.
 """
 
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Final
 
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
+from ctrail_pipeline.core.output.compression import DamagedText, HashedBytes, text_of
 from ctrail_pipeline.core.output.interface import Output
-from ctrail_pipeline.core.output_files import NamedFile
+from ctrail_pipeline.core.output_files import NamedFile, compression_of
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -19,31 +19,33 @@ class Altered(Exception):
 
 
 def checked_blocks(output: Output, file: NamedFile, old: OldFile) -> Iterator[bytes]:
-    """Yield the bytes of an old file, in pieces.
+    """Yield the text of an old file, in pieces.
 
-    Raises Altered at the end if the bytes are not those that were written.
+    Raises Altered at the end if the stored bytes are not those that were written.
     """
-    digest, size = sha256(), 0
-    for block in _blocks(output, file):
-        digest.update(block)
-        size += len(block)
-        if size > old.size:
-            break
-        yield block
-    if (size, digest.digest()) != (old.size, old.sha256):
-        raise Altered(
-            f"{output.address_of(file)} is not as it was written: its folder is not compacted;"
-            " restore the file from a backup"
-        )
-
-
-def _blocks(output: Output, file: NamedFile) -> Iterator[bytes]:
     try:
-        with output.open(file) as stored:
-            while block := stored.read(_BLOCK_BYTES):
+        with output.open(file) as opened:
+            stored = HashedBytes(opened)
+            text = text_of(stored.buffered, compression_of(file.name))
+            while block := text.read(_BLOCK_BYTES):
+                if stored.size > old.size:
+                    break
                 yield block
+            while stored.size <= old.size and stored.buffered.read(_BLOCK_BYTES):
+                pass
+    except DamagedText as error:
+        raise _altered(output, file) from error
     except OSError as error:
         raise Altered(
             f"{output.address_of(file)} cannot be read ({error.strerror}): its folder is not"
             " compacted; restore the file from a backup"
         ) from error
+    if (stored.size, stored.digest.digest()) != (old.size, old.sha256):
+        raise _altered(output, file)
+
+
+def _altered(output: Output, file: NamedFile) -> Altered:
+    return Altered(
+        f"{output.address_of(file)} is not as it was written: its folder is not compacted;"
+        " restore the file from a backup"
+    )

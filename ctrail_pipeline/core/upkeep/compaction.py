@@ -54,7 +54,7 @@ from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.matching_ledger import claim_parquet
 from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output.new_files import FileToWrite
-from ctrail_pipeline.core.output_files import Kind, NamedFile, PublishedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, NamedFile, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .files_to_merge import Limits, files_to_merge, groups_of
@@ -144,7 +144,7 @@ def compact(
             claim_parquet(ledger, output)
         hour = f"{before:%Y/%m/%d/%H}"
         merges = chain(
-            _of_events(ledger, output, settings.events_per_file, hour),
+            _of_events(ledger, output, settings, hour),
             _of_parquet(ledger, output, hour),
         )
         if dry_run:
@@ -156,17 +156,18 @@ def compact(
         return done
 
 
-def _of_events(
-    ledger: Ledger, output: Output, events_per_file: int, before: str
-) -> Iterator[_Merge]:
+def _of_events(ledger: Ledger, output: Output, settings: Settings, before: str) -> Iterator[_Merge]:
     """Yield the merges of JSONL that are worth it, hour by hour."""
-    limits = Limits(events_per_file, _SMALL_LINES)
+    lines_a_file = settings.events_per_file
+    limits = Limits(lines_a_file, _SMALL_LINES)
+    compression = Compression[settings.jsonl_compression.upper()]
     for folder in folders_to_compact(ledger, Kind.EVENTS, before):
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
-            slices = slices_of(_with_names(folder, old), events_per_file)
-            yield _Merge(folder, old, [MergedFile(output, folder.name, parts) for parts in slices])
+            slices = slices_of(_with_names(folder, old), lines_a_file)
+            new = [MergedFile(output, folder.name, parts, compression) for parts in slices]
+            yield _Merge(folder, old, new)
 
 
 def _of_parquet(ledger: Ledger, output: Output, before: str) -> Iterator[_Merge]:
@@ -194,7 +195,12 @@ def _of_parquet(ledger: Ledger, output: Output, before: str) -> Iterator[_Merge]
 
 def _with_names(folder: Folder, files: Sequence[OldFile]) -> list[tuple[NamedFile, OldFile]]:
     return [
-        (PublishedFile(file.part, folder.kind, folder.name, file.number, file.size), file)
+        (
+            PublishedFile(
+                file.part, folder.kind, folder.name, file.number, file.size, file.compression
+            ),
+            file,
+        )
         for file in files
     ]
 

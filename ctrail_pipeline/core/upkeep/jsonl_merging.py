@@ -1,8 +1,9 @@
 """Writing one JSONL file from the lines of several old ones, with their lineage.
 
-A merged file is copied from the old files byte for byte, a piece at a time, while each old file is
-compared with what the ledger says was written. Which files are merged belongs to `files_to_merge`,
-merging Parquet to `parquet_merging`.
+The text of a merged file is copied from the old files byte for byte, a piece at a time, while each
+old file is compared with what the ledger says was written. Old files of any compression become one
+of today's. Which files are merged belongs to `files_to_merge`, merging Parquet to
+`parquet_merging`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.line_runs import LineRun, line_runs_of
 from ctrail_pipeline.core.output.interface import Output
-from ctrail_pipeline.core.output_files import Kind, NamedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, NamedFile
 
 from .checked_blocks import Altered, checked_blocks
 
@@ -34,7 +35,10 @@ class MergedFile:
     """Where the old files are."""
     folder: str
     slices: Sequence[Slice]
+    compression: Compression = Compression.NONE
     kind: Kind = Kind.EVENTS
+    text_bytes: int | None = None
+    """The ledger knows how large the old files are, but not their text."""
     problem: str = ""
     """Set while the file is written, if an old file is found altered: the file must not be used."""
     lineage: Sequence[LineRun] = field(init=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ctrail_pipeline.core.ledger.queries_compaction import OldFile
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.parquet import LEVEL, ROWS_A_GROUP
-from ctrail_pipeline.core.output_files import Kind, NamedFile
+from ctrail_pipeline.core.output_files import Compression, Kind, NamedFile
 
 from .checked_blocks import Altered, checked_blocks
 
@@ -44,6 +44,8 @@ class MergedParquetFile:
     old: Sequence[tuple[NamedFile, OldFile]]
     kind: Kind = Kind.PARQUET
     lineage: Sequence[Sequence[int]] = ()
+    compression: Compression = Compression.NONE
+    text_bytes: int | None = None
     problem: str = ""
     """Set while the file is written, if an old file is found altered: the file must not be used."""
 

@@ -5,7 +5,6 @@ Memory is bounded: identities are written to the ledger when 100,000 of them are
 
 import uuid
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Final
 
 from ctrail_pipeline.core.ledger.batch_adopt import adopt
@@ -16,10 +15,10 @@ from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.output.contents import contents_of
 from ctrail_pipeline.core.output.interface import Output
-from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
+from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile, compression_of
 
 from .parquet_row_hashes import RowSums
-from .rebuild_lines import events_in, lines_of, quarantined_in
+from .rebuild_lines import FileLines, events_in, quarantined_in
 from .rebuild_parquet import parquet_records
 from .rebuild_result import Rebuilt
 
@@ -64,11 +63,8 @@ class Adopter:
             return
         address = self._output.address_of(file)
         read = events_in if kind is Kind.EVENTS else quarantined_in
-        digest, size, lines = sha256(), 0, 0
-        for raw_lines in lines_of(self._output, file):
-            text = b"".join(raw_lines)
-            digest.update(text)
-            size += len(text)
+        stored, lines = FileLines(self._output, file), 0
+        for raw_lines in stored:
             found = read(raw_lines, folder)
             for offset, line in enumerate(found):
                 if line is None:
@@ -84,9 +80,13 @@ class Adopter:
             self._result.events += lines
         else:
             self._result.quarantined += lines
+        if stored.damage:
+            self._result.note(f"{address}: {stored.damage}; its first {lines:,} lines count")
         self._result.files += 1
-        published = PublishedFile(len(self._files), kind, folder, number, size)
-        self._files.append(AdoptedFile(published, lines, digest.digest()))
+        published = PublishedFile(
+            *(len(self._files), kind, folder, number, stored.size, compression_of(file.name))
+        )
+        self._files.append(AdoptedFile(published, lines, stored.sha256))
 
     def _take_parquet(self, file: FileName, number: int) -> None:
         """Take a file of Parquet, whose rows are only compared: they repeat lines."""
@@ -99,10 +99,12 @@ class Adopter:
             address = self._output.address_of(file)
             self._result.note(f"{address}: not Parquet as this program writes it; it is left alone")
             return
-        digest, _, size = contents_of(self._output, file)
+        contents = contents_of(self._output, file)
         self._result.files += 1
-        published = PublishedFile(len(self._files), Kind.PARQUET, file.folder, number, size)
-        self._files.append(AdoptedFile(published, rows, digest))
+        published = PublishedFile(
+            len(self._files), Kind.PARQUET, file.folder, number, contents.bytes
+        )
+        self._files.append(AdoptedFile(published, rows, contents.sha256))
 
     def _take_line(self, folder: str, partition: str, identity: bytes, event_key: bytes) -> None:
         group = self._found.setdefault(partition, {})

@@ -16,9 +16,11 @@ from .parquet_repair import SET_ASIDE
 from .rebuild_result import Rebuilt
 
 EVENTS_FILE: Final = re.compile(
-    r"(\d{12}/[a-z0-9-]{1,40}/\d{4}/\d{2}/\d{2}/\d{2})/events_(\d{5,9})\.jsonl"
+    r"(\d{12}/[a-z0-9-]{1,40}/\d{4}/\d{2}/\d{2}/\d{2})/events_(\d{5,9})\.jsonl(?:\.gz|\.zst)?"
 )
-_QUARANTINE_FILE: Final = re.compile(r"(\d{4}/\d{2}/\d{2}|undated)/quarantine_(\d{5,9})\.jsonl")
+_QUARANTINE_FILE: Final = re.compile(
+    r"(\d{4}/\d{2}/\d{2}|undated)/quarantine_(\d{5,9})\.jsonl(?:\.gz|\.zst)?"
+)
 _PARQUET_FILE: Final = re.compile(
     r"(account=\d{12}/region=[a-z0-9-]{1,40}/date=\d{4}-\d{2}-\d{2})/part-(\d{5,9})\.parquet"
 )

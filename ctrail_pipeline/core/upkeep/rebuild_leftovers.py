@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.interface import Output
-from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
+from ctrail_pipeline.core.output_files import FileName, Kind
 
 from .rebuild_files import EVENTS_FILE
-from .rebuild_lines import lines_of
+from .rebuild_lines import FileLines
 
 
-def compaction_leftovers(output: Output, doubled_in: Iterable[str]) -> list[PublishedFile]:
+def compaction_leftovers(output: Output, doubled_in: Iterable[str]) -> list[FileName]:
     """Return the files in these folders of events that can be spared after a broken compaction.
 
     Before the ledger decides that the old files go, all old files are there, and the merged files
@@ -28,16 +28,16 @@ def compaction_leftovers(output: Output, doubled_in: Iterable[str]) -> list[Publ
             match = EVENTS_FILE.fullmatch(f"{folder}/{name}")
             if match:
                 file = FileName(Kind.EVENTS, folder, name)
-                lines = [identity_of(line) for lines in lines_of(output, file) for line in lines]
-                files.append((int(match[2]), lines))
+                lines = [identity_of(line) for lines in FileLines(output, file) for line in lines]
+                files.append((int(match[2]), file, lines))
         files.sort(reverse=True)
         for ordered in (files, files[::-1]):
-            held = Counter(line for _, lines in files for line in lines)
+            held = Counter(line for _, _, lines in files for line in lines)
             spared = []
-            for number, lines in ordered:
+            for _, file, lines in ordered:
                 if all(held[line] > 1 for line in lines):
                     held.subtract(lines)
-                    spared.append(PublishedFile(0, Kind.EVENTS, folder, number, 0))
+                    spared.append(file)
             if held.total() == len(held):
                 leftovers += spared
                 break

@@ -6,7 +6,7 @@ A line that this program cannot have written is returned as None.
 import base64
 import json
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from ctrail_pipeline.core.batch.quarantine import quarantine_identity
 from ctrail_pipeline.core.exceptions import OutputError
@@ -14,20 +14,55 @@ from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.log_file.decompress import Decompressed
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.log_file.split import split
+from ctrail_pipeline.core.output.compression import DamagedText, HashedBytes, text_of
 from ctrail_pipeline.core.output.interface import Output
-from ctrail_pipeline.core.output_files import NamedFile
+from ctrail_pipeline.core.output_files import NamedFile, compression_of
 
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 
-def lines_of(output: Output, file: NamedFile) -> Iterator[list[bytes]]:
-    """Yield the lines of a file with their line feeds, about 4 MB at a time."""
-    try:
-        with output.open(file) as stored:
-            while lines := stored.readlines(_BYTES_AT_ONCE):
-                yield lines
-    except OSError as error:
-        raise OutputError(f"{output.address_of(file)} cannot be read: {error.strerror}") from error
+class FileLines:
+    """The lines of an output file, and what its stored bytes are once all lines were read."""
+
+    def __init__(self, output: Output, file: NamedFile) -> None:
+        self._output = output
+        self._file = file
+        self.damage = ""
+        """Where compressed bytes are damaged: what is wrong. Lines behind it are not yielded."""
+        self.size = 0
+        """Stored bytes."""
+        self.sha256 = b""
+        """Of the stored bytes."""
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        """Yield the lines with their line feeds, about 4 MB at a time.
+
+        Raises OutputError if the file cannot be read.
+        """
+        try:
+            with self._output.open(self._file) as opened:
+                stored = HashedBytes(opened)
+                text = text_of(stored.buffered, compression_of(self._file.name))
+                yield from self._lines_in(text)
+                self.size, self.sha256 = stored.rest()
+        except OSError as error:
+            path = self._output.address_of(self._file)
+            raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+
+    def _lines_in(self, text: BinaryIO) -> Iterator[list[bytes]]:
+        lines: list[bytes] = []
+        size = 0
+        try:
+            for line in text:
+                lines.append(line)
+                size += len(line)
+                if size >= _BYTES_AT_ONCE:
+                    yield lines
+                    lines, size = [], 0
+        except DamagedText as error:
+            self.damage = error.strerror or ""
+        if lines:
+            yield lines
 
 
 class WrittenLine(NamedTuple):

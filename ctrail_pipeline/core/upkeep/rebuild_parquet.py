@@ -14,7 +14,7 @@ from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
 from .parquet_repair import Repaired, repair
 from .parquet_row_hashes import RowSums
 from .rebuild_files import EVENTS_FILE, output_files
-from .rebuild_lines import WrittenLine, events_in, lines_of
+from .rebuild_lines import FileLines, WrittenLine, events_in
 from .rebuild_result import Rebuilt
 
 
@@ -57,7 +57,7 @@ def _lines_of_date(output: Output, date: str) -> Iterator[list[ParquetRecord]]:
         entries = output.entries(Kind.EVENTS, folder)
         for name in names:
             if EVENTS_FILE.fullmatch(f"{folder}/{name}") and entries[name].is_file:
-                for lines in lines_of(output, FileName(Kind.EVENTS, folder, name)):
+                for lines in FileLines(output, FileName(Kind.EVENTS, folder, name)):
                     yield parquet_records(events_in(lines, folder), folder)
 
 

@@ -17,11 +17,10 @@ import pytest
 from ctrail_pipeline.cli.commands.query import run_query
 from ctrail_pipeline.cli.events_view import (
     COLUMNS,
-    LINE_BYTES,
     connect,
     lines_not_read,
-    longest_line,
 )
+from ctrail_pipeline.cli.longest_line import LINE_BYTES, longest_line
 from ctrail_pipeline.cli.query_output import ROWS_IN_TABLE
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.core.output.local.local_output import LocalOutput

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.exceptions import LedgerError, OutputError
-from ctrail_pipeline.core.output.contents import contents_of
+from ctrail_pipeline.core.output.contents import Contents, contents_of
 from ctrail_pipeline.core.output.interface import Entry, Marker, Output
 from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import check_owner, replace_marker, write_marker
@@ -47,7 +47,7 @@ def test_a_file_is_read_whole_and_in_ranges(output: Output) -> None:
         assert path.read_bytes() == TEXT
     ranges = [output.read_range(file, start, 8) for start in range(0, 32, 8)]
     assert ranges == [b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n', b""]
-    assert contents_of(output, file) == (sha256(TEXT).digest(), 3, len(TEXT))
+    assert contents_of(output, file) == Contents(sha256(TEXT).digest(), 3, len(TEXT))
 
 
 def test_a_file_that_is_not_there_has_no_entry_and_cannot_be_read(output: Output) -> None:

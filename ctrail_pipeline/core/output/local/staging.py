@@ -18,6 +18,7 @@ from typing import Final
 from ctrail_pipeline.core.durable import disk_errors, durable_file, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.lines import HeldBytes
+from ctrail_pipeline.core.output.compression import compressing
 from ctrail_pipeline.core.output.new_files import FileToWrite
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
@@ -140,7 +141,8 @@ class LocalStaging:
                 size += len(block)
                 put(block)
 
-            file.write_to(put_hashed)
+            with compressing(file, put_hashed) as put_text:
+                file.write_to(put_text)
         return StagedFile(
             part,
             file.kind,
@@ -149,6 +151,7 @@ class LocalStaging:
             size,
             digest.digest(),
             pack_lineage(file.lineage),
+            file.compression,
         )
 
 
