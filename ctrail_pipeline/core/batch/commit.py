@@ -33,6 +33,7 @@ from ctrail_pipeline.core.settings import Settings
 from .commit_outcome import (
     abandon,
     commit_took_effect,
+    is_given_up,
     is_published,
     note_generation,
     stale_if_given_up,
@@ -213,6 +214,10 @@ class Committer:
     def abandon(self, batch: Batch) -> None:
         """Give up a batch, unless it is committed."""
         abandon(self._ledger, batch.id, batch.staging)
+
+    def is_given_up(self, batch: Batch) -> bool:
+        """Whether another run has given a batch of ours up, as it took this run for dead."""
+        return is_given_up(self._ledger, batch.id)
 
     def finish(self, finished: Sequence[Stretch], deep: Iterable[int]) -> None:
         """Note what no batch noted: published batches, coverage, deep listings."""

@@ -54,9 +54,14 @@ def stale_if_given_up(ledger: Ledger, batch: int) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        if batch_state(ledger, batch) is BatchState.ABORTED:
+        if is_given_up(ledger, batch):
             raise StaleBatch("another run took this one for dead") from error
         raise
+
+
+def is_given_up(ledger: Ledger, batch: int) -> bool:
+    """Whether a batch is given up, by this run or by another one that took this one for dead."""
+    return batch_state(ledger, batch) is BatchState.ABORTED
 
 
 def is_published(ledger: Ledger, batch: int) -> bool:

@@ -23,7 +23,7 @@ from ctrail_pipeline.core.batch.content import BatchContent, LogFileInBatch
 from ctrail_pipeline.core.batch.cost import cost_of
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.stage import Staged
-from ctrail_pipeline.core.exceptions import WorkersFailed
+from ctrail_pipeline.core.exceptions import OutputError, WorkersFailed
 from ctrail_pipeline.core.ledger.rows import LogFileState, StaleBatch
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output_files import PublishedFile
@@ -204,9 +204,21 @@ class Workers:
                 self._leave_unread(worker, message)
             elif isinstance(message, Ready):
                 worker.is_ready = True
+            elif self._is_taken_for_dead(worker, message):
+                worker.is_ready = False  # it does not end because of its log files
+                self._bury(worker)
             else:
                 raise _error_of(message)
         return self._commit(staged) if staged else []
+
+    def _is_taken_for_dead(self, worker: WorkerHandle, failed: Failed) -> bool:
+        """Whether a worker failed as another run, which took this one for dead, removed its files.
+
+        The run was paused for long. What the worker had is done again.
+        """
+        return isinstance(failed.error, OutputError) and any(
+            map(self._committer.is_given_up, worker.batches.values())
+        )
 
     def _leave_unread(self, worker: WorkerHandle, message: Unread) -> None:
         for ref in worker.settle([message.number]):

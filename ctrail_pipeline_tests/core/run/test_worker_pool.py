@@ -333,6 +333,36 @@ def test_a_disk_that_fails_while_a_worker_writes_ends_the_run(
     assert_exact(settings, expectation)
 
 
+def test_a_worker_whose_files_another_run_removed_is_replaced(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expectation: Expectation
+) -> None:
+    """The other run took this one, which was paused for long, for dead."""
+    is_first = tmp_path / "is_first"
+    is_first.touch()
+    hook = tmp_path / "hook.py"
+    hook.write_text(f"""
+from contextlib import closing, suppress
+from pathlib import Path
+from shutil import rmtree
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.output.local.staging import LocalStaging
+write_file = LocalStaging._write_file
+def woken_up(staging, item):
+    with suppress(FileNotFoundError):
+        Path({str(is_first)!r}).unlink()
+        with closing(Ledger(Path({str(settings.state_db)!r}))) as ledger, ledger.transaction():
+            ledger.execute("UPDATE batch SET state = 3 WHERE token = ?", staging._token)
+        rmtree(Path(staging.part_path(item[1].kind, 0)).parent)
+    return write_file(staging, item)
+LocalStaging._write_file = woken_up
+""")
+    start = IN_A_WORKER.format(f" exec(open({str(hook)!r}).read())")
+    monkeypatch.setattr(worker_handle, "START", start)
+    synced(settings)
+    assert not is_first.exists()
+    assert_exact(settings, expectation)
+
+
 @pytest.mark.thorough
 def test_the_run_killed_at_random_instants(
     sample: Path, expectation: Expectation, tmp_path: Path
