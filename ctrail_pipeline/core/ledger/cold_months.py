@@ -126,6 +126,9 @@ def tables_of(month: Month) -> Iterator[str]:
             f"ALTER TABLE {table} ATTACH PARTITION {of_month}"
             f" FOR VALUES FROM ({first}) TO ({bounds[1]!r})"
         )
+    # It has no primary key. Without this, a server whose tables are all published (for an upgrade
+    # by logical replication) refuses to delete its rows.
+    yield f"ALTER TABLE cold_segment_{month.name} REPLICA IDENTITY FULL"
 
 
 def _of_month(sql: str, month: str) -> str:

@@ -13,6 +13,7 @@ from ctrail_pipeline.core.ledger import migrations
 from ctrail_pipeline.core.ledger.cold_months import Month, tables_of
 from ctrail_pipeline.core.ledger.cold_reader import LOG_FILE_COLUMNS, SEGMENT_COLUMNS
 from ctrail_pipeline.core.ledger.cold_rows import bring_back
+from ctrail_pipeline.core.ledger.copying import remove_rows
 from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
@@ -159,6 +160,19 @@ def test_a_month_that_somebody_took_away_is_missed(
                 question()
         else:  # its own tables are still there
             assert question()
+
+
+def test_rows_can_be_removed_where_all_tables_are_published(
+    ledger: Ledger, address: PostgresAddress
+) -> None:
+    """So are those of a server that is upgraded by logical replication."""
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    add_rows(ledger, [day_of("2026-01-01")], ["2026/01/01/00"])
+    assert move_all(ledger)
+    with ledger.transaction():
+        remove_rows(ledger)
+    assert ledger.rows("SELECT count(*) FROM cold_segment") == [(0,)]
 
 
 def reads(ledger: Ledger) -> None:
