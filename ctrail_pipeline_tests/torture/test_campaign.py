@@ -95,7 +95,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
     folder = tmp_path_factory.mktemp("torture") / "world"
     with pytest.MonkeyPatch.context() as patch, new_world(folder, Random(3)) as world:
         patch.setattr(campaign, "VERDICTS_RATE", -1)
-        world.settings = replace(world.settings, output_formats=("jsonl", "parquet"))
+        world.settings = replace(
+            world.settings, output_formats=("jsonl", "parquet"), jsonl_compression="none"
+        )
         environment = world.server.env()
         with Nursery(folder / "actors", environment) as nursery:
             steps = Steps(world, nursery, Tally(3), environment)

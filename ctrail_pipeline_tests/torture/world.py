@@ -28,7 +28,13 @@ from ctrail_pipeline.sample.bucket import (
     generate_log_files,
 )
 from ctrail_pipeline_tests.support.fault_server import FaultServer
-from ctrail_pipeline_tests.support.oracle import Expectation, check_output, read_buckets
+from ctrail_pipeline_tests.support.oracle import (
+    Expectation,
+    check_output,
+    output_files_now,
+    read_buckets,
+    text_of,
+)
 from ctrail_pipeline_tests.support.sync_process import put_object
 
 from .hostile_log_files import HEAD, TAIL, hostile_log_file
@@ -129,6 +135,7 @@ class World:
             connect_timeout=5,
             client_timeout=10,
             output_formats=rng.choice([("jsonl",), ("jsonl", "parquet")]),
+            jsonl_compression=_compression(rng),
         )
         self._arrivals = self._in_order_of_arrival(rng)
         self.delivered: list[SampleObject] = []
@@ -196,6 +203,7 @@ class World:
             "download_workers": settings.download_workers,
             "process_workers": 1,
             "output_formats": list(settings.output_formats),
+            "jsonl_compression": settings.jsonl_compression,
         }
         (self.folder / "config.json").write_text(json.dumps(configuration))
 
@@ -348,9 +356,9 @@ class World:
         events = self.settings.events_dir
         return {
             line
-            for path in events.rglob("*.jsonl")
+            for path in output_files_now(events)
             if _hour_of(path.parent.relative_to(events).as_posix()) < hour
-            for line in path.read_bytes().splitlines()
+            for line in text_of(path).splitlines()
         }
 
     def forget_pruned(self) -> None:
@@ -409,6 +417,13 @@ class World:
             for kind, location, detail in found["findings"]
             if not (kind == "LOG_FILE_DAMAGED" and location in damaged) and kind not in _NO_FAULTS
         ]
+
+
+def _compression(rng: Random) -> str:
+    """Draw a compression of JSON Lines; what the seed draws next stays as it is without."""
+    twin = Random()
+    twin.setstate(rng.getstate())
+    return twin.choice(["none", "gzip", "zstd"])
 
 
 def _hour_of(folder: str) -> str:
