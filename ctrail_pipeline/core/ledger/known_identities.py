@@ -33,7 +33,10 @@ class SegmentReader(Protocol):
     """What this module asks of the ledger."""
 
     def segments(self, partition: str, after: int, limit: int = SEGMENTS_A_READ) -> list[Segment]:
-        """Return segments of a dedup partition with an id above `after`, in order."""
+        """Return segments of a dedup partition with an id above `after`, in order.
+
+        They are fewer than `limit` only if there are no more.
+        """
         ...
 
     def with_newer(self, seen: Mapping[str, int]) -> set[str]:
@@ -96,8 +99,9 @@ class DedupPartition:
                 return
 
     def _look(self) -> None:
-        is_new = not self._segments
-        while segments := self._ledger.segments(self._name, self.version, SEGMENTS_A_READ):
+        is_new, more = not self._segments, True
+        while more:
+            segments = self._ledger.segments(self._name, self.version, SEGMENTS_A_READ)
             if not is_new and any(segment.is_merged for segment in segments):
                 # The segments that they were merged of would be asked on, in vain.
                 self._forget()
@@ -105,7 +109,8 @@ class DedupPartition:
                 continue
             for segment in segments:
                 self._take(segment)
-            self.version = segments[-1].id
+                self.version = segment.id
+            more = len(segments) == SEGMENTS_A_READ
 
     def known_among(self, identities: Collection[bytes]) -> set[bytes]:
         """Return the members of `identities` that this dedup partition already holds."""

@@ -12,7 +12,11 @@ from xxhash import xxh3_64_intdigest
 
 from ctrail_pipeline.core.ledger import bloom_filter, known_identities, packed_identities
 from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
-from ctrail_pipeline.core.ledger.known_identities import DedupPartition, KnownIdentities
+from ctrail_pipeline.core.ledger.known_identities import (
+    SEGMENTS_A_READ,
+    DedupPartition,
+    KnownIdentities,
+)
 from ctrail_pipeline.core.ledger.packed_identities import held_among, merge_sorted, split_identities
 from ctrail_pipeline.core.ledger.rows import NewSegment, Segment, SegmentGone
 from ctrail_pipeline.core.ledger.segment_building import build_segment, merge_identities
@@ -43,6 +47,7 @@ class MemorySegments:
         self.rows: list[tuple[str, int, NewSegment]] = []
         self.removals = 0
         self.next_id = 1
+        self.reads = 0
         self.blobs_read = 0
         self.filters_read = 0
         self.merged: set[int] = set()
@@ -57,6 +62,7 @@ class MemorySegments:
         self.removals += 1
 
     def segments(self, partition: str, after: int, limit: int = 64) -> list[Segment]:
+        self.reads += 1
         found = [
             Segment(id_, new.size, b"", len(new.filter), b"", id_ in self.merged)
             if new.filter
@@ -103,6 +109,24 @@ def test_a_segment_holds_each_identity_sorted_and_a_filter_if_there_are_many(siz
     assert split_identities(segment.identities) == sorted(items)
     assert (segment.partition, segment.size) == (HOUR, size)
     assert (segment.filter is not None) == (size >= FILTERED_FROM)
+
+
+@pytest.mark.parametrize(
+    ("segments", "reads"),
+    [(1, 1), (SEGMENTS_A_READ - 1, 1), (SEGMENTS_A_READ, 2), (SEGMENTS_A_READ + 1, 2)],
+)
+def test_a_dedup_partition_is_read_no_more_often_than_it_must_be(segments: int, reads: int) -> None:
+    """Each read may be a round trip to a server."""
+    reader = MemorySegments()
+    for number in range(segments):
+        reader.add(build_segment(HOUR, identities(number, number + 1), (), 0.001))
+    known = KnownIdentities(reader)
+    known.begin()
+    known.look_ahead([HOUR, OTHER_HOUR])
+    partition = known.partition(HOUR)
+    assert len(partition.known_among(identities(0, segments + 1))) == segments
+    assert known.partition(OTHER_HOUR).version == 0
+    assert reader.reads == reads
 
 
 SIZES = st.sampled_from([0, 1, 7, FILTERED_FROM - 1, FILTERED_FROM, FILTERED_FROM + 200])
