@@ -103,6 +103,9 @@ class LedgerQuestions(LedgerActions):
                 if segment.filter_bytes:
                     self.both(_of_segments("segment_filter"), segment.id)
         self.both(_of_segments("segment_identities"), 10**6)
+        for limit in (0, 10, 10**6):
+            seen = {name: number % 3 for number, name in enumerate([*sorted(names), "none"])}
+            self.both(_of_segments("few_newer"), seen, limit)
 
     def _ask_output(self) -> None:
         for kind in Kind:

@@ -8,7 +8,7 @@ the same event. Segments are read through `SegmentReader`; no SQL is here.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from rbloom import Bloom
@@ -21,6 +21,8 @@ from .rows import Segment, SegmentGone
 
 CACHED_BYTES: Final = 16 * 1024 * 1024
 """The bound of `KnownIdentities`; it forgets what was not asked for lately."""
+IDENTITIES_AHEAD: Final = 200_000
+"""Identities that are read ahead for a batch at most: 4.4 MB with their event keys."""
 SEGMENTS_A_READ: Final = 16
 """Segments read from the ledger at once: 12 MB of those without a filter."""
 _PARTITION_BYTES: Final = 1_000
@@ -39,8 +41,12 @@ class SegmentReader(Protocol):
         """
         ...
 
-    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
-        """Return the dedup partitions that have a segment with an id above the one given."""
+    def few_newer(self, seen: Mapping[str, int], limit: int) -> dict[str, list[Segment]]:
+        """Return the segments with an id above the one given, by dedup partition, in order.
+
+        Dedup partitions with many new segments are left out, so that all the blobs together have
+        about `limit` identities at most.
+        """
         ...
 
     def segment_identities(self, segment_id: int) -> bytes:
@@ -97,6 +103,19 @@ class DedupPartition:
                 self._forget()
             else:
                 return
+
+    def add(self, segments: Sequence[Segment]) -> None:
+        """Take segments that were read ahead: all that were added since."""
+        if self._segments and any(segment.is_merged for segment in segments):
+            self.look()
+            return
+        try:
+            for segment in segments:
+                self._take(segment)
+                self.version = segment.id
+        except SegmentGone:
+            self._forget()
+            self.look()
 
     def _look(self) -> None:
         is_new, more = not self._segments, True
@@ -190,14 +209,14 @@ class KnownIdentities:
         self._ledger = ledger
         self._partitions: OrderedDict[str, DedupPartition] = OrderedDict()
         self._held = 0
-        self._looked_at: dict[str, int] = {}
-        """Dedup partitions that had no newer segment at the last look ahead, with their version."""
+        self._ahead: dict[str, tuple[int, list[Segment]]] = {}
+        """What the last look ahead read of dedup partitions, behind the version that they had."""
         self.removed = -1
         """The ledger's count of removals when this view began."""
 
     def begin(self) -> None:
         """Begin a batch: forget everything if segments were removed from the ledger."""
-        self._looked_at.clear()
+        self._ahead.clear()
         removed = self._ledger.segments_removed()
         if removed != self.removed:
             self._partitions.clear()
@@ -205,18 +224,18 @@ class KnownIdentities:
             self.removed = removed
 
     def look_ahead(self, names: Collection[str]) -> None:
-        """Look at once which dedup partitions have newer segments; the others are not asked."""
+        """Read at once what is new of dedup partitions; those with much are read when asked."""
         seen = {
             name: self._partitions[name].version if name in self._partitions else 0
             for name in names
         }
-        newer = self._ledger.with_newer(seen)
-        self._looked_at = {name: seen[name] for name in seen if name not in newer}
+        newer = self._ledger.few_newer(seen, IDENTITIES_AHEAD)
+        self._ahead = {name: (seen[name], segments) for name, segments in newer.items()}
 
     def partition(self, name: str) -> DedupPartition:
         """Return a dedup partition as the ledger has it at this moment; use it until the next call.
 
-        If `look_ahead` found nothing new, the moment is that of the look ahead.
+        If `look_ahead` read what is new, the moment is that of the look ahead.
 
         Its `version` tells the commit which segments were seen, so that newer ones can be checked.
         """
@@ -224,7 +243,10 @@ class KnownIdentities:
         if partition is None:
             partition = DedupPartition(self._ledger, name)
         self._held -= partition.counted_bytes
-        if self._looked_at.pop(name, None) != partition.version:
+        version, segments = self._ahead.pop(name, (None, []))
+        if version == partition.version:
+            partition.add(segments)
+        else:
             partition.look()
         self._partitions[name] = partition
         partition.counted_bytes = partition.held_bytes

@@ -8,7 +8,7 @@ is new is decided in `known_identities`.
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from .bulk import rows_of_keys
 from .cold_rows import cold_files_where, hot_rows
@@ -19,6 +19,18 @@ from .rows import BatchState, NewSegment, Segment, SegmentGone
 _HOUR_LENGTH: Final = len("YYYY/MM/DD/HH")
 _MERGED: Final = 0
 """As a segment's batch: the segment was merged from those of several batches."""
+
+_NEWER: Final = (
+    "dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
+    " WHERE p.name = k.column1 AND s.id > k.column2"
+)
+"""Behind the keys of `rows_of_keys`: dedup partitions, each with the last segment that was seen."""
+_WITHOUT_LARGE_BLOBS: Final = (
+    "s.id, s.count, CASE WHEN s.filter IS NULL THEN s.identities END,"
+    " coalesce(length(s.filter), 0),"
+    " CASE WHEN s.filter IS NULL THEN s.event_keys END, s.batch = 0"
+)
+"""The columns of a `Segment`; of one with a filter, no blob: see `_segment_of`."""
 
 
 class LedgerSegments:
@@ -32,20 +44,17 @@ class LedgerSegments:
         hour = partition[-_HOUR_LENGTH:]
         rows, cold_files = hot_rows(
             self._ledger,
-            "SELECT s.id, s.count,"
-            " CASE WHEN s.filter IS NULL THEN s.identities ELSE ? END,"
-            " coalesce(length(s.filter), 0),"
-            " CASE WHEN s.filter IS NULL THEN s.event_keys ELSE ? END, s.batch = 0"
+            f"SELECT {_WITHOUT_LARGE_BLOBS}"
             " FROM segment s JOIN dedup_partition p ON p.id = s.dedup_partition"
             " WHERE p.name = ? AND s.id > ? ORDER BY s.id LIMIT ?",
             6,
-            (b"", b"", partition, after, limit),
+            (partition, after, limit),
             "first_hour <= ? AND last_hour >= ? AND last_segment > ?",
             hour,
             hour,
             after,
         )
-        found = {row[0]: Segment(*row) for row in rows}
+        found = {row[0]: _segment_of(row) for row in rows}
         for file in cold_files:
             for segment in self._ledger.cold_reader.segments(file, partition, after, limit):
                 found[segment.id] = segment
@@ -58,11 +67,52 @@ class LedgerSegments:
             for (name,) in rows_of_keys(
                 self._ledger.rows,
                 "DISTINCT p.name",
-                "dedup_partition p JOIN segment s ON s.dedup_partition = p.id"
-                " WHERE p.name = k.column1 AND s.id > k.column2",
+                _NEWER,
                 list(seen.items()),
             )
         }
+        return names | self._with_newer_cold(seen)
+
+    def few_newer(self, seen: Mapping[str, int], limit: int) -> dict[str, list[Segment]]:
+        """Return the segments with an id above the one given, by dedup partition, in order.
+
+        Dedup partitions with many new segments, or with cold ones, are left out: all the blobs
+        together have about `limit` identities at most.
+        """
+        counted = {
+            name: (count, newest, identities)
+            for name, count, newest, identities in rows_of_keys(
+                self._ledger.rows,
+                "p.name, count(*), max(s.id),"
+                " sum(CASE WHEN s.filter IS NULL THEN s.count ELSE 0 END)",
+                f"{_NEWER} GROUP BY p.name",
+                list(seen.items()),
+            )
+        }
+        cold = self._with_newer_cold(seen)  # after the hot ones: see `cold_rows`
+        found: dict[str, list[Segment]] = {
+            name: [] for name in seen if name not in counted and name not in cold
+        }
+        chosen = []
+        for name, (count, _, identities) in counted.items():
+            if name not in cold and count <= SEGMENTS_A_READ and identities <= limit:
+                limit -= identities
+                chosen.append((name, seen[name]))
+        read: dict[str, list[Segment]] = {name: [] for name, _ in chosen}
+        for name, *row in rows_of_keys(
+            self._ledger.rows, f"p.name, {_WITHOUT_LARGE_BLOBS}", f"{_NEWER} ORDER BY s.id", chosen
+        ):
+            read[name].append(_segment_of(row))
+        for name, segments in read.items():
+            count, newest, _ = counted[name]
+            # Otherwise some were merged or became cold meanwhile.
+            if sum(segment.id <= newest for segment in segments) == count:
+                found[name] = segments
+        return found
+
+    def _with_newer_cold(self, seen: Mapping[str, int]) -> set[str]:
+        """Return the dedup partitions that have a cold segment with an id above the one given."""
+        names: set[str] = set()
         after = min(seen.values(), default=0)
         for file in cold_files_where(self._ledger, "last_segment > ?", after):
             wanted = [
@@ -107,6 +157,11 @@ class LedgerSegments:
             if blob is not None:
                 return blob
         raise SegmentGone(segment_id)
+
+
+def _segment_of(row: Sequence[Any]) -> Segment:
+    id_, count, identities, filter_bytes, event_keys, is_merged = row
+    return Segment(id_, count, identities or b"", filter_bytes, event_keys or b"", is_merged)
 
 
 def newest_segment(ledger: Ledger) -> int:

@@ -17,7 +17,8 @@ from ctrail_pipeline.core.ledger.queries_explain import segments_of_events, with
 from ctrail_pipeline.core.ledger.queries_lineage import batch_origin
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline_tests.support.cold_rows import TODAY, add_rows, move_all
-from ctrail_pipeline_tests.support.engines import ENGINES, new_address
+from ctrail_pipeline_tests.support.engines import new_address
+from ctrail_pipeline_tests.support.thorough import thorough
 
 STATEMENTS: Final = 6
 """Statements of a question that are looked at: some ask each cold file, of which there are more."""
@@ -73,9 +74,11 @@ def add(ledger: Ledger, day: int) -> Moving:
     return Moving(day, f"a/r/{hour}", segment, batch)
 
 
-@pytest.mark.parametrize("days_between", [1, 40])  # rows of the same month, and of another one
+@pytest.mark.parametrize(
+    "days_between", [1, *thorough(40)]
+)  # rows of the same month, and of another one
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["sqlite", *thorough("postgres")])
 def test_rows_that_move_while_a_question_is_asked_are_found(
     engine: str,
     question: str,
@@ -111,3 +114,42 @@ def test_rows_that_move_while_a_question_is_asked_are_found(
             if len(asked) <= at:
                 break
         assert at > 0
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("engine", ["sqlite", *thorough("postgres")])
+def test_a_segment_that_moves_while_another_one_comes_is_found(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """As many hot segments are there afterwards as before."""
+    address = new_address(engine, tmp_path)
+    with closing(Ledger(address)) as ledger, closing(Ledger(address)) as other:
+        moving = add(other, TODAY - 100)
+        assert known_identities(ledger, moving)
+        asked: list[str] = []
+        rows = ledger._engine.rows
+
+        def change_before(sql: str, *values: object) -> list[Row]:
+            if len(asked) == at:
+                assert move_all(other)
+                add_segment(other, moving.partition)
+            asked.append(sql)
+            return rows(sql, *values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger._engine, "rows", change_before)
+            assert known_identities(ledger, moving)
+
+
+def add_segment(ledger: Ledger, partition: str) -> None:
+    with ledger.transaction():
+        ledger.execute(
+            "INSERT INTO dedup_partition (name) VALUES (?) ON CONFLICT DO NOTHING", partition
+        )
+        ledger.execute(
+            "INSERT INTO segment (dedup_partition, batch, count, identities, event_keys)"
+            " SELECT id, 0, 1, ?, ? FROM dedup_partition WHERE name = ?",
+            b"x" * 16,
+            b"x" * 6,
+            partition,
+        )

@@ -13,6 +13,7 @@ from xxhash import xxh3_64_intdigest
 from ctrail_pipeline.core.ledger import bloom_filter, known_identities, packed_identities
 from ctrail_pipeline.core.ledger.dedup_partition import dedup_partition
 from ctrail_pipeline.core.ledger.known_identities import (
+    IDENTITIES_AHEAD,
     SEGMENTS_A_READ,
     DedupPartition,
     KnownIdentities,
@@ -63,17 +64,24 @@ class MemorySegments:
 
     def segments(self, partition: str, after: int, limit: int = 64) -> list[Segment]:
         self.reads += 1
-        found = [
+        return self._newer(partition, after)[:limit]
+
+    def _newer(self, partition: str, after: int) -> list[Segment]:
+        return [
             Segment(id_, new.size, b"", len(new.filter), b"", id_ in self.merged)
             if new.filter
             else Segment(id_, new.size, new.identities, 0, new.event_keys, id_ in self.merged)
             for name, id_, new in self.rows
             if name == partition and id_ > after
         ]
-        return found[:limit]
 
-    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
-        return {name for name, id_, _ in self.rows if name in seen and id_ > seen[name]}
+    def few_newer(self, seen: Mapping[str, int], limit: int) -> dict[str, list[Segment]]:
+        newer = {name: self._newer(name, after) for name, after in seen.items()}
+        return {
+            name: segments
+            for name, segments in newer.items()
+            if sum(segment.size for segment in segments) <= limit
+        }
 
     def segment_identities(self, segment_id: int) -> bytes:
         self.blobs_read += 1
@@ -112,19 +120,27 @@ def test_a_segment_holds_each_identity_sorted_and_a_filter_if_there_are_many(siz
 
 
 @pytest.mark.parametrize(
-    ("segments", "reads"),
-    [(1, 1), (SEGMENTS_A_READ - 1, 1), (SEGMENTS_A_READ, 2), (SEGMENTS_A_READ + 1, 2)],
+    ("size", "segments", "reads"),
+    [
+        (1, SEGMENTS_A_READ, 0),
+        (FILTERED_FROM, 2, 0),
+        (IDENTITIES_AHEAD // 15, SEGMENTS_A_READ - 1, 0),
+        (IDENTITIES_AHEAD // 15 + 1, SEGMENTS_A_READ - 1, 1),
+        (IDENTITIES_AHEAD // 15 + 1, SEGMENTS_A_READ, 2),
+    ],
 )
-def test_a_dedup_partition_is_read_no_more_often_than_it_must_be(segments: int, reads: int) -> None:
+def test_dedup_partitions_are_read_together_unless_they_hold_much(
+    size: int, segments: int, reads: int
+) -> None:
     """Each read may be a round trip to a server."""
     reader = MemorySegments()
-    for number in range(segments):
-        reader.add(build_segment(HOUR, identities(number, number + 1), (), 0.001))
+    items = identities(0, size)
+    for _ in range(segments):
+        reader.add(build_segment(HOUR, items, (), 0.001))
     known = KnownIdentities(reader)
     known.begin()
     known.look_ahead([HOUR, OTHER_HOUR])
-    partition = known.partition(HOUR)
-    assert len(partition.known_among(identities(0, segments + 1))) == segments
+    assert len(known.partition(HOUR).known_among(identities(0, 2))) == min(size, 2)
     assert known.partition(OTHER_HOUR).version == 0
     assert reader.reads == reads
 

@@ -13,6 +13,7 @@ from ctrail_pipeline.core.ledger import bloom_filter
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
 from ctrail_pipeline.core.ledger.batches import mark_published, register_batch
+from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import split_identities
@@ -150,6 +151,36 @@ def test_a_view_from_before_a_merge_cannot_write_an_event_twice(ledger: Ledger) 
         )
     known.begin()
     assert known.partition(HOUR).known_among({doubled}) == {doubled}
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_segments_that_are_merged_while_they_are_read_ahead_are_not_missed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """They are merged, and another one is added, before each statement of the look ahead."""
+    for number in range(MERGED_TOGETHER):
+        add(ledger, range(number * 10, number * 10 + 10))
+    other = Ledger(ledger.path)
+    asked: list[str] = []
+    rows = ledger._engine.rows
+
+    def merge_before(sql: str, *values: object) -> list[Row]:
+        if len(asked) == at:
+            SegmentMerger(other, 0.001).merge()
+            add(other, range(1000, 1010))
+        asked.append(sql)
+        return rows(sql, *values)
+
+    known = KnownIdentities(LedgerSegments(ledger))
+    known.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._engine, "rows", merge_before)
+        known.look_ahead([HOUR])
+        partition = known.partition(HOUR)
+    other.close()
+    wanted = {identity_of(b"%d" % number) for number in range(10 * MERGED_TOGETHER)}
+    assert partition.known_among(wanted) == wanted
+    assert len(asked) > at or at == 3
 
 
 def test_two_that_merge_at_once_do_it_once(ledger: Ledger) -> None:
