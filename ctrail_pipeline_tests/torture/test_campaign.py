@@ -53,7 +53,8 @@ def test_a_short_campaign(tmp_path: Path) -> None:
 
 def test_a_short_campaign_with_ledgers_in_postgres(tmp_path: Path) -> None:
     with ledger_server("postgres") as server:
-        tally = Campaign(tmp_path / "campaign", 189, print, server).run(SECONDS, fewest_steps=12)
+        # The first twelve steps of seed 28 have both; other weights of steps want another seed.
+        tally = Campaign(tmp_path / "campaign", 28, print, server).run(SECONDS, fewest_steps=12)
     print(tally.as_table())
     assert tally.violations == []
     assert tally.checks > 0
