@@ -7,12 +7,13 @@ protocol). No file of the output is touched here.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
 
 from .batches import batch_state
+from .known_identities import IDENTITIES_AHEAD
 from .ledger import Ledger
 from .log_files import check_log_files, put_log_files
 from .output_numbers import put_output_files
@@ -22,6 +23,7 @@ from .rows import (
     LogFileState,
     NewSegment,
     Outcome,
+    Segment,
     StaleBatch,
 )
 from .segments import LedgerSegments, put_segments
@@ -69,18 +71,20 @@ def _check_segments(
     """Raise StaleBatch if a segment that the batch's dedup did not know of holds its records."""
     if removed != present.segments_removed():
         raise StaleBatch("segments were removed")
-    has_newer = present.with_newer({new.partition: seen[new.partition] for new in segments})
+    known = {new.partition: seen[new.partition] for new in segments}
+    few_newer = present.few_newer(known, IDENTITIES_AHEAD)
     for new in segments:
-        if new.partition not in has_newer:
-            continue
-        after = seen[new.partition]
-        while newer := present.segments(new.partition, after):
-            identities = set(split_identities(new.identities))
-            for segment in newer:
-                held = segment.identities or present.segment_identities(segment.id)
-                if held_among(identities, held):
-                    raise StaleBatch("another batch wrote some of these events")
-            after = newer[-1].id
+        newer: Iterable[Segment] = (
+            few_newer[new.partition]
+            if new.partition in few_newer
+            else present.all_newer(new.partition, known[new.partition])
+        )
+        identities: set[bytes] | None = None
+        for segment in newer:
+            identities = identities or set(split_identities(new.identities))
+            held = segment.identities or present.segment_identities(segment.id)
+            if held_among(identities, held):
+                raise StaleBatch("another batch wrote some of these events")
 
 
 def _count_by_source(

@@ -6,7 +6,7 @@ is new is decided in `known_identities`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -60,18 +60,11 @@ class LedgerSegments:
                 found[segment.id] = segment
         return [found[id_] for id_ in sorted(found)[:limit]]
 
-    def with_newer(self, seen: Mapping[str, int]) -> set[str]:
-        """Return the dedup partitions that have a segment with an id above the one given."""
-        names = {
-            name
-            for (name,) in rows_of_keys(
-                self._ledger.rows,
-                "DISTINCT p.name",
-                _NEWER,
-                list(seen.items()),
-            )
-        }
-        return names | self._with_newer_cold(seen)
+    def all_newer(self, partition: str, after: int) -> Iterator[Segment]:
+        """Yield all segments of a dedup partition with an id above `after`, a few at once."""
+        while found := self.segments(partition, after):
+            yield from found
+            after = found[-1].id
 
     def few_newer(self, seen: Mapping[str, int], limit: int) -> dict[str, list[Segment]]:
         """Return the segments with an id above the one given, by dedup partition, in order.

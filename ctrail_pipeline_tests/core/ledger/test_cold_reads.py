@@ -49,7 +49,7 @@ QUESTIONS: dict[str, Callable[[Ledger, Moving], object]] = {
     "segments": lambda ledger, moving: [
         segment.id for segment in LedgerSegments(ledger).segments(moving.partition, 0)
     ],
-    "with_newer": lambda ledger, moving: LedgerSegments(ledger).with_newer({moving.partition: 0}),
+    "all_newer": lambda ledger, moving: list(LedgerSegments(ledger).all_newer(moving.partition, 0)),
     "segment_identities": lambda ledger, moving: LedgerSegments(ledger).segment_identities(
         moving.segment
     ),
