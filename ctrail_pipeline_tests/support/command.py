@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from ctrail_pipeline.sample.bucket import (
     ORGANIZATION_BUCKET,
     PAYMENTS_BUCKET,
@@ -58,3 +60,22 @@ def log_files(folder: Path, bucket: str = ORGANIZATION_BUCKET) -> list[Path]:
 def written(folder: Path) -> set[str]:
     """The names in the folder other than the sample and the configuration."""
     return {path.name for path in folder.iterdir()} - {"sample", "config.json"}
+
+
+def output_of_program(program: str, folder: Path) -> str:
+    """Run a Python program of the docs in a folder, and return its output; it must succeed.
+
+    Skips where the program needs DuckDB, which an extra brings.
+    """
+    if "duckdb" in program:
+        pytest.importorskip("duckdb", reason="the extra `query` is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -3,14 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.support.command import ctrail, environment
+from ctrail_pipeline_tests.support.command import ctrail, output_of_program
 from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.oracle import snapshot
 from ctrail_pipeline_tests.support.project import PROJECT
@@ -37,21 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["duckdb", "polars"])
 def test_a_program_counts_the_events_of_every_file(folder: Path, program: str) -> None:
-    if "duckdb" in program:
-        pytest.importorskip("duckdb", reason="the extra `query` is not installed")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    output = output_of_program(program, folder)
     [(name, count)] = Counter(
         json.loads(line)["eventName"] for line in snapshot(folder / "events")
     ).most_common(1)
-    assert any(name in line and f" {count} " in line for line in done.stdout.splitlines())
+    assert any(name in line and f" {count} " in line for line in output.splitlines())
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +10,7 @@ import pytest
 from ctrail_pipeline.core.output.parquet import ROWS_A_GROUP
 from ctrail_pipeline.core.output.parquet_schema import COLUMNS, INDEX, SCHEMA_VERSION, Leaf, Spec
 from ctrail_pipeline.sample.bucket import write_sample
-from ctrail_pipeline_tests.support.command import ctrail, environment
+from ctrail_pipeline_tests.support.command import ctrail, output_of_program
 from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
 
@@ -104,15 +102,5 @@ def test_a_path_is_as_it_says(folder: Path) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["duckdb", "polars", "record"])
 def test_a_program_shows_something(folder: Path, program: str) -> None:
-    if "duckdb" in program:
-        pytest.importorskip("duckdb", reason="the extra `query` is not installed")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 6
+    output = output_of_program(program, folder)
+    assert len(output.splitlines()) > 6

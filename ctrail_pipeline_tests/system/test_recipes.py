@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
-from ctrail_pipeline_tests.support.command import ctrail, environment
+from ctrail_pipeline_tests.support.command import ctrail, environment, output_of_program
 from ctrail_pipeline_tests.support.log_file_texts import wrap
 from ctrail_pipeline_tests.support.markdown import README, fenced
 
@@ -117,19 +117,9 @@ def test_a_command_shows_what_stands_behind_a_damaged_line(
 def test_a_program_shows_what_stands_behind_a_damaged_line(
     folder: Path, program: str, recipe: str
 ) -> None:
-    if "duckdb" in program:
-        pytest.importorskip("duckdb", reason="the extra `query` is not installed")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 6
-    assert shown(done.stdout, recipe) >= EXPECTED[recipe][1]
+    output = output_of_program(program, folder)
+    assert len(output.splitlines()) > 6
+    assert shown(output, recipe) >= EXPECTED[recipe][1]
 
 
 def shown(text: str, recipe: str) -> int:
