@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from ctrail_pipeline.core.ledger.batch_commit import commit_batch
+from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.engine import Row
 from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -15,6 +17,8 @@ from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.queries_compare import first_days, known_by_name
 from ctrail_pipeline.core.ledger.queries_explain import segments_of_events, with_duplicates
 from ctrail_pipeline.core.ledger.queries_lineage import batch_origin
+from ctrail_pipeline.core.ledger.rows import StaleBatch
+from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline_tests.support.cold_rows import TODAY, add_rows, move_all
 from ctrail_pipeline_tests.support.engines import new_address
@@ -139,6 +143,21 @@ def test_a_segment_that_moves_while_another_one_comes_is_found(
         with monkeypatch.context() as patch:
             patch.setattr(ledger._engine, "rows", change_before)
             assert known_identities(ledger, moving)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", *thorough("postgres")])
+def test_a_newer_segment_that_is_cold_makes_a_batch_stale(engine: str, tmp_path: Path) -> None:
+    """Another run wrote the event, and the segment became cold before this batch is committed."""
+    with closing(Ledger(new_address(engine, tmp_path))) as ledger:
+        moving = add(ledger, TODAY - 100)
+        assert move_all(ledger)
+        batch = register_batch(ledger, "token", "", [])
+        new = build_segment(moving.partition, [b"20" * 8], (), 0.001)
+        removed = LedgerSegments(ledger).segments_removed()
+        with pytest.raises(StaleBatch), ledger.transaction():
+            commit_batch(ledger, batch, [], [], [new], {moving.partition: 0}, removed)
+        with ledger.transaction():  # this batch had seen the segment
+            commit_batch(ledger, batch, [], [], [new], {moving.partition: moving.segment}, removed)
 
 
 def add_segment(ledger: Ledger, partition: str) -> None:

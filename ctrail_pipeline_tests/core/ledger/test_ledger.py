@@ -28,7 +28,7 @@ from ctrail_pipeline.core.ledger.batches import (
     register_batch,
 )
 from ctrail_pipeline.core.ledger.bloom_filter import FILTERED_FROM
-from ctrail_pipeline.core.ledger.known_identities import KnownIdentities
+from ctrail_pipeline.core.ledger.known_identities import SEGMENTS_A_READ, KnownIdentities
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.migrations import APPLICATION_ID, SCHEMA_VERSION
@@ -499,6 +499,17 @@ def test_a_newer_segment_with_a_common_identity_makes_a_batch_stale(
         commit(ledger, [outcome(ledger)], segments=[segment(2, 9999)], seen={HOUR: 0})
     assert not stale.value.taken
     assert known(ledger) is None
+
+
+@pytest.mark.parametrize("common", [0, SEGMENTS_A_READ - 1, SEGMENTS_A_READ, 2 * SEGMENTS_A_READ])
+def test_many_newer_segments_are_all_compared(
+    ledger: Ledger, other_ledger: Ledger, common: int
+) -> None:
+    """More of them than a commit reads for all its dedup partitions together."""
+    for number in range(2 * SEGMENTS_A_READ + 1):
+        commit(other_ledger, segments=[segment(number)])
+    with pytest.raises(StaleBatch, match="another batch wrote some of these events"):
+        commit(ledger, [outcome(ledger)], segments=[segment(common, 9999)], seen={HOUR: 0})
 
 
 def test_newer_segments_without_a_common_identity_do_not(
