@@ -64,6 +64,7 @@ def open_ledger(state_db: LedgerAddress, output: Output) -> Ledger:
             check_belongs(ledger, output)
         output.remove_unfinished_markers(Kind.EVENTS)
         output.warn_if_open()
+        output.stage_for(ledger.uuid)
     except BaseException:
         if ledger is not None:
             ledger.close()

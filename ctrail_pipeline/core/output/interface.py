@@ -174,6 +174,12 @@ class Output(Protocol):
 
     # -- staged files -----------------------------------------------------------------------------
 
+    def stage_for(self, ledger: str) -> None:
+        """Note the uuid of the ledger whose batches are staged here, before any is.
+
+        Outputs that are neighbours may share the place of their staged files.
+        """
+
     def staging_of(self, token: str) -> Staging:
         """Return the staged files of a batch; nothing is touched yet."""
         ...

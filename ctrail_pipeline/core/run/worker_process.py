@@ -99,6 +99,7 @@ class _Worker:
         self._bytes_ahead = setup.bytes_ahead
         self._ledger = Ledger(setup.settings.ledger)
         self._output = open_output(setup.settings)
+        self._output.stage_for(self._ledger.uuid)
         self._known = KnownIdentities(LedgerSegments(self._ledger))
         self._buckets: dict[str, Bucket] = {}
         self._orders: SimpleQueue[Any] = SimpleQueue()

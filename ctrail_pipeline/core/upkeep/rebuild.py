@@ -174,6 +174,9 @@ def _kinds(new: Path, settings: Settings, output: Output) -> list[Kind]:
 
 def _clear_staging(output: Output) -> None:
     """Remove staged files: without the ledger they count for nothing, and are fetched again."""
+    with suppress(LedgerError):  # a damaged marker names no ledger
+        if (marker := output.read_marker(Kind.EVENTS)) is not None:
+            output.stage_for(marker.ledger)
     for token in sorted(output.staging_tokens()):
         staging = output.staging_of(token)
         if staging.owner_lives():

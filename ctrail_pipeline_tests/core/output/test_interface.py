@@ -24,6 +24,7 @@ TEXT = b'{"a":1}\n{"b":2}\n{"c":3}\n'
 @pytest.fixture
 def output(tmp_path: Path) -> Iterator[Output]:
     output = LocalOutput(tmp_path / "events", tmp_path / "quarantine")
+    output.stage_for("5a0b8a4e-9d3f-4a54-8f59-0d3a30a1a3f5")
     yield output
     output.close()
 

@@ -128,6 +128,9 @@ class LocalOutput:
         """Remove markers whose writer died in the instant before they got their name."""
         remove_unfinished_marker_files(self.roots[kind])
 
+    def stage_for(self, ledger: str) -> None:
+        """Nothing to note: the staging folders lie inside the roots."""
+
     def staging_of(self, token: str) -> LocalStaging:
         """Return the staging folders of a batch."""
         return LocalStaging(self.folders, token)
