@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ctrail_pipeline.core.bucket.bucket_name import access_point, is_readable, unreadable_kind
 from ctrail_pipeline.core.keys.source_prefix import KINDS
 from ctrail_pipeline.core.ledger_address import POSTGRES_SCHEMES
+from ctrail_pipeline.core.output_address import BUCKET_SCHEME
 
 from .location import ConfigLocation, quoted
 
@@ -31,6 +32,8 @@ Check = Callable[[Any], Any]
 YEAR_SECONDS = 365 * 24 * 3600
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = "\ufffd"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PREFIX = re.compile(r"(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)+/?")
 _OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -117,6 +120,35 @@ def check_path(value: object) -> str:
             return value
         raise Unfit("a path written out, since ~ is not expanded")
     raise Unfit("a path")
+
+
+def check_output_address(value: object) -> str:
+    """Return a path, or the URL of a prefix in a bucket.
+
+    A prefix has letters, digits and a few other characters: whatever reads the output takes those
+    for what they are. A part that begins with a dot is ours.
+    """
+    if not (isinstance(value, str) and _URL.match(value)):
+        return check_path(value)
+    bucket, slash, prefix = value.removeprefix(BUCKET_SCHEME).partition("/")
+    if (
+        value.startswith(BUCKET_SCHEME)
+        and is_readable(bucket)
+        and _PREFIX.fullmatch(slash + prefix)
+    ):
+        return value
+    kind = unreadable_kind(bucket)
+    raise Unfit(
+        'a path, or a bucket and a prefix such as "s3://my-output/ctrail/events", with letters,'
+        " digits and - _ = . in the prefix" + (f"; {kind} cannot be written" if kind else "")
+    )
+
+
+def check_output(value: object) -> object:
+    """Return the object of the key `output`, whose keys are checked later."""
+    if isinstance(value, dict):
+        return value
+    raise Unfit('an object such as {"region": "eu-central-1"}')
 
 
 def check_ledger_address(value: object) -> str:

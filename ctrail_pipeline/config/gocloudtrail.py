@@ -18,17 +18,18 @@ _TABLE = "state"
 _COLUMNS = {"bucket", "account_id", "region", "last_processed_key"}
 
 
-def own_state_db(state_db: Path, events_dir: Path) -> Path:
+def own_state_db(state_db: Path, events_dir: Path | None) -> Path:
     """Return our ledger's file: `state.ctrail.db` where `state.db` is gocloudtrail's.
 
-    A warning says why, until the ledger has been made.
+    A warning says why, until the ledger has been made. `events_dir`: None if events go to a bucket.
     """
     own = state_db.with_name(f"{state_db.stem}.ctrail{state_db.suffix}")
     if own.exists():
         return own
     # A ledger of ours must not be opened here: closing the descriptor would drop the locks that a
     # run in this process holds. If the output folder has its marker, the database is ours.
-    if (events_dir / MARKER).exists() or not is_gocloudtrail_state(state_db):
+    is_ours = events_dir is not None and (events_dir / MARKER).exists()
+    if is_ours or not is_gocloudtrail_state(state_db):
         return state_db
     logger.warning(
         "%s is gocloudtrail's and stays as it is; our ledger is %s. We start over and do not go on"

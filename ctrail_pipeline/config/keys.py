@@ -21,6 +21,8 @@ from .checks import (
     check_ledger_address,
     check_name,
     check_one_line,
+    check_output,
+    check_output_address,
     check_owners,
     check_path,
     check_prefix,
@@ -49,11 +51,7 @@ _SELECTION_KEYS: dict[str, Check] = {
     "exclude_regions": _REGIONS,
     "kinds": check_kinds,
 }
-TRAIL_KEYS: dict[str, Check] = {
-    "name": check_name,
-    "bucket": check_bucket,
-    "prefix": check_prefix,
-    "exact_prefix": check_flag,
+_ACCESS_KEYS: dict[str, Check] = {
     "region": check_region,
     "endpoint_url": check_endpoint,
     "profile": check_one_line,
@@ -65,8 +63,18 @@ TRAIL_KEYS: dict[str, Check] = {
     "session_name": matching(
         r"[\w+=,.@-]{2,64}", "2 to 64 letters, digits and characters of +=,.@-_"
     ),
-    "requester_pays": check_flag,
     "kms_key_id": check_one_line,
+}
+"""Keys that say how a bucket is asked."""
+OUTPUT_KEYS = _ACCESS_KEYS
+"""Keys of `output`."""
+TRAIL_KEYS: dict[str, Check] = {
+    "name": check_name,
+    "bucket": check_bucket,
+    "prefix": check_prefix,
+    "exact_prefix": check_flag,
+    **_ACCESS_KEYS,
+    "requester_pays": check_flag,
     "home_region": check_region,
     "log_file_validation": check_flag_or_null,
     "is_organization": check_flag_or_null,
@@ -78,11 +86,12 @@ TRAIL_KEYS: dict[str, Check] = {
 """Keys of a trail."""
 SETTINGS_KEYS: dict[str, Check] = {
     "trails": check_trails,
-    "events_dir": check_path,
-    "quarantine_dir": check_path,
+    "events_dir": check_output_address,
+    "quarantine_dir": check_output_address,
+    "output": check_output,
     "output_formats": check_formats,
     "jsonl_compression": one_of("none", "gzip", "zstd"),
-    "parquet_dir": check_path,
+    "parquet_dir": check_output_address,
     "state_db": check_ledger_address,
     "events_per_file": whole_number(1, 10**9),
     "list_batch_size": whole_number(1, 1000),

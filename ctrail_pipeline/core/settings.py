@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from .ledger_address import LedgerAddress, PostgresAddress
+from .output_address import BucketAddress, OutputAddress
 
 DOWNLOADS_A_PROCESS: Final = 100
 """GETs in flight for each process: enough to hide 30 ms of latency from a process that takes 0.4 ms
@@ -18,6 +19,58 @@ for a log file. Measured, compared with a sync without latency: 50 GETs in two p
 times as long, 160 GETs 1.4 times, and 240 GETs were no better."""
 
 _LEAST_STORED: Final = 64 * 1024 * 1024
+
+
+class BucketAccess(Protocol):
+    """How a bucket is asked: with which credentials, and where. A trail has one, and the output."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, or the ARN of an access point."""
+
+    @property
+    def region(self) -> str | None:
+        """The bucket's region; None: it is learned."""
+
+    @property
+    def home_region(self) -> str | None:
+        """The region to ask first if nothing else names one."""
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """An S3 endpoint other than AWS's own."""
+
+    @property
+    def profile(self) -> str | None:
+        """A profile of the AWS configuration files; None: boto3's default chain decides."""
+
+    @property
+    def role_arn(self) -> str | None:
+        """A role to assume, with the credentials that boto3 finds."""
+
+    @property
+    def external_id(self) -> str | None:
+        """The external id that the role's trust policy may ask for."""
+
+    @property
+    def session_name(self) -> str | None:
+        """The name of the role's session; None: "ctrail"."""
+
+    @property
+    def requester_pays(self) -> bool:
+        """Whether to agree to pay for requests."""
+
+    @property
+    def kms_key(self) -> str:
+        """How messages name the key that objects are encrypted with."""
+
+    @property
+    def title(self) -> str:
+        """How messages name whose access this is."""
+
+    def key(self, name: str) -> str:
+        """Return how messages name a setting of this access."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +131,65 @@ class Trail:
         """The prefixes that log files of this trail may lie at, in the order of trying."""
         return (self.prefix,) if self.written_prefix is None else (self.prefix, self.written_prefix)
 
+    @property
+    def title(self) -> str:
+        """How messages name the trail."""
+        return f"trail {self.name!r}"
+
+    @property
+    def kms_key(self) -> str:
+        """How messages name the key that log files are encrypted with."""
+        return self.kms_key_id or "the trail's key"
+
+    def key(self, name: str) -> str:
+        """Return how messages name a setting of the trail."""
+        return f"the trail's `{name}`"
+
+
+@dataclass(frozen=True)
+class OutputBucket:
+    """The bucket that the output lies in, and how it is asked."""
+
+    events: BucketAddress
+    quarantine: BucketAddress
+    parquet: BucketAddress
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    session_name: str | None = None
+    kms_key_id: str | None = None
+    """The key of KMS that new objects are encrypted with; None: as the bucket's default says."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.events.bucket
+
+    @property
+    def home_region(self) -> None:
+        """Nothing but `region` says where the bucket is."""
+
+    @property
+    def requester_pays(self) -> bool:
+        """Whoever writes into a bucket owns it, or is a guest of its owner."""
+        return False
+
+    @property
+    def title(self) -> str:
+        """How messages name whose access this is."""
+        return "the output's bucket"
+
+    @property
+    def kms_key(self) -> str:
+        """How messages name the key that objects are encrypted with."""
+        return self.kms_key_id or "the bucket's key"
+
+    def key(self, name: str) -> str:
+        """Return how messages name a setting of this access."""
+        return "`events_dir`" if name == "bucket" else f"`output.{name}`"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -85,11 +197,14 @@ class Settings:
 
     trails: tuple[Trail, ...]
     events_dir: Path
+    """The folder of events, unless the output lies in a bucket. So with quarantine and Parquet."""
     quarantine_dir: Path
     state_db: Path
     """The ledger's file, unless the ledger is in PostgreSQL. Temporary files lie beside it."""
     postgres: PostgresAddress | None = None
     """The ledger's database, instead of a file."""
+    output: OutputBucket | None = None
+    """The bucket that the output lies in, instead of folders."""
     output_formats: Sequence[str] = ("jsonl",)
     """`jsonl`, which is always written, and `parquet` beside it (`core.output.parquet`)."""
     jsonl_compression: str = "none"
@@ -144,6 +259,16 @@ class Settings:
     connect_timeout: float = 10
     client_timeout: float = 60
     """Seconds that a whole request may take before it is tried again."""
+
+    @property
+    def events(self) -> OutputAddress:
+        """Where events lie."""
+        return self.output.events if self.output else self.events_dir
+
+    @property
+    def quarantine(self) -> OutputAddress:
+        """Where quarantined records lie."""
+        return self.output.quarantine if self.output else self.quarantine_dir
 
     @property
     def ledger(self) -> LedgerAddress:

@@ -92,9 +92,7 @@ def materializations(
             yield AssetMaterialization(
                 keys[trail],
                 partition=partition,
-                metadata=metadata.of_partition(
-                    counts, configuration.settings.events_dir, partition
-                ),
+                metadata=metadata.of_partition(counts, configuration.settings.events, partition),
             )
 
 
@@ -114,7 +112,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
         metadata={
             "bucket": url,
             "prefix": trail.prefix,
-            "events": MetadataValue.path(str(configuration.settings.events_dir)),
+            "events": MetadataValue.path(str(configuration.settings.events)),
         },
         freshness_policy=FreshnessPolicy.time_window(
             fail_window=timedelta(hours=configuration.dagster.no_events_hours)
@@ -149,7 +147,7 @@ def _trail_asset(configuration: Config, trail: Trail, key: AssetKey) -> AssetsDe
             counts = summary.partitions.get((trail.name, partition))
             if counts is not None:
                 context.add_asset_metadata(
-                    metadata.of_partition(counts, configuration.settings.events_dir, partition),
+                    metadata.of_partition(counts, configuration.settings.events, partition),
                     partition_key=partition,
                 )
         yield MaterializeResult(asset_key=key, metadata=totals)

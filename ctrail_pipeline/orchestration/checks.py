@@ -162,7 +162,7 @@ def evaluations_of_run(
     trails = [trail for trail in configuration.settings.trails if trail.name in summary.trails]
     for name, verdict in _verdicts(configuration, trails, cursor).items():
         key = keys[name]
-        evaluations = ledger_evaluations(key, verdict, str(configuration.settings.quarantine_dir))
+        evaluations = ledger_evaluations(key, verdict, str(configuration.settings.quarantine))
         evaluations.append(sensor_evaluation(key, trouble))
         problems = [problem for problem in summary.problems if problem.trail == name]
         if problems or not without_listing:
@@ -200,7 +200,7 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
         settings = replace(settings_of(configuration, cursor), trails=(trail,))
         with failures_without_traceback():
             verdict = _verdicts(configuration, [trail], cursor)[trail.name]
-            evaluations = ledger_evaluations(key, verdict, str(settings.quarantine_dir))
+            evaluations = ledger_evaluations(key, verdict, str(settings.quarantine))
             trouble = sensor_trouble(context.instance, configuration.dagster)
             evaluations.append(sensor_evaluation(key, trouble))
             if LISTED in selected:

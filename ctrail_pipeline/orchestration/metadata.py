@@ -6,7 +6,6 @@ G8): Dagster's database is no place for events.
 
 import time
 from collections import Counter
-from pathlib import Path
 
 from dagster import (
     MetadataValue,
@@ -18,6 +17,7 @@ from dagster import (
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.log_file.event_time import moment_of
+from ctrail_pipeline.core.output_address import OutputAddress
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
@@ -54,7 +54,7 @@ def of_sync(summary: Summary) -> Metadata:
     }
 
 
-def of_partition(counts: PartitionCounts, events_dir: Path, partition: str) -> Metadata:
+def of_partition(counts: PartitionCounts, events: OutputAddress, partition: str) -> Metadata:
     """Return what a run did for one account/region, and how many events are there by now."""
     metadata: Metadata = {
         "log_files": MetadataValue.int(counts.log_files),
@@ -67,7 +67,7 @@ def of_partition(counts: PartitionCounts, events_dir: Path, partition: str) -> M
         "bytes_in": MetadataValue.int(counts.bytes_in),
         "bytes_out": MetadataValue.int(counts.bytes_out),
         "dagster/partition_row_count": MetadataValue.int(counts.total_events),
-        "output_folder": MetadataValue.path(str(events_dir / partition)),
+        "output_folder": MetadataValue.path(str(events / partition)),
     }
     if counts.first_event and counts.last_event:
         metadata["first_event"] = MetadataValue.text(counts.first_event)

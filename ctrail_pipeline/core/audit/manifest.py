@@ -84,7 +84,7 @@ def _entries(ledger: Ledger, settings: Settings, sought: Sought) -> Iterator[dic
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "ledger": ledger.uuid,
         "generation": ledger.generation,
-        "events_dir": str(settings.events_dir),
+        "events_dir": str(settings.events),
         "accounts": list(sought.accounts),
         "regions": list(sought.regions),
         "start": _text(sought.start),

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from ctrail_pipeline.core.keys.minutes import minute_of
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import BucketAccess, Settings
 
 from .credential_renewal import RenewableCredentials
 from .credentials import Credentials
@@ -31,18 +31,18 @@ class Boto3Client:
 
     def __init__(
         self,
-        trail: Trail,
+        access: BucketAccess,
         settings: Settings,
         credentials: RenewableCredentials,
         endpoint: CurrentEndpoint,
     ) -> None:
-        self._trail = trail
+        self._access = access
         self._settings = settings
         self._credentials = credentials
         self._endpoint = endpoint
         self._opened: tuple[Credentials, Endpoint, Any] | None = None
-        self._location = f"s3://{trail.bucket}"
-        self._payer = {"RequestPayer": "requester"} if trail.requester_pays else {}
+        self._location = f"s3://{access.bucket}"
+        self._payer = {"RequestPayer": "requester"} if access.requester_pays else {}
 
     def list(self, request: ListRequest) -> ListAnswer:
         """Make one LIST request."""
@@ -95,7 +95,7 @@ class Boto3Client:
             raise NoAnswer(TOO_LONG, "too long")
         if not reply.get("ETag"):
             location = f"{self._location}/{key}"
-            page = misdirected(Answer(body, ""), self._endpoint.current, location)
+            page = misdirected(Answer(body, ""), self._endpoint.current, location, self._access)
             raise page or OtherAnswer(_OK, reason=NO_ETAG)
         if len(body) != reply.get("ContentLength"):
             # boto3 notices by itself that a body is cut short, but not without a length.
@@ -110,14 +110,14 @@ class Boto3Client:
             endpoint, client = self._client()
             try:
                 reply = getattr(client, operation)(
-                    Bucket=self._trail.bucket, **parameters, **self._payer
+                    Bucket=self._access.bucket, **parameters, **self._payer
                 )
             except ClientError as error:
                 answer = _answer(error.response)
                 if self._endpoint.follow(endpoint, answer.elsewhere):
                     continue
                 location = f"{self._location}/{parameters.get('Key') or parameters['Prefix']}"
-                raise (misdirected(answer, endpoint, location) or answer) from error
+                raise (misdirected(answer, endpoint, location, self._access) or answer) from error
             return reply
 
     def _client(self) -> tuple[Endpoint, Any]:
@@ -126,7 +126,7 @@ class Boto3Client:
         credentials, endpoint = self._credentials.current, self._endpoint.current
         credentials()  # so that what goes wrong with them is said as ours
         if opened is None or opened[0] is not credentials or opened[1] is not endpoint:
-            client = open_client(endpoint, self._trail, self._settings, credentials.session)
+            client = open_client(endpoint, self._access, self._settings, credentials.session)
             opened = self._opened = (credentials, endpoint, client)
         return opened[1:]
 

@@ -1,4 +1,4 @@
-"""The boundary around code of others: whatever it raises for a trail becomes that trail's problem.
+"""The boundary around code of others: what it raises for a bucket becomes that bucket's problem.
 
 botocore, its plug-ins and Rust raise more than they declare: a KeyError for an odd answer, a panic
 that Python takes for no Exception. Without a boundary such an error would end a run over all
@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import CtrailError, StoreError
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 
 _OURS: Final = f"{Path(__file__).parents[2]}/"
 _RUST: Final = "pyo3_runtime"
@@ -21,7 +21,7 @@ _RUST: Final = "pyo3_runtime"
 
 
 @contextmanager
-def boundary(trail: Trail) -> Iterator[None]:
+def boundary(access: BucketAccess) -> Iterator[None]:
     """Raise StoreError for what code of others raises. Our own mistakes pass, and end the run."""
     try:
         yield
@@ -31,8 +31,8 @@ def boundary(trail: Trail) -> Iterator[None]:
         frame, line = list(walk_tb(error.__traceback__))[-1]
         # The error's text may hold credentials: http.client quotes a whole header.
         raise StoreError(
-            f"trail {trail.name!r}: boto3 failed with {type(error).__name__}"
-            f" ({Path(_file_of(frame)).name}:{line}): check the trail's options, the AWS_*"
+            f"{access.title}: boto3 failed with {type(error).__name__}"
+            f" ({Path(_file_of(frame)).name}:{line}): check its options, the AWS_*"
             " variables and the AWS configuration files"
         ) from error
 

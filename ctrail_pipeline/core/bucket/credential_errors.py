@@ -1,4 +1,4 @@
-"""Why a trail has no credentials: one sentence for each source of credentials, with what to do.
+"""Why there are no credentials for a bucket: a sentence for each source of them, with what to do.
 
 An error's text is not shown: it may hold what a credential process printed, or a credential. There
 is one exception: what botocore says of a configuration that contradicts itself, which holds names.
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import AccessDenied, CredentialsError, StoreError
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 from ctrail_pipeline.core.untrusted_text import printable
 
 from .foreign_errors import no_answer
 
 ROLE_OF_TRAIL: Final = "ctrail-role"
-"""The source that assumes a trail's role; botocore names all others."""
+"""The source that assumes a configured role; botocore names all others."""
 _SIGN_IN: Final = "run `aws sso login`"
 _SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     ROLE_OF_TRAIL: (
@@ -84,62 +84,62 @@ class CodeWanted(NotObtained):
     """A profile asks for an MFA code, and nobody is asked for one."""
 
 
-def no_credentials(trail: Trail, error: BaseException, source: str = "") -> StoreError:
-    """Return what is wrong with a trail's credentials.
+def no_credentials(access: BucketAccess, error: BaseException, source: str = "") -> StoreError:
+    """Return what is wrong with the credentials for a bucket.
 
     `source`: botocore's name of the source that failed, if the error does not say so.
     """
     if isinstance(error, SourceFailed) and error.__cause__ is not None:
-        return no_credentials(trail, error.__cause__, error.source)
+        return no_credentials(access, error.__cause__, error.source)
     kind = type(error).__name__
-    profile = repr(_profile(trail))
+    profile = repr(_profile(access))
     if isinstance(error, CodeWanted):
         return AccessDenied(
-            f"trail {trail.name!r}: the profile {profile} wants an MFA code, which nobody is asked"
+            f"{access.title}: the profile {profile} wants an MFA code, which nobody is asked"
             " for here: take a profile without `mfa_serial`, or set the variables that `aws"
             f" configure export-credentials --profile {profile[1:-1]} --format env` prints, and no"
             " profile"
         )
     if kind in _UNUSABLE or not source:
-        setting = "the trail's `profile`" if trail.profile else "AWS_PROFILE"
+        setting = access.key("profile") if access.profile else "AWS_PROFILE"
         whose, where = f"the profile {profile}", f"{setting} and the AWS configuration files"
         if source == "env":
             whose, where = "the environment", "the AWS_* variables"
         return AccessDenied(
-            f"trail {trail.name!r}: the AWS credentials of {whose} cannot be used"
+            f"{access.title}: the AWS credentials of {whose} cannot be used"
             f" ({_fault(error)}); check {where}"
         )
     name, advice = _SOURCES.get(source, _OTHER_SOURCE)
-    name = name.format(role=trail.role_arn, profile=profile, source=source)
+    name = name.format(role=access.role_arn, profile=profile, source=source)
     if kind in _SIGN_IN_ERRORS and source != "sso":
         advice = _SIGN_IN  # the profile that signs on may be another one, which this one names
     silence = no_answer(error)
     if silence:
         advice = "check the network, the proxies and the AWS_* variables"
     return CredentialsError(
-        f"trail {trail.name!r}: AWS credentials could not be obtained from {name}"
+        f"{access.title}: AWS credentials could not be obtained from {name}"
         f" ({silence or _cause(error)}): {advice.format(name=profile[1:-1])}"
     )
 
 
-def _profile(trail: Trail) -> str:
+def _profile(access: BucketAccess) -> str:
     """The name of the profile whose credentials are looked for."""
-    return printable(trail.profile or os.environ.get("AWS_PROFILE") or "default")
+    return printable(access.profile or os.environ.get("AWS_PROFILE") or "default")
 
 
-def not_a_credential(trail: Trail, name: str, source: str, *, is_empty: bool) -> StoreError:
+def not_a_credential(access: BucketAccess, name: str, source: str, *, is_empty: bool) -> StoreError:
     """Return the error for a credential with a character that no credential has.
 
     `name`: which part of the credentials. Such a character is mostly a line feed at the end, from
     the file or the secret that a variable was filled from.
     """
     called = _SOURCES.get(source, _OTHER_SOURCE)[0].format(
-        role=trail.role_arn, profile=repr(_profile(trail)), source=source
+        role=access.role_arn, profile=repr(_profile(access)), source=source
     )
     if is_empty:
-        return AccessDenied(f"trail {trail.name!r}: the {name} from {called} is empty: write it")
+        return AccessDenied(f"{access.title}: the {name} from {called} is empty: write it")
     return AccessDenied(
-        f"trail {trail.name!r}: the {name} from {called} holds a line feed, a space or another"
+        f"{access.title}: the {name} from {called} holds a line feed, a space or another"
         " character that no credential has: write it anew, without a line end"
     )
 

@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import CredentialsError, StoreError
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 
 from .credentials import Credentials
 
@@ -23,13 +23,13 @@ RENEWAL_SECONDS: Final = 30
 class RenewableCredentials:
     """The credentials that a bucket is read with now; may be used in several threads."""
 
-    def __init__(self, trail: Trail, location: str) -> None:
+    def __init__(self, access: BucketAccess, location: str) -> None:
         """`location`: how messages name the bucket."""
-        self._trail = trail
+        self._access = access
         self._location = location
         self._renewing = threading.Lock()
         self._unusable: tuple[float, CredentialsError] | None = None
-        self.current = Credentials(trail)
+        self.current = Credentials(access)
 
     def renew(self, expired: Credentials, failure: CredentialsError) -> bool:
         """Look for other credentials than `expired`; whether there are any.
@@ -45,7 +45,7 @@ class RenewableCredentials:
                 return False  # another thread looked a moment ago
             found = None
             try:
-                found = Credentials(self._trail)
+                found = Credentials(self._access)
                 is_new = not found.has_key_of(self.current)
             except StoreError as error:
                 log.debug("no new credentials: %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""The credentials of a trail: where they are found, and the role that a trail may name.
+"""The credentials for a bucket: where they are found, and the role that may be assumed.
 
 boto3 finds them (environment, profile, SSO, web identity, container, instance role), for all
 clients alike. No message holds a credential.
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from ctrail_pipeline.core.exceptions import AccessDenied
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 
 from .boundary import is_of_others
 from .credential_errors import (
@@ -30,11 +30,11 @@ from .credential_errors import (
 from .curl_request import Keys
 
 SESSION_NAME: Final = "ctrail"
-"""The session name under which CloudTrail shows what we read with a trail's role."""
+"""The session name under which CloudTrail shows what we do with a configured role."""
 _STS_ATTEMPTS: Final = 5
 PROCESS_SECONDS: Final = 60
 """How long a credential process may take: as long as with AWS's SDKs for Go and Java. boto3 waits
-without an end, so one trail would hold up all others."""
+without an end, so one bucket would hold up all others."""
 _CHARACTERS: Final = {
     "access key ID": re.compile(r"[!-~]+"),
     "secret access key": re.compile(r"[^\x00-\x1f\x7f]+"),
@@ -48,21 +48,21 @@ logging.getLogger("botocore").addHandler(logging.NullHandler())
 
 
 class Credentials:
-    """The credentials that a trail is read with. Clients call it for credentials that are good now.
+    """The credentials for a bucket. Clients call it for credentials that are good now.
 
     They are obtained at once. Raises AccessDenied if there are none, or if the AWS configuration
     cannot be used, and CredentialsError if they could not be obtained now.
     """
 
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
-        with _obtaining(trail):
-            self.session = open_session(trail)
+    def __init__(self, access: BucketAccess) -> None:
+        self._access = access
+        with _obtaining(access):
+            self.session = open_session(access)
             """The botocore session that clients are made of."""
             self._found: Any = self.session.get_credentials()
         if self._found is None:
             raise AccessDenied(
-                f"trail {trail.name!r}: no AWS credentials were found; set AWS_PROFILE, run "
+                f"{access.title}: no AWS credentials were found; set AWS_PROFILE, run "
                 "`aws sso login`, or give this machine a role"
             )
         self()
@@ -70,14 +70,14 @@ class Credentials:
     def __call__(self) -> Keys:
         """Return credentials that are good now. They are fetched anew where they expire soon."""
         source = str(self._found.method)
-        with _obtaining(self._trail, source):
+        with _obtaining(self._access, source):
             frozen = self._found.get_frozen_credentials()
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
         for (name, characters), value in zip(_CHARACTERS.items(), keys, strict=True):
             if not isinstance(value, str | None):  # a credential process prints any JSON
-                raise no_credentials(self._trail, TypeError(), source)
+                raise no_credentials(self._access, TypeError(), source)
             if not characters.fullmatch(value or ""):
-                raise not_a_credential(self._trail, name, source, is_empty=not value)
+                raise not_a_credential(self._access, name, source, is_empty=not value)
         return keys
 
     def has_key_of(self, other: "Credentials") -> bool:
@@ -86,43 +86,43 @@ class Credentials:
         return (own.access_key, own.token) == (others.access_key, others.token)
 
 
-def check_obtainable(trail: Trail) -> None:
+def check_obtainable(access: BucketAccess) -> None:
     """Raise what `Credentials` raises, except where there are no credentials at all."""
-    with _obtaining(trail):
-        found = open_session(trail).get_credentials()
+    with _obtaining(access):
+        found = open_session(access).get_credentials()
     if found is not None:
-        Credentials(trail)
+        Credentials(access)
 
 
 @contextmanager
-def _obtaining(trail: Trail, source: str = "") -> Iterator[None]:
+def _obtaining(access: BucketAccess, source: str = "") -> Iterator[None]:
     """Raise our error for whatever goes wrong. `source`: botocore's name of what is asked."""
     try:
         yield
     except BaseException as error:
         if not isinstance(error, NotObtained) and not is_of_others(error):
             raise
-        raise no_credentials(trail, error, source) from error
+        raise no_credentials(access, error, source) from error
 
 
-def open_session(trail: Trail) -> Any:
-    """Open a session with a trail's profile and role. It never asks anybody for an MFA code.
+def open_session(access: BucketAccess) -> Any:
+    """Open a session with a configured profile and role. It never asks anybody for an MFA code.
 
-    A code is good for one session. A run opens several: one for each trail and process, and others
+    A code is good for one session. A run opens several: one for each bucket and process, and others
     when they expire.
     """
     from .sessions import new_session
 
-    base = new_session(trail.profile)
+    base = new_session(access.profile)
     chain = base.get_component("credential_provider")
     chain.get_provider("assume-role")._prompter = _refuse_to_ask  # noqa: SLF001
     _limit_processes(chain)
     chain.providers[:] = map(_Source, chain.providers)
-    if trail.role_arn is None:
+    if access.role_arn is None:
         return base
-    session = new_session(trail.profile)
+    session = new_session(access.profile)
     chain = session.get_component("credential_provider")
-    chain.providers.insert(0, _role_provider(trail, base))
+    chain.providers.insert(0, _role_provider(access, base))
     return session
 
 
@@ -180,14 +180,14 @@ def _named(source: str) -> Iterator[None]:
         raise SourceFailed(source) from error
 
 
-def _role_provider(trail: Trail, base: Any) -> Any:
-    """The provider that boto3 asks first: it assumes the trail's role with what `base` finds."""
+def _role_provider(access: BucketAccess, base: Any) -> Any:
+    """The provider that boto3 asks first: it assumes the configured role with what `base` finds."""
     from botocore.config import Config
     from botocore.credentials import CredentialProvider, DeferredRefreshableCredentials
 
-    request = {"RoleArn": trail.role_arn, "RoleSessionName": trail.session_name or SESSION_NAME}
-    if trail.external_id is not None:
-        request["ExternalId"] = trail.external_id
+    request = {"RoleArn": access.role_arn, "RoleSessionName": access.session_name or SESSION_NAME}
+    if access.external_id is not None:
+        request["ExternalId"] = access.external_id
 
     def assume() -> dict[str, str]:
         found = base.get_credentials()
@@ -196,7 +196,7 @@ def _role_provider(trail: Trail, base: Any) -> Any:
         region = base.get_config_variable("region") or os.environ.get("AWS_REGION")
         client = base.create_client(
             "sts",
-            region_name=trail.region or region or _home_of(str(trail.role_arn), base),
+            region_name=access.region or region or _home_of(str(access.role_arn), base),
             config=Config(retries={"total_max_attempts": _STS_ATTEMPTS, "mode": "standard"}),
         )
         answer = client.assume_role(**request)
@@ -223,7 +223,7 @@ def _role_provider(trail: Trail, base: Any) -> Any:
 
 
 def _home_of(role_arn: str, session: Any) -> str:
-    """A region of the role's AWS partition, for a trail and a profile that name none."""
+    """A region of the role's AWS partition, where neither configuration nor profile names one."""
     partition_id = role_arn.split(":")[1]
     for partition in session.get_component("data_loader").load_data("partitions")["partitions"]:
         if partition["id"] == partition_id:

@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final
 
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 
 from .curl_request import Elsewhere, OtherAnswer
 from .endpoint import Endpoint, RegionSource, endpoint_of, region_of_host
@@ -28,18 +28,18 @@ keys of access, of its own."""
 class CurrentEndpoint:
     """The endpoint of one bucket; may be used in several threads."""
 
-    def __init__(self, trail: Trail, session: Any, known: Endpoint | None = None) -> None:
+    def __init__(self, access: BucketAccess, session: Any, known: Endpoint | None = None) -> None:
         """`known`: the endpoint, if another process has found it already."""
-        self._trail = trail
+        self._access = access
         self._session = session
         self._moving = threading.Lock()
-        self.current = known or endpoint_of(trail, session)
+        self.current = known or endpoint_of(access, session)
         self._is_confirmed = known is not None
 
     def follow(self, asked: Endpoint, elsewhere: Elsewhere | None) -> bool:
         """Whether to ask again: S3 answered that the bucket is in another region than was asked.
 
-        A region that the trail names stays, except where S3 sends a request on for some hours.
+        A region that is configured stays, except where S3 sends a request on for some hours.
         """
         if elsewhere is None:
             return False
@@ -49,7 +49,7 @@ class CurrentEndpoint:
             found = self._named_by(asked, elsewhere)
             if found is None:
                 return False
-            log.info("s3://%s is in %s, and is asked there", self._trail.bucket, found.region)
+            log.info("s3://%s is in %s, and is asked there", self._access.bucket, found.region)
             self.current = found
             return True
 
@@ -65,7 +65,7 @@ class CurrentEndpoint:
         if not region or region == asked.region:
             return None
         try:
-            found = endpoint_of(self._trail, self._session, answered_region=region)
+            found = endpoint_of(self._access, self._session, answered_region=region)
         except StoreError:
             return None  # the answer names no region that there is
         has_left_aws = asked.is_at_aws and found.partition != asked.partition
@@ -83,8 +83,8 @@ class CurrentEndpoint:
         if self._is_confirmed or not is_guessed or code not in _MAY_BE_THE_REGION:
             return failure
         noted = type(failure)(
-            f"{failure}; no region is set, so {endpoint.region} was asked: set the trail's"
-            " `region` if the bucket is in another one"
+            f"{failure}; no region is set, so {endpoint.region} was asked: set"
+            f" {self._access.key('region')} if the bucket is in another one"
         )
         noted.__cause__ = failure.__cause__
         return noted

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import BucketAccess, Settings
 
 from .boundary import is_of_others
 from .bucket_name import access_point
@@ -45,7 +45,7 @@ class RegionSource(Enum):
     """Where a bucket's region was learned."""
 
     CONFIGURED = "configured"
-    """The trail's `region` names it."""
+    """The configuration names it."""
     NAMED = "named"
     """The access point's ARN or the endpoint's host names it."""
     ANSWERED = "answered"
@@ -104,44 +104,45 @@ class Endpoint:
         return f"s3:GetObject on {self.bucket_arn}{objects}"
 
 
-def endpoint_of(trail: Trail, session: Any, answered_region: str | None = None) -> Endpoint:
-    """Return where a trail's bucket is. Nothing is sent.
+def endpoint_of(access: BucketAccess, session: Any, answered_region: str | None = None) -> Endpoint:
+    """Return where a bucket is. Nothing is sent.
 
-    `session`: a botocore session with the trail's profile. `answered_region`: the region that S3
+    `session`: a botocore session with the configured profile. `answered_region`: the region that S3
     named in an answer.
 
     Raises StoreError if boto3 would find no endpoint with these settings, and for a URL of a proxy
     or a file of certificate authorities that cannot be used.
     """
-    region, source = _first_region(trail, session, answered_region)
+    region, source = _first_region(access, session, answered_region)
     try:
-        asked = _ask(trail, session, region)
+        asked = _ask(access, session, region)
         named = region_of_host(_host(asked.server_url), session)
         if named not in {None, region} and source in {RegionSource.ASSUMED, RegionSource.GUESSED}:
             region, source = str(named), RegionSource.NAMED
-            asked = _ask(trail, session, region)
-        proxy = _proxy_of(asked, trail)
+            asked = _ask(access, session, region)
+        proxy = _proxy_of(asked, access)
     except Exception as error:  # botocore raises all sorts of errors for odd configurations
         if not is_of_others(error):
             raise
         raise StoreError(
-            f"trail {trail.name!r}: boto3 finds no endpoint for s3://{trail.bucket}"
-            f" ({type(error).__name__}: {without_password(error)}): check the trail's `region` and"
-            " `endpoint_url`, the AWS_* variables and the AWS configuration files"
+            f"{access.title}: boto3 finds no endpoint for s3://{access.bucket}"
+            f" ({type(error).__name__}: {without_password(error)}): check"
+            f" {access.key('region')} and {access.key('endpoint_url')}, the AWS_* variables and the"
+            " AWS configuration files"
         ) from error
     setting, configured = _configured_authorities(session)
     speaks_tls = any(url.startswith("https:") for url in (asked.bucket_url, proxy))
     fault = _fault_of_authorities(configured) if configured is not None and speaks_tls else ""
     if fault:
-        raise StoreError(f"trail {trail.name!r}: {setting}={configured} {fault}")
+        raise StoreError(f"{access.title}: {setting}={configured} {fault}")
     system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
-    point = access_point(trail.bucket)
+    point = access_point(access.bucket)
     return Endpoint(
         bucket_url=asked.bucket_url,
         region=asked.region,
         service=asked.service,
         partition=point.partition if point else asked.partition,
-        bucket_arn=trail.bucket if point else f"arn:{asked.partition}:s3:::{trail.bucket}",
+        bucket_arn=access.bucket if point else f"arn:{asked.partition}:s3:::{access.bucket}",
         client_region=region,
         region_source=source,
         is_at_aws=_partition_of_host(_host(asked.bucket_url), session) is not None,
@@ -157,7 +158,7 @@ def region_of_host(host: str, session: Any) -> str | None:
     return None if found is None else found[1]
 
 
-def target_at(endpoint: Endpoint, trail: Trail, settings: Settings) -> Target:
+def target_at(endpoint: Endpoint, access: BucketAccess, settings: Settings) -> Target:
     """Return a bucket for libcurl."""
     return Target(
         endpoint.bucket_url,
@@ -168,12 +169,12 @@ def target_at(endpoint: Endpoint, trail: Trail, settings: Settings) -> Target:
         endpoint.authorities_folder,
         endpoint.proxy,
         settings.max_stored_bytes,
-        ("x-amz-request-payer: requester",) if trail.requester_pays else (),
+        ("x-amz-request-payer: requester",) if access.requester_pays else (),
         endpoint.service,
     )
 
 
-def open_client(endpoint: Endpoint, trail: Trail, settings: Settings, session: Any) -> Any:
+def open_client(endpoint: Endpoint, access: BucketAccess, settings: Settings, session: Any) -> Any:
     """Open a client of boto3 that asks the same endpoint in the same way."""
     from botocore.config import Config
 
@@ -181,7 +182,7 @@ def open_client(endpoint: Endpoint, trail: Trail, settings: Settings, session: A
     client = session.create_client(
         "s3",
         region_name=endpoint.client_region,
-        endpoint_url=trail.endpoint_url,
+        endpoint_url=access.endpoint_url,
         verify=endpoint.authorities_file,
         config=Config(
             connect_timeout=settings.connect_timeout,
@@ -213,18 +214,18 @@ def _keep_body(
 
 
 def _first_region(
-    trail: Trail, session: Any, answered_region: str | None
+    access: BucketAccess, session: Any, answered_region: str | None
 ) -> tuple[str, RegionSource]:
     """The region to ask first."""
-    point = access_point(trail.bucket)
+    point = access_point(access.bucket)
     known = (
         (answered_region, RegionSource.ANSWERED),
-        (trail.region, RegionSource.CONFIGURED),
+        (access.region, RegionSource.CONFIGURED),
         (point.region if point else None, RegionSource.NAMED),
         (session.get_config_variable("region"), RegionSource.ASSUMED),
         # Lambda, ECS and the AWS CLI set this variable, which boto3 does not read.
         (os.environ.get("AWS_REGION"), RegionSource.ASSUMED),
-        (trail.home_region, RegionSource.ASSUMED),
+        (access.home_region, RegionSource.ASSUMED),
     )
     found = ((region, source) for region, source in known if region)
     return next(found, (_DEFAULT_REGION, RegionSource.GUESSED))
@@ -249,11 +250,11 @@ def _stop(request: Any, **_arguments: Any) -> None:
     raise _Stopped(request)
 
 
-def _ask(trail: Trail, session: Any, region: str) -> _Asked:
+def _ask(access: BucketAccess, session: Any, region: str) -> _Asked:
     """Ask botocore for its request to list a bucket, and stop the request."""
-    client = _client(trail, session, region)
+    client = _client(access, session, region)
     try:
-        client.list_objects_v2(Bucket=trail.bucket)
+        client.list_objects_v2(Bucket=access.bucket)
     except _Stopped as stopped:
         [request] = stopped.args
     else:
@@ -271,20 +272,20 @@ def _ask(trail: Trail, session: Any, region: str) -> _Asked:
     )
 
 
-def _client(trail: Trail, session: Any, region: str) -> Any:
+def _client(access: BucketAccess, session: Any, region: str) -> Any:
     """Return a client that stops its requests: another one's, if all that it depends on is equal.
 
     Its credentials are made up, so none are looked for.
     """
     from botocore.config import Config
 
-    key = trail.profile, trail.endpoint_url, region, _surroundings(session)
+    key = access.profile, access.endpoint_url, region, _surroundings(session)
     client = _clients.get(key)
     if client is None:
         client = session.create_client(
             "s3",
             region_name=region,
-            endpoint_url=trail.endpoint_url,
+            endpoint_url=access.endpoint_url,
             aws_access_key_id="nobody",
             aws_secret_access_key="nothing",  # noqa: S106 - nothing is sent
             config=Config(retries={"total_max_attempts": 1}),
@@ -315,7 +316,7 @@ def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def _proxy_of(asked: _Asked, trail: Trail) -> str:
+def _proxy_of(asked: _Asked, access: BucketAccess) -> str:
     """The proxy that boto3 would use, or "". Raises StoreError if no proxy can be meant."""
     from botocore.httpsession import ProxyConfiguration
     from botocore.utils import get_environ_proxies
@@ -328,7 +329,7 @@ def _proxy_of(asked: _Asked, trail: Trail) -> str:
     if _OTHER_SCHEME.match(proxy):
         to_do = "boto3 knows proxies whose URL begins with http:// or https://, and no others"
     raise StoreError(
-        f"trail {trail.name!r}: the URL of the proxy cannot be read: check HTTPS_PROXY and"
+        f"{access.title}: the URL of the proxy cannot be read: check HTTPS_PROXY and"
         f" HTTP_PROXY ({to_do})"
     )
 

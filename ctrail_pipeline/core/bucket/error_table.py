@@ -22,7 +22,11 @@ from ctrail_pipeline.core.exceptions import (
 
 
 class Meaning(NamedTuple):
-    """What an error means. In its texts stand `{at}`, `{code}`, `{permission}` and `{kms_key}`."""
+    """What an error means.
+
+    In its texts stand `{at}`, `{code}`, `{done}` ("read", "written"), `{permission}`, `{kms_key}`,
+    `{kms_permission}`, and the names of settings: `{bucket}`, `{endpoint_url}`, `{region}`.
+    """
 
     kind: type[StoreError]
     """StoreUnavailable and its subclasses may pass by themselves; all others are final."""
@@ -31,11 +35,11 @@ class Meaning(NamedTuple):
 
 
 _MAY_PASS_LATER: Final = Meaning(
-    StoreUnavailable, "{at} cannot be read: {code}, after several tries"
+    StoreUnavailable, "{at} cannot be {done}: {code}, after several tries"
 )
 _NOT_VALID: Final = Meaning(CredentialsError, "{at}: the AWS credentials are not valid ({code})")
 _NO_DECRYPT: Final = Meaning(
-    AccessDenied, "{at}: access denied by KMS: kms:Decrypt on {kms_key} is missing"
+    AccessDenied, "{at}: access denied by KMS: {kms_permission} on {kms_key} is missing"
 )
 _NO_ACCOUNT: Final = Meaning(
     AccessDenied,
@@ -57,16 +61,14 @@ CODES: Final[Mapping[str, Meaning]] = {
         "whoever wrote it writes it again without SSE-C; CloudTrail itself never uses SSE-C",
     ),
     # Of the bucket, and how it is asked.
-    "NoSuchBucket": Meaning(
-        StoreError, "{at}: there is no such bucket", "check the trail's `bucket`"
-    ),
+    "NoSuchBucket": Meaning(StoreError, "{at}: there is no such bucket", "check {bucket}"),
     "InvalidBucketName": Meaning(
-        StoreError, "{at}: this is no name of a bucket ({code})", "check the trail's `bucket`"
+        StoreError, "{at}: this is no name of a bucket ({code})", "check {bucket}"
     ),
     "InvalidRequest": Meaning(
         StoreError,
         "{at}: the server refuses the request ({code})",
-        "check the trail's `endpoint_url`, and that the server knows SigV4",
+        "check {endpoint_url}, and that the server knows SigV4",
     ),
     "MethodNotAllowed": Meaning(
         StoreError, "{at}: the server refuses to read it ({code})", "check the `endpoint_url`"
@@ -121,8 +123,9 @@ CODES: Final[Mapping[str, Meaning]] = {
     # What may pass.
     **dict.fromkeys(
         (
-            *("BandwidthLimitExceeded", "EC2ThrottledException", "LimitExceededException"),
-            *("PriorRequestNotComplete", "ProvisionedThroughputExceededException"),
+            *("BandwidthLimitExceeded", "ConditionalRequestConflict", "EC2ThrottledException"),
+            *("LimitExceededException", "PriorRequestNotComplete"),
+            "ProvisionedThroughputExceededException",
             *("RequestLimitExceeded", "RequestThrottled", "RequestThrottledException"),
             *("RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling"),
             *("ThrottledException", "ThrottlingException", "TooManyRequestsException"),
@@ -158,18 +161,18 @@ _DENIED: Final = Meaning(
 _NOT_BY_S3: Final = Meaning(
     StoreError,
     "{at}: the request was refused ({code}), and not by S3",
-    "check proxies and the trail's `endpoint_url`",
+    "check proxies and {endpoint_url}",
 )
 _SENT_AWAY: Final = Meaning(
     StoreError,
     "{at}: the server sends the request elsewhere ({code})",
-    "check proxies, and the trail's `endpoint_url` and `region`",
+    "check proxies, {endpoint_url} and {region}",
 )
 _WITHOUT_CODE: Final[Mapping[int, Meaning]] = {
     404: Meaning(
         StoreError,
         "{at}: a 404 came that is not S3's",
-        "check proxies and the trail's `endpoint_url`",
+        "check proxies and {endpoint_url}",
     ),
     412: CODES["PreconditionFailed"],
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import BucketAccess, Settings
 
 from .boto3_client import NO_ETAG, Boto3Client
 from .boundary import boundary
@@ -49,18 +49,20 @@ class S3Bucket:
     where libcurl's is doubtful (`s3_listing`).
     """
 
-    def __init__(self, trail: Trail, settings: Settings, known: Endpoint | None = None) -> None:
+    def __init__(
+        self, access: BucketAccess, settings: Settings, known: Endpoint | None = None
+    ) -> None:
         """`known`: where the bucket is, if another process has found it already."""
-        self.location = f"s3://{trail.bucket}"
-        self._trail = trail
+        self.location = f"s3://{access.bucket}"
+        self._access = access
         self._settings = settings
-        self._credentials = RenewableCredentials(trail, self.location)
+        self._credentials = RenewableCredentials(access, self.location)
         session = self._credentials.current.session
-        self._endpoint = CurrentEndpoint(trail, session, known)
-        self._retries = Retries(trail, settings, self._credentials, self._endpoint)
+        self._endpoint = CurrentEndpoint(access, session, known)
+        self._retries = Retries(access, settings, self._credentials, self._endpoint)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._list_transfers = transfers_of_process(_LISTS_IN_FLIGHT)
-        self._boto3 = Boto3Client(trail, settings, self._credentials, self._endpoint)
+        self._boto3 = Boto3Client(access, settings, self._credentials, self._endpoint)
         self._listing = S3Listing(self.location, self._list_by_curl, self._list_by_boto3)
 
     def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
@@ -146,7 +148,7 @@ class S3Bucket:
         pending = list(range(len(wanted)))
         while pending:
             endpoint = self.endpoint
-            target = target_at(endpoint, self._trail, self._settings)
+            target = target_at(endpoint, self._access, self._settings)
             if folder is not None:
                 target = target._replace(max_answer_bytes=_MOST_LIST_BYTES)
             found = transfers.get(target, self._keys(), [wanted[number] for number in pending])
@@ -156,7 +158,7 @@ class S3Bucket:
                 if self._endpoint.follow(endpoint, elsewhere):
                     pending.append(number)
                 location = f"{self.location}/{folder or wanted[number].key}"
-                failure = misdirected(answer, endpoint, location)
+                failure = misdirected(answer, endpoint, location, self._access)
                 if failure is not None and isinstance(answer, CurlError):
                     failure.__cause__ = answer
                 if failure is None and isinstance(answer, Answer):
@@ -173,12 +175,12 @@ class S3Bucket:
 
         One try is enough: only a denial is of interest, and a denial is no passing fault.
         """
-        with boundary(self._trail):
+        with boundary(self._access):
             try:
                 self._probe(key)
             except client_errors() as error:
                 location = f"{self.location}/{key}"
-                failure = translate(error, location, self.endpoint.get_permission, self._trail)
+                failure = translate(error, location, self.endpoint.get_permission, self._access)
                 raise self._endpoint.noted(failure) from error
 
     def _probe(self, key: str) -> None:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
-from ctrail_pipeline.core.settings import Trail
+from ctrail_pipeline.core.settings import BucketAccess
 
 from .curl_request import NOT_TRUSTED, TOO_LONG, CurlError, NoAnswer, OtherAnswer
 from .error_table import Hints, hints_in, meaning_of
@@ -34,6 +34,8 @@ _BOTO3_CAUSES: Final = {
 }
 """By the names of botocore's errors; other errors are called by their names."""
 _NO_AUTHORITIES: Final = 77
+_PUT: Final = "s3:PutObject"
+_DELETE: Final = "s3:DeleteObject"
 _NOT_TRUSTED: Final = re.compile(r"certificate verify failed: ([^(]+?) \(")
 
 
@@ -55,34 +57,54 @@ def client_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def translate(error: Exception, location: str, permission: str, trail: Trail) -> StoreError:
-    """Return our error for a client's error, which becomes its cause."""
+def translate(error: Exception, location: str, permission: str, access: BucketAccess) -> StoreError:
+    """Return our error for a client's error, which becomes its cause.
+
+    `permission`: what the request needed, such as "s3:GetObject on …". It says what was done, too.
+    """
     if isinstance(error, StoreError):
         return error
-    failure = _translated(error, location, permission, trail)
+    failure = _translated(error, location, permission, access)
     failure.__cause__ = error
     return failure
 
 
-def _translated(error: Exception, location: str, permission: str, trail: Trail) -> StoreError:
+def _translated(
+    error: Exception, location: str, permission: str, access: BucketAccess
+) -> StoreError:
     """Translate an answer by the table, and an error without an answer by its class."""
     status, code, hints = _answer_of(error)
     if status or code:
         meaning = meaning_of(status, code, hints)
         text = meaning.says + (f": {meaning.do}" if meaning.do else "")
+        writes = permission.startswith(_PUT)
         return meaning.kind(
             text.format(
                 at=location,
                 code=code or (str(error) if isinstance(error, CurlError) else f"HTTP {status}"),
+                done=done_with(permission),
                 permission=permission,
-                kms_key=hints.kms_key or trail.kms_key_id or "the trail's key",
+                kms_key=hints.kms_key or access.kms_key,
+                kms_permission="kms:GenerateDataKey" if writes else "kms:Decrypt",
+                bucket=access.key("bucket"),
+                endpoint_url=access.key("endpoint_url"),
+                region=access.key("region"),
             )
         )
     setup = _wrong_setup(error)
     if setup:
         return StoreError(f"{location}: {setup}")
     cause = _cause(error)
-    return StoreUnavailable(f"{location} cannot be read: {cause}, after several tries")
+    return StoreUnavailable(
+        f"{location} cannot be {done_with(permission)}: {cause}, after several tries"
+    )
+
+
+def done_with(permission: str) -> str:
+    """Return what a request does to an object, as messages say it."""
+    if permission.startswith(_PUT):
+        return "written"
+    return "removed" if permission.startswith(_DELETE) else "read"
 
 
 def _wrong_setup(error: Exception) -> str:

@@ -15,7 +15,7 @@ from random import uniform
 from typing import Final, TypeVar
 
 from ctrail_pipeline.core.exceptions import CredentialsError, StoreError, StoreUnavailable
-from ctrail_pipeline.core.settings import Settings, Trail
+from ctrail_pipeline.core.settings import BucketAccess, Settings
 
 from .boundary import boundary
 from .credential_renewal import RenewableCredentials
@@ -41,12 +41,12 @@ class Retries:
 
     def __init__(
         self,
-        trail: Trail,
+        access: BucketAccess,
         settings: Settings,
         credentials: RenewableCredentials,
         endpoint: CurrentEndpoint,
     ) -> None:
-        self._trail = trail
+        self._access = access
         self._settings = settings
         self._credentials = credentials
         self._endpoint = endpoint
@@ -84,7 +84,7 @@ class Retries:
             if unusable is not None:
                 results |= dict.fromkeys(pending, unusable)
                 break
-            responses, seconds = _timed(request, pending, self._trail)
+            responses, seconds = _timed(request, pending, self._access)
             again = []
             for number, response in zip(pending, responses, strict=True):
                 if not isinstance(response, Exception):
@@ -94,7 +94,7 @@ class Retries:
                 error = response.__cause__ if isinstance(response, StoreError) else response
                 spent[number] += error.seconds if isinstance(error, CurlError) else seconds
                 is_last = attempt == ATTEMPTS - 1 or spent[number] >= self._limit_seconds
-                failure = translate(response, locations[number], permission, self._trail)
+                failure = translate(response, locations[number], permission, self._access)
                 failure = self._endpoint.noted(failure)
                 results[number] = failure
                 if self._may_succeed(failure, credentials, is_last=is_last):
@@ -126,13 +126,15 @@ def _pause_before(attempt: int) -> float:
 
 
 def _timed(
-    request: Callable[[Sequence[int]], "list[T | Exception]"], pending: Sequence[int], trail: Trail
+    request: Callable[[Sequence[int]], "list[T | Exception]"],
+    pending: Sequence[int],
+    access: BucketAccess,
 ) -> "tuple[list[T | Exception], float]":
     """What came of each pending object, and the seconds that the request took."""
     began = time.monotonic()
     responses: list[T | Exception]
     try:
-        with boundary(trail):
+        with boundary(access):
             try:
                 responses = request(pending)
             except client_errors() as error:

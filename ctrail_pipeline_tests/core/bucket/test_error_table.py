@@ -271,7 +271,8 @@ def test_what_may_pass_is_asked_for_seven_times(say: Say, status: int, code: str
 def test_every_phrase_decides_something() -> None:
     decided = {code.partition(", ")[2] for code in CODES if ", " in code}
     assert decided == set(PHRASES)
-    fields = {"at": "", "code": "", "permission": "", "kms_key": ""}
+    names = "at code done permission kms_key kms_permission bucket endpoint_url region"
+    fields = dict.fromkeys(names.split(), "")
     for meaning in CODES.values():
         assert (meaning.says + meaning.do).format(**fields)
 
