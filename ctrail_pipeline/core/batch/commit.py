@@ -167,7 +167,7 @@ class Committer:
         results: list[list[PublishedFile] | StaleBatch] = []
         batches: list[Batch] = []
         try:
-            with self._ledger.transaction():
+            with self._ledger.transaction(), self._ledger.pipelined():
                 mark_published(self._ledger, self._published)
                 for batch, staged_batch in staged:
                     try:
@@ -258,7 +258,7 @@ class Committer:
             staged = stage(log_files, batch.staging, self._known, self._settings)
         self._observe("staged")
         try:
-            with self._ledger.transaction():
+            with self._ledger.transaction(), self._ledger.pipelined():
                 published = self._commit_staged(batch, staged)
                 note_finished(self._ledger, finished)
         except LedgerError:

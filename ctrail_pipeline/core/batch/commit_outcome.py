@@ -79,7 +79,7 @@ def note_generation(ledger: Ledger, output: Output) -> None:
     is published. So a copy of the ledger that does not know what is published is older than the
     output says, and is refused. Raises OutputError or LedgerError.
     """
-    write_marker(output, Kind.EVENTS, ledger.uuid, ledger.generation)
+    write_marker(output, Kind.EVENTS, *ledger.uuid_and_generation())
 
 
 def abandon(ledger: Ledger, batch: int, staging: Staging) -> None:

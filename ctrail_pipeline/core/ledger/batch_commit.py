@@ -9,12 +9,12 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Final
 
 from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
 
-from .batches import batch_state
 from .known_identities import IDENTITIES_AHEAD
-from .ledger import Ledger
+from .ledger import SEGMENTS_REMOVED, Ledger
 from .log_files import check_log_files, put_log_files
 from .output_numbers import put_output_files
 from .packed_identities import held_among, split_identities
@@ -27,6 +27,12 @@ from .rows import (
     StaleBatch,
 )
 from .segments import LedgerSegments, put_segments
+
+_FIRST_QUESTION: Final = (
+    "SELECT b.state, m.value, EXISTS (SELECT 1 FROM accepted_log_file)"
+    " FROM batch b CROSS JOIN meta m WHERE b.id = ? AND m.name = ?"
+)
+"""What a commit asks that needs few rows, in one round trip."""
 
 
 def commit_batch(
@@ -44,33 +50,30 @@ def commit_batch(
     Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or if a
     segment that its dedup did not know of holds one of its records.
     """
-    if batch_state(ledger, batch) is not BatchState.STAGING:
+    state, now_removed, any_accepted = ledger.row(_FIRST_QUESTION, batch, SEGMENTS_REMOVED)
+    if state != BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
+    if removed != int(now_removed):
+        raise StaleBatch("segments were removed")
     committed_before = check_log_files(ledger, outcomes)
-    _check_segments(LedgerSegments(ledger), segments, seen, removed)
+    _check_segments(LedgerSegments(ledger), segments, seen)
     _count_by_source(ledger, outcomes, committed_before)
-    put_log_files(ledger, batch, outcomes)
+    put_log_files(ledger, batch, outcomes, any_accepted=bool(any_accepted))
     put_segments(ledger, batch, segments)
     published = put_output_files(ledger, batch, staged)
     ledger.advance_generation()
     sources = sorted({(outcome.source_id, outcome.day) for outcome in outcomes})
-    ledger.execute(
+    ledger.execute_many(
         "UPDATE batch SET state = ?, committed_at = ?, log_files = ?, sources = ? WHERE id = ?",
-        BatchState.COMMITTED,
-        int(time.time()),
-        len(outcomes),
-        json.dumps(sources),
-        batch,
+        [(BatchState.COMMITTED, int(time.time()), len(outcomes), json.dumps(sources), batch)],
     )
     return published
 
 
 def _check_segments(
-    present: LedgerSegments, segments: Sequence[NewSegment], seen: dict[str, int], removed: int
+    present: LedgerSegments, segments: Sequence[NewSegment], seen: dict[str, int]
 ) -> None:
     """Raise StaleBatch if a segment that the batch's dedup did not know of holds its records."""
-    if removed != present.segments_removed():
-        raise StaleBatch("segments were removed")
     known = {new.partition: seen[new.partition] for new in segments}
     few_newer = present.few_newer(known, IDENTITIES_AHEAD)
     for new in segments:

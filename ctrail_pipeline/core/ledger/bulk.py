@@ -4,31 +4,25 @@ The keys that are asked for travel as values, so that no text of a key needs an 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 from .engine import Row
-
-_VALUES_A_STATEMENT: Final = 6_000
-"""SQLite takes 32,766 values, PostgreSQL 65,535."""
+from .ledger import Ledger
 
 
 def rows_of_keys(
-    ask: Callable[..., list[Row]], columns: str, joined: str, keys: Sequence[Sequence[object]]
+    ledger: Ledger,
+    columns: str,
+    joined: str,
+    keys: Sequence[Sequence[object]],
+    ask: Callable[..., list[Row]] | None = None,
 ) -> Iterator[Row]:
     """Yield `columns` of the tables and conditions in `joined`, for many keys.
 
-    `ask` runs a statement: `Ledger.rows`, or the reader of a cold file. The parts of a key are
-    called `k.column1`, `k.column2` and so on there. The keys come first in the join, so that each
-    is looked up.
+    The parts of a key are called `k.column1`, `k.column2` and so on there. The keys come first in
+    the join, so that each is looked up. `ask` runs a statement in place of `Ledger.rows`.
     """
-    if not keys:
-        return
-    row = f"({', '.join('?' for _ in keys[0])})"
-    step = _VALUES_A_STATEMENT // len(keys[0])
+    ask = ask or ledger.rows
+    step = ledger.keys_a_statement
     for first in range(0, len(keys), step):
-        some = keys[first : first + step]
-        marks = ", ".join([row] * len(some))
-        yield from ask(
-            f"SELECT {columns} FROM (VALUES {marks}) AS k CROSS JOIN {joined}",
-            *(value for key in some for value in key),
-        )
+        table, values = ledger.table_of(keys[first : first + step])
+        yield from ask(f"SELECT {columns} FROM {table} CROSS JOIN {joined}", *values)

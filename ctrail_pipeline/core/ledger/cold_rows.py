@@ -130,7 +130,7 @@ def _load_segments(ledger: Ledger, segments: Sequence[Row]) -> None:
     )
     ids: dict[str, int] = dict(
         rows_of_keys(
-            ledger.rows,
+            ledger,
             "DISTINCT p.name, p.id",
             "dedup_partition p WHERE p.name = k.column1",
             names,
@@ -144,6 +144,26 @@ def _load_segments(ledger: Ledger, segments: Sequence[Row]) -> None:
     )
 
 
+def hot_rows_of_keys(
+    ledger: Ledger,
+    columns: Sequence[str],
+    joined: str,
+    keys: Sequence[Sequence[object]],
+    condition: str,
+    *of: object,
+) -> tuple[list[Row], list[ColdFile]]:
+    """Return hot rows as `rows_of_keys` does, and cold files as `hot_rows` does."""
+    cold: dict[int, ColdFile] = {}
+
+    def ask(sql: str, *values: object) -> list[Row]:
+        rows, files = hot_rows(ledger, sql, len(columns), values, condition, *of)
+        cold.update((file.id, file) for file in files)
+        return rows
+
+    rows = list(rows_of_keys(ledger, ", ".join(columns), joined, keys, ask))
+    return rows, list(cold.values())
+
+
 def bring_back(ledger: Ledger, log_files: Iterable[tuple[int, int, str]]) -> None:
     """Make cold rows of log files (source prefix, day, name) hot again, as they may change.
 
@@ -151,14 +171,22 @@ def bring_back(ledger: Ledger, log_files: Iterable[tuple[int, int, str]]) -> Non
     """
     log_files = list(log_files)
     days = [day for _, day, _ in log_files] or [0]
+    bring_back_from(ledger, cold_files_where(ledger, OF_DAY, max(days), min(days)), log_files)
+
+
+def bring_back_from(
+    ledger: Ledger, files: Iterable[ColdFile], log_files: Sequence[tuple[int, int, str]]
+) -> None:
+    """Bring back what these cold files, oldest first, have of log files: see `bring_back`."""
     cold: dict[Row, Row] = {}
-    for file in cold_files_where(ledger, OF_DAY, max(days), min(days)):  # nearly always none
+    for file in files:
         of_file = [key for key in log_files if file.first_day <= key[1] <= file.last_day]
         for row in rows_of_keys(
-            partial(ledger.cold_reader.ask, file),
+            ledger,
             LOG_FILE_COLUMNS,
             "log_file WHERE source_prefix = column1 AND day = column2 AND name = column3",
             of_file,
+            partial(ledger.cold_reader.ask, file),
         ):
             cold[row[:3]] = row
     if cold:

@@ -24,6 +24,15 @@ class Engine(Protocol):
 
     numbers: ClassVar[str]
     """The query whose rows are the whole numbers in a JSON list, which is one bound value."""
+    keys_a_statement: ClassVar[int]
+    """How many keys `table_of` takes at most, whatever they consist of."""
+
+    def table_of(self, keys: Sequence[Sequence[object]]) -> tuple[str, Sequence[object]]:
+        """Return a table `k` of keys, to stand behind FROM, and its values.
+
+        Its columns are called `column1`, `column2` and so on.
+        """
+        ...
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
@@ -38,6 +47,14 @@ class Engine(Protocol):
 
         Ids are drawn inside, so a smaller id was there earlier. What becomes of a batch
         whose COMMIT failed is in `core.batch.commit_outcome`.
+        """
+        ...
+
+    def pipelined(self) -> AbstractContextManager[None]:
+        """Await no answer inside before one is needed, or the block ends. In a transaction.
+
+        `rows` and `execute` need the answer, `execute_many` does not. What a statement raises may
+        be raised by a later one.
         """
         ...
 

@@ -48,6 +48,8 @@ class Ledger:
         self.path = path
         self._engine = _engine(path, closed)
         self.numbers = self._engine.numbers
+        self.table_of = self._engine.table_of
+        self.keys_a_statement = self._engine.keys_a_statement
         self._cold_folder = (
             path.with_name(f"{path.name}.archive") if isinstance(path, Path) else None
         )
@@ -75,6 +77,14 @@ class Ledger:
         becomes of a batch whose COMMIT failed is in `core.batch.commit_outcome`.
         """
         return self._engine.transaction()
+
+    def pipelined(self) -> AbstractContextManager[None]:
+        """Await no answer inside before one is needed, or the block ends. In a transaction.
+
+        `rows` and `execute` need the answer, `execute_many` does not. What a statement raises may
+        be raised by a later one.
+        """
+        return self._engine.pipelined()
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Have all reads inside see one moment, whatever runs commit meanwhile. For short work."""
@@ -145,6 +155,13 @@ class Ledger:
         """The name of this ledger for ever; the output folder keeps it too."""
         return self.meta("uuid")
 
+    def uuid_and_generation(self) -> tuple[str, int]:
+        """Return the ledger's name and generation at this moment, in one round trip."""
+        known: dict[str, str] = dict(
+            self.rows(f"SELECT name, value FROM meta WHERE name IN ('uuid', '{GENERATION}')")
+        )
+        return known["uuid"], int(known[GENERATION])
+
     @property
     def generation(self) -> int:
         """A number that grows with every commit: it tells an older copy of the ledger."""
@@ -179,8 +196,9 @@ class Ledger:
 
     def count_up(self, name: str) -> None:
         """Add 1 to one of the numbers about the ledger as a whole. Inside a transaction."""
-        self.execute(
-            "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = ?", name
+        self.execute_many(
+            "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = ?",
+            [(name,)],
         )
 
 

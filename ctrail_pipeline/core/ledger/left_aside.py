@@ -39,7 +39,7 @@ def replace_left_aside(
     """
     tallies: dict[int, Tally] = {}
     for id_, folder, objects, example in rows_of_keys(
-        ledger.rows,
+        ledger,
         "l.source_prefix, l.folder, l.objects, l.example",
         "left_aside l WHERE l.source_prefix = k.column1",
         [(source_id,) for source_id in listed],

@@ -11,7 +11,14 @@ from typing import Final
 
 from .accepted import keep_acceptances
 from .bulk import rows_of_keys
-from .cold_rows import OF_DAY, bring_back, hot_rows, log_files_in
+from .cold_rows import (
+    OF_DAY,
+    bring_back,
+    bring_back_from,
+    hot_rows,
+    hot_rows_of_keys,
+    log_files_in,
+)
 from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
 from .portable_sql import replacing, upsert
@@ -43,6 +50,11 @@ _IS_DUE: Final = (
 )
 """What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
 _KEY: Final = "source_prefix, day, name"
+_OF_KEYS: Final = (
+    ("l.source_prefix", "l.day", "l.name", "l.state", "l.etag"),
+    "log_file l WHERE l.source_prefix = k.column1 AND l.day = k.column2 AND l.name = k.column3",
+)
+"""Columns of log files, and the tables and condition: what `rows_of_keys` takes."""
 _COLUMNS: Final = (
     f"{_KEY}, etag, size, storage_class, sha256, records, duplicates, quarantined, conflicts,"
     " state, attempts, next_visit, reason, batch, position"
@@ -169,19 +181,19 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     another version of them than the batch has. A server that lists a key twice may bring a log file
     into a batch twice: the second one is settled, too.
     """
-    bring_back(ledger, ((outcome.source_id, outcome.day, outcome.name) for outcome in outcomes))
-    taken, committed = [], set()
-    met: set[tuple[int, int, str]] = set()
+    keys = [(outcome.source_id, outcome.day, outcome.name) for outcome in outcomes]
+    days = [day for _, day, _ in keys] or [0]
+    found, cold_files = hot_rows_of_keys(ledger, *_OF_KEYS, keys, OF_DAY, max(days), min(days))
+    if cold_files:
+        bring_back_from(ledger, cold_files, keys)
+        columns, joined = _OF_KEYS
+        found = list(rows_of_keys(ledger, ", ".join(columns), joined, keys))
     rows = {
         (source_id, day, name): Known(LogFileState(state), etag)
-        for source_id, day, name, state, etag in rows_of_keys(
-            ledger.rows,
-            "l.source_prefix, l.day, l.name, l.state, l.etag",
-            "log_file l WHERE l.source_prefix = k.column1 AND l.day = k.column2"
-            " AND l.name = k.column3",
-            [(outcome.source_id, outcome.day, outcome.name) for outcome in outcomes],
-        )
+        for source_id, day, name, state, etag in found
     }
+    taken, committed = [], set()
+    met: set[tuple[int, int, str]] = set()
     for outcome in outcomes:
         log_file = outcome.source_id, outcome.day, outcome.name
         row = rows.get(log_file)
@@ -195,8 +207,12 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     return committed
 
 
-def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> None:
+def put_log_files(
+    ledger: Ledger, batch: int, outcomes: Sequence[Outcome], *, any_accepted: bool
+) -> None:
     """Write a batch's outcomes; earlier versions that have lines are kept. Inside a transaction.
+
+    `any_accepted` says whether any log file at all is accepted.
 
     An outcome that leaves a log file as it is (`Outcome.leaves_committed`) changes its visit only:
     there is another one if the log file could not be read, and none if it is archived or gone.
@@ -252,7 +268,8 @@ def put_log_files(ledger: Ledger, batch: int, outcomes: Sequence[Outcome]) -> No
             for outcome in outcomes
         ],
     )
-    keep_acceptances(ledger, outcomes)
+    if any_accepted:
+        keep_acceptances(ledger, outcomes)
 
 
 def keep_superseded(ledger: Ledger, condition: str, values: Iterable[Sequence[object]]) -> None:

@@ -61,7 +61,7 @@ def put_output_files(
     following = {
         (Kind(kind), folder): (id_, next_number)
         for id_, kind, folder, next_number in rows_of_keys(
-            ledger.rows,
+            ledger,
             "p.id, p.kind, p.folder, p.next_number",
             "output_partition p WHERE p.kind = k.column1 AND p.folder = k.column2",
             list(in_folder),

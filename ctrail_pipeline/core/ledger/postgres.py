@@ -22,8 +22,8 @@ from ctrail_pipeline.core.ledger_address import PostgresAddress
 from . import migrations
 from .admission import refuse_closed, refuse_newer
 from .engine import ROWS_AT_ONCE, Row
+from .postgres_arrays import DUMPERS, Insert, rows_of
 from .postgres_errors import LOCK_SECONDS, ledger_error
-from .postgres_insert import Insert
 from .postgres_schema import postgres_schema, postgres_steps
 from .postgres_text import SumLoader, TextDumper, TextLoader
 
@@ -60,6 +60,7 @@ class PostgresEngine:
     numbers: ClassVar[str] = (
         "SELECT number::bigint FROM json_array_elements_text(?::json) AS listed(number)"
     )
+    keys_a_statement: ClassVar[int] = 5_000
 
     def __init__(self, address: PostgresAddress, closed: str | None = None) -> None:
         """Open the ledger, making a new one in an empty database; `closed` as in `Ledger`.
@@ -70,6 +71,7 @@ class PostgresEngine:
         self._address = address
         self._uuid = ""
         self._admits_closed = closed is not None
+        self._pipeline: psycopg.Pipeline | None = None
         self._db = _connected(address)
         try:
             with self._errors():
@@ -103,6 +105,15 @@ class PostgresEngine:
             yield
 
     @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Await no answer inside before one is needed, or the block ends. As in `Engine`."""
+        with self._errors(), self._db.pipeline() as self._pipeline:
+            try:
+                yield
+            finally:
+                self._pipeline = None
+
+    @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Have all reads inside see one moment, whatever runs commit meanwhile."""
         with self._errors():
@@ -112,6 +123,10 @@ class PostgresEngine:
             finally:
                 with suppress(psycopg.Error):
                     self._db.execute("ROLLBACK")
+
+    def table_of(self, keys: Sequence[Sequence[object]]) -> tuple[str, Sequence[object]]:
+        """Return a table `k` of keys, and its values."""
+        return rows_of(keys)
 
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return all rows of a statement."""
@@ -150,6 +165,10 @@ class PostgresEngine:
         writer lock. The server's default isolation level would refuse what two runs do at once.
         """
         with self._errors():
+            if self._pipeline is not None:
+                cursor = self._db.execute(_translated(sql), values)
+                self._pipeline.sync()
+                return cursor.rowcount
             if self._db.info.transaction_status is not TransactionStatus.IDLE:
                 return self._db.execute(_translated(sql), values).rowcount
             with self._written():
@@ -159,9 +178,9 @@ class PostgresEngine:
     def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values.
 
-        An INSERT is sent for many rows at once, which takes the server a tenth of the time. Of
-        several rows with one key, the last one counts, as if they came one after another. Other
-        statements are sent one after another, and their answers are awaited together.
+        An INSERT is sent for many rows at once (`postgres_arrays`). Of several rows with one key,
+        the last one counts, as if they came one after another. Other statements are sent one after
+        another, and their answers are awaited together.
         """
         with self._errors(), self._db.cursor() as cursor:
             insert = Insert.of(sql)
@@ -304,8 +323,10 @@ def _connected(address: PostgresAddress) -> "psycopg.Connection[Row]":
             client_encoding="utf8",
         )
     db.adapters.register_dumper(str, TextDumper)
-    for type_ in ("text", _UNKNOWN):
-        db.adapters.register_loader(type_, TextLoader)
+    for type_, dumper in DUMPERS:
+        db.adapters.register_dumper(type_, dumper)
+    for name in ("text", _UNKNOWN):
+        db.adapters.register_loader(name, TextLoader)
     db.adapters.register_loader("numeric", SumLoader)
     return db
 

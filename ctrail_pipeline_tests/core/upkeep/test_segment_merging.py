@@ -153,7 +153,7 @@ def test_a_view_from_before_a_merge_cannot_write_an_event_twice(ledger: Ledger) 
     assert known.partition(HOUR).known_among({doubled}) == {doubled}
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", range(3))
 def test_segments_that_are_merged_while_they_are_read_ahead_are_not_missed(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -180,7 +180,7 @@ def test_segments_that_are_merged_while_they_are_read_ahead_are_not_missed(
     other.close()
     wanted = {identity_of(b"%d" % number) for number in range(10 * MERGED_TOGETHER)}
     assert partition.known_among(wanted) == wanted
-    assert len(asked) > at or at == 3
+    assert len(asked) > at or at == 2
 
 
 def test_two_that_merge_at_once_do_it_once(ledger: Ledger) -> None:
