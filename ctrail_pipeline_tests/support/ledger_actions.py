@@ -192,7 +192,7 @@ class LedgerActions(TwoLedgers):
                 *(source, LISTING_RULE - 1, *ranges[0]),
             )
         self.write(source_prefixes.cover, {source: ranges})
-        self.write(source_prefixes.note_deep_listing, source, self.now)
+        self.write(source_prefixes.note_deep_listings, [source], self.now)
         self.both(source_prefixes.note_reported, [source], self.now)
 
     def find(self, rng: Random) -> None:

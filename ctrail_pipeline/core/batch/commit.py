@@ -22,7 +22,7 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.rows import Outcome, StaleBatch
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.ledger.source_prefixes import note_deep_listing
+from ctrail_pipeline.core.ledger.source_prefixes import note_deep_listings
 from ctrail_pipeline.core.listing.finished_stretches import note_finished
 from ctrail_pipeline.core.listing.sources import LogFileRef, Stretch
 from ctrail_pipeline.core.output.interface import Output, Staging
@@ -224,11 +224,10 @@ class Committer:
         deep = list(deep)
         if not (self._published or finished or deep):
             return
-        with self._ledger.transaction():
+        with self._ledger.transaction(), self._ledger.pipelined():
             mark_published(self._ledger, self._published)
             note_finished(self._ledger, finished)
-            for source_id in deep:
-                note_deep_listing(self._ledger, source_id, int(time.time()))
+            note_deep_listings(self._ledger, deep, int(time.time()))
         self._published = []
 
     def _register(self) -> Batch:

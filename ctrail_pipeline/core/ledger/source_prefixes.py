@@ -131,6 +131,9 @@ def deep_listed_at(ledger: Ledger) -> dict[int, int]:
     return dict(ledger.rows("SELECT id, deep_listed_at FROM source_prefix"))
 
 
-def note_deep_listing(ledger: Ledger, source_id: int, at: int) -> None:
-    """Note that a deep listing of this source prefix is complete. Inside a transaction."""
-    ledger.execute("UPDATE source_prefix SET deep_listed_at = ? WHERE id = ?", at, source_id)
+def note_deep_listings(ledger: Ledger, source_ids: Iterable[int], at: int) -> None:
+    """Note that deep listings of source prefixes are complete. Inside a transaction."""
+    ledger.execute_many(
+        "UPDATE source_prefix SET deep_listed_at = ? WHERE id = ?",
+        [(at, source_id) for source_id in source_ids],
+    )

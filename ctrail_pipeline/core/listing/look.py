@@ -27,7 +27,7 @@ from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, wai
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.ledger.source_prefixes import (
     covered_ranges,
-    note_deep_listing,
+    note_deep_listings,
     register_sources,
     source_ids,
 )
@@ -318,8 +318,7 @@ class _Looking:
             with self._ledger.transaction():
                 put_found(self._ledger, [_found_log_file(ref) for ref in new], now)
                 note_finished(self._ledger, finished)
-                for source_id in deep:
-                    note_deep_listing(self._ledger, source_id, now)
+                note_deep_listings(self._ledger, deep, now)
         self._look.found += len(new)
         self._look.looked_at.update(map(_partition_of, chunk))
         self._look.requests += sum(source.requests for source in chunk)

@@ -49,7 +49,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     cover,
     covered_ranges,
     deep_listed_at,
-    note_deep_listing,
+    note_deep_listings,
     register_sources,
     source_ids,
 )
@@ -400,7 +400,7 @@ def test_deep_listings_are_noted(ledger: Ledger) -> None:
     id_ = register_sources(ledger, [SOURCE_PREFIX])[SOURCE_PREFIX]
     assert deep_listed_at(ledger) == {id_: 0}
     with ledger.transaction():
-        note_deep_listing(ledger, id_, 1234)
+        note_deep_listings(ledger, [id_], 1234)
     assert deep_listed_at(ledger) == {id_: 1234}
 
 
