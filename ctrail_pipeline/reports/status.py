@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ctrail_pipeline.core.batch.lost_files import LostFile, lost_files
 from ctrail_pipeline.core.keys.coverage import cursor
 from ctrail_pipeline.core.keys.left_aside import LeftAside
 from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
@@ -60,7 +61,7 @@ class PartitionStatus:
     """Events that these log files brought, without duplicates. Pruned events count, too."""
     newest_event: str | None
     failed: int
-    """Log files that failed, or whose output was lost. They are tried again."""
+    """Log files that failed. They are tried again."""
     damaged: int
     waiting: int
     """Log files that a look at the bucket found and no run has fetched yet."""
@@ -104,6 +105,8 @@ class Status:
     """What stands open of the configured trails; log files that wait for a run are among them."""
     never_synced: list[str] = field(default_factory=list)
     """Configured trails of which the ledger knows nothing."""
+    lost_files: list[LostFile] = field(default_factory=list)
+    """Files that vanished before they were published, and could not be made again."""
 
 
 def read_status(settings: Settings) -> Status:
@@ -114,7 +117,8 @@ def read_status(settings: Settings) -> Status:
     if not ledger_exists(settings.ledger):
         return Status(never_synced=[trail.name for trail in settings.trails])
     with closing(Ledger(settings.ledger)) as ledger:
-        check_belongs(ledger, open_output(settings))
+        output_place = open_output(settings)
+        check_belongs(ledger, output_place)
         partitions = list(_partitions(settings, ledger))
         left_aside = left_aside_by_trail(settings, Selection(), ledger)
         parquet = {size.folder: size for size in output_sizes(ledger, Kind.PARQUET)}
@@ -126,6 +130,7 @@ def read_status(settings: Settings) -> Status:
         open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
         ledger_bytes, cold_bytes = ledger.size(), ledger.cold_reader.bytes_by_year()
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
+        lost = lost_files(ledger, output_place)
     names = {partition.trail for partition in partitions}
     return Status(
         sorted(partitions, key=lambda status: (status.trail, status.account, status.region)),
@@ -136,6 +141,7 @@ def read_status(settings: Settings) -> Status:
         left_aside,
         open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
+        lost,
     )
 
 
@@ -161,7 +167,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
             sum(totals[id_].log_files for id_ in ids),
             sum(totals[id_].events for id_ in ids),
             max((totals[id_].last_event or "" for id_ in ids), default="") or None,
-            states[LogFileState.FAILED] + states[LogFileState.LOST],
+            states[LogFileState.FAILED],
             states[LogFileState.DAMAGED],
             states[LogFileState.FOUND],
             states[LogFileState.ARCHIVED],

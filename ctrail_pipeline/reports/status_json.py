@@ -13,7 +13,7 @@ def as_json(status: Status) -> dict[str, Any]:
     """Return the status for machines. Keys are only ever added."""
     plain = asdict(replace(status, open_log_files=OpenLogFiles()))
     counts = status.open_log_files.counts
-    plain["ok"] = not counts
+    plain["ok"] = not counts and not status.lost_files
     plain["open_log_files"] = {state.name.lower(): n for state, n in sorted(counts.items())}
     plain["open_reasons"] = [asdict(group) for group in status.open_log_files.reasons]
     for partition in plain["partitions"]:

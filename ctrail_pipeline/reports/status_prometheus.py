@@ -73,6 +73,11 @@ def _lines(status: Status) -> Iterator[str]:
     for name, text, value in (
         ("ctrail_quarantine_bytes", "Bytes of quarantine files.", status.quarantine_bytes),
         ("ctrail_ledger_bytes", "Bytes of the ledger.", status.ledger_bytes),
+        (
+            "ctrail_lost_files",
+            "Output files that vanished before they were published, and could not be made again.",
+            len(status.lost_files),
+        ),
         ("ctrail_status_timestamp_seconds", "When this was written.", time.time()),
     ):
         yield from _metric(name, text, [((), value)])

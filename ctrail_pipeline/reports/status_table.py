@@ -60,6 +60,7 @@ def notes(status: Status) -> list[str]:
     if waiting:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
     lines += open_lines(status.open_log_files, _REASONS_NAMED)
+    lines += [f"lost: {lost}" for lost in status.lost_files]
     if archived:
         lines.append(
             f"{archived:,} log files are archived: restore them in S3; syncs look for them once a"

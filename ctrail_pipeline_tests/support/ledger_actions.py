@@ -18,7 +18,6 @@ from ctrail_pipeline.core.ledger import (
     accepted,
     batch_adopt,
     batch_commit,
-    batch_uncommit,
     batches,
     left_aside,
     log_files,
@@ -28,6 +27,7 @@ from ctrail_pipeline.core.ledger import (
     queries_digests,
     queries_open,
     queries_prune,
+    queries_restage,
     segments,
     source_prefixes,
 )
@@ -227,11 +227,11 @@ class LedgerActions(TwoLedgers):
         return batch if is_committed else None
 
     def redo(self, rng: Random) -> None:
-        """Commit log files, commit them again, and take the first batch back."""
+        """Commit log files, commit them again, and lose files of the first batch."""
         rows = [(self._source(rng), DAYS[1], name) for name in rng.sample(NAMES, 3)]
         first = self.commit(rng, rows)
         self.commit(rng, rows)
-        self.uncommit(rng, first)
+        self.lose(rng, first)
 
     def publish(self, rng: Random, batch: int | None = None) -> None:
         batch = batch or self._batch(rng, BatchState.COMMITTED)
@@ -247,14 +247,15 @@ class LedgerActions(TwoLedgers):
         if batch is not None:
             self.both(batches.abort_batch, batch)
 
-    def uncommit(self, rng: Random, batch: int | None = None) -> None:
-        batch = batch or self._batch(rng, BatchState.COMMITTED)
+    def lose(self, rng: Random, batch: int | None = None) -> None:
+        """Find files vanished: some are made again, others are lost."""
+        batch = batch or self._batch(rng, BatchState.COMMITTED, BatchState.PUBLISHED)
         if batch is None:
             return
-        if self.both(queries_compaction.is_compaction, batch):
-            self.write(queries_compaction.uncommit_compaction, batch)
-        else:
-            self.write(batch_uncommit.uncommit_batch, batch)
+        parts = [file.part for file in self.both(output_numbers.published_files, batch)]
+        lost = {part for part in parts if rng.random() < 0.5}
+        again = [self._staged(rng, part) for part in parts if part not in lost]
+        self.write(queries_restage.note_restaged, batch, again, lost)
 
     def rename(self, rng: Random) -> None:
         batch = self._batch(rng, BatchState.COMMITTED, BatchState.PUBLISHED)
@@ -302,7 +303,7 @@ class LedgerActions(TwoLedgers):
                 self.prune(rng)
                 self.publish(rng, batch)
             elif rng.random() < 0.5:
-                self.uncommit(rng, batch)
+                self.lose(rng, batch)
 
     def prune(self, rng: Random) -> None:
         before, limit = rng.choice(["2026/01/15/10", "2026/01/17/00"]), rng.choice([2, 50])

@@ -19,6 +19,7 @@ from ctrail_pipeline.core.ledger import (
     queries_open,
     queries_output,
     queries_reports,
+    queries_restage,
     segments,
     source_prefixes,
 )
@@ -103,9 +104,11 @@ class LedgerQuestions(LedgerActions):
                 if segment.filter_bytes:
                     self.both(_of_segments("segment_filter"), segment.id)
         self.both(_of_segments("segment_identities"), 10**6)
-        for limit in (0, 10, 10**6):
-            seen = {name: number % 3 for number, name in enumerate([*sorted(names), "none"])}
+        seen = {name: number % 3 for number, name in enumerate([*sorted(names), "none"])}
+        for limit in (0, 10**6):
             self.both(_of_segments("few_newer"), seen, limit)
+        for name, newest in seen.items():  # one by one, as the order of rows is free
+            self.both(_of_segments("few_newer"), {name: newest}, 10)
 
     def _ask_output(self) -> None:
         for kind in Kind:
@@ -123,6 +126,11 @@ class LedgerQuestions(LedgerActions):
             self.both(queries_lineage.sources_of_batch, batch)
             self.both(queries_lineage.batch_origin, batch)
             self.both(output_numbers.published_files, batch)
+            self.both(queries_restage.committed_files, batch)
+            self.both(queries_restage.replaced_files, batch)
+            for name in self.both(segments.partitions_with_segments, 0, 1, in_order=False):
+                self.both(queries_restage.identities_added, batch, name, in_order=False)
+        self.both(queries_restage.lost_files)
 
 
 def _of_segments(name: str) -> Callable[..., Any]:

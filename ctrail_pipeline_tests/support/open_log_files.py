@@ -1,9 +1,8 @@
-"""A bucket in which log files stand open: damaged, gone, lost, failed, or found and not fetched."""
+"""A bucket in which log files stand open: damaged, gone, failed, or found and not fetched."""
 
 import os
-import shutil
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,6 @@ class OpenLogFiles:
         return {
             LogFileState.DAMAGED: self._damaged,
             LogFileState.GONE: self._gone,
-            LogFileState.LOST: self._lost,
             LogFileState.FAILED: self._failed,
             LogFileState.FOUND: self._found,
         }[state](suffix)
@@ -86,22 +84,6 @@ class OpenLogFiles:
 
         self._monkeypatch.setattr(LocalBucket, "get", refuse)
         sync(self.settings)
-        return path
-
-    def _lost(self, suffix: str) -> Path:
-        """A log file whose output vanished before it was published, as the next run finds out."""
-
-        class Died(BaseException):
-            pass
-
-        def die(step: str) -> None:
-            if step == "committed":
-                raise Died
-
-        path = self.put(suffix, event(f"of {suffix}"))
-        with suppress(Died):
-            sync(self.settings, observe=die)
-        shutil.rmtree(self.settings.events_dir / ".staging")
         return path
 
     def _found(self, suffix: str) -> Path:

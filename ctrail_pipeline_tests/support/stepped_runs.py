@@ -34,7 +34,7 @@ _Line = tuple[str, int]
 _ROOT = str(Path(ctrail_pipeline.__file__).parent) + "/"
 _ROOMS = (
     *("config/", "core/ledger/", "core/output/", "core/matching_ledger", "core/durable"),
-    *("core/file_system", "core/batch/recovery", "core/batch/opened_output", "core/batch/commit"),
+    *("core/file_system", "core/batch/recovery", "core/upkeep/opened_output", "core/batch/commit"),
     *("core/listing/found_prefixes", "core/run/sync", "core/run/open_log_files"),
 )
 """Where runs that begin together meet: the configuration, the ledger, the output folders."""

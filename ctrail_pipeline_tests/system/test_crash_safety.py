@@ -159,7 +159,7 @@ def test_staged_files_that_vanish_before_they_are_published(
     undisturbed: tuple[set[bytes], Counter[str]],
     vanished: str,
 ) -> None:
-    """After a power cut on a disk that lies about fsync, or a tidy hand, a run redoes the batch."""
+    """After a power cut on a disk that lies about fsync, or a tidy hand, they are made again."""
     assert run_sync(settings, kill_at=("linked", 2)).returncode == -signal.SIGKILL
     (staging,) = (settings.events_dir / ".staging").iterdir()
     parts = sorted(staging.glob("*.part"))

@@ -107,7 +107,7 @@ def test_killed_while_it_recovers_from_a_kill(settings: Settings, expectation: E
 
 
 @pytest.mark.parametrize("vanished", ["part", *thorough("staging")])
-def test_a_batch_whose_parquet_vanished_is_taken_back_and_done_again(
+def test_parquet_that_vanished_is_made_again(
     settings: Settings, expectation: Expectation, vanished: str
 ) -> None:
     assert run_sync(settings, kill_at=("committed", 2)).returncode == -signal.SIGKILL
@@ -121,10 +121,10 @@ def test_a_batch_whose_parquet_vanished_is_taken_back_and_done_again(
     assert_recovers(settings, expectation)
 
 
-def test_a_batch_whose_jsonl_vanished_takes_its_parquet_with_it(
+def test_jsonl_that_vanished_is_made_again_and_its_parquet_stays(
     settings: Settings, expectation: Expectation, steps: list[str]
 ) -> None:
-    """The batch's Parquet files are published already. They are removed before it is done again."""
+    """The batch's Parquet files are published already, and are not made twice."""
     links = steps[: steps.index("published")].count("linked")
     assert run_sync(settings, kill_at=("linked", links)).returncode == -signal.SIGKILL
     assert parquet_files(settings)

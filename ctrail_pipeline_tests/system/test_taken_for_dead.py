@@ -19,6 +19,7 @@ from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.restage import restaging
 from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
@@ -54,7 +55,7 @@ def let_lapse_and_recover(settings: Settings) -> None:
     """Do what the next run does when leases have lapsed."""
     with closing(Ledger(settings.ledger)) as ledger, closing(open_output(settings)) as output:
         ledger.execute("UPDATE lease SET renewed_at = renewed_at - 91")
-        recover(ledger, output, lambda _step: None)
+        recover(ledger, output, restaging(ledger, output, settings), lambda _step: None)
 
 
 def while_staging(monkeypatch: pytest.MonkeyPatch, other: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from ctrail_pipeline.cli.exit_codes import EXIT_OK
 from ctrail_pipeline.cli.options import Command
 
 _DESCRIPTION = """\
-Settles log files that stand open and are lost for good: failed, damaged, gone or lost.
+Settles log files that stand open and are lost for good: failed, damaged or gone.
 They fail no sync any more and are not tried again, but they never count as proved.
 """
 _EPILOG = """\

@@ -12,7 +12,6 @@ is normal where a lifecycle rule deletes log files.
 import time
 from collections.abc import Callable, Sequence
 
-from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.source_prefix import bucket_address
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -27,6 +26,7 @@ from ctrail_pipeline.core.listing.left_aside import note_discovered
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.opened_output import opened_output
 
 from .compare_bucket import BucketComparison
 from .compare_output import check_output

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC
 from typing import Final
 
+from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
@@ -78,6 +79,7 @@ def check_output(
         )
     if is_all:
         check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
+    check.note_lost()
     check.counts.seconds = time.monotonic() - began
     report.output = check.counts
 
@@ -193,6 +195,13 @@ class _OutputCheck:
             return
         lines = f"it has {contents.lines} lines, and {file.lines} were written"
         self._note_altered(file, f"{hashes}; {lines}")
+
+    def note_lost(self) -> None:
+        """Note the files that vanished before they were published, whatever is selected."""
+        for lost in lost_files(self._ledger, self._output):
+            self.counts.missing += 1
+            trail = self._trail_of(sources_of_batch(self._ledger, lost.batch))
+            self._note(Finding(FindingKind.OUTPUT_MISSING, lost.address, lost.detail, trail))
 
     def _note_missing(self, file: OutputFile) -> None:
         """Note a missing file, unless it was pruned or merged meanwhile."""

@@ -16,27 +16,18 @@ if TYPE_CHECKING:
     from ctrail_pipeline.core.output.parquet import ParquetFile
 
 _POSITION: Final = attrgetter("position")
+_PLACE: Final = attrgetter("position", "index")
 
 
 def line_files_of(
     routed: RoutedBatch, lines_a_file: int, compression: Compression
 ) -> list[NewFile]:
-    """Return the files that hold a round's lines, which are in the order of their log files.
+    """Return the files that hold a round's lines: see `lines_by_folder` for their order.
 
     Notes the log files that have new lines, and counts the bytes of their new events.
     """
-    by_folder: dict[tuple[Kind, str], list[OutputLine]] = {}
-    for group in routed.groups.values():
-        folder = None
-        folder_lines: list[OutputLine] = []
-        for line in group.values():
-            if line.folder is not folder:
-                folder = line.folder
-                folder_lines = by_folder.setdefault((line.kind, folder), [])
-            folder_lines.append(line)
     files = []
-    for (kind, folder), lines in by_folder.items():
-        lines.sort(key=_POSITION)
+    for (kind, folder), lines in lines_by_folder(routed).items():
         for first in range(0, len(lines), lines_a_file):
             chunk = lines[first : first + lines_a_file]
             texts = [line.text for line in chunk]
@@ -46,6 +37,31 @@ def line_files_of(
             if kind is Kind.EVENTS:
                 _count_bytes(routed, texts, runs)
     return files
+
+
+def lines_by_folder(routed: RoutedBatch) -> dict[tuple[Kind, str], list[OutputLine]]:
+    """Return a round's lines by folder, in the order of their log files and of the records there.
+
+    The order depends on nothing but the lines, so that a file can be made again (`restage`).
+    """
+    by_folder: dict[tuple[Kind, str], list[OutputLine]] = {}
+    groups: dict[tuple[Kind, str], str] = {}
+    mixed = set()
+    for name, group in routed.groups.items():
+        folder = None
+        folder_lines: list[OutputLine] = []
+        for line in group.values():
+            if line.folder is not folder:
+                folder = line.folder
+                key = (line.kind, folder)
+                folder_lines = by_folder.setdefault(key, [])
+                if groups.setdefault(key, name) != name:
+                    mixed.add(key)
+            folder_lines.append(line)
+    for key, lines in by_folder.items():
+        # The lines of one group are in the order of their records already.
+        lines.sort(key=_PLACE if key in mixed else _POSITION)
+    return by_folder
 
 
 def parquet_files_of(
@@ -61,6 +77,7 @@ def parquet_files_of(
         for line in group.values()
         if line.kind is Kind.EVENTS
     ]
+    events.sort(key=_PLACE)  # rows of one time are in this order, which `restage` can repeat
     folders = {folder: parquet_folder(folder) for folder in {line.folder for line in events}}
     records = [
         ParquetRecord(

@@ -205,7 +205,7 @@ class Committer:
         if vanished and not is_published(self._ledger, batch.id):
             raise LedgerError(
                 f"batch {batch.id}: {len(vanished)} staged files vanished before they were"
-                " published; the next run does their log files again"
+                " published; the next run makes them again of their log files"
             )
         batch.staging.remove()
         self._published.append(batch.id)

@@ -1,7 +1,8 @@
 """Finishes what an earlier run left unfinished when it died.
 
-Batches that were committed are published; others are dropped. Files whose removal was decided
-(pruned, or merged into other files) are removed.
+Batches that were committed are published; others are dropped. A committed batch is never taken
+back: what vanished of it is made again. Files whose removal was decided (pruned, or merged into
+other files) are removed.
 
 Every run begins with this, while other runs may be at work: a batch whose owner lives is left
 alone. Whether an owner lives only saves work. The commit checks that nothing counts twice.
@@ -9,31 +10,28 @@ alone. Whether an owner lives only saves work. The commit checks that nothing co
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
-from ctrail_pipeline.core.ledger.batches import (
-    abort_batch,
-    batch_state,
-    mark_published,
-    open_batches,
-)
+from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.ledger.batches import abort_batch, mark_published, open_batches
 from ctrail_pipeline.core.ledger.leases import claim, has_lapsed
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_compaction import (
     is_compaction,
     publish_compaction,
-    uncommit_compaction,
 )
 from ctrail_pipeline.core.ledger.queries_prune import files_to_remove, note_removed
+from ctrail_pipeline.core.ledger.queries_restage import note_restaged
 from ctrail_pipeline.core.ledger.rows import BatchRow, BatchState
 from ctrail_pipeline.core.output.interface import Output, Staging
-from ctrail_pipeline.core.output_files import PublishedFile
+from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .commit_outcome import note_generation
+from .commit_outcome import is_published, note_generation
+from .lost_files import lost_files
+from .restage import Restage, Restaged
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +41,15 @@ _FOLDERLESS_SECONDS: Final = 60
 in the ledger."""
 
 
-def recover(ledger: Ledger, output: Output, observe: Callable[[str], None]) -> None:
+def recover(
+    ledger: Ledger, output: Output, restage: Restage, observe: Callable[[str], None]
+) -> None:
     """Finish or drop every batch whose owner is gone, and remove staged files without a batch.
 
-    Raises OutputError if what lies in place of the staged files is not ours to remove.
+    `restage` makes vanished files again. A batch with a file that cannot be made again now stays
+    committed, and its lost files are logged. `observe` is told the steps: restaged, noted, linked,
+    recovered, removed. Raises OutputError if what lies in place of the staged files is not ours to
+    remove.
     """
     # Tokens are read before rows. A batch's row is always older than its staged files, so a token
     # that was read without a row has no batch.
@@ -58,7 +61,7 @@ def recover(ledger: Ledger, output: Output, observe: Callable[[str], None]) -> N
             if not _becomes_ours(ledger, staging, batch):
                 continue
             if batch.state is BatchState.COMMITTED:
-                _publish(ledger, output, staging, batch, observe)
+                _publish(ledger, output, staging, batch, restage, observe)
             elif abort_batch(ledger, batch.id):
                 staging.remove()
             observe("recovered")
@@ -101,52 +104,57 @@ def _publish(
     output: Output,
     staging: Staging,
     batch: BatchRow,
+    restage: Restage,
     observe: Callable[[str], None],
 ) -> None:
+    """Publish a committed batch, and make again what vanished of it."""
     note_generation(ledger, output)
     files = published_files(ledger, batch.id)
-    vanished = set(
-        staging.publish(
-            files,
-            partial(rename_output_file, ledger, batch.id),
-            lambda _: observe("linked"),
-        )
-    )
-    if vanished:
-        _take_back(ledger, output, batch, vanished)
-    else:
-        with ledger.transaction():
-            if is_compaction(ledger, batch.id):
-                publish_compaction(ledger, batch.id)
-            else:
-                mark_published(ledger, [batch.id])
-        log.info("finished publishing an interrupted batch of %d files", len(files))
-    staging.remove()
-
-
-def _take_back(
-    ledger: Ledger, output: Output, batch: BatchRow, vanished: set[PublishedFile]
-) -> None:
-    """Take back a committed batch of which files have vanished: its log files are done again.
-
-    The batch's files are removed before its segments, so that no event can be in the output twice.
-    All is done in one transaction, and only if the batch is still committed in it. If another run
-    has published the batch since, a file that is gone was removed on purpose, and the other files
-    are the output.
-    """
-    with ledger.transaction():
-        if batch_state(ledger, batch.id) is not BatchState.COMMITTED:
-            return
+    restaged = Restaged([], {})
+    vanished = _link(ledger, staging, batch, files, observe)
+    if vanished and not is_published(ledger, batch.id):
         log.warning(
-            "%d files of an interrupted batch vanished before they were published: all of it is"
-            " taken back and done again",
+            "%d files of an interrupted batch vanished before they were published: they are made"
+            " again",
             len(vanished),
         )
-        files = published_files(ledger, batch.id)  # read again: publishing may rename files
-        # The removal is durable before the ledger forgets the files. Otherwise a power cut could
-        # bring them back.
-        output.remove([file for file in files if file not in vanished])
+        restaged = restage(batch, staging, vanished)
+        observe("restaged")
+        with ledger.transaction():
+            is_ours = note_restaged(ledger, batch.id, restaged.files, restaged.lost)
+        observe("noted")
+        # Else another run has published the batch, so what is gone was removed on purpose.
+        made = {file.part for file in restaged.files} if is_ours else set()
+        again = [file for file in published_files(ledger, batch.id) if file.part in made]
+        if _link(ledger, staging, batch, again, observe):
+            raise OutputError(
+                f"{output.location(Kind.EVENTS)}: files of batch {batch.id} vanished twice before"
+                " they were published: look who removes staged files, then run again"
+            )
+    # The staged files go before the batch counts as published. So a run that was paused, and goes
+    # on after others have merged or pruned these files, finds nothing that it could name again.
+    staging.remove()
+    if restaged.lost:
+        for lost in lost_files(ledger, output):
+            if lost.batch == batch.id:
+                log.error("%s (%s)", lost, restaged.lost[lost.part])
+        return
+    with ledger.transaction():
+        note_restaged(ledger, batch.id, [], ())  # a file that was lost may be there again
         if is_compaction(ledger, batch.id):
-            uncommit_compaction(ledger, batch.id)
+            publish_compaction(ledger, batch.id)
         else:
-            uncommit_batch(ledger, batch.id)
+            mark_published(ledger, [batch.id])
+    log.info("finished publishing an interrupted batch of %d files", len(files))
+
+
+def _link(
+    ledger: Ledger,
+    staging: Staging,
+    batch: BatchRow,
+    files: Sequence[PublishedFile],
+    observe: Callable[[str], None],
+) -> list[PublishedFile]:
+    """Give files of a batch their names; return those that vanished."""
+    rename = partial(rename_output_file, ledger, batch.id)
+    return staging.publish(files, rename, lambda _: observe("linked"))

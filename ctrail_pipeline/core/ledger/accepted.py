@@ -15,9 +15,7 @@ from .ledger import Ledger
 from .portable_sql import upsert
 from .rows import ROWS_A_READ, LogFileState, Outcome
 
-ACCEPTABLE: Final = frozenset(
-    {LogFileState.FAILED, LogFileState.DAMAGED, LogFileState.GONE, LogFileState.LOST}
-)
+ACCEPTABLE: Final = frozenset({LogFileState.FAILED, LogFileState.DAMAGED, LogFileState.GONE})
 """The states of log files that stand open after they were tried."""
 _IS_THE_LOG_FILE: Final = "source_prefix = ? AND day = ? AND name = ?"
 _OF_ITS_ROW: Final = (
@@ -210,8 +208,7 @@ def keep_acceptances(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
     """Have log files stay accepted that a batch found as they were accepted.
 
     Inside a transaction, once the rows say what the batch found. That happens after a rebuild of
-    the ledger, and when a log file whose output vanished is done again. Another version ends an
-    acceptance, and so do records that came in after all.
+    the ledger. Another version ends an acceptance, and so do records that came in after all.
     """
     for outcome in outcomes:
         log_file = (outcome.source_id, outcome.day, outcome.name)

@@ -1,7 +1,7 @@
 """The rows of batches: a batch is registered, then committed or aborted, then published.
 
-Functions over a `Ledger` that move a batch from state to state. Committing is in `batch_commit`,
-taking a committed batch back in `batch_uncommit`; when either happens is decided in `core.batch`.
+Functions over a `Ledger` that move a batch from state to state. Committing is in `batch_commit`.
+When a batch moves is decided in `core.batch`.
 """
 
 import time

@@ -146,8 +146,8 @@ def found_log_files(
 def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     """Have log files that a look found visited by the next run. Inside a transaction.
 
-    Where a log file has a row of this version (it was gone, or its output vanished) only the visit
-    is noted. A row of another version gives way: what is open now is the version that was found.
+    Where a log file has a row of this version (it was gone) only the visit is noted. A row of
+    another version gives way: what is open now is the version that was found.
     The log file stands open either way, even if it was accepted as it was.
     """
     bring_back(ledger, ((file.source_id, file.day, file.name) for file in found))
@@ -236,9 +236,9 @@ def put_log_files(
     outcomes = [outcome for outcome in outcomes if not outcome.leaves_committed]
     keep_superseded(
         ledger,
-        f"{_IS_THE_LOG_FILE} AND state != ?",
+        _IS_THE_LOG_FILE,
         [
-            (outcome.source_id, outcome.day, outcome.name, LogFileState.LOST)
+            (outcome.source_id, outcome.day, outcome.name)
             for outcome in outcomes
             if outcome.expected is not None
         ],
@@ -296,7 +296,7 @@ def _replace_other_version(ledger: Ledger, found: FoundLogFile) -> None:
     rows = ledger.rows(f"SELECT state FROM log_file WHERE {is_other_version}", *values)
     if not rows:
         return  # nearly always
-    keep_superseded(ledger, f"{is_other_version} AND state != {LogFileState.LOST:d}", [values])
+    keep_superseded(ledger, is_other_version, [values])
     ledger.execute(f"DELETE FROM log_file WHERE {is_other_version}", *values)
     if rows[0][0] == LogFileState.COMMITTED:
         ledger.execute(

@@ -20,7 +20,7 @@ from ctrail_pipeline.core.exceptions import LedgerError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -86,6 +86,13 @@ _MIGRATIONS: Final = {
         "ALTER TABLE batch ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
         "CREATE TABLE lease (name TEXT PRIMARY KEY, renewed_at INTEGER NOT NULL) WITHOUT ROWID",
         "ALTER TABLE output_file ADD COLUMN compression INTEGER NOT NULL DEFAULT 0",
+    ),
+    5: (
+        # A committed batch was taken back if its output vanished: its log files were in state 6.
+        # They are to be tried again, and no line of their batch came from them.
+        "UPDATE log_file SET state = 3, position = -1, records = 0, duplicates = 0,"
+        " quarantined = 0, conflicts = 0 WHERE state = 6",
+        "UPDATE accepted_log_file SET state = 3 WHERE state = 6",
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

@@ -236,13 +236,3 @@ def publish_compaction(ledger: Ledger, batch: int) -> None:
         "DELETE FROM output_file WHERE replaced_by = ? AND pruned = ?", batch, Pruned.REMOVED
     )
     ledger.execute("UPDATE output_file SET pruned = ? WHERE replaced_by = ?", Pruned.DECIDED, batch)
-
-
-def uncommit_compaction(ledger: Ledger, batch: int) -> None:
-    """Take back a compaction whose merged files vanished before they were published.
-
-    The old files are still there. Inside a transaction.
-    """
-    ledger.execute("DELETE FROM output_file WHERE batch = ?", batch)
-    ledger.execute("UPDATE output_file SET replaced_by = NULL WHERE replaced_by = ?", batch)
-    ledger.execute("UPDATE batch SET state = ? WHERE id = ?", BatchState.ABORTED, batch)

@@ -12,9 +12,9 @@ from .indexed_conditions import IS_NOT_COMMITTED, IS_TO_VISIT
 from .ledger import Ledger
 from .rows import LogFileState
 
-IS_OPEN: Final = f"{IS_NOT_COMMITTED} AND state IN (2, 3, 5, 6, 7) AND accepted = 0"
-"""A log file stands open: it is damaged, failed, gone, lost, or found and not fetched, and nobody
-has accepted that. An archived log file does not: it waits for whoever restores it."""
+IS_OPEN: Final = f"{IS_NOT_COMMITTED} AND state IN (2, 3, 5, 7) AND accepted = 0"
+"""A log file stands open: it is damaged, failed, gone, or found and not fetched, and nobody has
+accepted that. An archived log file does not: it waits for whoever restores it."""
 _IS_TO_BE_READ_AGAIN: Final = f"state = 1 AND {IS_TO_VISIT}"
 """A committed log file is to be read again: an older version of this program rejected some of the
 records."""

@@ -27,8 +27,6 @@ class LogFileState(IntEnum):
     FAILED = 3
     ARCHIVED = 4
     GONE = 5
-    LOST = 6
-    """It was committed, and its output vanished before it was published: it is to be done again."""
     FOUND = 7
     """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
 
@@ -46,12 +44,15 @@ class BatchState(IntEnum):
 
 
 class Pruned(IntEnum):
-    """Whether old output was removed on purpose (`prune`)."""
+    """Whether a file of the output is there, and if not, why."""
 
     NO = 0
     DECIDED = 1
-    """It is to be removed. If the run that decided dies, the next run removes it."""
+    """It is to be removed on purpose. If the run that decided dies, the next run removes it."""
     REMOVED = 2
+    LOST = 3
+    """It vanished before it was published, and could not be made again so far. Its batch stays
+    committed, and each run tries to make the file again (`core.batch.restage`)."""
 
 
 class OutputSize(NamedTuple):
@@ -241,7 +242,7 @@ class NewSegment(NamedTuple):
 
 
 class SegmentGone(Exception):
-    """A segment was removed: it was merged into a newer one, or its batch was taken back."""
+    """A segment was removed: it was merged into a newer one."""
 
 
 class StaleBatch(Exception):

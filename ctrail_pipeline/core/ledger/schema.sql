@@ -1,4 +1,4 @@
--- The ledger, version 5. Times are UTC: log file times in minutes, all others in seconds since 1970.
+-- The ledger, version 6. Times are UTC: log file times in minutes, all others in seconds since 1970.
 -- Made by migrations.py; a change of this file is a new version with a migration there.
 
 CREATE TABLE meta (

@@ -5,7 +5,6 @@ Not here: listing itself (`folder_walk`), or log files that are fetched without 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Listed
 from ctrail_pipeline.core.keys.coverage import Range, intersection
@@ -14,9 +13,6 @@ from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
 from ctrail_pipeline.core.ledger.rows import KnownLogFile, LogFileState
 
 from .sources import LogFileRef, Source
-
-_LISTED_AGAIN: Final = frozenset({LogFileState.LOST, LogFileState.GONE})
-"""States in which a log file that a listing shows is new again."""
 
 
 def is_wanted(parts: KeyParts, wanted: Range) -> bool:
@@ -42,13 +38,13 @@ def new_log_files(
     """The log files of one day that are to be fetched because a listing shows them.
 
     `known` are the ledger's rows by name. A log file that is due is left out, since it is visited
-    anyway. So is one that has a row with the same etag, unless it was lost or gone.
+    anyway. So is one that has a row with the same etag, unless it was gone.
     """
     new = []
     for parts, listed in listed_log_files:
         row = known.get(parts.name)
         if row is not None and (
-            row.is_due(due_at) or (row.etag == listed.etag and row.state not in _LISTED_AGAIN)
+            row.is_due(due_at) or (row.etag == listed.etag and row.state is not LogFileState.GONE)
         ):
             continue
         new.append(

@@ -65,6 +65,14 @@ class Staging(Protocol):
         """
         ...
 
+    def restage(self, part: int, file: FileToWrite) -> StagedFile:
+        """Write a staged file of a committed batch again that vanished.
+
+        The file is whole and durable once it can be published: another run may publish it at once.
+        If nobody holds the batch, we hold it from now on.
+        """
+        ...
+
     def publish(
         self,
         files: Sequence[PublishedFile],

@@ -21,7 +21,7 @@ from ctrail_pipeline.core.batch.content import BatchContent
 from ctrail_pipeline.core.batch.cost import BYTES_AS_A_LOG_FILE
 from ctrail_pipeline.core.batch.feed import AHEAD, Feed
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
-from ctrail_pipeline.core.batch.opened_output import opened_output
+from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.bucket.permissions import readers
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
@@ -50,6 +50,7 @@ from ctrail_pipeline.core.process_memory import give_back_large_buffers, rare_co
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.threads import DaemonThreads
 from ctrail_pipeline.core.upkeep.cold import move_cold_rows
+from ctrail_pipeline.core.upkeep.opened_output import opened_output
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
 from .estimate import DOLLARS_A_LIST
@@ -93,9 +94,9 @@ def sync(
     """
     give_back_large_buffers()
     selection = selection or Selection()
-    settings = selection.narrow(settings)
+    all_trails, settings = settings, selection.narrow(settings)
     writes_parquet = "parquet" in settings.output_formats
-    with opened_output(settings, observe=observe, claims_parquet=writes_parquet) as opened:
+    with opened_output(all_trails, observe=observe, claims_parquet=writes_parquet) as opened:
         ledger, output = opened
         output.probe()
         run = _Run(settings, selection, ledger, output, run_id, stop or Event(), observe)
@@ -123,6 +124,7 @@ class _Run:
         self._settings = settings
         self._selection = selection
         self._ledger = ledger
+        self._output = output
         self._selected = SelectedLogFiles(ledger, settings, selection)
         self._tries = TriesOfRuns((run_id,), 1)
         self._stop = stop
@@ -361,6 +363,8 @@ class _Run:
             move_cold_rows(self._ledger, self._settings.horizon_days)
         self._summary.interrupted = not is_complete
         self._note_open()
+        for lost in lost_files(self._ledger, self._output):  # the recovery has logged them
+            self._summary.note(Problem("", lost.address, "not published", lost.detail))
         self._summary.left_aside = left_aside_by_trail(
             self._settings, self._selection, self._ledger
         )

@@ -1,6 +1,6 @@
 """Accepting log files (`ctrail accept`): a person settles what cannot be brought in, as it is.
 
-A log file that failed, is damaged, gone or lost stands open, and fails every sync. If its bytes are
+A log file that failed, is damaged or gone stands open, and fails every sync. If its bytes are
 lost for good, a person accepts that, with a reason. Then it is no failure any more, it never counts
 as proved, and it is not tried again. Another version of it ends the acceptance. So does `undo`.
 
@@ -21,7 +21,6 @@ from itertools import islice
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit_outcome import note_generation
-from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.keys.log_file_key import address_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
@@ -46,6 +45,7 @@ from ctrail_pipeline.core.settings import Settings
 
 from .accept_choice import Candidate, Chosen, Standing, choice
 from .accepted_file import Decision, append_decisions
+from .opened_output import opened_output
 
 _LONGEST_REASON: Final = 1_000
 _LONGEST_NAME: Final = 200

@@ -21,7 +21,9 @@ from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output_files import FileName, Kind
 
 ACCEPTED_FILE: Final = FileName(Kind.QUARANTINE, "", "accepted.jsonl")
-_STATES: Final = {state.name.lower(): state for state in LogFileState}
+_STATES: Final = {state.name.lower(): state for state in LogFileState} | {
+    "lost": LogFileState.FAILED  # what earlier versions called a log file whose output vanished
+}
 
 Decision = Literal["accepted", "undone"]
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from itertools import chain, repeat
+from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.batch.commit_outcome import (
     abandon,
@@ -30,7 +30,6 @@ from ctrail_pipeline.core.batch.commit_outcome import (
     note_generation,
     stale_if_given_up,
 )
-from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.batches import abort_batch, register_batch
@@ -53,12 +52,13 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
 from ctrail_pipeline.core.ledger.rows import StaleBatch
 from ctrail_pipeline.core.matching_ledger import claim_parquet
 from ctrail_pipeline.core.output.interface import Output, Staging
-from ctrail_pipeline.core.output.new_files import FileToWrite
 from ctrail_pipeline.core.output_files import Compression, Kind, NamedFile, PublishedFile
 from ctrail_pipeline.core.settings import Settings
 
 from .files_to_merge import Limits, files_to_merge, groups_of
 from .jsonl_merging import MergedFile, slices_of
+from .merged_file import MergedFileToWrite
+from .opened_output import opened_output
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +73,6 @@ _BATCH_BYTES: Final = 256 * 1024 * 1024
 _BATCH_FILES: Final = 2_000
 """About how many old files one batch merges: for half a second nobody else can write to the
 ledger."""
-
-
-class MergedFileToWrite(FileToWrite, Protocol):
-    """A merged file, of JSONL or Parquet."""
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with an old file, if one was found altered while this file was written."""
 
 
 @dataclass
@@ -165,7 +157,7 @@ def _of_events(ledger: Ledger, output: Output, settings: Settings, before: str) 
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
-            slices = slices_of(_with_names(folder, old), lines_a_file)
+            slices = slices_of(_with_names(folder, old), repeat(lines_a_file))
             new = [MergedFile(output, folder.name, parts, compression) for parts in slices]
             yield _Merge(folder, old, new)
 
@@ -319,7 +311,7 @@ def _publish(
     if vanished and not is_published(ledger, batch):
         raise LedgerError(
             f"batch {batch}: {len(vanished)} staged files vanished before they were published; the"
-            " next run takes the compaction back, and the files that it merged are still there"
+            " next run merges once more"
         )
     with ledger.transaction():
         publish_compaction(ledger, batch)

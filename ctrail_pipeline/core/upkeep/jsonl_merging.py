@@ -6,7 +6,8 @@ of today's. Which files are merged belongs to `files_to_merge`, merging Parquet 
 `parquet_merging`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,16 +62,22 @@ class MergedFile:
             self.problem = str(altered)
 
 
-def slices_of(files: Sequence[tuple[NamedFile, OldFile]], lines_a_file: int) -> list[list[Slice]]:
-    """Divide the lines of old files, in order, into new files of `lines_a_file` lines each."""
+def slices_of(
+    files: Sequence[tuple[NamedFile, OldFile]], lines_of_files: Iterable[int]
+) -> list[list[Slice]]:
+    """Divide the lines of old files, in order, into new files of so many lines each.
+
+    Lines that no new file has room for are a slice of their own.
+    """
+    rooms = iter(lines_of_files)
     slices: list[list[Slice]] = [[]]
-    room = lines_a_file
+    room = next(rooms)
     for file, old in files:
         first = 0
         while first < old.lines:
             if not room:
                 slices.append([])
-                room = lines_a_file
+                room = next(rooms, sys.maxsize)
             lines = min(room, old.lines - first)
             slices[-1].append(Slice(file, old, first, lines))
             first += lines

@@ -28,6 +28,7 @@ from ctrail_pipeline.core.ledger.copying import (
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
 from ctrail_pipeline.core.ledger.presence import ledger_exists
+from ctrail_pipeline.core.ledger.queries_restage import lost_files
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.interface import Output
@@ -35,6 +36,8 @@ from ctrail_pipeline.core.output.marker import replace_marker
 from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
+
+from .restage import restaging
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ def copy_ledger(
             _close(source, target, new)
             note_generation(source, output)
             observe("closed")
-            _finish_batches(source, output, observe)
+            _finish_batches(settings, source, output, observe)
             bring_all_back(source, observe)
             rows = copy_rows(source, target, observe)
             _verify(source, target)
@@ -126,13 +129,19 @@ def _close(source: Ledger, target: Ledger, new: LedgerAddress) -> None:
     log.info("%s is closed: it moves to %s", source.path, new)
 
 
-def _finish_batches(source: Ledger, output: Output, observe: Callable[[str], None]) -> None:
-    """Finish or drop all batches. Raises LedgerError if the owner of one lives."""
-    recover(source, output, observe)
+def _finish_batches(
+    settings: Settings, source: Ledger, output: Output, observe: Callable[[str], None]
+) -> None:
+    """Finish or drop all batches. Raises LedgerError if the owner of one lives.
+
+    A batch of which files are lost is copied as it is: later runs try to make these files again.
+    """
+    recover(source, output, restaging(source, output, settings), observe)
+    lost = {file.batch for file in lost_files(source)}
     # What is left was begun a moment ago, by a run that died before it staged anything; or its
     # owner lives, on a file system without locks.
     for batch in open_batches(source):
-        if not abort_batch(source, batch.id):
+        if batch.id not in lost and not abort_batch(source, batch.id):
             raise LedgerError(
                 f"a run is at work in {output.location(Kind.EVENTS)}: stop it, then copy again"
             )

@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Final
 
 from ctrail_pipeline.core.batch.commit_outcome import note_generation
-from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_prune import decide_pruning, prunable
 from ctrail_pipeline.core.ledger.rows import OutputSize
 from ctrail_pipeline.core.settings import Settings
+
+from .opened_output import opened_output
 
 _DECIDED_AT_ONCE: Final = 1_000
 

@@ -120,6 +120,7 @@ def test_prometheus_can_read_it(folder: Path) -> None:
         "ctrail_log_files",
         "ctrail_log_files_accepted",
         "ctrail_log_files_open",
+        "ctrail_lost_files",
         "ctrail_newest_event_timestamp_seconds",
         "ctrail_output_bytes",
         "ctrail_parquet_bytes",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ctrail_pipeline.core.batch import recovery
+from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
@@ -26,16 +27,19 @@ from ctrail_pipeline.core.ledger.batches import (
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles
 from ctrail_pipeline.core.ledger.output_numbers import rename_output_file
+from ctrail_pipeline.core.ledger.queries_output import lines_of_folder
 from ctrail_pipeline.core.ledger.rows import BatchState, LogFileState, Outcome
 from ctrail_pipeline.core.ledger.segment_building import build_segment
 from ctrail_pipeline.core.ledger.segments import LedgerSegments
-from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
+from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.log_file.identity import identity_of
 from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import MARKER
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.restage import restaging
 from ctrail_pipeline_tests.support.large_log_files import put_log_file
 from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.support.sync_process import local_trail, settings_in
@@ -152,9 +156,11 @@ def recovered(run: Run) -> list[str]:
     """Recover as the next run does; returns the steps that it took."""
     steps: list[str] = []
     ledger = Ledger(run.ledger.path)
-    output = LocalOutput(run.output.roots[Kind.EVENTS], run.output.roots[Kind.QUARANTINE])
+    roots = (run.output.roots[Kind.EVENTS], run.output.roots[Kind.QUARANTINE])
+    output = LocalOutput(*roots)
     try:
-        recover(ledger, output, steps.append)
+        settings = Settings((), *roots, roots[0].parent / "ledger.db")
+        recover(ledger, output, restaging(ledger, output, settings), steps.append)
     finally:
         ledger.close()
         output.close()
@@ -285,34 +291,33 @@ def test_a_foreign_file_in_the_way_is_kept_and_ours_is_there_once(run: Run) -> N
     assert len(run.there(Kind.EVENTS)) == 3
 
 
-def test_output_that_vanished_takes_the_batch_back_whole(run: Run) -> None:
+def test_a_file_that_vanished_is_named_as_lost_while_its_log_file_is_not_there(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its batch stays committed, and the other files are published."""
     published = run.commit()
-    run.staging.publish(published[1:], run.rename, lambda _: None)
     (run.output.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
     run.die()
+    for _ in range(2):
+        recovered(run)
+        assert run.state() is BatchState.COMMITTED
+        assert run.there(Kind.EVENTS) == {f"{OTHER_HOUR}/events_00001.jsonl": OTHER_LINE + b"\n"}
+        assert run.there(Kind.QUARANTINE) == QUARANTINE_THERE
+        assert run.staging_folders() == []
+        [lost] = lost_files(run.ledger, run.output)
+        assert lost.address == run.output.address_of(published[0])
+        assert len(lost.log_files) == 1
+        assert f"{lost.address}: its 1 lines vanished before they were published" in caplog.text
+        assert "no configured trail has it" in caplog.text
+        assert "put back there what was there" in caplog.text
+        caplog.clear()
+    assert lines_of_folder(run.ledger, Kind.EVENTS, HOUR) == (0, 0)
+    run.output.folders.path_of(published[0]).parent.mkdir(exist_ok=True)
+    run.output.folders.path_of(published[0]).write_bytes(LINE + b"\n")
     recovered(run)
-    assert run.state() is BatchState.ABORTED
-    assert run.there(Kind.EVENTS) == run.there(Kind.QUARANTINE) == {}
-    assert run.staging_folders() == []
-    assert (
-        LedgerSegments(run.ledger).segments(HOUR, 0)
-        == LedgerSegments(run.ledger).segments(OTHER_HOUR, 0)
-        == []
-    )
-    [visit] = LedgerLogFiles(run.ledger).due_visits(int(time.time()), DAY, (0, ""), 10)
-    assert (visit.source_id, visit.name) == (source_ids(run.ledger)[SOURCE_PREFIX], "/a.json.gz")
-    assert visit.known.state is LogFileState.LOST
-
-
-def test_taking_back_leaves_a_foreign_file_alone(run: Run) -> None:
-    published = run.commit()
-    foreign = run.output.folders.path_of(published[1])
-    foreign.write_bytes(b"theirs")
-    (run.output.folders.staging_of(Kind.EVENTS, run.token) / "00000.part").unlink()
-    run.die()
-    recovered(run)
-    assert run.state() is BatchState.ABORTED
-    assert run.there(Kind.EVENTS) == {f"{OTHER_HOUR}/events_00001.jsonl": b"theirs"}
+    assert run.state() is BatchState.PUBLISHED, "what was lost is there again"
+    assert lost_files(run.ledger, run.output) == []
+    assert lines_of_folder(run.ledger, Kind.EVENTS, HOUR) == (1, 1)
 
 
 def test_a_batch_without_a_folder_is_dropped_when_it_is_old(
@@ -355,10 +360,10 @@ def test_a_file_that_somebody_put_among_the_staging_folders_stops_nothing(run: R
     assert run.there(Kind.EVENTS) == EVENTS_THERE
 
 
-def test_what_another_run_published_meanwhile_is_not_taken_back(
+def test_what_another_run_published_meanwhile_is_not_made_again(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files are gone since: pruned, or merged. Taken back, all of them would come twice."""
+    """The files are gone since: pruned, or merged."""
     published = run.commit()
     run.staging.publish(published, run.rename, lambda _: None)
     run.staging.remove()

@@ -235,14 +235,14 @@ def test_a_ledger_of_version_4_gets_the_tables_and_older_programs_are_refused(
         patch.setattr(migrations, "SCHEMA_VERSION", 4)
         older = Ledger(address)
     with closing(older), closing(Ledger(address)) as ledger:
-        assert ledger.meta("version") == "5"
+        assert ledger.meta("version") == str(migrations.SCHEMA_VERSION)
         after = ledger.rows("SELECT * FROM log_file"), ledger.rows("SELECT * FROM segment")
         assert after == before
         assert move_all(ledger)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(migrations, "SCHEMA_VERSION", 4)
             with (
-                pytest.raises(LedgerError, match="of version 5; this program knows up to 4"),
+                pytest.raises(LedgerError, match=r"of version \d; this program knows up to 4"),
                 older.transaction(),
             ):
                 pytest.fail("an older program would not see what is cold")

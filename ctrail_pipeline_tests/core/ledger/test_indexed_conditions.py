@@ -17,7 +17,7 @@ from ctrail_pipeline.core.ledger.log_files import (
     found_log_files,
     waiting_by_source,
 )
-from ctrail_pipeline.core.ledger.queries_compaction import publish_compaction, uncommit_compaction
+from ctrail_pipeline.core.ledger.queries_compaction import publish_compaction
 from ctrail_pipeline.core.ledger.queries_compare import open_log_files, quarantined_log_files
 from ctrail_pipeline.core.ledger.queries_open import (
     TriesOfRuns,
@@ -34,6 +34,7 @@ from ctrail_pipeline.core.ledger.queries_reports import (
     quarantined_by_source,
     read_health,
 )
+from ctrail_pipeline.core.ledger.queries_restage import lost_files, replaced_files
 from ctrail_pipeline.core.ledger.rows import BatchState
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline_tests.support.engines import new_address
@@ -105,15 +106,16 @@ ASKED: list[tuple[str, int, Callable[[Ledger], object]]] = [
     (UNSETTLED, 1, lambda ledger: visit_failed(ledger, [1, 2], (19_000, 19_001), NOW)),
     (UNSETTLED, 1, lambda ledger: visit_again(ledger, TRIES, NOW)),
     (UNSETTLED, 1, open_by_source),
-    (UNSETTLED, 6, lambda ledger: list(unsettled_log_files(ledger))),
-    (UNSETTLED, 5, lambda ledger: list(open_log_files(ledger, 1, (0, 20_000)))),
+    (UNSETTLED, 5, lambda ledger: list(unsettled_log_files(ledger))),
+    (UNSETTLED, 4, lambda ledger: list(open_log_files(ledger, 1, (0, 20_000)))),
     (REMARKABLE, 1, lambda ledger: read_health(ledger, [1, 2], NOW)),
     (REMARKABLE, 1, quarantined_by_source),
     (REMARKABLE, 1, lambda ledger: list(quarantined_log_files(ledger))),
     ("batch_open", 1, open_batches),
     ("output_file_to_remove", 1, lambda ledger: files_to_remove(ledger, 10)),
     (REPLACED, 3, lambda ledger: publish_compaction(ledger, committed_batch(ledger))),
-    (REPLACED, 1, lambda ledger: uncommit_compaction(ledger, 1)),
+    (REPLACED, 1, lambda ledger: replaced_files(ledger, 1)),
+    ("batch_open", 1, lost_files),
 ]
 
 

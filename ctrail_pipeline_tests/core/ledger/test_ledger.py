@@ -19,7 +19,6 @@ from ctrail_pipeline.core.keys.minutes import FOREVER, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger import sqlite_errors
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
-from ctrail_pipeline.core.ledger.batch_uncommit import uncommit_batch
 from ctrail_pipeline.core.ledger.batches import (
     abort_batch,
     batch_state,
@@ -51,7 +50,6 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     deep_listed_at,
     note_deep_listings,
     register_sources,
-    source_ids,
 )
 from ctrail_pipeline.core.log_file.identity import event_key_of, identity_of
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
@@ -545,18 +543,7 @@ def test_segments_are_read_as_they_were_written(ledger: Ledger) -> None:
     assert LedgerSegments(ledger).segments("elsewhere", 0) == []
 
 
-def test_a_view_from_before_a_removal_makes_a_batch_stale(
-    ledger: Ledger, other_ledger: Ledger
-) -> None:
-    batch, _ = commit(other_ledger, segments=[segment(1)])
-    removed = LedgerSegments(ledger).segments_removed()
-    with other_ledger.transaction():
-        uncommit_batch(other_ledger, batch)
-    with pytest.raises(StaleBatch, match="segments were removed"):
-        commit(ledger, [outcome(ledger)], removed=removed)
-
-
-# -- output files and taking back -------------------------------------------------------------
+# -- output files -----------------------------------------------------------------------------
 
 
 def test_files_of_a_folder_are_numbered_one_after_another(
@@ -586,36 +573,6 @@ def test_a_renamed_file_keeps_its_new_number(ledger: Ledger) -> None:
     assert following.number == 3
 
 
-def test_a_batch_that_is_taken_back_leaves_its_log_files_to_be_done_again(
-    path: Path, ledger: Ledger
-) -> None:
-    kept_batch, _ = commit(ledger, [outcome(ledger, "/kept.json.gz")], [staged()], [segment(7)])
-    outcomes = [outcome(ledger, f"/{number}.json.gz", number) for number in range(2)]
-    batch, _ = commit(ledger, outcomes, [staged(), staged(1)], [segment(1, 2)])
-    removed = LedgerSegments(ledger).segments_removed()
-    with ledger.transaction():
-        uncommit_batch(ledger, batch)
-    assert batch_state(ledger, batch) is BatchState.ABORTED
-    assert LedgerSegments(ledger).segments_removed() == removed + 1
-    assert [stored.size for stored in LedgerSegments(ledger).segments(HOUR, 0)] == [1]
-    assert published_files(ledger, batch) == []
-    assert len(published_files(ledger, kept_batch)) == 1
-    visits, id_ = due(ledger), source_ids(ledger)[SOURCE_PREFIX]
-    assert [(visit.source_id, visit.day, visit.name) for visit in visits] == [
-        (id_, DAY, "/0.json.gz"),
-        (id_, DAY, "/1.json.gz"),
-    ]
-    assert {visit.known.state for visit in visits} == {LogFileState.LOST}
-    [states] = open_by_source(ledger).values()
-    assert states == {LogFileState.LOST: 2}
-    assert known(ledger, "/kept.json.gz") == (LogFileState.COMMITTED, ETAG)
-    again = [replace(log_file, expected=known(ledger, log_file.name)) for log_file in outcomes]
-    _, [file] = commit(ledger, again, [staged()], [segment(1, 2)])
-    assert file.number == 4
-    assert superseded(path) == []
-    assert due(ledger) == []
-
-
 def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger: Ledger) -> None:
     first = outcome(ledger, "/lines.json.gz")
     second = replace(outcome(ledger, "/quarantine.json.gz", 1), records=0, quarantined=1)
@@ -642,18 +599,11 @@ def test_an_earlier_version_is_kept_where_lines_came_from_it(path: Path, ledger:
 def test_an_earlier_version_without_lines_is_not_kept(path: Path, ledger: Ledger) -> None:
     """This holds whatever the version's counts say: all of its lines were there already."""
     first = replace(outcome(ledger), quarantined=1, state=LogFileState.DAMAGED)
-    batch, _ = commit(ledger, [first], [staged()], [segment(1, 2)])
+    commit(ledger, [first], [staged()], [segment(1, 2)])
     again = replace(first, expected=known(ledger), duplicates=2, has_lines=False)
     for _ in range(3):
         commit(ledger, [again])
     assert superseded(path) == [("/a.json.gz", ETAG)]
-    earlier, _ = commit(ledger, [replace(outcome(ledger, "/b.json.gz"))], [staged()], [segment(3)])
-    with ledger.transaction():
-        uncommit_batch(ledger, batch)
-    assert known(ledger) == (LogFileState.LOST, ETAG), "it may have dropped what is gone"
-    with ledger.transaction():
-        uncommit_batch(ledger, earlier)
-    assert superseded(path) == []
 
 
 def test_visits_are_due_at_their_time_newest_day_first(ledger: Ledger) -> None:

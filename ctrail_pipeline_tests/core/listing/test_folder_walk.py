@@ -497,12 +497,9 @@ def test_a_log_file_written_again_is_handed_out_with_what_is_known_of_it() -> No
         (LogFileState.FAILED, False),
         (LogFileState.ARCHIVED, False),
         (LogFileState.GONE, True),
-        (LogFileState.LOST, True),
     ],
 )
-def test_a_listed_log_file_is_new_again_if_it_was_gone_or_its_output_lost(
-    state: LogFileState, *, again: bool
-) -> None:
+def test_a_listed_log_file_is_new_again_if_it_was_gone(state: LogFileState, *, again: bool) -> None:
     key = key_at(SOURCE_PREFIXES[0], FIRST)
     bucket = filled(MemoryBucket(), [key])
     with new_ledger() as ledger:

@@ -5,13 +5,11 @@ import os
 import pickle
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ import pytest
 from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.compare_report import COUNTS, Report
 from ctrail_pipeline.core.audit.findings import FindingKind, HourState
-from ctrail_pipeline.core.batch.opened_output import opened_output
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError, OutputError
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.run.sync import sync
@@ -35,7 +32,7 @@ from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.standing import standing
 from ctrail_pipeline_tests.support.two_trails import event
 
-STATES = [LogFileState.DAMAGED, LogFileState.GONE, LogFileState.LOST, LogFileState.FAILED]
+STATES = [LogFileState.DAMAGED, LogFileState.GONE, LogFileState.FAILED]
 each_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 ALL = ("file://*",)
 
@@ -78,8 +75,6 @@ def test_what_is_accepted_fails_no_sync_and_is_not_tried_again(
     assert (done.log_files, [address for address, _ in done.named]) == (1, [world.address(path)])
     assert world.rows() == [(state, 1, False)]
     assert shown(world) == [(world.address(path), state, "lost for good", "me")]
-    if state is LogFileState.LOST:
-        path.unlink()  # else it is brought in: the next test
     summary = world.sync()
     assert summary.ok
     assert not standing(summary)
@@ -92,8 +87,6 @@ def test_verify_names_it_in_a_note_and_its_hour_stays_open(
 ) -> None:
     path = world.opened(state)
     settle(world, world.address(path))
-    if state is LogFileState.LOST:
-        path.unlink()
     report = compare(world.settings, deep=True)
     assert report.is_complete
     assert findings(report) == [FindingKind.LOG_FILE_ACCEPTED]
@@ -107,15 +100,13 @@ def test_verify_names_it_in_a_note_and_its_hour_stays_open(
     assert prefix.hours_by_state()[HourState.OPEN] >= 1
 
 
-@pytest.mark.parametrize("state", [LogFileState.GONE, LogFileState.LOST])
-def test_one_that_is_there_again_is_brought_in(world: OpenLogFiles, state: LogFileState) -> None:
-    path = world.opened(state)
+def test_one_that_is_there_again_is_brought_in(world: OpenLogFiles) -> None:
+    path = world.opened(LogFileState.GONE)
     settle(world, world.address(path))
     world.put("B", event("of B"))
     report = compare(world.settings)
     assert not report.is_complete, "there is something to bring in"
-    is_other_version = state is LogFileState.GONE
-    assert world.rows() == [(LogFileState.FOUND if is_other_version else state, 0, True)]
+    assert world.rows() == [(LogFileState.FOUND, 0, True)]
     assert world.sync().ok
     assert world.rows() == []
     assert shown(world) == []
@@ -173,8 +164,6 @@ def test_undone_it_stands_open_and_is_tried_at_once(
 ) -> None:
     path = world.opened(state)
     settle(world, world.address(path))
-    if state is LogFileState.LOST:
-        path.unlink()
     done = undo(world.settings, Chosen([world.address(path)]), "a mistake", "somebody else")
     assert done.log_files == 1
     assert world.rows() == [(state, 0, True)]
@@ -403,35 +392,6 @@ def test_lines_that_are_not_as_written_are_named_and_count_for_nothing(
     rebuilt = rebuild(world.settings)
     assert rebuilt.problems == [f"{file}:{number}: not as it was written" for number in range(2, 7)]
     assert rebuilt.accepted == 1
-
-
-def test_a_log_file_whose_output_is_taken_back_stays_accepted_when_done_again(
-    world: OpenLogFiles,
-) -> None:
-    class Died(BaseException):
-        pass
-
-    def die(step: str) -> None:
-        if step == "committed":
-            raise Died
-
-    path = world.damage("B")
-    with pytest.raises(Died):
-        sync(world.settings, observe=die)
-    with closing(sqlite3.connect(world.settings.state_db)) as database, database:
-        database.execute("UPDATE log_file SET accepted = 1, next_visit = NULL WHERE state = 2")
-        database.execute(
-            "INSERT INTO accepted_log_file SELECT source_prefix, day, name, etag, state, 'lost',"
-            " 'me', 1 FROM log_file WHERE state = 2"
-        )
-    for root in (world.settings.events_dir, world.settings.quarantine_dir):
-        shutil.rmtree(root / ".staging", ignore_errors=True)
-    with opened_output(world.settings):  # recovers
-        pass
-    assert world.rows() == [(LogFileState.LOST, 0, True)]
-    world.sync()
-    assert world.rows() == [(LogFileState.DAMAGED, 1, False)]
-    assert shown(world) == [(world.address(path), LogFileState.DAMAGED, "lost", "me")]
 
 
 @pytest.mark.parametrize("change", [settle, lambda world, *of: undo(world.settings, Chosen(of))])

@@ -2,7 +2,7 @@
 
 import tracemalloc
 from hashlib import sha256
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def merged(
 ) -> list[tuple[bytes, MergedFile]]:
     """Return what the merged files hold."""
     result = []
-    for slices in slices_of(files, lines_a_file):
+    for slices in slices_of(files, repeat(lines_a_file)):
         file = MergedFile(output_in(root), "folder", slices)
         blocks: list[bytes] = []
         file.write_to(blocks.append)
@@ -133,7 +133,7 @@ def test_memory_does_not_depend_on_the_size_of_files_or_lines(tmp_path: Path) ->
     files = [old_file(tmp_path / "1.jsonl", 1, [b"x" * 20_000_000, b"y" * 20_000_000, b"z"])]
     sizes = []
     tracemalloc.start()
-    for slices in slices_of(files, 1):
+    for slices in slices_of(files, repeat(1)):
         size = 0
 
         def put(block: bytes) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from ctrail_pipeline.core.durable import disk_errors, durable_file, fsync_folder
 from ctrail_pipeline.core.line_runs import pack_lineage
@@ -74,6 +75,20 @@ class LocalStaging:
                 fsync_folder(parent.parent)
         return staged
 
+    def restage(self, part: int, file: FileToWrite) -> StagedFile:
+        """Write a staged file again; the file gets its name when it is whole and durable."""
+        parent = self.folders.staging_of(file.kind, self._token)
+        with disk_errors(parent):
+            if self._lock is None:
+                self.open()
+            self.folders.make(parent)
+            unfinished = f"{self.part_path(file.kind, part)}.{uuid4().hex}"
+            staged = _write_file(unfinished, part, file)
+            os.replace(unfinished, self.part_path(file.kind, part))
+            fsync_folder(parent)
+            fsync_folder(parent.parent)
+        return staged
+
     def publish(
         self,
         files: Sequence[PublishedFile],
@@ -131,28 +146,32 @@ class LocalStaging:
 
     def _write_file(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
-        digest = sha256()
-        size = 0
-        with durable_file(self.part_path(file.kind, part)) as put:
+        return _write_file(self.part_path(file.kind, part), part, file)
 
-            def put_hashed(block: HeldBytes) -> None:
-                nonlocal size
-                digest.update(block)
-                size += len(block)
-                put(block)
 
-            with compressing(file, put_hashed) as put_text:
-                file.write_to(put_text)
-        return StagedFile(
-            part,
-            file.kind,
-            file.folder,
-            file.line_count,
-            size,
-            digest.digest(),
-            pack_lineage(file.lineage),
-            file.compression,
-        )
+def _write_file(path: str, part: int, file: FileToWrite) -> StagedFile:
+    digest = sha256()
+    size = 0
+    with durable_file(path) as put:
+
+        def put_hashed(block: HeldBytes) -> None:
+            nonlocal size
+            digest.update(block)
+            size += len(block)
+            put(block)
+
+        with compressing(file, put_hashed) as put_text:
+            file.write_to(put_text)
+    return StagedFile(
+        part,
+        file.kind,
+        file.folder,
+        file.line_count,
+        size,
+        digest.digest(),
+        pack_lineage(file.lineage),
+        file.compression,
+    )
 
 
 def remove_unlocked(staging_root: Path) -> None:

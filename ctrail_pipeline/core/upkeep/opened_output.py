@@ -7,6 +7,7 @@ unfinished is recovered (see `recovery`) before the command begins.
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.ledger.leases import leased
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.matching_ledger import claim_parquet, open_ledger
@@ -14,7 +15,7 @@ from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.settings import Settings
 
-from .recovery import recover
+from .restage import restaging
 
 
 @contextmanager
@@ -27,8 +28,9 @@ def opened_output(
 ) -> Iterator[tuple[Ledger, Output]]:
     """Open the ledger and the output that are configured; close both at the end.
 
-    `observe` is told each step of the recovery. A dry run recovers nothing, since it must not
-    change anything. Whoever writes Parquet claims its root. Raises LedgerError or OutputError.
+    `settings` name all trails: a vanished file is made again of its log files. `observe` is told
+    each step of the recovery. A dry run recovers nothing, since it must not change anything.
+    Whoever writes Parquet claims its root. Raises LedgerError or OutputError.
     """
     with (
         closing(open_output(settings)) as output,
@@ -40,5 +42,5 @@ def opened_output(
             yield ledger, output
             return
         with leased(ledger):
-            recover(ledger, output, observe)
+            recover(ledger, output, restaging(ledger, output, settings), observe)
             yield ledger, output
