@@ -307,8 +307,9 @@ class LedgerActions(TwoLedgers):
 
     def prune(self, rng: Random) -> None:
         before, limit = rng.choice(["2026/01/15/10", "2026/01/17/00"]), rng.choice([2, 50])
-        self.both(queries_prune.prunable, before)
-        self.write(lambda ledger: queries_prune.decide_pruning(ledger, before, limit)[0])
+        late = rng.choice([0, 3600])
+        self.both(queries_prune.prunable, before, late)
+        self.write(lambda ledger: queries_prune.decide_pruning(ledger, before, limit, 0, late)[0])
         self.remove(rng)
 
     def remove(self, rng: Random) -> None:
@@ -437,4 +438,7 @@ class LedgerActions(TwoLedgers):
 
 
 def _folders(ledger: Ledger, kind: Kind, before: str) -> Iterator[queries_compaction.Folder]:
-    return queries_compaction.folders_to_compact(ledger, kind, before)
+    all_folders = queries_compaction.folders_to_compact(ledger, kind, before)
+    settled = queries_compaction.folders_to_compact(ledger, kind, before, 3600)
+    assert not [folder for folder in settled if folder.files], "all were published just now"
+    return all_folders

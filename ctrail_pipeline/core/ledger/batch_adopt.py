@@ -57,7 +57,8 @@ def adopt(
         put_segments(ledger, batch, segments)
         ledger.advance_generation()
         ledger.execute(
-            "UPDATE batch SET state = ?, committed_at = ? WHERE id = ?",
+            f"UPDATE batch SET state = ?, committed_at = ?, published_at = {ledger.now}"
+            " WHERE id = ?",
             BatchState.PUBLISHED,
             int(time.time()),
             batch,

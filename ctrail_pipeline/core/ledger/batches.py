@@ -39,8 +39,22 @@ def add_batch(ledger: Ledger, token: str, run_id: str) -> int:
 def mark_published(ledger: Ledger, batches: Sequence[int]) -> None:
     """Note that all files of these batches have their final names. Inside a transaction."""
     ledger.execute_many(
-        "UPDATE batch SET state = ? WHERE id = ? AND state = ?",
+        f"UPDATE batch SET state = ?, published_at = {ledger.now} WHERE id = ? AND state = ?",
         [(BatchState.PUBLISHED, batch, BatchState.COMMITTED) for batch in batches],
+    )
+
+
+def is_settled(ledger: Ledger, late_copy_seconds: int) -> str:
+    """Return the condition, in SQL, that no file of a published batch `b` is named once more.
+
+    `late_copy_seconds`: how long a copy to a final name may take to appear (`Output`). A moment far
+    ahead was noted by a clock that was wrong.
+    """
+    if not late_copy_seconds:
+        return "1 = 1"
+    return (
+        f"(b.published_at IS NULL OR b.published_at NOT BETWEEN"
+        f" {ledger.now} - {late_copy_seconds:d} AND {ledger.now} + {late_copy_seconds:d})"
     )
 
 

@@ -24,6 +24,8 @@ class Engine(Protocol):
 
     numbers: ClassVar[str]
     """The query whose rows are the whole numbers in a JSON list, which is one bound value."""
+    now: ClassVar[str]
+    """The expression for this moment by the database's own clock, in seconds since 1970."""
     keys_a_statement: ClassVar[int]
     """How many keys `table_of` takes at most, whatever they consist of."""
 

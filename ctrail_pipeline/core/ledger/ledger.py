@@ -48,6 +48,7 @@ class Ledger:
         self.path = path
         self._engine = _engine(path, closed)
         self.numbers = self._engine.numbers
+        self.now = self._engine.now
         self.table_of = self._engine.table_of
         self.keys_a_statement = self._engine.keys_a_statement
         self._cold_folder = (

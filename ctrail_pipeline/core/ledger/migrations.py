@@ -93,6 +93,7 @@ _MIGRATIONS: Final = {
         "UPDATE log_file SET state = 3, position = -1, records = 0, duplicates = 0,"
         " quarantined = 0, conflicts = 0 WHERE state = 6",
         "UPDATE accepted_log_file SET state = 3 WHERE state = 6",
+        "ALTER TABLE batch ADD COLUMN published_at INTEGER",
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

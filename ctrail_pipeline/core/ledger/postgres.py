@@ -60,6 +60,7 @@ class PostgresEngine:
     numbers: ClassVar[str] = (
         "SELECT number::bigint FROM json_array_elements_text(?::json) AS listed(number)"
     )
+    now: ClassVar[str] = "CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"
     keys_a_statement: ClassVar[int] = 5_000
 
     def __init__(self, address: PostgresAddress, closed: str | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, StagedFile
 
-from .batches import batch_state, mark_published
+from .batches import batch_state, is_settled, mark_published
 from .ledger import Ledger
 from .output_numbers import put_output_files
 from .portable_sql import end_of_date, hour_of
@@ -62,10 +62,13 @@ class Replacement(NamedTuple):
     new: Sequence[StagedFile]
 
 
-def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Folder]:
+def folders_to_compact(
+    ledger: Ledger, kind: Kind, before: str, late_copy_seconds: int = 0
+) -> Iterator[Folder]:
     """Yield folders of hours before `YYYY/MM/DD/HH` that hold two published files or more.
 
-    Parquet has a folder for each date: its folders count once their date is over.
+    Parquet has a folder for each date: its folders count once their date is over. Files that were
+    published in the last `late_copy_seconds` are left out: they must not go yet.
     """
     after = 0
     while rows := ledger.rows(
@@ -80,17 +83,18 @@ def folders_to_compact(ledger: Ledger, kind: Kind, before: str) -> Iterator[Fold
     ):
         after = rows[-1][0]
         for id_, name in rows:
-            yield Folder(id_, kind, name, _published(ledger, id_))
+            yield Folder(id_, kind, name, _published(ledger, id_, late_copy_seconds))
 
 
-def _published(ledger: Ledger, folder_id: int) -> tuple[OldFile, ...]:
+def _published(ledger: Ledger, folder_id: int, late_copy_seconds: int) -> tuple[OldFile, ...]:
     return tuple(
         OldFile(*row)._replace(compression=Compression(row[-1]))
         for row in ledger.rows(
             "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged,"
             " f.compression"
             " FROM output_file f JOIN batch b ON b.id = f.batch"
-            f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ? ORDER BY f.number",
+            f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ?"
+            f" AND {is_settled(ledger, late_copy_seconds)} ORDER BY f.number",
             folder_id,
             BatchState.PUBLISHED,
         )

@@ -10,6 +10,7 @@ from typing import Final
 
 from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile
 
+from .batches import is_settled
 from .indexed_conditions import IS_TO_REMOVE
 from .ledger import Ledger
 from .portable_sql import end_of_date, hour_of
@@ -24,19 +25,36 @@ _PRUNABLE: Final = (
 )
 
 
-def prunable(ledger: Ledger, before: str) -> OutputSize:
+def _prunable(ledger: Ledger, late_copy_seconds: int) -> str:
+    """Return what chooses the files that may be pruned, but for the limit of their hours.
+
+    Where files must stay for a while after they were published (`Output.late_copy_seconds`), old
+    files of a compaction that is not published stay, too: the files that replace them would be
+    pruned as soon as they are.
+    """
+    if not late_copy_seconds:
+        return _PRUNABLE
+    return f"{_PRUNABLE} AND f.replaced_by IS NULL AND {is_settled(ledger, late_copy_seconds)}"
+
+
+def prunable(ledger: Ledger, before: str, late_copy_seconds: int = 0) -> OutputSize:
     """Return the size of all files that `decide_pruning` would take from hours before a moment.
 
     The moment is `YYYY/MM/DD/HH`. The lines are those of events: rows of Parquet are the same
     events again.
     """
     lines = f"sum(CASE p.kind WHEN {Kind.EVENTS:d} THEN f.lines ELSE 0 END)"
-    row = ledger.row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {_PRUNABLE}", before)
+    chosen = _prunable(ledger, late_copy_seconds)
+    row = ledger.row(f"SELECT count(*), {lines}, sum(f.bytes), 0 {chosen}", before)
     return OutputSize("", *(value or 0 for value in row))
 
 
 def decide_pruning(
-    ledger: Ledger, before: str, limit: int, from_partition: int = 0
+    ledger: Ledger,
+    before: str,
+    limit: int,
+    from_partition: int = 0,
+    late_copy_seconds: int = 0,
 ) -> tuple[list[PublishedFile], int]:
     """Decide that files of hours before `YYYY/MM/DD/HH` are removed, and return these files.
 
@@ -45,13 +63,14 @@ def decide_pruning(
     Begins at the output partition `from_partition`, and takes at most `limit` files. Also returns
     the output partition that they reach up to, where the next call begins.
 
-    Takes published files only: a file that a living run, or a recovery, is about to link stays.
+    Takes published files only: a file that a living run, or a recovery, is about to link stays. So
+    does a file that was published in the last `late_copy_seconds`.
     Inside a transaction. The ledger's generation grows: a copy from before the decision is then
     older than the output folder.
     """
     rows = ledger.rows(
         "SELECT p.id, f.number, p.kind, p.folder, f.lines, f.part, f.bytes, f.compression"
-        f" {_PRUNABLE}"
+        f" {_prunable(ledger, late_copy_seconds)}"
         " AND p.id >= ?"
         " ORDER BY p.id, f.number LIMIT ?",
         before,

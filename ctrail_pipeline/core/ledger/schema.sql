@@ -120,7 +120,8 @@ CREATE TABLE batch (
     committed_at INTEGER,
     sources      TEXT NOT NULL DEFAULT '[]', -- JSON [[source_prefix, day], …]: where its log files are
     log_files    INTEGER NOT NULL DEFAULT 0, -- that it settled
-    owner        TEXT NOT NULL DEFAULT ''    -- the lease of the run that works on it; empty in SQLite
+    owner        TEXT NOT NULL DEFAULT '',   -- the lease of the run that works on it; empty in SQLite
+    published_at INTEGER                     -- by the database's clock; empty if version 5 published it
 );
 CREATE INDEX batch_open ON batch (state) WHERE state IN (0, 1);
 

@@ -29,6 +29,7 @@ class SqliteEngine:
     """One connection to a ledger in an SQLite file. Not for use by two threads at once."""
 
     numbers: ClassVar[str] = "SELECT value FROM json_each(?)"
+    now: ClassVar[str] = "CAST(strftime('%s', 'now') AS INTEGER)"
     keys_a_statement: ClassVar[int] = 1_000
 
     def __init__(self, path: Path, closed: str | None = None) -> None:

@@ -109,6 +109,11 @@ class Output(Protocol):
     after `close`.
     """
 
+    late_copy_seconds: int
+    """How long a file may take to get its final name once that was asked for. A file that is
+    removed earlier may come back, asked for by a run that was paused. 0 where a name is given to
+    the staged file itself, so that nothing comes once the staged file is gone."""
+
     def close(self) -> None:
         """End what works in the background."""
 

@@ -153,7 +153,7 @@ def _of_events(ledger: Ledger, output: Output, settings: Settings, before: str) 
     lines_a_file = settings.events_per_file
     limits = Limits(lines_a_file, _SMALL_LINES)
     compression = Compression[settings.jsonl_compression.upper()]
-    for folder in folders_to_compact(ledger, Kind.EVENTS, before):
+    for folder in folders_to_compact(ledger, Kind.EVENTS, before, output.late_copy_seconds):
         chosen = files_to_merge([file.lines for file in folder.files], limits)
         if chosen:
             old = [folder.files[at] for at in chosen]
@@ -167,7 +167,7 @@ def _of_parquet(ledger: Ledger, output: Output, before: str) -> Iterator[_Merge]
     from .parquet_merging import MergedParquetFile
 
     limits = Limits(PARQUET_BYTES, _SMALL_PARQUET_BYTES)
-    for folder in folders_to_compact(ledger, Kind.PARQUET, before):
+    for folder in folders_to_compact(ledger, Kind.PARQUET, before, output.late_copy_seconds):
         chosen = files_to_merge([file.size for file in folder.files], limits)
         candidates = [folder.files[at] for at in chosen]
         groups = [

@@ -33,20 +33,23 @@ def prune(
     """Remove the output of all whole hours before a moment; return what was removed.
 
     A dry run removes nothing, and returns what would be removed. Output that a run at work has not
-    published yet stays. `observe` is told each step: decided, marked, removed. Raises LedgerError
-    or OutputError; ConfigurationError if there is no ledger.
+    published yet stays; so does what was published a moment ago, where `Output.late_copy_seconds`
+    says so. `observe` is told each step: decided, marked, removed. Raises LedgerError or
+    OutputError; ConfigurationError if there is no ledger.
     """
     if not ledger_exists(settings.ledger):
         raise ConfigurationError(f"{settings.ledger}: there is no ledger, so nothing to prune")
     hour = before.strftime("%Y/%m/%d/%H")
     with opened_output(settings, observe=observe, recovers=not dry_run) as (ledger, output):
-        found = prunable(ledger, hour)
+        found = prunable(ledger, hour, output.late_copy_seconds)
         if dry_run:
             return found
         reached = 0
         while True:
             with ledger.transaction():
-                decided, reached = decide_pruning(ledger, hour, _DECIDED_AT_ONCE, reached)
+                decided, reached = decide_pruning(
+                    ledger, hour, _DECIDED_AT_ONCE, reached, output.late_copy_seconds
+                )
             if not decided:
                 return found
             observe("decided")

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 class LocalOutput:
     """The output in local folders."""
 
+    late_copy_seconds = 0
+    """A hard link is made at once, of the staged file."""
+
     def __init__(
         self, events_dir: Path, quarantine_dir: Path, parquet_dir: Path | None = None
     ) -> None:
