@@ -90,6 +90,13 @@ def check_seconds_or_zero(value: object) -> float:
     raise Unfit("a number of seconds, 0 or above")
 
 
+def check_dollars(value: object) -> float:
+    """Return a number of dollars that is 0 or above."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return value
+    raise Unfit("a number of dollars, 0 or above")
+
+
 def check_owners(value: object) -> tuple[str, ...]:
     """Return owners of assets in the form that Dagster takes."""
     if isinstance(value, list) and all(

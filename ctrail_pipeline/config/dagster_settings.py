@@ -19,5 +19,9 @@ class DagsterSettings:
     """`running`: the sensor `new_log_files` runs from the start. `stopped`: people start it."""
     sensor_interval: int = 300
     """Least number of seconds between two looks of the sensor."""
+    listing_budget: float = 2
+    """Dollars a day, at list price. Idle accounts and regions rest in most looks where looking at
+    all of them would cost more. 300 of them with all four kinds cost $1.73 at a `sensor_interval`
+    of 300, so they never rest."""
     failure_webhook: str | None = field(default=None, repr=False)
     """URL that is told of failed runs and of a sensor that is not at work. It may hold a secret."""

@@ -13,6 +13,7 @@ from .checks import (
     Check,
     check_bucket,
     check_delivered_to,
+    check_dollars,
     check_endpoint,
     check_flag,
     check_flag_or_null,
@@ -124,6 +125,7 @@ DAGSTER_KEYS: dict[str, Check] = {
     "owners": check_owners,
     "sensor": one_of("running", "stopped"),
     "sensor_interval": whole_number(10, 24 * 3600),
+    "listing_budget": check_dollars,
     "failure_webhook": check_webhook,
 }
 """Keys that only the Dagster side reads."""

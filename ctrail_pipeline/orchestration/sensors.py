@@ -30,8 +30,10 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.look import Look, look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.listing.look_frequency import affordable_lists
 from ctrail_pipeline.orchestration.jobs.console import QUIET
 from ctrail_pipeline.reports.sentences import problem_line
+from ctrail_pipeline.reports.units import duration
 
 from .check_evaluations import worth_noting
 from .checks import listing_evaluation, sensor_evaluation
@@ -97,11 +99,14 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
                 "run %s: its process is gone, so the run is marked as ended", run_id
             )
         look_cursor = LookCursor.parse(context.cursor)
-        look_result = look(settings_of(configuration, cursor), look_cursor, LOOK_SECONDS)
+        interval = configuration.dagster.sensor_interval
+        lists_a_look = affordable_lists(configuration.dagster.listing_budget, interval)
+        settings = settings_of(configuration, cursor)
+        look_result = look(settings, look_cursor, LOOK_SECONDS, lists_a_look)
         for problem in look_result.problems:
             context.log.warning("%s", problem_line(problem))
         requests: list[RunRequest] = []
-        outcome = [seen_line(look_result)]
+        outcome = [seen_line(look_result, interval)]
         for work in (RECENT, BACKLOG):
             request = request_for(work, look_result)
             if request is not None:
@@ -146,15 +151,16 @@ def request_for(work: str, look_result: Look) -> RunRequest | None:
     return RunRequest(run_config=_run_config(config), tags=tags)
 
 
-def seen_line(look_result: Look) -> str:
-    """Return what a look saw, in one sentence."""
+def seen_line(look_result: Look, interval: float) -> str:
+    """Return what a look saw, in one sentence. `interval`: seconds from look to look."""
     text = (
         f"{len(look_result.looked_at)} accounts and regions looked at,"
         f" {look_result.found} new log files"
     )
     idle = look_result.idle - look_result.looked_at
     if idle:
-        text += f"; {len(idle)} are idle and have their turn later"
+        delay = duration(look_result.idle_rounds * interval)
+        text += f"; {len(idle)} are idle, and each has its turn once in {delay}"
     if look_result.not_reached:
         text += f"; {len(look_result.not_reached)} are left for the next look"
     for trail in look_result.not_yet:

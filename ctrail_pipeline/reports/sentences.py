@@ -7,11 +7,12 @@ and JSON (`sync_json`).
 import json
 from collections.abc import Mapping
 
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_LIST
 from ctrail_pipeline.core.ledger.rows import LogFileState
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.problem import Problem
-from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST, TrailEstimate
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles
 from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary

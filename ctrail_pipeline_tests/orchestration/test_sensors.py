@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,7 @@ from ctrail_pipeline.config.file import Config
 from ctrail_pipeline.core.ledger.rows import Waiting
 from ctrail_pipeline.core.listing.look import Look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
+from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration import webhook
@@ -56,11 +58,17 @@ from ctrail_pipeline.orchestration.living_runs import (
 )
 from ctrail_pipeline.orchestration.resources import LedgerResource
 from ctrail_pipeline.orchestration.sensor_backoff import LastRun, last_run, reason_to_wait
-from ctrail_pipeline.orchestration.sensors import AlarmCursor, request_for
+from ctrail_pipeline.orchestration.sensors import AlarmCursor, request_for, seen_line
 from ctrail_pipeline.orchestration.webhook import WebhookError, post
+from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, write_sample
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
 from ctrail_pipeline_tests.support.oracle import read_buckets
-from ctrail_pipeline_tests.support.sync_process import assert_exact, local_trail, settings_in
+from ctrail_pipeline_tests.support.sync_process import (
+    assert_exact,
+    local_trail,
+    put_object,
+    settings_in,
+)
 
 MAIN = AssetKey(["cloudtrail", "main"])
 
@@ -153,6 +161,38 @@ def test_the_sensor_alone_brings_in_what_is_there_and_what_comes(
     assert request.run_config["ops"]["sync"]["config"] == {"listed": True}
     assert start(config, instance, request).success
     assert_exact(config.settings, read_buckets([(bucket, "")]))
+
+
+def test_a_new_log_file_in_the_most_silent_region_of_the_sample_is_found_by_the_next_tick(
+    tmp_path: Path, instance: DagsterInstance
+) -> None:
+    write_sample(tmp_path / "sample", log_files=100)
+    bucket = tmp_path / "sample" / ORGANIZATION_BUCKET
+    config = Config(settings_in(tmp_path, [local_trail(bucket, name="main")]), None)
+    assert sync(config.settings).ok
+    newest = [
+        max(region.rglob("*.json.gz"), key=attrgetter("name"))
+        for region in bucket.glob("AWSLogs/*/*/CloudTrail/*")
+    ]
+    most_silent = min(newest, key=lambda file: file.stat().st_mtime)
+    quiet = tick(config, instance)
+    assert not quiet.run_requests
+    folder = most_silent.relative_to(bucket).parents[3]
+    account, kind, region, *_ = most_silent.name.split("_")
+    name = f"{account}_{kind}_{region}_{NOW:%Y%m%dT%H%MZ}_{'N' * 16}.json.gz"
+    put_object(bucket, f"{folder}/{NOW:%Y/%m/%d}/{name}", most_silent.read_bytes(), NOW)
+    [request] = tick(config, instance, quiet.cursor).run_requests or ()
+    assert request.tags["ctrail/log_files"] == "1"
+    assert start(config, instance, request).success
+
+
+def test_a_tick_says_how_long_idle_partitions_rest() -> None:
+    seen = Look(LookCursor(), idle={("a", "1/x"), ("a", "1/y")}, looked_at={("a", "1/y")})
+    seen.idle_rounds = 6
+    assert seen_line(seen, 300) == (
+        "1 accounts and regions looked at, 0 new log files; 1 are idle, and each has its turn once"
+        " in 30 min"
+    )
 
 
 def test_a_lost_or_wrong_cursor_costs_no_event(

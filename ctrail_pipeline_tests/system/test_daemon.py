@@ -105,7 +105,6 @@ def test_objects_become_events_by_the_sensor_alone_even_if_the_daemon_is_killed(
     home.mkdir()
     # The project's own settings: the queue, its limits, and what restarts a run that died.
     (home / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
-    # The log files are of today and yesterday: the sensor looks less often at idle partitions.
     now = datetime.now(UTC)
     generated = generate_log_files(log_files=400, days=2, seed=7, last_day=now.date())
     objects = sorted(

@@ -15,8 +15,12 @@ from ctrail_pipeline.cli.main import command_parser
 from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS
-from ctrail_pipeline.core.listing.look_frequency import DISCOVERY_SECONDS_AN_ACCOUNT, IDLE_ROUNDS
-from ctrail_pipeline.core.run.estimate import DOLLARS_A_LIST
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_LIST
+from ctrail_pipeline.core.listing.look_frequency import (
+    DISCOVERY_SECONDS_AN_ACCOUNT,
+    affordable_lists,
+    idle_rounds,
+)
 from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.orchestration.jobs.accept import AcceptConfig
@@ -129,16 +133,21 @@ def test_keys_of_the_configuration_that_are_named_exist() -> None:
 
 
 def test_what_a_look_costs_is_what_the_code_does() -> None:
-    looks = MONTH_SECONDS // DagsterSettings().sensor_interval
+    dagster = DagsterSettings()
+    looks = MONTH_SECONDS // dagster.sensor_interval
+    affordable = affordable_lists(dagster.listing_budget, dagster.sensor_interval)
+    assert f"{affordable:,.0f}\nLISTs a look" in DAGSTER.read_text()
     finding = MONTH_SECONDS / DISCOVERY_SECONDS_AN_ACCOUNT * DOLLARS_A_LIST
     rows = [
         [float(cell.strip(" %").replace(",", "")) for cell in row.strip("|").split("|")]
         for row in re.findall(r"^\| [0-9,]+ \|.*\|$", DAGSTER.read_text(), re.MULTILINE)
     ]
     assert len(rows) == 4
-    for partitions, percent, requests, monthly, dollars, discovery, together in rows:
+    for partitions, percent, rest, requests, monthly, dollars, discovery, together in rows:
         active = partitions * percent / 100
-        assert requests == active + (partitions - active) / IDLE_ROUNDS
+        rounds = idle_rounds(int(partitions), int(partitions - active), affordable)
+        assert requests == active + (partitions - active) / rounds
+        assert rest == (rounds - 1) * dagster.sensor_interval / 60
         assert monthly == requests * looks
         assert dollars == round(monthly * DOLLARS_A_LIST, 2)
         assert discovery == round(finding, 2)

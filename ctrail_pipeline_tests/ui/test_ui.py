@@ -280,7 +280,7 @@ def put_record_without_time(dev: DagsterDev) -> None:
     """Put a log file of an hour ago: an event, and a record without a time that cannot be one.
 
     The log file settles, as one of its records became an event. The partition is new to the
-    sensor. An idle partition may have its turn minutes later.
+    sensor.
     """
     at = datetime.now(UTC) - timedelta(hours=1)
     account, region = NEW_PARTITION.split("/")

@@ -8,6 +8,7 @@ run that lists by itself. Not here: whose turn it is (`look_cursor`), or when to
 started then (`ctrail_pipeline.orchestration.sensors`).
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import wait
@@ -42,7 +43,13 @@ from .folder_walk import FEW_AT_ONCE, Listing
 from .found_prefixes import known_prefixes, settled_accounts, sources_of
 from .left_aside import note_discovered
 from .look_cursor import LookCursor, in_turn, source_name
-from .look_frequency import is_due_for_discovery, is_due_for_kinds, rests_this_round
+from .look_frequency import (
+    idle_rounds,
+    is_due_for_discovery,
+    is_due_for_kinds,
+    is_idle,
+    rests_this_round,
+)
 from .problem import Problem, not_listed, trail_problem
 from .selection import is_configured, is_of
 from .sources import LogFileRef, Source, Stretch
@@ -70,6 +77,8 @@ class Look:
     """By trail and `account/region`: where something was listed."""
     idle: set[tuple[str, str]] = field(default_factory=set)
     """Where something rests in this round, as nothing came from it for a day."""
+    idle_rounds: int = 1
+    """In one of how many rounds an idle source prefix has its turn."""
     not_reached: set[tuple[str, str]] = field(default_factory=set)
     """Where there was no time for something. The next look begins with it."""
     found: int = 0
@@ -98,8 +107,13 @@ class Look:
         return min(times, default=None)
 
 
-def look(settings: Settings, last_cursor: LookCursor, seconds: float) -> Look:
+def look(
+    settings: Settings, last_cursor: LookCursor, seconds: float, lists_a_look: float = math.inf
+) -> Look:
     """Look for new log files for about so many seconds, and note them in the ledger.
+
+    Where looking at everything would take more LIST requests than `lists_a_look`, idle source
+    prefixes rest in most rounds.
 
     A trail or source prefix that cannot be listed is a problem of the result, and does not stop the
     others. Raises LedgerError or OutputError where `sync` would.
@@ -108,7 +122,7 @@ def look(settings: Settings, last_cursor: LookCursor, seconds: float) -> Look:
         closing(open_output(settings)) as output,
         closing(open_ledger(settings.ledger, output)) as ledger,
     ):
-        return _Looking(_impatient(settings), ledger, last_cursor, seconds).look()
+        return _Looking(_impatient(settings), ledger, last_cursor, seconds, lists_a_look).look()
 
 
 def recent_range(source: Source, lookback: Lookback, now: Minute) -> Range:
@@ -132,7 +146,12 @@ class _Looking:
     """One look, once the ledger is open."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, last_cursor: LookCursor, seconds: float
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        last_cursor: LookCursor,
+        seconds: float,
+        lists_a_look: float,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -140,6 +159,7 @@ class _Looking:
         self._now = time.time()
         self._minute = minute_of(datetime.now(UTC))
         self._lookback = Lookback(settings.lookback_hours, settings.horizon_days)
+        self._lists_a_look = lists_a_look
         self._look = Look(last_cursor)
 
     def look(self) -> Look:
@@ -233,6 +253,8 @@ class _Looking:
     def _look_at(self, sources: dict[str, Source]) -> None:
         """Go through the source prefixes from where the last look stopped, chunk by chunk."""
         pending = in_turn(list(sources), self._look.cursor.after)
+        idle = sum(map(self._is_idle, sources.values()))
+        self._look.idle_rounds = idle_rounds(len(sources), idle, self._lists_a_look)
         unreadable: set[str] = set()
         with DaemonThreads(1, "ctrail-look") as thread:
             is_over = False
@@ -250,6 +272,9 @@ class _Looking:
                 is_over = time.monotonic() >= self._deadline
         self._look.not_reached = {_partition_of(sources[name]) for name in pending}
 
+    def _is_idle(self, source: Source) -> bool:
+        return is_idle(cursor(source.covered), self._minute)
+
     def _next_chunk(
         self, pending: list[str], sources: dict[str, Source], unreadable: set[str]
     ) -> list[str]:
@@ -261,8 +286,8 @@ class _Looking:
             self._look.cursor = self._look.cursor.moved_to(name)
             if source.trail in unreadable:
                 continue
-            round_ = self._look.cursor.round
-            if rests_this_round(name, cursor(source.covered), round_, self._minute):
+            round_, rounds = self._look.cursor.round, self._look.idle_rounds
+            if self._is_idle(source) and rests_this_round(name, round_, rounds):
                 self._look.idle.add(_partition_of(source))
                 continue
             names.append(name)

@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_GET, DOLLARS_A_LIST
 from ctrail_pipeline.core.keys.left_aside import LeftAside
 from ctrail_pipeline.core.ledger.rows import LogFileState
 
-DOLLARS_A_LIST: Final = 0.005 / 1000
-"""AWS, "Amazon S3 pricing", S3 Standard in us-east-1: PUT, COPY, POST, LIST requests."""
-DOLLARS_A_GET: Final = 0.0004 / 1000
-"""AWS, "Amazon S3 pricing", S3 Standard in us-east-1: GET and all other requests. Transfer out of
-the region comes on top."""
 _KEYS_A_LIST: Final = 1000
 _JSON_BYTES_A_STORED_BYTE: Final = 7
 """Real log files compress 5.6 to 8.6 times (measured on six days of one organization)."""

@@ -23,6 +23,7 @@ from ctrail_pipeline.core.batch.feed import AHEAD, Feed
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
 from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.bucket.permissions import readers
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_LIST
 from ctrail_pipeline.core.exceptions import CredentialsError
 from ctrail_pipeline.core.keys.coverage import Lookback
 from ctrail_pipeline.core.keys.minutes import minute_of
@@ -53,7 +54,6 @@ from ctrail_pipeline.core.upkeep.cold import move_cold_rows
 from ctrail_pipeline.core.upkeep.opened_output import opened_output
 from ctrail_pipeline.core.upkeep.segment_merging import SegmentMerger
 
-from .estimate import DOLLARS_A_LIST
 from .open_log_files import SelectedLogFiles
 from .processes import bytes_ahead_of, process_count, share_of
 from .progress import Progress, ProgressReport, TrailProgress

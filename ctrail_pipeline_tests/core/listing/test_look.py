@@ -10,15 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.core.bucket.local import LocalBucket
 from ctrail_pipeline.core.keys.coverage import EVERYTHING, Lookback, Range
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, Minute
-from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.listing import look as watch
-from ctrail_pipeline.core.listing import look_frequency
 from ctrail_pipeline.core.listing.look import Look, look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor, in_turn
-from ctrail_pipeline.core.listing.look_frequency import is_due_for_discovery, rests_this_round
+from ctrail_pipeline.core.listing.look_frequency import (
+    MOST_IDLE_ROUNDS,
+    affordable_lists,
+    idle_rounds,
+    is_due_for_discovery,
+    is_idle,
+    rests_this_round,
+)
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import Source
 from ctrail_pipeline.core.run.summary import Summary
@@ -135,13 +142,8 @@ def test_a_source_prefix_with_very_many_new_log_files_is_noted_in_part(
 
 @pytest.mark.parametrize("seed", [1, *thorough(2)])
 @pytest.mark.thorough
-def test_looks_and_listed_runs_over_a_day_end_as_one_sync(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_and_listed_runs_over_a_day_end_as_one_sync(tmp_path: Path, seed: int) -> None:
     """Each time, log files are late, accounts are new, and cursors are lost."""
-    monkeypatch.setattr(
-        look_frequency, "IDLE_ROUNDS", 1
-    )  # to this machine's clock, all of it is long ago
     settings = settings_of(tmp_path)
     objects = day_of_deliveries(seed)
     for at in range(0, len(objects), 20):
@@ -252,15 +254,61 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert LookCursor.parse(cursor.dump()) == cursor
 
 
-def test_an_idle_source_prefix_is_looked_at_in_one_of_twelve_rounds() -> None:
+def test_a_source_prefix_is_idle_after_a_day_without_a_log_file() -> None:
     now = Minute(100 * MINUTES_PER_DAY)
-    old = Minute(now - MINUTES_PER_DAY - 1)
+    assert is_idle(Minute(now - MINUTES_PER_DAY), now)
+    assert not is_idle(Minute(now - MINUTES_PER_DAY + 1), now)
+    assert not is_idle(None, now)
+
+
+def test_300_accounts_and_regions_with_all_kinds_never_rest_by_default() -> None:
+    dagster = DagsterSettings()
+    lists = affordable_lists(dagster.listing_budget, dagster.sensor_interval)
+    source_prefixes = 300 * len(KINDS)
+    assert idle_rounds(source_prefixes, source_prefixes, lists) == 1
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1), st.floats(0, 100_000))
+def test_idle_source_prefixes_rest_as_little_as_the_budget_allows(
+    source_prefixes: int, share: float, lists: float
+) -> None:
+    idle = int(source_prefixes * share)
+    rounds = idle_rounds(source_prefixes, idle, lists)
+
+    def requests(in_one_of: int) -> float:
+        return source_prefixes - idle + idle / in_one_of
+
+    assert 1 <= rounds <= MOST_IDLE_ROUNDS
+    assert requests(rounds) <= lists + 1e-6 or rounds == MOST_IDLE_ROUNDS or not idle
+    assert rounds == 1 or requests(rounds - 1) > lists - 1e-6
+
+
+@pytest.mark.parametrize("rounds", [1, 5, 12])
+def test_an_idle_source_prefix_has_its_turn_once_in_so_many_rounds(rounds: int) -> None:
     for name in ("main: a", "main: b"):
-        assert sum(not rests_this_round(name, old, number, now) for number in range(24)) == 2
-        assert not any(
-            rests_this_round(name, Minute(now - 60), number, now) for number in range(24)
-        )
-        assert not any(rests_this_round(name, None, number, now) for number in range(24))
+        turns = [not rests_this_round(name, number, rounds) for number in range(2 * rounds)]
+        assert turns == turns[:rounds] * 2
+        assert sum(turns) == 2
+
+
+def test_idle_source_prefixes_rest_where_all_would_cost_too_much(
+    settings: Settings, bucket: Path
+) -> None:
+    long_ago = NOW - timedelta(days=3)
+    for number in range(24):
+        put(bucket, f"{number:012}", "eu-west-1", long_ago, "A")
+    put(bucket, "111122223333", "eu-west-1", NOW, "A")
+    assert sync(settings).ok
+    assert looked(settings).idle == set()
+    seen: set[tuple[str, str]] = set()
+    cursor = LookCursor()
+    for _ in range(4):
+        result = look(settings, cursor, SECONDS, lists_a_look=7)
+        cursor = result.cursor
+        assert result.idle_rounds == 4
+        assert ("main", "111122223333/eu-west-1") in result.looked_at
+        seen |= result.looked_at
+    assert len(seen) == 25
 
 
 def test_discovery_is_rarer_the_more_it_costs() -> None:

@@ -42,7 +42,7 @@ def test_every_report_says_that_there_are_no_log_files_yet(tmp_path: Path) -> No
 
     result = look(settings, LookCursor(), 25)
     assert (result.problems, result.backlog) == ([], [])
-    assert SAID in seen_line(result)
+    assert SAID in seen_line(result, 300)
     assert request_for("backlog", result) is None
 
     put(bucket, "111122223333", "eu-west-1", NOW, "A")

@@ -10,11 +10,12 @@ from random import Random
 import pytest
 
 from ctrail_pipeline.core.bucket import list_answer, local
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_GET, DOLLARS_A_LIST
 from ctrail_pipeline.core.listing.problem import Problem
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run import dry_run as estimate_module
 from ctrail_pipeline.core.run.dry_run import estimate
-from ctrail_pipeline.core.run.estimate import DOLLARS_A_GET, DOLLARS_A_LIST, TrailEstimate
+from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.reports.sentences import estimate_line
