@@ -13,12 +13,14 @@ import pytest
 
 from ctrail_pipeline.core.batch.recovery import recover
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.output.local.staging import LocalStaging
 from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.restage import restaging
 from ctrail_pipeline_tests.support.engines import with_ledger_in
 from ctrail_pipeline_tests.support.new_log_files import NOW, put
@@ -140,3 +142,127 @@ def test_before_a_compaction_publishes_what_is_merged_since(
     compact(settings, observe=other)
     assert merged == [1]
     assert_all_is_there(settings, bucket)
+
+
+# --- amid publishing ------------------------------------------------------------------------------
+
+
+def deliver_hours(settings: Settings, bucket: Path, name: str) -> None:
+    """Put a log file into each of three hours."""
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        ledger.execute("DELETE FROM coverage")
+    for hour in range(3):
+        moment = NOW - timedelta(days=3, hours=hour)
+        put(bucket, "111122223333", "eu-west-1", moment, f"{name}{hour}")
+
+
+def others_finish_it(settings: Settings) -> Callable[[str], None]:
+    """Have other runs publish, merge and prune everything once the paused run has named a file."""
+    done: list[int] = []
+
+    def observe(step: str) -> None:
+        if step == "linked" and not done:
+            done.append(0)
+            let_lapse_and_recover(settings)
+            compact(settings)
+            done[0] = prune(settings, NOW).files
+            assert event_files(settings) == []
+
+    return observe
+
+
+def event_files(settings: Settings) -> list[Path]:
+    return sorted(settings.events_dir.rglob("*.jsonl"))
+
+
+def assert_nothing_came_back(settings: Settings) -> None:
+    assert event_files(settings) == []
+    assert sync(settings).progress.log_files == 0
+    assert event_files(settings) == []
+    with closing(Ledger(settings.ledger)) as ledger:
+        assert open_batches(ledger) == []
+
+
+def test_a_sync_amid_publishing(settings: Settings, bucket: Path) -> None:
+    deliver_hours(settings, bucket, "p")
+    sync(settings, observe=others_finish_it(settings))
+    assert_nothing_came_back(settings)
+
+
+def test_a_compaction_amid_publishing(settings: Settings, bucket: Path) -> None:
+    for name in "pq":
+        deliver_hours(settings, bucket, name)
+        assert sync(settings).ok
+    compact(settings, observe=others_finish_it(settings))
+    assert_nothing_came_back(settings)
+
+
+@pytest.mark.parametrize("killed", ["sync", "compaction"])
+def test_a_recovery_amid_publishing(settings: Settings, bucket: Path, killed: str) -> None:
+    def die(step: str) -> None:
+        if step == "marked":
+            raise KeyboardInterrupt
+
+    for name in "pq":
+        deliver_hours(settings, bucket, name)
+        if killed == "compaction":
+            assert sync(settings).ok
+    dying = sync if killed == "sync" else compact
+    with pytest.raises(KeyboardInterrupt):
+        dying(settings, observe=die)
+    with closing(Ledger(settings.ledger)) as ledger:
+        ledger.execute("UPDATE lease SET renewed_at = renewed_at - 91")
+    sync(settings, observe=others_finish_it(settings))
+    assert_nothing_came_back(settings)
+
+
+@pytest.mark.parametrize("step", ["restaged", "noted"])
+def test_a_recovery_amid_making_files_again(settings: Settings, bucket: Path, step: str) -> None:
+    """What it has written again once more, after others are done, gets no name."""
+
+    def die(at: str) -> None:
+        if at == "marked":
+            raise KeyboardInterrupt
+
+    deliver_hours(settings, bucket, "p")
+    with pytest.raises(KeyboardInterrupt):
+        sync(settings, observe=die)
+    for part in settings.events_dir.glob(".staging/*/*.part"):
+        part.unlink()
+    with closing(Ledger(settings.ledger)) as ledger:
+        ledger.execute("UPDATE lease SET renewed_at = renewed_at - 91")
+    finish = others_finish_it(settings)
+    sync(settings, observe=lambda at: finish("linked") if at == step else None)
+    assert_nothing_came_back(settings)
+
+
+@pytest.mark.parametrize("paused", ["sync", "compaction"])
+def test_a_recovery_dies_before_it_removes_what_is_staged(
+    settings: Settings, bucket: Path, monkeypatch: pytest.MonkeyPatch, paused: str
+) -> None:
+    """The paused run finds staged files. None of what they hold was merged or pruned by then."""
+    deliver_hours(settings, bucket, "p")
+    if paused == "compaction":
+        assert sync(settings).ok
+        deliver_hours(settings, bucket, "q")
+        assert sync(settings).ok
+    done: list[int] = []
+
+    def merge_prune_and_die(_staging: LocalStaging) -> None:
+        monkeypatch.undo()
+        compact(settings)
+        prune(settings, NOW)
+        raise KeyboardInterrupt
+
+    def observe(step: str) -> None:
+        if step == "linked" and not done:
+            done.append(0)
+            monkeypatch.setattr(LocalStaging, "remove", merge_prune_and_die)
+            with pytest.raises(KeyboardInterrupt):
+                let_lapse_and_recover(settings)
+
+    (sync if paused == "sync" else compact)(settings, observe=observe)
+    assert done
+    compact(settings)
+    prune(settings, NOW)
+    assert_nothing_came_back(settings)

@@ -123,10 +123,11 @@ def _publish(
         with ledger.transaction():
             is_ours = note_restaged(ledger, batch.id, restaged.files, restaged.lost)
         observe("noted")
-        # Else another run has published the batch, so what is gone was removed on purpose.
+        # Unless another run has published the batch, so that what is gone was removed on purpose.
         made = {file.part for file in restaged.files} if is_ours else set()
         again = [file for file in published_files(ledger, batch.id) if file.part in made]
-        if _link(ledger, staging, batch, again, observe):
+        gone = _link(ledger, staging, batch, again, observe)
+        if gone and not is_published(ledger, batch.id):
             raise OutputError(
                 f"{output.location(Kind.EVENTS)}: files of batch {batch.id} vanished twice before"
                 " they were published: look who removes staged files, then run again"

@@ -249,7 +249,6 @@ def _compact(
     except BaseException:
         abandon(ledger, batch, staging)
         raise
-    staging.remove()
     finish_pruning(ledger, output, observe)
     for merge, _ in staged:
         if merge.folder.id not in kept:
@@ -313,6 +312,7 @@ def _publish(
             f"batch {batch}: {len(vanished)} staged files vanished before they were published; the"
             " next run merges once more"
         )
+    staging.remove()  # first, as in a recovery: see there
     with ledger.transaction():
         publish_compaction(ledger, batch)
     observe("published")

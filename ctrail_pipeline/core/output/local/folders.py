@@ -94,9 +94,9 @@ class OutputFolders:
                 if attempt == _TRIES_TO_MAKE - 1:
                     raise
         if len(changed) == 1:
-            _fsync_if_there(*changed)
+            fsync_if_there(*changed)
         elif changed:
-            self.threads.map(_fsync_if_there, changed)
+            self.threads.map(fsync_if_there, changed)
         if len(self._known) > _KNOWN_FOLDERS:
             self._known.clear()
         self._known.update(new)
@@ -163,7 +163,7 @@ class OutputFolders:
             folder = folder.parent
 
 
-def _fsync_if_there(folder: str) -> None:
+def fsync_if_there(folder: str) -> None:
     """Make the names in a folder durable.
 
     A folder that another run pruned meanwhile is made again when a file is linked into it.

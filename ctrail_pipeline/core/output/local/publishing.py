@@ -8,10 +8,10 @@ import filecmp
 import os
 from collections.abc import Callable, Sequence
 
-from ctrail_pipeline.core.durable import disk_errors, fsync_folder
+from ctrail_pipeline.core.durable import disk_errors
 from ctrail_pipeline.core.output_files import Kind, PublishedFile
 
-from .folders import OutputFolders
+from .folders import OutputFolders, fsync_if_there
 
 PartPath = Callable[[Kind, int], str]
 """Returns the path of a staged file by its kind and part."""
@@ -41,7 +41,7 @@ def publish_files(
             else:
                 touched.add(folders.folder_of(published))
                 linked(published)
-        folders.threads.map(fsync_folder, sorted(touched))
+        folders.threads.map(fsync_if_there, sorted(touched))
     return vanished
 
 
