@@ -100,8 +100,22 @@ class Endpoint:
     @property
     def get_permission(self) -> str:
         """The permission that a GET needs, as messages name it."""
-        objects = "/object/*" if ":accesspoint" in self.bucket_arn else "/*"
-        return f"s3:GetObject on {self.bucket_arn}{objects}"
+        return f"s3:GetObject on {self._objects}"
+
+    @property
+    def put_permission(self) -> str:
+        """The permission that a PUT or a COPY needs, as messages name it."""
+        return f"s3:PutObject on {self._objects}"
+
+    @property
+    def delete_permission(self) -> str:
+        """The permission that a DELETE needs, as messages name it."""
+        return f"s3:DeleteObject on {self._objects}"
+
+    @property
+    def _objects(self) -> str:
+        """The ARN of all objects of the bucket."""
+        return self.bucket_arn + ("/object/*" if ":accesspoint" in self.bucket_arn else "/*")
 
 
 def endpoint_of(access: BucketAccess, session: Any, answered_region: str | None = None) -> Endpoint:

@@ -56,13 +56,13 @@ class S3Bucket:
         self.location = f"s3://{access.bucket}"
         self._access = access
         self._settings = settings
-        self._credentials = RenewableCredentials(access, self.location)
-        session = self._credentials.current.session
-        self._endpoint = CurrentEndpoint(access, session, known)
-        self._retries = Retries(access, settings, self._credentials, self._endpoint)
+        self.credentials = RenewableCredentials(access, self.location)
+        session = self.credentials.current.session
+        self.current_endpoint = CurrentEndpoint(access, session, known)
+        self.retries = Retries(access, settings, self.credentials, self.current_endpoint)
         self._transfers = transfers_of_process(settings.downloads_of(1))
         self._list_transfers = transfers_of_process(_LISTS_IN_FLIGHT)
-        self._boto3 = Boto3Client(access, settings, self._credentials, self._endpoint)
+        self._boto3 = Boto3Client(access, settings, self.credentials, self.current_endpoint)
         self._listing = S3Listing(self.location, self._list_by_curl, self._list_by_boto3)
 
     def list_folder(self, folder: str, *, expected: bool = False) -> Folder:
@@ -93,7 +93,7 @@ class S3Bucket:
 
     def _ask_for_list(self, ask: Callable[[], ListAnswer], request: ListRequest) -> ListAnswer:
         where = f"{self.location}/{request.folder}"
-        return self._retries.ask(ask, where, self.endpoint.list_permission)
+        return self.retries.ask(ask, where, self.endpoint.list_permission)
 
     def get(self, key: str, etag: bytes | None) -> Fetched:
         """Read one object whole."""
@@ -116,7 +116,7 @@ class S3Bucket:
                 for response in responses
             ]
 
-        return self._retries.ask_all(request, locations, self.endpoint.get_permission)
+        return self.retries.ask_all(request, locations, self.endpoint.get_permission)
 
     def _ask_for(self, wanted: Sequence[tuple[str, bytes | None]]) -> "list[Fetched | Exception]":
         """Make one request for each object."""
@@ -155,20 +155,20 @@ class S3Bucket:
             asked, pending = pending, []
             for number, answer in zip(asked, found, strict=True):
                 elsewhere = answer.elsewhere if isinstance(answer, OtherAnswer) else None
-                if self._endpoint.follow(endpoint, elsewhere):
+                if self.current_endpoint.follow(endpoint, elsewhere):
                     pending.append(number)
                 location = f"{self.location}/{folder or wanted[number].key}"
                 failure = misdirected(answer, endpoint, location, self._access)
                 if failure is not None and isinstance(answer, CurlError):
                     failure.__cause__ = answer
                 if failure is None and isinstance(answer, Answer):
-                    self._endpoint.has_answered()
+                    self.current_endpoint.has_answered()
                 answers[number] = failure or answer
         return answers
 
     def _keys(self) -> Keys:
         """The credentials that are good now."""
-        return self._credentials.current()
+        return self.credentials.current()
 
     def probe(self, key: str) -> None:
         """Read one byte of an object: unlike a HEAD, this shows also what KMS denies.
@@ -181,7 +181,7 @@ class S3Bucket:
             except client_errors() as error:
                 location = f"{self.location}/{key}"
                 failure = translate(error, location, self.endpoint.get_permission, self._access)
-                raise self._endpoint.noted(failure) from error
+                raise self.current_endpoint.noted(failure) from error
 
     def _probe(self, key: str) -> None:
         wanted = Wanted(key, is_probe=True)
@@ -194,7 +194,7 @@ class S3Bucket:
 
     def get_described(self, key: str) -> Described:
         """Read one object whole, with its user metadata. boto3 will do, since digests are few."""
-        return self._retries.ask(
+        return self.retries.ask(
             lambda: self._boto3.get_described(key),
             f"{self.location}/{key}",
             self.endpoint.get_permission,
@@ -203,7 +203,7 @@ class S3Bucket:
     @property
     def endpoint(self) -> Endpoint:
         """Where the bucket is, as far as is known now."""
-        return self._endpoint.current
+        return self.current_endpoint.current
 
 
 def _fetched(answer: Answer) -> Fetched | OtherAnswer:

@@ -14,6 +14,7 @@ from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import check_owner, replace_marker, write_marker
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
+from ctrail_pipeline_tests.support.output_buckets import output_in, seaweedfs_bucket
 
 HOUR = "111122223333/us-east-1/2024/01/02/03"
 NEXT_HOUR = "111122223333/us-east-1/2024/01/02/04"
@@ -21,9 +22,15 @@ LINES = [b'{"a":1}', b'{"b":2}', b'{"c":3}']
 TEXT = b'{"a":1}\n{"b":2}\n{"c":3}\n'
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Iterator[Output]:
-    output = LocalOutput(tmp_path / "events", tmp_path / "quarantine")
+@pytest.fixture(params=["folder", "bucket"])
+def output(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Output]:
+    output: Output
+    if request.param == "folder":
+        output = LocalOutput(tmp_path / "events", tmp_path / "quarantine")
+    else:
+        output = output_in(seaweedfs_bucket(monkeypatch), tmp_path)
     output.stage_for("5a0b8a4e-9d3f-4a54-8f59-0d3a30a1a3f5")
     yield output
     output.close()
@@ -166,7 +173,8 @@ def test_markers_and_staged_files_are_no_files_of_a_root(output: Output) -> None
     assert output.holds_files(Kind.EVENTS)
 
 
-def test_a_rebuild_keeps_runs_out_and_runs_keep_a_rebuild_out(output: Output) -> None:
+def test_a_rebuild_keeps_runs_out_and_runs_keep_a_rebuild_out(tmp_path: Path) -> None:
+    output = LocalOutput(tmp_path / "events", tmp_path / "quarantine")
     output.make(Kind.EVENTS)
     first, second = output.share(), output.share()
     with pytest.raises(LedgerError, match="a run is at work"):

@@ -1,0 +1,117 @@
+"""The staged objects of one batch: written whole, copied to their final names, removed.
+
+An object is durable when its PUT is answered, and any machine can copy it. So whoever finds a
+committed batch can publish it. Nobody holds a batch: whose it is, leases and locks beside the
+ledger say.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.log_file.lines import HeldBytes
+from ctrail_pipeline.core.output.compression import compressing
+from ctrail_pipeline.core.output.new_files import FileToWrite
+from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
+from ctrail_pipeline.core.output.writer_threads import WriterThreads
+from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
+
+from .conditions import Conditions
+from .names import Names
+from .object_store import ObjectStore
+from .publishing import PART, publish_objects
+from .store_errors import writing
+
+
+class BucketStaging:
+    """The staged objects of one batch."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        names: Names,
+        conditions: Conditions,
+        threads: WriterThreads,
+        scatter_limit: ScatterLimit,
+        token: str,
+    ) -> None:
+        self.scatter_limit = scatter_limit
+        self._store = store
+        self._names = names
+        self._conditions = conditions
+        self._threads = threads
+        self._token = token
+        self._published: list[str] | None = None
+        """Keys of the parts of a batch that was published: all that it has."""
+
+    def open(self) -> None:
+        """Nothing to make."""
+
+    def write(
+        self,
+        files: Sequence[FileToWrite],
+        *,
+        first_part: int = 0,
+        make_folders: bool = True,  # noqa: ARG002
+    ) -> list[StagedFile]:
+        """Write objects, many at once. Each carries its batch and part as user metadata."""
+        with writing():
+            return self._threads.map(self._write_object, enumerate(files, first_part))
+
+    def publish(
+        self,
+        files: Sequence[PublishedFile],
+        rename: Callable[[PublishedFile], PublishedFile],
+        linked: Callable[[PublishedFile], None],
+    ) -> list[PublishedFile]:
+        """Give the objects their final names by copies: see `publishing`."""
+        with writing():
+            lost = publish_objects(
+                self._conditions, self._names, self._threads, self._token, files, rename, linked
+            )
+        self._published = [self._names.part(self._token, file.part) for file in files]
+        return lost
+
+    def remove(self) -> None:
+        """Remove all staged objects of the batch."""
+        with writing():
+            keys = self._published
+            if keys is None:
+                below = self._store.list_below(self._names.staging(self._token))
+                keys = [listed.key for listed in below]
+            self._store.delete(keys)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def owner_lives(self) -> None:
+        """Nothing here says whether the owner lives."""
+
+    def _write_object(self, item: tuple[int, FileToWrite]) -> StagedFile:
+        part, file = item
+        content = _content_of(file)
+        self._store.put(
+            self._names.part(self._token, part), content, {PART: f"{self._token}/{part}"}
+        )
+        return StagedFile(
+            part,
+            file.kind,
+            file.folder,
+            file.line_count,
+            len(content),
+            sha256(content).digest(),
+            pack_lineage(file.lineage),
+            file.compression,
+        )
+
+
+def _content_of(file: FileToWrite) -> bytes:
+    """Return the stored bytes of a file, which a single PUT takes."""
+    content = bytearray()
+
+    def put(block: HeldBytes) -> None:
+        content.extend(block)
+
+    with compressing(file, put) as put_text:
+        file.write_to(put_text)
+    return bytes(content)
