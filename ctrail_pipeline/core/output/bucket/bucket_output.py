@@ -39,6 +39,9 @@ class NoLock:
 class BucketOutput:
     """The output below prefixes of one bucket."""
 
+    late_copy_seconds = 3_600
+    """A COPY that is on its way may take effect after its source is gone (seen with SeaweedFS)."""
+
     def __init__(self, bucket: OutputBucket, settings: Settings) -> None:
         """Nothing is opened or asked yet."""
         self._names = Names(bucket)

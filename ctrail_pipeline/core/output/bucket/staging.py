@@ -58,6 +58,11 @@ class BucketStaging:
         with writing():
             return self._threads.map(self._write_object, enumerate(files, first_part))
 
+    def restage(self, part: int, file: FileToWrite) -> StagedFile:
+        """Write a staged object again that vanished."""
+        with writing():
+            return self._write_object((part, file))
+
     def publish(
         self,
         files: Sequence[PublishedFile],
