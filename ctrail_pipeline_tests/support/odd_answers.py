@@ -309,6 +309,8 @@ LISTS: Final = (
     Odd("an object without ETag", replaced(rb"<ETag>[^<]*</ETag>", b"")),
     Odd("an object without LastModified", replaced(rb"<LastModified>[^<]*</LastModified>", b"")),
     Odd("a size that is no number", replaced(rb"<Size>\d", b"<Size>x")),
+    Odd("a size of more than 63 bits", replaced(rb"<Size>\d+", b"<Size>9223372036854775808")),
+    Odd("a negative size", replaced(rb"<Size>", b"<Size>-")),
     Odd("a time that is none", replaced(rb"<LastModified>\d", b"<LastModified>x")),
     Odd("an empty list", lambda right: right.send(body=_emptied(right.body))),
     Odd(

@@ -19,6 +19,8 @@ from .interface import PAGE_SIZE, Listed
 
 _ROOT: Final = "ListBucketResult"
 _OK: Final = 200
+_SIZE_BITS: Final = 63
+"""Bits that the ledger has for a size, without the sign."""
 _DEPTH_LIMIT: Final = 8
 """Elements inside each other. S3 sends four."""
 
@@ -92,6 +94,8 @@ def list_answer(
         raise NotAList("it does not say whether it is complete")
     if is_truncated and not token and (request.by_folder or not objects):
         raise NotAList("more keys follow, and it has no token to ask for them")
+    if any(listed.size >> _SIZE_BITS for listed in objects):
+        raise NotAList("an entry with a size that no object has")
     return ListAnswer(objects, folders, not is_truncated, token if is_truncated else "")
 
 
