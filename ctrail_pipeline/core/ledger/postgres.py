@@ -8,12 +8,13 @@ in the session, so connections may come from a pool. What the tables mean is not
 import logging
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from typing import ClassVar, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 
 from ctrail_pipeline.core.exceptions import LedgerError
@@ -23,11 +24,13 @@ from . import migrations
 from .admission import refuse_closed, refuse_newer
 from .engine import ROWS_AT_ONCE, Row
 from .postgres_arrays import DUMPERS, Insert, rows_of
-from .postgres_errors import LOCK_SECONDS, ledger_error
+from .postgres_errors import LOCK_SECONDS, Farewell, ledger_error
 from .postgres_schema import postgres_schema, postgres_steps
 from .postgres_text import SumLoader, TextDumper, TextLoader
 
 log = logging.getLogger(__name__)
+# psycopg warns of errors that follow from a raised one, and would show values of rows.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 _OLDEST_SERVER: Final = 14
 _UNKNOWN: Final = 705
@@ -73,7 +76,8 @@ class PostgresEngine:
         self._uuid = ""
         self._admits_closed = closed is not None
         self._pipeline: psycopg.Pipeline | None = None
-        self._db = _connected(address)
+        self._farewells: list[Farewell] = []
+        self._db = self._connect()
         try:
             with self._errors():
                 _refuse_unfit_servers(self._db, address)
@@ -94,7 +98,7 @@ class PostgresEngine:
     def reopen(self) -> None:
         """Make a new connection, after an error that leaves the old one's state unknown."""
         self._db.close()
-        self._db = _connected(self._address)
+        self._db = self._connect()
         with self._errors():
             self._check_same(dict(self._db.execute(_WHAT_IT_IS).fetchall()))
 
@@ -228,8 +232,25 @@ class PostgresEngine:
         """Look whether the ledger can be read. The server checks its pages when they are read."""
         self.rows("SELECT count(*) FROM meta")
 
-    def _errors(self) -> AbstractContextManager[None]:
-        return _said(self._address)
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            with suppress(psycopg.Error):
+                self._db.pgconn.is_busy()  # looks through what has arrived: a farewell, maybe
+            raise ledger_error(self._address, error, self._farewells) from error
+
+    def _connect(self) -> "psycopg.Connection[Row]":
+        self._farewells.clear()
+        db = _connected(self._address)
+        db.add_notice_handler(self._keep_farewell)
+        return db
+
+    def _keep_farewell(self, notice: Diagnostic) -> None:
+        """Keep why the server ends the connection. In a pipeline, no error says it."""
+        if notice.severity_nonlocalized == "FATAL":
+            self._farewells.append(Farewell(notice.sqlstate or "", notice.message_primary or ""))
 
     @contextmanager
     def _written(self) -> Iterator[None]:

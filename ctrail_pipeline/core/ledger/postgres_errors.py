@@ -1,6 +1,7 @@
 """What a user reads when PostgreSQL fails: no connection, no permission, no space, no server."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import psycopg
 
@@ -21,6 +22,9 @@ _ADVICE: Final = {
     "42501": "this user may not do that: make the user the owner of the database's tables",
     "53": "the server lacks disk, memory or connections: make room, then run again",
     "55P03": f"another run has held it for {LOCK_SECONDS} s: try again when it is done",
+    "57014": "somebody cancelled the statement, or the user's statement_timeout is too short:"
+    " run again; nothing is lost",
+    "25P03": "the run was paused in a transaction: run again; nothing is lost",
     "57": "the server was stopped or ended the connection: run again; nothing is lost",
     "23514": _A_PART_IS_GONE,  # a month was detached, and rows are to come into it
     "42P01": _A_PART_IS_GONE,
@@ -30,14 +34,28 @@ _ADVICE: Final = {
 """By the beginning of an SQLSTATE (PostgreSQL manual, appendix A)."""
 
 
-def ledger_error(address: PostgresAddress, error: psycopg.Error) -> LedgerError:
+class Farewell(NamedTuple):
+    """What a server says as it ends a connection."""
+
+    state: str
+    """An SQLSTATE."""
+    text: str
+
+
+def ledger_error(
+    address: PostgresAddress, error: psycopg.Error, farewells: Sequence[Farewell] = ()
+) -> LedgerError:
     """Say what failed, and what to do about it.
 
-    The server's details and context are left out: they may hold a row's values.
+    `farewells` say why the connection ended, if the error itself does not know. The server's
+    details and context are left out: they may hold a row's values.
     """
-    state = error.sqlstate or _state_of_refusal(str(error))
+    if farewells and not error.sqlstate:
+        state, text = farewells[-1]
+    else:
+        state = error.sqlstate or _state_of_refusal(str(error))
+        text = " ".join((error.diag.message_primary or str(error)).split())
     found = [advice for start, advice in _ADVICE.items() if state.startswith(start)]
-    text = " ".join((error.diag.message_primary or str(error)).split())
     return LedgerError(f"{address}: the ledger failed ({text}): {[*found, 'see the error'][0]}")
 
 

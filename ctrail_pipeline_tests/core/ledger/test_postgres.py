@@ -6,6 +6,7 @@ The server comes with a wheel. Its databases are C-collated, so tests about coll
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from threading import Event, Thread
+from time import sleep
 
 import psycopg
 import pytest
@@ -198,6 +199,60 @@ def test_an_error_that_nobody_awaited_ends_the_transaction(ledger: Ledger) -> No
 def test_an_error_of_the_caller_leaves_nothing_of_what_nobody_awaited(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError):
         write_without_waiting(ledger, lambda: 1 / 0)
+    assert ledger.generation == 0
+
+
+def test_nothing_is_logged_of_an_error_that_nobody_awaited(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Psycopg would warn of the error, with values of the row."""
+    taken = ("INSERT INTO meta (name, value) VALUES (?, ?)", [("uuid", "another")])
+
+    def fail() -> None:
+        ledger.execute_many(*taken)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_without_waiting(ledger, fail)
+    assert caplog.text == ""
+
+
+def end_connection(ledger: Ledger) -> None:
+    [(process,)] = ledger.rows("SELECT pg_backend_pid()")
+    with closing(Ledger(ledger.path)) as other:
+        assert other.rows("SELECT pg_terminate_backend(?, 10_000)", process) == [(True,)]
+
+
+def pause(ledger: Ledger) -> None:
+    ledger.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+    sleep(0.1)
+
+
+def exceed_timeout(ledger: Ledger) -> None:
+    ledger.execute("SET LOCAL statement_timeout = 1")
+    ledger.execute_many("UPDATE meta SET value = CAST(pg_sleep(?) AS TEXT)", [(10,)])
+
+
+@pytest.mark.parametrize(
+    ("fail", "says"),
+    [
+        (end_connection, "administrator command"),
+        (pause, "idle-in-transaction timeout.*: the run was paused"),
+        (exceed_timeout, "statement timeout.*: somebody cancelled the statement, or"),
+    ],
+)
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_ends_a_transaction_from_outside_is_said(
+    ledger: Ledger, fail: Callable[[Ledger], None], says: str, waits: bool
+) -> None:
+    def fail_in_pipeline() -> None:
+        fail(ledger)
+        if waits:
+            ledger.meta("uuid")
+
+    with pytest.raises(LedgerError, match=f"{says}.*run again; nothing is lost"):
+        write_without_waiting(ledger, fail_in_pipeline)
+    ledger.reopen()
     assert ledger.generation == 0
 
 
