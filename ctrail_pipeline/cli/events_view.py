@@ -18,6 +18,7 @@ from ctrail_pipeline.core.ledger.queries_compaction import files_to_read
 from ctrail_pipeline.core.matching_ledger import check_belongs
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.open_output import open_output
+from ctrail_pipeline.core.output_address import bucket_address
 from ctrail_pipeline.core.output_files import (
     FileName,
     Kind,
@@ -76,6 +77,12 @@ def connect(
 
     Raises ConfigurationError if DuckDB is not installed.
     """
+    root = output.location(Kind.EVENTS)
+    if bucket_address(root) is not None:
+        raise ConfigurationError(
+            f"query: {root} lies in a bucket, which `ctrail query` cannot read yet: DuckDB's httpfs"
+            " reads it (docs/bucket-output.md)"
+        )
     try:
         import duckdb
     except ImportError:
@@ -93,7 +100,6 @@ def connect(
             if files is None:
                 files = list(_files_there(output))
             line_bytes = longest_line(output, files)
-            root = output.location(Kind.EVENTS)
             names = [_pattern(root) + output.address_of(file)[len(root) :] for file in files]
             connection.execute("SET VARIABLE ctrail_files = $1", [names])
             connection.execute("CREATE SEQUENCE ctrail_lines_not_read")

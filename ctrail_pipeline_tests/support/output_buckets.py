@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,26 @@ def output_in(bucket: OutputBucket, folder: Path) -> BucketOutput:
         (), folder / "events", folder / "quarantine", folder / "state.db", client_timeout=10
     )
     return BucketOutput(bucket, settings)
+
+
+def download(bucket: OutputBucket, folder: Path) -> None:
+    """Write all objects of a bucket into a folder, by their keys."""
+    client = s3_client(str(bucket.endpoint_url))
+    folder.chmod(0o700)
+    for key in keys_in(bucket):
+        path = folder / key
+        for parent in reversed(path.parents[: len(path.parents) - len(folder.parents) - 1]):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(client.get_object(Bucket=bucket.bucket, Key=key)["Body"].read())
+        path.chmod(0o600)
+
+
+def bucket_of(plain: dict[str, Any]) -> OutputBucket:
+    """Return a bucket from the values that `dataclasses.asdict` made of one."""
+    events, quarantine, parquet = (
+        BucketAddress(**plain.pop(name)) for name in ("events", "quarantine", "parquet")
+    )
+    return OutputBucket(events, quarantine, parquet, **plain)
 
 
 def keys_in(bucket: OutputBucket) -> list[str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ctrail_pipeline.core.batch.listed_ahead import ListedAhead
@@ -38,6 +39,7 @@ from ctrail_pipeline.sample.bucket import ORGANIZATION_BUCKET, PAYMENTS_BUCKET, 
 from ctrail_pipeline_tests.support.project import PROJECT
 
 from .oracle import Expectation, check_output, read_buckets
+from .output_buckets import bucket_of, download, keys_in
 from .standing import standing
 
 TIMEOUT_SECONDS = 120.0
@@ -239,12 +241,18 @@ def let_a_minute_pass(settings: Settings) -> None:
 
 def assert_exact(settings: Settings, expectation: Expectation) -> None:
     """Assert that the output is what the oracle expects, and that nothing is unfinished."""
-    check_output(
-        settings.events_dir,
-        settings.quarantine_dir,
-        expectation,
-        events_per_file=settings.events_per_file,
-    ).assert_clean()
+    with TemporaryDirectory() as scratch:
+        events, quarantine = settings.events_dir, settings.quarantine_dir
+        if settings.output is not None:
+            download(settings.output, Path(scratch))
+            events, quarantine = (
+                Path(scratch) / root.prefix
+                for root in (settings.output.events, settings.output.quarantine)
+            )
+            assert not [key for key in keys_in(settings.output) if "/.staging/" in key]
+        check_output(
+            events, quarantine, expectation, events_per_file=settings.events_per_file
+        ).assert_clean()
     for root in LocalOutput.of(settings).roots.values():
         staging = root / ".staging"
         assert not staging.exists() or not list(staging.iterdir())
@@ -333,7 +341,16 @@ def settings_of(plain: dict[str, Any]) -> Settings:
     trails = tuple(Trail(**trail) for trail in plain.pop("trails"))
     paths = {name: Path(plain[name]) for name in _PATHS if plain.get(name) is not None}
     postgres = PostgresAddress(**plain["postgres"]) if plain.get("postgres") else None
-    return Settings(**{**_with_times(plain), **paths, "trails": trails, "postgres": postgres})
+    output = bucket_of(plain["output"]) if plain.get("output") else None
+    return Settings(
+        **{
+            **_with_times(plain),
+            **paths,
+            "trails": trails,
+            "postgres": postgres,
+            "output": output,
+        }
+    )
 
 
 def _with_times(plain: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ DOCUMENTS = [
     PROJECT / "docs/verify.md",
     PROJECT / "docs/compaction.md",
     PROJECT / "docs/compression.md",
+    PROJECT / "docs/bucket-output.md",
     PROJECT / "docs/torture.md",
     PROJECT / "docs/torture-results.md",
     ARCHITECTURE,

@@ -1,6 +1,5 @@
-"""Choosing what keeps the output: a local folder is all that there is."""
+"""Choosing what keeps the output: local folders, or a bucket."""
 
-from ctrail_pipeline.core.exceptions import ConfigurationError
 from ctrail_pipeline.core.settings import Settings
 
 from .interface import Output
@@ -8,13 +7,10 @@ from .local.local_output import LocalOutput
 
 
 def open_output(settings: Settings) -> Output:
-    """Return the output that is configured. Nothing is made or read yet.
+    """Return the output that is configured. Nothing is made, read or asked yet."""
+    if settings.output is None:
+        return LocalOutput.of(settings)
+    # Imported here: an output in local folders needs no client of a bucket.
+    from .bucket.bucket_output import BucketOutput
 
-    Raises ConfigurationError for an output in a bucket.
-    """
-    if settings.output is not None:
-        raise ConfigurationError(
-            f"events_dir: {settings.output.events} lies in a bucket, which cannot be written yet:"
-            " name a folder"
-        )
-    return LocalOutput.of(settings)
+    return BucketOutput(settings.output, settings)

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 
-from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.exceptions import LedgerError, OutputError
 from ctrail_pipeline.core.output.interface import Entry, Marker
 from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
 from ctrail_pipeline.core.output.writer_threads import WriterThreads
@@ -30,7 +30,7 @@ _REQUESTS_IN_FLIGHT: Final = 32
 
 
 class NoLock:
-    """A lock that keeps nobody out."""
+    """A part in the work, which keeps nobody out."""
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -114,9 +114,12 @@ class BucketOutput:
         """Take part in the work."""
         return NoLock()
 
-    def lock_alone(self, command: str) -> NoLock:  # noqa: ARG002
-        """Keep runs out."""
-        return NoLock()
+    def lock_alone(self, command: str) -> NoReturn:
+        """Refuse: nothing here keeps runs out."""
+        raise LedgerError(
+            f"{self.location(Kind.EVENTS)} lies in a bucket, where runs cannot be kept out yet:"
+            f" there is no {command} for it"
+        )
 
     def read_marker(self, kind: Kind) -> Marker | None:
         """Return the marker of a root."""

@@ -19,6 +19,7 @@ from ctrail_pipeline_tests.support.moto_server import moto_server
 from ctrail_pipeline_tests.support.output_buckets import new_bucket
 from ctrail_pipeline_tests.support.s3_server import S3Server, find_rclone
 from ctrail_pipeline_tests.support.seaweedfs import seaweedfs
+from ctrail_pipeline_tests.support.thorough import thorough
 
 WRITERS = 8
 ROUNDS = 3
@@ -68,7 +69,7 @@ def together(write: Callable[[int], bool]) -> int:
         return sum(threads.map(begin, range(WRITERS)))
 
 
-@pytest.mark.parametrize("server", list(ABILITIES))
+@pytest.mark.parametrize("server", ["seaweedfs", "moto", *thorough("rclone")])
 def test_a_probe_finds_out_which_conditions_a_server_knows(server: str, store: ObjectStore) -> None:
     assert probe(store, "probe") == ABILITIES[server]
     assert not store.holds("probe/")
@@ -109,7 +110,7 @@ def test_of_many_copies_at_once_one_gets_a_name_that_is_free(store: ObjectStore)
         assert together(copy) == 1
 
 
-@pytest.mark.parametrize("server", list(ABILITIES))
+@pytest.mark.parametrize("server", ["seaweedfs", "moto", *thorough("rclone")])
 def test_a_copy_keeps_the_metadata_of_its_source(store: ObjectStore) -> None:
     store.put("from", b"x", {"ctrail-part": "token/1"})
     store.copy("from", "to", if_absent=False)

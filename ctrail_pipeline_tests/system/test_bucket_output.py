@@ -1,0 +1,152 @@
+"""An output in a bucket keeps the promises of one in folders, on both engines."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ctrail_pipeline.core.audit.compare import compare
+from ctrail_pipeline.core.audit.explain import explainer
+from ctrail_pipeline.core.audit.findings import FindingKind
+from ctrail_pipeline.core.audit.manifest import manifest
+from ctrail_pipeline.core.audit.sought import Sought
+from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.run.sync import sync
+from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.prune import prune
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
+from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
+from ctrail_pipeline_tests.support.oracle import Expectation
+from ctrail_pipeline_tests.support.output_buckets import keys_in, seaweedfs_bucket
+from ctrail_pipeline_tests.support.seaweedfs import s3_client
+from ctrail_pipeline_tests.support.sync_process import (
+    assert_exact,
+    let_a_minute_pass,
+    run_sync,
+    sample_settings,
+    start_sync,
+)
+from ctrail_pipeline_tests.support.thorough import thorough
+
+SAMPLE = {"log_files": 60, "days": 1}
+NEVER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=ENGINES)
+def settings(
+    request: pytest.FixtureRequest, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    changes = {"output": seaweedfs_bucket(monkeypatch), "jsonl_compression": "gzip"}
+    return with_ledger_in(request.param, sample_settings(sample, tmp_path, **changes))
+
+
+def test_a_sync_into_a_bucket_is_exact_and_leaves_nothing_on_the_disk(
+    settings: Settings, expectation: Expectation
+) -> None:
+    assert sync(replace(settings, process_workers=1)).ok
+    assert_exact(settings, expectation)
+    assert sync(settings).progress.log_files == 0
+    assert not settings.events_dir.exists()
+    assert not settings.quarantine_dir.exists()
+
+
+def test_worker_processes_stage_into_a_bucket(settings: Settings, expectation: Expectation) -> None:
+    ended = run_sync(replace(settings, process_workers=2), in_workers=True)
+    assert ended.returncode == 0, ended
+    assert_exact(settings, expectation)
+
+
+@pytest.mark.parametrize(
+    "step", ["committed", "linked", *thorough("registered", "staged", "marked", "published")]
+)
+def test_whatever_step_a_run_is_killed_at_the_next_one_finishes(
+    settings: Settings, expectation: Expectation, step: str
+) -> None:
+    settings = replace(settings, process_workers=1)
+    ended = run_sync(settings, kill_at=(step, 2))
+    assert ended.returncode == -9, ended
+    let_a_minute_pass(settings)
+    again = run_sync(settings)
+    assert again.returncode == 0, again
+    assert_exact(settings, expectation)
+
+
+def test_runs_at_once_write_each_event_once(settings: Settings, expectation: Expectation) -> None:
+    settings = replace(settings, process_workers=1, batch_log_files=5)
+    runs = [start_sync(settings) for _ in range(3)]
+    assert [run.wait().returncode for run in runs] == [0, 0, 0]
+    assert_exact(settings, expectation)
+
+
+def test_verify_manifest_and_explain_read_a_bucket(
+    settings: Settings, expectation: Expectation
+) -> None:
+    assert sync(settings).ok
+    report = compare(settings, deep=True)
+    assert (report.findings, report.output.lines) == ([], len(expectation.lines))
+    entries = [json.loads(line) for line in manifest(settings, Sought())]
+    paths = {entry["path"] for entry in entries if entry["kind"] == "file"}
+    assert paths == event_files(settings)
+    with explainer(settings) as explain:
+        path = min(paths)
+        line = explain.line_at(f"{settings.events}/{path}:1")
+        assert explain.line_at(f"{path}:1").data == line.data
+        assert line.data in expectation.lines
+
+
+def test_verify_finds_what_is_altered_missing_or_foreign(settings: Settings) -> None:
+    assert sync(settings).ok
+    assert settings.output is not None
+    bucket, root = settings.output.bucket, settings.output.events.prefix
+    client = s3_client(str(settings.output.endpoint_url))
+    altered, missing = sorted(event_files(settings))[:2]
+    client.put_object(Bucket=bucket, Key=f"{root}/{altered}", Body=b"x")
+    client.delete_object(Bucket=bucket, Key=f"{root}/{missing}")
+    foreign = f"{missing.rpartition('/')[0]}/events_00077.jsonl"
+    client.put_object(Bucket=bucket, Key=f"{root}/{foreign}", Body=b"{}")
+    found = {(finding.kind, finding.where) for finding in compare(settings).findings}
+    assert found == {
+        (FindingKind.OUTPUT_ALTERED, f"{settings.events}/{altered}"),
+        (FindingKind.OUTPUT_MISSING, f"{settings.events}/{missing}"),
+        (FindingKind.OUTPUT_FOREIGN, f"{settings.events}/{foreign}"),
+    }
+
+
+def test_a_compaction_and_a_prune_wait_an_hour(
+    settings: Settings, expectation: Expectation
+) -> None:
+    settings = replace(settings, batch_log_files=4, output_formats=("jsonl", "parquet"))
+    assert sync(settings).ok
+    before = event_files(settings)
+    assert compact(settings).folders == 0
+    prune(settings, NEVER)
+    assert event_files(settings) == before
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        ledger.execute("UPDATE batch SET published_at = published_at - 7200")
+    assert compact(settings).folders > 0
+    assert len(event_files(settings)) < len(before)
+    assert_exact(settings, expectation)
+    assert compare(settings, deep=True).findings == []
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        ledger.execute("UPDATE batch SET published_at = published_at - 7200")
+    prune(settings, NEVER)
+    assert event_files(settings) == set()
+
+
+def test_a_rebuild_is_refused_while_nothing_keeps_runs_out(settings: Settings) -> None:
+    assert sync(settings).ok
+    with pytest.raises(LedgerError, match="there is no rebuild for it"):
+        rebuild(settings, force=True)
+
+
+def event_files(settings: Settings) -> set[str]:
+    """Paths of the files of events, below their root."""
+    assert settings.output is not None
+    root = f"{settings.output.events.prefix}/"
+    keys = (key for key in keys_in(settings.output) if key.startswith(root))
+    return {key.removeprefix(root) for key in keys if not key.endswith(".ctrail")}
