@@ -11,13 +11,15 @@ Handler = Callable[[BaseHTTPRequestHandler], object]
 
 @contextmanager
 def serve(handle: Handler) -> Iterator[str]:
-    """A server whose every GET is answered by `handle`."""
+    """A server whose every request is answered by `handle`."""
 
     class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             handle(self)
+
+        do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - http.server's names
 
         def log_message(self, *_arguments: object) -> None:
             pass

@@ -29,9 +29,10 @@ def boundary(access: BucketAccess) -> Iterator[None]:
         if not is_of_others(error):
             raise
         frame, line = list(walk_tb(error.__traceback__))[-1]
+        client = "obstore" if type(error).__module__ == _RUST else "boto3"
         # The error's text may hold credentials: http.client quotes a whole header.
         raise StoreError(
-            f"{access.title}: boto3 failed with {type(error).__name__}"
+            f"{access.title}: {client} failed with {type(error).__name__}"
             f" ({Path(_file_of(frame)).name}:{line}): check its options, the AWS_*"
             " variables and the AWS configuration files"
         ) from error

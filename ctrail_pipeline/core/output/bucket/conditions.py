@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -146,19 +147,27 @@ def probe(store: ObjectStore, folder: str) -> Abilities:
     """Write two objects below a folder, find out which conditions hold, and remove both."""
     first, second = f"{folder}/first", f"{folder}/second"
     try:
-        store.put(first, b"1", {})
-        store.put(second, b"2", {})
-        found = store.head(first)
-        if found is None:
-            raise StoreError(f"{store.location}/{first}: it was written, and is not there")
-        return Abilities(
-            put_if_absent=_refuses(lambda: store.put(first, b"3", {}, if_absent=True)),
-            put_if_match=_refuses(lambda: store.put(second, b"3", {}, if_etag=_WRONG_ETAG))
-            and store.put(first, b"1", {}, if_etag=found.etag),
-            copy_if_absent=_refuses(lambda: store.copy(first, second, if_absent=True)),
-        )
-    finally:
-        store.delete([first, second])
+        found = _asked(store, first, second)
+    except BaseException:
+        with suppress(StoreError):  # what has failed already says more
+            store.delete([first, second])
+        raise
+    store.delete([first, second])
+    return found
+
+
+def _asked(store: ObjectStore, first: str, second: str) -> Abilities:
+    store.put(first, b"1", {})
+    store.put(second, b"2", {})
+    found = store.head(first)
+    if found is None:
+        raise StoreError(f"{store.location}/{first}: it was written, and is not there")
+    return Abilities(
+        put_if_absent=_refuses(lambda: store.put(first, b"3", {}, if_absent=True)),
+        put_if_match=_refuses(lambda: store.put(second, b"3", {}, if_etag=_WRONG_ETAG))
+        and store.put(first, b"1", {}, if_etag=found.etag),
+        copy_if_absent=_refuses(lambda: store.copy(first, second, if_absent=True)),
+    )
 
 
 def _refuses(request: Callable[[], bool]) -> bool:
