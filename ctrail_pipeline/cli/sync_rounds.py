@@ -17,6 +17,7 @@ from threading import Event
 
 from ctrail_pipeline.core.exceptions import ConfigurationError, CtrailError
 from ctrail_pipeline.core.interrupts import stop_on_signals
+from ctrail_pipeline.core.listing.notification_watch import NotificationWatch
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.progress import Progress
 from ctrail_pipeline.core.run.summary import Summary
@@ -47,20 +48,39 @@ def run_sync(
     """Sync once, or again and again until a signal asks to stop; returns the exit code.
 
     `select` is called before each round, so that a window that goes back from now moves along.
-    While watching, a failed round is reported, and the next round tries again.
+    While watching, a failed round is reported, and the next round tries again. When a notification
+    names a new log file between two rounds, a round that lists nothing fetches it at once.
     """
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, NotificationWatch(settings) as notifications:
+        if watch is None:
+            return _round(settings, select, form, stop, is_watching=False, tries_failed=True)
         is_first = True
         while True:
             started = time.monotonic()
-            code = _round(
-                settings, select, form, stop, is_watching=watch is not None, tries_failed=is_first
-            )
+            code = _round(settings, select, form, stop, is_watching=True, tries_failed=is_first)
             is_first = False
-            if watch is None:
+            next_round = started + watch.total_seconds()
+            while _is_notified(notifications, next_round - time.monotonic(), stop):
+                code = _round(
+                    settings,
+                    lambda: replace(select(), listed=True),
+                    form,
+                    stop,
+                    is_watching=True,
+                    tries_failed=False,
+                )
+            if stop.is_set():
                 return code
-            if stop.wait(max(0.0, watch.total_seconds() - (time.monotonic() - started))):
-                return code
+
+
+def _is_notified(notifications: NotificationWatch, seconds: float, stop: Event) -> bool:
+    """Wait for a new log file, at most so long; return whether a notification named one."""
+    try:
+        return notifications.wait(seconds, stop)
+    except CtrailError as error:
+        print(f"ctrail: {error}", file=sys.stderr)
+        stop.wait(max(0.0, seconds))  # the next round says it, too
+        return False
 
 
 def _round(

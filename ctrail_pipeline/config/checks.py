@@ -34,6 +34,7 @@ _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UTF8 = "\ufffd"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PREFIX = re.compile(r"(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)+/?")
+_QUEUE = re.compile(r"/\d{12}/[A-Za-z0-9_-]{1,80}(\.fifo)?")
 _OWNER = re.compile(r"team:[A-Za-z0-9_ -]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -268,6 +269,20 @@ def check_endpoint(value: object) -> str | None:
     except ValueError:  # a port that is none, half an IPv6 address
         pass
     raise Unfit('a URL such as "https://s3.example.com:9000"')
+
+
+def check_queue(value: object) -> str | None:
+    """Return the URL of a queue of SQS, or None."""
+    try:
+        url = check_endpoint(value)
+        if url is None or (_QUEUE.fullmatch(urlsplit(url).path) and not set(url) & set("@?#")):
+            return url
+    except Unfit:
+        pass
+    raise Unfit(
+        'the URL of a queue, such as "https://sqs.eu-central-1.amazonaws.com/111122223333/'
+        'trail-events"'
+    )
 
 
 def check_one_line(value: object) -> str | None:

@@ -108,6 +108,10 @@ def _trails(location: ConfigLocation, items: list[Any], folder: Path) -> tuple[T
         for key in ("public_keys", "object_metadata"):
             if key in values:
                 values[key] = Path(os.path.normpath(folder / values[key]))
+        if values.get("queue") and values["bucket"].startswith("file://"):
+            location.item(index).key("queue").refuse(
+                "a folder sends no notifications; leave it out"
+            )
         written = values.get("prefix", "")
         meant = written if values.pop("exact_prefix", False) else meant_prefix(written)
         # A folder has no names that begin or end with a slash.

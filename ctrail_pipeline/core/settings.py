@@ -122,6 +122,8 @@ class Trail:
     exclude_regions: Sequence[str] = ()
     kinds: Sequence[str] = ()
     """Kinds to bring in, by the names of their folders. Empty: all."""
+    queue: str | None = None
+    """The URL of a queue of SQS that says what is new in the bucket; None: listing alone says."""
     written_prefix: str | None = None
     """The prefix as it is written, where `prefix` differs from it: looked at where nothing lies at
     `prefix`. None: there is no other place to look at."""

@@ -27,6 +27,7 @@ from dagster import (
 )
 
 from ctrail_pipeline.config.file import Config
+from ctrail_pipeline.core.ledger.queues import Notified
 from ctrail_pipeline.core.listing.discovery import NOT_YET
 from ctrail_pipeline.core.listing.look import Look, look
 from ctrail_pipeline.core.listing.look_cursor import LookCursor
@@ -157,6 +158,12 @@ def seen_line(look_result: Look, interval: float) -> str:
         f"{len(look_result.looked_at)} accounts and regions looked at,"
         f" {look_result.found} new log files"
     )
+    notified = sum(taken.counts[Notified.NEW] for taken in look_result.taken)
+    if look_result.taken:
+        text += f"; {notified} more by notification"
+    for taken in look_result.taken:
+        if taken.trouble:
+            text += f"; {taken.trouble}"
     idle = look_result.idle - look_result.looked_at
     if idle:
         delay = duration(look_result.idle_rounds * interval)

@@ -503,6 +503,11 @@ def test_what_is_wrong_is_named_with_what_would_be_right(
         ("requester_pays", "yes", "true or false"),
         ("requester_pays", 1, "true or false"),
         ("kms_key_id", 1, "a text of one line"),
+        ("queue", "trail-events", "the URL of a queue"),
+        ("queue", "https://sqs.eu-central-1.amazonaws.com/trail-events", "the URL of a queue"),
+        ("queue", "https://a:b@host/111122223333/trail-events", "the URL of a queue"),
+        ("queue", "arn:aws:sqs:eu-central-1:111122223333:trail-events", "the URL of a queue"),
+        ("queue", 7, "the URL of a queue"),
     ],
 )
 def test_a_trail_that_cannot_be_is_refused(
@@ -511,6 +516,12 @@ def test_a_trail_that_cannot_be_is_refused(
     text = refusal(tmp_path, two({"name": "b", "bucket": "abc"} | {key: value}))
     assert f"trails[1].{key}: " in text
     assert f"it must be {wanted}" in text
+
+
+def test_a_folder_has_no_queue(tmp_path: Path) -> None:
+    queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/trail-events"
+    text = refusal(tmp_path, two({"name": "b", "bucket": "file:///srv/logs", "queue": queue}))
+    assert "trails[1].queue: a folder sends no notifications" in text
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR,
 from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.source_prefixes import source_ids
+from ctrail_pipeline.core.listing.delivery import Delivery, read_delivery
 from ctrail_pipeline.core.listing.discovery import discover_digests
 from ctrail_pipeline.core.listing.found_prefixes import FoundPrefix
 from ctrail_pipeline.core.listing.problem import Problem
@@ -24,7 +25,6 @@ from ctrail_pipeline.core.listing.selection import Selection, is_configured
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.core.threads import DaemonThreads
 
-from .digest_delivery import Delivery, read_delivery
 from .digest_keys import KeysOfTrail
 from .digest_metadata import object_metadata
 from .digest_result import DigestResult

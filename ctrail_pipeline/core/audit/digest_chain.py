@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from ctrail_pipeline.core.ledger.queries_digests import PublicKey
+from ctrail_pipeline.core.listing.delivery import Delivery
 
-from .digest_delivery import Delivery
 from .digest_file import SIGNATURE_ALGORITHM, Digest, DigestError, DigestName, PreviousDigest
 from .digest_signature import check_signature
 from .findings import FindingKind

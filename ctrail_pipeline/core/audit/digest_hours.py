@@ -12,9 +12,9 @@ from ctrail_pipeline.core.keys.coverage import Range, intersection, merged
 from ctrail_pipeline.core.keys.log_file_key import KeyParts
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_HOUR, Minute
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.delivery import Delivery
 
 from .digest_chain import ChainFinding, Standing
-from .digest_delivery import Delivery
 from .digest_result import DigestResult
 from .findings import Finding, FindingKind, HourState, Severity
 from .hour_states import HourRange

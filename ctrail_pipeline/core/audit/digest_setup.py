@@ -8,8 +8,9 @@ something. The finding names the trail's key that mends the set-up.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ctrail_pipeline.core.listing.delivery import Delivery
+
 from .digest_chain import ChainFinding
-from .digest_delivery import Delivery
 from .findings import Finding, FindingKind
 
 

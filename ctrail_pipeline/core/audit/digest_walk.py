@@ -14,9 +14,9 @@ from ctrail_pipeline.core.exceptions import StoreError
 from ctrail_pipeline.core.keys.coverage import Range, intersection, whole_days
 from ctrail_pipeline.core.keys.minutes import Minute, day_folder, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
+from ctrail_pipeline.core.listing.delivery import expected_deliveries, read_delivery
 
 from .digest_chain import ChainWalk, ReadDigest, Standing
-from .digest_delivery import expected_deliveries, read_delivery
 from .digest_file import (
     Chain,
     Digest,

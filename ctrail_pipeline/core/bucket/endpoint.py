@@ -149,7 +149,6 @@ def endpoint_of(access: BucketAccess, session: Any, answered_region: str | None 
     fault = _fault_of_authorities(configured) if configured is not None and speaks_tls else ""
     if fault:
         raise StoreError(f"{access.title}: {setting}={configured} {fault}")
-    system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     point = access_point(access.bucket)
     return Endpoint(
         bucket_url=asked.bucket_url,
@@ -161,9 +160,21 @@ def endpoint_of(access: BucketAccess, session: Any, answered_region: str | None 
         region_source=source,
         is_at_aws=_partition_of_host(_host(asked.bucket_url), session) is not None,
         proxy=proxy,
-        authorities_file=configured or system.cafile or _authorities_of_botocore(),
-        authorities_folder=system.capath,
+        authorities_file=authorities_of(session),
+        authorities_folder=ssl.get_default_verify_paths().capath,  # reads SSL_CERT_DIR
     )
+
+
+def first_region(access: BucketAccess, session: Any) -> str:
+    """Return the region that is asked first, by the configuration and its surroundings."""
+    return _first_region(access, session, None)[0]
+
+
+def authorities_of(session: Any) -> str:
+    """Return the file of certificate authorities that servers are checked with."""
+    _, configured = _configured_authorities(session)
+    system = ssl.get_default_verify_paths()  # reads SSL_CERT_FILE
+    return configured or system.cafile or _authorities_of_botocore()
 
 
 def region_of_host(host: str, session: Any) -> str | None:

@@ -51,7 +51,7 @@ _IS_DUE: Final = (
 """What `KnownLogFile.is_due` says, in SQL; `_due_bounds` gives the two values."""
 _KEY: Final = "source_prefix, day, name"
 _OF_KEYS: Final = (
-    ("l.source_prefix", "l.day", "l.name", "l.state", "l.etag"),
+    ("l.source_prefix", "l.day", "l.name", "l.state", "l.etag", "l.next_visit"),
     "log_file l WHERE l.source_prefix = k.column1 AND l.day = k.column2 AND l.name = k.column3",
 )
 """Columns of log files, and the tables and condition: what `rows_of_keys` takes."""
@@ -174,6 +174,25 @@ def put_found(ledger: Ledger, found: Sequence[FoundLogFile], now: int) -> None:
     )
 
 
+def rows_of_log_files(
+    ledger: Ledger, keys: Sequence[tuple[int, int, str]]
+) -> dict[tuple[int, int, str], KnownLogFile]:
+    """Return the rows of log files (source prefix, day, name); cold ones become hot again.
+
+    Inside a transaction.
+    """
+    days = [day for _, day, _ in keys] or [0]
+    found, cold_files = hot_rows_of_keys(ledger, *_OF_KEYS, keys, OF_DAY, max(days), min(days))
+    if cold_files:
+        bring_back_from(ledger, cold_files, keys)
+        columns, joined = _OF_KEYS
+        found = list(rows_of_keys(ledger, ", ".join(columns), joined, keys))
+    return {
+        (source_id, day, name): KnownLogFile(LogFileState(state), etag, next_visit)
+        for source_id, day, name, state, etag, next_visit in found
+    }
+
+
 def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     """Return the positions of a batch's log files whose rows say committed. In a transaction.
 
@@ -181,22 +200,14 @@ def check_log_files(ledger: Ledger, outcomes: Sequence[Outcome]) -> set[int]:
     another version of them than the batch has. A server that lists a key twice may bring a log file
     into a batch twice: the second one is settled, too.
     """
-    keys = [(outcome.source_id, outcome.day, outcome.name) for outcome in outcomes]
-    days = [day for _, day, _ in keys] or [0]
-    found, cold_files = hot_rows_of_keys(ledger, *_OF_KEYS, keys, OF_DAY, max(days), min(days))
-    if cold_files:
-        bring_back_from(ledger, cold_files, keys)
-        columns, joined = _OF_KEYS
-        found = list(rows_of_keys(ledger, ", ".join(columns), joined, keys))
-    rows = {
-        (source_id, day, name): Known(LogFileState(state), etag)
-        for source_id, day, name, state, etag in found
-    }
+    rows = rows_of_log_files(
+        ledger, [(outcome.source_id, outcome.day, outcome.name) for outcome in outcomes]
+    )
     taken, committed = [], set()
     met: set[tuple[int, int, str]] = set()
     for outcome in outcomes:
         log_file = outcome.source_id, outcome.day, outcome.name
-        row = rows.get(log_file)
+        row = rows[log_file].known if log_file in rows else None
         if log_file in met or _is_taken(row, outcome):
             taken.append(outcome.position)
         met.add(log_file)

@@ -94,6 +94,11 @@ _MIGRATIONS: Final = {
         " quarantined = 0, conflicts = 0 WHERE state = 6",
         "UPDATE accepted_log_file SET state = 3 WHERE state = 6",
         "ALTER TABLE batch ADD COLUMN published_at INTEGER",
+        "CREATE TABLE queue (url TEXT PRIMARY KEY, works_since INTEGER NOT NULL,"
+        " asked_at INTEGER NOT NULL, drained_at INTEGER NOT NULL, trouble TEXT NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE TABLE queue_tally (url TEXT NOT NULL, sort TEXT NOT NULL, number INTEGER NOT NULL,"
+        " example TEXT NOT NULL, PRIMARY KEY (url, sort)) WITHOUT ROWID",
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

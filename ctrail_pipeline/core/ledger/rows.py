@@ -28,7 +28,7 @@ class LogFileState(IntEnum):
     ARCHIVED = 4
     GONE = 5
     FOUND = 7
-    """A look at the bucket saw it (`watch`), and no run has fetched it yet."""
+    """A look at the bucket saw it, or a message named it, and no run has fetched it yet."""
 
 
 _NOT_READ: Final = frozenset({LogFileState.FAILED, LogFileState.ARCHIVED, LogFileState.GONE})

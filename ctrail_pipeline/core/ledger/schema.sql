@@ -192,6 +192,24 @@ CREATE TABLE cold_file (
     last_segment  INTEGER NOT NULL
 );
 
+-- A queue of notifications, as it was last asked: queues.py.
+CREATE TABLE queue (
+    url         TEXT PRIMARY KEY,
+    works_since INTEGER NOT NULL, -- 0: it was never asked with success
+    asked_at    INTEGER NOT NULL,
+    drained_at  INTEGER NOT NULL, -- when it was last found empty; 0: never
+    trouble     TEXT NOT NULL     -- why it could not be asked; empty if it could
+) WITHOUT ROWID;
+
+-- What the messages of a queue named, over all runs.
+CREATE TABLE queue_tally (
+    url     TEXT NOT NULL,
+    sort    TEXT NOT NULL,    -- queues.Notified
+    number  INTEGER NOT NULL,
+    example TEXT NOT NULL,    -- the address of an object, or a message's id and what is wrong
+    PRIMARY KEY (url, sort)
+) WITHOUT ROWID;
+
 -- Public keys of digests, as CloudTrail's ListPublicKeys gave them.
 CREATE TABLE public_key (
     fingerprint TEXT PRIMARY KEY,

@@ -1,11 +1,11 @@
 """A look at the buckets: which log files are new, inside a time budget, for the next run to fetch.
 
-What a look finds becomes rows of the ledger that are due at once. In the same transaction, the
-stretch of key time that it listed becomes covered. So a run need not list again, and what is
-fetched depends on the ledger alone, not on a look or a cursor. A look lists what is recent: behind
-the cursor of each source prefix. It names older key time that was never listed as backlog, for a
-run that lists by itself. Not here: whose turn it is (`look_cursor`), or when to look and what is
-started then (`ctrail_pipeline.orchestration.sensors`).
+What a look lists as new, and what messages in queues name, becomes rows of the ledger that are due
+at once. The transaction of a listing also notes the stretch of key time that it listed as covered.
+So a run need not list again, and what is fetched depends on the ledger alone, not on a look or a
+cursor. A look lists what is recent: behind the cursor of each source prefix. It names older key
+time that was never listed as backlog, for a run that lists by itself. Not here: whose turn it is
+(`look_cursor`), or when to look and what is started then (`ctrail_pipeline.orchestration.sensors`).
 """
 
 import math
@@ -50,6 +50,7 @@ from .look_frequency import (
     is_idle,
     rests_this_round,
 )
+from .notification_intake import Taken, queues_of, take_notifications
 from .problem import Problem, not_listed, trail_problem
 from .selection import is_configured, is_of
 from .sources import LogFileRef, Source, Stretch
@@ -64,6 +65,8 @@ _CHUNK: Final = 64
 """Source prefixes that are listed side by side, and noted in one transaction."""
 _REQUEST_SECONDS: Final = 10.0
 """A look gives up a request earlier than a run does, since the next look is soon."""
+_NOTIFICATIONS_SHARE: Final = 0.4
+"""The share of a look's time that goes to notifications at most."""
 _GRACE_SECONDS: Final = 15.0
 """How long the chunk in hand may go on when the budget is used up."""
 
@@ -82,7 +85,9 @@ class Look:
     not_reached: set[tuple[str, str]] = field(default_factory=set)
     """Where there was no time for something. The next look begins with it."""
     found: int = 0
-    """New log files that were noted."""
+    """New log files that were listed and noted."""
+    taken: list[Taken] = field(default_factory=list)
+    """What was taken out of the queues."""
     requests: int = 0
     """LIST requests for log files. Those that find accounts and regions come on top."""
     waiting: dict[tuple[str, str], Waiting] = field(default_factory=dict)
@@ -163,6 +168,9 @@ class _Looking:
         self._look = Look(last_cursor)
 
     def look(self) -> Look:
+        seconds = _NOTIFICATIONS_SHARE * (self._deadline - time.monotonic())
+        queues = queues_of(self._settings.trails)
+        self._look.taken = take_notifications(self._settings, self._ledger, queues, seconds)
         sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)
         coverage = covered_ranges(self._ledger)

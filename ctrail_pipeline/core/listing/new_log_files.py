@@ -28,6 +28,18 @@ def is_wanted(parts: KeyParts, wanted: Range) -> bool:
     return True
 
 
+def is_new(row: KnownLogFile | None, etag: bytes, due_at: int) -> bool:
+    """Whether a log file that is there is new, by the ledger's row of it.
+
+    `etag`: of the version that is there. If it is empty, nobody knows the version: what has a row
+    is not new then.
+    """
+    if row is None:
+        return True
+    is_same = not etag or row.etag == etag
+    return not row.is_due(due_at) and (not is_same or row.state is LogFileState.GONE)
+
+
 def new_log_files(
     source: Source,
     day: int,
@@ -43,9 +55,7 @@ def new_log_files(
     new = []
     for parts, listed in listed_log_files:
         row = known.get(parts.name)
-        if row is not None and (
-            row.is_due(due_at) or (row.etag == listed.etag and row.state is not LogFileState.GONE)
-        ):
+        if not is_new(row, listed.etag, due_at):
             continue
         new.append(
             LogFileRef(

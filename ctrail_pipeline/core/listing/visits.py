@@ -44,7 +44,7 @@ def _to_fetch(source: Source, visit: Visit) -> LogFileRef:
         visit.day,
         visit.name,
         visit.size,
-        visit.known.etag if is_found else None,
+        (visit.known.etag or None) if is_found else None,  # not each message has an etag
         visit.archived and is_found,
         visit.known,
         visit.attempts,

@@ -43,6 +43,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_discovered
+from ctrail_pipeline.core.listing.notification_intake import queues_of, take_notifications
 from ctrail_pipeline.core.listing.problem import Problem, not_listed, without_address
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.listing.sources import LogFileRef, Source, Stretch
@@ -66,6 +67,8 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.2
 """How long to wait for a server before looking whether the run is to stop."""
+_NOTIFICATIONS_SECONDS: Final = 600.0
+"""How long a run takes notifications at most. What is left is for the next run, and for listing."""
 _AHEAD_UNTIL_UP: Final = 4
 """While worker processes may come, little is begun that they would have to wait for."""
 _PROBLEMS_LOGGED: Final = 20
@@ -85,6 +88,7 @@ def sync(
 ) -> Summary:
     """Bring in everything that is new, newest first: exactly once, whatever happened before.
 
+    What waits in the queues of the selected trails is taken first, whichever trails it is about.
     Log files that failed before are tried again at their next visit; with `tries_failed` they are
     tried now. What `earlier_tries` of this run failed at is tried now, too.
 
@@ -99,6 +103,9 @@ def sync(
     with opened_output(all_trails, observe=observe, claims_parquet=writes_parquet) as opened:
         ledger, output = opened
         output.probe()
+        if not selection.listed:
+            queues = queues_of(settings.trails)
+            take_notifications(all_trails, ledger, queues, _NOTIFICATIONS_SECONDS, stop)
         run = _Run(settings, selection, ledger, output, run_id, stop or Event(), observe)
         try:
             with rare_collections():

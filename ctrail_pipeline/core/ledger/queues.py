@@ -1,0 +1,102 @@
+"""The rows of queues: what their messages named, and whether they work.
+
+Functions over a `Ledger`. A queue is known by its URL, whichever trails it is configured for. What
+is counted counts over all runs. Nothing of a message's text is kept but names of objects.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from .ledger import Ledger
+from .portable_sql import upsert
+
+
+class Notified(StrEnum):
+    """What a message named, or why the message stays in its queue."""
+
+    NEW = "new"
+    """A log file that the ledger did not have."""
+    KNOWN = "known"
+    """A log file that a listing or another message brought before."""
+    NOT_SELECTED = "not_selected"
+    """A log file that the configuration leaves out."""
+    DIGEST = "digest"
+    NO_LOG_FILE = "no_log_file"
+    """Another object of a bucket that is configured."""
+    OTHER_EVENT = "other_event"
+    """A test, or an event that is about no new object."""
+    OTHER_BUCKET = "other_bucket"
+    """An object in a bucket that is not configured. The message stays: another deployment may
+    share the queue."""
+    NOT_UNDERSTOOD = "not_understood"
+    """The message stays, for the queue's own dead-letter queue."""
+
+
+class Tally(NamedTuple):
+    """How many objects or messages of one sort there were, and one of them."""
+
+    number: int
+    example: str
+
+
+class QueueRow(NamedTuple):
+    """What is known of a queue."""
+
+    works_since: int
+    """When it was first asked with success (seconds since 1970); 0: never."""
+    asked_at: int
+    """When it was last asked."""
+    drained_at: int
+    """When it was last found empty; 0: never."""
+    trouble: str
+    """Why it could not be asked last time; empty if it could."""
+
+
+def note_asked(ledger: Ledger, url: str, now: int, trouble: str, *, is_drained: bool) -> None:
+    """Note that a queue was asked, and how that went. Inside a transaction."""
+    works = 0 if trouble else now
+    ledger.execute(
+        "INSERT INTO queue (url, works_since, asked_at, drained_at, trouble)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (url) DO UPDATE SET asked_at = excluded.asked_at,"
+        " trouble = excluded.trouble, works_since = CASE WHEN queue.works_since = 0"
+        " THEN excluded.works_since ELSE queue.works_since END, drained_at = CASE"
+        " WHEN excluded.drained_at = 0 THEN queue.drained_at ELSE excluded.drained_at END",
+        url,
+        works,
+        now,
+        works if is_drained else 0,
+        trouble,
+    )
+
+
+def note_notified(ledger: Ledger, url: str, tallies: Mapping[Notified, Tally]) -> None:
+    """Add to what the messages of a queue named. Inside a transaction."""
+    known = tallies_of_queues(ledger).get(url, {})
+    ledger.execute_many(
+        upsert("queue_tally", "url, sort, number, example", "url, sort"),
+        [
+            (url, sort, tally.number + (known[sort].number if sort in known else 0), tally.example)
+            for sort, tally in tallies.items()
+        ],
+    )
+
+
+def queue_rows(ledger: Ledger) -> dict[str, QueueRow]:
+    """Return what is known of each queue that was ever asked."""
+    return {
+        url: QueueRow(*values)
+        for url, *values in ledger.rows(
+            "SELECT url, works_since, asked_at, drained_at, trouble FROM queue"
+        )
+    }
+
+
+def tallies_of_queues(ledger: Ledger) -> dict[str, dict[Notified, Tally]]:
+    """Return what the messages of each queue named, over all runs."""
+    tallies: dict[str, dict[Notified, Tally]] = {}
+    for url, sort, number, example in ledger.rows(
+        "SELECT url, sort, number, example FROM queue_tally ORDER BY url, sort"
+    ):
+        tallies.setdefault(url, {})[Notified(sort)] = Tally(number, example)
+    return tallies
