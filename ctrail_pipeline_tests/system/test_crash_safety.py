@@ -62,8 +62,8 @@ def undisturbed(
 def assert_recovers(settings: Settings, expectation: Expectation, lines: set[bytes]) -> None:
     """Assert that a clean run brings in what is missing, and that the next finds nothing to do."""
     let_a_minute_pass(settings)
-    ended = run_sync(settings)
-    assert ended.returncode == 0, ended
+    recovered = sync(settings)
+    assert recovered.ok, recovered.problems
     assert_exact(settings, expectation)
     assert snapshot(settings.events_dir) == lines
     again = sync(settings)

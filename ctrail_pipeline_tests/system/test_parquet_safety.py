@@ -75,8 +75,8 @@ def assert_whole(settings: Settings, expectation: Expectation) -> None:
 
 def assert_recovers(settings: Settings, expectation: Expectation) -> None:
     let_a_minute_pass(settings)
-    ended = run_sync(settings)
-    assert ended.returncode == 0, ended
+    recovered = sync(settings)
+    assert recovered.ok, recovered.problems
     assert_whole(settings, expectation)
     before = parquet_files(settings)
     assert sync(settings).progress.log_files == 0
