@@ -4,12 +4,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moto.server import ThreadedMotoServer
-
 
 @contextmanager
 def moto_server() -> Iterator[str]:
     """Start moto's server on a free loopback port, and give its address."""
+    from moto.server import ThreadedMotoServer  # a second of CPU, not for each worker
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
