@@ -7,6 +7,7 @@ asked and changed is in `ledger_questions` and `ledger_actions`.
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -32,6 +33,7 @@ class TwoLedgers:
     def __init__(self, file: Path, database: LedgerAddress) -> None:
         self.ledgers = (Ledger(file), Ledger(database))
         self.now = 1_768_500_000
+        self._is_pipelined = False
         self.called: tuple[set[Line], set[Line]] = (set(), set())
         """For each ledger, the lines of the room that had a statement run."""
         for ledger, called in zip(self.ledgers, self.called, strict=True):
@@ -62,10 +64,15 @@ class TwoLedgers:
         return answers[0]
 
     def write(self, change: Callable[..., Any], *values: Any) -> Any:
-        """Change both ledgers, each in a transaction, and compare what the changes return."""
+        """Change both ledgers, each in a transaction, and compare what the changes return.
+
+        Every other change awaits no answer before one is needed.
+        """
+        self._is_pipelined = not self._is_pipelined
 
         def in_transaction(ledger: Ledger) -> Any:
-            with ledger.transaction():
+            pipeline = ledger.pipelined() if self._is_pipelined else nullcontext()
+            with ledger.transaction(), pipeline:
                 return change(ledger, *values)
 
         return self.both(in_transaction)
