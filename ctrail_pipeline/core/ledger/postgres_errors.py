@@ -65,6 +65,6 @@ def _state_of_refusal(text: str) -> str:
         return "53100"
     if "does not exist" in text and "database" in text:
         return "3D000"
-    if "authentication" in text or "pg_hba.conf" in text or "role" in text:
+    if any(word in text for word in ("authentication", "password", "pg_hba.conf", "role")):
         return "28000"
     return "08006"

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctrail_pipeline.core.exceptions import LedgerError
+from ctrail_pipeline.core.ledger import postgres
 from ctrail_pipeline.core.ledger.bulk import rows_of_keys
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.portable_sql import replacing
@@ -101,6 +102,14 @@ def test_a_newer_ledger_is_refused(ledger: Ledger, address: PostgresAddress) -> 
         Ledger(address)
 
 
+def test_a_server_that_is_too_old_is_refused(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_OLDEST_SERVER", 99)
+    with pytest.raises(LedgerError, match=r"is PostgreSQL \d\d: 99 or newer is needed"):
+        Ledger(address)
+
+
 def test_a_database_of_another_encoding_is_refused() -> None:
     address = empty_database(
         "ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
@@ -123,7 +132,7 @@ def test_what_cannot_be_reached_is_said(url: str, says: str) -> None:
         Ledger(PostgresAddress(url))
 
 
-def test_a_database_that_can_only_be_read_is_refused(address: PostgresAddress) -> None:
+def test_a_database_whose_default_is_to_read_only_is_written(address: PostgresAddress) -> None:
     with closing(Ledger(address)):
         pass
     name = address.url.split("/")[3].partition("?")[0]
