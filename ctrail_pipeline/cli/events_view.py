@@ -77,12 +77,6 @@ def connect(
 
     Raises ConfigurationError if DuckDB is not installed.
     """
-    root = output.location(Kind.EVENTS)
-    if bucket_address(root) is not None:
-        raise ConfigurationError(
-            f"query: {root} lies in a bucket, which `ctrail query` cannot read yet: DuckDB's httpfs"
-            " reads it (docs/bucket-output.md)"
-        )
     try:
         import duckdb
     except ImportError:
@@ -100,7 +94,11 @@ def connect(
             if files is None:
                 files = list(_files_there(output))
             line_bytes = longest_line(output, files)
-            names = [_pattern(root) + output.address_of(file)[len(root) :] for file in files]
+            root = output.location(Kind.EVENTS)
+            if bucket_address(root) is None:
+                names = [_pattern(root) + output.address_of(file)[len(root) :] for file in files]
+            else:
+                root, names = _given(connection, output, files)
             connection.execute("SET VARIABLE ctrail_files = $1", [names])
             connection.execute("CREATE SEQUENCE ctrail_lines_not_read")
             if line_bytes > _BYTES_FOR_ALL_THREADS:
@@ -125,6 +123,17 @@ def lines_not_read(connection: "duckdb.DuckDBPyConnection") -> int:
 def _pattern(path: str) -> str:
     """Return the pattern by which DuckDB finds a path. DuckDB takes each name for a pattern."""
     return "".join(f"[{letter}]" if letter in "[*?" else letter for letter in path)
+
+
+def _given(
+    connection: "duckdb.DuckDBPyConnection", output: Output, files: Sequence[NamedFile]
+) -> tuple[str, list[str]]:
+    """Give files of a bucket to DuckDB; return what their names begin with, and the names."""
+    from .duckdb_files import PROTOCOL, OutputFiles, name_of
+
+    named = {name_of(file): file for file in files}
+    connection.register_filesystem(OutputFiles(output, named))
+    return f"{PROTOCOL}://events", [f"{PROTOCOL}://{name}" for name in named]
 
 
 def _view_of(root: str, line_bytes: int, *, is_empty: bool) -> str:
@@ -179,7 +188,8 @@ def files_to_query(settings: Settings) -> list[PublishedFile] | None:
         check_belongs(ledger, output)
         while True:
             files = files_to_read(ledger, Kind.EVENTS)
-            existing = [file for file in files if output.entry(file) is not None]
+            there = {(folder, name) for folder, names in output.walk(Kind.EVENTS) for name in names}
+            existing = [file for file in files if (file.folder, file.name) in there]
             vanished = set(files).difference(existing)
             # A vanished file was merged or pruned since, unless the ledger still has it.
             if not vanished or vanished.issubset(files_to_read(ledger, Kind.EVENTS)):

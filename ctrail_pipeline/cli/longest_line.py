@@ -4,16 +4,24 @@ Few files are read for that: a file may be too small for a long line, or say how
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from ctrail_pipeline.core.output.compression import DamagedText, open_text, text_bytes_at_most
+from ctrail_pipeline.core.output.compression import (
+    MOST_DEFLATED,
+    DamagedText,
+    open_text,
+    text_bytes_at_most,
+)
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output_files import Compression, NamedFile, compression_of
 
 LINE_BYTES: Final = 16 * 1024 * 1024
 """The longest line that DuckDB reads if it is not told of longer ones. It sets aside twice as much
 for each thread."""
+_FILES_AT_ONCE: Final = 16
 _READ_AT_ONCE: Final = 1024 * 1024
 _SEARCHED_AT_ONCE: Final = 64 * 1024
 """Bytes that are read to find where a line ends."""
@@ -22,20 +30,27 @@ _SEARCHED_AT_ONCE: Final = 64 * 1024
 def longest_line(output: Output, files: Sequence[NamedFile]) -> int:
     """Return the bytes of the longest line of these files, at least LINE_BYTES.
 
-    A compressed file is read where its text may hold a longer line.
+    A compressed file is read where its text may hold a longer line. Several files are looked at at
+    once, since a bucket takes its time.
     """
-    longest = LINE_BYTES
-    for file in files:
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
+        return max(threads.map(partial(_longest_line_in, output), files), default=LINE_BYTES)
+
+
+def _longest_line_in(output: Output, file: NamedFile) -> int:
+    size = getattr(file, "size", None)
+    if size is None:
         entry = output.entry(file)
-        if entry is None:
-            continue  # merged or pruned; DuckDB notices, too
-        is_compressed = compression_of(file.name) is not Compression.NONE
-        with suppress(FileNotFoundError):
-            if is_compressed and text_bytes_at_most(output, file, entry.size) > LINE_BYTES:
-                longest = max(longest, _longest_line_of_text(output, file))
-            elif not is_compressed and entry.size > LINE_BYTES:
-                longest = max(longest, _longest_line_of_file(output, file, entry.size))
-    return longest
+        size = 0 if entry is None else entry.size
+    compression = compression_of(file.name)
+    with suppress(FileNotFoundError):  # merged or pruned; DuckDB notices, too
+        if compression is Compression.NONE and size > LINE_BYTES:
+            return max(LINE_BYTES, _longest_line_of_file(output, file, size))
+        may_be_long = compression is Compression.ZSTD or size > LINE_BYTES // MOST_DEFLATED
+        is_read = compression is not Compression.NONE and may_be_long
+        if is_read and text_bytes_at_most(output, file, size) > LINE_BYTES:
+            return max(LINE_BYTES, _longest_line_of_text(output, file))
+    return LINE_BYTES
 
 
 def _longest_line_of_text(output: Output, file: NamedFile) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrail_pipeline.cli.events_view import connect, files_to_query
 from ctrail_pipeline.core.audit.compare import compare
 from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.findings import FindingKind
@@ -15,6 +16,7 @@ from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
@@ -97,6 +99,23 @@ def test_verify_manifest_and_explain_read_a_bucket(
         line = explain.line_at(f"{settings.events}/{path}:1")
         assert explain.line_at(f"{path}:1").data == line.data
         assert line.data in expectation.lines
+
+
+def test_a_query_reads_a_bucket(settings: Settings, expectation: Expectation) -> None:
+    assert sync(settings).ok
+    output = open_output(settings)
+    folder = min(event_files(settings)).rpartition("/")[0]
+    account, region, year, month, day, hour = folder.split("/")
+    where = f"account = '{account}' AND region = '{region}' AND date = '{year}-{month}-{day}'"
+    with closing(output), connect(output, files_to_query(settings)) as connection:
+        counts = connection.execute(
+            f"SELECT count(*), count(*) FILTER ({where} AND hour = {int(hour)}) FROM events"
+        ).fetchall()
+    in_hour = sum(folder in line.folders for line in expectation.lines.values())
+    assert counts == [(len(expectation.lines), in_hour)]
+    with connect(output) as connection:  # without a ledger
+        [(count,)] = connection.execute("SELECT count(*) FROM events").fetchall()
+    assert count == len(expectation.lines)
 
 
 def test_verify_finds_what_is_altered_missing_or_foreign(settings: Settings) -> None:

@@ -35,8 +35,10 @@ _ZSTD_LEVEL: Final = 1
 _WINDOW_BITS: Final = 31
 """Of a gzip, with header and trailer."""
 _BUFFER_BYTES: Final = 128 * 1024
-_CERTAIN_GZIP: Final = 2**32 // 1032
-"""Bytes of a gzip whose text surely has less than 4 GB: Deflate makes no text smaller than that."""
+MOST_DEFLATED: Final = 1032
+"""How much smaller Deflate makes a text at most."""
+_CERTAIN_GZIP: Final = 2**32 // MOST_DEFLATED
+"""Bytes of a gzip whose text surely has less than 4 GB."""
 _ZSTD_HEADER: Final = 18
 """Bytes of the longest header of a frame."""
 
