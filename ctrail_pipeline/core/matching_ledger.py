@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
+from ctrail_pipeline.core.ledger.machine import belong_to_no_machine, claim_for_this_machine
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.output.interface import Marker, Output
 from ctrail_pipeline.core.output.marker import replace_marker, write_marker
 
+from .claims import can_lock, share
 from .exceptions import LedgerError
 from .ledger_address import LedgerAddress
 from .output_files import Kind
@@ -42,7 +43,7 @@ def open_ledger(state_db: LedgerAddress, output: Output) -> Ledger:
         )
     if marker is None and not exists and output.holds_files(Kind.EVENTS):
         raise _foreign(output)
-    lock = output.share() if output.exists(Kind.EVENTS) else None
+    lock = share(state_db, output) if can_lock(state_db, output) else None
     ledger = None
     try:
         ledger = Ledger(state_db)
@@ -52,15 +53,15 @@ def open_ledger(state_db: LedgerAddress, output: Output) -> Ledger:
         marker = output.read_marker(Kind.EVENTS)
         if marker is not None:
             _compare(ledger, marker, where)
-            claim_for_this_machine(ledger)
+            claim_machine(ledger, output)
         else:
             _check_beginning(ledger, output, has_files=has_files, unused=unused)
-            claim_for_this_machine(ledger)
+            claim_machine(ledger, output)
             output.make(Kind.EVENTS)
-            lock = lock or output.share()  # no rebuild begins before there is a marker
+            lock = lock or share(state_db, output)  # no rebuild begins before there is a marker
             write_marker(output, Kind.EVENTS, ledger.uuid, ledger.generation)
         if lock is None:  # another run made the root just now
-            lock = output.share()
+            lock = share(state_db, output)
             check_belongs(ledger, output)
         output.remove_unfinished_markers(Kind.EVENTS)
         output.warn_if_open()
@@ -73,6 +74,17 @@ def open_ledger(state_db: LedgerAddress, output: Output) -> Ledger:
         raise
     ledger.hold(lock)
     return ledger
+
+
+def claim_machine(ledger: Ledger, output: Output) -> None:
+    """Note that a local output is on this machine; an output in a bucket is on none.
+
+    Raises LedgerError if another machine is noted.
+    """
+    if output.lock_folder is not None:
+        claim_for_this_machine(ledger)
+    else:
+        belong_to_no_machine(ledger)
 
 
 def claim_parquet(ledger: Ledger, output: Output) -> None:

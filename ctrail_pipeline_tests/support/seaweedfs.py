@@ -55,7 +55,7 @@ class SeaweedFS:
                     *(f"{option}={port}" for option, port in ports.items()),
                     *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),
                     f"-s3.config={root / 's3.json'}",
-                    *("-master.volumeSizeLimitMB=64", "-volume.max=200"),
+                    *("-master.volumeSizeLimitMB=64", "-volume.max=2000"),
                 ],
                 cwd=root,
                 stdin=subprocess.DEVNULL,

@@ -225,12 +225,13 @@ def put_object(bucket: Path, key: str, body: bytes, modified: datetime) -> None:
 def let_a_minute_pass(settings: Settings) -> None:
     """Make the remains of a kill look old enough where age decides.
 
-    The lock on the staging folder tells whether a run lives. Before a run has its lock, and while
-    it writes the marker, only age can tell.
+    The lock on the staging folder tells whether a run lives. Before a run has its lock, while it
+    writes the marker, and where an output in a bucket has no folder, only age can tell.
     """
     if ledger_exists(settings.ledger):
         with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
             ledger.execute("UPDATE batch SET created_at = created_at - 120 WHERE state = 0")
+            ledger.execute("UPDATE lease SET renewed_at = renewed_at - 120")
     unfinished: list[Path] = []
     for root in LocalOutput.of(settings).roots.values():
         unfinished += root.glob(".ctrail.*")

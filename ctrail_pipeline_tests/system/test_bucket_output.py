@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -14,8 +15,9 @@ from ctrail_pipeline.core.audit.explain import explainer
 from ctrail_pipeline.core.audit.findings import FindingKind
 from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
-from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.output.bucket.conditions import Conditions
+from ctrail_pipeline.core.output.bucket.object_store import Found
 from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
@@ -25,6 +27,7 @@ from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
 from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.output_buckets import keys_in, seaweedfs_bucket
+from ctrail_pipeline_tests.support.s3_server import ACCESS_KEY, SECRET_KEY
 from ctrail_pipeline_tests.support.seaweedfs import s3_client
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
@@ -145,22 +148,151 @@ def test_a_compaction_and_a_prune_wait_an_hour(
     assert compact(settings).folders == 0
     prune(settings, NEVER)
     assert event_files(settings) == before
-    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
-        ledger.execute("UPDATE batch SET published_at = published_at - 7200")
+    pass_hours(settings)
     assert compact(settings).folders > 0
     assert len(event_files(settings)) < len(before)
     assert_exact(settings, expectation)
     assert compare(settings, deep=True).findings == []
-    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
-        ledger.execute("UPDATE batch SET published_at = published_at - 7200")
+    pass_hours(settings)
     prune(settings, NEVER)
     assert event_files(settings) == set()
 
 
-def test_a_rebuild_is_refused_while_nothing_keeps_runs_out(settings: Settings) -> None:
+def test_a_rebuilt_ledger_knows_what_is_there(settings: Settings, expectation: Expectation) -> None:
+    settings = replace(settings, output_formats=("jsonl", "parquet"))
     assert sync(settings).ok
-    with pytest.raises(LedgerError, match="there is no rebuild for it"):
-        rebuild(settings, force=True)
+    before = event_files(settings)
+    assert rebuild(settings, force=True).events == len(expectation.lines)
+    assert sync(settings).ok
+    assert event_files(settings) == before
+    assert_exact(settings, expectation)
+
+
+# --- vanished objects -----------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+def die_at(settings: Settings, step: str) -> None:
+    """Sync, and die at a step."""
+
+    def die(at: str) -> None:
+        if at == step:
+            raise Died
+
+    with pytest.raises(Died):
+        sync(settings, observe=die)
+
+
+def delete(settings: Settings, part_of_key: str) -> int:
+    """Delete all objects whose keys contain a text; return how many they are."""
+    assert settings.output is not None
+    client, bucket = s3_client(str(settings.output.endpoint_url)), settings.output.bucket
+    keys = [key for key in keys_in(settings.output) if part_of_key in key]
+    for key in keys:
+        client.delete_object(Bucket=bucket, Key=key)
+    return len(keys)
+
+
+@pytest.mark.parametrize("vanished", [".part", "00001.part"])
+def test_staged_objects_that_vanish_are_made_again(
+    settings: Settings, expectation: Expectation, vanished: str
+) -> None:
+    settings = replace(settings, output_formats=("jsonl", "parquet"), process_workers=1)
+    die_at(settings, "committed")
+    assert delete(settings, vanished)
+    assert sync(settings).ok
+    assert_exact(settings, expectation)
+    assert compare(settings, deep=True).findings == []
+
+
+@pytest.mark.parametrize("step", ["restaged", "noted", "linked", "recovered"])
+def test_killed_while_they_are_made_again(
+    settings: Settings, expectation: Expectation, step: str
+) -> None:
+    settings = replace(settings, process_workers=1)
+    die_at(settings, "committed")
+    assert delete(settings, ".part")
+    die_at(settings, step)
+    assert sync(settings).ok
+    assert_exact(settings, expectation)
+
+
+def test_merged_objects_that_vanish_are_merged_once_more(
+    settings: Settings, expectation: Expectation
+) -> None:
+    settings = replace(settings, batch_log_files=4, output_formats=("jsonl", "parquet"))
+    assert sync(settings).ok
+    pass_hours(settings)
+
+    def die(at: str) -> None:
+        if at == "committed":
+            raise Died
+
+    with pytest.raises(Died):
+        compact(settings, observe=die)
+    assert delete(settings, ".part")
+    before = event_files(settings)
+    assert sync(settings).ok
+    assert len(event_files(settings)) < len(before)
+    assert_exact(settings, expectation)
+    assert compare(settings, deep=True).findings == []
+
+
+# --- a run that is paused amid its COPYs ----------------------------------------------------------
+
+
+def pass_hours(settings: Settings) -> None:
+    """Have leases lapse, and have what is published be published for two hours."""
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        ledger.execute("UPDATE batch SET published_at = published_at - 7200")
+        ledger.execute("UPDATE lease SET renewed_at = renewed_at - 7200")
+
+
+@pytest.mark.parametrize("paused", ["sync", "compaction"])
+def test_a_run_that_is_paused_before_a_copy_brings_nothing_back(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: str
+) -> None:
+    """Another machine publishes its batch, merges it and prunes everything, within two hours."""
+    changes = {"output": seaweedfs_bucket(monkeypatch), "batch_log_files": 20}
+    settings = with_ledger_in("postgres", sample_settings(sample, tmp_path, **changes))
+    settings = replace(settings, process_workers=1)
+    if paused == "compaction":
+        assert sync(settings).ok
+        pass_hours(settings)
+    copy, turn = Conditions.copy, Lock()
+    copies: list[str] = []
+
+    def pause(conditions: Conditions, source: str, target: str) -> Found | None:
+        with turn:
+            is_second = len(copies) == 1
+            copies.append(target)
+        if is_second:
+            monkeypatch.undo()
+            finish_and_prune()
+        return copy(conditions, source, target)
+
+    def finish_and_prune() -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, {"AWS_ACCESS_KEY_ID": ACCESS_KEY}.get(name, SECRET_KEY))
+        for _ in range(3):
+            pass_hours(settings)
+            compact(settings)
+        pass_hours(settings)
+        assert prune(settings, NEVER).files > 0
+        assert event_files(settings) == set()
+
+    monkeypatch.setattr(Conditions, "copy", pause)
+    (sync if paused == "sync" else compact)(settings)
+    assert len(copies) > 1
+    pass_hours(settings)
+    compact(settings)
+    pass_hours(settings)
+    prune(settings, NEVER)
+    assert event_files(settings) == set()
+    assert sync(settings).progress.log_files == 0
 
 
 def event_files(settings: Settings) -> set[str]:

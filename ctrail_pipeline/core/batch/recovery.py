@@ -16,7 +16,7 @@ from typing import Final
 
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.ledger.batches import abort_batch, mark_published, open_batches
-from ctrail_pipeline.core.ledger.leases import claim, has_lapsed
+from ctrail_pipeline.core.ledger.leases import claim, has_lapsed, is_abandoned
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import published_files, rename_output_file
 from ctrail_pipeline.core.ledger.queries_compaction import (
@@ -58,7 +58,7 @@ def recover(
     for batch in unfinished:
         staging = output.staging_of(batch.token)
         try:
-            if not _becomes_ours(ledger, staging, batch):
+            if not _becomes_ours(ledger, output, staging, batch):
                 continue
             if batch.state is BatchState.COMMITTED:
                 _publish(ledger, output, staging, batch, restage, observe)
@@ -75,8 +75,10 @@ def recover(
     finish_pruning(ledger, output, observe)
 
 
-def _becomes_ours(ledger: Ledger, staging: Staging, batch: BatchRow) -> bool:
+def _becomes_ours(ledger: Ledger, output: Output, staging: Staging, batch: BatchRow) -> bool:
     """Whether the owner of a batch is gone, or paused for long, and no other run was faster."""
+    if output.lock_folder is None:
+        return is_abandoned(ledger, batch) and claim(ledger, batch)
     alive = staging.owner_lives()
     if alive and not has_lapsed(ledger, batch):
         return False

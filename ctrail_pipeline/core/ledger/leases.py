@@ -4,7 +4,10 @@ A run that works on batches renews its lease while it runs. A run that was pause
 is gone, renews nothing; its lease lapses, and another run may claim its batches. A lease only saves
 work: whether a batch counts is checked in the transaction that commits it. The moments are those of
 the server's clock, which all machines share. A ledger in SQLite has no leases: it lies on one
-machine, where the locks of staging folders say the same.
+machine, where locks say the same: of staging folders, or of a file for each run (`run_files`).
+
+Where an output has no folder to lock (`core.claims`), whoever rebuilds or moves the ledger has a
+lease, too, and no run begins meanwhile.
 """
 
 import logging
@@ -17,9 +20,11 @@ from uuid import uuid4
 
 from ctrail_pipeline.core.exceptions import LedgerError
 
+from .engine import Row
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
 from .rows import BatchRow
+from .run_files import RunFile, is_held
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +34,24 @@ LAPSES_AFTER_SECONDS: Final = 90
 _FORGOTTEN_AFTER_SECONDS: Final = 86_400
 _PATIENCE_SECONDS: Final = 2.0
 """How long the end of a run waits for a renewal that is at work."""
+_ALONE: Final = "alone-"
+"""Begins the name of a lease of whoever rebuilds or moves the ledger."""
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"
 _RENEW: Final = (
     f"INSERT INTO lease (name, renewed_at) VALUES (?, {_NOW})"
     " ON CONFLICT (name) DO UPDATE SET renewed_at = excluded.renewed_at"
+)
+_LIVES: Final = (
+    f"renewed_at BETWEEN {_NOW} - {LAPSES_AFTER_SECONDS} AND {_NOW} + {LAPSES_AFTER_SECONDS}"
 )
 
 
 class Lease:
     """The lease of one run; the batches that the run registers name the lease as their owner."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, prefix: str = "") -> None:
         """Take a lease, and renew it until `close`. Raises LedgerError."""
-        self._name = uuid4().hex
+        self._name = f"{prefix}{uuid4().hex}"
         self._ledger = ledger
         self._ended = Event()
         # These statements do not wait for the writer lock: whoever has it does not touch the rows.
@@ -79,13 +89,45 @@ class Lease:
 
 
 @contextmanager
-def leased(ledger: Ledger) -> Iterator[None]:
-    """Have other runs know that this one lives, inside the block. Raises LedgerError."""
-    if isinstance(ledger.path, Path):
+def leased(ledger: Ledger, *, locks_folders: bool = True) -> Iterator[None]:
+    """Have other runs know that this one lives, inside the block.
+
+    `locks_folders`: whether locked folders of the output say so, too, and keep a rebuild out.
+    Raises LedgerError during a rebuild or a move.
+    """
+    if not isinstance(ledger.path, Path):
+        with closing(Lease(ledger)):
+            # Whoever works alone also takes the lease first, and looks for others then. So one of
+            # the two sees the other, whoever is faster.
+            if not locks_folders and _names(ledger, "substr(name, 1, ?) = ?", len(_ALONE), _ALONE):
+                raise LedgerError(
+                    f"{ledger.path}: the ledger is being rebuilt or moved: run again when that is"
+                    " done"
+                )
+            yield
+    elif locks_folders:
         yield
     else:
-        with closing(Lease(ledger)):
+        with closing(RunFile(ledger.path)) as run_file:
+            ledger.owner = run_file.name
             yield
+
+
+@contextmanager
+def alone(ledger: Ledger, where: str, command: str) -> Iterator[None]:
+    """Keep all runs out inside the block. Raises LedgerError if one is at work in `where`."""
+    with closing(Lease(ledger, _ALONE)):
+        if _names(ledger, "name != ?", ledger.owner):
+            raise LedgerError(
+                f"a run is at work in {where}: stop it, then {command}; a run that was killed"
+                f" counts as at work for {LAPSES_AFTER_SECONDS} s"
+            )
+        yield
+
+
+def _names(ledger: Ledger, condition: str, *values: object) -> list[Row]:
+    """Return the leases that live and fulfil a condition."""
+    return ledger.rows(f"SELECT name FROM lease WHERE {condition} AND {_LIVES}", *values)
 
 
 def has_lapsed(ledger: Ledger, batch: BatchRow) -> bool:
@@ -95,11 +137,14 @@ def has_lapsed(ledger: Ledger, batch: BatchRow) -> bool:
     """
     if not batch.owner or isinstance(ledger.path, Path):
         return False
-    return not ledger.rows(
-        "SELECT 1 FROM lease WHERE name = ? AND renewed_at"
-        f" BETWEEN {_NOW} - {LAPSES_AFTER_SECONDS} AND {_NOW} + {LAPSES_AFTER_SECONDS}",
-        batch.owner,
-    )
+    return not _names(ledger, "name = ?", batch.owner)
+
+
+def is_abandoned(ledger: Ledger, batch: BatchRow) -> bool:
+    """Whether the owner of a batch is gone, or paused for long, where no locked folder says so."""
+    if isinstance(ledger.path, Path):
+        return not is_held(ledger.path, batch.owner)
+    return not _names(ledger, "name = ?", batch.owner)
 
 
 def claim(ledger: Ledger, batch: BatchRow) -> bool:

@@ -42,6 +42,15 @@ def claim_for_this_machine(ledger: Ledger) -> None:
         )
 
 
+def belong_to_no_machine(ledger: Ledger) -> None:
+    """Forget the machine that is noted, as the output has moved to a bucket."""
+    if isinstance(ledger.path, Path):
+        return
+    if ledger.rows("SELECT 1 FROM meta WHERE name = 'machine'"):
+        with ledger.transaction():
+            forget_machine(ledger)
+
+
 def forget_machine(ledger: Ledger) -> None:
     """Have the next run note its machine, as the ledger is of another output folder from now on.
 

@@ -36,13 +36,6 @@ class Marker(NamedTuple):
     generation: int
 
 
-class Lock(Protocol):
-    """A lock on an output. It ends with the process at the latest."""
-
-    def close(self) -> None:
-        """Let go of the lock."""
-
-
 class Staging(Protocol):
     """The staged files of one batch. Its owner holds it, so that others see that the owner lives.
 
@@ -96,6 +89,8 @@ class Staging(Protocol):
     def owner_lives(self) -> bool | None:
         """Whether another process holds the batch; None if nothing is staged here.
 
+        Where no folder can be locked, nobody holds anything: leases say who lives.
+
         If no process holds the batch, we hold it from now on. So no two processes recover one
         batch at once.
         """
@@ -109,6 +104,9 @@ class Output(Protocol):
     after `close`.
     """
 
+    lock_folder: Path | None
+    """The folder whose lock keeps runs and rebuilds apart, as do those of staging folders. None
+    where there are no folders that can be locked (`core.claims`)."""
     late_copy_seconds: int
     """How long a file may take to get its final name once that was asked for. A file that is
     removed earlier may come back, asked for by a run that was paused. 0 where a name is given to
@@ -153,14 +151,6 @@ class Output(Protocol):
 
     def warn_if_open(self) -> None:
         """Log a warning for each root that others may read."""
-
-    def share(self) -> Lock:
-        """Take part in the work on this output. Raises LedgerError during a rebuild."""
-        ...
-
-    def lock_alone(self, command: str) -> Lock:
-        """Keep all runs out. Raises LedgerError if one is at work; `command` names the purpose."""
-        ...
 
     # -- markers: `marker` says what they are for -------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ctrail_pipeline.core.batch.commit_outcome import note_generation
 from ctrail_pipeline.core.batch.recovery import recover
+from ctrail_pipeline.core.claims import lock_alone
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.admission import BEING_COPIED
 from ctrail_pipeline.core.ledger.batches import abort_batch, open_batches
@@ -26,11 +27,10 @@ from ctrail_pipeline.core.ledger.copying import (
     remove_rows,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.machine import claim_for_this_machine
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_restage import lost_files
 from ctrail_pipeline.core.ledger_address import LedgerAddress
-from ctrail_pipeline.core.matching_ledger import check_belongs
+from ctrail_pipeline.core.matching_ledger import check_belongs, claim_machine
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.marker import replace_marker
 from ctrail_pipeline.core.output.open_output import open_output
@@ -73,7 +73,7 @@ def copy_ledger(
         where = output.location(Kind.EVENTS)
         raise ConfigurationError(f"{where} is not the output folder of {old}")
     with ExitStack() as stack:
-        stack.enter_context(closing(output.lock_alone("copy")))
+        stack.enter_context(closing(lock_alone(old, output, "copy")))
         stack.enter_context(closing(output))
         source = stack.enter_context(closing(Ledger(old, closed="")))
         is_marked = _refuse_others(source, old, new, output)
@@ -110,7 +110,7 @@ def _refuse_others(source: Ledger, old: LedgerAddress, new: LedgerAddress, outpu
                     f"{new} holds a ledger already: name an empty database, or a new file"
                 )
     check_belongs(source, output)
-    claim_for_this_machine(source)  # another one could not finish batches
+    claim_machine(source, output)  # another one could not finish batches
     return False
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from ctrail_pipeline.core.batch.recovery import recover
-from ctrail_pipeline.core.ledger.leases import leased
+from ctrail_pipeline.core.claims import at_work
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.matching_ledger import claim_parquet, open_ledger
 from ctrail_pipeline.core.output.interface import Output
@@ -41,6 +41,6 @@ def opened_output(
         if not recovers:
             yield ledger, output
             return
-        with leased(ledger):
+        with at_work(ledger, output):
             recover(ledger, output, restaging(ledger, output, settings), observe)
             yield ledger, output

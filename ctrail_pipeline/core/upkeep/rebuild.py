@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from ctrail_pipeline.core.claims import lock_alone
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.admission import BEING_REBUILT, refuse_closed
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -55,7 +56,7 @@ def rebuild(
         raise ConfigurationError(f"{where} is no output folder of this program: no {MARKER}")
     if ledger_exists(settings.ledger) and not force:  # a server that is not there is said first
         _check_need(settings.ledger, output)
-    lock = output.lock_alone("rebuild")
+    lock = lock_alone(settings.ledger, output, "rebuild")
     new = state_db.with_name(f"{state_db.name}.rebuild")
     try:
         kinds = _kinds(new, settings, output)

@@ -173,21 +173,6 @@ def test_markers_and_staged_files_are_no_files_of_a_root(output: Output) -> None
     assert output.holds_files(Kind.EVENTS)
 
 
-def test_a_rebuild_keeps_runs_out_and_runs_keep_a_rebuild_out(tmp_path: Path) -> None:
-    output = LocalOutput(tmp_path / "events", tmp_path / "quarantine")
-    output.make(Kind.EVENTS)
-    first, second = output.share(), output.share()
-    with pytest.raises(LedgerError, match="a run is at work"):
-        output.lock_alone("rebuild")
-    first.close()
-    second.close()
-    alone = output.lock_alone("rebuild")
-    with pytest.raises(LedgerError, match="is being rebuilt or moved"):
-        output.share()
-    alone.close()
-    output.share().close()
-
-
 # -- links in a local folder ------------------------------------------------------------------
 
 

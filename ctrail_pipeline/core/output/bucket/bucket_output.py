@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import BinaryIO, Final
 
-from ctrail_pipeline.core.exceptions import LedgerError, OutputError
+from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.output.interface import Entry, Marker
 from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
 from ctrail_pipeline.core.output.writer_threads import WriterThreads
@@ -29,16 +29,10 @@ _REQUESTS_IN_FLIGHT: Final = 32
 """PUTs and COPYs of a process."""
 
 
-class NoLock:
-    """A part in the work, which keeps nobody out."""
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
 class BucketOutput:
     """The output below prefixes of one bucket."""
 
+    lock_folder: Path | None = None
     late_copy_seconds = 3_600
     """A COPY that is on its way may take effect after its source is gone (seen with SeaweedFS)."""
 
@@ -109,17 +103,6 @@ class BucketOutput:
 
     def warn_if_open(self) -> None:
         """Who may read a bucket is its owner's to say."""
-
-    def share(self) -> NoLock:
-        """Take part in the work."""
-        return NoLock()
-
-    def lock_alone(self, command: str) -> NoReturn:
-        """Refuse: nothing here keeps runs out."""
-        raise LedgerError(
-            f"{self.location(Kind.EVENTS)} lies in a bucket, where runs cannot be kept out yet:"
-            f" there is no {command} for it"
-        )
 
     def read_marker(self, kind: Kind) -> Marker | None:
         """Return the marker of a root."""

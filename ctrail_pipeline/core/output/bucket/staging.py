@@ -74,7 +74,8 @@ class BucketStaging:
             lost = publish_objects(
                 self._conditions, self._names, self._threads, self._token, files, rename, linked
             )
-        self._published = [self._names.part(self._token, file.part) for file in files]
+        keys = (self._names.part(self._token, file.part) for file in files)
+        self._published = list(dict.fromkeys((*(self._published or ()), *keys)))
         return lost
 
     def remove(self) -> None:

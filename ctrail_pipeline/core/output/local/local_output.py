@@ -1,7 +1,7 @@
 """The output in local folders, behind the interface of `core.output.interface`.
 
 Here are names, listing and reading. Folders and removal are in `folders`, staged files in
-`staging`, final names in `publishing`, the marker in `marker_file`, the lock in `folder_lock`.
+`staging`, final names in `publishing`, the marker in `marker_file`.
 """
 
 import logging
@@ -18,7 +18,6 @@ from ctrail_pipeline.core.output.marker import MARKER
 from ctrail_pipeline.core.output_files import FileName, Kind, NamedFile
 from ctrail_pipeline.core.settings import Settings
 
-from .folder_lock import FolderLock, lock_alone, share_folder
 from .folders import STAGING, OutputFolders
 from .hard_links import refuse_without_hard_links
 from .marker_file import read_marker_file, remove_unfinished_marker_files, write_marker_file
@@ -39,6 +38,7 @@ class LocalOutput:
         """`parquet_dir` is `parquet` beside `events_dir` if it is not given."""
         self.folders = OutputFolders(events_dir, quarantine_dir, parquet_dir)
         self.roots = self.folders.roots
+        self.lock_folder: Path | None = events_dir
 
     @classmethod
     def of(cls, settings: Settings) -> "LocalOutput":
@@ -98,14 +98,6 @@ class LocalOutput:
             mode = root.stat().st_mode & 0o777 if root.is_dir() else 0
             if mode & 0o077:
                 log.warning("%s is open to other users (mode %o): chmod 700 it", root, mode)
-
-    def share(self) -> FolderLock:
-        """Lock the events folder together with other runs."""
-        return share_folder(self.roots[Kind.EVENTS])
-
-    def lock_alone(self, command: str) -> FolderLock:
-        """Keep all runs out of the events folder."""
-        return lock_alone(self.roots[Kind.EVENTS], command)
 
     def read_marker(self, kind: Kind) -> Marker | None:
         """Return the marker of a root."""
