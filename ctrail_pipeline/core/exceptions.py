@@ -3,7 +3,7 @@
 CtrailError
 ├── ConfigurationError   the author of the configuration or of the run config
 ├── LedgerError          the operator of the machine: the ledger cannot be trusted or opened
-├── OutputError          the operator of the machine: disk full, folder not writable
+├── OutputError          the operator of the machine, or the owner of the output's bucket
 ├── WorkersFailed        the operator of the machine: worker processes die
 └── StoreError           the owner of the bucket, or nobody (the failure may pass)
     ├── ObjectGone       the object is no longer there
@@ -30,7 +30,7 @@ class LedgerError(CtrailError):
 
 
 class OutputError(CtrailError):
-    """Output could not be written: disk full, folder not writable, wrong device."""
+    """Output could not be written: disk full, folder not writable, a permission missing."""
 
 
 class WorkersFailed(CtrailError):

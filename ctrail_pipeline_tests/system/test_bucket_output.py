@@ -1,11 +1,14 @@
 """An output in a bucket keeps the promises of one in folders, on both engines."""
 
 import json
+import shutil
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -17,11 +20,13 @@ from ctrail_pipeline.core.audit.manifest import manifest
 from ctrail_pipeline.core.audit.sought import Sought
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.output.bucket.conditions import Conditions
-from ctrail_pipeline.core.output.bucket.object_store import Found
+from ctrail_pipeline.core.output.bucket.object_store import Found, ObjectStore
+from ctrail_pipeline.core.output.bucket.staging import MERGED
 from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.compaction import compact
+from ctrail_pipeline.core.upkeep.ledger_copy import copy_ledger
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
@@ -39,6 +44,7 @@ from ctrail_pipeline_tests.support.sync_process import (
 from ctrail_pipeline_tests.support.thorough import thorough
 
 SAMPLE = {"log_files": 60, "days": 1}
+REAL = {name: getattr(ObjectStore, name) for name in ("put", "copy", "head")}
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -156,6 +162,66 @@ def test_a_compaction_and_a_prune_wait_an_hour(
     pass_hours(settings)
     prune(settings, NEVER)
     assert event_files(settings) == set()
+
+
+def test_merged_files_say_so_in_their_metadata(settings: Settings) -> None:
+    settings = replace(settings, batch_log_files=4, output_formats=("jsonl", "parquet"))
+    assert sync(settings).ok
+    assert merged_keys(settings) == set()
+    before = keys_of(settings)
+    pass_hours(settings)
+    assert compact(settings).folders > 0
+    assert merged_keys(settings) == keys_of(settings) - before
+    assert {key.rpartition(".")[2] for key in merged_keys(settings)} == {"gz", "parquet"}
+
+
+def test_a_file_costs_a_put_a_copy_and_a_head(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: Counter[str] = Counter()
+    for name in ("put", "copy", "head"):
+
+        def counted(
+            store: ObjectStore, key: str, *values: Any, name: str = name, **options: Any
+        ) -> Any:
+            requests[name] += not any(part in f"{key}{values}" for part in (".probes", ".ctrail"))
+            return REAL[name](store, key, *values, **options)
+
+        monkeypatch.setattr(ObjectStore, name, counted)
+    assert sync(replace(settings, process_workers=1)).ok
+    files = len(event_files(settings))
+    assert files > 20
+    assert requests == {"put": files, "copy": files, "head": files}
+
+
+def test_another_machine_finishes_what_a_run_had_committed(
+    sample: Path, expectation: Expectation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of the first machine but the database and the bucket."""
+    output = seaweedfs_bucket(monkeypatch)
+    (tmp_path / "first").mkdir()
+    settings = sample_settings(sample, tmp_path / "first", output=output, process_workers=1)
+    settings = with_ledger_in("postgres", settings)
+    ended = run_sync(settings, kill_at=("committed", 1))
+    assert ended.returncode == -9, ended
+    assert event_files(settings) == set()
+    let_a_minute_pass(settings)
+    shutil.rmtree(tmp_path / "first")
+    monkeypatch.setattr("ctrail_pipeline.core.ledger.machine._machine", lambda: "another")
+    other = replace(settings, state_db=tmp_path / "second" / "ledger.db")
+    assert sync(other).ok
+    assert_exact(other, expectation)
+
+
+def test_the_ledger_of_a_bucket_moves(
+    settings: Settings, expectation: Expectation, tmp_path: Path
+) -> None:
+    assert sync(settings).ok
+    (tmp_path / "moved").mkdir()
+    moved = settings.with_ledger(tmp_path / "moved" / "state.db")
+    copy_ledger(settings, settings.ledger, moved.ledger)
+    assert sync(moved).progress.log_files == 0
+    assert_exact(moved, expectation)
 
 
 def test_a_rebuilt_ledger_knows_what_is_there(settings: Settings, expectation: Expectation) -> None:
@@ -293,6 +359,23 @@ def test_a_run_that_is_paused_before_a_copy_brings_nothing_back(
     prune(settings, NEVER)
     assert event_files(settings) == set()
     assert sync(settings).progress.log_files == 0
+
+
+def keys_of(settings: Settings) -> set[str]:
+    """Keys of the files of events and Parquet."""
+    assert settings.output is not None
+    return {key for key in keys_in(settings.output) if key.endswith((".gz", ".parquet"))}
+
+
+def merged_keys(settings: Settings) -> set[str]:
+    """Keys of the files whose metadata says that they take the place of others."""
+    assert settings.output is not None
+    client, bucket = s3_client(str(settings.output.endpoint_url)), settings.output.bucket
+    return {
+        key
+        for key in keys_of(settings)
+        if MERGED in client.head_object(Bucket=bucket, Key=key)["Metadata"]
+    }
 
 
 def event_files(settings: Settings) -> set[str]:

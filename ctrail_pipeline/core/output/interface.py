@@ -134,10 +134,6 @@ class Output(Protocol):
     def probe(self) -> None:
         """Raise OutputError if staged files could not be published here, and say why."""
 
-    def exists(self, kind: Kind) -> bool:
-        """Whether a root is there."""
-        ...
-
     def make(self, kind: Kind) -> None:
         """Make a root where it is missing, durably."""
 

@@ -33,6 +33,11 @@ class NewFile(NamedTuple):
         return sum(map(len, self.lines)) + len(self.lines)
 
     @property
+    def is_merged(self) -> bool:
+        """Its lines were in no other file before."""
+        return False
+
+    @property
     def line_count(self) -> int:
         """Number of lines."""
         return len(self.lines)
@@ -63,6 +68,11 @@ class NewParquetFile(NamedTuple):
     compression: Compression = Compression.NONE
     text_bytes: int | None = None
 
+    @property
+    def is_merged(self) -> bool:
+        """Its rows were in no other file before."""
+        return False
+
     def write_to(self, put: Callable[[HeldBytes], None]) -> None:
         """Write the file's bytes."""
         put(self.content)
@@ -90,6 +100,10 @@ class FileToWrite(Protocol):
     @property
     def compression(self) -> Compression:
         """How the file is to be compressed."""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the file takes the place of others, and holds nothing new."""
 
     @property
     def text_bytes(self) -> int | None:

@@ -40,6 +40,7 @@ class MergedFile:
     kind: Kind = Kind.EVENTS
     text_bytes: int | None = None
     """The ledger knows how large the old files are, but not their text."""
+    is_merged: bool = True
     problem: str = ""
     """Set while the file is written, if an old file is found altered: the file must not be used."""
     lineage: Sequence[LineRun] = field(init=False)

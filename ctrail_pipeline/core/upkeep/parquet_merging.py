@@ -44,6 +44,7 @@ class MergedParquetFile:
     old: Sequence[tuple[NamedFile, OldFile]]
     kind: Kind = Kind.PARQUET
     lineage: Sequence[Sequence[int]] = ()
+    is_merged: bool = True
     compression: Compression = Compression.NONE
     text_bytes: int | None = None
     problem: str = ""

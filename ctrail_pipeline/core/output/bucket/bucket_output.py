@@ -68,11 +68,6 @@ class BucketOutput:
             self._store.holds(self._names.root(Kind.EVENTS))
             self._conditions.find_out()
 
-    def exists(self, kind: Kind) -> bool:
-        """Whether anything lies below a root: a prefix is there as long as something is."""
-        with writing():
-            return self._store.holds(self._names.root(kind))
-
     def make(self, kind: Kind) -> None:
         """Nothing to make: a prefix needs none."""
 

@@ -7,6 +7,7 @@ ledger say.
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from typing import Final
 
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.lines import HeldBytes
@@ -21,6 +22,9 @@ from .names import Names
 from .object_store import ObjectStore
 from .publishing import PART, publish_objects
 from .store_errors import writing
+
+MERGED: Final = "ctrail-merged"
+"""Metadata of a file that takes the place of others: who is told of new objects leaves it out."""
 
 
 class BucketStaging:
@@ -96,9 +100,8 @@ class BucketStaging:
     def _write_object(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
         content = _content_of(file)
-        self._store.put(
-            self._names.part(self._token, part), content, {PART: f"{self._token}/{part}"}
-        )
+        metadata = {PART: f"{self._token}/{part}"} | ({MERGED: "yes"} if file.is_merged else {})
+        self._store.put(self._names.part(self._token, part), content, metadata)
         return StagedFile(
             part,
             file.kind,

@@ -69,10 +69,6 @@ class LocalOutput:
         """Raise OutputError if hard links cannot be made here."""
         refuse_without_hard_links(self.folders)
 
-    def exists(self, kind: Kind) -> bool:
-        """Whether a root is there."""
-        return self.roots[kind].is_dir()
-
     def make(self, kind: Kind) -> None:
         """Make a root where it is missing."""
         root = self.roots[kind]
