@@ -13,6 +13,7 @@ from ctrail_pipeline.orchestration.jobs.accept import build_accept_job
 from ctrail_pipeline.orchestration.jobs.compact import build_compact_job, compact_daily
 from ctrail_pipeline.orchestration.jobs.discover import build_discover_job
 from ctrail_pipeline.orchestration.jobs.generate_config import build_generate_config_job
+from ctrail_pipeline.orchestration.jobs.parquet import build_parquet_job
 from ctrail_pipeline.orchestration.jobs.prune_runs import build_prune_runs_job, prune_daily
 from ctrail_pipeline.orchestration.jobs.sync import build_sync_job
 from ctrail_pipeline.orchestration.jobs.verify import build_verify_job, verify_daily
@@ -35,6 +36,7 @@ def build_definitions(config: Config) -> Definitions:
             prune_runs,
             verify_job,
             compact,
+            build_parquet_job(config),
             build_accept_job(config),
             *build_trail_jobs(config),
         ],

@@ -39,7 +39,8 @@ from .metadata import finding_name
 
 _DESCRIPTION = (
     "Every log file that the buckets hold is in, and the output is as it was written. An error if"
-    " something was altered or deleted, a warning if log files are missing, failed or damaged."
+    " something was altered or deleted, a warning if log files are missing, failed or damaged, or"
+    " events are not in Parquet."
 )
 _PROBLEMS_NAMED = 10
 _FAILS_NOTHING = {

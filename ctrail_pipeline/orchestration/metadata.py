@@ -21,6 +21,7 @@ from ctrail_pipeline.core.output_address import OutputAddress
 from ctrail_pipeline.core.run.estimate import TrailEstimate
 from ctrail_pipeline.core.run.summary import PartitionCounts, Summary
 from ctrail_pipeline.core.upkeep.compaction import Compaction
+from ctrail_pipeline.core.upkeep.fill_result import Filled
 
 _ROWS = 48
 """Rows that a table shows. The last row sums up all further rows."""
@@ -123,6 +124,18 @@ def of_compaction(compaction: Compaction) -> Metadata:
         "events": MetadataValue.int(compaction.lines),
         "bytes": MetadataValue.int(compaction.bytes),
         "not_compacted": MetadataValue.int(len(compaction.problems)),
+    }
+
+
+def of_fill(filled: Filled) -> Metadata:
+    """Return what a fill of Parquet did."""
+    return {
+        "files_of_events": MetadataValue.int(filled.files),
+        "events": MetadataValue.int(filled.events),
+        "parquet_files": MetadataValue.int(filled.parquet_files),
+        "bytes": MetadataValue.int(filled.bytes),
+        "parquet_misfits": MetadataValue.int(filled.misfits),
+        "not_filled": MetadataValue.int(len(filled.problems)),
     }
 
 

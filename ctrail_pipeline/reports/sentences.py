@@ -5,7 +5,7 @@ and JSON (`sync_json`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ctrail_pipeline.core.bucket.prices import DOLLARS_A_LIST
 from ctrail_pipeline.core.ledger.rows import LogFileState
@@ -18,6 +18,7 @@ from ctrail_pipeline.core.run.reason_groups import ReasonGroup
 from ctrail_pipeline.core.run.summary import Summary
 from ctrail_pipeline.core.untrusted_text import printable
 from ctrail_pipeline.core.upkeep.compaction import Compaction
+from ctrail_pipeline.core.upkeep.fill_result import Filled
 from ctrail_pipeline.core.upkeep.ledger_copy import Copied
 
 from .left_aside import left_aside_text
@@ -126,9 +127,33 @@ def compaction_line(compaction: Compaction, *, dry_run: bool = False) -> str:
 
 def compaction_failure(compaction: Compaction) -> str:
     """Return what could not be compacted, and why: the description of a failed run."""
-    lines = ["Not all folders could be compacted:", *compaction.problems[:_NAMED_PROBLEMS]]
-    if len(compaction.problems) > _NAMED_PROBLEMS:
-        lines.append(f"and {len(compaction.problems) - _NAMED_PROBLEMS} more, see the log")
+    return _failure("Not all folders could be compacted:", compaction.problems)
+
+
+def filled_line(filled: Filled, *, dry_run: bool = False) -> str:
+    """Return a sentence on what a fill of Parquet did, or would do."""
+    if dry_run:
+        return f"would be written as Parquet: {filled.events:,} events of {filled.files:,} files"
+    text = (
+        f"written as Parquet: {filled.events:,} events of {filled.files:,} files, into"
+        f" {filled.parquet_files:,} files, {size(filled.bytes)}"
+    )
+    if filled.misfits:
+        text += f", {filled.misfits} with fields that are in no Parquet column but in _other"
+    if filled.problems:
+        text += f"; {len(filled.problems):,} files were left as they are"
+    return text
+
+
+def fill_failure(filled: Filled) -> str:
+    """Return what could not be written as Parquet, and why: the description of a failed run."""
+    return _failure("Not all events could be written as Parquet:", filled.problems)
+
+
+def _failure(what: str, problems: Sequence[str]) -> str:
+    lines = [what, *problems[:_NAMED_PROBLEMS]]
+    if len(problems) > _NAMED_PROBLEMS:
+        lines.append(f"and {len(problems) - _NAMED_PROBLEMS} more, see the log")
     return "\n".join(lines)
 
 

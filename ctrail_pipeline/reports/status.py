@@ -19,6 +19,7 @@ from ctrail_pipeline.core.keys.minutes import Minute, datetime_of
 from ctrail_pipeline.core.keys.source_prefix import KINDS, SourcePrefix
 from ctrail_pipeline.core.ledger.accepted import accepted_by_source
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.parquet_batches import NotInParquet, not_in_parquet
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger.queries_reports import (
     open_by_source,
@@ -107,6 +108,8 @@ class Status:
     """Configured trails of which the ledger knows nothing."""
     lost_files: list[LostFile] = field(default_factory=list)
     """Files that vanished before they were published, and could not be made again."""
+    not_in_parquet: NotInParquet | None = None
+    """Events that are in the JSONL only. None unless Parquet is configured."""
 
 
 def read_status(settings: Settings) -> Status:
@@ -131,6 +134,8 @@ def read_status(settings: Settings) -> Status:
         ledger_bytes, cold_bytes = ledger.size(), ledger.cold_reader.bytes_by_year()
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
         lost = lost_files(ledger, output_place)
+        writes_parquet = "parquet" in settings.output_formats
+        lacking = not_in_parquet(ledger) if writes_parquet else None
     names = {partition.trail for partition in partitions}
     return Status(
         sorted(partitions, key=lambda status: (status.trail, status.account, status.region)),
@@ -142,6 +147,7 @@ def read_status(settings: Settings) -> Status:
         open_log_files,
         [trail.name for trail in settings.trails if trail.name not in names],
         lost,
+        lacking,
     )
 
 

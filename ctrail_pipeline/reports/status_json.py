@@ -16,6 +16,8 @@ def as_json(status: Status) -> dict[str, Any]:
     plain["ok"] = not counts and not status.lost_files
     plain["open_log_files"] = {state.name.lower(): n for state, n in sorted(counts.items())}
     plain["open_reasons"] = [asdict(group) for group in status.open_log_files.reasons]
+    lacking = status.not_in_parquet
+    plain["not_in_parquet"] = None if lacking is None else lacking._asdict()
     for partition in plain["partitions"]:
         cursor, lag = partition["cursor"], partition["lag_seconds"]
         partition["cursor"] = cursor and cursor.strftime("%Y-%m-%dT%H:%MZ")

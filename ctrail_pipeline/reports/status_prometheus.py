@@ -78,6 +78,11 @@ def _lines(status: Status) -> Iterator[str]:
             "Output files that vanished before they were published, and could not be made again.",
             len(status.lost_files),
         ),
+        (
+            "ctrail_events_not_in_parquet",
+            "Events that are in the JSONL only, if Parquet is configured.",
+            None if status.not_in_parquet is None else status.not_in_parquet.events,
+        ),
         ("ctrail_status_timestamp_seconds", "When this was written.", time.time()),
     ):
         yield from _metric(name, text, [((), value)])

@@ -79,6 +79,11 @@ def notes(status: Status) -> list[str]:
         lines.append(
             f"{pruned:,} output files were pruned; the column events still counts their events"
         )
+    if (lacking := status.not_in_parquet) and lacking.events:
+        text = f"{lacking.events:,} events are not in Parquet"
+        if lacking.perhaps:
+            text += f" (some of {lacking.perhaps:,} may be, which the ledger does not know)"
+        lines.append(f"{text}: `ctrail parquet` writes them")
     if cold := status.ledger_cold_bytes:
         years = ", ".join(f"{size(cold[year])} of {year}" for year in sorted(cold))
         lines.append(

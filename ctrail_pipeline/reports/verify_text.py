@@ -50,6 +50,8 @@ def summary_line(report: Report) -> str:
         f" {report.total('damaged'):,} damaged; {output.files:,} output files compared {how}:"
         f" {output.missing:,} missing, {output.altered:,} altered, {output.foreign:,} foreign"
     )
+    if output.not_in_parquet:
+        text += f", {output.not_in_parquet:,} events not in Parquet"
     if report.digests:
         text += (
             f"; {report.digests:,} digests, {report.digests_sound:,} of them sound:"

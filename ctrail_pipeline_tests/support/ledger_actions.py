@@ -4,7 +4,7 @@ Every function of the room `ledger` that changes rows is here, with states and v
 some that do not: what is refused must be refused by both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -32,6 +32,12 @@ from ctrail_pipeline.core.ledger import (
     source_prefixes,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.parquet_batches import (
+    EventsFile,
+    commit_fill,
+    doubt_parquet,
+    files_not_in_parquet,
+)
 from ctrail_pipeline.core.ledger.rows import (
     AdoptedFile,
     BatchState,
@@ -44,6 +50,7 @@ from ctrail_pipeline.core.ledger.rows import (
 from ctrail_pipeline.core.ledger.segment_building import build_segment, merge_identities
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.line_runs import pack_lineage
+from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind, PublishedFile, StagedFile
 
 from .two_ledgers import TwoLedgers, method
@@ -59,6 +66,11 @@ NAMES: Final = (*TEXTS[1:], *(f"/2026/01/15/{text}" for text in ("a", "\x00", "%
 DAYS: Final = (0, 20_467, 20_468, 20_469)
 HOURS: Final = ("2026/01/15/09", "2026/01/15/10", "2026/01/16/00")
 RUNS: Final = ("run", "other", "\x00", "%s", "rebuild")
+
+
+def names_only(files: Iterable[EventsFile]) -> list[EventsFile]:
+    """Return files without the ids of their folders, which two ledgers need not share."""
+    return [file._replace(folder_id=0) for file in files]
 
 
 class LedgerActions(TwoLedgers):
@@ -274,11 +286,13 @@ class LedgerActions(TwoLedgers):
             return
         batch = self._new_batch(rng)
         chosen = [folder for folder in folders if folder.files][: rng.randrange(1, 4)]
-        plans: list[tuple[str, list[int], StagedFile]] = []
+        plans: list[tuple[str, list[queries_compaction.OldFile], StagedFile]] = []
         for folder in chosen:
-            old = [file.number for file in folder.files]
+            old = list(folder.files)
             if rng.random() < 0.25:
-                old.append(77)  # another run has merged or pruned it
+                old.append(old[0]._replace(number=77))  # another run has merged or pruned it
+            if rng.random() < 0.25:
+                old[0] = old[0]._replace(parquet_batch=77)  # another run has filled Parquet
             lines = sum(file.lines for file in folder.files)
             merged = StagedFile(len(plans), kind, folder.name, lines, 9, b"merged", b"\x01\x00\x02")
             plans.append((folder.name, old, merged))
@@ -286,12 +300,13 @@ class LedgerActions(TwoLedgers):
         def commit(ledger: Ledger) -> object:
             by_name = {folder.name: folder.id for folder in _folders(ledger, kind, before)}
             for name, old, _ in plans:
-                queries_compaction.is_output(ledger, by_name[name], old)
+                numbers = [file.number for file in old]
+                queries_compaction.is_output(ledger, by_name[name], numbers)
             published, unchanged = queries_compaction.commit_compaction(
                 ledger,
                 batch,
                 [
-                    queries_compaction.Replacement(by_name[name], old, [merged])
+                    queries_compaction.Replacement(by_name[name], old, [merged], [None])
                     for name, old, merged in plans
                 ],
             )
@@ -346,7 +361,38 @@ class LedgerActions(TwoLedgers):
             for part in range(2)
         ]
         new = [self._segment(rng)]
-        self.both(batch_adopt.adopt, token, files, new)
+        self.both(batch_adopt.adopt, token, files, new, in_parquet=rng.random() < 0.5)
+
+    def fill(self, rng: Random) -> None:
+        """Parquet of lines that are not in Parquet is committed, or other runs came first."""
+        found = self.both(lambda ledger: names_only(files_not_in_parquet(ledger)))
+        if not found:
+            return
+        chosen = {
+            (file.folder, file.file.number) for file in rng.sample(found, -(-len(found) // 2))
+        }
+        folder = self._folder(rng, Kind.PARQUET)
+        staged = [StagedFile(0, Kind.PARQUET, folder, 4, 9, b"rows", b"")]
+        is_late = rng.random() < 0.25
+
+        def commit(ledger: Ledger, batch: int) -> object:
+            files = [
+                file
+                for file in files_not_in_parquet(ledger)
+                if (file.folder, file.file.number) in chosen
+            ]
+            if is_late:
+                files.append(files[0]._replace(file=files[0].file._replace(number=77)))
+            return commit_fill(ledger, batch, files, staged)
+
+        batch = self._new_batch(rng)
+        self.write(commit, batch)
+        if self.both(batches.batch_state, batch) is BatchState.COMMITTED and rng.random() < 0.5:
+            self.publish(rng, batch)
+
+    def doubt(self, rng: Random) -> None:
+        folder = self._folder(rng, Kind.PARQUET)
+        self.both(doubt_parquet, [hours_of_date(folder)])
 
     def accept(self, rng: Random) -> None:
         open_now = self.both(accepted.unsettled_log_files)

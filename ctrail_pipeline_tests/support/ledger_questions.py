@@ -24,9 +24,17 @@ from ctrail_pipeline.core.ledger import (
     source_prefixes,
 )
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.parquet_batches import (
+    files_in_parquet,
+    files_of_parquet_batch,
+    folders_not_in_parquet,
+    not_in_parquet,
+    parquet_of_date,
+)
+from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 
-from .ledger_actions import DAYS, HOURS, NAMES, RUNS, LedgerActions
+from .ledger_actions import DAYS, HOURS, NAMES, RUNS, LedgerActions, names_only
 from .two_ledgers import method
 
 
@@ -130,7 +138,14 @@ class LedgerQuestions(LedgerActions):
             self.both(queries_restage.replaced_files, batch)
             for name in self.both(segments.partitions_with_segments, 0, 1, in_order=False):
                 self.both(queries_restage.identities_added, batch, name, in_order=False)
+            self.both(lambda ledger, of=batch: names_only(files_of_parquet_batch(ledger, of)))
         self.both(queries_restage.lost_files)
+        self.both(not_in_parquet)
+        self.both(folders_not_in_parquet)
+        for folder in self.both(queries_output.output_folders, Kind.PARQUET):
+            self.both(parquet_of_date, folder)
+            hours = hours_of_date(folder)
+            self.both(lambda ledger, of=hours: names_only(files_in_parquet(ledger, of)))
 
 
 def _of_segments(name: str) -> Callable[..., Any]:

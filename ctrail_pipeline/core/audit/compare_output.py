@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC
+from itertools import groupby
 from typing import Final
 
 from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.output_numbers import holds_output
+from ctrail_pipeline.core.ledger.parquet_batches import folders_not_in_parquet
 from ctrail_pipeline.core.ledger.queries_lineage import line_runs_of_file, sources_of_batch
 from ctrail_pipeline.core.ledger.queries_output import (
     OutputFile,
@@ -29,7 +31,7 @@ from ctrail_pipeline.core.ledger.source_prefixes import source_ids
 from ctrail_pipeline.core.listing.selection import Selection, trail_finder
 from ctrail_pipeline.core.output.contents import Contents, contents_of
 from ctrail_pipeline.core.output.interface import Entry, Output
-from ctrail_pipeline.core.output.parquet import hours_of_date
+from ctrail_pipeline.core.output.parquet import hours_of_date, parquet_folder
 from ctrail_pipeline.core.output_files import FileName, Kind
 from ctrail_pipeline.core.settings import Settings
 from ctrail_pipeline.core.upkeep.accepted_file import ACCEPTED_FILE
@@ -80,8 +82,33 @@ def check_output(
     if is_all:
         check.check(Kind.QUARANTINE, lambda _folder: True, whole=True)
     check.note_lost()
+    if "parquet" in settings.output_formats:
+        _note_not_in_parquet(
+            ledger, output, report, check.counts, lambda folder: _is_chosen(folder, selection, days)
+        )
     check.counts.seconds = time.monotonic() - began
     report.output = check.counts
+
+
+def _note_not_in_parquet(
+    ledger: Ledger,
+    output: Output,
+    report: Report,
+    counts: OutputCounts,
+    chosen: Callable[[str], bool],
+) -> None:
+    """Note the dates of which events are in the JSONL only."""
+    by_folder = (found for found in folders_not_in_parquet(ledger) if chosen(found[0]))
+    for date, group in groupby(by_folder, key=lambda found: parquet_folder(found[0])):
+        found = [lacking for _, lacking in group]
+        events = sum(lacking.events for lacking in found)
+        perhaps = sum(lacking.perhaps for lacking in found)
+        detail = f"{events} events"
+        if perhaps:
+            detail += f"; some of {perhaps} may be in Parquet, which the ledger does not know"
+        counts.not_in_parquet += events
+        where = f"{output.location(Kind.PARQUET)}/{date}"
+        report.note(Finding(FindingKind.NOT_IN_PARQUET, where, detail))
 
 
 def is_whole(selection: Selection) -> bool:

@@ -39,6 +39,9 @@ class OutputCounts:
     """Files that a reader takes for events and the ledger does not know."""
     others: int = 0
     """Other files that this program did not write. They do no harm and are not touched."""
+    not_in_parquet: int = 0
+    """Events that are in the JSONL only, if Parquet is configured. Where the ledger does not know
+    which events of a date are in Parquet, all of the date count."""
     seconds: float = 0.0
 
 
@@ -272,6 +275,7 @@ _INCOMPLETE: Final = frozenset(
         FindingKind.LOG_FILE_FAILED,
         FindingKind.LOG_FILE_DAMAGED,
         FindingKind.DIGESTS_ELSEWHERE,
+        FindingKind.NOT_IN_PARQUET,
     }
 )
 

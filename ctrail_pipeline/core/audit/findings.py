@@ -54,6 +54,7 @@ class FindingKind(Enum):
     OUTPUT_MISSING = "output file missing"
     OUTPUT_ALTERED = "output file altered"
     OUTPUT_FOREIGN = "foreign file in the output"
+    NOT_IN_PARQUET = "events not in Parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,5 +202,11 @@ EXPLANATIONS: Final[dict[FindingKind, Explanation]] = {
         Severity.ERROR,
         "the ledger does not know the file, and readers of the output take its lines for events",
         "find who put the file there, then move it out of the folder",
+    ),
+    FindingKind.NOT_IN_PARQUET: Explanation(
+        Severity.WARNING,
+        "`output_formats` names parquet, and events of the date came before it did: they are in the"
+        " JSONL only",
+        "run `ctrail parquet`",
     ),
 }

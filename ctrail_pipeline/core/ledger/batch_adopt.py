@@ -23,9 +23,16 @@ from .segments import put_segments
 
 
 def adopt(
-    ledger: Ledger, token: str, files: Sequence[AdoptedFile], segments: Sequence[NewSegment]
+    ledger: Ledger,
+    token: str,
+    files: Sequence[AdoptedFile],
+    segments: Sequence[NewSegment],
+    *,
+    in_parquet: bool,
 ) -> None:
     """Take in output that no batch of this ledger wrote: a published batch without log files.
+
+    `in_parquet`: the lines are in Parquet, too (but see `doubt_parquet`).
 
     Nobody knows which log files its lines came from: its lineage is one line run, of no log file.
     """
@@ -43,7 +50,7 @@ def adopt(
             ledger.execute(
                 "INSERT INTO output_file"
                 " (output_partition, number, batch, part, lines, bytes, sha256, lineage,"
-                " compression) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " compression, parquet_batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 id_,
                 file.number,
                 batch,
@@ -53,6 +60,7 @@ def adopt(
                 digest,
                 lineage,
                 file.compression,
+                batch if in_parquet and file.kind is Kind.EVENTS else None,
             )
         put_segments(ledger, batch, segments)
         ledger.advance_generation()

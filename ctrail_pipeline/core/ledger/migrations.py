@@ -21,6 +21,40 @@ from ctrail_pipeline.core.exceptions import LedgerError
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 6
+_DATE_FOLDER: Final = (
+    "'account=' || substr(folder, 1, 12) || '/region=' || substr(folder, 14, length(folder) - 27)"
+    " || '/date=' || replace(substr(folder, length(folder) - 12, 10), '/', '-')"
+)
+"""The folder of Parquet for a folder of events."""
+NOTING_PARQUET: Final = (
+    "ALTER TABLE output_file ADD COLUMN parquet_batch INTEGER",
+    # A batch wrote Parquet for all its events or for none.
+    "UPDATE output_file SET parquet_batch = batch WHERE merged = 0"
+    " AND output_partition IN (SELECT id FROM output_partition WHERE kind = 0)"
+    " AND batch IN (SELECT f.batch FROM output_file f JOIN output_partition p"
+    " ON p.id = f.output_partition WHERE p.kind = 2 AND f.merged = 0)"
+    " AND batch NOT IN (SELECT id FROM batch WHERE run_id = 'rebuild')",
+    # Merged files do not say of which batches they are. Each row is a line's, so a date that has
+    # had as many rows as lines has them all. A rebuilt ledger may know of other rows.
+    "UPDATE output_file SET parquet_batch = batch WHERE parquet_batch IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM batch WHERE run_id = 'rebuild')"
+    f" AND output_partition IN (SELECT id FROM output_partition WHERE kind = 0 AND {_DATE_FOLDER}"
+    f" IN (SELECT lines.date_folder FROM (SELECT {_DATE_FOLDER} AS date_folder, sum(f.lines) AS n"
+    " FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
+    " WHERE p.kind = 0 AND f.replaced_by IS NULL GROUP BY 1) AS lines"
+    " JOIN (SELECT p.folder AS date_folder, sum(f.lines) AS n"
+    " FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
+    " WHERE p.kind = 2 AND f.replaced_by IS NULL GROUP BY 1) AS found"
+    " ON found.date_folder = lines.date_folder AND found.n = lines.n))",
+    "UPDATE output_file SET parquet_batch = 0 WHERE parquet_batch IS NULL"
+    f" AND output_partition IN (SELECT id FROM output_partition WHERE kind = 0 AND {_DATE_FOLDER}"
+    " IN (SELECT folder FROM output_partition WHERE kind = 2))"
+    " AND (merged = 1 OR batch IN (SELECT id FROM batch WHERE run_id = 'rebuild')"
+    f" OR output_partition IN (SELECT id FROM output_partition WHERE kind = 0 AND {_DATE_FOLDER}"
+    " IN (SELECT p.folder FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
+    " WHERE p.kind = 2 AND f.merged = 1)))",
+)
+"""Notes of which files of events the lines are in Parquet, too."""
 _MIGRATIONS: Final = {
     1: (
         "ALTER TABLE output_file ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0",
@@ -99,6 +133,7 @@ _MIGRATIONS: Final = {
         " WITHOUT ROWID",
         "CREATE TABLE queue_tally (url TEXT NOT NULL, sort TEXT NOT NULL, number INTEGER NOT NULL,"
         " example TEXT NOT NULL, PRIMARY KEY (url, sort)) WITHOUT ROWID",
+        *NOTING_PARQUET,
     ),
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.

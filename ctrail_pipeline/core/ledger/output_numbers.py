@@ -12,8 +12,14 @@ from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, 
 
 from .bulk import rows_of_keys
 from .ledger import Ledger
-from .rows import Pruned
+from .rows import BatchState, Pruned
 
+PARQUET_IS_PUBLISHED: Final = (
+    f"coalesce((SELECT state FROM batch WHERE id = f.parquet_batch), {BatchState.PUBLISHED:d})"
+    f" = {BatchState.PUBLISHED:d}"
+)
+"""Whether the Parquet of the lines of a file `f` has its final names. Until then the Parquet may
+have to be made again of these lines, so they are neither merged nor pruned."""
 _NEXT_NUMBERS: Final = (
     "INSERT INTO output_partition (kind, folder, next_number, lines) VALUES (?, ?, 1 + ?, ?)"
     " ON CONFLICT (kind, folder) DO UPDATE SET"
@@ -50,7 +56,11 @@ def published_files(ledger: Ledger, batch: int) -> list[PublishedFile]:
 def put_output_files(
     ledger: Ledger, batch: int, files: Sequence[StagedFile]
 ) -> list[PublishedFile]:
-    """Give staged files their numbers, in order. Inside a transaction."""
+    """Give staged files their numbers, in order. Inside a transaction.
+
+    A batch writes Parquet for all its events or for none.
+    """
+    parquet_batch = batch if any(file.kind is Kind.PARQUET for file in files) else None
     in_folder = Counter((file.kind, file.folder) for file in files)
     lines: Counter[tuple[Kind, str]] = Counter()
     for file in files:
@@ -81,12 +91,13 @@ def put_output_files(
             (
                 *(id_, number, batch, file.part),
                 *(file.lines, file.size, file.sha256, file.lineage, file.compression),
+                parquet_batch if file.kind is Kind.EVENTS else None,
             )
         )
     ledger.execute_many(
         "INSERT INTO output_file"
-        " (output_partition, number, batch, part, lines, bytes, sha256, lineage, compression)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " (output_partition, number, batch, part, lines, bytes, sha256, lineage, compression,"
+        " parquet_batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
     return published

@@ -10,15 +10,15 @@ are still to be removed. What is merged, and how, is decided in `core.upkeep`.
 import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, StagedFile
 
 from .batches import batch_state, is_settled, mark_published
 from .ledger import Ledger
-from .output_numbers import put_output_files
+from .output_numbers import PARQUET_IS_PUBLISHED, put_output_files
 from .portable_sql import end_of_date, hour_of
-from .rows import BatchState, Pruned, StaleBatch
+from .rows import BatchState, InParquet, Pruned, StaleBatch
 
 _FOLDERS_A_READ: Final = 500
 _IS_CLOSED: Final = {
@@ -26,6 +26,11 @@ _IS_CLOSED: Final = {
     Kind.PARQUET: f"{end_of_date('p.folder')} < ?",
 }
 _IS_OUTPUT: Final = f"f.pruned = {Pruned.NO:d} AND f.replaced_by IS NULL"
+OLD_FILE: Final = (
+    "f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged, f.compression,"
+    " f.parquet_batch"
+)
+"""The columns that `OldFile.of_row` takes."""
 
 
 class OldFile(NamedTuple):
@@ -42,6 +47,22 @@ class OldFile(NamedTuple):
     merged: bool
     """Whether a compaction wrote it."""
     compression: Compression = Compression.NONE
+    parquet_batch: int | None = None
+    """As in the ledger."""
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> "OldFile":
+        """Return the file of a row of the columns OLD_FILE."""
+        file = cls(*row)
+        return file._replace(merged=bool(file.merged), compression=Compression(file.compression))
+
+    @property
+    def in_parquet(self) -> InParquet:
+        """Which of its lines are in Parquet, too. Only files that have this in common are merged.
+
+        So it stays known which lines are in Parquet.
+        """
+        return InParquet.of(self.parquet_batch)
 
 
 class Folder(NamedTuple):
@@ -55,11 +76,13 @@ class Folder(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """Staged files of a folder, and the numbers of those that they are to replace."""
+    """Staged files of a folder, and the files that they are to replace."""
 
     folder_id: int
-    old: Sequence[int]
+    old: Sequence[OldFile]
     new: Sequence[StagedFile]
+    parquet_batches: Sequence[int | None]
+    """For each new file: the newest of the batches that wrote its lines as Parquet, too."""
 
 
 def folders_to_compact(
@@ -88,13 +111,12 @@ def folders_to_compact(
 
 def _published(ledger: Ledger, folder_id: int, late_copy_seconds: int) -> tuple[OldFile, ...]:
     return tuple(
-        OldFile(*row)._replace(compression=Compression(row[-1]))
+        OldFile.of_row(row)
         for row in ledger.rows(
-            "SELECT f.number, f.part, f.batch, f.lines, f.bytes, f.sha256, f.lineage, f.merged,"
-            " f.compression"
-            " FROM output_file f JOIN batch b ON b.id = f.batch"
+            f"SELECT {OLD_FILE} FROM output_file f JOIN batch b ON b.id = f.batch"
             f" WHERE f.output_partition = ? AND {_IS_OUTPUT} AND b.state = ?"
-            f" AND {is_settled(ledger, late_copy_seconds)} ORDER BY f.number",
+            f" AND {PARQUET_IS_PUBLISHED} AND {is_settled(ledger, late_copy_seconds)}"
+            " ORDER BY f.number",
             folder_id,
             BatchState.PUBLISHED,
         )
@@ -148,18 +170,27 @@ def commit_compaction(
     published: list[PublishedFile] = []
     unchanged = set()
     for replacement in replacements:
-        numbers = json.dumps(list(replacement.old))
         changed = ledger.execute(
             "UPDATE output_file AS f SET replaced_by = ? WHERE output_partition = ?"
             f" AND number IN ({ledger.numbers}) AND {_IS_OUTPUT}"
+            # A batch that writes lines as Parquet notes all of its files in one transaction.
+            f" AND coalesce(f.parquet_batch, -1) IN ({ledger.numbers})"
             " AND (SELECT state FROM batch WHERE id = f.batch) = ?",
             batch,
             replacement.folder_id,
-            numbers,
+            json.dumps([file.number for file in replacement.old]),
+            json.dumps(
+                [-1 if (b := file.parquet_batch) is None else b for file in replacement.old]
+            ),
             BatchState.PUBLISHED,
         )
         if changed == len(replacement.old):
-            published += [_put_merged(ledger, batch, file) for file in replacement.new]
+            published += [
+                _put_merged(ledger, batch, file, parquet_batch)
+                for file, parquet_batch in zip(
+                    replacement.new, replacement.parquet_batches, strict=True
+                )
+            ]
         else:
             unchanged.add(replacement.folder_id)
             ledger.execute(
@@ -180,11 +211,14 @@ def commit_compaction(
     return published, unchanged
 
 
-def _put_merged(ledger: Ledger, batch: int, file: StagedFile) -> PublishedFile:
+def _put_merged(
+    ledger: Ledger, batch: int, file: StagedFile, parquet_batch: int | None
+) -> PublishedFile:
     [published] = put_output_files(ledger, batch, [file])
     ledger.execute(
-        "UPDATE output_file SET merged = 1 WHERE number = ? AND output_partition ="
-        " (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
+        "UPDATE output_file SET merged = 1, parquet_batch = ? WHERE number = ?"
+        " AND output_partition = (SELECT id FROM output_partition WHERE kind = ? AND folder = ?)",
+        parquet_batch,
         published.number,
         published.kind,
         published.folder,

@@ -13,13 +13,15 @@ from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile
 from .batches import is_settled
 from .indexed_conditions import IS_TO_REMOVE
 from .ledger import Ledger
+from .output_numbers import PARQUET_IS_PUBLISHED
 from .portable_sql import end_of_date, hour_of
 from .rows import BatchState, OutputSize, Pruned
 
 _PRUNABLE: Final = (
     "FROM output_partition p JOIN output_file f ON f.output_partition = p.id"
     " JOIN batch b ON b.id = f.batch"
-    f" WHERE f.pruned = {Pruned.NO:d} AND b.state = {BatchState.PUBLISHED:d} AND CASE p.kind"
+    f" WHERE f.pruned = {Pruned.NO:d} AND b.state = {BatchState.PUBLISHED:d}"
+    f" AND {PARQUET_IS_PUBLISHED} AND CASE p.kind"
     f" WHEN {Kind.EVENTS:d} THEN {hour_of('p.folder')}"
     f" WHEN {Kind.PARQUET:d} THEN {end_of_date('p.folder')} END < ?"
 )

@@ -14,7 +14,7 @@ from ctrail_pipeline.core.output_files import Compression, Kind, PublishedFile, 
 from .batches import batch_state
 from .indexed_conditions import IS_OPEN_BATCH
 from .ledger import Ledger
-from .queries_compaction import OldFile
+from .queries_compaction import OLD_FILE, OldFile
 from .rows import BatchState, Pruned
 
 
@@ -90,12 +90,11 @@ def replaced_files(ledger: Ledger, batch: int) -> list[ReplacedFile]:
         ReplacedFile(
             Kind(kind),
             folder,
-            OldFile(*old)._replace(merged=bool(old[-2]), compression=Compression(old[-1])),
+            OldFile.of_row(old),
             pruned != Pruned.NO,
         )
         for kind, folder, pruned, *old in ledger.rows(
-            "SELECT p.kind, p.folder, f.pruned, f.number, f.part, f.batch, f.lines, f.bytes,"
-            " f.sha256, f.lineage, f.merged, f.compression FROM output_file f"
+            f"SELECT p.kind, p.folder, f.pruned, {OLD_FILE} FROM output_file f"
             " JOIN output_partition p ON p.id = f.output_partition"
             " WHERE f.replaced_by = ? ORDER BY p.kind, p.folder, f.number",
             batch,

@@ -55,6 +55,20 @@ class Pruned(IntEnum):
     committed, and each run tries to make the file again (`core.batch.restage`)."""
 
 
+class InParquet(IntEnum):
+    """Which lines of a file of events are in Parquet, too."""
+
+    NONE = 0
+    SOME = 1
+    """It is not known which, if any."""
+    ALL = 2
+
+    @classmethod
+    def of(cls, parquet_batch: int | None) -> "InParquet":
+        """Return what the column `output_file.parquet_batch` says."""
+        return cls.NONE if parquet_batch is None else cls.ALL if parquet_batch else cls.SOME
+
+
 class OutputSize(NamedTuple):
     """How much output there is of one account and region."""
 

@@ -154,6 +154,8 @@ CREATE TABLE output_file (
     merged           INTEGER NOT NULL DEFAULT 0, -- 1: by a compaction, of files of several batches
     replaced_by      INTEGER,          -- the batch of the compaction that merged it
     compression      INTEGER NOT NULL DEFAULT 0, -- output_files.Compression
+    parquet_batch    INTEGER,          -- of events: the batch that wrote the lines as Parquet, too;
+                                       -- 0: some of the lines may be in Parquet; NULL: none is
     PRIMARY KEY (output_partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX output_file_batch ON output_file (batch);

@@ -49,7 +49,7 @@ from ctrail_pipeline.core.ledger.queries_compaction import (
     is_output,
     publish_compaction,
 )
-from ctrail_pipeline.core.ledger.rows import StaleBatch
+from ctrail_pipeline.core.ledger.rows import InParquet, StaleBatch
 from ctrail_pipeline.core.matching_ledger import claim_parquet
 from ctrail_pipeline.core.output.interface import Output, Staging
 from ctrail_pipeline.core.output_files import Compression, Kind, NamedFile, PublishedFile
@@ -154,11 +154,16 @@ def _of_events(ledger: Ledger, output: Output, settings: Settings, before: str) 
     limits = Limits(lines_a_file, _SMALL_LINES)
     compression = Compression[settings.jsonl_compression.upper()]
     for folder in folders_to_compact(ledger, Kind.EVENTS, before, output.late_copy_seconds):
-        chosen = files_to_merge([file.lines for file in folder.files], limits)
-        if chosen:
-            old = [folder.files[at] for at in chosen]
-            slices = slices_of(_with_names(folder, old), repeat(lines_a_file))
-            new = [MergedFile(output, folder.name, parts, compression) for parts in slices]
+        old: list[OldFile] = []
+        new: list[MergedFileToWrite] = []
+        for in_parquet in InParquet:
+            files = [file for file in folder.files if file.in_parquet is in_parquet]
+            chosen = [files[at] for at in files_to_merge([file.lines for file in files], limits)]
+            if chosen:
+                slices = slices_of(_with_names(folder, chosen), repeat(lines_a_file))
+                new += [MergedFile(output, folder.name, parts, compression) for parts in slices]
+                old += chosen
+        if old:
             yield _Merge(folder, old, new)
 
 
@@ -268,11 +273,14 @@ def _stage(
     staged = []
     for merge in merges:
         new = [next(files) for _ in merge.new]
+        parquet_batches = [file.parquet_batch for file in merge.new]
         problems = dict.fromkeys(file.problem for file in merge.new if file.problem)
-        numbers = [file.number for file in merge.old]
         if not problems:
-            staged.append((merge, Replacement(merge.folder.id, numbers, new)))
-        elif is_output(ledger, merge.folder.id, numbers):  # unless another run removed them since
+            replacement = Replacement(merge.folder.id, merge.old, new, parquet_batches)
+            staged.append((merge, replacement))
+        elif is_output(
+            ledger, merge.folder.id, [file.number for file in merge.old]
+        ):  # unless another run removed them since
             done.problems += problems
             for problem in problems:
                 log.error("%s", problem)

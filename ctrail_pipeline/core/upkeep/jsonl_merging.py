@@ -49,6 +49,11 @@ class MergedFile:
         self.lineage = list(_lineage(self.slices))
 
     @property
+    def parquet_batch(self) -> int | None:
+        """The newest of the batches that wrote its lines as Parquet, too."""
+        return max((part.old.parquet_batch for part in self.slices), key=lambda batch: batch or 0)
+
+    @property
     def line_count(self) -> int:
         """How many lines the file has."""
         return sum(part.lines for part in self.slices)

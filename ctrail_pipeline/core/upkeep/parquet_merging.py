@@ -47,6 +47,7 @@ class MergedParquetFile:
     is_merged: bool = True
     compression: Compression = Compression.NONE
     text_bytes: int | None = None
+    parquet_batch: int | None = None
     problem: str = ""
     """Set while the file is written, if an old file is found altered: the file must not be used."""
 

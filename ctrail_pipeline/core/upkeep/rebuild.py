@@ -19,12 +19,14 @@ from ctrail_pipeline.core.claims import lock_alone
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.admission import BEING_REBUILT, refuse_closed
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.parquet_batches import doubt_parquet
 from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import LedgerAddress
 from ctrail_pipeline.core.matching_ledger import claim_parquet_for_rebuild
 from ctrail_pipeline.core.output.interface import Output
 from ctrail_pipeline.core.output.marker import MARKER, replace_marker
 from ctrail_pipeline.core.output.open_output import open_output
+from ctrail_pipeline.core.output.parquet import hours_of_date
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings
 
@@ -112,8 +114,9 @@ def _built(
                 adopter.take(file, number)
             adopter.adopt()
             take_acceptances(ledger, output, result)
+            differing = sums.differing() if sums else []
+            doubt_parquet(ledger, map(hours_of_date, differing))
             name, generation = ledger.uuid, ledger.generation
-        differing = sums.differing() if sums else []
         if left_over := compaction_leftovers(output, adopter.doubled_in):
             set_aside()
             output.remove(left_over)

@@ -129,7 +129,8 @@ class Adopter:
             if new:
                 keys = filter(None, new.values())
                 segments.append(build_segment(name, new.keys(), keys, self._false_positive))
-        adopt(self._ledger, uuid.uuid4().hex, self._files, segments)
+        token = uuid.uuid4().hex
+        adopt(self._ledger, token, self._files, segments, in_parquet=self._takes_sums)
         self._files.clear()
         self._found.clear()
         self._found_in.clear()

@@ -1,7 +1,8 @@
 """Making files again that vanished before they were published, whatever wrote them.
 
 The files of a sync are made of its log files (`core.batch.restage`), merged files of the files that
-they were merged from. A compaction that is committed is not taken back, just as a sync is not.
+they were merged from, Parquet that was filled later of its JSONL. A compaction or a fill that is
+committed is not taken back, just as a sync is not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,11 @@ def _restage(
 ) -> Restaged:
     if is_compaction(ledger, batch.id):
         return _restage_merged(ledger, output, batch.id, staging, vanished)
+    files = committed_files(ledger, batch.id)
+    if all(file.file.kind is Kind.PARQUET for file in files):
+        from .restage_filled import restage_filled
+
+        return restage_filled(ledger, output, batch.id, files, staging, vanished)
     restaged = restage_batch(ledger, settings, batch, staging, vanished)
     if any(file.kind is Kind.PARQUET and file.part in restaged.lost for file in vanished):
         from .restage_parquet import restage_of_lines
@@ -99,7 +105,8 @@ def _merges(
                 ),
                 file.old,
             )
-            for file in replaced
+            # In the order in which the compaction took them.
+            for file in sorted(replaced, key=lambda replaced: replaced.old.in_parquet)
         ]
         of_folder = [
             file for file in merged if (file.file.kind, file.file.folder) == (kind, folder)

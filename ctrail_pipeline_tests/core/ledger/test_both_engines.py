@@ -28,6 +28,7 @@ from ctrail_pipeline_tests.support.two_ledgers import ROOM, Line
 ACTIONS: Final = (
     *("commit", "publish", "find", "accept", "visit", "lose", "commit", "publish"),
     *("adopt", "adopt", "compact", "adopt", "adopt", "adopt", "compact", "prune", "remove"),
+    *("fill", "doubt", "fill"),
     *("merge", "rename", "take_back", "set_aside", "cover", "note", "redo", "register"),
     *("give_up", "pass_time", "cool"),
 )
