@@ -24,7 +24,6 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.packed_identities import split_identities
 from ctrail_pipeline.core.ledger.rows import LogFileState, NewSegment, Outcome
 from ctrail_pipeline.core.ledger.segment_building import build_segment
-from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import cover, source_ids
 from ctrail_pipeline.core.line_runs import pack_lineage
 from ctrail_pipeline.core.log_file.identity import EVENT_KEY_BYTES, IDENTITY_BYTES
@@ -103,7 +102,6 @@ def _commit(
             files,
             segments,
             seen,
-            LedgerSegments(ledger).segments_removed(),
         )
     added.batches += 1
     added.log_files += len(outcomes)

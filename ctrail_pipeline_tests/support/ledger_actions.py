@@ -232,9 +232,7 @@ class LedgerActions(TwoLedgers):
         new = list({s.partition: s for s in (self._segment(rng) for _ in range(2))}.values())
         newest = self.both(segments.newest_segment)
         seen = {segment.partition: newest if rng.random() < 0.8 else 0 for segment in new}
-        removed = self.both(method(segments.LedgerSegments, "segments_removed"))
-        removed += rng.random() < 0.05
-        self.write(batch_commit.commit_batch, batch, outcomes, staged, new, seen, removed)
+        self.write(batch_commit.commit_batch, batch, outcomes, staged, new, seen)
         is_committed = self.both(batches.batch_state, batch) is BatchState.COMMITTED
         return batch if is_committed else None
 

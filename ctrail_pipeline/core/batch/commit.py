@@ -282,7 +282,6 @@ class Committer:
             staged.files,
             staged.segments,
             staged.seen,
-            staged.removed,
         )
 
 

@@ -32,8 +32,6 @@ class Staged(NamedTuple):
     segments: list[NewSegment]
     seen: dict[str, int]
     """The newest segment that was read, by dedup partition."""
-    removed: int
-    """The ledger's count of removed segments when they were read."""
     bytes_in: int
     """Uncompressed bytes of the batch's log files."""
     events_by_hour: Counter[str]
@@ -96,7 +94,6 @@ def prepare(
         files,
         segments,
         seen,
-        known.removed,
         sum(log_file.content.size for log_file in log_files if log_file.content),
         routed.events_by_hour,
         routed.events_by_name,

@@ -14,7 +14,7 @@ from typing import Final
 from ctrail_pipeline.core.output_files import PublishedFile, StagedFile
 
 from .known_identities import IDENTITIES_AHEAD
-from .ledger import SEGMENTS_REMOVED, Ledger
+from .ledger import Ledger
 from .log_files import check_log_files, put_log_files
 from .output_numbers import put_output_files
 from .packed_identities import held_among, split_identities
@@ -29,8 +29,7 @@ from .rows import (
 from .segments import LedgerSegments, put_segments
 
 _FIRST_QUESTION: Final = (
-    "SELECT b.state, m.value, EXISTS (SELECT 1 FROM accepted_log_file)"
-    " FROM batch b CROSS JOIN meta m WHERE b.id = ? AND m.name = ?"
+    "SELECT state, EXISTS (SELECT 1 FROM accepted_log_file) FROM batch WHERE id = ?"
 )
 """What a commit asks that needs few rows, in one round trip."""
 
@@ -42,19 +41,16 @@ def commit_batch(
     staged: Sequence[StagedFile],
     segments: Sequence[NewSegment],
     seen: dict[str, int],
-    removed: int,
 ) -> list[PublishedFile]:
     """Make a batch true. Inside a transaction, whose COMMIT decides.
 
-    `seen` and `removed` say which segments the batch's dedup knew of. Returns the final names.
+    `seen` says which segments the batch's dedup knew of. Returns the final names.
     Raises StaleBatch if the batch was aborted, if another run settled one of its log files, or if a
     segment that its dedup did not know of holds one of its records.
     """
-    state, now_removed, any_accepted = ledger.row(_FIRST_QUESTION, batch, SEGMENTS_REMOVED)
+    state, any_accepted = ledger.row(_FIRST_QUESTION, batch)
     if state != BatchState.STAGING:
         raise StaleBatch("the batch is no longer staging")
-    if removed != int(now_removed):
-        raise StaleBatch("segments were removed")
     committed_before = check_log_files(ledger, outcomes)
     _check_segments(LedgerSegments(ledger), segments, seen)
     _count_by_source(ledger, outcomes, committed_before)

@@ -61,10 +61,6 @@ class SegmentReader(Protocol):
         """Return a segment's sorted hashes of eventIDs. Raises SegmentGone if it was removed."""
         ...
 
-    def segments_removed(self) -> int:
-        """Return how often segments were taken out of the ledger, as a batch was taken back."""
-        ...
-
 
 class _Held(NamedTuple):
     """The part of a segment that is kept; the rest is read when a question needs it."""
@@ -211,17 +207,10 @@ class KnownIdentities:
         self._held = 0
         self._ahead: dict[str, tuple[int, list[Segment]]] = {}
         """What the last look ahead read of dedup partitions, behind the version that they had."""
-        self.removed = -1
-        """The ledger's count of removals when this view began."""
 
     def begin(self) -> None:
-        """Begin a batch: forget everything if segments were removed from the ledger."""
+        """Begin a batch: forget what the last one read ahead."""
         self._ahead.clear()
-        removed = self._ledger.segments_removed()
-        if removed != self.removed:
-            self._partitions.clear()
-            self._held = 0
-            self.removed = removed
 
     def look_ahead(self, names: Collection[str]) -> None:
         """Read at once what is new of dedup partitions; those with much are read when asked."""

@@ -24,8 +24,6 @@ from .sqlite import SqliteEngine
 
 GENERATION: Final = "generation"
 """A number in `meta` that tells an older copy of the ledger."""
-SEGMENTS_REMOVED: Final = "segments_removed"
-"""A number in `meta`: how often segments were removed, as a batch was taken back."""
 
 
 class Closable(Protocol):

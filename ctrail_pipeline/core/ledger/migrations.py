@@ -127,6 +127,7 @@ _MIGRATIONS: Final = {
         "UPDATE log_file SET state = 3, position = -1, records = 0, duplicates = 0,"
         " quarantined = 0, conflicts = 0 WHERE state = 6",
         "UPDATE accepted_log_file SET state = 3 WHERE state = 6",
+        "DELETE FROM meta WHERE name = 'segments_removed'",
         "ALTER TABLE batch ADD COLUMN published_at INTEGER",
         "CREATE TABLE queue (url TEXT PRIMARY KEY, works_since INTEGER NOT NULL,"
         " asked_at INTEGER NOT NULL, drained_at INTEGER NOT NULL, trouble TEXT NOT NULL)"
@@ -138,7 +139,7 @@ _MIGRATIONS: Final = {
 }
 """By version, the statements that make the next version. Ledgers in PostgreSQL begin at version 4.
 A step does not alter the table `meta`: whoever waits for the writer lock has it open."""
-FIRST_META: Final = {"generation": "0", "segments_removed": "0", "cold_moved_at": "0"}
+FIRST_META: Final = {"generation": "0", "cold_moved_at": "0"}
 """What a new ledger says of itself in the table `meta`."""
 APPLICATION_ID: Final = 0x6374_7261
 """«ctra»: SQLite's application_id, by which a ledger is told from other databases."""

@@ -14,7 +14,7 @@ from .bulk import rows_of_keys
 from .cold_reader import ColdFile
 from .cold_rows import cold_files_where, hot_rows, hot_rows_of_keys
 from .known_identities import SEGMENTS_A_READ
-from .ledger import SEGMENTS_REMOVED, Ledger
+from .ledger import Ledger
 from .rows import BatchState, NewSegment, Segment, SegmentGone
 
 _HOUR_LENGTH: Final = len("YYYY/MM/DD/HH")
@@ -138,10 +138,6 @@ class LedgerSegments:
     def segment_event_keys(self, segment_id: int) -> bytes:
         """Return a segment's sorted hashes of eventIDs. Raises SegmentGone if it was removed."""
         return self._blob("event_keys", segment_id)
-
-    def segments_removed(self) -> int:
-        """Return how often segments were taken out of the ledger."""
-        return int(self._ledger.meta(SEGMENTS_REMOVED))
 
     def _blob(self, column: str, segment_id: int) -> bytes:
         rows = self._ledger.rows(f"SELECT {column} FROM segment WHERE id = ?", segment_id)

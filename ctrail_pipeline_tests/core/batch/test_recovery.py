@@ -111,7 +111,6 @@ class Run:
                 staged,
                 segments,
                 seen,
-                LedgerSegments(self.ledger).segments_removed(),
             )
 
     def rename(self, file: PublishedFile) -> PublishedFile:

@@ -227,7 +227,7 @@ def test_a_ledger_of_version_4_gets_the_tables_and_older_programs_are_refused(
         add_rows(ledger, [day_of("2026-01-01")], ["2026/01/01/00"])
         before = ledger.rows("SELECT * FROM log_file"), ledger.rows("SELECT * FROM segment")
     with psycopg.connect(address.url, autocommit=True) as connection:  # as version 4 made it
-        connection.execute("DROP TABLE cold_log_file, cold_segment, lease")
+        connection.execute("DROP TABLE cold_log_file, cold_segment, lease, queue, queue_tally")
         connection.execute("ALTER TABLE batch DROP COLUMN owner, DROP COLUMN published_at")
         connection.execute("ALTER TABLE output_file DROP COLUMN compression")
         connection.execute("UPDATE meta SET value = '4' WHERE name = 'version'")

@@ -153,11 +153,10 @@ def test_a_newer_segment_that_is_cold_makes_a_batch_stale(engine: str, tmp_path:
         assert move_all(ledger)
         batch = register_batch(ledger, "token", "", [])
         new = build_segment(moving.partition, [b"20" * 8], (), 0.001)
-        removed = LedgerSegments(ledger).segments_removed()
         with pytest.raises(StaleBatch), ledger.transaction():
-            commit_batch(ledger, batch, [], [], [new], {moving.partition: 0}, removed)
+            commit_batch(ledger, batch, [], [], [new], {moving.partition: 0})
         with ledger.transaction():  # this batch had seen the segment
-            commit_batch(ledger, batch, [], [], [new], {moving.partition: moving.segment}, removed)
+            commit_batch(ledger, batch, [], [], [new], {moving.partition: moving.segment})
 
 
 def add_segment(ledger: Ledger, partition: str) -> None:

@@ -46,7 +46,6 @@ class MemorySegments:
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, NewSegment]] = []
-        self.removals = 0
         self.next_id = 1
         self.reads = 0
         self.blobs_read = 0
@@ -57,10 +56,6 @@ class MemorySegments:
         self.rows.append((segment.partition, self.next_id, segment))
         self.next_id += 1
         return self.next_id - 1
-
-    def remove(self, segment_id: int) -> None:
-        self.rows = [row for row in self.rows if row[1] != segment_id]
-        self.removals += 1
 
     def segments(self, partition: str, after: int, limit: int = 64) -> list[Segment]:
         self.reads += 1
@@ -99,9 +94,6 @@ class MemorySegments:
             if id_ == segment_id:
                 return new
         raise SegmentGone
-
-    def segments_removed(self) -> int:
-        return self.removals
 
 
 def hour_of(reader: MemorySegments) -> DedupPartition:
@@ -217,25 +209,6 @@ def test_each_question_is_of_the_ledger_as_it_is_then() -> None:
     hour = known.partition(HOUR)
     assert hour.version == second
     assert hour.known_among(identities(0, 30)) == set(identities(0, 20))
-
-
-def test_what_was_removed_is_forgotten_when_the_next_batch_begins() -> None:
-    reader = MemorySegments()
-    small = reader.add(build_segment(HOUR, identities(0, 10), (), 0.01))
-    large = reader.add(build_segment(HOUR, identities(100, 100 + FILTERED_FROM), (), 0.01))
-    known = KnownIdentities(reader)
-    known.begin()
-    hour = known.partition(HOUR)
-    reader.remove(large)
-    # The answer is the same before the next batch: an event is rather kept.
-    assert hour.known_among(identities(100, 110)) == set()
-    assert known.removed != reader.segments_removed()
-    known.begin()
-    assert known.removed == reader.segments_removed()
-    assert known.partition(HOUR).version == small
-    reader.remove(small)
-    known.begin()
-    assert known.partition(HOUR).known_among(identities(0, 10)) == set()
 
 
 @pytest.mark.parametrize("bound", [0, 3_000, 30_000])

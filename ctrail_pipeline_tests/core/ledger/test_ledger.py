@@ -125,7 +125,6 @@ def commit(
     segments: Sequence[NewSegment] = (),
     seen: dict[str, int] | None = None,
     batch: int | None = None,
-    removed: int | None = None,
 ) -> tuple[int, list[PublishedFile]]:
     """Commit one batch; without `seen`, it has seen all segments that there are."""
     batch = register(ledger) if batch is None else batch
@@ -133,9 +132,8 @@ def commit(
         known = KnownIdentities(LedgerSegments(ledger))
         known.begin()
         seen = {new.partition: known.partition(new.partition).version for new in segments}
-    removed = LedgerSegments(ledger).segments_removed() if removed is None else removed
     with ledger.transaction():
-        return batch, commit_batch(ledger, batch, outcomes, files, segments, seen, removed)
+        return batch, commit_batch(ledger, batch, outcomes, files, segments, seen)
 
 
 def known(ledger: Ledger, name: str = "/a.json.gz") -> Known | None:

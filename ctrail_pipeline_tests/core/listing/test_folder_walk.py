@@ -23,7 +23,6 @@ from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.left_aside import left_aside_by_source
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, put_found, waiting_by_source
 from ctrail_pipeline.core.ledger.rows import FoundLogFile, Known, LogFileState, Outcome, StaleBatch
-from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.ledger.source_prefixes import covered_ranges, register_sources
 from ctrail_pipeline.core.listing.finished_stretches import note_finished
 from ctrail_pipeline.core.listing.folder_walk import Listing
@@ -141,7 +140,7 @@ def commit(
     outcomes = [outcome_of(ref, position, state) for position, ref in enumerate(refs)]
     done = list(finished)
     with ledger.transaction():
-        commit_batch(ledger, batch, outcomes, [], [], {}, LedgerSegments(ledger).segments_removed())
+        commit_batch(ledger, batch, outcomes, [], [], {})
         for ref in refs:
             if ref.stretch is not None:
                 ref.stretch.settled += 1

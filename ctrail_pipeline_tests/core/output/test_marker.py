@@ -14,7 +14,6 @@ from ctrail_pipeline.core.exceptions import LedgerError
 from ctrail_pipeline.core.ledger.batch_commit import commit_batch
 from ctrail_pipeline.core.ledger.batches import register_batch
 from ctrail_pipeline.core.ledger.ledger import Ledger
-from ctrail_pipeline.core.ledger.segments import LedgerSegments
 from ctrail_pipeline.core.matching_ledger import open_ledger
 from ctrail_pipeline.core.output.local.local_output import LocalOutput
 from ctrail_pipeline.core.output.marker import MARKER, write_marker
@@ -37,7 +36,7 @@ class Installation:
         ledger = self.open()
         batch = register_batch(ledger, os.urandom(8).hex(), "", [])
         with ledger.transaction():
-            commit_batch(ledger, batch, [], [], [], {}, LedgerSegments(ledger).segments_removed())
+            commit_batch(ledger, batch, [], [], [], {})
         write_marker(self.output, Kind.EVENTS, ledger.uuid, ledger.generation)
         ledger.close()
         (self.events_dir / "111122223333").mkdir(exist_ok=True)

@@ -66,7 +66,6 @@ def add(ledger: Ledger, numbers: range, *, is_published: bool = True) -> int:
             [],
             [segment],
             {HOUR: 1 << 60},
-            LedgerSegments(ledger).segments_removed(),
         )
         if is_published:
             mark_published(ledger, [batch])
@@ -146,7 +145,6 @@ def test_a_view_from_before_a_merge_cannot_write_an_event_twice(ledger: Ledger) 
             [],
             [segment],
             {HOUR: seen},
-            LedgerSegments(ledger).segments_removed(),
         )
     known.begin()
     assert known.partition(HOUR).known_among({doubled}) == {doubled}
