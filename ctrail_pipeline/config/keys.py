@@ -106,6 +106,7 @@ SETTINGS_KEYS: dict[str, Check] = {
     **_SELECTION_KEYS,
     "lookback_hours": whole_number(0, 24 * 36_500),
     "horizon_days": whole_number(1, 36_500),
+    "listing_interval": check_seconds,
     "max_log_file_bytes": whole_number(1, 2**40),
     "max_hours_per_log_file": whole_number(1, 10**6),
     "max_scattered_hours": whole_number(0, 10**9),

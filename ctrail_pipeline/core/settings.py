@@ -234,6 +234,9 @@ class Settings:
     """Kinds to bring in of all trails, as in a trail. Both choices must hold."""
     lookback_hours: int = 24
     horizon_days: int = 35
+    listing_interval: float = 86_400
+    """Seconds between two listings behind the cursor of a trail whose queue works. Over the whole
+    horizon such a trail is listed seven times more rarely."""
     max_log_file_bytes: int = 256 * 1024 * 1024
     """Decompressed bytes. A larger log file counts as damaged, so a gzip bomb costs no more."""
     max_hours_per_log_file: int = 1_000

@@ -2,8 +2,9 @@
 
 The ledger, a run, or a look at the buckets answers a check. Runs of `sync` and of the assets note
 the evaluations of the trails that they touched. In the UI the checks can be run by themselves. Not
-here: the check `complete` (`complete_check`), when an evaluation is worth a note
-(`check_evaluations`), when the sensor looks (`sensors`), and what fails a run (`sync_run`).
+here: the checks `complete` (`complete_check`) and `notifications_arrive` (`notification_check`),
+when an evaluation is worth a note (`check_evaluations`), when the sensor looks (`sensors`), and
+what fails a run (`sync_run`).
 """
 
 import time
@@ -38,6 +39,7 @@ from ctrail_pipeline.core.settings import Trail
 from ctrail_pipeline.reports.sentences import open_lines, problem_line
 
 from .check_evaluations import error_if, last_noted, make_evaluation, worth_noting
+from .notification_check import DESCRIPTION, NOTIFIED, notification_evaluations
 from .partitions import asset_keys
 from .resources import LedgerResource
 from .sensor_health import sensor_trouble
@@ -160,6 +162,7 @@ def evaluations_of_run(
     keys = asset_keys(configuration.settings.trails)
     trouble = sensor_trouble(instance, configuration.dagster)
     trails = [trail for trail in configuration.settings.trails if trail.name in summary.trails]
+    of_notifications = notification_evaluations(configuration.settings.trails, trails, cursor)
     for name, verdict in _verdicts(configuration, trails, cursor).items():
         key = keys[name]
         evaluations = ledger_evaluations(key, verdict, str(configuration.settings.quarantine))
@@ -170,6 +173,8 @@ def evaluations_of_run(
         else:
             evaluations += last_noted(instance, key, LISTED)
         evaluations += last_noted(instance, key, COMPLETE)
+        if key in of_notifications:
+            evaluations.append(of_notifications[key])
         yield from worth_noting(
             instance, evaluations, configuration.dagster.materialization_interval
         )
@@ -189,7 +194,9 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
         name="_".join(("check", key.path[-1])),
         specs=[
             AssetCheckSpec(name, asset=key, description=description)
-            for name, description in DESCRIPTIONS.items()
+            for name, description in (
+                DESCRIPTIONS if trail.queue is None else DESCRIPTIONS | {NOTIFIED: DESCRIPTION}
+            ).items()
         ],
         can_subset=True,
     )
@@ -203,6 +210,8 @@ def _checks_of(configuration: Config, trail: Trail, key: AssetKey) -> AssetCheck
             evaluations = ledger_evaluations(key, verdict, str(settings.quarantine))
             trouble = sensor_trouble(context.instance, configuration.dagster)
             evaluations.append(sensor_evaluation(key, trouble))
+            trails = configuration.settings.trails
+            evaluations += notification_evaluations(trails, [trail], cursor).values()
             if LISTED in selected:
                 problems: list[Problem] = []
                 find_prefixes(settings, Selection(), problems.append)

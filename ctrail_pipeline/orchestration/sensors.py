@@ -39,6 +39,7 @@ from ctrail_pipeline.reports.units import duration
 from .check_evaluations import worth_noting
 from .checks import listing_evaluation, sensor_evaluation
 from .living_runs import BACKLOG, RECENT, WORK_TAG, end_dead_runs
+from .notification_check import notification_evaluations
 from .partitions import asset_keys, new_partitions, partitions_of
 from .resources import LedgerResource
 from .sensor_backoff import last_run, reason_to_wait
@@ -125,7 +126,7 @@ def build_new_log_files(configuration: Config, sync_job: JobDefinition) -> Senso
             dynamic_partitions_requests=_new_partitions(
                 configuration, context.instance, look_result
             ),
-            asset_events=list(_listing_checks(configuration, context.instance, look_result)),
+            asset_events=list(_look_checks(configuration, cursor, context.instance, look_result)),
         )
 
     return new_log_files
@@ -164,6 +165,8 @@ def seen_line(look_result: Look, interval: float) -> str:
     for taken in look_result.taken:
         if taken.trouble:
             text += f"; {taken.trouble}"
+    if look_result.notified:
+        text += f"; {len(look_result.notified)} need no listing, as notifications arrive"
     idle = look_result.idle - look_result.looked_at
     if idle:
         delay = duration(look_result.idle_rounds * interval)
@@ -253,11 +256,12 @@ def _new_partitions(
     return requests
 
 
-def _listing_checks(
-    configuration: Config, instance: DagsterInstance, look_result: Look
+def _look_checks(
+    configuration: Config, cursor: LedgerResource, instance: DagsterInstance, look_result: Look
 ) -> Iterator[AssetCheckEvaluation]:
-    """Yield whether each trail could be listed, as far as this look came."""
-    evaluations = []
+    """Yield whether each trail could be listed, as far as this look came, and notifications."""
+    trails = configuration.settings.trails
+    evaluations = list(notification_evaluations(trails, trails, cursor).values())
     for trail, key in asset_keys(configuration.settings.trails).items():
         problems = [problem for problem in look_result.problems if problem.trail == trail]
         if problems or not look_result.not_reached:

@@ -30,6 +30,7 @@ from ctrail_pipeline.core.ledger.rows import LogFileState, OutputSize
 from ctrail_pipeline.core.ledger.source_prefixes import (
     covered_ranges,
     formerly_covered,
+    missed_by_source,
     source_ids,
     source_totals,
 )
@@ -40,6 +41,8 @@ from ctrail_pipeline.core.output.open_output import open_output
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.run.open_log_files import OpenLogFiles, SelectedLogFiles
 from ctrail_pipeline.core.settings import Settings
+
+from .queue_status import QueueStatus, read_queues
 
 NOT_CONFIGURED = "(not configured)"
 _AT_ANY_TIME = 1 << 62
@@ -73,6 +76,8 @@ class PartitionStatus:
     accepted: int
     """Log files that could not be brought in, and that people settled as they are. No other count
     holds them."""
+    missed: int
+    """Log files that were found by listing, though a notification should have named them."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class Status:
     """Files that vanished before they were published, and could not be made again."""
     not_in_parquet: NotInParquet | None = None
     """Events that are in the JSONL only. None unless Parquet is configured."""
+    queues: list[QueueStatus] = field(default_factory=list)
 
 
 def read_status(settings: Settings) -> Status:
@@ -130,6 +136,7 @@ def read_status(settings: Settings) -> Status:
             _output(size, parquet.get(size.folder, no_files))
             for size in output_sizes(ledger, Kind.EVENTS)
         ]
+        queues = read_queues(settings, ledger)
         open_log_files = SelectedLogFiles(ledger, settings, Selection()).open(_AT_ANY_TIME)
         ledger_bytes, cold_bytes = ledger.size(), ledger.cold_reader.bytes_by_year()
         quarantine_bytes = sum(size.bytes for size in output_sizes(ledger, Kind.QUARANTINE))
@@ -148,6 +155,7 @@ def read_status(settings: Settings) -> Status:
         [trail.name for trail in settings.trails if trail.name not in names],
         lost,
         lacking,
+        queues,
     )
 
 
@@ -156,7 +164,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
     partitions = _by_partition(settings, ledger)  # first: a run may register more meanwhile
     cursors, totals = _cursors(ledger), source_totals(ledger)
     open_by_state, quarantined = open_by_source(ledger), quarantined_by_source(ledger)
-    accepted = accepted_by_source(ledger)
+    accepted, missed = accepted_by_source(ledger), missed_by_source(ledger)
     now = time.time()
     for (trail, account, region), of_partition in partitions.items():
         ids = list(of_partition.values())
@@ -180,6 +188,7 @@ def _partitions(settings: Settings, ledger: Ledger) -> Iterator[PartitionStatus]
             states[LogFileState.GONE],
             sum(quarantined.get(id_, 0) for id_ in ids),
             sum(accepted.get(id_, 0) for id_ in ids),
+            sum(missed[id_][0] for id_ in ids if id_ in missed),
         )
 
 

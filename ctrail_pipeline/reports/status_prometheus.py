@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ctrail_pipeline.core.log_file.event_time import moment_of
 
+from .queue_status import QueueStatus
 from .status import OutputStatus, PartitionStatus, Status
 
 _Labels = tuple[tuple[str, str], ...]
@@ -33,6 +34,11 @@ _OF_PARTITIONS: tuple[tuple[str, str, Callable[[PartitionStatus], float | None]]
         "Log files that could not be brought in, and that somebody settled as they are.",
         lambda partition: partition.accepted,
     ),
+    (
+        "ctrail_log_files_missed",
+        "Log files found by listing, though a notification should have named them.",
+        lambda partition: partition.missed,
+    ),
 )
 _OF_OUTPUT: tuple[tuple[str, str, Callable[[OutputStatus], float]], ...] = (
     ("ctrail_output_bytes", "Bytes of event files on disk.", lambda output: output.bytes),
@@ -40,6 +46,31 @@ _OF_OUTPUT: tuple[tuple[str, str, Callable[[OutputStatus], float]], ...] = (
         "ctrail_parquet_bytes",
         "Bytes of Parquet files on disk.",
         lambda output: output.parquet_bytes,
+    ),
+)
+
+
+_OF_QUEUES: tuple[tuple[str, str, Callable[[QueueStatus], float | None]], ...] = (
+    (
+        "ctrail_queue_works",
+        "1 if the queue could be asked last time, 0 if not.",
+        lambda queue: not queue.trouble,
+    ),
+    (
+        "ctrail_queue_asked_timestamp_seconds",
+        "When the queue was last asked.",
+        lambda queue: queue.asked_at,
+    ),
+    ("ctrail_queue_messages", "Messages that were in the queue.", lambda queue: queue.waiting),
+    (
+        "ctrail_queue_oldest_seconds",
+        "Age of the oldest message that was received.",
+        lambda queue: queue.oldest_seconds,
+    ),
+    (
+        "ctrail_queue_dead_letters",
+        "Messages in the queue's dead-letter queue.",
+        lambda queue: queue.dead_letters,
     ),
 )
 
@@ -65,6 +96,7 @@ def _lines(status: Status) -> Iterator[str]:
     for name, text, bytes_of in _OF_OUTPUT:
         sizes = [(_output(output), bytes_of(output)) for output in status.output]
         yield from _metric(name, text, sizes)
+    yield from _of_queues(status.queues)
     yield from _metric(
         "ctrail_ledger_cold_bytes",
         "Bytes of the ledger that cold rows of a year take, in PostgreSQL.",
@@ -86,6 +118,22 @@ def _lines(status: Status) -> Iterator[str]:
         ("ctrail_status_timestamp_seconds", "When this was written.", time.time()),
     ):
         yield from _metric(name, text, [((), value)])
+
+
+def _of_queues(queues: Iterable[QueueStatus]) -> Iterator[str]:
+    asked = [queue for queue in queues if queue.asked_at]
+    for name, text, value_of in _OF_QUEUES:
+        samples = [((("queue", queue.url),), value_of(queue)) for queue in asked]
+        yield from _metric(name, text, samples)
+    yield from _metric(
+        "ctrail_queue_named",
+        "What the messages of a queue named, by sort.",
+        [
+            ((("queue", queue.url), ("sort", sort)), number)
+            for queue in asked
+            for sort, number in queue.counts.items()
+        ],
+    )
 
 
 def _metric(name: str, text: str, samples: Iterable[tuple[_Labels, float | None]]) -> Iterator[str]:

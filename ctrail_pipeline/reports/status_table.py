@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .left_aside import left_aside_text
+from .queue_status import queue_lines
 from .sentences import open_lines
 from .status import PartitionStatus, Status
 from .units import duration, size
@@ -59,6 +60,7 @@ def notes(status: Status) -> list[str]:
     pruned = sum(output.pruned_files for output in status.output)
     if waiting:
         lines.append(f"{waiting:,} log files were found by the sensor; the next sync fetches them")
+    lines += queue_lines(status.queues, sum(partition.missed for partition in status.partitions))
     lines += open_lines(status.open_log_files, _REASONS_NAMED)
     lines += [f"lost: {lost}" for lost in status.lost_files]
     if archived:

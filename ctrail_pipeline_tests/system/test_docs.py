@@ -24,6 +24,7 @@ from ctrail_pipeline.definitions import build_definitions
 from ctrail_pipeline.orchestration.checks import COMPLETE, DESCRIPTIONS
 from ctrail_pipeline.orchestration.jobs.accept import AcceptConfig
 from ctrail_pipeline.orchestration.jobs.sync import SyncConfig
+from ctrail_pipeline.orchestration.notification_check import NOTIFIED
 from ctrail_pipeline_tests.support.markdown import blocks
 from ctrail_pipeline_tests.support.project import PROJECT
 
@@ -122,7 +123,7 @@ def test_commands_of_ctrail_that_are_named_are_there(document: Path) -> None:
 
 def test_every_check_is_explained() -> None:
     explained = re.findall(r"^\| `([a-z_]+)` \|", DAGSTER.read_text(), re.MULTILINE)
-    assert set(explained) == {*DESCRIPTIONS, COMPLETE}
+    assert set(explained) == {*DESCRIPTIONS, COMPLETE, NOTIFIED}
 
 
 def test_keys_of_the_configuration_that_are_named_exist() -> None:

@@ -5,7 +5,9 @@ those of buckets, and name the queue and the permission that is missing (`queue_
 what messages say.
 """
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,11 +20,14 @@ from .endpoint import authorities_of, first_region, region_of_host
 from .queue_errors import translate_queue_error
 from .s3_errors import client_errors
 
+log = logging.getLogger(__name__)
+
 MESSAGES_AT_ONCE: Final = 10
 """Messages of one answer: SQS gives no more."""
 LONGEST_WAIT_SECONDS: Final = 20
 """How long SQS lets a request wait for a message at most."""
 _ATTEMPTS: Final = 3
+_IN_A_QUEUE: Final = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 _RECEIVE: Final = "sqs:ReceiveMessage"
 _DELETE: Final = "sqs:DeleteMessage"
 
@@ -36,6 +41,8 @@ class Message(NamedTuple):
     body: str
     is_first_receipt: bool
     """Whether nobody received the message before, as far as SQS knows."""
+    sent_at: float
+    """When it was sent (seconds since 1970); 0 if SQS does not say."""
 
 
 class NotificationQueue:
@@ -73,9 +80,12 @@ class NotificationQueue:
         reply = self._ask(
             _RECEIVE,
             "receive_message",
-            MaxNumberOfMessages=MESSAGES_AT_ONCE,
-            WaitTimeSeconds=wait_seconds,
-            AttributeNames=["ApproximateReceiveCount"],
+            {
+                "QueueUrl": self._url,
+                "MaxNumberOfMessages": MESSAGES_AT_ONCE,
+                "WaitTimeSeconds": wait_seconds,
+                "AttributeNames": ["ApproximateReceiveCount", "SentTimestamp"],
+            },
         )
         with boundary(self._access):
             return [
@@ -83,9 +93,11 @@ class NotificationQueue:
                     str(item["MessageId"]),
                     str(item["ReceiptHandle"]),
                     str(item["Body"]),
-                    item.get("Attributes", {}).get("ApproximateReceiveCount", "1") == "1",
+                    attributes.get("ApproximateReceiveCount", "1") == "1",
+                    int(attributes.get("SentTimestamp", 0)) / 1_000,
                 )
                 for item in reply.get("Messages", ())
+                for attributes in [item.get("Attributes", {})]
             ]
 
     def delete(self, messages: Sequence[Message]) -> None:
@@ -97,16 +109,51 @@ class NotificationQueue:
             {"Id": str(number), "ReceiptHandle": message.receipt}
             for number, message in enumerate(messages)
         ]
-        self._ask(_DELETE, "delete_message_batch", Entries=entries)
+        parameters = {"QueueUrl": self._url, "Entries": entries}
+        self._ask(_DELETE, "delete_message_batch", parameters)
 
-    def _ask(self, permission: str, operation: str, **parameters: Any) -> Any:
+    def waiting(self) -> tuple[int | None, int | None]:
+        """Return how many messages are in the queue, and in its dead-letter queue.
+
+        None where nobody may ask, or where there is none.
+        """
+        waiting = dead_letters = None
+        try:
+            attributes = self._attributes(self._url)
+            waiting = _messages_in(attributes)
+            with boundary(self._access):
+                dead = json.loads(attributes.get("RedrivePolicy", "{}")).get("deadLetterTargetArn")
+            if dead:
+                *_, account, name = dead.split(":")
+                reply = self._ask(
+                    "sqs:GetQueueUrl",
+                    "get_queue_url",
+                    {"QueueName": name, "QueueOwnerAWSAccountId": account},
+                )
+                dead_letters = _messages_in(self._attributes(reply["QueueUrl"]))
+        except StoreError as error:  # these numbers are for people, and need further permissions
+            log.debug("%s", error)
+        return waiting, dead_letters
+
+    def _attributes(self, url: str) -> Any:
+        names = [*_IN_A_QUEUE, "RedrivePolicy"]
+        parameters = {"QueueUrl": url, "AttributeNames": names}
+        reply = self._ask("sqs:GetQueueAttributes", "get_queue_attributes", parameters)
+        return reply.get("Attributes", {})
+
+    def _ask(self, permission: str, operation: str, parameters: Mapping[str, Any]) -> Any:
         with boundary(self._access):
             try:
-                return getattr(self._client, operation)(QueueUrl=self._url, **parameters)
+                return getattr(self._client, operation)(**parameters)
             except client_errors() as error:
                 raise translate_queue_error(
                     error, self._url, f"{permission} on {self._arn}"
                 ) from error
+
+
+def _messages_in(attributes: Any) -> int:
+    """Return how many messages a queue holds, those among them that somebody has received."""
+    return sum(int(attributes.get(name, 0)) for name in _IN_A_QUEUE)
 
 
 def _config(settings: Settings) -> Any:

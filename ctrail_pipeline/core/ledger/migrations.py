@@ -129,9 +129,12 @@ _MIGRATIONS: Final = {
         "UPDATE accepted_log_file SET state = 3 WHERE state = 6",
         "DELETE FROM meta WHERE name = 'segments_removed'",
         "ALTER TABLE batch ADD COLUMN published_at INTEGER",
+        "ALTER TABLE source_prefix ADD COLUMN listed_at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE source_prefix ADD COLUMN missed INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE source_prefix ADD COLUMN missed_at INTEGER NOT NULL DEFAULT 0",
         "CREATE TABLE queue (url TEXT PRIMARY KEY, works_since INTEGER NOT NULL,"
-        " asked_at INTEGER NOT NULL, drained_at INTEGER NOT NULL, trouble TEXT NOT NULL)"
-        " WITHOUT ROWID",
+        " asked_at INTEGER NOT NULL, drained_at INTEGER NOT NULL, trouble TEXT NOT NULL,"
+        " waiting INTEGER, dead_letters INTEGER, oldest_seconds INTEGER) WITHOUT ROWID",
         "CREATE TABLE queue_tally (url TEXT NOT NULL, sort TEXT NOT NULL, number INTEGER NOT NULL,"
         " example TEXT NOT NULL, PRIMARY KEY (url, sort)) WITHOUT ROWID",
         *NOTING_PARQUET,

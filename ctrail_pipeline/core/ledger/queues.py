@@ -51,15 +51,32 @@ class QueueRow(NamedTuple):
     """When it was last found empty; 0: never."""
     trouble: str
     """Why it could not be asked last time; empty if it could."""
+    depth: "Depth"
 
 
-def note_asked(ledger: Ledger, url: str, now: int, trouble: str, *, is_drained: bool) -> None:
+class Depth(NamedTuple):
+    """How full a queue was when it was last asked. None where that is not known."""
+
+    waiting: int | None = None
+    """Messages that were still in it, those that stay in it among them."""
+    dead_letters: int | None = None
+    """Messages in its dead-letter queue."""
+    oldest_seconds: int | None = None
+    """Age of the oldest message that was received; None if none was."""
+
+
+def note_asked(
+    ledger: Ledger, url: str, now: int, trouble: str, depth: Depth, *, is_drained: bool
+) -> None:
     """Note that a queue was asked, and how that went. Inside a transaction."""
     works = 0 if trouble else now
     ledger.execute(
-        "INSERT INTO queue (url, works_since, asked_at, drained_at, trouble)"
-        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (url) DO UPDATE SET asked_at = excluded.asked_at,"
-        " trouble = excluded.trouble, works_since = CASE WHEN queue.works_since = 0"
+        "INSERT INTO queue (url, works_since, asked_at, drained_at, trouble, waiting,"
+        " dead_letters, oldest_seconds)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (url) DO UPDATE"
+        " SET asked_at = excluded.asked_at, trouble = excluded.trouble,"
+        " waiting = excluded.waiting, dead_letters = excluded.dead_letters,"
+        " oldest_seconds = excluded.oldest_seconds, works_since = CASE WHEN queue.works_since = 0"
         " THEN excluded.works_since ELSE queue.works_since END, drained_at = CASE"
         " WHEN excluded.drained_at = 0 THEN queue.drained_at ELSE excluded.drained_at END",
         url,
@@ -67,6 +84,7 @@ def note_asked(ledger: Ledger, url: str, now: int, trouble: str, *, is_drained: 
         now,
         works if is_drained else 0,
         trouble,
+        *depth,
     )
 
 
@@ -85,9 +103,10 @@ def note_notified(ledger: Ledger, url: str, tallies: Mapping[Notified, Tally]) -
 def queue_rows(ledger: Ledger) -> dict[str, QueueRow]:
     """Return what is known of each queue that was ever asked."""
     return {
-        url: QueueRow(*values)
-        for url, *values in ledger.rows(
-            "SELECT url, works_since, asked_at, drained_at, trouble FROM queue"
+        url: QueueRow(works_since, asked_at, drained_at, trouble, Depth(*depth))
+        for url, works_since, asked_at, drained_at, trouble, *depth in ledger.rows(
+            "SELECT url, works_since, asked_at, drained_at, trouble, waiting, dead_letters,"
+            " oldest_seconds FROM queue"
         )
     }
 

@@ -21,6 +21,9 @@ CREATE TABLE source_prefix (
     first_event    TEXT,                       -- eventTime of the oldest record seen
     last_event     TEXT,
     reported_at    INTEGER NOT NULL DEFAULT 0, -- when Dagster was last told of new events
+    listed_at      INTEGER NOT NULL DEFAULT 0, -- behind its cursor, if its trail has a queue
+    missed         INTEGER NOT NULL DEFAULT 0, -- log files found by listing, not by notification
+    missed_at      INTEGER NOT NULL DEFAULT 0, -- when the last of them was found
     UNIQUE (bucket, prefix, organization, account, region, kind)
 );
 
@@ -196,11 +199,14 @@ CREATE TABLE cold_file (
 
 -- A queue of notifications, as it was last asked: queues.py.
 CREATE TABLE queue (
-    url         TEXT PRIMARY KEY,
-    works_since INTEGER NOT NULL, -- 0: it was never asked with success
-    asked_at    INTEGER NOT NULL,
-    drained_at  INTEGER NOT NULL, -- when it was last found empty; 0: never
-    trouble     TEXT NOT NULL     -- why it could not be asked; empty if it could
+    url            TEXT PRIMARY KEY,
+    works_since    INTEGER NOT NULL, -- 0: it was never asked with success
+    asked_at       INTEGER NOT NULL,
+    drained_at     INTEGER NOT NULL, -- when it was last found empty; 0: never
+    trouble        TEXT NOT NULL,    -- why it could not be asked; empty if it could
+    waiting        INTEGER,          -- messages in it afterwards; empty if nobody may ask
+    dead_letters   INTEGER,          -- messages in its dead-letter queue; empty if that is not known
+    oldest_seconds INTEGER           -- age of the oldest message that came; empty if none came
 ) WITHOUT ROWID;
 
 -- What the messages of a queue named, over all runs.

@@ -131,6 +131,37 @@ def deep_listed_at(ledger: Ledger) -> dict[int, int]:
     return dict(ledger.rows("SELECT id, deep_listed_at FROM source_prefix"))
 
 
+def listed_at(ledger: Ledger) -> dict[int, int]:
+    """Return when each source prefix of a trail with a queue was last listed (0: never)."""
+    return dict(ledger.rows("SELECT id, listed_at FROM source_prefix"))
+
+
+def note_listings(ledger: Ledger, source_ids: Iterable[int], at: int) -> None:
+    """Note that listings behind the cursor are complete. Inside a transaction."""
+    ledger.execute_many(
+        "UPDATE source_prefix SET listed_at = ? WHERE id = ?",
+        [(at, source_id) for source_id in source_ids],
+    )
+
+
+def note_missed(ledger: Ledger, missed: Mapping[int, int], at: int) -> None:
+    """Add log files that were found by listing, not by notification. Inside a transaction."""
+    ledger.execute_many(
+        "UPDATE source_prefix SET missed = missed + ?, missed_at = ? WHERE id = ?",
+        [(log_files, at, source_id) for source_id, log_files in missed.items()],
+    )
+
+
+def missed_by_source(ledger: Ledger) -> dict[int, tuple[int, int]]:
+    """Return how many log files no notification named, and when the last of them was found."""
+    return {
+        id_: (missed, at)
+        for id_, missed, at in ledger.rows(
+            "SELECT id, missed, missed_at FROM source_prefix WHERE missed > 0"
+        )
+    }
+
+
 def note_deep_listings(ledger: Ledger, source_ids: Iterable[int], at: int) -> None:
     """Note that deep listings of source prefixes are complete. Inside a transaction."""
     ledger.execute_many(

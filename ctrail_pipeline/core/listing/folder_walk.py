@@ -109,6 +109,8 @@ class Listing:
         self._latest = Minute(self.now + MINUTES_PER_DAY)
         self._undated: set[tuple[int, str]] = set()
         for source in self.sources if self.walks else ():
+            if source.rests:
+                continue
             # What an older listing rule covered is covered again, even if its newest log files
             # have expired.
             source.newest = min(cursor(source.ever_covered) or Minute(0), self._latest)

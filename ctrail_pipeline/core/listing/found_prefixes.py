@@ -26,13 +26,15 @@ from ctrail_pipeline.core.ledger.source_prefixes import (
     covered_ranges,
     deep_listed_at,
     formerly_covered,
+    listed_at,
     source_ids,
 )
 from ctrail_pipeline.core.settings import Settings, Trail
 
 from .discovery import NOT_YET, Discovery, Owner, discover
+from .notification_health import NotificationHealth
 from .problem import Problem, trail_problem
-from .selection import Selection, is_configured, is_of, wanted_range
+from .selection import Selection, is_configured, is_of, trail_finder, wanted_range
 from .sources import Source
 
 log = logging.getLogger(__name__)
@@ -76,15 +78,19 @@ class FoundPrefixes:
     """Trails that have not delivered a log file yet."""
 
 
-def remembered_prefixes(ledger: Ledger) -> dict[SourcePrefix, Remembered]:
+def remembered_prefixes(settings: Settings, ledger: Ledger) -> dict[SourcePrefix, Remembered]:
     """What a ledger knows of all source prefixes that were ever found."""
     ids = source_ids(ledger)  # first: another run may register more meanwhile
     deep_listed, formerly = deep_listed_at(ledger), formerly_covered(ledger)
-    now = time.time()
-    return {
-        source_prefix: Remembered(_is_deep(deep_listed[id_], now), id_ in formerly)
-        for source_prefix, id_ in ids.items()
-    }
+    health = NotificationHealth(settings, ledger, time.time())
+    trail_of = trail_finder(settings.trails)
+    remembered = {}
+    for source_prefix, id_ in ids.items():
+        trail = trail_of(source_prefix)
+        name = "" if trail is None else trail.name
+        is_due = health.is_deep(name, deep_listed[id_], DEEP_EVERY_SECONDS)
+        remembered[source_prefix] = Remembered(is_due, id_ in formerly)
+    return remembered
 
 
 def find_prefixes(
@@ -274,24 +280,21 @@ def sources_of(
     formerly = formerly_covered(ledger) if ledger else {}
     deep_listed = deep_listed_at(ledger) if ledger else {}
     wanted = wanted_range(settings)
-    now = time.time()
+    listed = listed_at(ledger) if ledger else {}
+    health = NotificationHealth(settings, ledger, time.time())
     sources = []
     for found in found_prefixes:
-        source_id = ids.get(found.source_prefix, 0)
-        sources.append(
-            Source(
-                id=source_id,
-                source_prefix=found.source_prefix,
-                trail=found.trail.name,
-                bucket=found.bucket,
-                covered=coverage.get(source_id, []),
-                formerly_covered=formerly.get(source_id, []),
-                wanted=wanted,
-                deep=_is_deep(deep_listed.get(source_id, 0), now),
-            )
+        source_id, trail = ids.get(found.source_prefix, 0), found.trail.name
+        source = Source(
+            id=source_id,
+            source_prefix=found.source_prefix,
+            trail=trail,
+            bucket=found.bucket,
+            covered=coverage.get(source_id, []),
+            formerly_covered=formerly.get(source_id, []),
+            wanted=wanted,
+            deep=health.is_deep(trail, deep_listed.get(source_id, 0), DEEP_EVERY_SECONDS),
         )
+        source.rests = health.rests(source, listed.get(source_id, 0))
+        sources.append(source)
     return sources
-
-
-def _is_deep(deep_listed_at: float, now: float) -> bool:
-    return abs(now - deep_listed_at) >= DEEP_EVERY_SECONDS

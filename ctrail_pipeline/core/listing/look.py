@@ -20,7 +20,7 @@ from typing import Final
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.bucket.open_bucket import open_bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection, uncovered
+from ctrail_pipeline.core.keys.coverage import Lookback, Range, cursor, intersection
 from ctrail_pipeline.core.keys.minutes import MINUTES_PER_DAY, MINUTES_PER_HOUR, Minute, minute_of
 from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.ledger.ledger import Ledger
@@ -29,6 +29,8 @@ from ctrail_pipeline.core.ledger.rows import FoundLogFile, Waiting
 from ctrail_pipeline.core.ledger.source_prefixes import (
     covered_ranges,
     note_deep_listings,
+    note_listings,
+    note_missed,
     register_sources,
     source_ids,
 )
@@ -50,10 +52,11 @@ from .look_frequency import (
     is_idle,
     rests_this_round,
 )
+from .notification_health import NotificationHealth
 from .notification_intake import Taken, queues_of, take_notifications
 from .problem import Problem, not_listed, trail_problem
 from .selection import is_configured, is_of
-from .sources import LogFileRef, Source, Stretch
+from .sources import LogFileRef, Source, Stretch, has_backlog
 
 FOUND_A_SOURCE_PREFIX: Final = 1_000
 """New log files of a source prefix after which a look lists no more of it. The rest is backlog."""
@@ -82,6 +85,8 @@ class Look:
     """Where something rests in this round, as nothing came from it for a day."""
     idle_rounds: int = 1
     """In one of how many rounds an idle source prefix has its turn."""
+    notified: set[tuple[str, str]] = field(default_factory=set)
+    """Where something was not listed, as messages say what is new of it."""
     not_reached: set[tuple[str, str]] = field(default_factory=set)
     """Where there was no time for something. The next look begins with it."""
     found: int = 0
@@ -139,14 +144,6 @@ def recent_range(source: Source, lookback: Lookback, now: Minute) -> Range:
     return intersection(source.wanted, Range(Minute(max(0, newest - back)), source.wanted.end))
 
 
-def has_backlog(source: Source) -> bool:
-    """Whether there is key time before the cursor that is wanted and was never listed."""
-    newest = cursor(source.covered)
-    if newest is None:
-        return bool(source.wanted)
-    return bool(uncovered(Range(source.wanted.start, newest), source.covered))
-
-
 class _Looking:
     """One look, once the ledger is open."""
 
@@ -171,6 +168,7 @@ class _Looking:
         seconds = _NOTIFICATIONS_SHARE * (self._deadline - time.monotonic())
         queues = queues_of(self._settings.trails)
         self._look.taken = take_notifications(self._settings, self._ledger, queues, seconds)
+        self._health = NotificationHealth(self._settings, self._ledger, time.time())
         sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)
         coverage = covered_ranges(self._ledger)
@@ -233,7 +231,11 @@ class _Looking:
         )
         look_cursor = self._look.cursor
         last = look_cursor.discovered.get(trail.name)
-        if not is_due_for_discovery(last, len(accounts), self._now):
+        if last is not None and self._health.works(trail.name):
+            # A message names the first log file of a new account, too.
+            if abs(self._now - last) < self._settings.listing_interval:
+                return None
+        elif not is_due_for_discovery(last, len(accounts), self._now):
             return None
         if is_due_for_kinds(look_cursor.kinds_discovered.get(trail.name), self._now):
             return {}
@@ -260,6 +262,8 @@ class _Looking:
 
     def _look_at(self, sources: dict[str, Source]) -> None:
         """Go through the source prefixes from where the last look stopped, chunk by chunk."""
+        self._look.notified = {_partition_of(item) for item in sources.values() if item.rests}
+        sources = {name: source for name, source in sources.items() if not source.rests}
         pending = in_turn(list(sources), self._look.cursor.after)
         idle = sum(map(self._is_idle, sources.values()))
         self._look.idle_rounds = idle_rounds(len(sources), idle, self._lists_a_look)
@@ -347,11 +351,18 @@ class _Looking:
             for source in chunk
             if source.deep and source.covered and not source.failure and not source.is_enough
         ]
-        if new or finished or deep:
+        with_queue = [
+            source.id
+            for source in chunk
+            if self._health.works(source.trail) and not source.failure and not source.is_enough
+        ]
+        if new or finished or deep or with_queue:
             with self._ledger.transaction():
                 put_found(self._ledger, [_found_log_file(ref) for ref in new], now)
                 note_finished(self._ledger, finished)
                 note_deep_listings(self._ledger, deep, now)
+                note_listings(self._ledger, with_queue, now)
+                note_missed(self._ledger, self._health.missed(new), now)
         self._look.found += len(new)
         self._look.looked_at.update(map(_partition_of, chunk))
         self._look.requests += sum(source.requests for source in chunk)

@@ -20,7 +20,13 @@ from ctrail_pipeline.core.bucket.queue import MESSAGES_AT_ONCE, Message, Notific
 from ctrail_pipeline.core.exceptions import StoreError, StoreUnavailable
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import put_found, rows_of_log_files
-from ctrail_pipeline.core.ledger.queues import Notified, Tally, note_asked, note_notified
+from ctrail_pipeline.core.ledger.queues import (
+    Depth,
+    Notified,
+    Tally,
+    note_asked,
+    note_notified,
+)
 from ctrail_pipeline.core.ledger.rows import FoundLogFile
 from ctrail_pipeline.core.ledger.source_prefixes import register_sources
 from ctrail_pipeline.core.settings import Settings, Trail
@@ -57,6 +63,7 @@ class Taken:
     """Why the queue could not be asked, or not to the end; empty if it could."""
     is_drained: bool = False
     """Whether nothing was left in it that could be taken."""
+    depth: Depth = field(default_factory=Depth)
 
     def __str__(self) -> str:
         """What people read in the log."""
@@ -167,6 +174,8 @@ class Intake:
                     self.settle(messages, queue, threads)
                     if len(messages) >= MESSAGES_AT_ONCE:
                         at_once = _REQUESTS_AT_ONCE
+                if opened and not self._stop.is_set():
+                    self._ask_depth(opened[0], threads)
             except StoreError as error:
                 taken.trouble = str(error)
         self.note_asked()
@@ -177,6 +186,10 @@ class Intake:
         """Note what messages name, then delete those of which nothing is left to be done."""
         fresh = [message for message in messages if message.id not in self._kept]
         self.taken.is_drained = not fresh
+        ages = [time.time() - message.sent_at for message in fresh if message.sent_at]
+        if ages:
+            oldest = max(0, round(max(ages)), self.taken.depth.oldest_seconds or 0)
+            self.taken.depth = self.taken.depth._replace(oldest_seconds=oldest)
         self.taken.messages += len(fresh)
         done = self._note(fresh)
         self._await(
@@ -185,6 +198,10 @@ class Intake:
                 for first in range(0, len(done), MESSAGES_AT_ONCE)
             ]
         )
+
+    def _ask_depth(self, queue: NotificationQueue, threads: DaemonThreads) -> None:
+        for waiting, dead_letters in self._await([threads.submit(queue.waiting)]):
+            self.taken.depth = self.taken.depth._replace(waiting=waiting, dead_letters=dead_letters)
 
     def note_asked(self) -> None:
         """Note how asking the queue went, in the ledger and in the log."""
@@ -195,6 +212,7 @@ class Intake:
                 taken.url,
                 int(time.time()),
                 taken.trouble,
+                taken.depth,
                 is_drained=taken.is_drained,
             )
         if taken.trouble:

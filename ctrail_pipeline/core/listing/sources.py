@@ -10,7 +10,14 @@ from typing import Final
 
 from ctrail_pipeline.core.bucket.interface import Bucket
 from ctrail_pipeline.core.exceptions import StoreError
-from ctrail_pipeline.core.keys.coverage import EVERYTHING, Range, merged, settled
+from ctrail_pipeline.core.keys.coverage import (
+    EVERYTHING,
+    Range,
+    cursor,
+    merged,
+    settled,
+    uncovered,
+)
 from ctrail_pipeline.core.keys.left_aside import ListedFolders, Tally
 from ctrail_pipeline.core.keys.log_file_key import key_of
 from ctrail_pipeline.core.keys.minutes import Minute
@@ -52,11 +59,21 @@ class Source:
 
     left_aside: Tally = field(default_factory=dict)
     """What the listing has left aside so far, by folder."""
+    rests: bool = False
+    """Whether nothing of it is to be listed, since messages say what is new of it."""
 
     @property
     def ever_covered(self) -> list[Range]:
         """What is covered, by whichever listing rule."""
         return merged([*self.covered, *self.formerly_covered])
+
+
+def has_backlog(source: Source) -> bool:
+    """Whether there is key time before the cursor that is wanted and was never listed."""
+    newest = cursor(source.covered)
+    if newest is None:
+        return bool(source.wanted)
+    return bool(uncovered(Range(source.wanted.start, newest), source.covered))
 
 
 @dataclass(slots=True, eq=False)

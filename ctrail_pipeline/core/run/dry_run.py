@@ -47,7 +47,7 @@ def estimate(
     """
     settings = selection.narrow(settings)
     with _ledger_if_any(settings) as ledger:
-        remembered = remembered_prefixes(ledger) if ledger else {}
+        remembered = remembered_prefixes(settings, ledger) if ledger else {}
         found = find_prefixes(settings, selection, note, remembered, may_get=False)
         sources = sources_of(found.selected, settings, ledger)
         tallies = left_aside_by_source(ledger) if ledger else {}

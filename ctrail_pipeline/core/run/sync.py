@@ -30,7 +30,12 @@ from ctrail_pipeline.core.keys.minutes import minute_of
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.log_files import LedgerLogFiles, waiting_by_source
 from ctrail_pipeline.core.ledger.queries_open import TriesOfRuns
-from ctrail_pipeline.core.ledger.source_prefixes import register_sources, source_ids
+from ctrail_pipeline.core.ledger.source_prefixes import (
+    note_listings,
+    note_missed,
+    register_sources,
+    source_ids,
+)
 from ctrail_pipeline.core.listing.folder_walk import Listing
 from ctrail_pipeline.core.listing.found_prefixes import (
     FoundPrefix,
@@ -43,6 +48,7 @@ from ctrail_pipeline.core.listing.found_prefixes import (
     waiting_prefixes,
 )
 from ctrail_pipeline.core.listing.left_aside import left_aside_by_trail, note_discovered
+from ctrail_pipeline.core.listing.notification_health import NotificationHealth
 from ctrail_pipeline.core.listing.notification_intake import queues_of, take_notifications
 from ctrail_pipeline.core.listing.problem import Problem, not_listed, without_address
 from ctrail_pipeline.core.listing.selection import Selection
@@ -140,6 +146,8 @@ class _Run:
         trails = {trail.name: TrailProgress() for trail in settings.trails}
         self._summary = Summary(Progress(trails=trails), tuple(trails))
         self._finished: list[Stretch] = []
+        self._health = NotificationHealth(settings, ledger, time.time())
+        self._missed: Counter[int] = Counter()
         self._unread = UnreadTrails()
         self._reasons = ReasonGroups()
         self._began = 0
@@ -237,7 +245,7 @@ class _Run:
                     self._settings,
                     self._selection,
                     self._note,
-                    remembered_prefixes(self._ledger),
+                    remembered_prefixes(self._settings, self._ledger),
                 )
             while not wait([finding], timeout=_TICK_SECONDS).done:
                 if self._stop.is_set():
@@ -335,6 +343,7 @@ class _Run:
             if problem is not None:
                 self._note(problem)
             if ref.stretch is not None:
+                self._missed.update(self._health.missed([ref]))
                 ref.stretch.settled += 1
                 if ref.stretch.is_done:
                     self._finished.append(ref.stretch)
@@ -364,6 +373,14 @@ class _Run:
             if source.deep and not source.failure and looked_back
         ]
         self._committer.finish(self._take_finished(listing), deep)
+        self._note_listings(
+            [
+                source.id
+                for source in listing.sources
+                if looked_back and self._health.works(source.trail)
+                if not (source.rests or source.failure)
+            ]
+        )
         self._log_listed_once_more(listing)
         self._merger.merge()
         if is_complete:
@@ -376,6 +393,14 @@ class _Run:
             self._settings, self._selection, self._ledger
         )
         self._summary.add_totals(self._ledger)
+
+    def _note_listings(self, listed: Sequence[int]) -> None:
+        """Note what was listed of trails whose queue works, and what no message had named."""
+        if listed or self._missed:
+            now = int(time.time())
+            with self._ledger.transaction():
+                note_listings(self._ledger, listed, now)
+                note_missed(self._ledger, self._missed, now)
 
     def _log_listed_once_more(self, listing: Listing) -> None:
         """Say what an upgrade cost: more names are log files now, so all is listed once more."""

@@ -119,6 +119,7 @@ def test_prometheus_can_read_it(folder: Path) -> None:
         "ctrail_ledger_bytes",
         "ctrail_log_files",
         "ctrail_log_files_accepted",
+        "ctrail_log_files_missed",
         "ctrail_log_files_open",
         "ctrail_lost_files",
         "ctrail_newest_event_timestamp_seconds",
