@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ctrail_pipeline.core.exceptions import OutputError
+from ctrail_pipeline.core.open_files import connections_of_a_client
 from ctrail_pipeline.core.output.interface import Entry, Marker
 from ctrail_pipeline.core.output.scatter_limit import ScatterLimit
 from ctrail_pipeline.core.output.writer_threads import WriterThreads
@@ -25,8 +26,9 @@ from .object_store import ObjectStore
 from .staging import BucketStaging
 from .store_errors import reading, writing
 
-_REQUESTS_IN_FLIGHT: Final = 32
-"""PUTs and COPYs of a process. Measured at 30 ms a request: 128 at once were no faster."""
+_REQUESTS_IN_FLIGHT: Final = 128
+"""PUTs and COPYs of a process, as far as it may have connections. Measured, 3,000 log files at 30
+ms a request: 5.6 s with 32, 5.1 s with 64, 4.3 s with 128; 1.8 s without latency."""
 
 
 class BucketOutput:
@@ -40,7 +42,7 @@ class BucketOutput:
         """Nothing is opened or asked yet."""
         self._names = Names(bucket)
         self._store = ObjectStore(bucket, settings)
-        self._threads = WriterThreads(_REQUESTS_IN_FLIGHT)
+        self._threads = WriterThreads(min(_REQUESTS_IN_FLIGHT, connections_of_a_client()))
         self._scratch = settings.state_db.parent
         self._conditions = Conditions(self._store, self._names)
         self._marker = MarkerObject(self._store, self._names, self._conditions)
