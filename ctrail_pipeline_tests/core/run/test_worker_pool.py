@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -71,6 +71,14 @@ def _all_is_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync_module._Run, "_process", leave)
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    """Servers that other tests share are children of this process, too, and stay."""
+    before = children(os.getpid())
+    yield
+    assert children(os.getpid()) == before
+
+
 @pytest.fixture
 def settled_by(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """Return how many log files each worker has done."""
@@ -88,7 +96,6 @@ def settled_by(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 def synced(settings: Settings) -> Summary:
     summary = sync(settings)
     assert summary.ok, summary.problems
-    assert children(os.getpid()) == []
     return summary
 
 
@@ -286,7 +293,6 @@ def test_a_log_file_that_workers_die_of_is_found_and_recorded(
     assert (problem.state, problem.may_pass) == ("failed", True)
     assert "worker processes end when they process it" in problem.reason
     assert summary.progress.events == 200
-    assert children(os.getpid()) == []
     (bucket / deadly).unlink()
     assert_exact(settings, read_buckets([(bucket, "")]))
 
@@ -297,7 +303,6 @@ def test_workers_that_cannot_start_end_the_run(
     monkeypatch.setattr(worker_handle, "START", "import os; os._exit(3)")
     with pytest.raises(WorkersFailed, match="set `process_workers` to 1"):
         sync(settings)
-    assert children(os.getpid()) == []
     assert not list(settings.events_dir.glob(".staging/*"))
 
 
@@ -309,7 +314,6 @@ def test_a_mistake_of_ours_in_a_worker_is_raised(
     )
     with pytest.raises(RuntimeError, match="'NoneType' object is not callable"):
         sync(settings)
-    assert children(os.getpid()) == []
 
 
 # --- runs that die, are stopped, or overlap ---------------------------------------------------
