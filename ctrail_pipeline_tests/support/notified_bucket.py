@@ -6,6 +6,7 @@ Each object lies in a local folder, too, for the oracle, which reads folders.
 import json
 import os
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import Request, urlopen
@@ -55,7 +56,7 @@ class NotifiedBucket:
 
     def client(self, service: str) -> Any:
         """Return a client of moto's server."""
-        return boto3.session.Session().client(service, endpoint_url=self.endpoint)
+        return _client(service, self.endpoint)
 
     def make_queue(self, name: str, **attributes: str) -> str:
         """Make a queue that hides messages for a second, and return its URL."""
@@ -133,6 +134,12 @@ class NotifiedBucket:
     def settings(self, *trails: Trail) -> Settings:
         """Return settings for trails; by default for the one that reads the bucket."""
         return settings_in(self._home, trails or [self.trail()])
+
+
+@cache
+def _client(service: str, endpoint: str) -> Any:
+    """Make a client, which all tests of a process share: it takes longer to make than to use."""
+    return boto3.session.Session().client(service, endpoint_url=endpoint)
 
 
 def s3_message(*keys: str, bucket: str = BUCKET, **about: object) -> str:

@@ -37,6 +37,7 @@ from ctrail_pipeline_tests.support.notified_bucket import (
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.project import PROJECT
 from ctrail_pipeline_tests.support.sync_process import assert_exact
+from ctrail_pipeline_tests.support.thorough import thorough
 
 SECONDS = 20.0
 LISTED = Selection(listed=True)
@@ -214,8 +215,15 @@ look(pickle.loads(sys.stdin.buffer.read()), LookCursor(), 20.0)
 """
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("step", ["received", "noted", "committed", "deleted"])
+@pytest.mark.parametrize(
+    ("step", "engine"),
+    [
+        *(("received", "sqlite"), ("committed", "sqlite")),
+        *(("noted", "postgres"), ("deleted", "postgres")),
+        *thorough(("noted", "sqlite"), ("deleted", "sqlite")),
+        *thorough(("received", "postgres"), ("committed", "postgres")),
+    ],
+)
 def test_who_dies_at_any_step_loses_and_doubles_nothing(
     bucket: NotifiedBucket, step: str, engine: str
 ) -> None:
