@@ -31,13 +31,13 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what mostly waits for minutes begin first, beside what computes."""
+    """Let long tests begin first: one that begins last keeps all other CPUs waiting."""
 
-    def computes(item: pytest.Item) -> bool:
+    def is_short(item: pytest.Item) -> bool:
         mark = item.get_closest_marker("thorough")
-        return mark is None or not mark.kwargs.get("waits")
+        return mark is None or not mark.kwargs.get("is_long")
 
-    items.sort(key=computes)
+    items.sort(key=is_short)
 
 
 @pytest.fixture(scope="module")

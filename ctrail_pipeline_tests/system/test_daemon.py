@@ -31,7 +31,7 @@ from ctrail_pipeline_tests.support.sync_process import (
     served_sample_settings,
 )
 
-pytestmark = pytest.mark.thorough(waits=True)
+pytestmark = pytest.mark.thorough(is_long=True)
 
 SECONDS_FOR_EVENTS = 300.0
 DAGSTER_DAEMON = Path(sys.executable).parent / "dagster-daemon"

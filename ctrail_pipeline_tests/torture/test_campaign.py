@@ -37,6 +37,7 @@ SECONDS = 20
 FIRST_DAY = datetime.combine(LAST_DAY, time(), UTC) - timedelta(days=DAYS - 1)
 
 
+@pytest.mark.thorough(is_long=True)
 def test_a_short_campaign(tmp_path: Path) -> None:
     tally = Campaign(tmp_path / "campaign", 1, print).run(SECONDS, fewest_steps=12)
     print(tally.as_table())
@@ -51,6 +52,7 @@ def test_a_short_campaign(tmp_path: Path) -> None:
     assert not list((tmp_path / "campaign").iterdir()), "a clean campaign leaves nothing"
 
 
+@pytest.mark.thorough(is_long=True)
 def test_a_short_campaign_with_ledgers_in_postgres(tmp_path: Path) -> None:
     with ledger_server("postgres") as server:
         # The first twelve steps of seed 28 have both; other weights of steps want another seed.

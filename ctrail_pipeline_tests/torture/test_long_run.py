@@ -21,7 +21,7 @@ PACE = Pace(write=0.3, sync=2, kill=6, sample=0.5)
 HALF_AN_HOUR = 1_800
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough(is_long=True)
 def test_steady_state_in_short(tmp_path: Path) -> None:
     report = LongRun(tmp_path, 1, MINUTES, pace=PACE).run()
     counts = json.loads(report.as_json())

@@ -128,7 +128,7 @@ def test_any_actions_and_questions_give_the_same_answers() -> None:
     )
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough(is_long=True)
 def test_many_actions_and_questions_give_the_same_answers() -> None:
     longer = settings(max_examples=examples(25), stateful_step_count=40)
     run_state_machine_as_test(Machine, settings=longer)

@@ -23,7 +23,7 @@ LEFT_OUT: Final = "test_both_engines.py::test_many_actions_and_questions_give_th
 """Many more actions of the same kind: an order of names that differs shows in the few, too."""
 
 pytestmark = [
-    pytest.mark.thorough,
+    pytest.mark.thorough(is_long=True),
     pytest.mark.skipif(debian_programs() is None, reason="Debian's PostgreSQL is not installed"),
 ]
 

@@ -338,7 +338,7 @@ def union_of_lines(settings: Settings) -> set[bytes]:
     return {line for path in event_files(settings) for line in path.read_bytes().splitlines()}
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough(is_long=True)
 def test_killed_at_every_instant_nothing_is_lost_or_doubled(
     settings: Settings, tmp_path: Path
 ) -> None:
