@@ -48,7 +48,11 @@ REAL = {name: getattr(ObjectStore, name) for name in ("put", "copy", "head")}
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=ENGINES)
+on_both_engines = pytest.mark.parametrize("settings", ENGINES, indirect=True)
+"""Where the engines differ most. All other tests try PostgreSQL in the thorough tier."""
+
+
+@pytest.fixture(params=["sqlite", *thorough("postgres")])
 def settings(
     request: pytest.FixtureRequest, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
@@ -56,6 +60,7 @@ def settings(
     return with_ledger_in(request.param, sample_settings(sample, tmp_path, **changes))
 
 
+@on_both_engines
 def test_a_sync_into_a_bucket_is_exact_and_leaves_nothing_on_the_disk(
     settings: Settings, expectation: Expectation
 ) -> None:
@@ -87,6 +92,7 @@ def test_whatever_step_a_run_is_killed_at_the_next_one_finishes(
     assert_exact(settings, expectation)
 
 
+@on_both_engines
 def test_runs_at_once_write_each_event_once(settings: Settings, expectation: Expectation) -> None:
     settings = replace(settings, process_workers=1, batch_log_files=5)
     runs = [start_sync(settings) for _ in range(3)]

@@ -183,6 +183,6 @@ def test_dagster_loads_it_from_there(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_what_reads_s3_is_there(installed: Path, tmp_path: Path) -> None:
-    code = "import boto3, isal, msgspec, polars, pycurl, rbloom, rich, xxhash, dagster_aws"
+    code = "import boto3, isal, msgspec, obstore, polars, pycurl, rbloom, rich, xxhash, dagster_aws"
     done = run(installed / "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
