@@ -16,10 +16,10 @@ from ctrail_pipeline_tests.support.engines import ENGINES, new_address
 
 NEXT = migrations.SCHEMA_VERSION + 1
 STEP = (
-    "CREATE TABLE queue (id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, mark BLOB)",
+    "CREATE TABLE waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, mark BLOB)",
     "CREATE TABLE place (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
     "ALTER TABLE batch ADD COLUMN machine TEXT NOT NULL DEFAULT 'here'",
-    "INSERT INTO queue (run) SELECT token FROM batch",
+    "INSERT INTO waiting (run) SELECT token FROM batch",
 )
 
 
@@ -91,8 +91,8 @@ def test_a_newer_program_brings_the_ledger_up_to_date(address: LedgerAddress) ->
         assert ledger.uuid == name
         assert ledger.rows("SELECT token, machine FROM batch") == [("old", "here")]
         with ledger.transaction():
-            ledger.execute("INSERT INTO queue (run, mark) VALUES (?, ?)", "new", b"\x00")
-        assert ledger.rows("SELECT id, run FROM queue ORDER BY id") == [(1, "old"), (2, "new")]
+            ledger.execute("INSERT INTO waiting (run, mark) VALUES (?, ?)", "new", b"\x00")
+        assert ledger.rows("SELECT id, run FROM waiting ORDER BY id") == [(1, "old"), (2, "new")]
     with next_version(("no statement at all",)), closing(Ledger(address)) as again:
         assert again.uuid == name  # no step is done twice
 
