@@ -25,6 +25,7 @@ from .commands import (
     parquet,
     prune,
     query,
+    queue,
     rebuild,
     sample,
     status,
@@ -69,6 +70,7 @@ COMMANDS: Final = (
     compact.COMMAND,
     parquet.COMMAND,
     ledger.COMMAND,
+    queue.COMMAND,
     sample.COMMAND,
     generate_config.COMMAND,
 )
