@@ -1,6 +1,8 @@
 """Parquet that is switched on later holds the events that were there already, each once."""
 
+import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -30,6 +32,7 @@ from ctrail_pipeline.core.upkeep.parquet_fill import fill_parquet
 from ctrail_pipeline.core.upkeep.prune import prune
 from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.core.output.test_parquet import odd_records, put_records
+from ctrail_pipeline_tests.support.dying_compaction import Killed
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
 from ctrail_pipeline_tests.support.fill_process import fill_and_die
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
@@ -166,13 +169,24 @@ def test_compactions_in_between(
     sample: Path, tmp_path: Path, expectation: Expectation, engine: str, compacts_before: bool
 ) -> None:
     """An hour that has both keeps a file of each, until all of its lines are in Parquet."""
-    settings = with_ledger_in(engine, sample_settings(sample, tmp_path, **CHANGES))
-    assert sync(with_parquet(settings), Selection(end=SECOND_END)).ok
+    shutil.copytree(sample, tmp_path / "buckets")
+    settings = with_ledger_in(
+        engine, sample_settings(tmp_path / "buckets", tmp_path, batch_log_files=2)
+    )
+    late = sorted((tmp_path / "buckets").rglob("*.json.gz"))[::2]
+    for path in late:
+        path.rename(path.with_name(f"{path.name}.late"))
+    assert sync(with_parquet(settings)).ok
     if compacts_before:
         compact(settings)
+    for path in late:
+        path.with_name(f"{path.name}.late").rename(path)
+    with closing(Ledger(settings.ledger)) as ledger, ledger.transaction():
+        ledger.execute("DELETE FROM coverage")
     assert sync(settings).ok
     missing = lines_without_rows(settings)
     assert compact(settings).problems == []
+    assert set(files_by_folder(settings).values()) == {1, 2}
     settings = with_parquet(settings)
     assert lacking(settings)[1:] == (missing, 0)
     assert fill_parquet(settings).events == missing
@@ -180,8 +194,11 @@ def test_compactions_in_between(
     compact(settings)
     assert_filled(settings)
     assert_exact(settings, expectation)
-    folders = [path.parent for path in settings.events_dir.rglob("*.jsonl")]
-    assert len(folders) == len(set(folders))
+    assert set(files_by_folder(settings).values()) == {1}
+
+
+def files_by_folder(settings: Settings) -> Counter[Path]:
+    return Counter(path.parent for path in settings.events_dir.rglob("*.jsonl"))
 
 
 def test_what_is_pruned_gets_no_rows(synced: Settings) -> None:
@@ -467,12 +484,23 @@ def _compact(settings: Settings) -> None:
     assert compact(settings).problems == []
 
 
+def _compact_in_part(settings: Settings) -> None:
+    """A compaction dies when it is committed: the files that it merged are still there."""
+
+    def die(step: str) -> None:
+        if step == "committed":
+            raise Killed
+
+    with pytest.raises(Killed):
+        compact(settings, observe=die)
+
+
 def _prune(settings: Settings) -> None:
     prune(settings, datetime(2026, 1, 14, 13, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("step", ["staged", "committed", *thorough("registered", "linked")])
-@pytest.mark.parametrize("meanwhile", [_sync_the_rest, _compact, _prune])
+@pytest.mark.parametrize("meanwhile", [_sync_the_rest, _compact, _compact_in_part, _prune])
 @pytest.mark.usefixtures("small_portions")
 def test_a_sync_compaction_or_prune_at_the_same_time(
     sample: Path, tmp_path: Path, step: str, meanwhile: Callable[[Settings], None]
@@ -490,10 +518,26 @@ def test_a_sync_compaction_or_prune_at_the_same_time(
 
     assert fill_parquet(settings, observe=interfere).problems == []
     assert done
+    fill_parquet(settings)  # what a compaction had not published yet
     assert unlike_lines(settings, _pruned_lines(sample, settings)) == []
     assert lacking(settings) == ALL_IN_PARQUET
     compact(settings)
     assert unlike_lines(settings, _pruned_lines(sample, settings)) == []
+
+
+@pytest.mark.parametrize("step", ["staged", *thorough("registered", "committed", "linked")])
+def test_a_fill_amid_a_compaction(synced: Settings, step: str) -> None:
+    """The compaction has read that no line is in Parquet, and must not write that down again."""
+    filled: list[int] = []
+
+    def interfere(at: str) -> None:
+        if at == step and not filled:
+            filled.append(fill_parquet(synced).events)
+
+    assert compact(synced, observe=interfere).problems == []
+    assert filled[0] > 0
+    fill_parquet(synced)
+    assert_filled(synced)
 
 
 @pytest.mark.parametrize("meanwhile", [_compact, _prune])
