@@ -36,12 +36,14 @@ from ctrail_pipeline_tests.support.dying_compaction import Killed
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
 from ctrail_pipeline_tests.support.fill_process import fill_and_die
 from ctrail_pipeline_tests.support.oracle import Expectation, snapshot
+from ctrail_pipeline_tests.support.output_buckets import download, keys_in, seaweedfs_bucket
 from ctrail_pipeline_tests.support.parquet_rows import (
     assert_rows,
     parquet_files,
     rows,
     unlike_lines,
 )
+from ctrail_pipeline_tests.support.seaweedfs import s3_client
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
     let_a_minute_pass,
@@ -620,6 +622,38 @@ def test_memory_does_not_depend_on_the_size_of_a_file_of_events(
     assert len(held) > 10
     assert max(held) <= 50_000
     assert_filled(synced)
+
+
+# --- in a bucket ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["sqlite", *thorough("postgres")])
+@pytest.mark.parametrize("step", ["committed", *thorough("staged", "linked")])
+def test_an_output_in_a_bucket(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, step: str
+) -> None:
+    """A first fill is killed, and what it had staged is deleted."""
+    bucket = seaweedfs_bucket(monkeypatch)
+    changes = {"output": bucket, "jsonl_compression": "gzip", "process_workers": 1}
+    settings = with_ledger_in(engine, sample_settings(sample, tmp_path, **changes))
+    events = sync(settings).progress.events
+    settings = with_parquet(settings)
+    assert fill_and_die(settings, step, 2, 100)
+    client = s3_client(str(bucket.endpoint_url))
+    for key in keys_in(bucket):
+        if key.endswith(".part"):
+            client.delete_object(Bucket=bucket.bucket, Key=key)
+    let_a_minute_pass(settings)
+    assert 0 < fill_parquet(settings).events < events
+    assert lacking(settings) == ALL_IN_PARQUET
+    assert fill_parquet(settings) == Filled()
+    assert not_in_parquet_by_verify(settings) == []
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    download(bucket, copy)
+    local = replace(settings, output=None, parquet_dir=None, events_dir=copy / bucket.events.prefix)
+    assert len(rows(local)) == events
+    assert_rows(local)
 
 
 # --- trouble --------------------------------------------------------------------------------------
