@@ -76,6 +76,8 @@ class PostgresEngine:
         self._uuid = ""
         self._admits_closed = closed is not None
         self._pipeline: psycopg.Pipeline | None = None
+        self._waiting: list[tuple[bytes, Sequence[Sequence[object]]]] = []
+        """Statements that a pipeline sends with the next one whose answer is needed."""
         self._farewells: list[Farewell] = []
         self._db = self._connect()
         try:
@@ -111,12 +113,19 @@ class PostgresEngine:
 
     @contextmanager
     def pipelined(self) -> Iterator[None]:
-        """Await no answer inside before one is needed, or the block ends. As in `Engine`."""
+        """Await no answer inside before one is needed, or the block ends. As in `Engine`.
+
+        Each time, all that was asked is sent, and a Sync behind it. Without a Sync, or with a Flush
+        behind it, a server does not call the transaction idle: a paused run would keep the writer
+        lock for ever.
+        """
         with self._errors(), self._db.pipeline() as self._pipeline:
             try:
                 yield
+                self._send_waiting()
             finally:
                 self._pipeline = None
+                self._waiting.clear()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -136,7 +145,7 @@ class PostgresEngine:
     def rows(self, sql: str, *values: object) -> list[Row]:
         """Return all rows of a statement."""
         with self._errors():
-            return self._db.execute(_translated(sql), values).fetchall()
+            return self._run(sql, values).fetchall()
 
     def stream(
         self, sql: str, *values: object, at_once: int = ROWS_AT_ONCE
@@ -170,12 +179,8 @@ class PostgresEngine:
         writer lock. The server's default isolation level would refuse what two runs do at once.
         """
         with self._errors():
-            if self._pipeline is not None:
-                cursor = self._db.execute(_translated(sql), values)
-                self._pipeline.sync()
-                return cursor.rowcount
             if self._db.info.transaction_status is not TransactionStatus.IDLE:
-                return self._db.execute(_translated(sql), values).rowcount
+                return self._run(sql, values).rowcount
             with self._written():
                 self._db.execute(_BEGIN)
                 return self._db.execute(_translated(sql), values).rowcount
@@ -187,14 +192,14 @@ class PostgresEngine:
         the last one counts, as if they came one after another. Other statements are sent one after
         another, and their answers are awaited together.
         """
-        with self._errors(), self._db.cursor() as cursor:
+        with self._errors():
             insert = Insert.of(sql)
             if insert is None:
                 if rows := list(rows):
-                    cursor.executemany(_translated(sql), rows)
+                    self._run_later(sql, rows)
                 return
             for statement, values in insert.statements(rows):
-                cursor.execute(_translated(statement), values)
+                self._run_later(statement, [values])
 
     def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Add many rows to a table as they are: COPY takes ids that are there already."""
@@ -231,6 +236,29 @@ class PostgresEngine:
     def check(self) -> None:
         """Look whether the ledger can be read. The server checks its pages when they are read."""
         self.rows("SELECT count(*) FROM meta")
+
+    def _run(self, sql: str, values: Sequence[object]) -> "psycopg.Cursor[Row]":
+        """Run a statement, and await its answer."""
+        if self._pipeline is None:
+            return self._db.execute(_translated(sql), values)
+        self._send_waiting()
+        cursor = self._db.execute(_translated(sql), values)
+        self._pipeline.sync()
+        return cursor
+
+    def _run_later(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run a statement for rows of values; in a pipeline, as late as may be."""
+        self._waiting.append((_translated(sql), rows))
+        if self._pipeline is None:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for sql, rows in waiting:
+            if len(rows) == 1:
+                self._db.execute(sql, rows[0])
+            else:
+                self._db.cursor().executemany(sql, rows)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

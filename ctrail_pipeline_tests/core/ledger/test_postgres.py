@@ -233,8 +233,12 @@ def end_connection(ledger: Ledger) -> None:
 
 
 def pause(ledger: Ledger) -> None:
-    ledger.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
-    sleep(0.1)
+    """Whoever is paused has written and asked something, and has something to send."""
+    ledger.execute("SET LOCAL idle_in_transaction_session_timeout = 100")
+    ledger.advance_generation()
+    ledger.meta("uuid")
+    ledger.advance_generation()
+    sleep(0.3)
 
 
 def exceed_timeout(ledger: Ledger) -> None:
