@@ -121,13 +121,13 @@ def compaction_line(compaction: Compaction, *, dry_run: bool = False) -> str:
         f" {compaction.new_files:,}, in {compaction.folders:,} folders, {compaction.lines:,} events"
     )
     if compaction.problems:
-        text += f"; {len(compaction.problems):,} folders were left as they are"
+        text += f"; problems: {len(compaction.problems):,}"
     return text
 
 
 def compaction_failure(compaction: Compaction) -> str:
     """Return what could not be compacted, and why: the description of a failed run."""
-    return _failure("Not all folders could be compacted:", compaction.problems)
+    return _failure("Not everything could be compacted:", compaction.problems)
 
 
 def filled_line(filled: Filled, *, dry_run: bool = False) -> str:

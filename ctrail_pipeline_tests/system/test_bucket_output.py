@@ -184,20 +184,21 @@ def test_merged_files_say_so_in_their_metadata(settings: Settings) -> None:
 def test_a_file_costs_a_put_a_copy_and_a_head(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests: Counter[str] = Counter()
+    requests: list[str] = []
     for name in ("put", "copy", "head"):
 
         def counted(
             store: ObjectStore, key: str, *values: Any, name: str = name, **options: Any
         ) -> Any:
-            requests[name] += not any(part in f"{key}{values}" for part in (".probes", ".ctrail"))
+            if not any(part in f"{key}{values}" for part in (".probes", ".ctrail")):
+                requests.append(name)  # many threads do so at once
             return REAL[name](store, key, *values, **options)
 
         monkeypatch.setattr(ObjectStore, name, counted)
     assert sync(replace(settings, process_workers=1)).ok
     files = len(event_files(settings))
     assert files > 20
-    assert requests == {"put": files, "copy": files, "head": files}
+    assert Counter(requests) == {"put": files, "copy": files, "head": files}
 
 
 def test_another_machine_finishes_what_a_run_had_committed(

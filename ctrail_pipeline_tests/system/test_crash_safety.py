@@ -171,6 +171,20 @@ def test_staged_files_that_vanish_before_they_are_published(
     assert_recovers(settings, expectation, undisturbed[0])
 
 
+@pytest.mark.parametrize("step", ["restaged", *thorough("noted", "linked", "recovered")])
+def test_killed_while_it_makes_staged_files_again(
+    settings: Settings,
+    expectation: Expectation,
+    undisturbed: tuple[set[bytes], Counter[str]],
+    step: str,
+) -> None:
+    assert run_sync(settings, kill_at=("committed", 1)).returncode == -signal.SIGKILL
+    for part in list(settings.events_dir.glob(".staging/*/*.part"))[1:]:
+        part.unlink()
+    assert run_sync(settings, kill_at=(step, 1)).returncode == -signal.SIGKILL
+    assert_recovers(settings, expectation, undisturbed[0])
+
+
 @pytest.mark.parametrize("vanished", [0, 1])
 def test_another_run_recovers_while_we_do(
     settings: Settings,

@@ -76,7 +76,9 @@ def quarantined_by_source(ledger: Ledger) -> dict[int, int]:
 
 def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
     """Return the size of the output, by account and region; of quarantine, in all."""
-    is_kept = f"f.pruned = {Pruned.NO:d}"
+    # A merged file that is lost stands for the files that it is to be merged from once more.
+    is_kept = f"(f.pruned = {Pruned.NO:d} OR f.pruned = {Pruned.LOST:d} AND f.merged = 1)"
+    is_pruned = f"f.pruned IN ({Pruned.DECIDED:d}, {Pruned.REMOVED:d})"
     return [
         OutputSize(*row)
         for row in ledger.rows(
@@ -84,7 +86,7 @@ def output_sizes(ledger: Ledger, kind: Kind) -> list[OutputSize]:
             f" count(*) FILTER (WHERE {is_kept}),"
             f" coalesce(sum(f.lines) FILTER (WHERE {is_kept}), 0),"
             f" coalesce(sum(f.bytes) FILTER (WHERE {is_kept}), 0),"
-            f" count(*) FILTER (WHERE NOT {is_kept}) FROM output_partition p"
+            f" count(*) FILTER (WHERE {is_pruned}) FROM output_partition p"
             " JOIN output_file f ON f.output_partition = p.id WHERE p.kind = ?"
             # Files that a compaction has merged count as the merged file.
             " AND f.replaced_by IS NULL GROUP BY 1 ORDER BY 1",

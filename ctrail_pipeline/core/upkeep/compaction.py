@@ -30,6 +30,7 @@ from ctrail_pipeline.core.batch.commit_outcome import (
     note_generation,
     stale_if_given_up,
 )
+from ctrail_pipeline.core.batch.lost_files import lost_files
 from ctrail_pipeline.core.batch.recovery import finish_pruning
 from ctrail_pipeline.core.exceptions import ConfigurationError, LedgerError
 from ctrail_pipeline.core.ledger.batches import abort_batch, register_batch
@@ -88,7 +89,8 @@ class Compaction:
     bytes: int = 0
     """Bytes of the old files."""
     problems: list[str] = field(default_factory=list)
-    """Old files that are not as they were written; their folders stay as they are."""
+    """Old files that are not as they were written; their folders stay as they are. And files that
+    are lost (`core.batch.lost_files`)."""
 
 
 class _Merge(NamedTuple):
@@ -145,6 +147,7 @@ def compact(
             return done
         for batch in _batches(merges):
             _compact(ledger, output, batch, run_id, observe, done)
+        done.problems += map(str, lost_files(ledger, output))
         return done
 
 

@@ -70,7 +70,7 @@ def test_an_altered_file_is_named_and_the_exit_code_is_1(folder: Path) -> None:
     done = ctrail(folder, "compact")
     assert done.returncode == 1
     assert str(damaged) in done.stderr
-    assert done.stdout.endswith("; 1 folders were left as they are\n")
+    assert done.stdout.endswith("; problems: 1\n")
     assert len(list(damaged.parent.iterdir())) > 1
 
 

@@ -267,6 +267,7 @@ def test_files_without_their_log_file_are_named_as_lost_until_it_is_back(
         status = read_status(world.settings)
         assert {file.address for file in status.lost_files} == lost
         assert not as_json(status)["ok"]
+        assert [output.pruned_files for output in status.output if output.pruned_files] == []
         assert any(world.a.name in line for line in notes(status))
         report = compare(world.settings)
         assert {f.where for f in report.findings if f.kind is FindingKind.OUTPUT_MISSING} == lost

@@ -418,8 +418,13 @@ def test_a_merged_file_is_lost_while_an_old_file_is_not_as_it_was(
     text = old.read_bytes()
     old.write_bytes(text[:-1])
     summary = sync(synced)
+    with closing(Ledger(synced.state_db)) as ledger:
+        sizes = output_sizes(ledger, Kind.EVENTS)
+        assert sum(size.lines for size in sizes) == len(expectation.lines)
+        assert sum(size.pruned_files for size in sizes) == 0
     assert [problem.state for problem in summary.problems] == ["not published"]
     assert not summary.ok
+    assert any("could not be made again" in problem for problem in compact(synced).problems)
     old.write_bytes(text)
     assert sync(synced).ok
     assert_compacted(synced, expectation)
