@@ -167,7 +167,7 @@ class _Looking:
     def look(self) -> Look:
         seconds = _NOTIFICATIONS_SHARE * (self._deadline - time.monotonic())
         queues = queues_of(self._settings.trails)
-        self._look.taken = take_notifications(self._settings, self._ledger, queues, seconds)
+        self._look.taken = take_notifications(self._settings, queues, seconds)
         self._health = NotificationHealth(self._settings, self._ledger, time.time())
         sources = {source_name(source): source for source in self._sources()}
         self._look_at(sources)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Final, TypeVar
@@ -43,6 +44,9 @@ R = TypeVar("R")
 
 _REQUESTS_AT_ONCE: Final = 8
 """Requests to one queue in flight, once a first answer was full."""
+_QUEUES_AT_ONCE: Final = 16
+_MOST_KEPT: Final = 50_000
+"""Messages that stay in their queue, after which no more are taken this time: bounds memory."""
 _SHORT_WAIT_SECONDS: Final = 1
 """How long an empty queue is waited for. Without a wait, SQS asks a few of its servers only, and
 may say that a queue with messages is empty."""
@@ -83,29 +87,25 @@ def queues_of(trails: Iterable[Trail]) -> dict[str, Trail]:
 
 
 def take_notifications(
-    settings: Settings,
-    ledger: Ledger,
-    queues: dict[str, Trail],
-    seconds: float,
-    stop: Event | None = None,
+    settings: Settings, queues: dict[str, Trail], seconds: float, stop: Event | None = None
 ) -> list[Taken]:
     """Take what is in these queues, for about so many seconds or until `stop` is set.
 
-    A queue that cannot be asked has a `trouble`, and does not stop the others. `settings` are those
-    of the whole configuration: a message may be about any trail. Raises LedgerError.
+    The queues are asked side by side. One that cannot be asked has a `trouble`, and does not stop
+    the others. `settings` are those of the whole configuration: a message may be about any trail.
+    The ledger is there already. Raises LedgerError.
     """
-    if not queues:
-        return []
     sorter = Sorter(settings)
     deadline = time.monotonic() + seconds
-    all_taken = []
-    for number, (url, trail) in enumerate(queues.items()):
-        now = time.monotonic()
-        share = max(0.0, deadline - now) / (len(queues) - number)
-        intake = Intake(ledger, sorter, url, now + share, stop or Event())
-        intake.take_all(trail, settings)
-        all_taken.append(intake.taken)
-    return all_taken
+
+    def take(url: str) -> Taken:
+        with closing(Ledger(settings.ledger)) as ledger:
+            intake = Intake(ledger, sorter, url, deadline, stop or Event())
+            intake.take_all(queues[url], settings)
+            return intake.taken
+
+    with DaemonThreads(_QUEUES_AT_ONCE, "ctrail-queues") as threads:
+        return list(threads.map(take, queues))
 
 
 @dataclass
@@ -213,7 +213,7 @@ class Intake:
                 int(time.time()),
                 taken.trouble,
                 taken.depth,
-                is_drained=taken.is_drained,
+                is_drained=taken.is_drained and not self._stop.is_set(),
             )
         if taken.trouble:
             log.warning("%s; until it works, listing alone finds new log files", taken.trouble)
@@ -273,4 +273,5 @@ class Intake:
         return [future.result() for future in futures if future not in pending]
 
     def _is_over(self) -> bool:
-        return self._stop.is_set() or time.monotonic() >= self._deadline
+        is_late = time.monotonic() >= self._deadline
+        return self._stop.is_set() or is_late or len(self._kept) >= _MOST_KEPT

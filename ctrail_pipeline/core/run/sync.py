@@ -111,7 +111,7 @@ def sync(
         output.probe()
         if not selection.listed:
             queues = queues_of(settings.trails)
-            take_notifications(all_trails, ledger, queues, _NOTIFICATIONS_SECONDS, stop)
+            take_notifications(all_trails, queues, _NOTIFICATIONS_SECONDS, stop)
         run = _Run(settings, selection, ledger, output, run_id, stop or Event(), observe)
         try:
             with rare_collections():

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,8 +71,8 @@ def test_the_printed_commands_make_a_queue_that_gets_notifications(
         Bucket=BUCKET, Key=f"{HOSTILE_PREFIX}/{key}", CopySource=f"{BUCKET}/{key}"
     )
     queued = bucket.settings(bucket.trail(queue=queue), hostile)
-    with closing(Ledger(queued.ledger)) as ledger:
-        [taken] = take_notifications(queued, ledger, queues_of(queued.trails), 20)
+    Ledger(queued.ledger).close()
+    [taken] = take_notifications(queued, queues_of(queued.trails), 20)
     assert (taken.counts[Notified.NEW], taken.trouble) == (2, "")
     reply = bucket.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])
     attributes = reply["Attributes"]

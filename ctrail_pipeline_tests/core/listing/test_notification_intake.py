@@ -23,6 +23,7 @@ from ctrail_pipeline.core.listing.notification_intake import queues_of, take_not
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline_tests.support.dying_intake import DIES
 from ctrail_pipeline_tests.support.engines import ENGINES, with_ledger_in
 from ctrail_pipeline_tests.support.moto_server import moto_server
 from ctrail_pipeline_tests.support.new_log_files import NOW
@@ -60,8 +61,7 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def take(settings: Settings) -> dict[Notified, int]:
     """Take notifications alone: nothing is listed."""
-    with closing(Ledger(settings.ledger)) as ledger:
-        [taken] = take_notifications(settings, ledger, queues_of(settings.trails), SECONDS)
+    [taken] = take_notifications(settings, queues_of(settings.trails), SECONDS)
     assert taken.trouble == ""
     assert taken.is_drained
     return dict(taken.counts)
@@ -192,29 +192,6 @@ def test_notifications_move_no_coverage(bucket: NotifiedBucket) -> None:
         assert covered_ranges(ledger) == before
 
 
-_DIES = """
-import os, pickle, signal, sys
-from ctrail_pipeline.core.bucket.queue import NotificationQueue
-from ctrail_pipeline.core.listing import notification_intake
-from ctrail_pipeline.core.listing.look import look
-from ctrail_pipeline.core.listing.look_cursor import LookCursor
-
-def die(*_values, **_names):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-step = sys.argv[1]
-if step == "received":
-    notification_intake.put_found = die
-elif step == "noted":
-    notification_intake.note_notified = die
-elif step == "committed":
-    NotificationQueue.delete = die
-elif step == "deleted":
-    notification_intake.note_asked = die
-look(pickle.loads(sys.stdin.buffer.read()), LookCursor(), 20.0)
-"""
-
-
 @pytest.mark.parametrize(
     ("step", "engine"),
     [
@@ -232,7 +209,7 @@ def test_who_dies_at_any_step_loses_and_doubles_nothing(
     for number in range(12):
         bucket.put(ACCOUNT, REGION, NOW - timedelta(minutes=number), "B")
     dead = subprocess.run(
-        [sys.executable, "-c", _DIES, step],
+        [sys.executable, "-c", DIES, step],
         cwd=PROJECT,
         input=pickle.dumps(settings),
         capture_output=True,
@@ -241,8 +218,7 @@ def test_who_dies_at_any_step_loses_and_doubles_nothing(
     )
     assert dead.returncode == -9, dead.stderr.decode()
     wait_until_visible(bucket)
-    with closing(Ledger(settings.ledger)) as ledger:
-        take_notifications(settings, ledger, queues_of(settings.trails), SECONDS)
+    take_notifications(settings, queues_of(settings.trails), SECONDS)
     assert bucket.messages == 0
     assert fetch(settings) == 12
     assert_all_in(bucket, settings)
@@ -349,6 +325,37 @@ def test_forged_keys_harm_nothing_but_are_named_as_gone(bucket: NotifiedBucket, 
     assert {problem.state for problem in summary.problems} == {"gone"}
     assert all(problem.where.isprintable() for problem in summary.problems)
     assert_exact(settings, read_buckets([(bucket.folder, "")]))
+
+
+def test_many_queues_are_asked_side_by_side(
+    bucket: NotifiedBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notification_intake, "_SHORT_WAIT_SECONDS", 2)
+    trails = [
+        bucket.trail(name=f"t{n}", prefix=f"p{n}", queue=bucket.make_queue(f"queue-{n}"))
+        for n in range(8)
+    ]
+    settings = bucket.settings(*trails)
+    Ledger(settings.ledger).close()
+    taken = take_notifications(settings, queues_of(trails), 8)
+    assert [item.is_drained for item in taken] == [True] * 8
+
+
+def test_what_fails_too_often_becomes_a_dead_letter(bucket: NotifiedBucket) -> None:
+    settings = started(bucket)
+    dead = bucket.make_queue("dead")
+    policy = {"deadLetterTargetArn": bucket.arn(dead), "maxReceiveCount": "1"}
+    bucket.sqs.set_queue_attributes(
+        QueueUrl=bucket.queue, Attributes={"RedrivePolicy": json.dumps(policy)}
+    )
+    bucket.send("x", s3_message(bucket.put(ACCOUNT, REGION, NOW, "B")))
+    assert take(settings) == {Notified.NEW: 1, Notified.NOT_UNDERSTOOD: 1}
+    wait_until_visible(bucket)
+    assert take(settings) == {}
+    with closing(Ledger(settings.ledger)) as ledger:
+        [row] = queue_rows(ledger).values()
+    assert (row.depth.waiting, row.depth.dead_letters) == (0, 1)
+    assert fetch(settings) == 1
 
 
 def test_many_malformed_messages_do_not_keep_a_log_file_waiting(
