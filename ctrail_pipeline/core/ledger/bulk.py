@@ -19,7 +19,8 @@ def rows_of_keys(
     """Yield `columns` of the tables and conditions in `joined`, for many keys.
 
     The parts of a key are called `k.column1`, `k.column2` and so on there. The keys come first in
-    the join, so that each is looked up. `ask` runs a statement in place of `Ledger.rows`.
+    the join, so that SQLite looks each of them up; PostgreSQL reads a table whole where that seems
+    cheaper. `ask` runs a statement in place of `Ledger.rows`.
     """
     ask = ask or ledger.rows
     step = ledger.keys_a_statement
