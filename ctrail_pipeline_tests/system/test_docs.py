@@ -14,7 +14,7 @@ from ctrail_pipeline.cli.main import command_parser
 from ctrail_pipeline.config.dagster_settings import DagsterSettings
 from ctrail_pipeline.config.file import load_config
 from ctrail_pipeline.config.keys import KEYS
-from ctrail_pipeline.core.bucket.prices import DOLLARS_A_LIST
+from ctrail_pipeline.core.bucket.prices import DOLLARS_A_GET, DOLLARS_A_LIST
 from ctrail_pipeline.core.listing.look_frequency import (
     DISCOVERY_SECONDS_AN_ACCOUNT,
     affordable_lists,
@@ -153,6 +153,25 @@ def test_what_a_look_costs_is_what_the_code_does() -> None:
         assert dollars == round(monthly * DOLLARS_A_LIST, 2)
         assert discovery == round(finding, 2)
         assert together == round(dollars + discovery, 2)
+
+
+def test_what_requests_of_a_bucket_cost_is_summed_up_right() -> None:
+    rows = re.findall(
+        r"^\| ([0-9,]+) \| ([0-9,]+) \| ([0-9.]+) \| ([0-9.]+) \|$",
+        (PROJECT / "docs/bucket-output.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == 3
+    for row in rows:
+        accounts, files, dollars, compacted = (float(cell.replace(",", "")) for cell in row)
+        folders, runs = 2 * accounts, 24 * 12
+        assert files == folders * runs
+        puts, gets = 2 * files + 11 * runs, files + 3 * runs
+        cost = puts * DOLLARS_A_LIST + gets * DOLLARS_A_GET
+        assert dollars == round(cost, 2)
+        merged = 24 * folders
+        cost += 2 * merged * DOLLARS_A_LIST + (files + merged) * DOLLARS_A_GET
+        assert compacted == round(cost, 2)
 
 
 def test_units_start_what_is_installed_in_the_folder_of_the_workspace() -> None:
