@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Semaphore
 from typing import BinaryIO, Final
 
 from ctrail_pipeline.core.exceptions import OutputError
@@ -30,6 +31,9 @@ _REQUESTS_IN_FLIGHT: Final = 128
 """PUTs and COPYs of a process, as far as it may have connections. Measured, 3,000 log files at 30
 ms a request: 5.6 s with 32, 5.1 s with 64, 4.3 s with 128; 1.8 s without latency."""
 
+MADE_AT_ONCE: Final = 8
+"""Files that are made at once, as for a folder: what a merge holds is then bounded as there."""
+
 
 class BucketOutput:
     """The output below prefixes of one bucket."""
@@ -43,6 +47,7 @@ class BucketOutput:
         self._names = Names(bucket)
         self._store = ObjectStore(bucket, settings)
         self._threads = WriterThreads(min(_REQUESTS_IN_FLIGHT, connections_of_a_client()))
+        self._making = Semaphore(MADE_AT_ONCE)
         self._scratch = settings.state_db.parent
         self._conditions = Conditions(self._store, self._names)
         self._marker = MarkerObject(self._store, self._names, self._conditions)
@@ -124,7 +129,13 @@ class BucketOutput:
     def staging_of(self, token: str) -> BucketStaging:
         """Return the staged objects of a batch."""
         return BucketStaging(
-            self._store, self._names, self._conditions, self._threads, self._scatter_limit, token
+            self._store,
+            self._names,
+            self._conditions,
+            self._threads,
+            self._making,
+            self._scatter_limit,
+            token,
         )
 
     def staging_tokens(self) -> set[str]:

@@ -134,7 +134,7 @@ class ObjectStore:
     def put(
         self,
         key: str,
-        content: bytes,
+        content: bytes | bytearray,
         metadata: Mapping[str, str],
         *,
         if_absent: bool = False,

@@ -6,7 +6,9 @@ ledger say.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
+from threading import Semaphore
 from typing import Final
 
 from ctrail_pipeline.core.line_runs import pack_lineage
@@ -25,6 +27,8 @@ from .store_errors import writing
 
 MERGED: Final = "ctrail-merged"
 """Metadata of a file that takes the place of others: who is told of new objects leaves it out."""
+_SMALL_BYTES: Final = 1024 * 1024
+"""Bytes of a file beside which others are made while it is on its way. Most files are smaller."""
 
 
 class BucketStaging:
@@ -36,6 +40,7 @@ class BucketStaging:
         names: Names,
         conditions: Conditions,
         threads: WriterThreads,
+        making: Semaphore,
         scatter_limit: ScatterLimit,
         token: str,
     ) -> None:
@@ -44,6 +49,8 @@ class BucketStaging:
         self._names = names
         self._conditions = conditions
         self._threads = threads
+        self._making = making
+        """Limits how many files are made at once, of whatever memory that takes."""
         self._token = token
         self._published: list[str] | None = None
         """Keys of the parts of a batch that was published: all that it has."""
@@ -99,9 +106,13 @@ class BucketStaging:
 
     def _write_object(self, item: tuple[int, FileToWrite]) -> StagedFile:
         part, file = item
-        content = _content_of(file)
         metadata = {PART: f"{self._token}/{part}"} | ({MERGED: "yes"} if file.is_merged else {})
-        self._store.put(self._names.part(self._token, part), content, metadata)
+        with ExitStack() as making:
+            making.enter_context(self._making)
+            content = _content_of(file)
+            if len(content) <= _SMALL_BYTES:
+                making.close()
+            self._store.put(self._names.part(self._token, part), content, metadata)
         return StagedFile(
             part,
             file.kind,
@@ -114,8 +125,8 @@ class BucketStaging:
         )
 
 
-def _content_of(file: FileToWrite) -> bytes:
-    """Return the stored bytes of a file, which a single PUT takes."""
+def _content_of(file: FileToWrite) -> bytearray:
+    """Return the stored bytes of a file, which a single PUT takes, without a copy of them."""
     content = bytearray()
 
     def put(block: HeldBytes) -> None:
@@ -123,4 +134,4 @@ def _content_of(file: FileToWrite) -> bytes:
 
     with compressing(file, put) as put_text:
         file.write_to(put_text)
-    return bytes(content)
+    return content

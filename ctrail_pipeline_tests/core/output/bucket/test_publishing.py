@@ -1,17 +1,20 @@
 """Staged objects get their final names: never over another object, and never unseen."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ctrail_pipeline.core.exceptions import OutputError
-from ctrail_pipeline.core.output.bucket.bucket_output import BucketOutput
+from ctrail_pipeline.core.log_file.lines import HeldBytes
+from ctrail_pipeline.core.output.bucket.bucket_output import MADE_AT_ONCE, BucketOutput
 from ctrail_pipeline.core.output.bucket.object_store import ObjectStore
 from ctrail_pipeline.core.output.interface import Marker, Staging
 from ctrail_pipeline.core.output.new_files import NewFile
-from ctrail_pipeline.core.output_files import FileName, Kind, PublishedFile
+from ctrail_pipeline.core.output_files import Compression, FileName, Kind, PublishedFile
 from ctrail_pipeline.core.settings import OutputBucket
 from ctrail_pipeline_tests.support.output_buckets import keys_in, output_in, seaweedfs_bucket
 from ctrail_pipeline_tests.support.seaweedfs import s3_client
@@ -21,6 +24,7 @@ LEDGER = "5a0b8a4e-9d3f-4a54-8f59-0d3a30a1a3f5"
 TOKEN = "0" * 32
 LINES = [b'{"a":1}', b'{"b":2}']
 FINAL = f"ctrail/events/{HOUR}/events_00001.jsonl"
+LARGE = 2_000_000
 STAGED = f"ctrail/.staging/{LEDGER}/{TOKEN}/00000.part"
 
 
@@ -192,3 +196,45 @@ def test_a_marker_whose_first_answer_was_lost_counts_as_replaced(
     assert output.replace_marker(Kind.EVENTS, first, None)
     assert output.replace_marker(Kind.EVENTS, second, first)
     assert output.read_marker(Kind.EVENTS) == second
+
+
+@dataclass
+class Measured:
+    """A file that notes how many of its kind are made, or held, at once."""
+
+    size: int
+    held: set[int] = field(default_factory=set)
+    most: list[int] = field(default_factory=lambda: [0])
+    kind: Kind = Kind.EVENTS
+    folder: str = HOUR
+    line_count: int = 1
+    lineage: Sequence[Sequence[int]] = ((0, 1),)
+    compression: Compression = Compression.NONE
+    is_merged: bool = False
+    text_bytes: int | None = None
+
+    def write_to(self, put: Callable[[HeldBytes], None]) -> None:
+        self.held.add(id(self))
+        self.most[0] = max(self.most[0], len(self.held))
+        time.sleep(0.01)
+        put(bytes(self.size))
+        if self.size < LARGE:
+            self.held.discard(id(self))
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_few_files_are_made_at_once_and_few_large_ones_are_held(
+    output: BucketOutput, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    first = Measured(size)
+    files = [first, *(replace(first) for _ in range(3 * MADE_AT_ONCE))]
+    by_part = dict(enumerate(files))
+
+    def put(_store: ObjectStore, key: str, *_arguments: Any) -> bool:
+        time.sleep(0.01)
+        first.held.discard(id(by_part[int(Path(key).stem)]))
+        return True
+
+    monkeypatch.setattr(ObjectStore, "put", put)
+    output.staging_of(TOKEN).write(files)
+    assert first.most[0] <= MADE_AT_ONCE
