@@ -68,14 +68,18 @@ class Depth(NamedTuple):
 def note_asked(
     ledger: Ledger, url: str, now: int, trouble: str, depth: Depth, *, is_drained: bool
 ) -> None:
-    """Note that a queue was asked, and how that went. Inside a transaction."""
+    """Note that a queue was asked, and how that went. Inside a transaction.
+
+    How many messages there are stays as it was where `depth` does not say.
+    """
     works = 0 if trouble else now
     ledger.execute(
         "INSERT INTO queue (url, works_since, asked_at, drained_at, trouble, waiting,"
         " dead_letters, oldest_seconds)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (url) DO UPDATE"
         " SET asked_at = excluded.asked_at, trouble = excluded.trouble,"
-        " waiting = excluded.waiting, dead_letters = excluded.dead_letters,"
+        " waiting = coalesce(excluded.waiting, queue.waiting),"
+        " dead_letters = coalesce(excluded.dead_letters, queue.dead_letters),"
         " oldest_seconds = excluded.oldest_seconds, works_since = CASE WHEN queue.works_since = 0"
         " THEN excluded.works_since ELSE queue.works_since END, drained_at = CASE"
         " WHEN excluded.drained_at = 0 THEN queue.drained_at ELSE excluded.drained_at END",
