@@ -12,7 +12,7 @@ from dagster import AssetCheckEvaluation, AssetKey, MetadataValue
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger.presence import ledger_exists
-from ctrail_pipeline.core.ledger.queues import queue_rows
+from ctrail_pipeline.core.ledger.queues import has_named, queue_rows, tallies_of_queues
 from ctrail_pipeline.core.ledger.source_prefixes import missed_by_source, source_ids
 from ctrail_pipeline.core.listing.selection import is_of
 from ctrail_pipeline.core.settings import Trail
@@ -25,6 +25,8 @@ from .resources import LedgerResource
 NOTIFIED = "notifications_arrive"
 DESCRIPTION = "The queue works, and its messages named every new log file of the last two days."
 _MISSED_SECONDS = 2 * 86_400
+_FIRST_SECONDS = 86_400
+"""After so long a queue should have named a log file."""
 
 
 def notification_evaluations(
@@ -46,6 +48,10 @@ def _evaluation(ledger: Ledger, trail: Trail, key: AssetKey) -> AssetCheckEvalua
     row = queue_rows(ledger).get(trail.queue or "")
     if row is not None and row.trouble:
         troubles.append(f"{row.trouble}; until it works, listing alone finds new log files")
+    is_proved = has_named(tallies_of_queues(ledger).get(trail.queue or "", {}))
+    is_old = row is not None and 0 < row.works_since < time.time() - _FIRST_SECONDS
+    if is_old and not (is_proved or troubles):
+        troubles.append(f"the queue has named no log file so far: {WHAT_TO_LOOK_AT}")
     by_source = missed_by_source(ledger)
     missed = [
         by_source[id_]

@@ -65,6 +65,11 @@ class Depth(NamedTuple):
     """Age of the oldest message that was received; None if none was."""
 
 
+def has_named(tallies: Mapping[Notified, Tally]) -> bool:
+    """Whether a message of a queue ever named a log file of ours."""
+    return Notified.NEW in tallies or Notified.KNOWN in tallies
+
+
 def note_asked(
     ledger: Ledger, url: str, now: int, trouble: str, depth: Depth, *, is_drained: bool
 ) -> None:

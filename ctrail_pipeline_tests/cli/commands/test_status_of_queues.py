@@ -112,6 +112,12 @@ def test_the_check_fails_while_a_queue_is_in_trouble_or_misses_log_files(
         assert first is not None
         assert (first.passed, first.description) == (True, "they do")
         assert evaluation(settings, instance) is None
+        change(settings, "UPDATE queue SET works_since = 1")
+        silent = evaluation(settings, instance)
+        assert silent is not None
+        assert not silent.passed
+        assert "has named no log file so far" in str(silent.description)
+        change(settings, f"INSERT INTO queue_tally VALUES ('{bucket.queue}', 'new', 1, '')")
         url = bucket.queue
         bucket.sqs.delete_queue(QueueUrl=url)
         in_trouble = evaluation(settings, instance)

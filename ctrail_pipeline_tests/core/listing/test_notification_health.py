@@ -22,6 +22,7 @@ from ctrail_pipeline_tests.support.new_log_files import NOW
 from ctrail_pipeline_tests.support.notified_bucket import (
     ACCOUNT,
     NotifiedBucket,
+    s3_message,
     set_nobodys_credentials,
 )
 from ctrail_pipeline_tests.support.oracle import read_buckets
@@ -48,7 +49,7 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def settings(bucket: NotifiedBucket) -> Settings:
     """Settings of a ledger with one log file, whose queue works since long ago."""
     settings = bucket.settings()
-    bucket.put(ACCOUNT, REGION, NOW - timedelta(hours=2), "A")
+    bucket.send(s3_message(bucket.put(ACCOUNT, REGION, NOW - timedelta(hours=2), "A")))
     assert sync(settings).progress.log_files == 1
     change(settings, "UPDATE queue SET works_since = 1")
     return settings
@@ -84,6 +85,9 @@ def test_while_the_queue_works_nothing_is_listed_until_a_listing_is_due(
     assert missed(settings) == 1
     assert sync(settings, Selection(listed=True)).progress.log_files == 1
     assert missed(settings) == 1
+    # Where a message was missed, listing is frequent for a week.
+    assert looked(settings).requests == 1
+    change(settings, "UPDATE source_prefix SET missed_at = missed_at - 700000")
     assert looked(settings).requests == 0
     assert_exact(settings, read_buckets([(bucket.folder, "")]))
 
@@ -144,6 +148,12 @@ def test_listing_takes_over_while_a_queue_is_in_trouble_and_until_it_works_again
     assert looked(gone).requests == 1
     assert missed(gone) == 0
     assert looked(settings).requests == 0
+
+
+def test_a_queue_that_has_named_nothing_so_far_saves_no_listing(settings: Settings) -> None:
+    assert looked(settings).requests == 0
+    change(settings, "DELETE FROM queue_tally")
+    assert looked(settings).requests == 1
 
 
 def test_a_queue_that_nobody_emptied_lately_saves_no_listing(
