@@ -16,6 +16,7 @@ from ctrail_pipeline.core.keys.source_prefix import SourcePrefix
 from ctrail_pipeline.core.listing.selection import Selection
 from ctrail_pipeline.core.run.sync import sync
 from ctrail_pipeline.core.settings import Settings
+from ctrail_pipeline.core.upkeep.rebuild import rebuild
 from ctrail_pipeline_tests.support.oracle import read_buckets
 from ctrail_pipeline_tests.support.sync_process import (
     assert_exact,
@@ -76,9 +77,10 @@ def exact(settings: Settings, bucket: Path) -> None:
 
 
 @pytest.mark.parametrize("original", ["written again", "deleted"])
-def test_what_was_dropped_for_a_batch_that_vanishes_is_brought_back(
-    settings: Settings, bucket: Path, original: str
+def test_what_was_dropped_for_a_batch_that_vanishes_is_named_and_brought_back(
+    settings: Settings, bucket: Path, caplog: pytest.LogCaptureFixture, original: str
 ) -> None:
+    """A committed batch is never taken back: its lost file is named, and a rebuild forgets it."""
     committed, other_is_done = threading.Event(), threading.Event()
 
     class Died(Exception):
@@ -109,7 +111,13 @@ def test_what_was_dropped_for_a_batch_that_vanishes_is_brought_back(
     if original == "deleted":
         (bucket / key_of(NOON, "A")).unlink()
     for _ in range(2):
-        sync(settings)
+        caplog.clear()
+        assert not sync(settings).ok
+        assert any(
+            "its 2 lines vanished before they were published" in text for text in caplog.messages
+        )
+    rebuild(settings, force=True)
+    sync(settings)
     exact(settings, bucket)
 
 
