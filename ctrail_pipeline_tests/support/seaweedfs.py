@@ -47,27 +47,42 @@ class SeaweedFS:
         ports = dict(zip(options, _free_ports(len(options)), strict=True))
         self.endpoint_url = f"http://127.0.0.1:{ports['-s3.port']}"
         self._log = root / "log"
-        with self._log.open("wb") as log:
+        self._command = [
+            *(str(weed), "server", f"-dir={root / 'data'}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
+            *(f"{option}={port}" for option, port in ports.items()),
+            *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            f"-s3.config={root / 's3.json'}",
+            *("-master.volumeSizeLimitMB=64", "-volume.max=2000"),
+        ]
+        self._root = root
+        self.resume_service(is_again=False)
+
+    def resume_service(self, *, is_again: bool = True) -> None:
+        """Start the server over what it holds, and wait until objects are taken."""
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(str(weed), "server", f"-dir={root / 'data'}"),
-                    *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
-                    *(f"{option}={port}" for option, port in ports.items()),
-                    *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-                    f"-s3.config={root / 's3.json'}",
-                    *("-master.volumeSizeLimitMB=64", "-volume.max=2000"),
-                ],
-                cwd=root,
+                self._command,
+                cwd=self._root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(is_again=is_again)
         except BaseException:
             self.stop()
             raise
+
+    def pause_service(self) -> None:
+        """End the server in good order; what it holds stays."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def stop(self) -> None:
         """End the server at once: nothing that it holds is needed any more."""
@@ -76,12 +91,13 @@ class SeaweedFS:
         self._process.wait()
         self._folder.cleanup()
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, *, is_again: bool) -> None:
         end = time.monotonic() + _START_SECONDS
         client = s3_client(self.endpoint_url)
         while time.monotonic() < end and self._process.poll() is None:
             with suppress(BotoCoreError, ClientError):
-                client.create_bucket(Bucket="ready")
+                if not is_again:
+                    client.create_bucket(Bucket="ready")
                 client.put_object(Bucket="ready", Key="ready", Body=b"x")
                 return
             time.sleep(0.1)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from .campaign import Campaign
+from .output_server import OUTPUTS, output_server
 from .server import LEDGERS, ledger_server
 
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="which steps (a random one, printed)")
     parser.add_argument("--world", type=int, default=0, help="begin with this world of the seed")
     parser.add_argument("--ledger", choices=LEDGERS, default=LEDGERS[0], help="where ledgers are")
+    parser.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="where outputs are")
     parser.add_argument("--folder", type=Path, help="where to work; kept (a temporary one)")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="do not name each step")
@@ -30,8 +32,8 @@ def main() -> int:
             print(text, file=sys.stderr, flush=True)
 
     say(f"seed {seed}, in {folder}")
-    with ledger_server(options.ledger) as server:
-        campaign = Campaign(folder, seed, say, server)
+    with ledger_server(options.ledger) as server, output_server(options.output) as outputs:
+        campaign = Campaign(folder, seed, say, server, outputs)
         tally = campaign.run(options.minutes * 60, first_world=options.world)
     print(tally.as_json() if options.json else tally.as_table())
     if not options.folder and not tally.violations:

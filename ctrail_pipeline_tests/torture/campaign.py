@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
@@ -32,9 +32,13 @@ from ctrail_pipeline_tests.support.oracle import Expectation
 from ctrail_pipeline_tests.support.parquet_rows import unlike_lines
 from ctrail_pipeline_tests.support.postgres_server import PostgresServer
 from ctrail_pipeline_tests.support.project import PROJECT
+from ctrail_pipeline_tests.support.s3_server import ACCESS_KEY, REGION, SECRET_KEY
 from ctrail_pipeline_tests.support.sync_process import let_a_minute_pass, plain_of
 
 from .actors import Actor, Nursery
+from .bucket_steps import BucketSteps
+from .observer import ObserverProcess
+from .output_server import BUCKET, OutputFaults, OutputServer
 from .postgres_steps import PostgresSteps
 from .small_pieces import SmallPieces
 from .tally import Tally
@@ -57,6 +61,9 @@ DAGSTER_VERDICT_RATE = 0.2
 """Share of the verdicts for which a Dagster run is started, which takes several seconds."""
 PATIENCE_SECONDS = 10.0
 """Seconds for which a program with its own interpreter meets faults."""
+HARMS_LEDGER = {"harmed ledger", "empty ledger", "older ledger", "lost ledger"}
+"""Steps in which the observer must not ask the ledger."""
+OBSERVED = ("rounds", "read", "missed", "unjudged")
 _MIDNIGHT = datetime.combine(LAST_DAY, time_of_day(), UTC)
 _PROTOCOL = {
     "sync": ["registered", "staged", "committed", "marked", "linked", "published", "recovered"],
@@ -87,6 +94,25 @@ def random_faults(rng: Random) -> Faults:
     return faults
 
 
+def observer_of(world: World) -> ObserverProcess:
+    """Return an observer of a world's events, which asks the server itself."""
+    assert world.outputs is not None
+    assert world.settings.output is not None
+    postgres = world.settings.postgres
+    job = {
+        "seed": 1,
+        "bucket": BUCKET,
+        "prefix": world.settings.output.events.prefix,
+        "endpoint_url": world.outputs.seaweedfs.endpoint_url,
+        "region": REGION,
+        "access_key": ACCESS_KEY,
+        "secret_key": SECRET_KEY,
+        "ledger": str(world.settings.state_db),
+        "postgres": postgres and postgres.url,
+    }
+    return ObserverProcess(job, world.folder / "observer.err")
+
+
 class Campaign:
     """Runs worlds one after the other until the time is up or a promise is broken."""
 
@@ -96,8 +122,13 @@ class Campaign:
         seed: int,
         say: Callable[[str], None],
         postgres: PostgresServer | None = None,
+        outputs: OutputServer | None = None,
     ) -> None:
-        """Prepare a campaign; its ledgers are in `postgres`, or SQLite files."""
+        """Prepare a campaign; its ledgers are in `postgres`, or SQLite files.
+
+        Its outputs lie in `outputs`, where an observer watches them, or in folders.
+        """
+        self._outputs = outputs
         self.tally = Tally(seed)
         self._postgres = postgres
         self._folder = folder
@@ -131,20 +162,29 @@ class Campaign:
         folder = self._folder / f"world-{number}"
         postgres = self._postgres
         address = postgres.empty_database() if postgres else None
-        with new_world(folder, Random(f"{self._seed}/{number}"), address) as world:
+        rng = Random(f"{self._seed}/{number}")
+        with new_world(folder, rng, address, self._outputs) as world, ExitStack() as stack:
             self.tally.worlds += 1
             if world.disk.why_not:
                 for kind in ("full disk", "read-only folder"):
                     self.tally.skipped[kind] = world.disk.why_not
-            environment = world.server.env() | {"CTRAIL_CONFIG": str(folder / "config.json")}
+            environment = world.environment | {"CTRAIL_CONFIG": str(folder / "config.json")}
+            observer = stack.enter_context(observer_of(world)) if self._outputs else None
             modules = ["postgres"] if postgres else []
             with Nursery(folder / "actors", environment, *modules) as nursery:
-                steps = Steps(world, nursery, self.tally, environment, postgres)
+                steps = Steps(world, nursery, self.tally, environment, postgres, observer)
                 try:
                     self._run_steps(steps, number)
                 except Violation as violation:
                     self._keep(world, f"world {number}, {violation}")
                 self.tally.faults += world.server.counts.faults
+                if self._outputs is not None:
+                    self.tally.faults += self._outputs.proxy.counts
+                    self._outputs.proxy.counts.clear()
+                if observer is not None:
+                    self.tally.observed += Counter(
+                        {name: observer.seen.get(name, 0) for name in OBSERVED}
+                    )
                 self.tally.log_files += world.log_files
                 self.tally.events += steps.events
         if not self.tally.violations:
@@ -184,8 +224,10 @@ class Steps:
         tally: Tally,
         environment: dict[str, str],
         postgres: PostgresServer | None = None,
+        observer: ObserverProcess | None = None,
     ) -> None:
         self.world = world
+        self._observer = observer
         self._postgres = postgres
         self.events = 0
         self._nursery = nursery
@@ -212,6 +254,10 @@ class Steps:
         if postgres is not None:
             del self._weights["harmed ledger"]  # there is no file to harm
             self._weights |= PostgresSteps(self, postgres).weights
+        if world.outputs is not None:
+            for name in ("full disk", "read-only folder"):
+                del self._weights[name]  # no disk is written to but the ledger's
+            self._weights |= BucketSteps(self, world.outputs).weights
 
     @property
     def faults(self) -> int:
@@ -228,9 +274,34 @@ class Steps:
         self._tally.steps[name] += 1
         self.world.server.faults = self._faults(rng)
         self.world.deliver(rng, rng.randrange(2, 12))
-        self._weights[name][1](rng)
+        if self.world.outputs is not None:
+            self.world.outputs.proxy.faults = OutputFaults.drawn(rng)
+        if name in HARMS_LEDGER:
+            self.tell_observer("ledger goes")
+        try:
+            self._weights[name][1](rng)
+        finally:
+            if name in HARMS_LEDGER:
+                self.tell_observer("ledger is back")
+        self.tell_observer("look")
         if self.world.server.errors:
             raise self.world.server.errors[0]
+
+    def tell_observer(self, command: str) -> None:
+        """Have the observer look once more. Raises Violation if it has ever seen one."""
+        if self._observer is not None and (wrong := self._observer.tell(command)):
+            raise Violation("; ".join(wrong[:5]))
+
+    def _let_hours_pass(self) -> None:
+        """Have all that is published be old enough to go, once the observer has seen it."""
+        self.tell_observer("look")
+        self.world.let_hours_pass()
+
+    def _heal(self) -> None:
+        """End the faults of all servers."""
+        self.world.server.faults = Faults()
+        if self.world.outputs is not None:
+            self.world.outputs.proxy.faults = OutputFaults()
 
     # -- faults ----------------------------------------------------------------------------------
 
@@ -259,10 +330,10 @@ class Steps:
         may_die: bool = True,
         in_workers: bool = False,
         before: datetime | None = None,
+        kill_at: tuple[str, int] | None = None,
     ) -> Actor:
         """Start a process. If it may die, it sometimes dies at a step of the commit protocol."""
-        kill_at = None
-        if may_die and kind in _PROTOCOL and rng.random() < 0.35:
+        if kill_at is None and may_die and kind in _PROTOCOL and rng.random() < 0.35:
             many = rng.choice([1, 1, 2, 3, 8]) if kind != "rebuild" else 1
             kill_at = (rng.choice(_PROTOCOL[kind]), many)
         pieces, kill_at_part = None, 0
@@ -387,6 +458,7 @@ class Steps:
 
     def _compact(self, rng: Random) -> None:
         """Compact, often beside syncs or another compaction, and kill most of them."""
+        self._let_hours_pass()
         for _ in range(rng.randrange(1, 4)):
             kinds = ["compact", *rng.choice([[], ["sync"], ["compact"], ["sync", "sync"]])]
             actors = [self._start(kind, rng) for kind in kinds]
@@ -400,6 +472,7 @@ class Steps:
             hours=rng.randrange(-24 * (DAYS - 1), 24), minutes=rng.randrange(60)
         )
         hour = f"{before:%Y/%m/%d/%H}"
+        self._let_hours_pass()
         if rng.random() < 0.4:
             self._prune_alone(before, hour, rng)
             return
@@ -413,6 +486,7 @@ class Steps:
 
     def _prune_alone(self, before: datetime, hour: str, rng: Random) -> None:
         self._check(rng)
+        self._let_hours_pass()
         lines = self.world.lines_before(hour)
         alone = self._start("prune", rng, before=before, may_die=False)
         self._wait([alone])
@@ -438,6 +512,8 @@ class Steps:
                 ["prune", "--before", date],
             ]
         )
+        if command[0] in {"compact", "prune"}:
+            self._let_hours_pass()
         if command[0] == "prune":
             self.world.prune_somehow(f"{date.replace('-', '/')}/00")
         arguments = ["-m", "ctrail_pipeline.cli", *command]
@@ -496,7 +572,7 @@ class Steps:
         actors = [self._start("sync", rng) for _ in range(2)]
         if not self._ends(process, instant if kills else PATIENCE_SECONDS) and not kills:
             # Dagster retries a failed run after half a minute or more.
-            self.world.server.faults = Faults()
+            self._heal()
             if not self._ends(process, SECONDS_TO_END):
                 process.kill()
                 raise Violation(f"{name} still ran after {SECONDS_TO_END:.0f} s without faults")
@@ -586,7 +662,7 @@ class Steps:
         if rng.random() < 0.7:  # killed processes leave their traces
             rng.choice([self._storm, self._compact])(rng)
         harm = rng.choice([delete_all, delete_file, cut_in_half, cut_to_nothing, write_text])
-        if not settings.state_db.exists() or not (settings.events_dir / ".ctrail").exists():
+        if not settings.state_db.exists() or self.world.marker() is None:
             return
         self._tally.trouble[f"ledger: {harm.__name__.replace('_', ' ')}"] += 1
         harm(settings.state_db)
@@ -594,6 +670,8 @@ class Steps:
         self._rebuild(rng)
 
     def _must_refuse(self, rng: Random, why: str) -> None:
+        if self.world.outputs is not None:  # whose faults may hide why a sync refuses
+            self.world.outputs.proxy.faults = OutputFaults()
         refused = self._start("sync", rng, may_die=False)
         self._wait([refused])
         if refused.result.get("error") != "LedgerError":
@@ -602,6 +680,9 @@ class Steps:
     def _rebuild(self, rng: Random) -> None:
         """Rebuild a ledger that was lost, after some tries that are killed; compare everything."""
         self._try_again("rebuild", rng, rng.randrange(0, 4))
+        if self.world.outputs is not None:
+            self.world.outputs.proxy.faults = OutputFaults()
+            let_a_minute_pass(self.world.settings)
         last = self._start("rebuild", rng, may_die=False)
         self._wait([last])
         if last.returncode and "nothing to rebuild" not in last.result["message"]:
@@ -609,12 +690,13 @@ class Steps:
         if last.result.get("doubled"):
             raise Violation(f"rebuild found lines doubled: {last.result}")
         self.world.forget_pruned()
+        self.tell_observer("ledger was lost")
         self._check(rng)
 
     def _check(self, rng: Random) -> None:
         """Let all become quiet, bring in everything, and compare the output with the buckets."""
         world = self.world
-        world.server.faults = Faults()
+        self._heal()
         let_a_minute_pass(world.settings)
         settings = world.looking_back()
         first = self._start("sync", rng, settings, may_die=False)
@@ -627,14 +709,17 @@ class Steps:
         expectation = world.expectation()
         self._tally.checks += 1
         self.events = len(expectation.lines)
-        wrong = wrong_on_disk(world.settings, expectation)
+        wrong = wrong_on_disk(world.output_in_folders, expectation)
+        if world.mirror is not None and (staged := world.mirror.staged()):
+            wrong.append(f"left over in staging: {staged[:3]}")
         if "parquet" in world.settings.output_formats:
             self._tally.checks_of_parquet += 1
-            wrong += unlike_lines(world.settings, world.gone | world.perhaps_gone)
+            wrong += unlike_lines(world.output_in_folders, world.gone | world.perhaps_gone)
         open_states = Counter(problem["state"] for problem in ended.result.get("problems", ()))
         if open_states.keys() - {"damaged"}:
             wrong.append(f"left undone: {ended.result['problems'][:3]}")
         wrong += self._wrong_verdicts(rng, settings, ended, expectation)
+        self.tell_observer("look")
         if wrong:
             raise Violation("\n".join(wrong[:12]))
 

@@ -16,7 +16,6 @@ import psycopg
 
 from ctrail_pipeline.core.ledger.ledger import Ledger
 from ctrail_pipeline.core.ledger_address import PostgresAddress
-from ctrail_pipeline.core.output.local.marker_file import read_marker_file
 from ctrail_pipeline.sample.bucket import LAST_DAY
 from ctrail_pipeline_tests.support.postgres_server import PostgresServer
 
@@ -135,14 +134,14 @@ class PostgresSteps:
         with closing(Ledger(self._steps.world.settings.ledger)) as ledger:
             generation = ledger.generation
         self._steps._storm(rng)
-        noted = read_marker_file(self._steps.world.settings.events_dir)
-        if noted is None or noted[1] <= generation:
+        noted = self._steps.world.marker()
+        if noted is None or noted.generation <= generation:
             self._server.run(f"DROP DATABASE {copy}")
             return None
         return copy
 
     def _has_marker(self) -> bool:
-        return (self._steps.world.settings.events_dir / ".ctrail").exists()
+        return self._steps.world.marker() is not None
 
     @contextmanager
     def _another_database(self, statement: str) -> Iterator[None]:

@@ -56,6 +56,9 @@ class Tally:
     """Checks that compared the Parquet rows with the lines."""
     verdicts: Counter[str] = field(default_factory=Counter)
     """Checks that also compared what programs say of success with the oracle, by what was right."""
+    observed: Counter[str] = field(default_factory=Counter)
+    """What observers of buckets did: rounds, objects read, rounds without an answer, and objects
+    that went before the ledger could be asked about them."""
     violations: list[str] = field(default_factory=list)
     kept: str = ""
     """The folder that was kept for a look if there was a violation."""
@@ -98,6 +101,7 @@ class Tally:
             ("pruned alone", f"{self.pruned:,} events"),
             ("quiescent checks", f"{self.checks:,}, {self.checks_of_parquet:,} of Parquet too"),
             ("verdicts of programs", _counted(self.verdicts)),
+            *([("observer", _counted(self.observed))] if self.observed else []),
             ("violations", f"{len(self.violations):,}"),
             *(("VIOLATION", text) for text in self.violations),
         ]

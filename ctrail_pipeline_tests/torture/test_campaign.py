@@ -25,6 +25,7 @@ from ctrail_pipeline_tests.torture import campaign
 from .actors import Nursery
 from .campaign import Campaign, Steps
 from .hostile_log_files import hostile_log_file
+from .output_server import OutputServer, output_server
 from .server import ledger_server
 from .small_pieces import SmallPieces
 from .tally import Tally
@@ -63,6 +64,30 @@ def test_a_short_campaign_with_ledgers_in_postgres(tmp_path: Path) -> None:
     assert tally.kills_at_work > 0
     assert tally.trouble["connections ended"] > 0
     assert tally.trouble["server stopped hard"] > 0
+
+
+@pytest.mark.parametrize("ledger", ["sqlite", "postgres"])
+def test_a_short_campaign_with_outputs_in_a_bucket(
+    outputs: OutputServer, tmp_path: Path, ledger: str
+) -> None:
+    with ledger_server(ledger) as server:
+        tally = Campaign(tmp_path / "campaign", 2, print, server, outputs).run(
+            SECONDS, fewest_steps=6
+        )
+    print(tally.as_table())
+    assert tally.violations == []
+    assert tally.checks > 0
+    assert tally.kills_at_work > 0
+    assert sum(count for kind, count in tally.faults.items() if "output" in kind) > 0
+    assert tally.observed["rounds"] > tally.steps.total()
+    assert tally.observed["read"] > 20
+
+
+@pytest.fixture
+def outputs() -> Iterator[OutputServer]:
+    with output_server("bucket") as server:
+        assert server is not None
+        yield server
 
 
 def test_the_same_seed_makes_the_same_buckets(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from typing import Any
 
 from ctrail_pipeline.core.ledger.batches import open_batches
 from ctrail_pipeline.core.ledger.ledger import Ledger
+from ctrail_pipeline.core.ledger.presence import ledger_exists
 from ctrail_pipeline.core.ledger_address import PostgresAddress
+from ctrail_pipeline.core.output.interface import Marker
 from ctrail_pipeline.core.output.local.local_output import LocalOutput
+from ctrail_pipeline.core.output.local.marker_file import read_marker_file
 from ctrail_pipeline.core.output_files import Kind
 from ctrail_pipeline.core.settings import Settings, Trail
 from ctrail_pipeline.sample.bucket import (
@@ -38,6 +41,7 @@ from ctrail_pipeline_tests.support.oracle import (
 from ctrail_pipeline_tests.support.sync_process import put_object
 
 from .hostile_log_files import HEAD, TAIL, hostile_log_file
+from .output_server import Mirror, OutputServer, credentials
 
 PREFIXES = {ORGANIZATION_BUCKET: "", PAYMENTS_BUCKET: PAYMENTS_PREFIX}
 ROOMY = "512m"
@@ -111,8 +115,14 @@ class World:
         disk: Disk,
         rng: Random,
         postgres: PostgresAddress | None = None,
+        outputs: OutputServer | None = None,
     ) -> None:
-        """Make a world whose buckets lie in `server.root`, which must be empty."""
+        """Make a world whose buckets lie in `server.root`, which must be empty.
+
+        Its output lies in `outputs`, or in folders.
+        """
+        self.outputs = outputs
+        self.mirror = Mirror(outputs, folder.name, folder / "mirror") if outputs else None
         self.folder = folder
         self.server = server
         self.disk = disk
@@ -136,6 +146,7 @@ class World:
             client_timeout=10,
             output_formats=rng.choice([("jsonl",), ("jsonl", "parquet")]),
             jsonl_compression=_compression(rng),
+            output=outputs.output_of(folder.name) if outputs else None,
         )
         self._arrivals = self._in_order_of_arrival(rng)
         self.delivered: list[SampleObject] = []
@@ -205,7 +216,54 @@ class World:
             "output_formats": list(settings.output_formats),
             "jsonl_compression": settings.jsonl_compression,
         }
+        if settings.output is not None:
+            del configuration["quarantine_dir"]
+            configuration["events_dir"] = str(settings.output.events)
+            configuration["output"] = {
+                "region": settings.output.region,
+                "endpoint_url": settings.output.endpoint_url,
+            }
         (self.folder / "config.json").write_text(json.dumps(configuration))
+
+    # -- the output --------------------------------------------------------------------------------
+
+    @property
+    def output_in_folders(self) -> Settings:
+        """Settings that name folders which hold the output as it is now."""
+        if self.mirror is None:
+            return self.settings
+        self.mirror.update()
+        return replace(
+            self.settings,
+            output=None,
+            events_dir=self.mirror.folder / "events",
+            quarantine_dir=self.mirror.folder / "quarantine",
+            parquet_dir=self.mirror.folder / "parquet",
+        )
+
+    def marker(self) -> Marker | None:
+        """What the marker of the events says; None where there is none."""
+        if self.mirror is None:
+            return read_marker_file(self.settings.events_dir)
+        self.mirror.update()
+        return read_marker_file(self.mirror.folder / "events")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables for processes that work in this world."""
+        return self.server.env() | (credentials() if self.outputs else {})
+
+    def let_hours_pass(self) -> None:
+        """Have all that is published be old enough to be merged and pruned.
+
+        In a bucket what is new stays for an hour, as a COPY may still be on its way. None is when
+        this is called: all processes have ended, and the proxy holds no COPY back.
+        """
+        if self.outputs is None or not ledger_exists(self.settings.ledger):
+            return
+        self.outputs.proxy.wait_for_late_copies()
+        with closing(Ledger(self.settings.ledger)) as ledger, ledger.transaction():
+            ledger.execute("UPDATE batch SET published_at = published_at - 7200")
 
     # -- the buckets grow ------------------------------------------------------------------------
 
@@ -346,14 +404,15 @@ class World:
         """Note that a prune removed these lines of older hours. Return what it left behind."""
         self.pruned_before = max(self.pruned_before, hour)
         self.gone |= lines
-        files = LocalOutput.of(self.settings).roots[Kind.PARQUET].rglob("*.parquet")
+        roots = LocalOutput.of(self.output_in_folders).roots
+        files = roots[Kind.PARQUET].rglob("*.parquet")
         date = hour[:10].replace("/", "-")
         wrong = [f"{path} was not pruned" for path in files if path.parent.name[5:] < date]
         return wrong + [f"not pruned: {line[:200]!r}" for line in self.lines_before(hour)]
 
     def lines_before(self, hour: str) -> set[bytes]:
         """The lines of older hours in the output."""
-        events = self.settings.events_dir
+        events = self.output_in_folders.events_dir
         return {
             line
             for path in output_files_now(events)
@@ -454,7 +513,10 @@ def wrong_on_disk(settings: Settings, expectation: Expectation) -> list[str]:
 
 @contextmanager
 def new_world(
-    folder: Path, rng: Random, postgres: PostgresAddress | None = None
+    folder: Path,
+    rng: Random,
+    postgres: PostgresAddress | None = None,
+    outputs: OutputServer | None = None,
 ) -> Iterator[World]:
     """Make a world in a new folder. Its disk is gone at the end."""
     buckets = folder / "buckets"
@@ -462,6 +524,6 @@ def new_world(
     disk = Disk(folder / "disk")
     try:
         with FaultServer(buckets, page_keys=rng.choice([2, 4, 10, 1_000])) as server:
-            yield World(folder, server, disk, rng, postgres)
+            yield World(folder, server, disk, rng, postgres, outputs)
     finally:
         disk.close()
