@@ -229,7 +229,12 @@ def test_a_ledger_of_version_4_gets_the_tables_and_older_programs_are_refused(
     with psycopg.connect(address.url, autocommit=True) as connection:  # as version 4 made it
         connection.execute("DROP TABLE cold_log_file, cold_segment, lease, queue, queue_tally")
         connection.execute("ALTER TABLE batch DROP COLUMN owner, DROP COLUMN published_at")
-        connection.execute("ALTER TABLE output_file DROP COLUMN compression")
+        connection.execute(
+            "ALTER TABLE output_file DROP COLUMN compression, DROP COLUMN parquet_batch"
+        )
+        connection.execute(
+            "ALTER TABLE source_prefix DROP COLUMN listed_at, DROP COLUMN missed, DROP COLUMN missed_at"
+        )
         connection.execute("UPDATE meta SET value = '4' WHERE name = 'version'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "SCHEMA_VERSION", 4)
