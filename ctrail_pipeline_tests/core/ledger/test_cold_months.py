@@ -233,7 +233,8 @@ def test_a_ledger_of_version_4_gets_the_tables_and_older_programs_are_refused(
             "ALTER TABLE output_file DROP COLUMN compression, DROP COLUMN parquet_batch"
         )
         connection.execute(
-            "ALTER TABLE source_prefix DROP COLUMN listed_at, DROP COLUMN missed, DROP COLUMN missed_at"
+            "ALTER TABLE source_prefix DROP COLUMN listed_at, DROP COLUMN missed,"
+            " DROP COLUMN missed_at"
         )
         connection.execute("UPDATE meta SET value = '4' WHERE name = 'version'")
     with pytest.MonkeyPatch.context() as patch:
