@@ -21,7 +21,7 @@ from ctrail_pipeline.core.settings import OutputBucket, Settings
 
 from .conditions import Conditions
 from .marker_object import MarkerObject
-from .names import PROBES, Names
+from .names import Names
 from .object_reader import open_object
 from .object_store import ObjectStore
 from .staging import BucketStaging
@@ -143,7 +143,7 @@ class BucketOutput:
         root = self._names.staging_root
         with writing():
             keys = [listed.key for listed in self._store.list_below(root)]
-        return {key.removeprefix(root).partition("/")[0] for key in keys} - {PROBES}
+        return {key.removeprefix(root).partition("/")[0] for key in keys}
 
     def remove_unowned_staging(self) -> None:
         """Remove what probes left that were killed."""

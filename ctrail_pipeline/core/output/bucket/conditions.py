@@ -20,7 +20,7 @@ from ctrail_pipeline.core.exceptions import (
     StoreUnavailable,
 )
 
-from .names import PROBES, Names
+from .names import Names
 from .object_store import Found, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Conditions:
         """
         with self._asking:
             if self._found is None:
-                self._found = probe(self._store, f"{self._probes}{uuid.uuid4().hex}")
+                self._found = probe(self._store, f"{self._names.probes}{uuid.uuid4().hex}")
                 if not all(self._found):
                     log.warning(
                         "%s: the server knows no %s: each name is looked at before it is given."
@@ -78,7 +78,7 @@ class Conditions:
         now = int(time.time() // 60)
         leftovers = [
             listed.key
-            for listed in self._store.list_below(self._probes)
+            for listed in self._store.list_below(self._names.probes)
             if now - listed.modified > _LEFT_OVER_MINUTES
         ]
         self._store.delete(leftovers)
@@ -137,10 +137,6 @@ class Conditions:
             if self.put(key, before + lines, {}, present):
                 return
         raise StoreUnavailable(f"{self._store.location}/{key}: others write it again and again")
-
-    @property
-    def _probes(self) -> str:
-        return f"{self._names.staging_root}{PROBES}/"
 
 
 def probe(store: ObjectStore, folder: str) -> Abilities:

@@ -9,8 +9,8 @@ from ctrail_pipeline.core.settings import OutputBucket
 
 STAGING: Final = ".staging"
 """Name beside the root of events below which all staged objects lie."""
-PROBES: Final = ".probes"
-"""Name below the staged objects of a ledger for what `probe` writes."""
+_PROBES: Final = ".probes"
+"""Name beside the staged objects of all ledgers for what `conditions.probe` writes."""
 
 
 class Names:
@@ -45,6 +45,11 @@ class Names:
     def staging_root(self) -> str:
         """What all keys of staged objects begin with, of batches of this ledger."""
         return f"{self.roots[Kind.EVENTS].beside(STAGING).prefix}/{self.ledger}/"
+
+    @property
+    def probes(self) -> str:
+        """What all keys of probes begin with: a server is asked before a ledger is known, too."""
+        return f"{self.roots[Kind.EVENTS].beside(STAGING).prefix}/{_PROBES}/"
 
     def staging(self, token: str) -> str:
         """Return what all keys of a batch's staged objects begin with."""

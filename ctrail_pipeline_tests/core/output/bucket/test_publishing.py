@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from ctrail_pipeline.core.exceptions import OutputError
 from ctrail_pipeline.core.log_file.lines import HeldBytes
+from ctrail_pipeline.core.output.bucket import conditions
 from ctrail_pipeline.core.output.bucket.bucket_output import MADE_AT_ONCE, BucketOutput
 from ctrail_pipeline.core.output.bucket.object_store import ObjectStore
 from ctrail_pipeline.core.output.interface import Marker, Staging
@@ -67,6 +69,24 @@ def test_a_staged_object_lies_beside_the_events_under_its_ledger(
 ) -> None:
     staged(output)
     assert keys_in(bucket) == [STAGED]
+
+
+def test_what_a_killed_probe_left_goes_once_it_is_old(
+    output: BucketOutput,
+    bucket: OutputBucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run may probe before it knows its ledger, and be killed then."""
+    with monkeypatch.context() as patch, closing(output_in(bucket, tmp_path)) as killed:
+        patch.setattr(ObjectStore, "delete", lambda *_: None)
+        killed.probe()
+    assert len(keys_in(bucket)) == 2
+    output.remove_unowned_staging()
+    assert len(keys_in(bucket)) == 2
+    monkeypatch.setattr(conditions, "_LEFT_OVER_MINUTES", -1)
+    output.remove_unowned_staging()
+    assert keys_in(bucket) == []
 
 
 def test_a_batch_is_published_again_without_a_change(
