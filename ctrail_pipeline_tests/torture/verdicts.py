@@ -119,7 +119,7 @@ def wrong_verdicts(programs: Programs, open_now: Sequence[str], aside: int) -> l
 
 def _is_right(said: Said, open_now: Sequence[str], aside: int) -> bool:
     document = said.document
-    return (
+    return bool(document) and (
         said.code == bool(open_now)
         and sum(document["open_log_files"].values()) == len(open_now)
         and sum(trail["objects"] for trail in document["left_aside"].values()) == aside
