@@ -117,15 +117,17 @@ class PostgresEngine:
 
         Each time, all that was asked is sent, and a Sync behind it. Without a Sync, or with a Flush
         behind it, a server does not call the transaction idle: a paused run would keep the writer
-        lock for ever.
+        lock for ever. psycopg ends a pipeline with a Flush, so a statement outside of it follows.
         """
-        with self._errors(), self._db.pipeline() as self._pipeline:
-            try:
-                yield
-                self._send_waiting()
-            finally:
-                self._pipeline = None
-                self._waiting.clear()
+        with self._errors():
+            with self._db.pipeline() as self._pipeline:
+                try:
+                    yield
+                    self._send_waiting()
+                finally:
+                    self._pipeline = None
+                    self._waiting.clear()
+            self._db.execute("SELECT 1")
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
