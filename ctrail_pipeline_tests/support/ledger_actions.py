@@ -5,6 +5,7 @@ some that do not: what is refused must be refused by both.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -28,6 +29,7 @@ from ctrail_pipeline.core.ledger import (
     queries_open,
     queries_prune,
     queries_restage,
+    queues,
     segments,
     source_prefixes,
 )
@@ -205,6 +207,8 @@ class LedgerActions(TwoLedgers):
             )
         self.write(source_prefixes.cover, {source: ranges})
         self.write(source_prefixes.note_deep_listings, [source], self.now)
+        self.write(source_prefixes.note_listings, [source], self.now)
+        self.write(source_prefixes.note_missed, {source: rng.randrange(3)}, self.now)
         self.both(source_prefixes.note_reported, [source], self.now)
 
     def find(self, rng: Random) -> None:
@@ -479,6 +483,17 @@ class LedgerActions(TwoLedgers):
         keys = [queries_digests.PublicKey(rng.choice(TEXTS), rng.randbytes(5)) for _ in range(2)]
         self.both(queries_digests.keep_public_keys, keys, self.now)
         self.both(queries_cold.note_cold_moved, self.now)
+        url = rng.choice(TEXTS)
+        depth = queues.Depth(*(rng.choice((None, 0, 7)) for _ in range(3)))
+        self.write(
+            partial(queues.note_asked, is_drained=rng.random() < 0.5),
+            *(url, self.now, rng.choice(("", *TEXTS)), depth),
+        )
+        tallies = {
+            sort: queues.Tally(rng.randrange(5), rng.choice(TEXTS))
+            for sort in rng.sample(sorted(queues.Notified), 2)
+        }
+        self.write(queues.note_notified, url, tallies)
 
 
 def _folders(ledger: Ledger, kind: Kind, before: str) -> Iterator[queries_compaction.Folder]:

@@ -20,6 +20,7 @@ from ctrail_pipeline.core.ledger import (
     queries_output,
     queries_reports,
     queries_restage,
+    queues,
     segments,
     source_prefixes,
 )
@@ -49,6 +50,10 @@ class LedgerQuestions(LedgerActions):
         self.both(source_prefixes.covered_ranges)
         self.both(source_prefixes.formerly_covered)
         self.both(source_prefixes.deep_listed_at)
+        self.both(source_prefixes.listed_at)
+        self.both(source_prefixes.missed_by_source)
+        self.both(queues.queue_rows)
+        self.both(queues.tallies_of_queues)
         self.both(batches.open_batches)
         self.both(queries_compare.newest_batch)
         self.both(queries_compare.first_days)

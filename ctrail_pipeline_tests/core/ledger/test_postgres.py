@@ -229,7 +229,7 @@ def test_nothing_is_logged_of_an_error_that_nobody_awaited(
 def end_connection(ledger: Ledger) -> None:
     [(process,)] = ledger.rows("SELECT pg_backend_pid()")
     with closing(Ledger(ledger.path)) as other:
-        assert other.rows("SELECT pg_terminate_backend(?, 10_000)", process) == [(True,)]
+        assert other.rows("SELECT pg_terminate_backend(?, 10000)", process) == [(True,)]
 
 
 def pause(ledger: Ledger) -> None:
