@@ -57,7 +57,7 @@ dev: $(INSTALLED) | .dagster/dagster.yaml ## Start the web UI and the daemon, fo
 	@DAGSTER_HOME="$(DAGSTER_HOME)" exec $(BIN)/python -c '$(with_default_signals)' \
 		$(BIN)/dagster dev --host 127.0.0.1 --port '$(PORT)'
 
-test: $(INSTALLED) ## Run the tests: four minutes on two CPUs, the same in each run
+test: $(INSTALLED) ## Run the fast tests, the same in each run
 	scripts/test
 
 test-thorough: $(BENCH_INSTALLED) ## Run what `make test` leaves out: random kills, memory, a real daemon
